@@ -1,0 +1,225 @@
+"""The command line: flags to functions. Everything heavy is imported inside the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+import r2w_eval
+from r2w_eval.config import RunConfig, merge_config
+from r2w_eval.errors import R2WError
+
+EXIT_INTERRUPTED = 130
+
+
+class DefaultToRun(click.Group):
+    """`r2w-eval --model X` is `r2w-eval run --model X`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "-h", "--version"}
+        if args and args[0].startswith("-") and args[0] not in own:
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from r2w_eval.errors import UnknownName
+
+        if args and self.get_command(ctx, args[0]) is None:
+            raise UnknownName("r2w-eval", args[0], "command", self.commands, "r2w-eval --help")
+        return super().resolve_command(ctx, args)
+
+
+def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Click options for fields of RunConfig (all of them without names); help comes from the field."""
+    chosen = [f for f in dataclasses.fields(RunConfig) if not names or f.name in names]
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        for setting in reversed(chosen):
+            function = _option(setting)(function)
+        return function
+
+    return decorate
+
+
+def _option(
+    setting: dataclasses.Field[Any],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    flag = "--" + setting.name.replace("_", "-")
+    metadata = setting.metadata
+    shared: dict[str, Any] = {"help": metadata["help"], "default": None}
+    if isinstance(setting.default, bool):
+        return click.option(f"{flag}/--no-{setting.name.replace('_', '-')}", **shared)
+    if isinstance(setting.default, tuple):
+        return click.option(flag, multiple=True, metavar="JUDGE", **shared)
+    if "choices" in metadata:
+        return click.option(flag, type=click.Choice(metadata["choices"]), **shared)
+    kind: Any = {"int": int, "float": float, "int | None": int}.get(str(setting.type), str)
+    if "min" in metadata:
+        kind = click.IntRange(min=metadata["min"])
+    shown = "" if setting.default in (None, "") else f"  [default: {setting.default}]"
+    return click.option(flag, type=kind, **{**shared, "help": metadata["help"] + shown})
+
+
+def given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Only the flags that were on the command line."""
+    return {name: value for name, value in flags.items() if value not in (None, ())}
+
+
+@click.group(cls=DefaultToRun, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(
+    r2w_eval.__version__,
+    message="r2w-eval %(version)s\n" + (r2w_eval.__doc__ or "").partition("\n\n")[2].strip(),
+)
+def cli() -> None:
+    """Evaluate open-ended writing of language models.
+
+    r2w-eval --model CKPT --tasks writingbench --judge http://HOST:PORT/v1#NAME
+    """
+
+
+@cli.command()
+@settings_options()
+@click.option("--config", help="YAML file of settings; flags override it.")
+@click.option("--dry-run", is_flag=True, help="Print calls and tokens; send nothing.")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on standard output.")
+def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: Any) -> None:
+    """Generate, judge and aggregate (the default command)."""
+    settings = merge_config(config, given(flags))
+    if dry_run:
+        from r2w_eval.dryrun import print_forecast
+
+        print_forecast(settings)
+        return
+    _evaluate(settings, quiet, as_json)
+
+
+def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
+    from r2w_eval.display import ProgressDisplay, print_outcome
+    from r2w_eval.run import Outcome, check_coverage, evaluate, strip_performance
+
+    display = ProgressDisplay(quiet, settings.progress_file)
+
+    async def job() -> Outcome:
+        with display.running():
+            return await evaluate(settings, display.watch)
+
+    outcome = run_interruptibly(job())
+    if as_json:
+        import json
+
+        print(json.dumps([strip_performance(result) for result in outcome.results]))
+    else:
+        print_outcome(outcome)
+    check_coverage(outcome.results, settings.min_coverage)
+
+
+def run_interruptibly(job: Coroutine[Any, Any, Any]) -> Any:
+    """Run a job; SIGTERM ends it as Ctrl-C does, so that its results are written."""
+
+    async def guarded() -> Any:
+        task = asyncio.current_task()
+        assert task is not None, "runs inside asyncio.run"
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await job
+
+    try:
+        return asyncio.run(guarded())
+    except asyncio.CancelledError as error:
+        raise KeyboardInterrupt from error
+
+
+@cli.command("list")
+@click.option("--path", is_flag=True, help="Print the folder for lm_eval --include_path.")
+@settings_options("data_dir")
+def list_(path: bool, data_dir: str | None) -> None:
+    """Suites, models and judges; whether their data is here."""
+    from r2w_eval.listing import print_listing
+    from r2w_eval.paths import tasks_dir
+
+    if path:
+        print(tasks_dir())
+    else:
+        print_listing(data_dir)
+
+
+@cli.group()
+def data() -> None:
+    """Benchmark data: download ahead of time, or check."""
+
+
+@data.command("fetch")
+@click.argument("suites", nargs=-1, required=True)
+def data_fetch(suites: tuple[str, ...]) -> None:
+    """Download the pinned files of SUITES into the cache and check them."""
+    from r2w_eval.listing import fetch_data
+
+    fetch_data(suites)
+
+
+@data.command("verify")
+@click.argument("suites", nargs=-1)
+@settings_options("data_dir")
+def data_verify(suites: tuple[str, ...], data_dir: str | None) -> None:
+    """Compare every data file that is here with its recorded SHA-256."""
+    from r2w_eval.listing import verify_data
+
+    verify_data(suites, data_dir)
+
+
+@cli.group()
+def cache() -> None:
+    """The reply cache shared between runs."""
+
+
+@cache.command("stats")
+def cache_stats() -> None:
+    """Entries, size and age."""
+    from r2w_eval.listing import print_cache_stats
+
+    print_cache_stats()
+
+
+@cache.command("prune")
+@click.option("--older-than-days", type=float, default=30.0, show_default=True)
+@click.option("--all", "everything", is_flag=True, help="Remove the whole cache file.")
+def cache_prune(older_than_days: float, everything: bool) -> None:
+    """Remove old replies."""
+    from r2w_eval.listing import prune_cache
+
+    prune_cache(older_than_days, everything)
+
+
+def main() -> None:
+    """Entry point: errors become one message and an exit code, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except R2WError as error:
+        print(f"r2w-eval: {error}", file=sys.stderr)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print(
+            "r2w-eval: interrupted. What was finished is on disk with partial results; the same "
+            "command goes on from there",
+            file=sys.stderr,
+        )
+        code = EXIT_INTERRUPTED
+    except OSError as error:
+        print(
+            f"r2w-eval: {error}. What was finished before is on disk; mend this and run the same "
+            f"command again",
+            file=sys.stderr,
+        )
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,145 @@
+"""Settings of a run, written once: the dataclass field is the default, its help text and its flag.
+
+A YAML file (`--config`) overrides the defaults, the command line overrides the file; an unknown key is
+an error that names the nearest one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.types import Decoding, Mode
+
+
+def _setting(default: Any, help: str, **kwargs: Any) -> Any:
+    return field(default=default, metadata={"help": help, **kwargs})
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What `r2w-eval run` takes."""
+
+    model: str = _setting(
+        "",
+        "Writer: a checkpoint folder or hub id, http://HOST:PORT/v1#NAME (several URLs separated by "
+        "commas share the load), or smollm2 (embedded).",
+    )
+    tasks: str = _setting("quickstart", "Suites, separated by commas. See r2w-eval list.")
+    judge: tuple[str, ...] = _setting(
+        ("local",),
+        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, or local (the "
+        "embedded model reading score probabilities: a smoke test, not a judgement).",
+    )
+    out: str | None = _setting(None, "Run folder. Default: runs/<model>-<tasks>-<hash>.")
+    responses: str | None = _setting(
+        None, "Judge these answers instead of generating: JSON lines, or lm-eval samples files."
+    )
+    limit: int | None = _setting(None, "Only the first N samples of each suite.", min=1)
+    mode: str = _setting(
+        "strict",
+        "Scoring rules: strict (ours) or parity (upstream's, quirks included).",
+        choices=[str(mode) for mode in Mode],
+    )
+    data_dir: str | None = _setting(
+        None, "Folder with benchmark data. Default: $R2W_DATA, the cache."
+    )
+    backend: str = _setting(
+        "hf", "Engine for checkpoints, through lm-eval's classes.", choices=["hf", "vllm"]
+    )
+    model_args: str = _setting("", "Passed to the backend as in lm-eval: dtype=bfloat16,…")
+    gen_kwargs: str = _setting(
+        "", "Overrides the suite's sampling: temperature=0.7,max_tokens=2048"
+    )
+    judge_kwargs: str = _setting("", "Overrides the suite's judge sampling, same form.")
+    omit: str = _setting(
+        "", "Parameters never sent, for endpoints that refuse them: top_k,seed (recorded)."
+    )
+    system_prompt: str | None = _setting(None, "System prompt of the writer.")
+    think_tags: str = _setting(
+        "<think>,</think>", "Opening and closing tag of the writer's thinking."
+    )
+    think_opened: bool = _setting(False, "The chat template itself opens the thinking block.")
+    samples: int = _setting(1, "Independent answers per item.", min=1)
+    repeats: int = _setting(1, "Verdicts per question; needs a sampling judge.", min=1)
+    seed: int = _setting(0, "Run seed; every item and sample derives its own from it.")
+    score_mode: str = _setting(
+        "text",
+        "How judges are read: their text, or the expected score over label probabilities.",
+        choices=["text", "expected"],
+    )
+    max_connections: int = _setting(64, "Most requests in flight per endpoint.", min=1)
+    fixed_concurrency: bool = _setting(False, "Always use --max-connections; no adaptation.")
+    timeout: float = _setting(600.0, "Seconds for one request, in total.")
+    min_coverage: float = _setting(0.98, "Exit code 3 when fewer verdicts than this are usable.")
+    retry_failed: bool = _setting(False, "Ask again where an earlier run got no usable answer.")
+    cache: bool = _setting(True, "Use the reply cache shared between runs.")
+    progress_file: str | None = _setting(None, "JSON file that always holds the current progress.")
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """The suites asked for, without repeats, in order."""
+        return tuple(dict.fromkeys(name.strip() for name in self.tasks.split(",") if name.strip()))
+
+
+def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:
+    """Defaults, then the YAML file, then the flags that were really given. Raises UsageError."""
+    config = replace(RunConfig(), **read_config_file(file)) if file else RunConfig()
+    return replace(config, **flags)
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """Settings of a YAML file; names are the flags' names with `-` or `_`."""
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path!r}: {error}. Expected a YAML file of settings") from error
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"--config {path!r}: expected `setting: value` lines, as in model: smollm2"
+        )
+    known = {f.name for f in fields(RunConfig)}
+    settings = {str(key).replace("-", "_"): value for key, value in content.items()}
+    for name in settings.keys() - known:
+        raise UnknownName(f"--config {path}:", name, "setting", known, "r2w-eval run --help")
+    if isinstance(settings.get("judge"), str):
+        settings["judge"] = (settings["judge"],)
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+_DECODING_TYPES = {
+    "max_tokens": int,
+    "temperature": float,
+    "top_p": float,
+    "top_k": int,
+    "min_p": float,
+}
+
+
+def override_decoding(base: Decoding, text: str, omit: str, flag: str) -> Decoding:
+    """Apply `name=value,…` and then leave out what the endpoint refuses. Raises UsageError.
+
+    >>> override_decoding(Decoding(top_k=20), "temperature=0", "top_k", "--gen-kwargs")
+    Decoding(max_tokens=None, temperature=0.0, top_p=None, top_k=None, min_p=None, stop=(), seed=None)
+    """
+    changes: dict[str, Any] = {}
+    for pair in filter(None, text.split(",")):
+        name, _, value = pair.partition("=")
+        name = {"max_gen_toks": "max_tokens"}.get(name.strip(), name.strip())
+        if name not in _DECODING_TYPES:
+            raise UnknownName(flag, name, "parameter", _DECODING_TYPES, f"{flag} temperature=0.7")
+        try:
+            changes[name] = _DECODING_TYPES[name](value)
+        except ValueError as error:
+            raise UsageError(f"{flag} {pair!r}: {error}. Expected {name}=NUMBER") from error
+    for name in filter(None, (part.strip() for part in omit.split(","))):
+        if name not in {*_DECODING_TYPES, "seed", "stop"}:
+            raise UnknownName("--omit", name, "parameter", _DECODING_TYPES, "--omit top_k,seed")
+        if name != "seed":
+            changes[name] = () if name == "stop" else None
+    return replace(base, **changes)

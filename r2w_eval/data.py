@@ -1,0 +1,183 @@
+"""Benchmark data and official prompts: found, downloaded from the pinned commit, always checked.
+
+Search order: `--data-dir` / `R2W_DATA`, the cache, a download from the upstream repository at the
+recorded commit. Every file is compared with its recorded SHA-256 before use. Nothing of a benchmark
+is bundled (specification: suites, section 0).
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.errors import DataError
+from r2w_eval.hashing import file_hash, text_hash
+from r2w_eval.paths import cache_dir
+from r2w_eval.template import Template
+
+RAW_URL = "https://raw.githubusercontent.com/{repo}/{commit}/{path}"
+DOWNLOAD_TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """One pinned file. `path` is None for files that exist only in a prepared data folder."""
+
+    name: str
+    sha256: str
+    repo: str = ""
+    commit: str = ""
+    path: str | None = None
+
+    @property
+    def url(self) -> str | None:
+        """Where the pinned bytes are published; None when they cannot be downloaded."""
+        if self.path is None:
+            return None
+        return RAW_URL.format(repo=self.repo, commit=self.commit, path=self.path)
+
+
+class FileState(StrEnum):
+    """What `data verify` says of a file."""
+
+    OK = "ok"
+    MISSING = "missing"
+    ALTERED = "altered"
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSource:
+    """Where an official prompt stands: in a prepared `prompts.json`, or in an upstream Python file.
+
+    `keys` leads through the JSON; `symbol` names the module-level string in `file`; `sha256` is that
+    of the template text, and decides.
+    """
+
+    name: str
+    sha256: str
+    keys: tuple[str, ...]
+    file: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class SuiteData:
+    """The data files of one suite."""
+
+    suite: str
+    files: Mapping[str, DataFile]
+    roots: tuple[Path, ...]
+
+    def find(self, name: str) -> Path | None:
+        """The file where it lies, unchecked; None when no root has it."""
+        candidates = (root / self.suite / name for root in self.roots)
+        return next((path for path in candidates if path.is_file()), None)
+
+    def path(self, name: str) -> Path:
+        """The checked file, downloaded if need be. Raises DataError."""
+        file = self.files[name]
+        found = self.find(name) or self.download(file)
+        actual = file_hash(found)
+        if actual != file.sha256:
+            raise DataError(
+                f"{found}: altered. sha256 is {actual}, the pinned one is {file.sha256}. "
+                f"Remove the file and try: r2w-eval data fetch {self.suite}"
+            )
+        return found
+
+    def download(self, file: DataFile) -> Path:
+        """Fetch the pinned bytes into the last root (the cache). Raises DataError."""
+        if file.url is None:
+            raise DataError(self._missing(file, "it has no download address"))
+        target = self.roots[-1] / self.suite / file.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with (
+                urllib.request.urlopen(file.url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
+                tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temporary,
+            ):
+                while chunk := reply.read(1 << 20):
+                    temporary.write(chunk)
+        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+            raise DataError(self._missing(file, f"download failed: {error}")) from error
+        os.replace(temporary.name, target)
+        return target
+
+    def state(self, name: str) -> FileState:
+        """Whether the file is here and is the pinned one; never downloads."""
+        found = self.find(name)
+        if found is None:
+            return FileState.MISSING
+        return FileState.OK if file_hash(found) == self.files[name].sha256 else FileState.ALTERED
+
+    def template(self, source: PromptSource) -> Template:
+        """An official prompt, compared with its recorded hash. Raises DataError."""
+        prepared = self.find("prompts.json")
+        if prepared is not None:
+            text = _follow(json.loads(prepared.read_bytes()), source.keys, prepared)
+        else:
+            text = read_python_string(self.path(source.file), source.symbol)
+        if text_hash(text) != source.sha256:
+            raise DataError(
+                f"Prompt {source.name} of {self.suite}: sha256 is {text_hash(text)}, the pinned one "
+                f"is {source.sha256}. Try: r2w-eval data verify {self.suite}"
+            )
+        return Template(source.name, text)
+
+    def _missing(self, file: DataFile, why: str) -> str:
+        looked = ", ".join(str(root / self.suite) for root in self.roots)
+        return (
+            f"{file.name} (sha256 {file.sha256[:12]}…) of suite {self.suite} is not here: {why}. "
+            f"Looked in {looked}. Try: r2w-eval data fetch {self.suite}, "
+            f"or name a folder that has it with --data-dir or R2W_DATA"
+        )
+
+
+def data_roots(data_dir: str | None) -> tuple[Path, ...]:
+    """Folders to search, best first; the last one is the cache, which downloads go to."""
+    named = data_dir or os.environ.get("R2W_DATA")
+    if named and not Path(named).is_dir():
+        raise DataError(f"--data-dir {named!r}: no such folder. Try: r2w-eval data fetch SUITE")
+    cache = cache_dir() / "data"
+    return (Path(named), cache) if named else (cache,)
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """All records; lines end at `\\n` only (texts may hold U+2028). Names the bad line."""
+    records = []
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {number}: not JSON ({error}). Expected one JSON object a line"
+                ) from error
+    return records
+
+
+def read_python_string(path: Path, symbol: str) -> str:
+    """A module-level string constant of a Python file, read without running it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        named = any(isinstance(target, ast.Name) and target.id == symbol for target in targets)
+        if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            return str(node.value.value)
+    raise DataError(f"{path}: no string constant {symbol!r}. Try: r2w-eval data verify")
+
+
+def _follow(tree: Any, keys: Sequence[str], path: Path) -> str:
+    for key in keys:
+        if not isinstance(tree, dict) or key not in tree:
+            raise DataError(f"{path}: no key {'.'.join(keys)!r}. Try: r2w-eval data verify")
+        tree = tree[key]
+    return str(tree)

@@ -1,0 +1,190 @@
+"""What a person sees while a run goes on and when it is done. Standard error for progress, standard
+output for results; model text never reaches the terminal unescaped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from r2w_eval.engine import Progress
+from r2w_eval.run import Outcome
+from r2w_eval.store import write_atomically
+from r2w_eval.summary import TaskResult
+from r2w_eval.types import Metric
+
+TERMINAL_INTERVAL_S = 0.5
+LOG_INTERVAL_S = 10.0
+
+
+class ProgressDisplay:
+    """Shows the counters twice a second on a terminal, else one line every ten seconds."""
+
+    def __init__(self, quiet: bool, file: str | None) -> None:
+        self._quiet = quiet
+        self._file = Path(file) if file else None
+        self._console = Console(stderr=True)
+        self._started = time.monotonic()
+        self.progress = Progress()
+
+    def watch(self, progress: Progress) -> None:
+        """Take the counters to show."""
+        self.progress = progress
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Show progress while the body runs; needs a running event loop."""
+        task = asyncio.get_running_loop().create_task(self._show())
+        try:
+            yield
+        finally:
+            task.cancel()
+            self._write_file()
+
+    async def _show(self) -> None:
+        if self._quiet:
+            return await self._every(TERMINAL_INTERVAL_S, lambda: None)
+        if not self._console.is_terminal:
+            return await self._every(LOG_INTERVAL_S, self._print_line)
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            await self._every(
+                TERMINAL_INTERVAL_S, lambda: live.update(Text(self._lines()), refresh=True)
+            )
+
+    async def _every(self, seconds: float, show: Any) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            show()
+            self._write_file()
+
+    def _print_line(self) -> None:
+        self._console.print(self._lines().replace("\n", " | "), soft_wrap=True, markup=False)
+
+    def _lines(self) -> str:
+        elapsed_s = time.monotonic() - self._started
+        p = self.progress
+        writing = progress_line("responses", p.responses_done, p.responses_expected, elapsed_s)
+        judging = progress_line("judgements", p.judgements_done, p.judgements_expected, elapsed_s)
+        lost = ", ".join(f"{name} {count}" for name, count in sorted(p.losses.items())) or "none"
+        tokens = f"tokens in {p.prompt_tokens:,} out {p.completion_tokens:,}"
+        return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}"
+
+    def _write_file(self) -> None:
+        if self._file is not None:
+            write_atomically(self._file, json.dumps(asdict(self.progress)).encode())
+
+
+def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
+    """One stage as a bar with rate and time left.
+
+    >>> progress_line("responses", 5, 10, 10.0)
+    'responses  [###############---------------] 5/10  0.5/s  10 s left'
+    """
+    filled = 30 * done // total if total else 0
+    rate = done / elapsed_s if elapsed_s > 0 else 0.0
+    left = f"{(total - done) / rate:.0f} s left" if rate and done < total else ""
+    bar = "#" * filled + "-" * (30 - filled)
+    return f"{name:10} [{bar}] {done:,}/{total:,}  {rate:.1f}/s  {left}".rstrip()
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """The result tables, where the files lie, and what to do next."""
+    console = Console()
+    for warning in sorted({w for result in outcome.results for w in result.warnings}):
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    if outcome.manifest["smoke_test_judge"]:
+        console.print(
+            "[bold yellow]Smoke-test judge:[/bold yellow] the embedded model cannot judge writing. "
+            "These scores show that the pipeline works and nothing else."
+        )
+    console.print(result_table(outcome.results))
+    for result in outcome.results:
+        console.print(breakdown_table(result))
+    console.print(
+        f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
+        f"{outcome.wall_s:.1f} s"
+    )
+    console.print(f"Run folder: {escape(str(outcome.folder.path))}", soft_wrap=True)
+    console.print(f"Open:       {escape(str(outcome.folder.report_path))}", soft_wrap=True)
+    console.print(
+        f"Next:       r2w-eval judge {escape(str(outcome.folder.path))} --judge "
+        f"http://HOST:PORT/v1#NAME",
+        soft_wrap=True,
+    )
+
+
+def result_table(results: Sequence[TaskResult]) -> Table:
+    """One row per task and judge."""
+    table = Table(title="Scores", title_justify="left")
+    table.add_column("task")
+    table.add_column("judge")
+    for name in ("score", "95 % interval", "scored", "floor", "tokens in / out"):
+        table.add_column(name, justify="right")
+    table.add_column("lost")
+    table.add_column("key")
+    for result in results:
+        head = result.headline
+        floor = next(m for m in result.metrics if m.name == f"{head.name}:floor")
+        tokens = f"{result.writer.prompt_tokens:,} / {result.writer.completion_tokens:,}"
+        table.add_row(
+            f"{result.task} {result.version} ({result.mode})",
+            escape(result.judge),
+            format_value(head),
+            format_interval(head),
+            f"{head.n_scored} / {head.n_expected}",
+            format_value(floor),
+            tokens,
+            format_losses(result),
+            result.score_key,
+        )
+    return table
+
+
+def breakdown_table(result: TaskResult) -> Table:
+    """All metrics of one task."""
+    table = Table(title=f"{result.task}, judge {escape(result.judge)}", title_justify="left")
+    table.add_column("metric")
+    for name in ("value", "95 % interval", "scored"):
+        table.add_column(name, justify="right")
+    for metric in result.metrics:
+        table.add_row(
+            escape(metric.name),
+            format_value(metric),
+            format_interval(metric),
+            f"{metric.n_scored} / {metric.n_expected}",
+        )
+    return table
+
+
+def format_value(metric: Metric) -> str:
+    """Two decimals, or a dash for no value."""
+    return "–" if metric.value is None else f"{metric.value:.2f}"
+
+
+def format_interval(metric: Metric) -> str:
+    """`low – high`, or a dash."""
+    if metric.low is None or metric.high is None:
+        return "–"
+    return f"{metric.low:.2f} – {metric.high:.2f}"
+
+
+def format_losses(result: TaskResult) -> str:
+    """Writer and judge losses by status."""
+    losses: Mapping[str, int] = {
+        **{k: v for k, v in result.writer.statuses.items() if k != "ok"},
+        **result.judging.failures,
+    }
+    return ", ".join(f"{name} {count}" for name, count in losses.items()) or "none"

@@ -1,0 +1,446 @@
+"""Generates and judges everything that a run still owes, concurrently, into one run folder.
+
+One event loop and one writer. Every answer is judged as soon as it is on disk. What is owed is the plan
+minus the content keys found in the folder, so the same command goes on where it was stopped and a
+finished run sends nothing (specification: harness R1, R7, J1, "Resume").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.errors import DataError
+from r2w_eval.hashing import content_hash, text_hash
+from r2w_eval.judge import ScoreItem, Scorer, Verdict
+from r2w_eval.store import RunFolder, RunWriters, read_judgement, read_response
+from r2w_eval.suites import JudgingJob, Suite, SuiteInfo
+from r2w_eval.template import Template
+from r2w_eval.thinking import SplitText, ThinkTags, read_reply_text, writer_status
+from r2w_eval.types import (
+    Answer,
+    Cause,
+    Decoding,
+    Judgement,
+    JudgeRequest,
+    Message,
+    Mode,
+    Response,
+    Sample,
+    Score,
+    WriterStatus,
+)
+
+Generate = Callable[[Sample, ChatRequest], Awaitable[Reply]]
+
+CALL_TO_WRITER_STATUS = {
+    CallStatus.CONTEXT: WriterStatus.TOO_LONG,
+    CallStatus.FILTERED: WriterStatus.CONTENT_FILTER,
+}
+
+
+@dataclass(frozen=True)
+class Writing:
+    """The writer's side of a run. `identity` is everything that changes its answers."""
+
+    model: str
+    identity: Mapping[str, Any]
+    generate: Generate
+    concurrency: int
+    seed: int | None = 0
+    n_repeats: int = 1
+    system_prompt: str | None = None
+    tags: ThinkTags = ThinkTags()
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The judges of a run, and how often each is asked."""
+
+    scorers: Sequence[Scorer]
+    concurrency: int
+    n_repeats: int = 1
+    decoding: Decoding | None = None
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """One suite in one run. `samples` may be iterated many times and is never held in memory."""
+
+    info: SuiteInfo
+    suite: Suite
+    mode: Mode
+    templates: Mapping[str, Template]
+    samples: Callable[[], Iterable[Sample]]
+    decoding: Decoding
+
+
+@dataclass
+class Progress:
+    """Counters that the display reads twice a second; the engine is their only writer."""
+
+    responses_expected: int = 0
+    responses_done: int = 0
+    judgements_expected: int = 0
+    judgements_done: int = 0
+    sent: int = 0
+    reused: int = 0
+    losses: dict[str, int] = field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def count(self, record: Response | Judgement, *, is_new: bool) -> None:
+        """Count one finished record, new or found in the folder."""
+        if isinstance(record, Response):
+            self.responses_done += 1
+            status = str(record.status)
+        else:
+            self.judgements_done += 1
+            status = str(record.score.status)
+        if status != "ok":
+            self.losses[status] = self.losses.get(status, 0) + 1
+        if not is_new:
+            self.reused += 1
+            return
+        self.sent += not record.cached
+        self.prompt_tokens += record.usage.prompt_tokens or 0
+        self.completion_tokens += record.usage.completion_tokens or 0
+
+
+class RecordIndex:
+    """Where the newest record of each key stands in a JSON-lines file; texts stay on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offsets: dict[str, int] = {}
+        offset = 0
+        for line in _complete_lines(path):
+            try:
+                self._offsets[json.loads(line)["key"]] = offset
+            except (ValueError, LookupError, TypeError) as error:
+                raise DataError(
+                    f"{path}, byte {offset}: not a record ({error}). Move that line to another file "
+                    f"and run the same command again; what it held will be made anew"
+                ) from error
+            offset += len(line)
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """The newest record with this key, or None."""
+        if key not in self._offsets:
+            return None
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[key])
+            record: dict[str, Any] = json.loads(file.readline())
+        return record
+
+
+def _complete_lines(path: Path) -> Iterator[bytes]:
+    if path.exists():
+        with path.open("rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One answer on its way through the judges."""
+
+    plan: TaskPlan
+    sample: Sample
+    response: Response
+    answer: Answer
+
+
+class Engine:
+    """Runs plans into a folder. One instance per run."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        writers: RunWriters,
+        writing: Writing,
+        judging: Judging,
+        progress: Progress,
+        retry_failed: bool = False,
+    ) -> None:
+        self._writers = writers
+        self._writing = writing
+        self._judging = judging
+        self._progress = progress
+        self._retry_failed = retry_failed
+        self._responses = RecordIndex(folder.responses_path)
+        self._judgements = RecordIndex(folder.judgements_path)
+
+    async def run(self, plans: Sequence[TaskPlan]) -> None:
+        """Do all that is owed. Raises EndpointDown, OSError; whatever was finished stays on disk."""
+        try:
+            await self._run(plans)
+        except ExceptionGroup as group:
+            raise _first_leaf(group) from group
+
+    async def _run(self, plans: Sequence[TaskPlan]) -> None:
+        work = _interleave([self._owed(plan) for plan in plans])
+        judging = asyncio.Semaphore(max(1, self._judging.concurrency))
+        async with asyncio.TaskGroup() as group:
+
+            async def write_some() -> None:
+                # the shared iterator hands every worker another item
+                for plan, sample, repeat in work:
+                    response, turns = await self._converse(plan, sample, repeat)
+                    await judging.acquire()
+                    task = group.create_task(self._judge(plan, sample, response, turns))
+                    task.add_done_callback(lambda _: judging.release())
+
+            for _ in range(max(1, self._writing.concurrency)):
+                group.create_task(write_some())
+
+    def _owed(self, plan: TaskPlan) -> Iterator[tuple[TaskPlan, Sample, int]]:
+        for sample in plan.samples():
+            for repeat in range(self._writing.n_repeats):
+                yield plan, sample, repeat
+
+    async def _converse(
+        self, plan: TaskPlan, sample: Sample, repeat: int
+    ) -> tuple[Response, tuple[str, ...]]:
+        """All turns of one sample; ends at the first turn without an answer."""
+        messages = sample.messages
+        if self._writing.system_prompt:
+            messages = (Message("system", self._writing.system_prompt), *messages)
+        answers: list[str] = []
+        while True:
+            response = await self._turn(plan, sample, messages, repeat, len(answers))
+            answers.append(response.answer)
+            if plan.suite.next_turn is None or response.status.cause is not None:
+                break
+            following = plan.suite.next_turn(sample, answers)
+            if following is None:
+                break
+            messages = (
+                *messages,
+                Message("assistant", response.answer),
+                Message("user", following),
+            )
+        return response, tuple(answers)
+
+    async def _turn(
+        self, plan: TaskPlan, sample: Sample, messages: tuple[Message, ...], repeat: int, turn: int
+    ) -> Response:
+        seed = derive_seed(self._writing.seed, sample, repeat)
+        decoding = Decoding(**{**plan.decoding.sent(), "stop": plan.decoding.stop, "seed": seed})
+        prompt_hash = content_hash(messages)
+        key = content_hash(
+            {
+                "suite": [plan.info.name, plan.info.version],
+                "sample": sample.id,
+                "prompt": prompt_hash,
+                "writer": self._writing.identity,
+                "decoding": decoding.sent(),
+                "repeat": repeat,
+                "turn": turn,
+            }
+        )
+        if (stored := self._stored_response(key)) is not None:
+            self._progress.count(stored, is_new=False)
+            return stored
+        response = await self._generate(sample, ChatRequest(messages, decoding, repeat), key)
+        response = replace(response, repeat=repeat, turn=turn, prompt_hash=prompt_hash)
+        self._writers.responses.append(response)
+        self._progress.count(response, is_new=True)
+        return response
+
+    def _stored_response(self, key: str) -> Response | None:
+        record = self._responses.read(key)
+        if record is None:
+            return None
+        response = read_response(record)
+        if response.status is WriterStatus.ERROR:
+            return None
+        failed = response.status.cause is not None
+        return None if failed and self._retry_failed else response
+
+    async def _generate(self, sample: Sample, request: ChatRequest, key: str) -> Response:
+        facts: dict[str, Any] = {
+            "key": key,
+            "task": sample.task,
+            "sample_id": sample.id,
+            "model": self._writing.model,
+            "seed": request.decoding.seed,
+        }
+        try:
+            reply = await self._writing.generate(sample, request)
+        except CallFailed as failure:
+            status = CALL_TO_WRITER_STATUS.get(failure.status, WriterStatus.ERROR)
+            return Response(
+                raw="", answer="", thinking=None, status=status, reason=str(failure), **facts
+            )
+        split = read_reply_text(reply, self._writing.tags)
+        return make_response(reply, split, facts)
+
+    async def _judge(
+        self, plan: TaskPlan, sample: Sample, response: Response, turns: tuple[str, ...]
+    ) -> None:
+        answer = answer_to_judge(plan, response, turns)
+        if answer is None:
+            lost = len(plan.suite.criteria(sample)) * len(self._judging.scorers)
+            self._progress.judgements_expected -= lost * self._judging.n_repeats
+            return
+        case = Case(plan, sample, response, answer)
+        await asyncio.gather(
+            *(
+                self._judge_once(case, scorer, repeat)
+                for scorer in self._judging.scorers
+                for repeat in range(self._judging.n_repeats)
+            )
+        )
+
+    async def _judge_once(self, case: Case, scorer: Scorer, repeat: int) -> None:
+        """Ask one judge until the suite wants nothing more; later stages see earlier verdicts."""
+        done: dict[str, tuple[Score, str]] = {}
+        plan = case.plan
+        while True:
+            job = JudgingJob(case.sample, case.answer, plan.templates, plan.mode, done)
+            requests = [r for r in plan.suite.plan_judging(job) if verdict_name(r) not in done]
+            if not requests:
+                return
+            asked = (self._ask(case, scorer, repeat, request) for request in requests)
+            for request, judgement in zip(requests, await asyncio.gather(*asked), strict=True):
+                text = judgement.asks[-1] if judgement.asks else ""
+                done[verdict_name(request)] = (judgement.score, text)
+
+    async def _ask(
+        self, case: Case, scorer: Scorer, repeat: int, request: JudgeRequest
+    ) -> Judgement:
+        plan = case.plan
+        decoding = self._judging.decoding or plan.info.judge_decoding
+        key = judgement_key(case, scorer, decoding, request, repeat)
+        if (stored := self._stored_judgement(key)) is not None:
+            self._progress.count(stored, is_new=False)
+            return stored
+        parity_rule = plan.suite.parity.ask_again if plan.mode is Mode.PARITY else None
+        parse = plan.suite.parse_verdict[plan.mode]
+        item = ScoreItem(request, decoding, parse, repeat, parity_rule)
+        (verdict,) = await scorer.score([item])
+        judgement = make_judgement(key, case.response, scorer.id, (request, repeat), verdict)
+        self._writers.judgements.append(judgement)
+        self._progress.count(judgement, is_new=True)
+        return judgement
+
+    def _stored_judgement(self, key: str) -> Judgement | None:
+        record = self._judgements.read(key)
+        if record is None:
+            return None
+        judgement = read_judgement(record)
+        status = judgement.score.status
+        again = status.is_transient or (self._retry_failed and judgement.score.value is None)
+        return None if again else judgement
+
+
+def derive_seed(run_seed: int | None, sample: Sample, repeat: int) -> int | None:
+    """A 31-bit seed of its own for every (run seed, item, repeat); None sends no seed."""
+    if run_seed is None:
+        return None
+    return int(content_hash([run_seed, sample.task, sample.id, repeat], 8), 16) & 0x7FFFFFFF
+
+
+def verdict_name(request: JudgeRequest) -> str:
+    """What tells the verdicts about one answer apart."""
+    return f"{request.criterion}|{request.order}" if request.order else request.criterion
+
+
+def judgement_key(
+    case: Case, scorer: Scorer, decoding: Decoding, request: JudgeRequest, repeat: int
+) -> str:
+    """Everything that changes a verdict."""
+    return content_hash(
+        {
+            "response": case.response.key,
+            "answer": text_hash(case.answer.text),
+            "judge": [scorer.id, scorer.describe()],
+            "decoding": decoding.sent(),
+            "request": request,
+            "mode": case.plan.mode,
+            "repeat": repeat,
+        }
+    )
+
+
+def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) -> Answer | None:
+    """What goes to the judge; None when there is nothing to judge.
+
+    Strict judges only answers; parity judges whatever text upstream would have judged.
+    """
+    if plan.mode is Mode.PARITY:
+        if response.status.cause is Cause.INFRASTRUCTURE or not response.raw:
+            return None
+        text = plan.suite.parity.read_answer(response.raw)
+    elif response.status.cause is not None:
+        return None
+    else:
+        text = response.answer
+    return Answer(text, response.raw, response.status, turns)
+
+
+def make_response(reply: Reply, split: SplitText, facts: Mapping[str, Any]) -> Response:
+    """A `Response` from what the writer returned."""
+    return Response(
+        raw=reply.text,
+        answer=split.answer,
+        thinking=split.thinking,
+        status=writer_status(reply, split),
+        reason=reply.refusal or "",
+        finish_reason=reply.finish_reason,
+        model_returned=reply.model,
+        fingerprint=reply.fingerprint,
+        usage=reply.usage,
+        latency_s=round(reply.latency_s, 4),
+        multi_block=split.multi_block,
+        cached=reply.cached,
+        **facts,
+    )
+
+
+def make_judgement(
+    key: str, response: Response, judge: str, asked: tuple[JudgeRequest, int], verdict: Verdict
+) -> Judgement:
+    """A `Judgement` from what the judge returned; `asked` is the request and its repeat."""
+    request, repeat = asked
+    return Judgement(
+        key=key,
+        response_key=response.key,
+        task=response.task,
+        sample_id=response.sample_id,
+        judge=judge,
+        criterion=request.criterion,
+        score=verdict.score,
+        asks=verdict.asks,
+        repeat=repeat,
+        order=request.order,
+        sample_repeat=response.repeat,
+        model_returned=verdict.model_returned,
+        usage=verdict.usage,
+        latency_s=round(verdict.latency_s, 4),
+        cached=verdict.cached,
+    )
+
+
+def _interleave(
+    streams: Sequence[Iterator[tuple[TaskPlan, Sample, int]]],
+) -> Iterator[tuple[TaskPlan, Sample, int]]:
+    """One item of each task in turn, so that no task waits for another to finish."""
+    live = list(streams)
+    while live:
+        for stream in list(live):
+            item = next(stream, None)
+            if item is None:
+                live.remove(stream)
+            else:
+                yield item
+
+
+def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,0 +1,43 @@
+"""The two averages that suites are made of, as `Estimate`s: mean of items, and pooled values.
+
+The order of the terms is kept, so that a published figure is reproduced to its last digit by summing
+in upstream's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from r2w_eval.types import Estimate, Stratum
+
+
+def mean_of(
+    name: str, values: Iterable[tuple[str, float]], n_expected: int, *, note: str = ""
+) -> Estimate:
+    """Plain mean of one value per item; pairs are (cluster, value)."""
+    pairs = list(values)
+    stratum = Stratum(
+        tuple(cluster for cluster, _ in pairs),
+        tuple(value for _, value in pairs),
+        (1.0,) * len(pairs),
+    )
+    return Estimate(name, (stratum,), n_expected, note=note)
+
+
+def pooled(
+    name: str, values: Iterable[tuple[str, Sequence[float]]], n_expected: int, *, note: str = ""
+) -> Estimate:
+    """Micro mean: all single values of all items in one pot; pairs are (cluster, values)."""
+    pairs = list(values)
+    stratum = Stratum(
+        tuple(cluster for cluster, _ in pairs),
+        tuple(float(sum(own)) for _, own in pairs),
+        tuple(float(len(own)) for _, own in pairs),
+    )
+    return Estimate(name, (stratum,), n_expected, note=note)
+
+
+def as_headline(estimate: Estimate) -> Estimate:
+    """The same estimate, marked as the figure that stands for the suite."""
+    return replace(estimate, is_headline=True)

@@ -1,0 +1,51 @@
+"""Content hashes: the same work is found under any name, different work is never mixed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as plain JSON types, recursively."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def dump_line(value: Any) -> bytes:
+    r"""One JSON line, UTF-8; lone surrogates are escaped, everything else stays readable.
+
+    >>> dump_line({"a": "é"})
+    b'{"a": "\xc3\xa9"}\n'
+    """
+    plain = to_plain(value)
+    try:
+        return (json.dumps(plain, ensure_ascii=False) + "\n").encode()
+    except UnicodeEncodeError:
+        return (json.dumps(plain) + "\n").encode()
+
+
+def content_hash(value: Any, length: int = 24) -> str:
+    """SHA-256 (hex, first `length` digits) of the canonical JSON of `value`."""
+    text = json.dumps(to_plain(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 (hex) of the UTF-8 bytes of `text`; lone surrogates are hashed as they are."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,116 @@
+"""What `list`, `data` and `cache` print."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from r2w_eval.cache import ReplyCache
+from r2w_eval.data import FileState, data_roots
+from r2w_eval.errors import DataError
+from r2w_eval.models import KINDS
+from r2w_eval.paths import cache_dir
+from r2w_eval.suites import SuiteInfo, load_info, suite_folders
+
+CACHE_FILE = "replies.sqlite"
+
+
+def print_listing(data_dir: str | None) -> None:
+    """A table of suites, then what --model and --judge take."""
+    console = Console()
+    roots = data_roots(data_dir)
+    table = Table(title="Suites", title_justify="left")
+    for column in (
+        "suite",
+        "version",
+        "samples",
+        "languages",
+        "licence",
+        "data",
+        "published judge",
+    ):
+        table.add_column(column, overflow="fold")
+    for info in _infos(()):
+        data = info.data(roots)
+        here = all(data.find(name) for name in _needed(info, data.find))
+        table.add_row(
+            info.name,
+            info.version,
+            f"{info.n_samples:,}",
+            ", ".join(info.languages),
+            info.licence,
+            "here" if here else "not here",
+            info.published_judge,
+        )
+    console.print(table)
+    for info in _infos(()):
+        console.print(f"{info.name}: {info.source}", soft_wrap=True)
+    console.print("\n--model and --judge take: " + escape(", ".join(KINDS)), soft_wrap=True)
+
+
+def fetch_data(suites: Sequence[str]) -> None:
+    """Download what has an address and is not in the cache; check everything. Raises DataError."""
+    console = Console()
+    for info in _infos(suites):
+        data = info.data(data_roots(None))
+        for name, file in info.files.items():
+            if file.url is not None or data.find(name):
+                console.print(f"{info.name}: {escape(str(data.path(name)))} ok", soft_wrap=True)
+
+
+def verify_data(suites: Sequence[str], data_dir: str | None) -> None:
+    """One line per file. Raises DataError when a file is altered or the suite is not complete."""
+    console = Console()
+    problems = []
+    for info in _infos(suites):
+        data = info.data(data_roots(data_dir))
+        states = {name: data.state(name) for name in info.files}
+        for name, state in states.items():
+            console.print(f"{info.name:24} {state:8} {name}", highlight=False)
+        missing = [n for n in _needed(info, data.find) if states[n] is FileState.MISSING]
+        altered = [name for name, state in states.items() if state is FileState.ALTERED]
+        if altered or missing:
+            problems.append(f"{info.name}: {', '.join(altered + missing)}")
+    if problems:
+        raise DataError(
+            f"Missing or altered: {'; '.join(problems)}. Try: r2w-eval data fetch SUITE"
+        )
+
+
+def print_cache_stats() -> None:
+    """Entries, size and age of the reply cache."""
+    cache = ReplyCache(cache_dir() / CACHE_FILE)
+    stats = cache.stats()
+    cache.close()
+    now = time.time()
+    age = "" if stats.oldest is None else f", oldest {(now - stats.oldest) / 86400:.1f} days"
+    Console().print(
+        f"{escape(str(stats.path))}: {stats.entries:,} replies, {stats.size_bytes / 1e6:.1f} MB{age}",
+        soft_wrap=True,
+    )
+
+
+def prune_cache(older_than_days: float, everything: bool) -> None:
+    """Remove old replies, or the file itself (the way out of a damaged one)."""
+    path = cache_dir() / CACHE_FILE
+    if everything:
+        for file in path.parent.glob(f"{CACHE_FILE}*"):
+            file.unlink()
+        Console().print(f"Removed {escape(str(path))}", soft_wrap=True)
+        return
+    cache = ReplyCache(path)
+    removed = cache.prune(older_than_days * 86400)
+    cache.close()
+    Console().print(f"Removed {removed:,} replies older than {older_than_days:g} days")
+
+
+def _infos(suites: Sequence[str]) -> list[SuiteInfo]:
+    return [load_info(name) for name in suites or suite_folders()]
+
+
+def _needed(info: SuiteInfo, find: object) -> Iterable[str]:
+    return [name for name, file in info.files.items() if file.path is not None or not file.repo]

@@ -1,0 +1,168 @@
+"""From the words of the command line to writers and judges; equal models are opened once.
+
+smollm2                    the embedded model, served in this process
+http://HOST:PORT/v1#NAME   an OpenAI-compatible endpoint
+PATH, ORG/NAME             a checkpoint, by --backend; hf:PATH and vllm:PATH say which
+local                      judge only: smollm2 reading score probabilities (smoke test)
+MODULE:ATTR                judge only: the user's own scorer, or a function that makes one
+"""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from r2w_eval.cache import CachedLabelReader, CachedModel, ReplyCache
+from r2w_eval.chat import ChatModel, LabelReader
+from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
+
+EMBEDDED = "smollm2"
+SMOKE_TEST_JUDGE = "local"
+KINDS = (EMBEDDED, SMOKE_TEST_JUDGE, "http://HOST:PORT/v1#NAME", "hf:PATH", "vllm:PATH")
+
+
+class ReadableModel(ChatModel, LabelReader, Protocol):
+    """A model that also gives label probabilities: everything that runs in this process."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """What applies to every model that a command opens."""
+
+    backend: str = "hf"
+    model_args: str = ""
+    client: ClientSettings = ClientSettings()
+    cache: ReplyCache | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModel:
+    """An opened model; `reader` is None where probabilities cannot be read."""
+
+    chat: ChatModel
+    reader: LabelReader | None
+    concurrency: int
+    warning: str | None = None
+
+
+def is_smoke_test(spec: str) -> bool:
+    """The embedded model as a judge carries no signal; every output says so."""
+    return spec in (SMOKE_TEST_JUDGE, EMBEDDED)
+
+
+class ModelPool:
+    """Opens models on demand and closes all of them at the end."""
+
+    def __init__(self, options: ModelOptions) -> None:
+        self._options = options
+        self._open: dict[str, OpenModel] = {}
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._stack.aclose()
+
+    async def model(self, spec: str, api_key_env: str = "R2W_API_KEY") -> OpenModel:
+        """The model that `spec` names. Raises UsageError, UnknownName."""
+        if spec not in self._open:
+            opened = await self._open_model(spec, api_key_env)
+            self._stack.push_async_callback(opened.chat.close)
+            self._open[spec] = opened
+        return self._open[spec]
+
+    async def scorer(self, spec: str, score_mode: str) -> tuple[Scorer, OpenModel | None]:
+        """The judge that `spec` names, and the model behind it (None for the user's own scorer)."""
+        if _is_user_scorer(spec):
+            return _load_user_scorer(spec), None
+        smoke = spec == SMOKE_TEST_JUDGE
+        opened = await self.model(EMBEDDED if smoke else spec, "R2W_JUDGE_API_KEY")
+        if not smoke and score_mode == "text":
+            return TextJudge(opened.chat), opened
+        if opened.reader is None:
+            raise UsageError(
+                f"--score-mode expected: {spec!r} is an HTTP endpoint, whose probabilities of a given "
+                f"continuation cannot be read. Use hf:PATH, vllm:PATH or local, or --score-mode text"
+            )
+        # the smoke-test judge must always give a number; its mass is stored beside it
+        judge = ExpectedScoreJudge(opened.reader, opened.chat, 0.0 if smoke else MIN_MASS)
+        return judge, opened
+
+    async def _open_model(self, spec: str, api_key_env: str) -> OpenModel:
+        if spec.startswith(("http://", "https://")):
+            return await self._open_http(Endpoint.parse(spec, api_key_env))
+        if spec == EMBEDDED:
+            return self._open_embedded()
+        backend, _, path = spec.rpartition(":")
+        if backend in ("hf", "vllm"):
+            return self._open_local(backend, path)
+        if Path(spec).is_dir() or spec.count("/") == 1:
+            return self._open_local(self._options.backend, spec)
+        raise UnknownName("--model/--judge", spec, "model", KINDS, "r2w-eval list")
+
+    async def _open_http(self, endpoint: Endpoint) -> OpenModel:
+        client = HttpModel(endpoint, self._options.client)
+        try:
+            warning = await client.check()
+        except BaseException:
+            await client.close()
+            raise
+        chat: ChatModel = client
+        if self._options.cache is not None:
+            chat = CachedModel(client, self._options.cache, endpoint.base_urls)
+        return OpenModel(chat, None, self._options.client.max_connections, warning)
+
+    def _open_embedded(self) -> OpenModel:
+        from r2w_eval.embedded import open_embedded
+
+        return self._wrap(open_embedded(), concurrency=4)
+
+    def _open_local(self, backend: str, path: str) -> OpenModel:
+        from r2w_eval.local import open_local
+
+        model = open_local(backend, path, self._options.model_args)
+        return self._wrap(model, model.concurrency)
+
+    def _wrap(self, model: ReadableModel, concurrency: int) -> OpenModel:
+        cache = self._options.cache
+        if cache is None:
+            return OpenModel(model, model, concurrency)
+        return OpenModel(
+            CachedModel(model, cache), CachedLabelReader(model, model, cache), concurrency
+        )
+
+
+def _is_user_scorer(spec: str) -> bool:
+    module, colon, attribute = spec.partition(":")
+    return (
+        bool(colon)
+        and attribute.isidentifier()
+        and all(part.isidentifier() for part in module.split("."))
+        and module not in ("hf", "vllm")
+    )
+
+
+def _load_user_scorer(spec: str) -> Scorer:
+    """`module:attr`, where attr is a scorer or a function without arguments that makes one."""
+    module_name, _, attribute = spec.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name).__dict__[attribute]
+    except (ImportError, KeyError) as error:
+        raise UsageError(
+            f"--judge {spec!r}: {type(error).__name__}: {error}. Expected module:attr, importable from "
+            f"here. Try: python -c 'import {module_name}'"
+        ) from error
+    scorer: Scorer = found() if callable(found) else found
+    return scorer

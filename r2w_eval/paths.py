@@ -1,0 +1,43 @@
+"""Where things lie: the cache, the run folders, the packaged task folders."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from r2w_eval.errors import UsageError
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
+
+
+def cache_dir() -> Path:
+    """`R2W_CACHE`, else `r2w-eval` under the user's cache folder."""
+    if configured := os.environ.get("R2W_CACHE"):
+        return Path(configured)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "r2w-eval"
+
+
+def tasks_dir() -> Path:
+    """The folder that `lm_eval --include_path` takes: one sub-folder a suite."""
+    import importlib.util
+
+    spec = importlib.util.find_spec("r2w_eval.tasks")
+    if spec is None or not spec.submodule_search_locations:
+        raise UsageError("The package r2w_eval.tasks is not installed. Try: pip install -e .")
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def safe_name(text: str, max_length: int = 80) -> str:
+    """One path segment for a run, task or model name; separators and `..` cannot survive.
+
+    >>> safe_name("../../etc/passwd")
+    'etc-passwd'
+    >>> safe_name("org/model:7b")
+    'org-model-7b'
+    """
+    name = _UNSAFE.sub("-", text).strip(".-")[:max_length].rstrip(".-")
+    if not name or _RESERVED.match(name):
+        return f"name-{name}" if name else "unnamed"
+    return name

@@ -1,0 +1,329 @@
+"""The whole job: plan, generate and judge, aggregate, write every output. `evaluate` is what the
+command line, the pipeline and a notebook call alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import itertools
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import r2w_eval
+from r2w_eval.cache import ReplyCache
+from r2w_eval.chat import ChatRequest, Reply
+from r2w_eval.client import ClientSettings
+from r2w_eval.config import RunConfig, override_decoding
+from r2w_eval.data import data_roots
+from r2w_eval.engine import Engine, Judging, Progress, TaskPlan, Writing
+from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UsageError
+from r2w_eval.hashing import content_hash, file_hash, to_plain
+from r2w_eval.judge import Scorer
+from r2w_eval.models import EMBEDDED, ModelOptions, ModelPool, OpenModel, is_smoke_test
+from r2w_eval.paths import cache_dir, safe_name
+from r2w_eval.store import RunFolder, write_json
+from r2w_eval.suites import load_info, load_suite
+from r2w_eval.summary import RunFacts, TaskResult, summarise
+from r2w_eval.thinking import ThinkTags
+from r2w_eval.types import Decoding, Mode, Sample
+
+# The embedded model rambles to the end of its context; its answers are cut here unless told otherwise
+EMBEDDED_MAX_TOKENS = 512
+
+Watch = Callable[[Progress], Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished (or stopped) run."""
+
+    folder: RunFolder
+    results: list[TaskResult]
+    manifest: dict[str, Any]
+    progress: Progress
+    wall_s: float
+
+
+def plan_tasks(config: RunConfig) -> list[TaskPlan]:
+    """Check everything that can be checked before any call: suites, data, prompts, settings."""
+    roots = data_roots(config.data_dir)
+    if not config.task_names:
+        raise UsageError("--tasks is empty. Try: r2w-eval list")
+    return [plan_task(name, config, roots) for name in config.task_names]
+
+
+def plan_task(name: str, config: RunConfig, roots: tuple[Path, ...]) -> TaskPlan:
+    """One suite with its data found, checked and limited. Raises UnknownName, DataError."""
+    info = load_info(name)
+    suite = load_suite(info.folder)
+    data = info.data(roots)
+    mode = Mode(config.mode)
+    judge_decoding = override_decoding(
+        info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"
+    )
+    decoding = override_decoding(info.decoding, config.gen_kwargs, config.omit, "--gen-kwargs")
+    if config.model == EMBEDDED and "max_tokens" not in config.gen_kwargs:
+        cap = min(EMBEDDED_MAX_TOKENS, decoding.max_tokens or EMBEDDED_MAX_TOKENS)
+        decoding = replace(decoding, max_tokens=cap)
+
+    def samples() -> Iterable[Sample]:
+        return itertools.islice(suite.load_samples(data), config.limit)
+
+    return TaskPlan(
+        info=replace(info, judge_decoding=judge_decoding),
+        suite=suite,
+        mode=mode,
+        templates=suite.load_templates(data),
+        samples=samples,
+        decoding=decoding,
+    )
+
+
+async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
+    """Run everything that is owed and write all outputs. Raises R2WError subclasses.
+
+    `watch` gets the live counters once, at the start. On an interrupt or an error whatever was finished
+    is on disk, the partial results are written, and the same call goes on from there.
+    """
+    plans = plan_tasks(config)
+    progress = Progress()
+    if watch:
+        watch(progress)
+    started = asyncio.get_running_loop().time()
+    with _open_cache(config) as cache:
+        async with ModelPool(_model_options(config, cache)) as pool:
+            writing = await open_writing(config, pool)
+            judging, judges = await open_judging(config, pool)
+            manifest = make_manifest(config, plans, writing, judges)
+            folder = RunFolder(choose_folder(config, manifest))
+            with folder.open_writers() as writers:
+                manifest = claim_folder(folder, manifest)
+                expect(progress, plans, writing, judging)
+                engine = Engine(folder, writers, writing, judging, progress, config.retry_failed)
+                try:
+                    await engine.run(plans)
+                finally:
+                    writers.responses.sync()
+                    writers.judgements.sync()
+                    results = write_outputs(folder, plans, manifest)
+    wall_s = asyncio.get_running_loop().time() - started
+    return Outcome(folder, results, manifest, progress, wall_s)
+
+
+def _open_cache(config: RunConfig) -> Any:
+    if not config.cache:
+        return nullcontext(None)
+    return ReplyCache(cache_dir() / "replies.sqlite")
+
+
+def _model_options(config: RunConfig, cache: ReplyCache | None) -> ModelOptions:
+    client = ClientSettings(
+        max_connections=config.max_connections,
+        fixed_concurrency=config.fixed_concurrency,
+        timeout_s=config.timeout,
+    )
+    return ModelOptions(config.backend, config.model_args, client, cache)
+
+
+async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
+    """The writer: a model, or recorded answers. Raises UsageError when neither is named."""
+    open_tag, _, close_tag = config.think_tags.partition(",")
+    if not open_tag or not close_tag:
+        raise UsageError(
+            f"--think-tags {config.think_tags!r}: expected OPEN,CLOSE: <think>,</think>"
+        )
+    tags = ThinkTags(open_tag, close_tag, config.think_opened)
+    shared: dict[str, Any] = {
+        "seed": None if "seed" in config.omit.split(",") else config.seed,
+        "n_repeats": config.samples,
+        "system_prompt": config.system_prompt,
+        "tags": tags,
+    }
+    if config.responses:
+        from r2w_eval.recorded import open_recorded
+
+        recorded = open_recorded(Path(config.responses), config.model, config.samples)
+        return Writing(
+            recorded.model, recorded.describe(), recorded.generate, config.max_connections, **shared
+        )
+    if not config.model:
+        raise UsageError("No --model. Try: r2w-eval --model smollm2 --tasks quickstart")
+    opened = await pool.model(config.model)
+    identity = {
+        "model": opened.chat.id,
+        "system_prompt": config.system_prompt,
+        **opened.chat.describe(),
+    }
+
+    async def generate(sample: Sample, request: ChatRequest) -> Reply:
+        return await opened.chat.complete(request)
+
+    return Writing(opened.chat.id, identity, generate, opened.concurrency, **shared)
+
+
+async def open_judging(
+    config: RunConfig, pool: ModelPool
+) -> tuple[Judging, dict[str, dict[str, Any]]]:
+    """The judges, and what identifies each."""
+    scorers: list[Scorer] = []
+    opened: list[OpenModel | None] = []
+    for spec in config.judge:
+        scorer, model = await pool.scorer(spec, config.score_mode)
+        scorers.append(scorer)
+        opened.append(model)
+    if len({scorer.id for scorer in scorers}) < len(scorers):
+        raise UsageError(f"--judge {', '.join(config.judge)}: the same judge twice. Name each once")
+    concurrency = sum(model.concurrency if model else config.max_connections for model in opened)
+    judging = Judging(scorers, concurrency, config.repeats)
+    return judging, {scorer.id: scorer.describe() for scorer in scorers}
+
+
+def make_manifest(
+    config: RunConfig,
+    plans: Sequence[TaskPlan],
+    writing: Writing,
+    judges: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """run.json: `identity` is what may not change in a folder; the rest is told, not compared."""
+    return {
+        "schema": 1,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "r2w_eval": r2w_eval.__version__,
+        "python": platform.python_version(),
+        "model": writing.model,
+        "smoke_test_judge": any(is_smoke_test(spec) for spec in config.judge),
+        "identity": to_plain(
+            {
+                "mode": config.mode,
+                "seed": writing.seed,
+                "samples": config.samples,
+                "repeats": config.repeats,
+                "think_tags": config.think_tags,
+                "writer": writing.identity,
+                "judges": judges,
+                "tasks": {plan.info.name: describe_task(plan) for plan in plans},
+            }
+        ),
+        "scope": {"limit": config.limit, "data_dir_given": config.data_dir is not None},
+    }
+
+
+def describe_task(plan: TaskPlan) -> dict[str, Any]:
+    """What identifies one suite in a run; `differs` lists where sampling is not the suite's own."""
+    official = load_info(plan.info.name)
+    return {
+        "version": plan.info.version,
+        "decoding": plan.decoding.sent(),
+        "judge_decoding": plan.info.judge_decoding.sent(),
+        "differs": [
+            *_differences("", official.decoding, plan.decoding),
+            *_differences("judge ", official.judge_decoding, plan.info.judge_decoding),
+        ],
+        "prompts": sorted(template.id for template in plan.templates.values()),
+        "data": {name: file.sha256 for name, file in plan.info.files.items()},
+        "code": file_hash(plan.info.folder / "utils.py")[:12],
+    }
+
+
+def _differences(who: str, official: Decoding, used: Decoding) -> list[str]:
+    before, after = official.sent(), used.sent()
+    return [
+        f"{who}{name} {before.get(name, 'unset')} -> {after.get(name, 'unset')}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name)
+    ]
+
+
+def choose_folder(config: RunConfig, manifest: Mapping[str, Any]) -> Path:
+    """`--out`, else a name that the same command finds again."""
+    if config.out:
+        return Path(config.out)
+    digest = content_hash(manifest["identity"], 8)
+    return Path("runs") / safe_name(f"{manifest['model']}-{'-'.join(config.task_names)}-{digest}")
+
+
+def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Write run.json, or check that the folder's own is the same work. Raises IdentityMismatch."""
+    before = folder.manifest()
+    if before:
+        differing = list(diff_fields(before.get("identity", {}), manifest["identity"]))
+        if differing:
+            raise IdentityMismatch(
+                f"{folder.path} holds another configuration:\n  "
+                + "\n  ".join(differing)
+                + "\nUse another --out; to add a judge: r2w-eval judge RUN --judge J"
+            )
+        manifest = {**manifest, "created": before["created"]}
+    write_json(folder.manifest_path, manifest)
+    return manifest
+
+
+def diff_fields(before: Any, after: Any, path: str = "") -> Iterable[str]:
+    """Every leaf that differs, as `path: before -> after`.
+
+    >>> list(diff_fields({"a": {"b": 1}}, {"a": {"b": 2}}))
+    ['a.b: 1 -> 2']
+    """
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted(before.keys() | after.keys()):
+            inner = f"{path}.{key}" if path else key
+            yield from diff_fields(before.get(key), after.get(key), inner)
+    elif before != after:
+        yield f"{path}: {before!r:.120} -> {after!r:.120}"
+
+
+def expect(
+    progress: Progress, plans: Sequence[TaskPlan], writing: Writing, judging: Judging
+) -> None:
+    """Set the totals of the progress display."""
+    per_answer = len(judging.scorers) * judging.n_repeats
+    for plan in plans:
+        for sample in plan.samples():
+            progress.responses_expected += writing.n_repeats
+            n_verdicts = len(plan.suite.criteria(sample)) * per_answer
+            progress.judgements_expected += n_verdicts * writing.n_repeats
+
+
+def write_outputs(
+    folder: RunFolder, plans: Sequence[TaskPlan], manifest: Mapping[str, Any]
+) -> list[TaskResult]:
+    """results.json, performance.json, lm-eval files and the page, from the two record files alone."""
+    from r2w_eval.lmeval_io import write_lm_eval_files
+    from r2w_eval.report import write_report
+
+    identity = manifest["identity"]
+    facts = RunFacts(
+        writer_identity=identity["writer"],
+        n_repeats=identity["samples"],
+        judges=identity["judges"],
+        n_judge_repeats=identity["repeats"],
+    )
+    results = summarise(folder, plans, facts)
+    write_json(folder.results_path, [strip_performance(result) for result in results])
+    write_json(folder.path / "performance.json", [result.performance for result in results])
+    write_lm_eval_files(folder, results, plans, manifest)
+    write_report(folder, results, plans, manifest)
+    return results
+
+
+def strip_performance(result: TaskResult) -> dict[str, Any]:
+    """A result as JSON, without what differs between two runs of the same work."""
+    plain: dict[str, Any] = to_plain(result)
+    plain.pop("performance")
+    return plain
+
+
+def check_coverage(results: Sequence[TaskResult], minimum: float) -> None:
+    """Raises CoverageTooLow when a task lost more verdicts than allowed."""
+    for result in results:
+        if result.judging.coverage < minimum:
+            raise CoverageTooLow(
+                f"{result.task}: {result.judging.n_valid} of {result.judging.n_total} verdicts are "
+                f"usable, under --min-coverage {minimum}. Run the same command with --retry-failed, or "
+                f"lower --min-coverage"
+            )

@@ -1,0 +1,216 @@
+"""The run folder: one reader and one writer for append-only JSON lines and atomic JSON files.
+
+A record is one line, written by one `write` and so safe from SIGKILL at once; `fsync` at most once a
+second and at the end. An unfinished last line, left by a crash, is moved to `*.partial` on the next
+start. A lock refuses a second writer (specification: harness section 4, "Durable append").
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Self
+
+from r2w_eval.errors import DataError, UsageError
+from r2w_eval.hashing import dump_line, to_plain
+from r2w_eval.types import Judgement, JudgeStatus, Response, Score, Usage, WriterStatus
+
+FSYNC_EVERY_S = 1.0
+
+
+class JsonlWriter:
+    """Appends records to one file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        set_partial_line_aside(path)
+        self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._synced = time.monotonic()
+
+    def append(self, record: object) -> None:
+        """Write one line. Raises OSError (disk full) with no half record left behind."""
+        line = dump_line(record)
+        size = os.fstat(self._fd).st_size
+        try:
+            written = os.write(self._fd, line)
+            if written != len(line):
+                raise OSError(f"{self.path}: only {written} of {len(line)} bytes written")
+        except OSError:
+            os.ftruncate(self._fd, size)
+            raise
+        if time.monotonic() - self._synced > FSYNC_EVERY_S:
+            self.sync()
+
+    def sync(self) -> None:
+        """Ask the system to put everything on disk."""
+        os.fsync(self._fd)
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        os.close(self._fd)
+
+
+def set_partial_line_aside(path: Path) -> None:
+    """Move bytes after the last newline to `<name>.partial`, so that appending stays safe."""
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    with path.open("rb+") as file:
+        end = _last_newline(file.fileno(), path.stat().st_size)
+        file.seek(end)
+        if rest := file.read():
+            with path.with_name(path.name + ".partial").open("ab") as aside:
+                aside.write(rest + b"\n")
+            file.truncate(end)
+
+
+def _last_newline(fd: int, size: int) -> int:
+    """Offset just after the last newline; 0 when there is none."""
+    step = 1 << 16
+    while size > 0:
+        start = max(0, size - step)
+        found = os.pread(fd, size - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        size = start
+    return 0
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file in one step; readers see the old or the new content, never a mixture."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Atomic, indented, ASCII-safe JSON with a final newline."""
+    write_atomically(path, (json.dumps(to_plain(value), indent=1) + "\n").encode())
+
+
+def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Records of a file, one at a time. A last line without its newline is left out."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise DataError(
+                    f"{path}, line {number}: not JSON ({error}). Move the line away and run the same "
+                    f"command again; what it held will be made anew"
+                ) from error
+            yield record
+
+
+_RESPONSE_FIELDS = frozenset(f.name for f in fields(Response))
+_JUDGEMENT_FIELDS = frozenset(f.name for f in fields(Judgement))
+
+
+def read_response(record: Mapping[str, Any]) -> Response:
+    """A `Response` from its JSON form; unknown keys of a newer version are ignored."""
+    known = {k: v for k, v in record.items() if k in _RESPONSE_FIELDS}
+    return Response(
+        **{**known, "status": WriterStatus(known["status"]), "usage": Usage(**known["usage"])}
+    )
+
+
+def read_judgement(record: Mapping[str, Any]) -> Judgement:
+    """A `Judgement` from its JSON form; unknown keys of a newer version are ignored."""
+    known = {k: v for k, v in record.items() if k in _JUDGEMENT_FIELDS}
+    score = known["score"]
+    return Judgement(
+        **{
+            **known,
+            "score": Score(**{**score, "status": JudgeStatus(score["status"])}),
+            "usage": Usage(**known["usage"]),
+            "asks": tuple(known["asks"]),
+        }
+    )
+
+
+class RunFolder:
+    """A run on disk. Reading needs no lock; `open_writers` takes it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest_path = path / "run.json"
+        self.responses_path = path / "responses.jsonl"
+        self.judgements_path = path / "judgements.jsonl"
+        self.results_path = path / "results.json"
+        self.report_path = path / "report.html"
+
+    @classmethod
+    def existing(cls, path: str) -> Self:
+        """A folder that holds a run. Raises UsageError."""
+        folder = cls(Path(path))
+        if not folder.manifest_path.is_file():
+            raise UsageError(
+                f"{path!r}: not a run folder (no run.json). Expected the --out folder of an earlier "
+                f"run. Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
+            )
+        return folder
+
+    def manifest(self) -> dict[str, Any]:
+        """run.json, or an empty dict for a new folder."""
+        if not self.manifest_path.exists():
+            return {}
+        try:
+            content: dict[str, Any] = json.loads(self.manifest_path.read_bytes())
+        except ValueError as error:
+            raise DataError(
+                f"{self.manifest_path}: not JSON ({error}). Use another --out"
+            ) from error
+        return content
+
+    def responses(self) -> Iterator[Response]:
+        """All responses, in the order they came."""
+        return (read_response(record) for record in iter_jsonl(self.responses_path))
+
+    def judgements(self) -> Iterator[Judgement]:
+        """All judgements, in the order they came."""
+        return (read_judgement(record) for record in iter_jsonl(self.judgements_path))
+
+    def open_writers(self) -> RunWriters:
+        """Take the lock and open both files. Raises UsageError when another process writes here."""
+        return RunWriters(self)
+
+
+class RunWriters:
+    """The only writer of a run folder."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        folder.path.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._lock)
+            raise UsageError(
+                f"{folder.path}: another process is writing this run. Wait for it, or use another --out"
+            ) from error
+        self.responses = JsonlWriter(folder.responses_path)
+        self.judgements = JsonlWriter(folder.judgements_path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.responses.close()
+        self.judgements.close()
+        os.close(self._lock)

@@ -1,0 +1,200 @@
+"""Suites: what a task folder holds, and how it is found and loaded. No lm-eval needed.
+
+A folder `tasks/<name>/` has `<name>.yaml` (an lm-eval task, with our facts under `metadata`) and
+`utils.py`, whose `SUITE` names the suite's pure functions. Adding a folder adds a suite; nothing is
+registered anywhere else.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import yaml
+
+from r2w_eval.data import DataFile, SuiteData
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.paths import tasks_dir
+from r2w_eval.template import Template
+from r2w_eval.types import (
+    Answer,
+    Decoding,
+    Estimate,
+    ItemVerdicts,
+    JudgeRequest,
+    Mode,
+    Sample,
+    Score,
+)
+
+
+@dataclass(frozen=True)
+class JudgingJob:
+    """What a suite needs to say which verdicts one answer still owes.
+
+    `done` holds the verdicts that exist, with the judge's last text, by criterion: a suite whose
+    later questions depend on earlier verdicts plans them step by step.
+    """
+
+    sample: Sample
+    answer: Answer
+    templates: Mapping[str, Template]
+    mode: Mode
+    done: Mapping[str, tuple[Score, str]] = field(default_factory=dict)
+
+
+def _ask_once(texts: Sequence[str]) -> bool:
+    return False
+
+
+def _keep(text: str) -> str:
+    return text
+
+
+@dataclass(frozen=True)
+class ParityRules:
+    """Upstream habits that differ from ours; they hold in parity mode only.
+
+    `read_answer` takes the raw text to what upstream judges. `ask_again` is told all unreadable
+    replies so far and says whether upstream would ask once more.
+    """
+
+    read_answer: Callable[[str], str] = _keep
+    ask_again: Callable[[Sequence[str]], bool] = _ask_once
+
+
+@dataclass(frozen=True)
+class Suite:
+    """The pure functions of one suite.
+
+    `criteria(sample)` lists the verdicts that an item needs; `plan_judging` may ask for more on the
+    way. `aggregate` gets one entry per answer (all of them, whatever became of it) and marks one
+    estimate as the headline. `next_turn(sample, answers)` gives the next user turn of a
+    conversation, or None at its end; without it a suite has one turn.
+    """
+
+    load_samples: Callable[[SuiteData], Iterable[Sample]]
+    load_templates: Callable[[SuiteData], Mapping[str, Template]]
+    criteria: Callable[[Sample], Sequence[str]]
+    plan_judging: Callable[[JudgingJob], Sequence[JudgeRequest]]
+    parse_verdict: Mapping[Mode, Callable[[JudgeRequest, str], Score]]
+    aggregate: Callable[[Sequence[ItemVerdicts], Mode], Sequence[Estimate]]
+    parity: ParityRules = ParityRules()
+    next_turn: Callable[[Sample, Sequence[str]], str | None] | None = None
+
+
+@dataclass(frozen=True)
+class SuiteInfo:
+    """What the YAML says: enough to list, plan and identify a suite without loading its code."""
+
+    name: str
+    folder: Path
+    version: str
+    title: str
+    source: str
+    licence: str
+    languages: tuple[str, ...]
+    n_samples: int
+    judge_calls_per_sample: float
+    published_judge: str
+    score_range: tuple[float, float]
+    decoding: Decoding
+    judge_decoding: Decoding
+    data_folder: str
+    files: Mapping[str, DataFile]
+
+    def data(self, roots: tuple[Path, ...]) -> SuiteData:
+        """The suite's data files; a suite that ships its own data reads it from its folder."""
+        return SuiteData(self.data_folder, self.files, (self.folder.parent, *roots))
+
+
+class _TaskLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
+    """Safe YAML that reads lm-eval's `!function` tags as plain strings."""
+
+
+_TaskLoader.add_constructor("!function", lambda loader, node: str(node.value))
+
+
+def suite_folders(root: Path | None = None) -> dict[str, Path]:
+    """Folders with a task YAML of their own name, by name."""
+    folder = root or tasks_dir()
+    return {
+        path.parent.name: path.parent
+        for path in sorted(folder.glob("*/*.yaml"))
+        if path.stem == path.parent.name
+    }
+
+
+def load_info(name: str, root: Path | None = None) -> SuiteInfo:
+    """Read and validate `<name>.yaml`. Raises UnknownName, UsageError."""
+    folders = suite_folders(root)
+    if name not in folders:
+        raise UnknownName("--tasks", name, "suite", folders, "r2w-eval list")
+    path = folders[name] / f"{name}.yaml"
+    try:
+        config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
+        return _read_info(name, folders[name], config)
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: broken task file ({type(error).__name__}: {error}). Expected the keys of "
+            f"tasks/quickstart/quickstart.yaml. Try: r2w-eval list"
+        ) from error
+
+
+def _read_info(name: str, folder: Path, config: Mapping[str, Any]) -> SuiteInfo:
+    meta = config["metadata"]
+    judge = meta["judge"]
+    generation = config["generation_kwargs"]
+    low, high = meta["score_range"]
+    return SuiteInfo(
+        name=name,
+        folder=folder,
+        version=str(meta["version"]),
+        title=meta["title"],
+        source=meta["source"],
+        licence=meta["licence"],
+        languages=tuple(meta["languages"]),
+        n_samples=int(meta["n_samples"]),
+        judge_calls_per_sample=float(judge["calls_per_sample"]),
+        published_judge=judge["published"],
+        score_range=(float(low), float(high)),
+        decoding=_read_decoding(generation),
+        judge_decoding=_read_decoding(judge["decoding"]),
+        data_folder=meta.get("data_folder", name),
+        files={file["name"]: DataFile(**file) for file in meta.get("files", ())},
+    )
+
+
+def _read_decoding(values: Mapping[str, Any]) -> Decoding:
+    # lm-eval's own names: max_gen_toks, and do_sample, which a temperature above 0 implies
+    names = {"max_gen_toks": "max_tokens"}
+    return Decoding(
+        **{names.get(k, k): v for k, v in values.items() if k not in ("until", "do_sample")}
+    )
+
+
+@cache
+def load_suite(folder: Path) -> Suite:
+    """Load `utils.py` of a task folder by path and return its `SUITE`. Raises UsageError."""
+    module = load_module(folder / "utils.py", f"r2w_eval.tasks.{folder.name}.utils")
+    suite = module.__dict__.get("SUITE")
+    if not isinstance(suite, Suite):
+        raise UsageError(f"{folder / 'utils.py'}: no SUITE = Suite(...). See tasks/README.md")
+    return suite
+
+
+def load_module(path: Path, name: str) -> ModuleType:
+    """Import one Python file under a given name. Raises UsageError when it is not there."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise UsageError(f"{path}: no such file. See tasks/README.md for what a suite needs")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,378 @@
+"""From a run folder to numbers: per task and judge, streaming, without any call.
+
+Reads responses.jsonl and judgements.jsonl, gives the suite's aggregator one `ItemVerdicts` per answer,
+measures every estimate, and counts every loss by cause. The same two files always give the same bytes
+(specification: harness R2, R3, T4, sections 6 and 7).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from r2w_eval.engine import TaskPlan
+from r2w_eval.hashing import content_hash
+from r2w_eval.stats import measure
+from r2w_eval.store import RunFolder
+from r2w_eval.types import (
+    Cause,
+    Estimate,
+    ItemVerdicts,
+    Judgement,
+    JudgeStatus,
+    Metric,
+    Response,
+    Score,
+    WriterStatus,
+)
+
+TRUNCATION_WARNING = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class WriterSummary:
+    """What the writer did in one task. Rates are shares of `n_expected`."""
+
+    n_expected: int
+    n_answered: int
+    statuses: Mapping[str, int]
+    models_returned: tuple[str, ...]
+    prompt_tokens: int
+    completion_tokens: int
+    mean_answer_chars: float | None
+    mean_thinking_chars: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeSummary:
+    """What one judge did in one task: EvalScope's fields, and ours (harness section 7)."""
+
+    judge: str
+    status: str
+    n_valid: int
+    n_total: int
+    coverage: float
+    failures: Mapping[str, int]
+    failures_by_criterion: Mapping[str, int]
+    n_reasked: int
+    n_parsed_first: int
+    models_returned: tuple[str, ...]
+    histogram: Mapping[str, int]
+    share_at_floor: float | None
+    share_at_ceiling: float | None
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    """What differs between two runs of the same work, and so stands apart from every result."""
+
+    task: str
+    judge: str
+    writer_latency_mean_s: float | None
+    judge_latency_p50_s: float | None
+    judge_latency_p95_s: float | None
+    n_responses_cached: int
+    n_judgements_cached: int
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One answer in the tables and plots: `value` is its mean verdict, None when it is not scored."""
+
+    sample_id: str
+    repeat: int
+    language: str
+    status: str
+    value: float | None
+    n_verdicts: int
+    answer_chars: int
+    thinking_chars: int | None
+    response_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """All numbers of one task under one judge. `score_key` says what they may be compared with."""
+
+    task: str
+    version: str
+    mode: str
+    judge: str
+    score_key: str
+    identity: Mapping[str, Any]
+    metrics: tuple[Metric, ...]
+    writer: WriterSummary
+    judging: JudgeSummary
+    warnings: tuple[str, ...]
+    performance: Performance = field(repr=False)
+    samples: tuple[SampleRow, ...] = field(default=(), repr=False)
+
+    @property
+    def headline(self) -> Metric:
+        """The suite's published figure."""
+        return next(metric for metric in self.metrics if metric.is_headline)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the manifest knows and the aggregation needs."""
+
+    writer_identity: Mapping[str, Any]
+    n_repeats: int
+    judges: Mapping[str, Mapping[str, Any]]
+    n_judge_repeats: int
+
+
+def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> list[TaskResult]:
+    """One result per task and judge, in plan order."""
+    responses = _latest_responses(folder.responses())
+    verdicts = _latest_judgements(folder.judgements())
+    return [
+        _summarise_task(plan, judge, facts, responses[plan.info.name], verdicts)
+        for plan in plans
+        for judge in facts.judges
+    ]
+
+
+@dataclass(slots=True)
+class _Written:
+    """A response without its texts: what is left of it while the run is aggregated."""
+
+    response: Response
+    answer_chars: int
+    thinking_chars: int | None
+
+
+def _latest_responses(
+    responses: Iterable[Response],
+) -> dict[str, dict[tuple[str, int], _Written]]:
+    """By task, then (sample, repeat): the last turn; a retried request replaces its failure."""
+    written: dict[str, dict[tuple[str, int], _Written]] = defaultdict(dict)
+    for response in responses:
+        place = (response.sample_id, response.repeat)
+        before = written[response.task].get(place)
+        if before is not None and before.response.turn > response.turn:
+            continue
+        thinking = None if response.thinking is None else len(response.thinking)
+        slim = replace(response, raw="", answer="", thinking=None)
+        written[response.task][place] = _Written(slim, len(response.answer), thinking)
+    return written
+
+
+def _latest_judgements(
+    judgements: Iterable[Judgement],
+) -> dict[tuple[str, str], dict[str, Judgement]]:
+    """By (response key, judge), then judgement key; texts of the judge are dropped."""
+    found: dict[tuple[str, str], dict[str, Judgement]] = defaultdict(dict)
+    for judgement in judgements:
+        slim = replace(judgement, asks=("",) * len(judgement.asks))
+        found[judgement.response_key, judgement.judge][judgement.key] = slim
+    return found
+
+
+def _summarise_task(
+    plan: TaskPlan,
+    judge: str,
+    facts: RunFacts,
+    written: Mapping[tuple[str, int], _Written],
+    verdicts: Mapping[tuple[str, str], Mapping[str, Judgement]],
+) -> TaskResult:
+    items: list[ItemVerdicts] = []
+    floored: list[ItemVerdicts] = []
+    rows: list[SampleRow] = []
+    judgements: list[Judgement] = []
+    n_wanted = 0
+    for sample in plan.samples():
+        names = tuple(plan.suite.criteria(sample))
+        for repeat in range(facts.n_repeats):
+            entry = written.get((sample.id, repeat))
+            key = entry.response.key if entry else ""
+            own = sorted(verdicts.get((key, judge), {}).values(), key=_verdict_order)
+            status = entry.response.status if entry else WriterStatus.ERROR
+            item = ItemVerdicts(
+                sample.id, sample.language, sample.meta, status, _group_scores(own), repeat
+            )
+            items.append(item)
+            floored.append(_at_floor(item, names, plan.info.score_range[0]))
+            rows.append(_row(item, entry, own))
+            judgements.extend(own)
+            n_wanted += len(names) * facts.n_judge_repeats
+    headline, *others = _measure_all(plan, items)
+    floor = next(m for m in _measure_all(plan, floored) if m.is_headline)
+    floor = replace(floor, name=f"{headline.name}:floor", is_headline=False)
+    judging = summarise_judge(judge, judgements, n_wanted, plan.info.score_range)
+    writer = summarise_writer(rows, written)
+    identity = score_identity(plan, judge, facts)
+    return TaskResult(
+        task=plan.info.name,
+        version=plan.info.version,
+        mode=plan.mode,
+        judge=judge,
+        score_key=content_hash(identity, 12),
+        identity=identity,
+        metrics=(headline, floor, *others),
+        writer=writer,
+        judging=judging,
+        warnings=tuple(_warnings(writer, judging)),
+        performance=_performance(plan.info.name, judge, written.values(), judgements),
+        samples=tuple(rows),
+    )
+
+
+def _measure_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Metric]:
+    """All estimates of the suite, the headline first."""
+    estimates: Sequence[Estimate] = plan.suite.aggregate(items, plan.mode)
+    ordered = sorted(estimates, key=lambda estimate: not estimate.is_headline)
+    return [measure(estimate) for estimate in ordered]
+
+
+def _verdict_order(judgement: Judgement) -> tuple[int, str]:
+    return judgement.repeat, judgement.order
+
+
+def _group_scores(judgements: Iterable[Judgement]) -> dict[str, tuple[Score, ...]]:
+    grouped: dict[str, list[Score]] = defaultdict(list)
+    for judgement in judgements:
+        grouped[judgement.criterion].append(judgement.score)
+    return {name: tuple(scores) for name, scores in grouped.items()}
+
+
+def _at_floor(item: ItemVerdicts, names: Sequence[str], floor: float) -> ItemVerdicts:
+    """Model-caused failures at the suite's lowest value; all others unchanged (harness R3)."""
+    if item.status.cause is not Cause.MODEL:
+        return item
+    return replace(item, scores={name: (Score(floor),) for name in names})
+
+
+def _row(item: ItemVerdicts, entry: _Written | None, own: Sequence[Judgement]) -> SampleRow:
+    values = [j.score.value for j in own if j.score.value is not None]
+    return SampleRow(
+        sample_id=item.sample_id,
+        repeat=item.repeat,
+        language=item.language,
+        status=str(item.status) if entry else "not_generated",
+        value=sum(values) / len(values) if values else None,
+        n_verdicts=len(values),
+        answer_chars=entry.answer_chars if entry else 0,
+        thinking_chars=entry.thinking_chars if entry else None,
+        response_key=entry.response.key if entry else "",
+    )
+
+
+def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any]:
+    """Everything two scores must share to stand in one ranking (harness I2)."""
+    return {
+        "suite": plan.info.name,
+        "version": plan.info.version,
+        "items": content_hash([sample.id for sample in plan.samples()], 12),
+        "mode": str(plan.mode),
+        "judge": judge,
+        "judge_facts": facts.judges[judge],
+        "judge_prompts": sorted(template.id for template in plan.templates.values()),
+        "judge_repeats": facts.n_judge_repeats,
+        "aggregator": "published",
+    }
+
+
+def summarise_judge(
+    judge: str, judgements: Sequence[Judgement], n_wanted: int, score_range: tuple[float, float]
+) -> JudgeSummary:
+    """Counts of one judge over one task; `n_wanted` verdicts were needed for full coverage."""
+    valid = [j for j in judgements if j.score.value is not None]
+    failed = [j for j in judgements if j.score.value is None]
+    values = [j.score.value for j in valid if j.score.value is not None]
+    failures = Counter(str(j.score.status) for j in failed)
+    if (absent := n_wanted - len(judgements)) > 0:
+        failures[str(JudgeStatus.NO_ANSWER)] += absent
+    total = max(n_wanted, len(judgements))
+    low, high = score_range
+    return JudgeSummary(
+        judge=judge,
+        status="excluded" if not valid else "degraded" if failures else "success",
+        n_valid=len(valid),
+        n_total=total,
+        coverage=len(valid) / total if total else 0.0,
+        failures=dict(sorted(failures.items())),
+        failures_by_criterion=dict(sorted(Counter(j.criterion for j in failed).items())),
+        n_reasked=sum(len(j.asks) > 1 for j in judgements),
+        n_parsed_first=sum(len(j.asks) <= 1 for j in valid),
+        models_returned=tuple(sorted({j.model_returned for j in judgements if j.model_returned})),
+        histogram=_histogram(values),
+        share_at_floor=_share(values, low),
+        share_at_ceiling=_share(values, high),
+        prompt_tokens=sum(j.usage.prompt_tokens or 0 for j in judgements),
+        completion_tokens=sum(j.usage.completion_tokens or 0 for j in judgements),
+    )
+
+
+def summarise_writer(
+    rows: Sequence[SampleRow], written: Mapping[tuple[str, int], _Written]
+) -> WriterSummary:
+    """Counts of the writer over one task."""
+    wanted = {(row.sample_id, row.repeat) for row in rows}
+    entries = [entry for place, entry in written.items() if place in wanted]
+    answered = [row for row in rows if row.status in ("ok", "truncated")]
+    thinking = [row.thinking_chars for row in answered if row.thinking_chars is not None]
+    responses = [entry.response for entry in entries]
+    return WriterSummary(
+        n_expected=len(rows),
+        n_answered=len(answered),
+        statuses=dict(sorted(Counter(row.status for row in rows).items())),
+        models_returned=tuple(sorted({r.model_returned for r in responses if r.model_returned})),
+        prompt_tokens=sum(r.usage.prompt_tokens or 0 for r in responses),
+        completion_tokens=sum(r.usage.completion_tokens or 0 for r in responses),
+        mean_answer_chars=_mean([row.answer_chars for row in answered]),
+        mean_thinking_chars=_mean(thinking),
+    )
+
+
+def _performance(
+    task: str, judge: str, written: Iterable[_Written], judgements: Sequence[Judgement]
+) -> Performance:
+    responses = [entry.response for entry in written]
+    latencies = sorted(j.latency_s for j in judgements if not j.cached and j.latency_s > 0)
+    return Performance(
+        task=task,
+        judge=judge,
+        writer_latency_mean_s=_mean([r.latency_s for r in responses if not r.cached]),
+        judge_latency_p50_s=_quantile(latencies, 0.5),
+        judge_latency_p95_s=_quantile(latencies, 0.95),
+        n_responses_cached=sum(r.cached for r in responses),
+        n_judgements_cached=sum(j.cached for j in judgements),
+    )
+
+
+def _warnings(writer: WriterSummary, judging: JudgeSummary) -> Iterable[str]:
+    for status in (WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK):
+        count = writer.statuses.get(status, 0)
+        if writer.n_expected and count / writer.n_expected > TRUNCATION_WARNING:
+            yield (
+                f"{count} of {writer.n_expected} answers are {status}: raise --max-tokens, "
+                f"or read the scores as those of cut texts"
+            )
+    for who, models in (("writer", writer.models_returned), ("judge", judging.models_returned)):
+        if len(models) > 1:
+            yield f"the {who} endpoint returned {len(models)} model ids: {', '.join(models)}"
+    if judging.failures:
+        lost = ", ".join(f"{status} {count}" for status, count in judging.failures.items())
+        yield f"{judging.n_total - judging.n_valid} of {judging.n_total} verdicts lost: {lost}"
+
+
+def _histogram(values: Sequence[float]) -> dict[str, int]:
+    return {f"{value:g}": n for value, n in sorted(Counter(round(v, 1) for v in values).items())}
+
+
+def _share(values: Sequence[float], bound: float) -> float | None:
+    return sum(value == bound for value in values) / len(values) if values else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float | None:
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

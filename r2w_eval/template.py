@@ -1,0 +1,50 @@
+"""Prompt templates: filled in one pass, so that braces or `$INST$` in a story stay inert.
+
+Upstream suites use `str.format` (doubled braces), `str.replace` chains or f-strings; one pass over the
+template gives the same bytes wherever upstream does not substitute inside substituted text.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from r2w_eval.hashing import text_hash
+
+_BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A prompt text and where it came from. `name@hash` is its identity."""
+
+    name: str
+    text: str
+
+    @property
+    def id(self) -> str:
+        """Name and the first 12 hex digits of the SHA-256 of the text."""
+        return f"{self.name}@{text_hash(self.text)[:12]}"
+
+    def fill(self, **fields: str) -> str:
+        """Fill `{name}` fields; `{{` and `}}` become single braces. Unknown fields raise KeyError.
+
+        >>> Template("t", "{{a}} {x}").fill(x="{y}")
+        '{a} {y}'
+        """
+
+        def substitute(match: re.Match[str]) -> str:
+            if match[0] in ("{{", "}}"):
+                return match[0][0]
+            return fields[match[1]]
+
+        return _BRACES.sub(substitute, self.text)
+
+    def replace(self, **fields: str) -> str:
+        """Replace literal markers (the keys, as written in the template) in one pass.
+
+        >>> Template("t", "$Q$: {x}").replace(**{"$Q$": "{x}", "{x}": "1"})
+        '{x}: 1'
+        """
+        pattern = re.compile("|".join(re.escape(name) for name in fields))
+        return pattern.sub(lambda match: fields[match[0]], self.text)

@@ -1,0 +1,92 @@
+"""Splits a raw reply into thinking and answer (specification: harness section 3, T1-T5).
+
+The leading block ends at its first closing tag; later complete blocks that start a line are thinking
+too (interleaved thinking); any other tag in the answer is text. Nothing is ever repaired silently.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from r2w_eval.chat import Reply
+from r2w_eval.types import WriterStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkTags:
+    """How a model marks its thinking. `opened_by_template`: the prompt already ends in the open tag."""
+
+    open: str = "<think>"
+    close: str = "</think>"
+    opened_by_template: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SplitText:
+    """`thinking` is None when the text has none; `unclosed` means that no answer ever came."""
+
+    thinking: str | None
+    answer: str
+    unclosed: bool = False
+    multi_block: bool = False
+
+
+def split_thinking(raw: str, tags: ThinkTags = ThinkTags()) -> SplitText:
+    """Split by tags.
+
+    >>> split_thinking("<think>plan</think>Once")
+    SplitText(thinking='plan', answer='Once', unclosed=False, multi_block=False)
+    >>> split_thinking("<think>plan").unclosed
+    True
+    """
+    start = raw.lstrip()
+    if start.startswith(tags.open):
+        body = start[len(tags.open) :]
+    elif tags.opened_by_template or (tags.close in raw and tags.open not in raw):
+        # a chat template may have opened the block, so that only its end is generated
+        body = raw
+    else:
+        return _split_later_blocks(None, raw, tags)
+    thinking, closed, answer = body.partition(tags.close)
+    if not closed:
+        return SplitText(thinking, "", unclosed=True)
+    return _split_later_blocks(thinking, answer, tags)
+
+
+def _split_later_blocks(thinking: str | None, rest: str, tags: ThinkTags) -> SplitText:
+    pattern = rf"^[ \t]*{re.escape(tags.open)}(.*?){re.escape(tags.close)}"
+    blocks = [m for m in re.finditer(pattern, rest, re.DOTALL | re.MULTILINE)]
+    if not blocks or thinking is None:
+        return SplitText(_strip(thinking), rest.strip())
+    pieces, last = [], 0
+    for block in blocks:
+        pieces.append(rest[last : block.start()])
+        last = block.end()
+    pieces.append(rest[last:])
+    joined = "\n".join([thinking, *(block[1] for block in blocks)])
+    return SplitText(_strip(joined), "".join(pieces).strip(), multi_block=True)
+
+
+def _strip(text: str | None) -> str | None:
+    return None if text is None else text.strip()
+
+
+def read_reply_text(reply: Reply, tags: ThinkTags) -> SplitText:
+    """Thinking from the server's field if it has one, else from the tags."""
+    if reply.reasoning:
+        return SplitText(reply.reasoning, reply.text.strip())
+    return split_thinking(reply.text, tags)
+
+
+def writer_status(reply: Reply, split: SplitText) -> WriterStatus:
+    """The writer's status by the table of the specification; refusals come from the API's field."""
+    if reply.refusal and not reply.text:
+        return WriterStatus.REFUSAL
+    if split.unclosed:
+        return WriterStatus.UNCLOSED_THINK
+    if not split.answer:
+        # a reply cut inside server-side reasoning never reached its answer
+        cut = reply.reasoning and reply.finish_reason == "length"
+        return WriterStatus.UNCLOSED_THINK if cut else WriterStatus.EMPTY
+    return WriterStatus.TRUNCATED if reply.finish_reason == "length" else WriterStatus.OK

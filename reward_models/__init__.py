@@ -1,0 +1,1 @@
+"""Scorers that are trained: data recipes, training and serving of reward models."""

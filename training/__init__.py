@@ -1,0 +1,1 @@
+"""The pipeline: synthesis, SFT, reward model, RL."""
