@@ -36,11 +36,11 @@ def judge_prompts(template: str, query: dict[str, Any], answer: str) -> list[str
 
 
 @asynccontextmanager
-async def open_aiohttp(url: str, connections: int) -> AsyncIterator[Send]:
+async def open_aiohttp(url: str, _: int) -> AsyncIterator[Send]:
     """Send by aiohttp."""
     import aiohttp
 
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def send(body: dict[str, Any]) -> str:
             async with session.post(url, json=body) as reply:
@@ -55,7 +55,9 @@ async def open_httpx(url: str, connections: int) -> AsyncIterator[Send]:
     """Send by httpx."""
     import httpx
 
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    limits = httpx.Limits(
+        max_connections=2 * connections, max_keepalive_connections=2 * connections
+    )
     async with httpx.AsyncClient(limits=limits, timeout=600) as session:
 
         async def send(body: dict[str, Any]) -> str:
@@ -98,30 +100,29 @@ async def run_independent(send: Send, options: argparse.Namespace) -> None:
 
 
 async def run_judged(send: Send, options: argparse.Namespace) -> None:
-    """Generate an answer to each query and judge it by all criteria as soon as it is there.
+    """Answer each query and judge the answer by all criteria as soon as it is there.
 
-    Verdicts go before new answers, so that no worker idles at the end.
+    Both models have the full number of connections, as in the harnesses that limit per model.
     """
     template = read_template(options.data)
     queries = enumerate(itertools.islice(read_queries(options.data), options.queries))
-    to_judge: list[dict[str, Any]] = []
-    judged, expected = 0, 5 * options.queries
+    to_judge: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
-    async def work() -> None:
-        nonlocal judged
-        while judged + len(to_judge) < expected or to_judge:
-            if to_judge:
-                judged += 1
-                await send(to_judge.pop())
-            elif (item := next(queries, None)) is not None:
-                seed, query = item
-                answer = await send(build_chat(options.model, query["query"], seed))
-                prompts = judge_prompts(template, query, answer)
-                to_judge.extend(build_chat(options.judge, prompt, seed) for prompt in prompts)
-            else:
-                await asyncio.sleep(0.005)
+    async def generate() -> None:
+        for seed, query in queries:
+            answer = await send(build_chat(options.model, query["query"], seed))
+            for prompt in judge_prompts(template, query, answer):
+                to_judge.put_nowait(build_chat(options.judge, prompt, seed))
 
-    await asyncio.gather(*(work() for _ in range(options.connections)))
+    async def judge() -> None:
+        while (body := await to_judge.get()) is not None:
+            await send(body)
+
+    judges = [asyncio.create_task(judge()) for _ in range(options.connections)]
+    await asyncio.gather(*(generate() for _ in judges))
+    for _ in judges:
+        to_judge.put_nowait(None)
+    await asyncio.gather(*judges)
 
 
 async def run(options: argparse.Namespace) -> None:

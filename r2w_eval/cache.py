@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from r2w_eval.chat import ChatModel, ChatRequest, LabelProbabilities, LabelReader, Reply
 from r2w_eval.errors import UsageError
@@ -89,8 +89,10 @@ class ReplyCache:
         self._db.execute("VACUUM")
         return cursor.rowcount
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
         self._db.close()
 
 

@@ -61,7 +61,9 @@ def _option(
         return click.option(flag, multiple=True, metavar="JUDGE", **shared)
     if "choices" in metadata:
         return click.option(flag, type=click.Choice(metadata["choices"]), **shared)
-    kind: Any = {"int": int, "float": float, "int | None": int}.get(str(setting.type), str)
+    kind: Any = {"int": int, "float": float, "int | None": int, "float | None": float}.get(
+        str(setting.type), str
+    )
     if "min" in metadata:
         kind = click.IntRange(min=metadata["min"])
     shown = "" if setting.default in (None, "") else f"  [default: {setting.default}]"
@@ -104,7 +106,7 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
 
 def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     from r2w_eval.display import ProgressDisplay, print_outcome
-    from r2w_eval.run import Outcome, check_coverage, evaluate, strip_performance
+    from r2w_eval.run import Outcome, check_outcome, evaluate, strip_performance
 
     display = ProgressDisplay(quiet, settings.progress_file)
 
@@ -119,7 +121,7 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
         print(json.dumps([strip_performance(result) for result in outcome.results]))
     else:
         print_outcome(outcome)
-    check_coverage(outcome.results, settings.min_coverage)
+    check_outcome(outcome, settings.min_coverage)
 
 
 def run_interruptibly(job: Coroutine[Any, Any, Any]) -> Any:
@@ -135,6 +137,46 @@ def run_interruptibly(job: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(guarded())
     except asyncio.CancelledError as error:
         raise KeyboardInterrupt from error
+
+
+@cli.command()
+@click.argument("folder", metavar="RUN")
+@settings_options("judge", "score_mode", "max_connections", "timeout", "data_dir")
+@click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
+def judge(folder: str, reparse: bool, **flags: Any) -> None:
+    """Judge the answers of RUN with other judges, or read their verdicts again."""
+    from r2w_eval.config import RunConfig
+    from r2w_eval.display import print_outcome
+    from r2w_eval.run import judge_again
+    from r2w_eval.store import RunFolder
+
+    run_folder = RunFolder.existing(folder)
+    stored = run_folder.manifest()["config"]
+    settings = RunConfig(**{**stored, "judge": tuple(stored["judge"])})
+    if not reparse and not flags["judge"]:
+        raise click.UsageError("Name a judge with --judge, or use --reparse")
+    settings = dataclasses.replace(settings, **given(flags))
+    print_outcome(run_interruptibly(judge_again(run_folder, settings, reparse)))
+
+
+@cli.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
+@click.option("--force-common", is_flag=True, help="Compare the items that all runs have.")
+@click.option(
+    "--judge", "judge_spec", help="Judge pairs of answers in both orders with this model."
+)
+@click.option("--out", default="comparison", show_default=True, help="Folder for pair verdicts.")
+@settings_options("data_dir", "max_connections", "timeout")
+def compare(
+    runs: tuple[str, ...], force_common: bool, judge_spec: str | None, out: str, **flags: Any
+) -> None:
+    """Is the difference real? Paired tests on RUNs' scores; with --judge, pairwise verdicts."""
+    from r2w_eval.comparison_display import print_comparisons, print_preferences
+
+    if judge_spec is None:
+        print_comparisons(runs, force_common)
+    else:
+        run_interruptibly(print_preferences(runs, judge_spec, out, given(flags)))
 
 
 @cli.command("list")

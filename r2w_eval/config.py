@@ -79,6 +79,12 @@ class RunConfig:
     min_coverage: float = _setting(0.98, "Exit code 3 when fewer verdicts than this are usable.")
     retry_failed: bool = _setting(False, "Ask again where an earlier run got no usable answer.")
     cache: bool = _setting(True, "Use the reply cache shared between runs.")
+    prices: str | None = _setting(
+        None, "YAML price file, US dollars per million tokens: NAME: {input: 3, output: 15}"
+    )
+    max_cost: float | None = _setting(
+        None, "Stop cleanly at this many US dollars (exit code 4); the same command goes on."
+    )
     progress_file: str | None = _setting(None, "JSON file that always holds the current progress.")
 
     @property

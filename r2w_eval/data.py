@@ -30,13 +30,18 @@ DOWNLOAD_TIMEOUT_S = 60
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """One pinned file. `path` is None for files that exist only in a prepared data folder."""
+    """One pinned file.
+
+    `path` is None for a file that exists only in prepared data folders; `instead_of` names the
+    upstream files that such a file was made from and replaces.
+    """
 
     name: str
     sha256: str
     repo: str = ""
     commit: str = ""
     path: str | None = None
+    instead_of: tuple[str, ...] = ()
 
     @property
     def url(self) -> str | None:

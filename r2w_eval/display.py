@@ -6,14 +6,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
@@ -28,6 +29,7 @@ from r2w_eval.types import Metric
 
 TERMINAL_INTERVAL_S = 0.5
 LOG_INTERVAL_S = 10.0
+MAX_GROUP_ROWS = 12
 
 
 class ProgressDisplay:
@@ -127,46 +129,67 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def result_table(results: Sequence[TaskResult]) -> Table:
-    """One row per task and judge."""
-    table = Table(title="Scores", title_justify="left")
-    table.add_column("task")
-    table.add_column("judge")
-    for name in ("score", "95 % interval", "scored", "floor", "tokens in / out"):
-        table.add_column(name, justify="right")
-    table.add_column("lost")
-    table.add_column("key")
+    """One row per task and judge: narrow enough for 80 columns."""
+    table = Table(title="Scores", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("suite", overflow="fold")
+    table.add_column("judge", overflow="fold")
+    for name in ("score", "95 % interval", "scored", "floor"):
+        table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         head = result.headline
         floor = next(m for m in result.metrics if m.name == f"{head.name}:floor")
-        tokens = f"{result.writer.prompt_tokens:,} / {result.writer.completion_tokens:,}"
         table.add_row(
-            f"{result.task} {result.version} ({result.mode})",
+            f"{result.task} {result.version} {result.mode}",
             escape(result.judge),
             format_value(head),
             format_interval(head),
-            f"{head.n_scored} / {head.n_expected}",
+            f"{head.n_scored}/{head.n_expected}",
             format_value(floor),
-            tokens,
-            format_losses(result),
-            result.score_key,
         )
     return table
 
 
 def breakdown_table(result: TaskResult) -> Table:
-    """All metrics of one task."""
-    table = Table(title=f"{result.task}, judge {escape(result.judge)}", title_justify="left")
-    table.add_column("metric")
+    """The metrics of one task; groups with many members are left to the report."""
+    table = Table(
+        title=f"{result.task}, judge {escape(result.judge)}",
+        title_justify="left",
+        caption=escape(describe_counts(result)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("metric", overflow="fold")
     for name in ("value", "95 % interval", "scored"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
+    sizes = Counter(group_of(metric) for metric in result.metrics)
     for metric in result.metrics:
+        if sizes[group_of(metric)] > MAX_GROUP_ROWS:
+            continue
         table.add_row(
             escape(metric.name),
             format_value(metric),
             format_interval(metric),
-            f"{metric.n_scored} / {metric.n_expected}",
+            f"{metric.n_scored}/{metric.n_expected}",
         )
     return table
+
+
+def describe_counts(result: TaskResult) -> str:
+    """Losses, lengths, tokens and the score key, a line each."""
+    writer, judging = result.writer, result.judging
+    thinking = f", thinking {writer.mean_thinking_chars:,.0f}" if writer.mean_thinking_chars else ""
+    return (
+        f"lost: {format_losses(result)}\n"
+        f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
+        f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
+        f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"
+        f"score key {result.score_key}: compare only with scores of the same key"
+    )
+
+
+def group_of(metric: Metric) -> str:
+    """The part before `/`: metrics that break one figure down stand together."""
+    return metric.name.partition("/")[0]
 
 
 def format_value(metric: Metric) -> str:

@@ -21,13 +21,20 @@ from r2w_eval.judge import ScoreItem, Scorer, Verdict
 from r2w_eval.store import RunFolder, RunWriters, read_judgement, read_response
 from r2w_eval.suites import JudgingJob, Suite, SuiteInfo
 from r2w_eval.template import Template
-from r2w_eval.thinking import SplitText, ThinkTags, read_reply_text, writer_status
+from r2w_eval.thinking import (
+    SplitText,
+    ThinkTags,
+    read_reply_text,
+    split_thinking,
+    writer_status,
+)
 from r2w_eval.types import (
     Answer,
     Cause,
     Decoding,
     Judgement,
     JudgeRequest,
+    JudgeStatus,
     Message,
     Mode,
     Response,
@@ -41,6 +48,7 @@ Generate = Callable[[Sample, ChatRequest], Awaitable[Reply]]
 CALL_TO_WRITER_STATUS = {
     CallStatus.CONTEXT: WriterStatus.TOO_LONG,
     CallStatus.FILTERED: WriterStatus.CONTENT_FILTER,
+    CallStatus.NOT_SENT: WriterStatus.NOT_SENT,
 }
 
 
@@ -60,12 +68,15 @@ class Writing:
 
 @dataclass(frozen=True)
 class Judging:
-    """The judges of a run, and how often each is asked."""
+    """The judges of a run, and how often each is asked.
+
+    `reparse` reads the stored texts again and asks nobody.
+    """
 
     scorers: Sequence[Scorer]
     concurrency: int
     n_repeats: int = 1
-    decoding: Decoding | None = None
+    reparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -248,7 +259,9 @@ class Engine:
             return stored
         response = await self._generate(sample, ChatRequest(messages, decoding, repeat), key)
         response = replace(response, repeat=repeat, turn=turn, prompt_hash=prompt_hash)
-        self._writers.responses.append(response)
+        # what was never sent is no record: the next run sends it
+        if response.status is not WriterStatus.NOT_SENT:
+            self._writers.responses.append(response)
         self._progress.count(response, is_new=True)
         return response
 
@@ -315,8 +328,10 @@ class Engine:
         self, case: Case, scorer: Scorer, repeat: int, request: JudgeRequest
     ) -> Judgement:
         plan = case.plan
-        decoding = self._judging.decoding or plan.info.judge_decoding
+        decoding = plan.info.judge_decoding
         key = judgement_key(case, scorer, decoding, request, repeat)
+        if self._judging.reparse:
+            return self._read_again(case, scorer, key, (request, repeat))
         if (stored := self._stored_judgement(key)) is not None:
             self._progress.count(stored, is_new=False)
             return stored
@@ -325,8 +340,27 @@ class Engine:
         item = ScoreItem(request, decoding, parse, repeat, parity_rule)
         (verdict,) = await scorer.score([item])
         judgement = make_judgement(key, case.response, scorer.id, (request, repeat), verdict)
-        self._writers.judgements.append(judgement)
+        if judgement.score.status is not JudgeStatus.NOT_SENT:
+            self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=True)
+        return judgement
+
+    def _read_again(
+        self, case: Case, scorer: Scorer, key: str, asked: tuple[JudgeRequest, int]
+    ) -> Judgement:
+        """The stored verdict by today's parser; a changed score is appended and replaces the old."""
+        record = self._judgements.read(key)
+        if record is None:
+            lost = Verdict(Score(None, JudgeStatus.NOT_SENT, "never asked"))
+            return make_judgement(key, case.response, scorer.id, asked, lost)
+        judgement = read_judgement(record)
+        if judgement.asks:
+            text = split_thinking(judgement.asks[-1]).answer
+            score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
+            if score != judgement.score and judgement.score.status is not JudgeStatus.REFUSED:
+                judgement = replace(judgement, score=score)
+                self._writers.judgements.append(judgement)
+        self._progress.count(judgement, is_new=False)
         return judgement
 
     def _stored_judgement(self, key: str) -> Judgement | None:

@@ -6,10 +6,11 @@ in upstream's order.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from r2w_eval.types import Estimate, Stratum
+from r2w_eval.types import Estimate, ItemVerdicts, Stratum
 
 
 def mean_of(
@@ -36,6 +37,24 @@ def pooled(
         tuple(float(len(own)) for _, own in pairs),
     )
     return Estimate(name, (stratum,), n_expected, note=note)
+
+
+def group_means(
+    title: str,
+    group_of: Callable[[ItemVerdicts], str],
+    items: Iterable[ItemVerdicts],
+    scored: Sequence[tuple[ItemVerdicts, float]],
+) -> list[Estimate]:
+    """One mean per group, named `title/group`, in order of first appearance among all items."""
+    expected = Counter(group_of(item) for item in items)
+    return [
+        mean_of(
+            f"{title}/{name}",
+            [(item.sample_id, value) for item, value in scored if group_of(item) == name],
+            n,
+        )
+        for name, n in expected.items()
+    ]
 
 
 def as_headline(estimate: Estimate) -> Estimate:

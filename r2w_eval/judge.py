@@ -155,6 +155,25 @@ class TextJudge:
         return (*messages, Message("assistant", quoted), Message("user", reminder))
 
 
+@dataclass(frozen=True)
+class StoredJudge:
+    """A judge of an earlier run, known by its identity only: its texts can be read, not asked for."""
+
+    id: str
+    facts: Mapping[str, Any]
+
+    def describe(self) -> dict[str, Any]:
+        """The facts that the run recorded."""
+        return dict(self.facts)
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
+        """Nothing can be asked."""
+        return [Verdict(Score(None, JudgeStatus.NOT_SENT, "stored judge")) for _ in items]
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+
 class ExpectedScoreJudge:
     """Reads the probability-weighted mean over the labels of the scale instead of a text.
 

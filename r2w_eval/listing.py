@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.cache import ReplyCache
-from r2w_eval.data import FileState, data_roots
+from r2w_eval.data import FileState, SuiteData, data_roots
 from r2w_eval.errors import DataError
 from r2w_eval.models import KINDS
-from r2w_eval.paths import cache_dir
+from r2w_eval.paths import cache_path
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders
-
-CACHE_FILE = "replies.sqlite"
 
 
 def print_listing(data_dir: str | None) -> None:
     """A table of suites, then what --model and --judge take."""
     console = Console()
     roots = data_roots(data_dir)
-    table = Table(title="Suites", title_justify="left")
+    table = Table(title="Suites", title_justify="left", box=box.SIMPLE_HEAD)
     for column in (
         "suite",
         "version",
@@ -36,7 +35,7 @@ def print_listing(data_dir: str | None) -> None:
         table.add_column(column, overflow="fold")
     for info in _infos(()):
         data = info.data(roots)
-        here = all(data.find(name) for name in _needed(info, data.find))
+        here = all(data.find(name) for name in needed_files(info, data))
         table.add_row(
             info.name,
             info.version,
@@ -44,11 +43,12 @@ def print_listing(data_dir: str | None) -> None:
             ", ".join(info.languages),
             info.licence,
             "here" if here else "not here",
-            info.published_judge,
         )
     console.print(table)
     for info in _infos(()):
-        console.print(f"{info.name}: {info.source}", soft_wrap=True)
+        console.print(
+            f"{info.name}: {info.source}, published judge: {info.published_judge}", soft_wrap=True
+        )
     console.print("\n--model and --judge take: " + escape(", ".join(KINDS)), soft_wrap=True)
 
 
@@ -71,7 +71,7 @@ def verify_data(suites: Sequence[str], data_dir: str | None) -> None:
         states = {name: data.state(name) for name in info.files}
         for name, state in states.items():
             console.print(f"{info.name:24} {state:8} {name}", highlight=False)
-        missing = [n for n in _needed(info, data.find) if states[n] is FileState.MISSING]
+        missing = [n for n in needed_files(info, data) if states[n] is FileState.MISSING]
         altered = [name for name, state in states.items() if state is FileState.ALTERED]
         if altered or missing:
             problems.append(f"{info.name}: {', '.join(altered + missing)}")
@@ -83,9 +83,8 @@ def verify_data(suites: Sequence[str], data_dir: str | None) -> None:
 
 def print_cache_stats() -> None:
     """Entries, size and age of the reply cache."""
-    cache = ReplyCache(cache_dir() / CACHE_FILE)
-    stats = cache.stats()
-    cache.close()
+    with ReplyCache(cache_path()) as cache:
+        stats = cache.stats()
     now = time.time()
     age = "" if stats.oldest is None else f", oldest {(now - stats.oldest) / 86400:.1f} days"
     Console().print(
@@ -96,15 +95,14 @@ def print_cache_stats() -> None:
 
 def prune_cache(older_than_days: float, everything: bool) -> None:
     """Remove old replies, or the file itself (the way out of a damaged one)."""
-    path = cache_dir() / CACHE_FILE
+    path = cache_path()
     if everything:
-        for file in path.parent.glob(f"{CACHE_FILE}*"):
+        for file in path.parent.glob(f"{path.name}*"):
             file.unlink()
         Console().print(f"Removed {escape(str(path))}", soft_wrap=True)
         return
-    cache = ReplyCache(path)
-    removed = cache.prune(older_than_days * 86400)
-    cache.close()
+    with ReplyCache(path) as cache:
+        removed = cache.prune(older_than_days * 86400)
     Console().print(f"Removed {removed:,} replies older than {older_than_days:g} days")
 
 
@@ -112,5 +110,8 @@ def _infos(suites: Sequence[str]) -> list[SuiteInfo]:
     return [load_info(name) for name in suites or suite_folders()]
 
 
-def _needed(info: SuiteInfo, find: object) -> Iterable[str]:
-    return [name for name, file in info.files.items() if file.path is not None or not file.repo]
+def needed_files(info: SuiteInfo, data: SuiteData) -> list[str]:
+    """The files a run would open: a prepared file that is here stands for those it was made from."""
+    prepared = {name: file.instead_of for name, file in info.files.items() if file.instead_of}
+    replaced = {old for name, olds in prepared.items() if data.find(name) for old in olds}
+    return [name for name in info.files if name not in prepared and name not in replaced]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -19,6 +20,7 @@ from typing import Any, Protocol, Self
 from r2w_eval.cache import CachedLabelReader, CachedModel, ReplyCache
 from r2w_eval.chat import ChatModel, LabelReader
 from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.cost import Budget, MeteredModel, Price
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
 
@@ -39,6 +41,8 @@ class ModelOptions:
     model_args: str = ""
     client: ClientSettings = ClientSettings()
     cache: ReplyCache | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    budget: Budget | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +123,22 @@ class ModelPool:
         except BaseException:
             await client.close()
             raise
-        chat: ChatModel = client
+        chat = self._meter(client)
         if self._options.cache is not None:
             chat = CachedModel(client, self._options.cache, endpoint.base_urls)
         return OpenModel(chat, None, self._options.client.max_connections, warning)
+
+    def _meter(self, client: HttpModel) -> ChatModel:
+        """Put an endpoint under the budget; local models cost nothing. Raises UsageError."""
+        budget = self._options.budget
+        if budget is None:
+            return client
+        if (price := self._options.prices.get(client.id)) is None:
+            raise UsageError(
+                f"--max-cost needs a price for {client.id!r}. Known: "
+                f"{', '.join(sorted(self._options.prices)) or 'none'}. Add it to the --prices file"
+            )
+        return MeteredModel(client, price, budget)
 
     def _open_embedded(self) -> OpenModel:
         from r2w_eval.embedded import open_embedded

@@ -19,6 +19,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "r2w-eval"
 
 
+def cache_path() -> Path:
+    """The reply cache's file."""
+    return cache_dir() / "replies.sqlite"
+
+
 def tasks_dir() -> Path:
     """The folder that `lm_eval --include_path` takes: one sub-folder a suite."""
     import importlib.util

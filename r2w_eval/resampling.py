@@ -1,9 +1,9 @@
 """Cluster bootstrap of an `Estimate`: what each query adds to it, the draws, four intervals.
 
-In: an `Estimate` (ratios of sums over strata). Out: bounds. Every ratio is linearised at the observed
-value (exact when all clusters carry the same weight), so that one number per cluster is resampled,
-whatever the number of strata. Sources: harness A1; Efron & Tibshirani 1993, chapters 12-14 (bootstrap-t,
-percentile, BCa); Lohr 2021, chapter 9 (linearisation variance); Satterthwaite 1946 (degrees of freedom).
+In: an `Estimate` (ratios of sums over strata). Out: bounds. Every ratio is linearised at its value
+(exact when all clusters carry the same weight), so that one number per cluster is resampled.
+Sources: harness A1; Efron & Tibshirani 1993, chapters 12-14 (bootstrap-t, percentile, BCa);
+Lohr 2021, chapter 9 (linearisation); Satterthwaite 1946 (degrees of freedom).
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ FloatArray = NDArray[np.float64]
 
 # Elements held at once by a batch of draws: 16 MiB per float array.
 _BATCH_ELEMENTS = 1 << 21
-# A draw in which nearly all clusters score alike has almost no spread and would blow the studentised
-# statistic up; a quarter of the sample's own standard error is the floor (docs/statistics.md).
+# A draw in which nearly all clusters score alike has almost no spread and would blow up the
+# studentised statistic; a quarter of the sample's standard error is the floor (docs/statistics.md).
 _SE_FLOOR = 0.25
 # Below this many degrees of freedom bootstrap-t alone is too short for symmetric scores.
 _SMALL_DF = 9.0
+# A cluster this close to the mean, relative to its sum, differs from it by rounding only.
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,8 @@ def influence(estimate: Estimate) -> Influence | None:
             ratio = table.numerator / table.denominator
             factor = estimate.scale * estimate.strata[index].weight / table.denominator
             for name, (top, bottom) in table.rows.items():
-                parts[name].append(factor * (top - ratio * bottom))
+                gap = top - ratio * bottom
+                parts[name].append(factor * gap if abs(gap) > _ROUNDING * abs(top) else 0.0)
         blocks.append(np.array(sorted(math.fsum(terms) for terms in parts.values())))
     return Influence(tuple(blocks), len(scored))
 

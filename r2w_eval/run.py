@@ -9,23 +9,24 @@ import datetime
 import itertools
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import r2w_eval
 from r2w_eval.cache import ReplyCache
-from r2w_eval.chat import ChatRequest, Reply
+from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.client import ClientSettings
 from r2w_eval.config import RunConfig, override_decoding
+from r2w_eval.cost import Budget, load_prices
 from r2w_eval.data import data_roots
 from r2w_eval.engine import Engine, Judging, Progress, TaskPlan, Writing
-from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UsageError
+from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, file_hash, to_plain
-from r2w_eval.judge import Scorer
+from r2w_eval.judge import Scorer, StoredJudge
 from r2w_eval.models import EMBEDDED, ModelOptions, ModelPool, OpenModel, is_smoke_test
-from r2w_eval.paths import cache_dir, safe_name
+from r2w_eval.paths import cache_path, safe_name
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import load_info, load_suite
 from r2w_eval.summary import RunFacts, TaskResult, summarise
@@ -47,6 +48,7 @@ class Outcome:
     manifest: dict[str, Any]
     progress: Progress
     wall_s: float
+    budget: Budget | None = None
 
 
 def plan_tasks(config: RunConfig) -> list[TaskPlan]:
@@ -95,8 +97,9 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     if watch:
         watch(progress)
     started = asyncio.get_running_loop().time()
+    budget = None if config.max_cost is None else Budget(config.max_cost)
     with _open_cache(config) as cache:
-        async with ModelPool(_model_options(config, cache)) as pool:
+        async with ModelPool(_model_options(config, cache, budget)) as pool:
             writing = await open_writing(config, pool)
             judging, judges = await open_judging(config, pool)
             manifest = make_manifest(config, plans, writing, judges)
@@ -112,22 +115,23 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
                     writers.judgements.sync()
                     results = write_outputs(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
-    return Outcome(folder, results, manifest, progress, wall_s)
+    return Outcome(folder, results, manifest, progress, wall_s, budget)
 
 
-def _open_cache(config: RunConfig) -> Any:
-    if not config.cache:
-        return nullcontext(None)
-    return ReplyCache(cache_dir() / "replies.sqlite")
+def _open_cache(config: RunConfig) -> AbstractContextManager[ReplyCache | None]:
+    return ReplyCache(cache_path()) if config.cache else nullcontext(None)
 
 
-def _model_options(config: RunConfig, cache: ReplyCache | None) -> ModelOptions:
+def _model_options(
+    config: RunConfig, cache: ReplyCache | None, budget: Budget | None = None
+) -> ModelOptions:
     client = ClientSettings(
         max_connections=config.max_connections,
         fixed_concurrency=config.fixed_concurrency,
         timeout_s=config.timeout,
     )
-    return ModelOptions(config.backend, config.model_args, client, cache)
+    prices = load_prices(config.prices)
+    return ModelOptions(config.backend, config.model_args, client, cache, prices, budget)
 
 
 async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
@@ -183,6 +187,51 @@ async def open_judging(
     return judging, {scorer.id: scorer.describe() for scorer in scorers}
 
 
+async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Outcome:
+    """Judge the answers of a finished run once more, generating nothing.
+
+    `config` is the run's own with the new judges in place. Earlier judges stay in the folder and in
+    the results, each under its own identity. With `reparse` every stored text is read again instead.
+    """
+    manifest = folder.manifest()
+    identity = manifest["identity"]
+    plans = plan_tasks(config)
+    progress = Progress()
+    started = asyncio.get_running_loop().time()
+    with _open_cache(config) as cache:
+        async with ModelPool(_model_options(config, cache)) as pool:
+            if reparse:
+                stored = [StoredJudge(name, facts) for name, facts in identity["judges"].items()]
+                judging = Judging(stored, config.max_connections, identity["repeats"], reparse=True)
+            else:
+                judging, judges = await open_judging(config, pool)
+                identity["judges"] = {**identity["judges"], **to_plain(judges)}
+                smoke = manifest["smoke_test_judge"] or any(map(is_smoke_test, config.judge))
+                manifest["smoke_test_judge"] = smoke
+            writing = Writing(
+                manifest["model"],
+                identity["writer"],
+                _never_generate,
+                config.max_connections,
+                seed=identity["seed"],
+                n_repeats=identity["samples"],
+                system_prompt=config.system_prompt,
+            )
+            with folder.open_writers() as writers:
+                write_json(folder.manifest_path, manifest)
+                expect(progress, plans, writing, judging)
+                try:
+                    await Engine(folder, writers, writing, judging, progress).run(plans)
+                finally:
+                    results = write_outputs(folder, plans, manifest)
+    wall_s = asyncio.get_running_loop().time() - started
+    return Outcome(folder, results, manifest, progress, wall_s)
+
+
+async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
+    raise CallFailed(CallStatus.NOT_SENT, "this command judges what is there and generates nothing")
+
+
 def make_manifest(
     config: RunConfig,
     plans: Sequence[TaskPlan],
@@ -209,7 +258,7 @@ def make_manifest(
                 "tasks": {plan.info.name: describe_task(plan) for plan in plans},
             }
         ),
-        "scope": {"limit": config.limit, "data_dir_given": config.data_dir is not None},
+        "config": to_plain(config),
     }
 
 
@@ -318,9 +367,14 @@ def strip_performance(result: TaskResult) -> dict[str, Any]:
     return plain
 
 
-def check_coverage(results: Sequence[TaskResult], minimum: float) -> None:
-    """Raises CoverageTooLow when a task lost more verdicts than allowed."""
-    for result in results:
+def check_outcome(outcome: Outcome, minimum: float) -> None:
+    """Raises BudgetReached, or CoverageTooLow when a task lost more verdicts than allowed."""
+    if outcome.budget is not None and outcome.budget.is_reached:
+        raise BudgetReached(
+            f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} spent. "
+            f"The same command with a higher --max-cost goes on"
+        )
+    for result in outcome.results:
         if result.judging.coverage < minimum:
             raise CoverageTooLow(
                 f"{result.task}: {result.judging.n_valid} of {result.judging.n_total} verdicts are "

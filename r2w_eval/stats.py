@@ -1,7 +1,8 @@
 """The statistics behind every table: value, interval, paired test, corrections, power.
 
-In: `Estimate`s, or scores per item. Out: frozen dataclasses. Pure functions, seeded, independent of row
-order. Sources: harness A1-A4; Holm 1979; Benjamini & Hochberg 1995; Phipson & Smyth 2010 for (k+1)/(B+1).
+In: `Estimate`s, or scores per item. Out: frozen dataclasses. Pure functions, seeded, independent of
+row order. Sources: harness A1-A4; Holm 1979; Benjamini & Hochberg 1995; Phipson & Smyth 2010 for
+the p value (k + 1) / (B + 1).
 """
 
 from __future__ import annotations
@@ -158,28 +159,29 @@ def compare(
         frozenset[str]().union(*groups)
         for groups in (common, (a for a, _ in tables), (b for _, b in tables))
     )
+    counts = (len(shared), len(scored_first - shared), len(scored_second - shared))
     left, right = _restricted(first, common), _restricted(second, common)
-    negative = tuple(replace(s, weight=-s.weight * second.scale) for s in right.strata)
-    positive = tuple(replace(s, weight=s.weight * first.scale) for s in left.strata)
-    both = Estimate("difference", positive + negative, len(shared))
+    both = _difference(left, right)
     difference, moved = evaluate(both), influence(both)
     if difference is None or moved is None:
-        return PairedComparison(
-            None, None, None, None, None, False, 0, len(scored_first), len(scored_second)
-        )
+        return PairedComparison(None, None, None, None, None, False, *counts)
     bounds = intervals(difference, moved, draws, seed, level) if moved.can_vary else None
     parts = _exchangeable(left, right)
     return PairedComparison(
-        difference=difference,
-        low=bounds.default.low if bounds else None,
-        high=bounds.default.high if bounds else None,
-        standard_error=bounds.spread.standard_error if bounds else None,
-        p_value=sign_flip_p(parts, draws, seed),
-        is_exact=len(parts) <= _EXACT_ITEMS,
-        n_common=len(shared),
-        n_only_first=len(scored_first - shared),
-        n_only_second=len(scored_second - shared),
+        difference,
+        bounds.default.low if bounds else None,
+        bounds.default.high if bounds else None,
+        bounds.spread.standard_error if bounds else None,
+        sign_flip_p(parts, draws, seed),
+        len(parts) <= _EXACT_ITEMS,
+        *counts,
     )
+
+
+def _difference(left: Estimate, right: Estimate) -> Estimate:
+    """Left minus right as one estimate, so that shared queries are resampled together."""
+    negative = tuple(replace(stratum, weight=-stratum.weight) for stratum in right.strata)
+    return Estimate("difference", left.strata + negative, left.n_expected, left.scale)
 
 
 def _require_same_shape(first: Estimate, second: Estimate) -> None:
@@ -189,9 +191,9 @@ def _require_same_shape(first: Estimate, second: Estimate) -> None:
     ]
     if shapes[0] != shapes[1]:
         raise UsageError(
-            f"{first.name!r} and {second.name!r} cannot be compared: (scale, offset, stratum weights) "
-            f"is {shapes[0]} in one and {shapes[1]} in the other; both must come from the same "
-            "aggregator over the same strata. Try: r2w-eval compare with a metric that both runs have"
+            f"{first.name!r} and {second.name!r} cannot be compared: (scale, offset, weights) is "
+            f"{shapes[0]} in one and {shapes[1]} in the other; both must come from one aggregator "
+            "over the same strata. Try: r2w-eval compare with a metric that both runs have"
         )
 
 
@@ -225,8 +227,9 @@ def _exchangeable(left: Estimate, right: Estimate) -> FloatArray:
             for name, (top, bottom) in sums.rows.items():
                 term = weight / sums.denominator * (top - pooled * bottom)
                 parts.setdefault(name, []).append(term)
-    values = np.array(sorted(math.fsum(terms) for terms in parts.values()))
-    return values[np.abs(values) > _ROUNDING * np.abs(values).max(initial=0.0)]
+    values: FloatArray = np.array(sorted(math.fsum(terms) for terms in parts.values()))
+    differing: FloatArray = values[np.abs(values) > _ROUNDING * np.abs(values).max(initial=0.0)]
+    return differing
 
 
 def sign_flip_p(differences: FloatArray, draws: int = DRAWS, seed: int = 0) -> float:
@@ -318,7 +321,5 @@ def items_needed(effect: float, deviation: float, alpha: float = 0.05, power: fl
     32
     """
     if effect == 0:
-        raise UsageError(
-            "effect 0 needs infinitely many items. Try: an effect above 0, such as 0.2"
-        )
+        raise UsageError("effect 0 needs infinitely many items; try an effect such as 0.2")
     return math.ceil((minimum_detectable_effect(deviation, alpha, power) / abs(effect)) ** 2)

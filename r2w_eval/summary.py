@@ -96,7 +96,11 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """All numbers of one task under one judge. `score_key` says what they may be compared with."""
+    """All numbers of one task under one judge.
+
+    `score_key` says what they may be compared with; `estimate` is the headline with the parts of
+    every item, which is what paired tests need.
+    """
 
     task: str
     version: str
@@ -108,6 +112,7 @@ class TaskResult:
     writer: WriterSummary
     judging: JudgeSummary
     warnings: tuple[str, ...]
+    estimate: Estimate = field(repr=False)
     performance: Performance = field(repr=False)
     samples: tuple[SampleRow, ...] = field(default=(), repr=False)
 
@@ -192,7 +197,7 @@ def _summarise_task(
             entry = written.get((sample.id, repeat))
             key = entry.response.key if entry else ""
             own = sorted(verdicts.get((key, judge), {}).values(), key=_verdict_order)
-            status = entry.response.status if entry else WriterStatus.ERROR
+            status = entry.response.status if entry else WriterStatus.NOT_SENT
             item = ItemVerdicts(
                 sample.id, sample.language, sample.meta, status, _group_scores(own), repeat
             )
@@ -201,9 +206,16 @@ def _summarise_task(
             rows.append(_row(item, entry, own))
             judgements.extend(own)
             n_wanted += len(names) * facts.n_judge_repeats
-    headline, *others = _measure_all(plan, items)
-    floor = next(m for m in _measure_all(plan, floored) if m.is_headline)
-    floor = replace(floor, name=f"{headline.name}:floor", is_headline=False)
+    estimates = _estimate_all(plan, items)
+    bounds = plan.info.score_range
+    headline, *others = [measure_within(estimate, bounds) for estimate in estimates]
+    floor = measure_within(_estimate_all(plan, floored)[0], bounds)
+    floor = replace(
+        floor,
+        name=f"{headline.name}:floor",
+        note="model failures at the lowest value",
+        is_headline=False,
+    )
     judging = summarise_judge(judge, judgements, n_wanted, plan.info.score_range)
     writer = summarise_writer(rows, written)
     identity = score_identity(plan, judge, facts)
@@ -218,16 +230,26 @@ def _summarise_task(
         writer=writer,
         judging=judging,
         warnings=tuple(_warnings(writer, judging)),
+        estimate=estimates[0],
         performance=_performance(plan.info.name, judge, written.values(), judgements),
         samples=tuple(rows),
     )
 
 
-def _measure_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Metric]:
+def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimate]:
     """All estimates of the suite, the headline first."""
-    estimates: Sequence[Estimate] = plan.suite.aggregate(items, plan.mode)
-    ordered = sorted(estimates, key=lambda estimate: not estimate.is_headline)
-    return [measure(estimate) for estimate in ordered]
+    estimates = plan.suite.aggregate(items, plan.mode)
+    return sorted(estimates, key=lambda estimate: not estimate.is_headline)
+
+
+def measure_within(estimate: Estimate, score_range: tuple[float, float]) -> Metric:
+    """Value and interval; the interval of a few items is cut at what the scale allows."""
+    metric = measure(estimate)
+    if metric.low is None or metric.high is None:
+        return metric
+    weight = sum(stratum.weight for stratum in estimate.strata)
+    low, high = (estimate.offset + estimate.scale * weight * bound for bound in score_range)
+    return replace(metric, low=max(low, metric.low), high=min(high, metric.high))
 
 
 def _verdict_order(judgement: Judgement) -> tuple[int, str]:
@@ -254,7 +276,7 @@ def _row(item: ItemVerdicts, entry: _Written | None, own: Sequence[Judgement]) -
         sample_id=item.sample_id,
         repeat=item.repeat,
         language=item.language,
-        status=str(item.status) if entry else "not_generated",
+        status=str(item.status),
         value=sum(values) / len(values) if values else None,
         n_verdicts=len(values),
         answer_chars=entry.answer_chars if entry else 0,
@@ -272,6 +294,7 @@ def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any
         "mode": str(plan.mode),
         "judge": judge,
         "judge_facts": facts.judges[judge],
+        "judge_decoding": plan.info.judge_decoding.sent(),
         "judge_prompts": sorted(template.id for template in plan.templates.values()),
         "judge_repeats": facts.n_judge_repeats,
         "aggregator": "published",

@@ -39,13 +39,14 @@ class WriterStatus(StrEnum):
     REFUSAL = "refusal"
     CONTENT_FILTER = "content_filter"
     ERROR = "error"
+    NOT_SENT = "not_sent"
 
     @property
     def cause(self) -> Cause | None:
         """None when there is an answer to judge."""
         if self in (WriterStatus.OK, WriterStatus.TRUNCATED):
             return None
-        if self in (WriterStatus.CONTENT_FILTER, WriterStatus.ERROR):
+        if self in (WriterStatus.CONTENT_FILTER, WriterStatus.ERROR, WriterStatus.NOT_SENT):
             return Cause.INFRASTRUCTURE
         return Cause.MODEL
 

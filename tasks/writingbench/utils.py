@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import ast
 import json
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from r2w_eval.lmeval_tasks import task_functions
 
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
-from r2w_eval.estimates import as_headline, mean_of, pooled
+from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
 from r2w_eval.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
@@ -204,33 +203,21 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     scored = [query for item in items if (query := read_scores(item, mode))]
     latest = {(query.item.sample_id, query.item.repeat): query for query in scored}
     queries = list(latest.values())
+    means = [(query.item, query.mean) for query in queries]
     overall = pooled("overall", [(q.item.sample_id, q.pool) for q in scored], len(items))
     return [
         as_headline(overall),
         replace(overall, name="overall_x10", scale=10.0, note="leaderboard scale"),
         mean_of("overall:query_mean", _means(scored), len(items), note="not upstream"),
-        *_group_means("language", lambda item: item.language, items, queries),
-        *_group_means("domain1", lambda item: item.meta["domain1"], items, queries),
-        *_group_means("domain2", lambda item: item.meta["domain2"], items, queries),
+        *group_means("language", lambda item: item.language, items, means),
+        *group_means("domain1", lambda item: str(item.meta["domain1"]), items, means),
+        *group_means("domain2", lambda item: str(item.meta["domain2"]), items, means),
         *(estimate for r in REQUIREMENTS for estimate in _requirement(r, items, queries, mode)),
     ]
 
 
 def _means(queries: Iterable[ScoredQuery]) -> list[tuple[str, float]]:
     return [(query.item.sample_id, query.mean) for query in queries]
-
-
-def _group_means(
-    title: str,
-    group_of: Callable[[ItemVerdicts], str],
-    items: Sequence[ItemVerdicts],
-    queries: Sequence[ScoredQuery],
-) -> list[Estimate]:
-    expected = Counter(group_of(item) for item in items)
-    return [
-        mean_of(f"{title}/{name}", _means(q for q in queries if group_of(q.item) == name), n)
-        for name, n in expected.items()
-    ]
 
 
 def _requirement(

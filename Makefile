@@ -1,0 +1,41 @@
+# `make demo` and `make test` work on a machine that has only Python 3.11+: each makes what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# On busy cores a second thread spin-waits; one thread is faster in tests.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: demo test check format types bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
+
+test: $(VENV)/.test
+	$(BIN)/pytest
+
+check: $(VENV)/.test types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pytest
+
+format: $(VENV)/.test
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+types: $(VENV)/.test
+	$(BIN)/mypy -p r2w_eval
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The demo needs no torch: the embedded model runs in llama.cpp.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local]"
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local,hf,dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,34 @@
+"""Shared fixtures: where the benchmark data and the verification cases lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from support import data_folder
+
+
+def _existing(variable: str, default: str) -> Path:
+    folder = data_folder(variable, default)
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here: set {variable} to a folder with the files to run this")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def benchmarks() -> Path:
+    """Real benchmark data (`R2W_DATA`)."""
+    return _existing("R2W_DATA", "benchmarks")
+
+
+@pytest.fixture(scope="session")
+def verification() -> Path:
+    """Raw judge texts and published numbers (`R2W_VERIFICATION`)."""
+    return _existing("R2W_VERIFICATION", "verification")
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A reply cache of this test alone."""
+    monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

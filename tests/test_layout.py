@@ -1,0 +1,159 @@
+"""The house rules, checked on the source: layers, cycles, weight, packages, suites, sizes."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from r2w_eval.suites import load_info, load_suite, suite_folders
+
+LAYERS = {
+    "r2w_eval": {"r2w_eval"},
+    "tasks": {"r2w_eval"},
+    "leaderboards": {"r2w_eval", "leaderboards"},
+    "reward_models": {"r2w_eval", "reward_models"},
+    "training": {"r2w_eval", "reward_models", "training"},
+}
+HEAVY = ("torch", "transformers", "vllm", "trl", "lm_eval", "datasets")
+LIGHT_COMMAND = (*HEAVY, "numpy", "scipy", "pandas", "matplotlib", "aiohttp")
+MAX_FUNCTION_LINES = 80
+MAX_FILE_LINES = 450
+
+
+def sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.lineno, node.module
+
+
+def layer_of(module: str) -> str | None:
+    parts = module.split(".")
+    if parts[0] in LAYERS and parts[0] != "r2w_eval":
+        return parts[0]
+    if parts[0] != "r2w_eval":
+        return None
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "r2w_eval"
+
+
+@pytest.mark.parametrize("folder", LAYERS)
+def test_no_module_imports_a_layer_above_its_own(folder: str) -> None:
+    upward = [
+        f"{path.relative_to(ROOT)}:{line} imports {module}"
+        for path in sources(folder)
+        if path.name != "cli.py"
+        for line, module in imported(ast.parse(path.read_text("utf-8")))
+        if (layer := layer_of(module)) is not None and layer not in LAYERS[folder]
+    ]
+    assert not upward, "\n".join(upward)
+
+
+def test_there_are_no_import_cycles() -> None:
+    graph: dict[str, set[str]] = {}
+    for path in sources("r2w_eval"):
+        # imports inside functions do not run at import and so cannot close a cycle
+        top = ast.Module(ast.parse(path.read_text("utf-8")).body, [])
+        names = {n for node in top.body for _, n in imported_at_top(node)}
+        graph[f"r2w_eval.{path.stem}"] = {n for n in names if n.startswith("r2w_eval.")}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done:
+            for following in graph.get(name, ()):
+                visit(following, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def imported_at_top(node: ast.stmt) -> Iterator[tuple[int, str]]:
+    if isinstance(node, (ast.Import, ast.ImportFrom)):
+        yield from imported(ast.Module([node], []))
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd="/", check=True
+    )
+    return done.stdout
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom r2w_eval import cli\n"
+        "try:\n cli.cli.main(['--help'], standalone_mode=False)\nexcept SystemExit: pass\n"
+        f"print('LOADED', [m for m in {LIGHT_COMMAND!r} if m in sys.modules])"
+    )
+    assert run_python(code).strip().endswith("LOADED []")
+
+
+def test_every_core_module_imports_without_the_heavy_packages() -> None:
+    modules = [f"r2w_eval.{p.stem}" for p in sources("r2w_eval") if not p.stem.startswith("__")]
+    code = (
+        "import sys, importlib\n"
+        f"for name in {modules!r}: importlib.import_module(name)\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    assert run_python(code).strip() == "[]"
+
+
+def test_the_packages_listed_are_the_folders_that_exist() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    listed = set(config["tool"]["setuptools"]["packages"])
+    assert listed == {"r2w_eval", *(f"r2w_eval.{name}" for name in LAYERS if name != "r2w_eval")}
+    for name in LAYERS:
+        assert (ROOT / name / "__init__.py").is_file()
+        assert not (ROOT / "r2w_eval" / f"{name}.py").exists(), "would shadow the mapped package"
+
+
+@pytest.mark.parametrize("name", suite_folders())
+def test_every_suite_loads(name: str) -> None:
+    info = load_info(name)
+    suite = load_suite(info.folder)
+    assert set(suite.parse_verdict) == {"parity", "strict"}
+    assert info.decoding.max_tokens, "lm-eval's default of 256 tokens would cut every text"
+    assert (info.folder / "README.md").is_file()
+
+
+def test_every_task_folder_is_a_suite() -> None:
+    folders = {p.name for p in (ROOT / "tasks").iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert folders == set(suite_folders())
+
+
+def test_functions_and_files_stay_short() -> None:
+    too_long = []
+    for folder in LAYERS:
+        for path in sources(folder):
+            text = path.read_text("utf-8")
+            if text.count("\n") > MAX_FILE_LINES:
+                too_long.append(f"{path.relative_to(ROOT)}: {text.count(chr(10))} lines")
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                    length = (node.end_lineno or 0) - node.lineno
+                    if length > MAX_FUNCTION_LINES:
+                        too_long.append(f"{path.relative_to(ROOT)}:{node.lineno} {length} lines")
+    assert not too_long, "\n".join(too_long)
+
+
+def test_every_module_says_what_it_does() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for folder in LAYERS
+        for path in sources(folder)
+        if not ast.get_docstring(ast.parse(path.read_text("utf-8")))
+    ]
+    assert not silent, silent
