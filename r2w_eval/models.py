@@ -143,7 +143,8 @@ class ModelPool:
     def _open_embedded(self) -> OpenModel:
         from r2w_eval.embedded import open_embedded
 
-        return self._wrap(open_embedded(), concurrency=4)
+        model = open_embedded()
+        return self._wrap(model, model.concurrency)
 
     def _open_local(self, backend: str, path: str) -> OpenModel:
         from r2w_eval.local import open_local
