@@ -40,6 +40,9 @@ class RunConfig:
     responses: str | None = _setting(
         None, "Judge these answers instead of generating: JSON lines, or lm-eval samples files."
     )
+    only_recorded: bool = _setting(
+        False, "With --responses: leave out samples that the file has no answer for."
+    )
     limit: int | None = _setting(None, "Only the first N samples of each suite.", min=1)
     mode: str = _setting(
         "strict",

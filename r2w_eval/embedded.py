@@ -100,9 +100,9 @@ def start_server(gguf: Path) -> Any:
     try:
         import xllamacpp
     except ImportError as error:
-        raise UsageError("The embedded model needs xllamacpp. Try: pip install 'r2w-eval[local]'") from (
-            error
-        )
+        raise UsageError(
+            "The embedded model needs xllamacpp. Try: pip install 'r2w-eval[local]'"
+        ) from (error)
     params = xllamacpp.CommonParams()
     params.model.path = str(gguf)
     params.model_alias = {NAME}
@@ -154,7 +154,8 @@ class EmbeddedModel:
         )
         self._http = HttpModel(Endpoint((f"{self._url}/v1",), NAME), settings)
         self._session: aiohttp.ClientSession | None = None
-        self._slots = asyncio.Semaphore(SLOTS)
+        # one reading at a time: the next question about the same answer finds its prompt cached
+        self._reading = asyncio.Lock()
 
     @property
     def id(self) -> str:
@@ -188,7 +189,7 @@ class EmbeddedModel:
         The prompt is evaluated once and then found in the server's prompt cache; each further step
         costs one token. Labels that share tokens ("1" and "10") share steps.
         """
-        async with self._slots:
+        async with self._reading:
             started = time.monotonic()
             rendered = await self._post("/apply-template", {"messages": to_plain(messages)})
             prompt = rendered["prompt"] + scale.lead
@@ -279,7 +280,10 @@ def convert_to_hf() -> Path:
     try:
         from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
     except ImportError as error:
-        raise UsageError("The HF form needs transformers. Try: pip install 'r2w-eval[hf]'") from error
+        raise UsageError(
+            "The HF form needs transformers. Try: pip install 'r2w-eval[hf]'"
+        ) from error
+    target.parent.mkdir(parents=True, exist_ok=True)
     source: dict[str, Any] = {"gguf_file": gguf.name}
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         model = AutoModelForCausalLM.from_pretrained(

@@ -10,8 +10,8 @@ MODULE:ATTR                judge only: the user's own scorer, or a function that
 from __future__ import annotations
 
 import importlib
-from contextlib import AsyncExitStack
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -149,6 +149,10 @@ class ModelPool:
     def _open_local(self, backend: str, path: str) -> OpenModel:
         from r2w_eval.local import open_local
 
+        if path == EMBEDDED:
+            from r2w_eval.embedded import convert_to_hf
+
+            path = str(convert_to_hf())
         model = open_local(backend, path, self._options.model_args)
         return self._wrap(model, model.concurrency)
 

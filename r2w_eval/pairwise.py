@@ -8,7 +8,7 @@ harness W1-W4).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import combinations
@@ -17,8 +17,8 @@ from pathlib import Path
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge import ScoreItem, Scorer
+from r2w_eval.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.parsing import iter_objects
-from r2w_eval.ratings import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.template import Template
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Score
@@ -183,8 +183,3 @@ def _pair(place: tuple[str, str, str], margins: Mapping[str, float | None]) -> O
 
 def _is_transient(status: str) -> bool:
     return JudgeStatus(status).is_transient
-
-
-def models_of(pairs: Sequence[OrderPair]) -> list[str]:
-    """All models that took part."""
-    return sorted({name for pair in pairs for name in (pair.first, pair.second)})

@@ -1,7 +1,7 @@
-"""Pairwise verdicts to ratings: both orders to one verdict, side bias, Bradley-Terry, rank ranges.
+"""Ratings and ranks: Bradley-Terry strengths, rank ranges from paired tests, rank chances.
 
-In: verdicts of a judge about pairs of models, per item. Out: strengths with intervals that contain
-them, ranks, and what the order of presentation did. Sources: harness W1-W4, A5, A6; Bradley & Terry
+In: battles (see `orders`), or the same metric of several runs. Out: strengths with intervals that
+contain them, and ranks with what the data leave open. Sources: harness A5, A6, W4; Bradley & Terry
 1952; Hunter 2004 (when the maximum exists).
 """
 
@@ -14,11 +14,13 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
 
 from r2w_eval.errors import UsageError
+from r2w_eval.orders import Battle
 from r2w_eval.resampling import FloatArray, batches, linked_groups
-from r2w_eval.stats import compare, holm, measure
-from r2w_eval.types import Estimate, Metric, Stratum
+from r2w_eval.stats import compare, evaluate, holm
+from r2w_eval.types import Estimate
 
 BT_DRAWS = 2_000
 _ELO_PER_LOGIT = 400 / math.log(10)
@@ -26,59 +28,6 @@ _ELO_PER_LOGIT = 400 / math.log(10)
 _MAX_STEP = 2.0
 _MAX_ROUNDS = 100
 _CONVERGED = 1e-10
-
-
-@dataclass(frozen=True, slots=True)
-class OrderPair:
-    """One judge about one item: the margin of `first` over `second`, in each order of showing.
-
-    Margins are positive when model `first` is better, whatever stood first. None: that order was
-    lost or never asked. Labels become margins through `LABEL_MARGINS`.
-    """
-
-    item: str
-    first: str
-    second: str
-    shown_first: float | None
-    """Margin of model `first` when it was shown first."""
-    shown_second: float | None
-    """Margin of model `first` when it was shown second."""
-
-    @property
-    def is_scored(self) -> bool:
-        """Both orders have a verdict (W1)."""
-        return self.shown_first is not None and self.shown_second is not None
-
-
-LABEL_MARGINS: Mapping[str, float] = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
-"""Labels as margins of the side shown as A; negate for the order in which model `first` was B."""
-
-
-@dataclass(frozen=True, slots=True)
-class Battle:
-    """One comparison: `share` 1 means `first` won, 0 lost, .5 tied; `weight` counts it (W4)."""
-
-    item: str
-    first: str
-    second: str
-    share: float
-    weight: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """What the order of showing did, over one judge's pairs (W3)."""
-
-    n_pairs: int
-    n_both_orders: int
-    first_wins: Metric
-    """P(the text shown first wins), ties as half; .5 is unbiased."""
-    side_bias: Metric
-    """Mean margin of the text shown first, in units of the margin; 0 is unbiased."""
-    flip_rate: Metric
-    """Share of pairs in which the winner changed with the order."""
-    consistency: Metric
-    """Share of pairs with the same outcome in both orders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +44,11 @@ class Rating:
     n_battles: int
     rank_upper_bound: int
     """1 + models whose lower bound lies above this one's upper bound."""
+
+    @property
+    def is_extreme(self) -> bool:
+        """Won or lost every battle: the ridge sets the strength, and the bounds say nothing."""
+        return self.win_share in (0.0, 1.0)
 
     @property
     def elo(self) -> float:
@@ -145,107 +99,6 @@ class Ranking:
     tests: tuple[PairTest, ...]
 
 
-def combined_margin(pair: OrderPair) -> float | None:
-    """Mean of the two orders; None unless both have a verdict (W1, W2).
-
-    >>> combined_margin(OrderPair("i", "x", "y", 3.0, -1.0))
-    1.0
-    """
-    if pair.shown_first is None or pair.shown_second is None:
-        return None
-    return (pair.shown_first + pair.shown_second) / 2
-
-
-def combined_label(pair: OrderPair) -> int | None:
-    """1 / 0 / -1 for win, tie, loss of `first`; orders that disagree are a tie (W2).
-
-    >>> [combined_label(OrderPair("i", "x", "y", 2, m)) for m in (1, 0, -1)]
-    [1, 0, 0]
-    """
-    if pair.shown_first is None or pair.shown_second is None:
-        return None
-    outcomes = _sign(pair.shown_first), _sign(pair.shown_second)
-    return outcomes[0] if outcomes[0] == outcomes[1] else 0
-
-
-def combined_battle(pair: OrderPair, strong_weight: float = 1.0) -> Battle | None:
-    """One battle for both orders; the weight is the mean weight of the orders that agree."""
-    label = combined_label(pair)
-    if label is None or pair.shown_first is None or pair.shown_second is None:
-        return None
-    weights = [_weight(m, strong_weight) for m in (pair.shown_first, pair.shown_second)]
-    weight = sum(weights) / 2 if label else 1.0
-    return Battle(pair.item, pair.first, pair.second, (label + 1) / 2, weight)
-
-
-def order_battles(pair: OrderPair, strong_weight: float = 1.0) -> tuple[Battle, ...]:
-    """One battle per order that has a verdict; a strong verdict weighs more, is no copied row (W4).
-
-    Both share the item, so that the bootstrap keeps them together.
-    """
-    return tuple(
-        Battle(
-            pair.item,
-            pair.first,
-            pair.second,
-            (_sign(margin) + 1) / 2,
-            _weight(margin, strong_weight),
-        )
-        for margin in (pair.shown_first, pair.shown_second)
-        if margin is not None
-    )
-
-
-def corrected_margin(margin: float, was_shown_first: bool, side_bias: float) -> float:
-    """A margin of one order without what the judge gives to the text shown first (W3)."""
-    return margin - side_bias if was_shown_first else margin + side_bias
-
-
-def _sign(margin: float) -> int:
-    return (margin > 0) - (margin < 0)
-
-
-def _weight(margin: float, strong_weight: float) -> float:
-    return strong_weight if abs(margin) >= LABEL_MARGINS["A>>B"] else 1.0
-
-
-def positions(pairs: Sequence[OrderPair], seed: int = 0) -> Positions:
-    """Side bias, flips and consistency with intervals clustered by item (W3).
-
-    The two biases use all verdicts of pairs with both orders, so that quality cancels.
-    """
-    both = [
-        (pair.item, pair.shown_first, pair.shown_second)
-        for pair in pairs
-        if pair.shown_first is not None and pair.shown_second is not None
-    ]
-    wins = [(item, (2 + _sign(a) - _sign(b)) / 4) for item, a, b in both]
-    bias = [(item, (a - b) / 2) for item, a, b in both]
-    flips = [(item, float(_sign(a) * _sign(b) < 0)) for item, a, b in both]
-    same = [(item, float(_sign(a) == _sign(b))) for item, a, b in both]
-    metrics = [
-        _mean_metric(name, values, len(pairs), seed)
-        for name, values in (
-            ("first_wins", wins),
-            ("side_bias", bias),
-            ("flip_rate", flips),
-            ("consistency", same),
-        )
-    ]
-    return Positions(len(pairs), len(both), *metrics)
-
-
-def _mean_metric(
-    name: str, values: Sequence[tuple[str, float]], n_expected: int, seed: int
-) -> Metric:
-    stratum = Stratum(
-        tuple(item for item, _ in values),
-        tuple(value for _, value in values),
-        (1.0,) * len(values),
-    )
-    return measure(Estimate(name, (stratum,), n_expected), seed=seed)
-
-
 def bradley_terry(
     battles: Iterable[Battle],
     draws: int = BT_DRAWS,
@@ -268,7 +121,7 @@ def bradley_terry(
     drawn = _strength_draws(wins, draws, seed, ridge)
     tails = ((1 - level) / 2, (1 + level) / 2)
     shift = np.quantile(drawn, tails, axis=0) - np.median(drawn, axis=0)
-    low, high = strengths + shift
+    low, high = strengths + shift * _few_items_factor(len(wins), level)
     ranks = upper_bound_ranks(low.tolist(), high.tolist())
     order = sorted(range(len(models)), key=lambda i: (-strengths[i], models[i]))
     won, lost = total.sum(axis=1), total.sum(axis=0)
@@ -287,11 +140,18 @@ def bradley_terry(
     return Ratings(ratings, rank_probabilities(drawn[:, order]))
 
 
+def _few_items_factor(n: int, level: float) -> float:
+    """Widens percentile bounds, which are short by this factor for a plain mean of n items."""
+    quantile = (1 + level) / 2
+    return float(stdtrit(n - 1, quantile) / ndtri(quantile)) * math.sqrt(n / (n - 1))
+
+
 def _require_connected(rows: Sequence[Battle], models: Sequence[str]) -> None:
-    if len(models) < 2:
+    n_items = len({row.item for row in rows})
+    if len(models) < 2 or n_items < 2:
         raise UsageError(
-            f"{len(models)} model(s) in the battles: ratings need at least 2. "
-            "Try: r2w-eval compare RUN RUN"
+            f"{len(models)} model(s) on {n_items} item(s) in the battles: ratings need at least 2 "
+            "of each. Try: r2w-eval compare RUN RUN without --limit"
         )
     edges = sorted({frozenset((row.first, row.second)) for row in rows}, key=sorted)
     groups = [
@@ -301,7 +161,7 @@ def _require_connected(rows: Sequence[Battle], models: Sequence[str]) -> None:
     if len(groups) > 1:
         listed = "; ".join(", ".join(group) for group in groups)
         raise UsageError(
-            f"ratings need every model linked to every other by battles; unlinked groups: {listed}. "
+            f"ratings need all models linked by battles; these groups are not: {listed}. "
             "Try: r2w-eval compare with a run of one group against a run of another"
         )
 
@@ -382,7 +242,7 @@ def rank_by_paired_tests(
     """Rank ranges of models from all paired tests of one metric, corrected by Holm (A3, A5)."""
     values = {}
     for model, estimate in estimates.items():
-        value = measure(estimate, draws=2, seed=seed).value
+        value = evaluate(estimate)
         if value is None:
             raise UsageError(f"{model!r} has no value for {estimate.name!r} and cannot be ranked")
         values[model] = value
@@ -391,7 +251,7 @@ def rank_by_paired_tests(
 
 
 def paired_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
-    """Every pair of models on their common items; p corrected over all pairs that could be tested."""
+    """Every pair of models on their common items; p corrected over all pairs with common items."""
     found = [
         (first, second, compare(estimates[first], estimates[second], seed=seed))
         for first, second in combinations(sorted(estimates), 2)
@@ -443,7 +303,7 @@ def rank_ranges(
 def score_rank_probabilities(
     scores: Mapping[str, Mapping[str, float | None]], draws: int = BT_DRAWS, seed: int = 0
 ) -> dict[str, tuple[float, ...]]:
-    """Chances of each rank for models scored on items: the items all have are resampled together."""
+    """Chances of each rank: the items that all models have scored are resampled together."""
     models = sorted(scores)
     common = sorted(
         item

@@ -8,7 +8,7 @@ import asyncio
 import datetime
 import itertools
 import platform
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from r2w_eval.hashing import content_hash, file_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
 from r2w_eval.models import EMBEDDED, ModelOptions, ModelPool, OpenModel, is_smoke_test
 from r2w_eval.paths import cache_path, safe_name
+from r2w_eval.recorded import open_recorded
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import load_info, load_suite
 from r2w_eval.summary import RunFacts, TaskResult, summarise
@@ -56,10 +57,15 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
     roots = data_roots(config.data_dir)
     if not config.task_names:
         raise UsageError("--tasks is empty. Try: r2w-eval list")
-    return [plan_task(name, config, roots) for name in config.task_names]
+    recorded = None
+    if config.responses and config.only_recorded:
+        recorded = open_recorded(Path(config.responses), config.model, config.samples).texts.keys()
+    return [plan_task(name, config, roots, recorded) for name in config.task_names]
 
 
-def plan_task(name: str, config: RunConfig, roots: tuple[Path, ...]) -> TaskPlan:
+def plan_task(
+    name: str, config: RunConfig, roots: tuple[Path, ...], only: Collection[str] | None = None
+) -> TaskPlan:
     """One suite with its data found, checked and limited. Raises UnknownName, DataError."""
     info = load_info(name)
     suite = load_suite(info.folder)
@@ -74,7 +80,8 @@ def plan_task(name: str, config: RunConfig, roots: tuple[Path, ...]) -> TaskPlan
         decoding = replace(decoding, max_tokens=cap)
 
     def samples() -> Iterable[Sample]:
-        return itertools.islice(suite.load_samples(data), config.limit)
+        wanted = (s for s in suite.load_samples(data) if only is None or s.id in only)
+        return itertools.islice(wanted, config.limit)
 
     return TaskPlan(
         info=replace(info, judge_decoding=judge_decoding),
@@ -149,8 +156,6 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
         "tags": tags,
     }
     if config.responses:
-        from r2w_eval.recorded import open_recorded
-
         recorded = open_recorded(Path(config.responses), config.model, config.samples)
         return Writing(
             recorded.model, recorded.describe(), recorded.generate, config.max_connections, **shared

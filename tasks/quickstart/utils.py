@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from r2w_eval.lmeval_tasks import task_functions
-
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.estimates import as_headline, group_means, mean_of
+from r2w_eval.lmeval_tasks import task_functions
 from r2w_eval.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, Suite
 from r2w_eval.template import Template
