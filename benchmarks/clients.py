@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 CRITERIA = 5
 WRITER = "gen-200"
 JUDGE = "judge-200"
-TRUTH_TASK = """\
+LM_EVAL_TASK = """\
 task: throughput
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: {data}}}}}
@@ -74,9 +74,9 @@ class Job:
     @property
     def requests(self) -> int:
         """How many requests the workload consists of."""
-        return self.queries * {"generate": 1, "judge": CRITERIA, "judged": 1 + CRITERIA}[
-            self.workload
-        ]
+        return (
+            self.queries * {"generate": 1, "judge": CRITERIA, "judged": 1 + CRITERIA}[self.workload]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def lm_eval(python: str, job: Job) -> Command | None:
     ]
     write_jsonl(job.work / "docs.jsonl", records)
     function = "judged" if job.workload == "judged" else "length"
-    task = TRUTH_TASK.format(data=job.work / "docs.jsonl", function=function)
+    task = LM_EVAL_TASK.format(data=job.work / "docs.jsonl", function=function)
     (job.work / "throughput.yaml").write_text(task, encoding="utf-8")
     (job.work / "utils.py").write_text(TASK_FUNCTIONS, encoding="utf-8")
     model_args = (
@@ -299,7 +299,9 @@ def all_clients(peers: Peers) -> dict[str, Client | None]:
     repo = peers.writingbench_repo
     script = None
     if peers.writingbench and repo:
-        script = using(peers.writingbench, lambda python, job: writingbench_script(python, repo, job))
+        script = using(
+            peers.writingbench, lambda python, job: writingbench_script(python, repo, job)
+        )
     return {
         "bare aiohttp": lambda job: bare("aiohttp", job),
         "bare httpx": lambda job: bare("httpx", job) if job.workload == "generate" else None,
@@ -312,6 +314,6 @@ def all_clients(peers: Peers) -> dict[str, Client | None]:
     }
 
 
-# Those with one judge request in flight, and httpx at 128 connections, get fewer queries: their rate
-# does not depend on the number, their duration does.
+PEER_NAMES = ("lm-eval", "evalscope", "inspect", "WritingBench script")
+# One judge request in flight: the rate does not depend on the number of queries, the duration does.
 SLOW = {("lm-eval", "judged"), ("WritingBench script", "judge")}

@@ -57,7 +57,8 @@ class ReplyCache:
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
             raise UsageError(
-                f"{path}: not a usable cache ({error}). Try: r2w-eval cache prune --all, or --no-cache"
+                f"{path}: not a usable cache ({error}). Try: r2w-eval cache prune --all, or "
+                f"--no-cache"
             ) from error
 
     def get(self, key: str) -> dict[str, Any] | None:
@@ -97,7 +98,9 @@ class ReplyCache:
 
 
 class CachedModel:
-    """A `ChatModel` that asks the cache first. `location` is the endpoint's address, if it has one."""
+    """A `ChatModel` that asks the cache first. `location` is the endpoint's address, if it has
+    one.
+    """
 
     def __init__(self, model: ChatModel, cache: ReplyCache, location: Sequence[str] = ()) -> None:
         self.model = model

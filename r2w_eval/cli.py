@@ -38,7 +38,9 @@ class DefaultToRun(click.Group):
 
 
 def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Click options for fields of RunConfig (all of them without names); help comes from the field."""
+    """Click options for fields of RunConfig (all of them without names); help comes from the
+    field.
+    """
     chosen = [f for f in dataclasses.fields(RunConfig) if not names or f.name in names]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:

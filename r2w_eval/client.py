@@ -44,7 +44,9 @@ CONTEXT_MARKS = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a model is served. Several base URLs share the load; credentials are never part of it."""
+    """Where a model is served. Several base URLs share the load; credentials are never part of
+    it.
+    """
 
     base_urls: tuple[str, ...]
     model: str
@@ -217,7 +219,9 @@ class HttpModel:
     def _raise_for(
         self, status: int, headers: Mapping[str, str], content: bytes, limiter: Limiter
     ) -> None:
-        """Turn an HTTP error into a retry, a failure of this request, or the end of the endpoint."""
+        """Turn an HTTP error into a retry, a failure of this request, or the end of the
+        endpoint.
+        """
         text = content[:2000].decode("utf-8", "replace")
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
@@ -254,7 +258,9 @@ class HttpModel:
         return self._session
 
     def _note(self, status: CallStatus | None) -> None:
-        """Stop early when the first calls all fail alike: a wrong name should not cost thousands."""
+        """Stop early when the first calls all fail alike: a wrong name should not cost
+        thousands.
+        """
         self._finished += 1
         if self._finished > SYSTEMATIC_FAILURES or status is None:
             self._failures.clear()
@@ -264,7 +270,8 @@ class HttpModel:
         if self._failures[status] == SYSTEMATIC_FAILURES:
             self._down = (
                 f"The first {SYSTEMATIC_FAILURES} calls to {self.endpoint.base_urls[0]} (model "
-                f"{self.endpoint.model!r}) all failed with {status!s}. Check the address and the model "
+                f"{self.endpoint.model!r}) all failed with {status!s}. Check the address and the "
+                f"model "
                 f"name, then run the same command again"
             )
 

@@ -1,7 +1,7 @@
 """Compares finished runs: paired tests on the scores they have, without any call.
 
-Only results with the same score key stand in one comparison; anything else is refused with the fields
-that differ (specification: harness I3, A2-A5, D6).
+Only results with the same score key stand in one comparison; anything else is refused with the
+fields that differ (specification: harness I3, A2-A5, D6).
 """
 
 from __future__ import annotations

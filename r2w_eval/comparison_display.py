@@ -1,4 +1,6 @@
-"""What `r2w-eval compare` prints: paired tests on existing scores, or pairwise verdicts and ratings."""
+"""What `r2w-eval compare` prints: paired tests on existing scores, or pairwise verdicts and
+ratings.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Settings of a run, written once: the dataclass field is the default, its help text and its flag.
 
-A YAML file (`--config`) overrides the defaults, the command line overrides the file; an unknown key is
-an error that names the nearest one.
+A YAML file (`--config`) overrides the defaults, the command line overrides the file; an unknown
+key is an error that names the nearest one.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ class RunConfig:
 
     model: str = _setting(
         "",
-        "Writer: a checkpoint folder or hub id, http://HOST:PORT/v1#NAME (several URLs separated by "
+        "Writer: a checkpoint folder or hub id, http://HOST:PORT/v1#NAME (several URLs separated "
+        "by "
         "commas share the load), or smollm2 (embedded).",
     )
     tasks: str = _setting("quickstart", "Suites, separated by commas. See r2w-eval list.")
     judge: tuple[str, ...] = _setting(
         ("local",),
-        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, or local (the "
+        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, or local "
+        "(the "
         "embedded model reading score probabilities: a smoke test, not a judgement).",
     )
     out: str | None = _setting(None, "Run folder. Default: runs/<model>-<tasks>-<hash>.")
@@ -133,8 +135,8 @@ _DECODING_TYPES = {
 def override_decoding(base: Decoding, text: str, omit: str, flag: str) -> Decoding:
     """Apply `name=value,…` and then leave out what the endpoint refuses. Raises UsageError.
 
-    >>> override_decoding(Decoding(top_k=20), "temperature=0", "top_k", "--gen-kwargs")
-    Decoding(max_tokens=None, temperature=0.0, top_p=None, top_k=None, min_p=None, stop=(), seed=None)
+    >>> override_decoding(Decoding(top_k=20), "temperature=0", "top_k", "--gen-kwargs").sent()
+    {'temperature': 0.0}
     """
     changes: dict[str, Any] = {}
     for pair in filter(None, text.split(",")):

@@ -3,8 +3,8 @@
     # prices.yaml, US dollars per million tokens
     my-model: {input: 3.0, output: 15.0}
 
-A model that is not in the file has no price: its cost is "n/a", never 0 (specification: harness section 4,
-"Dry run and cost").
+A model that is not in the file has no price: its cost is "n/a", never 0 (specification: harness
+section 4, "Dry run and cost").
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ class Budget:
 
 
 class MeteredModel:
-    """A `ChatModel` under a budget: what does not fit is not sent; what is in flight is finished."""
+    """A `ChatModel` under a budget: what does not fit is not sent; what is in flight is
+    finished.
+    """
 
     def __init__(self, model: ChatModel, price: Price, budget: Budget) -> None:
         self._model = model

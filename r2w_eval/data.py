@@ -63,8 +63,8 @@ class FileState(StrEnum):
 class PromptSource:
     """Where an official prompt stands: in a prepared `prompts.json`, or in an upstream Python file.
 
-    `keys` leads through the JSON; `symbol` names the module-level string in `file`; `sha256` is that
-    of the template text, and decides.
+    `keys` leads through the JSON; `symbol` names the module-level string in `file`; `sha256` is
+    that of the template text, and decides.
     """
 
     name: str
@@ -133,7 +133,8 @@ class SuiteData:
             text = read_python_string(self.path(source.file), source.symbol)
         if text_hash(text) != source.sha256:
             raise DataError(
-                f"Prompt {source.name} of {self.suite}: sha256 is {text_hash(text)}, the pinned one "
+                f"Prompt {source.name} of {self.suite}: sha256 is {text_hash(text)}, the pinned "
+                f"one "
                 f"is {source.sha256}. Try: r2w-eval data verify {self.suite}"
             )
         return Template(source.name, text)

@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from r2w_eval.engine import Progress
+from r2w_eval.plan import Progress
 from r2w_eval.run import Outcome
 from r2w_eval.store import write_atomically
 from r2w_eval.summary import TaskResult

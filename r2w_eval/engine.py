@@ -1,36 +1,37 @@
 """Generates and judges everything that a run still owes, concurrently, into one run folder.
 
-One event loop and one writer. Every answer is judged as soon as it is on disk. What is owed is the plan
-minus the content keys found in the folder, so the same command goes on where it was stopped and a
-finished run sends nothing (specification: harness R1, R7, J1, "Resume").
+One event loop and one writer. Every answer is judged as soon as it is on disk. What is owed is the
+plan minus the content keys found in the folder, so the same command goes on where it was stopped
+and a finished run sends nothing (specification: harness R1, R7, J1, "Resume").
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
-from r2w_eval.errors import DataError
-from r2w_eval.hashing import content_hash, text_hash
+from r2w_eval.chat import CallFailed, CallStatus, ChatRequest
+from r2w_eval.hashing import content_hash
 from r2w_eval.judge import ScoreItem, Scorer, Verdict
-from r2w_eval.store import RunFolder, RunWriters, read_judgement, read_response
-from r2w_eval.suites import JudgingJob, Suite, SuiteInfo
-from r2w_eval.template import Template
+from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.records import (
+    Case,
+    answer_to_judge,
+    derive_seed,
+    judgement_key,
+    make_judgement,
+    make_response,
+    verdict_name,
+)
+from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
+from r2w_eval.suites import JudgingJob
 from r2w_eval.thinking import (
-    SplitText,
-    ThinkTags,
     read_reply_text,
     split_thinking,
-    writer_status,
 )
 from r2w_eval.types import (
-    Answer,
-    Cause,
     Decoding,
     Judgement,
     JudgeRequest,
@@ -43,127 +44,11 @@ from r2w_eval.types import (
     WriterStatus,
 )
 
-Generate = Callable[[Sample, ChatRequest], Awaitable[Reply]]
-
 CALL_TO_WRITER_STATUS = {
     CallStatus.CONTEXT: WriterStatus.TOO_LONG,
     CallStatus.FILTERED: WriterStatus.CONTENT_FILTER,
     CallStatus.NOT_SENT: WriterStatus.NOT_SENT,
 }
-
-
-@dataclass(frozen=True)
-class Writing:
-    """The writer's side of a run. `identity` is everything that changes its answers."""
-
-    model: str
-    identity: Mapping[str, Any]
-    generate: Generate
-    concurrency: int
-    seed: int | None = 0
-    n_repeats: int = 1
-    system_prompt: str | None = None
-    tags: ThinkTags = ThinkTags()
-
-
-@dataclass(frozen=True)
-class Judging:
-    """The judges of a run, and how often each is asked.
-
-    `reparse` reads the stored texts again and asks nobody.
-    """
-
-    scorers: Sequence[Scorer]
-    concurrency: int
-    n_repeats: int = 1
-    reparse: bool = False
-
-
-@dataclass(frozen=True)
-class TaskPlan:
-    """One suite in one run. `samples` may be iterated many times and is never held in memory."""
-
-    info: SuiteInfo
-    suite: Suite
-    mode: Mode
-    templates: Mapping[str, Template]
-    samples: Callable[[], Iterable[Sample]]
-    decoding: Decoding
-
-
-@dataclass
-class Progress:
-    """Counters that the display reads twice a second; the engine is their only writer."""
-
-    responses_expected: int = 0
-    responses_done: int = 0
-    judgements_expected: int = 0
-    judgements_done: int = 0
-    sent: int = 0
-    reused: int = 0
-    losses: dict[str, int] = field(default_factory=dict)
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def count(self, record: Response | Judgement, *, is_new: bool) -> None:
-        """Count one finished record, new or found in the folder."""
-        if isinstance(record, Response):
-            self.responses_done += 1
-            status = str(record.status)
-        else:
-            self.judgements_done += 1
-            status = str(record.score.status)
-        if status != "ok":
-            self.losses[status] = self.losses.get(status, 0) + 1
-        if not is_new:
-            self.reused += 1
-            return
-        self.sent += not record.cached
-        self.prompt_tokens += record.usage.prompt_tokens or 0
-        self.completion_tokens += record.usage.completion_tokens or 0
-
-
-class RecordIndex:
-    """Where the newest record of each key stands in a JSON-lines file; texts stay on disk."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._offsets: dict[str, int] = {}
-        offset = 0
-        for line in _complete_lines(path):
-            try:
-                self._offsets[json.loads(line)["key"]] = offset
-            except (ValueError, LookupError, TypeError) as error:
-                raise DataError(
-                    f"{path}, byte {offset}: not a record ({error}). Move that line to another file "
-                    f"and run the same command again; what it held will be made anew"
-                ) from error
-            offset += len(line)
-
-    def read(self, key: str) -> dict[str, Any] | None:
-        """The newest record with this key, or None."""
-        if key not in self._offsets:
-            return None
-        with self._path.open("rb") as file:
-            file.seek(self._offsets[key])
-            record: dict[str, Any] = json.loads(file.readline())
-        return record
-
-
-def _complete_lines(path: Path) -> Iterator[bytes]:
-    if path.exists():
-        with path.open("rb") as file:
-            yield from (line for line in file if line.endswith(b"\n"))
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One answer on its way through the judges."""
-
-    plan: TaskPlan
-    sample: Sample
-    response: Response
-    answer: Answer
 
 
 class Engine:
@@ -187,7 +72,9 @@ class Engine:
         self._judgements = RecordIndex(folder.judgements_path)
 
     async def run(self, plans: Sequence[TaskPlan]) -> None:
-        """Do all that is owed. Raises EndpointDown, OSError; whatever was finished stays on disk."""
+        """Do all that is owed. Raises EndpointDown, OSError; whatever was finished stays on
+        disk.
+        """
         try:
             await self._run(plans)
         except ExceptionGroup as group:
@@ -348,7 +235,9 @@ class Engine:
     def _read_again(
         self, case: Case, scorer: Scorer, key: str, asked: tuple[JudgeRequest, int]
     ) -> Judgement:
-        """The stored verdict by today's parser; a changed score is appended and replaces the old."""
+        """The stored verdict by today's parser; a changed score is appended and replaces the
+        old.
+        """
         record = self._judgements.read(key)
         if record is None:
             lost = Verdict(Score(None, JudgeStatus.NOT_SENT, "never asked"))
@@ -371,94 +260,6 @@ class Engine:
         status = judgement.score.status
         again = status.is_transient or (self._retry_failed and judgement.score.value is None)
         return None if again else judgement
-
-
-def derive_seed(run_seed: int | None, sample: Sample, repeat: int) -> int | None:
-    """A 31-bit seed of its own for every (run seed, item, repeat); None sends no seed."""
-    if run_seed is None:
-        return None
-    return int(content_hash([run_seed, sample.task, sample.id, repeat], 8), 16) & 0x7FFFFFFF
-
-
-def verdict_name(request: JudgeRequest) -> str:
-    """What tells the verdicts about one answer apart."""
-    return f"{request.criterion}|{request.order}" if request.order else request.criterion
-
-
-def judgement_key(
-    case: Case, scorer: Scorer, decoding: Decoding, request: JudgeRequest, repeat: int
-) -> str:
-    """Everything that changes a verdict."""
-    return content_hash(
-        {
-            "response": case.response.key,
-            "answer": text_hash(case.answer.text),
-            "judge": [scorer.id, scorer.describe()],
-            "decoding": decoding.sent(),
-            "request": request,
-            "mode": case.plan.mode,
-            "repeat": repeat,
-        }
-    )
-
-
-def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) -> Answer | None:
-    """What goes to the judge; None when there is nothing to judge.
-
-    Strict judges only answers; parity judges whatever text upstream would have judged.
-    """
-    if plan.mode is Mode.PARITY:
-        if response.status.cause is Cause.INFRASTRUCTURE or not response.raw:
-            return None
-        text = plan.suite.parity.read_answer(response.raw)
-    elif response.status.cause is not None:
-        return None
-    else:
-        text = response.answer
-    return Answer(text, response.raw, response.status, turns)
-
-
-def make_response(reply: Reply, split: SplitText, facts: Mapping[str, Any]) -> Response:
-    """A `Response` from what the writer returned."""
-    return Response(
-        raw=reply.text,
-        answer=split.answer,
-        thinking=split.thinking,
-        status=writer_status(reply, split),
-        reason=reply.refusal or "",
-        finish_reason=reply.finish_reason,
-        model_returned=reply.model,
-        fingerprint=reply.fingerprint,
-        usage=reply.usage,
-        latency_s=round(reply.latency_s, 4),
-        multi_block=split.multi_block,
-        cached=reply.cached,
-        **facts,
-    )
-
-
-def make_judgement(
-    key: str, response: Response, judge: str, asked: tuple[JudgeRequest, int], verdict: Verdict
-) -> Judgement:
-    """A `Judgement` from what the judge returned; `asked` is the request and its repeat."""
-    request, repeat = asked
-    return Judgement(
-        key=key,
-        response_key=response.key,
-        task=response.task,
-        sample_id=response.sample_id,
-        judge=judge,
-        criterion=request.criterion,
-        score=verdict.score,
-        asks=verdict.asks,
-        repeat=repeat,
-        order=request.order,
-        sample_repeat=response.repeat,
-        model_returned=verdict.model_returned,
-        usage=verdict.usage,
-        latency_s=round(verdict.latency_s, 4),
-        cached=verdict.cached,
-    )
 
 
 def _interleave(

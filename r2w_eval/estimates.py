@@ -1,7 +1,7 @@
 """The two averages that suites are made of, as `Estimate`s: mean of items, and pooled values.
 
-The order of the terms is kept, so that a published figure is reproduced to its last digit by summing
-in upstream's order.
+The order of the terms is kept, so that a published figure is reproduced to its last digit by
+summing in upstream's order.
 """
 
 from __future__ import annotations

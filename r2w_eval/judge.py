@@ -1,8 +1,8 @@
 """Judges: scorers that ask a chat model, reading its text verdict or its score probabilities.
 
 A `Scorer` takes items and gives verdicts in the same order; judges, reward models and rules are all
-scorers. A reply that cannot be read is asked again once (strict) or by the suite's own rule (parity),
-and is otherwise a status, never a number (specification: harness sections 4 and 5).
+scorers. A reply that cannot be read is asked again once (strict) or by the suite's own rule
+(parity), and is otherwise a status, never a number (specification: harness sections 4 and 5).
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ CALL_TO_JUDGE_STATUS = {
 class ScoreItem:
     """One question for a scorer.
 
-    `ask_again` decides after each unreadable reply, told all of them so far; None means our own rule:
-    once, with a reminder of the format.
+    `ask_again` decides after each unreadable reply, told all of them so far; None means our own
+    rule: once, with a reminder of the format.
     """
 
     request: JudgeRequest
@@ -157,7 +157,9 @@ class TextJudge:
 
 @dataclass(frozen=True)
 class StoredJudge:
-    """A judge of an earlier run, known by its identity only: its texts can be read, not asked for."""
+    """A judge of an earlier run, known by its identity only: its texts can be read, not asked
+    for.
+    """
 
     id: str
     facts: Mapping[str, Any]
@@ -177,8 +179,9 @@ class StoredJudge:
 class ExpectedScoreJudge:
     """Reads the probability-weighted mean over the labels of the scale instead of a text.
 
-    s = sum(k * p_k) / sum(p_k). A mass sum(p_k) below `min_mass` is `low_mass`: the model was about to
-    write something else. With `min_mass=0` there is always a number; the mass is stored beside it.
+    s = sum(k * p_k) / sum(p_k). A mass sum(p_k) below `min_mass` is `low_mass`: the model was
+    about to write something else. With `min_mass=0` there is always a number; the mass is stored
+    beside it.
     """
 
     def __init__(self, reader: LabelReader, model: ChatModel, min_mass: float = MIN_MASS) -> None:

@@ -88,7 +88,8 @@ def print_cache_stats() -> None:
     now = time.time()
     age = "" if stats.oldest is None else f", oldest {(now - stats.oldest) / 86400:.1f} days"
     Console().print(
-        f"{escape(str(stats.path))}: {stats.entries:,} replies, {stats.size_bytes / 1e6:.1f} MB{age}",
+        f"{escape(str(stats.path))}: {stats.entries:,} replies, {stats.size_bytes / 1e6:.1f} "
+        f"MB{age}",
         soft_wrap=True,
     )
 
@@ -111,7 +112,9 @@ def _infos(suites: Sequence[str]) -> list[SuiteInfo]:
 
 
 def needed_files(info: SuiteInfo, data: SuiteData) -> list[str]:
-    """The files a run would open: a prepared file that is here stands for those it was made from."""
+    """The files a run would open: a prepared file that is here stands for those it was made
+    from.
+    """
     prepared = {name: file.instead_of for name, file in info.files.items() if file.instead_of}
     replaced = {old for name, olds in prepared.items() if data.find(name) for old in olds}
     return [name for name in info.files if name not in prepared and name not in replaced]

@@ -11,9 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from r2w_eval.engine import TaskPlan
 from r2w_eval.hashing import dump_line, text_hash, to_plain
 from r2w_eval.paths import safe_name
+from r2w_eval.plan import TaskPlan
 from r2w_eval.store import RunFolder, write_atomically
 from r2w_eval.summary import TaskResult
 from r2w_eval.types import Metric, Response

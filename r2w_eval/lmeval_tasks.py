@@ -1,9 +1,10 @@
 """The functions that a task YAML names, so that stock `lm_eval` runs our suites.
 
-`lm_eval --include_path tasks --tasks <suite>` writes the texts and, when `R2W_JUDGE` names a judge (as
-`--judge` does), gives the suite's headline by the same engine, parser and aggregator as `r2w-eval`. All
-answers are judged together in the aggregation, because lm-eval hands `process_results` one document
-at a time. Without `R2W_JUDGE` the score is NaN and the deterministic metrics stand (harness M1-M4).
+`lm_eval --include_path tasks --tasks <suite>` writes the texts and, when `R2W_JUDGE` names a judge
+(as `--judge` does), gives the suite's headline by the same engine, parser and aggregator as
+`r2w-eval`. All answers are judged together in the aggregation, because lm-eval hands
+`process_results` one document at a time. Without `R2W_JUDGE` the score is NaN and the
+deterministic metrics stand (harness M1-M4).
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def judge_texts(suite_name: str, texts: Sequence[tuple[str, str]]) -> float:
-    """The suite's headline for (sample id, text) pairs; NaN when no judge is named or none scored."""
+    """The suite's headline for (sample id, text) pairs; NaN when no judge is named or none
+    scored.
+    """
     judge = os.environ.get("R2W_JUDGE")
     if not judge:
         logger.warning("R2W_JUDGE is not set: no judge, so the score is NaN. Try R2W_JUDGE=local")

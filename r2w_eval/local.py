@@ -1,9 +1,9 @@
 """Checkpoints on this machine through lm-eval's own classes: `HFLM` and `VLLM`.
 
 Loading, chat templates, PEFT, quantisation and `--model-args` are lm-eval's. Generation keeps what
-lm-eval drops: special tokens, finish reasons, token counts; and a prompt that does not fit is an error
-instead of losing its beginning (specification: harness G1, G2, G4, G5, L3). Requests that are waiting
-together run as one batch in a worker thread, so that judging goes on meanwhile.
+lm-eval drops: special tokens, finish reasons, token counts; and a prompt that does not fit is an
+error instead of losing its beginning (specification: harness G1, G2, G4, G5, L3). Requests that
+are waiting together run as one batch in a worker thread, so that judging goes on meanwhile.
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ def _check_folder(path: str) -> None:
     if folder.is_dir() and not (folder / "config.json").is_file():
         held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise UsageError(
-            f"{path!r}: no config.json, so not a checkpoint. The folder holds {held}. Expected what "
+            f"{path!r}: no config.json, so not a checkpoint. The folder holds {held}. Expected "
+            f"what "
             f"save_pretrained writes"
         )
 
@@ -386,8 +387,10 @@ def _has_cuda() -> bool:
 def _check_template(tokenizer: Any, path: str) -> None:
     if not tokenizer.chat_template:
         raise UsageError(
-            f"{path!r}: the tokenizer has no chat template, so there is no way to put a request to this "
-            f"model. Expected chat_template in tokenizer_config.json or chat_template.jinja beside it"
+            f"{path!r}: the tokenizer has no chat template, so there is no way to put a request "
+            f"to this "
+            f"model. Expected chat_template in tokenizer_config.json or chat_template.jinja "
+            f"beside it"
         )
 
 

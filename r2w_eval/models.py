@@ -97,8 +97,10 @@ class ModelPool:
             return TextJudge(opened.chat), opened
         if opened.reader is None:
             raise UsageError(
-                f"--score-mode expected: {spec!r} is an HTTP endpoint, whose probabilities of a given "
-                f"continuation cannot be read. Use hf:PATH, vllm:PATH or local, or --score-mode text"
+                f"--score-mode expected: {spec!r} is an HTTP endpoint, whose probabilities of a "
+                f"given "
+                f"continuation cannot be read. Use hf:PATH, vllm:PATH or local, or --score-mode "
+                f"text"
             )
         # the smoke-test judge must always give a number; its mass is stored beside it
         judge = ExpectedScoreJudge(opened.reader, opened.chat, 0.0 if smoke else MIN_MASS)
@@ -182,7 +184,8 @@ def _load_user_scorer(spec: str) -> Scorer:
         found: Any = importlib.import_module(module_name).__dict__[attribute]
     except (ImportError, KeyError) as error:
         raise UsageError(
-            f"--judge {spec!r}: {type(error).__name__}: {error}. Expected module:attr, importable from "
+            f"--judge {spec!r}: {type(error).__name__}: {error}. Expected module:attr, "
+            f"importable from "
             f"here. Try: python -c 'import {module_name}'"
         ) from error
     scorer: Scorer = found() if callable(found) else found

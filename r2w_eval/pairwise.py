@@ -1,7 +1,7 @@
 """Pairwise judging of two or more runs: every common answer in both orders, resumable.
 
-A label for each order becomes a margin; the two orders are averaged, so that a verdict that flips with
-the order is a tie; a pair with one order lost is unscored. Prompts are our own (specification:
+A label for each order becomes a margin; the two orders are averaged, so that a verdict that flips
+with the order is a tie; a pair with one order lost is unscored. Prompts are our own (specification:
 harness W1-W4).
 """
 

@@ -1,8 +1,8 @@
 """Reads JSON verdicts out of judge text: parsed, never evaluated.
 
-Strict rule for all suites: fences and prose around the verdict are allowed, the *last* complete JSON
-object that has the wanted keys wins, and a value outside the scale is a failure, not a reason to look
-for an earlier one (specification: harness J8).
+Strict rule for all suites: fences and prose around the verdict are allowed, the *last* complete
+JSON object that has the wanted keys wins, and a value outside the scale is a failure, not a reason
+to look for an earlier one (specification: harness J8).
 """
 
 from __future__ import annotations

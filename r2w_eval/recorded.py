@@ -1,8 +1,8 @@
 """Bring your own answers: `--responses FILE` judges texts that were written elsewhere.
 
-Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`) and a text (`response`, `answer`,
-`text`, `output`), our own responses.jsonl, and lm-eval's `samples_*.jsonl`; which one it is, is seen from
-the first record (specification: harness G9, M6).
+Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`) and a text (`response`,
+`answer`, `text`, `output`), our own responses.jsonl, and lm-eval's `samples_*.jsonl`; which one it
+is, is seen from the first record (specification: harness G9, M6).
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class RecordedResponses:
 
 
 def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
-    """Read and check a file of answers. Raises UsageError naming file, line and what was expected."""
+    """Read and check a file of answers. Raises UsageError naming file, line and what was
+    expected.
+    """
     texts: dict[str, list[RecordedResponse]] = defaultdict(list)
     for number, record in _read_lines(path):
         recorded = _read_record(record, f"{path}, line {number}")
@@ -65,7 +67,8 @@ def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
     for sample_id, own in texts.items():
         if len(own) > n_repeats:
             raise UsageError(
-                f"--responses {path}: sample {sample_id!r} stands {len(own)} times, but --samples is "
+                f"--responses {path}: sample {sample_id!r} stands {len(own)} times, but "
+                f"--samples is "
                 f"{n_repeats}. Remove the doubles, or use --samples {len(own)}"
             )
     named = model or next((t.model for own in texts.values() for t in own if t.model), None)
@@ -105,7 +108,8 @@ def _read_record(record: Mapping[str, Any], place: str) -> RecordedResponse:
     text = next((record[key] for key in TEXT_KEYS if isinstance(record.get(key), str)), None)
     if sample_id is None or text is None:
         raise UsageError(
-            f"{place}: has {', '.join(map(str, record))}. Expected an id ({', '.join(ID_KEYS)}) and a "
+            f"{place}: has {', '.join(map(str, record))}. Expected an id ({', '.join(ID_KEYS)}) "
+            f"and a "
             f"text ({', '.join(TEXT_KEYS)})"
         )
     model, reasoning = record.get("model"), record.get("reasoning")

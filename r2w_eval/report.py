@@ -1,8 +1,8 @@
 """The report page of a run: one self-contained HTML file, readable with scripts off.
 
-Texts are streamed from the record files; at most `MAX_TEXTS` answers are shown in full, failures first,
-then lowest, highest and evenly spaced ones. Everything is escaped, nothing is loaded, and a strict
-content-security policy stands in the page (specification: harness D2, D3, S5).
+Texts are streamed from the record files; at most `MAX_TEXTS` answers are shown in full, failures
+first, then lowest, highest and evenly spaced ones. Everything is escaped, nothing is loaded, and a
+strict content-security policy stands in the page (specification: harness D2, D3, S5).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import jinja2
 
-from r2w_eval.engine import TaskPlan
+from r2w_eval.plan import TaskPlan
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
 from r2w_eval.store import RunFolder, write_atomically
 from r2w_eval.summary import SampleRow, TaskResult
@@ -188,7 +188,9 @@ def _verdict_view(judgement: Judgement) -> VerdictView:
 
 
 def _cut(text: str, limit: int = MAX_CHARS) -> str:
-    """At most `limit` characters, without NUL and direction overrides, which could mislead a reader."""
+    """At most `limit` characters, without NUL and direction overrides, which could mislead a
+    reader.
+    """
     clean = "".join(
         c for c in text[:limit] if c not in "\x00\u202a\u202b\u202d\u202e\u2066\u2067\u2068"
     )

@@ -21,12 +21,13 @@ from r2w_eval.client import ClientSettings
 from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.cost import Budget, load_prices
 from r2w_eval.data import data_roots
-from r2w_eval.engine import Engine, Judging, Progress, TaskPlan, Writing
+from r2w_eval.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, file_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
 from r2w_eval.models import EMBEDDED, ModelOptions, ModelPool, OpenModel, is_smoke_test
 from r2w_eval.paths import cache_path, safe_name
+from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.recorded import open_recorded
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import load_info, load_suite
@@ -34,7 +35,8 @@ from r2w_eval.summary import RunFacts, TaskResult, summarise
 from r2w_eval.thinking import ThinkTags
 from r2w_eval.types import Decoding, Mode, Sample
 
-# The embedded model rambles to the end of its context; its answers are cut here unless told otherwise
+# The embedded model rambles to the end of its context; its answers are cut here unless told
+# otherwise
 EMBEDDED_MAX_TOKENS = 512
 
 Watch = Callable[[Progress], Any]
@@ -96,8 +98,8 @@ def plan_task(
 async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     """Run everything that is owed and write all outputs. Raises R2WError subclasses.
 
-    `watch` gets the live counters once, at the start. On an interrupt or an error whatever was finished
-    is on disk, the partial results are written, and the same call goes on from there.
+    `watch` gets the live counters once, at the start. On an interrupt or an error whatever was
+    finished is on disk, the partial results are written, and the same call goes on from there.
     """
     plans = plan_tasks(config)
     progress = Progress()
@@ -196,7 +198,8 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
     """Judge the answers of a finished run once more, generating nothing.
 
     `config` is the run's own with the new judges in place. Earlier judges stay in the folder and in
-    the results, each under its own identity. With `reparse` every stored text is read again instead.
+    the results, each under its own identity. With `reparse` every stored text is read again
+    instead.
     """
     manifest = folder.manifest()
     identity = manifest["identity"]
@@ -346,7 +349,9 @@ def expect(
 def write_outputs(
     folder: RunFolder, plans: Sequence[TaskPlan], manifest: Mapping[str, Any]
 ) -> list[TaskResult]:
-    """results.json, performance.json, lm-eval files and the page, from the two record files alone."""
+    """results.json, performance.json, lm-eval files and the page, from the two record files
+    alone.
+    """
     from r2w_eval.lmeval_io import write_lm_eval_files
     from r2w_eval.report import write_report
 
@@ -376,13 +381,15 @@ def check_outcome(outcome: Outcome, minimum: float) -> None:
     """Raises BudgetReached, or CoverageTooLow when a task lost more verdicts than allowed."""
     if outcome.budget is not None and outcome.budget.is_reached:
         raise BudgetReached(
-            f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} spent. "
+            f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} "
+            f"spent. "
             f"The same command with a higher --max-cost goes on"
         )
     for result in outcome.results:
         if result.judging.coverage < minimum:
             raise CoverageTooLow(
                 f"{result.task}: {result.judging.n_valid} of {result.judging.n_total} verdicts are "
-                f"usable, under --min-coverage {minimum}. Run the same command with --retry-failed, or "
+                f"usable, under --min-coverage {minimum}. Run the same command with "
+                f"--retry-failed, or "
                 f"lower --min-coverage"
             )

@@ -1,8 +1,8 @@
 """The run folder: one reader and one writer for append-only JSON lines and atomic JSON files.
 
-A record is one line, written by one `write` and so safe from SIGKILL at once; `fsync` at most once a
-second and at the end. An unfinished last line, left by a crash, is moved to `*.partial` on the next
-start. A lock refuses a second writer (specification: harness section 4, "Durable append").
+A record is one line, written by one `write` and so safe from SIGKILL at once; `fsync` at most once
+a second and at the end. An unfinished last line, left by a crash, is moved to `*.partial` on the
+next start. A lock refuses a second writer (specification: harness section 4, "Durable append").
 """
 
 from __future__ import annotations
@@ -112,10 +112,45 @@ def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
             except ValueError as error:
                 raise DataError(
-                    f"{path}, line {number}: not JSON ({error}). Move the line away and run the same "
+                    f"{path}, line {number}: not JSON ({error}). Move the line away and run the "
+                    f"same "
                     f"command again; what it held will be made anew"
                 ) from error
             yield record
+
+
+class RecordIndex:
+    """Where the newest record of each key stands in a JSON-lines file; texts stay on disk."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._offsets: dict[str, int] = {}
+        offset = 0
+        for line in _complete_lines(path):
+            try:
+                self._offsets[json.loads(line)["key"]] = offset
+            except (ValueError, LookupError, TypeError) as error:
+                raise DataError(
+                    f"{path}, byte {offset}: not a record ({error}). Move that line to another "
+                    f"file "
+                    f"and run the same command again; what it held will be made anew"
+                ) from error
+            offset += len(line)
+
+    def read(self, key: str) -> dict[str, Any] | None:
+        """The newest record with this key, or None."""
+        if key not in self._offsets:
+            return None
+        with self._path.open("rb") as file:
+            file.seek(self._offsets[key])
+            record: dict[str, Any] = json.loads(file.readline())
+        return record
+
+
+def _complete_lines(path: Path) -> Iterator[bytes]:
+    if path.exists():
+        with path.open("rb") as file:
+            yield from (line for line in file if line.endswith(b"\n"))
 
 
 _RESPONSE_FIELDS = frozenset(f.name for f in fields(Response))
@@ -161,7 +196,8 @@ class RunFolder:
         folder = cls(Path(path))
         if not folder.manifest_path.is_file():
             raise UsageError(
-                f"{path!r}: not a run folder (no run.json). Expected the --out folder of an earlier "
+                f"{path!r}: not a run folder (no run.json). Expected the --out folder of an "
+                f"earlier "
                 f"run. Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
             )
         return folder
@@ -202,7 +238,8 @@ class RunWriters:
         except BlockingIOError as error:
             os.close(self._lock)
             raise UsageError(
-                f"{folder.path}: another process is writing this run. Wait for it, or use another --out"
+                f"{folder.path}: another process is writing this run. Wait for it, or use "
+                f"another --out"
             ) from error
         self.responses = JsonlWriter(folder.responses_path)
         self.judgements = JsonlWriter(folder.judgements_path)

@@ -1,8 +1,8 @@
 """From a run folder to numbers: per task and judge, streaming, without any call.
 
-Reads responses.jsonl and judgements.jsonl, gives the suite's aggregator one `ItemVerdicts` per answer,
-measures every estimate, and counts every loss by cause. The same two files always give the same bytes
-(specification: harness R2, R3, T4, sections 6 and 7).
+Reads responses.jsonl and judgements.jsonl, gives the suite's aggregator one `ItemVerdicts` per
+answer, measures every estimate, and counts every loss by cause. The same two files always give the
+same bytes (specification: harness R2, R3, T4, sections 6 and 7).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from r2w_eval.engine import TaskPlan
 from r2w_eval.hashing import content_hash
+from r2w_eval.plan import TaskPlan
 from r2w_eval.stats import measure
 from r2w_eval.store import RunFolder
 from r2w_eval.types import (
@@ -81,7 +81,9 @@ class Performance:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One answer in the tables and plots: `value` is its mean verdict, None when it is not scored."""
+    """One answer in the tables and plots: `value` is its mean verdict, None when it is not
+    scored.
+    """
 
     sample_id: str
     repeat: int

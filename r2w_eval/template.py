@@ -1,7 +1,7 @@
 """Prompt templates: filled in one pass, so that braces or `$INST$` in a story stay inert.
 
-Upstream suites use `str.format` (doubled braces), `str.replace` chains or f-strings; one pass over the
-template gives the same bytes wherever upstream does not substitute inside substituted text.
+Upstream suites use `str.format` (doubled braces), `str.replace` chains or f-strings; one pass over
+the template gives the same bytes wherever upstream does not substitute inside substituted text.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Splits a raw reply into thinking and answer (specification: harness section 3, T1-T5).
 
-The leading block ends at its first closing tag; later complete blocks that start a line are thinking
-too (interleaved thinking); any other tag in the answer is text. Nothing is ever repaired silently.
+The leading block ends at its first closing tag; later complete blocks that start a line are
+thinking too (interleaved thinking); any other tag in the answer is text. Nothing is ever repaired
+silently.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from r2w_eval.types import WriterStatus
 
 @dataclass(frozen=True, slots=True)
 class ThinkTags:
-    """How a model marks its thinking. `opened_by_template`: the prompt already ends in the open tag."""
+    """How a model marks its thinking. `opened_by_template`: the prompt already ends in the open
+    tag.
+    """
 
     open: str = "<think>"
     close: str = "</think>"

@@ -1,8 +1,8 @@
 """The nouns of the package: frozen dataclasses that cross module boundaries.
 
-`Sample -> Response -> JudgeRequest -> Judgement -> Metric`. Statuses are closed sets, and each status
-knows its cause, because a failure of the model, of the judge and of the infrastructure are three
-different things in every average (specification: harness R2, R3, section 3, section 4).
+`Sample -> Response -> JudgeRequest -> Judgement -> Metric`. Statuses are closed sets, and each
+status knows its cause, because a failure of the model, of the judge and of the infrastructure are
+three different things in every average (specification: harness R2, R3, section 3, section 4).
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ class Usage:
 class Sample:
     """One item of a suite: the first user turn, and what its judge needs to know.
 
-    `meta` holds small facts for aggregation (domains, criterion names), `material` the texts that the
-    judge needs (criteria, references); both are JSON-serialisable. `language` is a BCP 47 code.
+    `meta` holds small facts for aggregation (domains, criterion names), `material` the texts that
+    the judge needs (criteria, references); both are JSON-serialisable. `language` is a BCP 47 code.
     """
 
     task: str
@@ -163,7 +163,8 @@ class Sample:
 class Response:
     """What the writer returned for one turn of one sample.
 
-    `raw` is the text as received and is never altered; `thinking` and `answer` are our reading of it.
+    `raw` is the text as received and is never altered; `thinking` and `answer` are our reading of
+    it.
     """
 
     key: str
@@ -203,8 +204,8 @@ class Scale:
     """A discrete scale as the judge writes it, for reading probabilities instead of text.
 
     `lead` is the text that the judge would write just before the label (an assistant prefix);
-    `labels` maps each label to its value; `end` is the text that must follow a label, so that "1" is
-    not confused with the beginning of "10".
+    `labels` maps each label to its value; `end` is the text that must follow a label, so that "1"
+    is not confused with the beginning of "10".
     """
 
     lead: str

@@ -24,7 +24,7 @@ LAYERS = {
 HEAVY = ("torch", "transformers", "vllm", "trl", "lm_eval", "datasets")
 LIGHT_COMMAND = (*HEAVY, "numpy", "scipy", "pandas", "matplotlib", "aiohttp")
 MAX_FUNCTION_LINES = 80
-MAX_FILE_LINES = 450
+MAX_FILE_LINES = 480
 
 
 def sources(folder: str) -> list[Path]:

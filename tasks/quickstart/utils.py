@@ -1,7 +1,8 @@
 """quickstart: 24 prompts of our own in English and Chinese, five criteria each, scores 1 to 10.
 
-A smoke test and a tutorial, shipped with the package; see README.md for what it can and cannot tell.
-The score of an answer is the mean of its five verdicts, the score of a run the mean over answers.
+A smoke test and a tutorial, shipped with the package; see README.md for what it can and cannot
+tell. The score of an answer is the mean of its five verdicts, the score of a run the mean over
+answers.
 """
 
 from __future__ import annotations
@@ -74,7 +75,9 @@ def parse_verdict(request: JudgeRequest, text: str) -> Score:
 
 
 def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
-    """Mean over answers of the mean over criteria; an answer counts when all criteria have a verdict."""
+    """Mean over answers of the mean over criteria; an answer counts when all criteria have a
+    verdict.
+    """
     means = {id(item): mean for item in items if (mean := _mean_verdict(item)) is not None}
     scored = [(item, means[id(item)]) for item in items if id(item) in means]
     pairs = [(item.sample_id, mean) for item, mean in scored]

@@ -51,7 +51,9 @@ PROMPTS = (
 
 
 def load_samples(data: SuiteData) -> Iterable[Sample]:
-    """The 1,000 queries in file order; `meta` says which requirement subsets count which criteria."""
+    """The 1,000 queries in file order; `meta` says which requirement subsets count which
+    criteria.
+    """
     subsets = load_requirement_subsets(data)
     for record in read_jsonl(data.path("benchmark_all.jsonl")):
         index = record["index"]
@@ -142,7 +144,8 @@ def parse_parity(request: JudgeRequest, text: str) -> Score:
 
 
 def ask_again(texts: Sequence[str]) -> bool:
-    """Upstream asks in three rounds of five; a round whose last text no Python literal is ends it all.
+    """Upstream asks in three rounds of five; a round whose last text no Python literal is ends it
+    all.
 
     (There upstream calls `eval` on the text and dies; a literal comes back unaccepted instead.)
     """
@@ -207,7 +210,7 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     return [
         as_headline(overall),
         replace(overall, name="overall_x10", scale=10.0, note="leaderboard scale"),
-        mean_of("overall:query_mean", _means(scored), len(items), note="not upstream"),
+        mean_of("overall:query_mean", _means(queries), len(items), note="not upstream"),
         *group_means("language", lambda item: item.language, items, means),
         *group_means("domain1", lambda item: str(item.meta["domain1"]), items, means),
         *group_means("domain2", lambda item: str(item.meta["domain2"]), items, means),
@@ -236,7 +239,9 @@ def _requirement(
 
 
 def _counted(query: ScoredQuery, requirement: str) -> list[float]:
-    """Means of the criteria that count; parity leaves a missing one out (upstream raises KeyError)."""
+    """Means of the criteria that count; parity leaves a missing one out (upstream raises
+    KeyError).
+    """
     names = query.item.meta["requirements"][requirement]
     return [sum(own) / len(own) for name in names if (own := query.values.get(name))]
 

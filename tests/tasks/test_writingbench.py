@@ -151,7 +151,9 @@ def test_the_suite_has_the_documented_shape(samples: dict[str, Sample]) -> None:
 def test_subsets_built_from_the_upstream_files_equal_the_prepared_index(
     data: SuiteData, benchmarks: Path, tmp_path: Path
 ) -> None:
-    """The six upstream files can be rebuilt to the byte, so the download path is tested for real."""
+    """The six upstream files can be rebuilt to the byte, so the download path is tested for
+    real.
+    """
     folder = tmp_path / "writingbench"
     folder.mkdir()
     lines = (benchmarks / "writingbench/benchmark_all.jsonl").read_bytes().split(b"\n")

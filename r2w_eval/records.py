@@ -1,0 +1,123 @@
+"""Pure functions between requests and records: seeds, content keys, and the rows of a run
+folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from r2w_eval.chat import Reply
+from r2w_eval.hashing import content_hash, text_hash
+from r2w_eval.judge import Scorer, Verdict
+from r2w_eval.plan import TaskPlan
+from r2w_eval.thinking import SplitText, writer_status
+from r2w_eval.types import (
+    Answer,
+    Cause,
+    Decoding,
+    Judgement,
+    JudgeRequest,
+    Mode,
+    Response,
+    Sample,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One answer on its way through the judges."""
+
+    plan: TaskPlan
+    sample: Sample
+    response: Response
+    answer: Answer
+
+
+def derive_seed(run_seed: int | None, sample: Sample, repeat: int) -> int | None:
+    """A 31-bit seed of its own for every (run seed, item, repeat); None sends no seed."""
+    if run_seed is None:
+        return None
+    return int(content_hash([run_seed, sample.task, sample.id, repeat], 8), 16) & 0x7FFFFFFF
+
+
+def verdict_name(request: JudgeRequest) -> str:
+    """What tells the verdicts about one answer apart."""
+    return f"{request.criterion}|{request.order}" if request.order else request.criterion
+
+
+def judgement_key(
+    case: Case, scorer: Scorer, decoding: Decoding, request: JudgeRequest, repeat: int
+) -> str:
+    """Everything that changes a verdict."""
+    return content_hash(
+        {
+            "response": case.response.key,
+            "answer": text_hash(case.answer.text),
+            "judge": [scorer.id, scorer.describe()],
+            "decoding": decoding.sent(),
+            "request": request,
+            "mode": case.plan.mode,
+            "repeat": repeat,
+        }
+    )
+
+
+def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) -> Answer | None:
+    """What goes to the judge; None when there is nothing to judge.
+
+    Strict judges only answers; parity judges whatever text upstream would have judged.
+    """
+    if plan.mode is Mode.PARITY:
+        if response.status.cause is Cause.INFRASTRUCTURE or not response.raw:
+            return None
+        text = plan.suite.parity.read_answer(response.raw)
+    elif response.status.cause is not None:
+        return None
+    else:
+        text = response.answer
+    return Answer(text, response.raw, response.status, turns)
+
+
+def make_response(reply: Reply, split: SplitText, facts: Mapping[str, Any]) -> Response:
+    """A `Response` from what the writer returned."""
+    return Response(
+        raw=reply.text,
+        answer=split.answer,
+        thinking=split.thinking,
+        status=writer_status(reply, split),
+        reason=reply.refusal or "",
+        finish_reason=reply.finish_reason,
+        model_returned=reply.model,
+        fingerprint=reply.fingerprint,
+        usage=reply.usage,
+        latency_s=round(reply.latency_s, 4),
+        multi_block=split.multi_block,
+        cached=reply.cached,
+        **facts,
+    )
+
+
+def make_judgement(
+    key: str, response: Response, judge: str, asked: tuple[JudgeRequest, int], verdict: Verdict
+) -> Judgement:
+    """A `Judgement` from what the judge returned; `asked` is the request and its repeat."""
+    request, repeat = asked
+    return Judgement(
+        key=key,
+        response_key=response.key,
+        task=response.task,
+        sample_id=response.sample_id,
+        judge=judge,
+        criterion=request.criterion,
+        score=verdict.score,
+        asks=verdict.asks,
+        repeat=repeat,
+        order=request.order,
+        sample_repeat=response.repeat,
+        model_returned=verdict.model_returned,
+        usage=verdict.usage,
+        latency_s=round(verdict.latency_s, 4),
+        cached=verdict.cached,
+    )
