@@ -15,45 +15,23 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from r2w_eval.data import data_roots
-from r2w_eval.paths import tasks_dir
 from r2w_eval.suites import load_info, load_suite
 
 logger = logging.getLogger(__name__)
 
 
-class TaskFunctions(NamedTuple):
-    """What `!function utils.…` finds in a suite's `utils.py`."""
-
-    lm_eval_dataset: Callable[..., dict[str, Any]]
-    doc_to_text: Callable[[Mapping[str, Any]], str]
-    process_results: Callable[[Mapping[str, Any], Sequence[str]], dict[str, Any]]
-    aggregate_score: Callable[[Sequence[Any]], float]
-
-
-def task_functions(suite_name: str) -> TaskFunctions:
-    """The four functions of one suite; nothing is loaded before they are called."""
-
-    def lm_eval_dataset(**_: object) -> dict[str, Any]:
-        return load_dataset(suite_name)
-
-    def aggregate_score(items: Sequence[Any]) -> float:
-        return judge_texts(suite_name, [(str(item[0]), str(item[1])) for item in items])
-
-    return TaskFunctions(lm_eval_dataset, doc_to_text, process_results, aggregate_score)
-
-
-def load_dataset(suite_name: str) -> dict[str, Any]:
-    """All samples as a `datasets.Dataset` in a split named test; one user turn each."""
+def load_dataset(*, suite: str, **_: object) -> dict[str, Any]:
+    """All samples as a `datasets.Dataset` in a split named test; lm-eval passes the metadata."""
     from datasets import Dataset
 
-    info = load_info(suite_name, tasks_dir())
+    info = load_info(suite)
     samples = load_suite(info.folder).load_samples(info.data(data_roots(None)))
-    rows = [{"id": s.id, "prompt": s.messages[-1].content, "language": s.language} for s in samples]
+    rows = [{"suite": suite, "id": s.id, "prompt": s.messages[-1].content} for s in samples]
     return {"test": Dataset.from_list(rows)}
 
 
@@ -66,16 +44,14 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     """Deterministic metrics, and the text for the judge."""
     text = results[0]
     return {
-        "score": (doc["id"], text),
+        "score": (doc["suite"], doc["id"], text),
         "empty_share": float(not text.strip()),
         "answer_chars": float(len(text.strip())),
     }
 
 
-def judge_texts(suite_name: str, texts: Sequence[tuple[str, str]]) -> float:
-    """The suite's headline for (sample id, text) pairs; NaN when no judge is named or none
-    scored.
-    """
+def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
+    """The suite's headline for (suite, sample id, text); NaN without a judge or without a verdict."""
     judge = os.environ.get("R2W_JUDGE")
     if not judge:
         logger.warning("R2W_JUDGE is not set: no judge, so the score is NaN. Try R2W_JUDGE=local")
@@ -85,11 +61,11 @@ def judge_texts(suite_name: str, texts: Sequence[tuple[str, str]]) -> float:
 
     with tempfile.TemporaryDirectory() as folder:
         recorded = Path(folder) / "responses.jsonl"
-        rows = (json.dumps({"id": sample_id, "response": text}) for sample_id, text in texts)
+        rows = (json.dumps({"id": sample_id, "response": text}) for _, sample_id, text in items)
         recorded.write_text("\n".join(rows) + "\n", encoding="utf-8")
         config = RunConfig(
             model="lm-eval",
-            tasks=suite_name,
+            tasks=items[0][0],
             judge=tuple(judge.split()),
             responses=str(recorded),
             out=os.environ.get("R2W_OUT") or str(Path(folder) / "run"),

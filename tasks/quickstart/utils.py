@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.estimates import as_headline, group_means, mean_of
-from r2w_eval.lmeval_tasks import task_functions
 from r2w_eval.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, Suite
 from r2w_eval.template import Template
@@ -106,5 +105,3 @@ SUITE = Suite(
     parse_verdict={Mode.STRICT: parse_verdict, Mode.PARITY: parse_verdict},
     aggregate=aggregate,
 )
-
-lm_eval_dataset, doc_to_text, process_results, aggregate_score = task_functions("quickstart")

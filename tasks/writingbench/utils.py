@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
 from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
-from r2w_eval.lmeval_tasks import task_functions
 from r2w_eval.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
@@ -255,5 +254,3 @@ SUITE = Suite(
     aggregate=aggregate,
     parity=ParityRules(read_answer=strip_thinking, ask_again=ask_again),
 )
-
-lm_eval_dataset, doc_to_text, process_results, aggregate_score = task_functions("writingbench")
