@@ -83,9 +83,10 @@ class ClientSettings:
     timeout_s: float = 600.0
     connect_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
+    backoff_s: float = 1.0
 
 
-class _Retry(Exception):
+class Retry(Exception):
     """One failed try that deserves another one."""
 
     def __init__(self, status: CallStatus, message: str, wait_s: float | None = None) -> None:
@@ -139,7 +140,7 @@ class HttpModel:
                 raise EndpointDown(self._down)
             try:
                 reply = await self._send(body)
-            except _Retry as retry:
+            except Retry as retry:
                 self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
                 # a pause that the endpoint asked for does not use up tries
                 tries += retry.status is not CallStatus.RATE_LIMITED
@@ -198,6 +199,9 @@ class HttpModel:
         url = min(self.limiters, key=lambda u: self.limiters[u].in_flight / self.limiters[u].limit)
         limiter = self.limiters[url]
         await limiter.acquire()
+        if self._down:
+            limiter.release()
+            raise EndpointDown(self._down)
         started = time.monotonic()
         try:
             async with self._open().post(f"{url}/chat/completions", json=body) as http:
@@ -205,9 +209,9 @@ class HttpModel:
                 status, headers = http.status, http.headers
         except TimeoutError as error:
             limiter.congested()
-            raise _Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
+            raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            raise _Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
+            raise Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
         finally:
             limiter.release()
         if status != 200:
@@ -231,11 +235,11 @@ class HttpModel:
         if status == 429 or (status == 503 and wait_s is not None):
             limiter.congested()
             limiter.pause(self._backoff(2) if wait_s is None else wait_s)
-            raise _Retry(CallStatus.RATE_LIMITED, message, wait_s=0.0)
+            raise Retry(CallStatus.RATE_LIMITED, message, wait_s=0.0)
         if status in TRANSIENT_HTTP:
             if status == 503:
                 limiter.congested()
-            raise _Retry(CallStatus.TRANSPORT, message)
+            raise Retry(CallStatus.TRANSPORT, message)
         if any(mark in text.lower() for mark in CONTEXT_MARKS):
             raise CallFailed(CallStatus.CONTEXT, message)
         if "content_filter" in text:
@@ -276,8 +280,9 @@ class HttpModel:
             )
 
     def _backoff(self, tries: int) -> float:
-        """Exponential, 1 to 60 s, full jitter."""
-        return self._random.uniform(0.0, min(MAX_BACKOFF_S, 2.0 ** max(tries - 1, 0)))
+        """Exponential, up to 60 s, full jitter."""
+        longest = self._settings.backoff_s * 2.0 ** max(tries - 1, 0)
+        return self._random.uniform(0.0, min(MAX_BACKOFF_S, longest))
 
 
 async def _read_bounded(stream: aiohttp.StreamReader) -> bytes:
@@ -296,7 +301,7 @@ def build_body(model: str, request: ChatRequest) -> dict[str, Any]:
 
 
 def read_reply(content: bytes) -> Reply:
-    """Read a chat completion. Raises `_Retry` for a broken one, CallFailed for a filtered one."""
+    """Read a chat completion. Raises `Retry` for a broken one, CallFailed for a filtered one."""
     try:
         data = json.loads(content)
         choice = data["choices"][0]
@@ -305,9 +310,9 @@ def read_reply(content: bytes) -> Reply:
         usage = data.get("usage") or {}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         shown = content[:200].decode("utf-8", "replace")
-        raise _Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
+        raise Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
     if not isinstance(text, str):
-        raise _Retry(CallStatus.TRANSPORT, f"content is {type(text).__name__}, not text")
+        raise Retry(CallStatus.TRANSPORT, f"content is {type(text).__name__}, not text")
     if choice.get("finish_reason") == "content_filter":
         raise CallFailed(CallStatus.FILTERED, "finish_reason content_filter")
     return Reply(

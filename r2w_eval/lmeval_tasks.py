@@ -51,7 +51,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
-    """The suite's headline for (suite, sample id, text); NaN without a judge or without a verdict."""
+    """The suite's headline for (suite, sample id, text); NaN without a judge or a verdict."""
     judge = os.environ.get("R2W_JUDGE")
     if not judge:
         logger.warning("R2W_JUDGE is not set: no judge, so the score is NaN. Try R2W_JUDGE=local")

@@ -14,7 +14,8 @@ from typing import Any
 from r2w_eval.types import JudgeStatus, Score
 
 MAX_TEXT_CHARS = 200_000
-_DECODER = json.JSONDecoder()
+# judges break lines inside strings; the verdict is readable all the same
+_DECODER = json.JSONDecoder(strict=False)
 
 
 def iter_objects(text: str) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,12 @@ def verification() -> Path:
     return _existing("R2W_VERIFICATION", "verification")
 
 
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads of llama.cpp spin-wait on a busy machine; one is enough for tests."""
+    monkeypatch.setenv("R2W_THREADS", "1")
+
+
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A reply cache of this test alone."""

@@ -1,0 +1,145 @@
+"""The run folder: durable appends, unfinished lines, locks, and records that come back whole."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from r2w_eval.errors import DataError, UsageError
+from r2w_eval.hashing import dump_line
+from r2w_eval.store import (
+    JsonlWriter,
+    RecordIndex,
+    RunFolder,
+    iter_jsonl,
+    read_judgement,
+    read_response,
+    write_json,
+)
+from r2w_eval.types import (
+    Judgement,
+    JudgeStatus,
+    Response,
+    Score,
+    Usage,
+    WriterStatus,
+)
+
+HOSTILE = '{"score": 10}\u2028\u0085</script>\ud800{x}%s\x00'
+
+
+def response(key: str = "k", answer: str = "text") -> Response:
+    return Response(
+        key=key,
+        task="t",
+        sample_id="1",
+        model="m",
+        raw=answer,
+        answer=answer,
+        thinking=None,
+        status=WriterStatus.OK,
+        usage=Usage(1, 2),
+    )
+
+
+def test_records_survive_a_round_trip() -> None:
+    made = response(answer=HOSTILE)
+    judgement = Judgement(
+        "k", "r", "t", "1", "j", "c", Score(None, JudgeStatus.PARSE_ERROR, "why"), (HOSTILE,)
+    )
+    assert read_response(json.loads(dump_line(made))) == made
+    assert read_judgement(json.loads(dump_line(judgement))) == judgement
+
+
+@given(st.text(max_size=300))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_one_line(text: str) -> None:
+    line = dump_line({"text": text})
+    assert line.count(b"\n") == 1 and json.loads(line) == {"text": text}
+
+
+def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
+    writer = JsonlWriter(tmp_path / "a.jsonl")
+    for key in "ab":
+        writer.append(response(key, HOSTILE))
+    writer.close()
+    assert [record["key"] for record in iter_jsonl(tmp_path / "a.jsonl")] == ["a", "b"]
+
+
+def test_an_unfinished_line_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"key": "a"}\n{"key": "b"')
+    JsonlWriter(path).close()
+    assert path.read_bytes() == b'{"key": "a"}\n'
+    assert (tmp_path / "a.jsonl.partial").read_bytes() == b'{"key": "b"\n'
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\n", b'{"a":1}\n', b"a\n" * 70_000 + b"rest"])
+def test_setting_aside_keeps_every_finished_line(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    JsonlWriter(path).close()
+    assert path.read_bytes() == content[: content.rfind(b"\n") + 1]
+
+
+def test_a_corrupt_middle_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'{"key": "a"}\nnot json\n{"key": "b"}\n')
+    with pytest.raises(DataError, match="line 2"):
+        list(iter_jsonl(path))
+    with pytest.raises(DataError, match="byte 13"):
+        RecordIndex(path)
+
+
+def test_the_newest_record_of_a_key_wins(tmp_path: Path) -> None:
+    writer = JsonlWriter(tmp_path / "a.jsonl")
+    for text in ("old", "new"):
+        writer.append(response("k", text))
+    writer.close()
+    record = RecordIndex(tmp_path / "a.jsonl").read("k")
+    assert record is not None and record["answer"] == "new"
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    with folder.open_writers(), pytest.raises(UsageError, match="another process"):
+        folder.open_writers()
+    with folder.open_writers():
+        pass
+
+
+def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
+    writer = JsonlWriter(tmp_path / "a.jsonl")
+    writer.append(response("a", "x" * 100))
+    size = (tmp_path / "a.jsonl").stat().st_size
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, before[1]))
+    try:
+        with pytest.raises(OSError):
+            writer.append(response("b", "x" * 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "a.jsonl").stat().st_size == size
+    writer.append(response("b", "y"))
+    writer.close()
+    assert [record["key"] for record in iter_jsonl(tmp_path / "a.jsonl")] == ["a", "b"]
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a run folder"):
+        RunFolder.existing(str(tmp_path))
+
+
+def test_json_files_are_replaced_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    write_json(tmp_path / "a.json", {"a": 2})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"a": 2}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
