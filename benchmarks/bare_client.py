@@ -1,7 +1,8 @@
 """The bare client: the least that can be done with asyncio, as the yardstick of throughput.py.
 
 In: an address, a workload (generate, judge, or both for each query) and a number of connections.
-Out: nothing; the server counts. No retries, no records: every reply is read and parsed, then dropped.
+Out: nothing; the server counts. No retries, no records: every reply is read and parsed, then
+dropped.
 """
 
 from __future__ import annotations

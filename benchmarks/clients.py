@@ -1,8 +1,9 @@
 """The clients that throughput.py compares, each as a function from a job to a command.
 
-In: a `Job` (workload, connections, addresses, a folder to write in). Out: a `Command`, or None where
-a client has no such workload. The peers' command lines are those of the harness specification,
-section 16; their inputs are written from the WritingBench file that the user already has.
+In: a `Job` (workload, connections, addresses, a folder to write in). Out: a `Command`, or None
+where a client has no such workload. The peers' command lines are those of the harness
+specification, section 16; their inputs are written from the WritingBench file that the user
+already has.
 """
 
 from __future__ import annotations

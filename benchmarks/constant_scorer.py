@@ -1,4 +1,6 @@
-"""A judge that calls nobody: leaves generation alone on the clock (`--judge constant_scorer:SCORER`)."""
+"""A judge that calls nobody: leaves generation alone on the clock (`--judge
+constant_scorer:SCORER`).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Do the 95 % intervals hold the truth 95 % of the time, and is the paired test honest?
 
-Simulates suites with a known mean (discrete, skewed, ceiling, clustered, pooled, stratified), measures
-each with `r2w_eval.stats` and counts. Prints a table and writes benchmarks/results/interval_coverage.json.
-Run: python benchmarks/interval_coverage.py   (one core, under three minutes; source: harness A1, A2)
+Simulates suites with a known mean (discrete, skewed, ceiling, clustered, pooled, stratified),
+measures each with `r2w_eval.stats` and counts. Prints a table and writes
+benchmarks/results/interval_coverage.json. Run: python benchmarks/interval_coverage.py   (one core,
+under three minutes; source: harness A1, A2)
 """
 
 from __future__ import annotations

@@ -25,7 +25,9 @@ LATENCY_MS = 200
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A process to measure. `env` is added to ours; `expected_requests` is what servers must see."""
+    """A process to measure. `env` is added to ours; `expected_requests` is what servers must
+    see.
+    """
 
     argv: tuple[str, ...]
     cwd: Path

@@ -1,8 +1,8 @@
 """Runs WritingBench's own evaluate_benchmark.py, unmodified, against an OpenAI-compatible server.
 
 In: a folder with the upstream files, an answers file, an address. The script keeps address, key and
-model as constants in a class; they are set on the instance here. Its local critic, which needs vllm,
-is replaced by an empty class, because importing the script imports it.
+model as constants in a class; they are set on the instance here. Its local critic, which needs
+vllm, is replaced by an empty class, because importing the script imports it.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 In: the WritingBench files and, optionally, the interpreters of environments with the peers (see
 benchmarks/README.md). Out: a table, and results/throughput.json. Every client runs alone against a
-loopback server that answers after 200 ms; clients alternate, and only ratios within one sitting mean
-anything (harness specification, section 16, targets P1, P2, P3, P6, P7).
+loopback server that answers after 200 ms; clients alternate, and only ratios within one sitting
+mean anything (harness specification, section 16, targets P1, P2, P3, P6, P7).
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Comparison:
 
 
 def queries_for(client: str, workload: str, connections: int, slow_queries: int) -> int:
-    """At least 1,200 requests, 40 rounds of all connections; `judged` is 200 queries as specified."""
+    """At least 1,200 requests, 40 rounds of all connections; `judged` is 200 queries as
+    specified.
+    """
     if (client, workload) in SLOW:
         return slow_queries
     if workload == "judged":

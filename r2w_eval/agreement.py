@@ -1,8 +1,8 @@
 """Agreement between judges, with human labels, and with length.
 
 In: ratings of the same units by several raters, or two columns of values. Out: coefficients with
-bootstrap intervals over units. Undefined coefficients (no spread) are None, never 0. Sources: harness
-A7, A8, B2; Krippendorff 2011 (alpha); Kendall 1945 (tau-b); Cohen 1968 (weighted kappa).
+bootstrap intervals over units. Undefined coefficients (no spread) are None, never 0. Sources:
+harness A7, A8, B2; Krippendorff 2011 (alpha); Kendall 1945 (tau-b); Cohen 1968 (weighted kappa).
 """
 
 from __future__ import annotations

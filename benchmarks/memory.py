@@ -1,0 +1,58 @@
+"""Peak memory and CPU of a whole run at growing sizes: flat memory is the target.
+
+`python benchmarks/memory.py [--sizes 100 1000 10000]`; each size is a run of its own process, with
+five verdicts per answer, against the loopback server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from r2w_eval.fakeserver import FakeServer
+
+RESULTS = Path(__file__).parent / "results" / "memory.json"
+PROMPTS = 24
+
+
+def run_size(answers: int) -> dict[str, float]:
+    with FakeServer() as server, tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "-m", "r2w_eval", f"--model={server.base_url}#gen-0",
+            f"--judge={server.base_url}#judge-0", "--tasks=quickstart",
+            f"--samples={max(1, round(answers / PROMPTS))}", f"--out={folder}/run", "--no-cache",
+            "--quiet",
+        ]  # fmt: skip
+        started = time.monotonic()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0, f"run ended with status {status}"
+        made = max(1, round(answers / PROMPTS)) * PROMPTS
+        return {
+            "answers": made,
+            "verdicts": 5 * made,
+            "peak_rss_mb": round(usage.ru_maxrss / 1024, 1),
+            "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
+            "wall_s": round(time.monotonic() - started, 1),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10000])
+    rows = []
+    for size in parser.parse_args().sizes:
+        rows.append(run_size(size))
+        print(json.dumps(rows[-1]), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
