@@ -275,8 +275,7 @@ class HttpModel:
             self._down = (
                 f"The first {SYSTEMATIC_FAILURES} calls to {self.endpoint.base_urls[0]} (model "
                 f"{self.endpoint.model!r}) all failed with {status!s}. Check the address and the "
-                f"model "
-                f"name, then run the same command again"
+                f"model name, then run the same command again"
             )
 
     def _backoff(self, tries: int) -> float:

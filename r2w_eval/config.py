@@ -28,15 +28,13 @@ class RunConfig:
     model: str = _setting(
         "",
         "Writer: a checkpoint folder or hub id, http://HOST:PORT/v1#NAME (several URLs separated "
-        "by "
-        "commas share the load), or smollm2 (embedded).",
+        "by commas share the load), or smollm2 (embedded).",
     )
     tasks: str = _setting("quickstart", "Suites, separated by commas. See r2w-eval list.")
     judge: tuple[str, ...] = _setting(
         ("local",),
         "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, or local "
-        "(the "
-        "embedded model reading score probabilities: a smoke test, not a judgement).",
+        "(the embedded model reading score probabilities: a smoke test, not a judgement).",
     )
     out: str | None = _setting(None, "Run folder. Default: runs/<model>-<tasks>-<hash>.")
     responses: str | None = _setting(

@@ -134,8 +134,7 @@ class SuiteData:
         if text_hash(text) != source.sha256:
             raise DataError(
                 f"Prompt {source.name} of {self.suite}: sha256 is {text_hash(text)}, the pinned "
-                f"one "
-                f"is {source.sha256}. Try: r2w-eval data verify {self.suite}"
+                f"one is {source.sha256}. Try: r2w-eval data verify {self.suite}"
             )
         return Template(source.name, text)
 

@@ -83,8 +83,7 @@ def _checked(path: Path) -> Path:
     if (actual := file_hash(path)) != GGUF_SHA256:
         raise UsageError(
             f"{path}: sha256 is {actual}, the pinned weights have {GGUF_SHA256}. Remove the file "
-            f"and "
-            f"run the same command again"
+            f"and run the same command again"
         )
     return path
 

@@ -181,8 +181,7 @@ def _check_folder(path: str) -> None:
         held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise UsageError(
             f"{path!r}: no config.json, so not a checkpoint. The folder holds {held}. Expected "
-            f"what "
-            f"save_pretrained writes"
+            f"what save_pretrained writes"
         )
 
 
@@ -388,9 +387,8 @@ def _check_template(tokenizer: Any, path: str) -> None:
     if not tokenizer.chat_template:
         raise UsageError(
             f"{path!r}: the tokenizer has no chat template, so there is no way to put a request "
-            f"to this "
-            f"model. Expected chat_template in tokenizer_config.json or chat_template.jinja "
-            f"beside it"
+            f"to this model. Expected chat_template in tokenizer_config.json or "
+            f"chat_template.jinja beside it"
         )
 
 

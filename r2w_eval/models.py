@@ -98,9 +98,8 @@ class ModelPool:
         if opened.reader is None:
             raise UsageError(
                 f"--score-mode expected: {spec!r} is an HTTP endpoint, whose probabilities of a "
-                f"given "
-                f"continuation cannot be read. Use hf:PATH, vllm:PATH or local, or --score-mode "
-                f"text"
+                f"given continuation cannot be read. Use hf:PATH, vllm:PATH or local, or "
+                f"--score-mode text"
             )
         # the smoke-test judge must always give a number; its mass is stored beside it
         judge = ExpectedScoreJudge(opened.reader, opened.chat, 0.0 if smoke else MIN_MASS)

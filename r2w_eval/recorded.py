@@ -109,8 +109,7 @@ def _read_record(record: Mapping[str, Any], place: str) -> RecordedResponse:
     if sample_id is None or text is None:
         raise UsageError(
             f"{place}: has {', '.join(map(str, record))}. Expected an id ({', '.join(ID_KEYS)}) "
-            f"and a "
-            f"text ({', '.join(TEXT_KEYS)})"
+            f"and a text ({', '.join(TEXT_KEYS)})"
         )
     model, reasoning = record.get("model"), record.get("reasoning")
     return RecordedResponse(

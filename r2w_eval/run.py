@@ -382,8 +382,7 @@ def check_outcome(outcome: Outcome, minimum: float) -> None:
     if outcome.budget is not None and outcome.budget.is_reached:
         raise BudgetReached(
             f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} "
-            f"spent. "
-            f"The same command with a higher --max-cost goes on"
+            f"spent. The same command with a higher --max-cost goes on"
         )
     for result in outcome.results:
         if result.judging.coverage < minimum:

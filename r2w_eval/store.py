@@ -113,8 +113,7 @@ def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             except ValueError as error:
                 raise DataError(
                     f"{path}, line {number}: not JSON ({error}). Move the line away and run the "
-                    f"same "
-                    f"command again; what it held will be made anew"
+                    f"same command again; what it held will be made anew"
                 ) from error
             yield record
 
@@ -132,8 +131,7 @@ class RecordIndex:
             except (ValueError, LookupError, TypeError) as error:
                 raise DataError(
                     f"{path}, byte {offset}: not a record ({error}). Move that line to another "
-                    f"file "
-                    f"and run the same command again; what it held will be made anew"
+                    f"file and run the same command again; what it held will be made anew"
                 ) from error
             offset += len(line)
 
@@ -197,8 +195,7 @@ class RunFolder:
         if not folder.manifest_path.is_file():
             raise UsageError(
                 f"{path!r}: not a run folder (no run.json). Expected the --out folder of an "
-                f"earlier "
-                f"run. Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
+                f"earlier run. Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
             )
         return folder
 

@@ -132,6 +132,7 @@ def test_an_interrupt_reports_what_there_is_and_can_go_on(
     [
         ("malformed", "parse_error"),
         ("comma", "parse_error"),
+        ("linesep", "parse_error"),
         ("score11", "out_of_range"),
         ("empty", "parse_error"),
         ("huge", "parse_error"),
@@ -158,7 +159,7 @@ def test_a_failing_judge_is_a_status_and_never_a_number(
     assert all(1 <= row["score"]["value"] <= 10 for row in found if row not in failed)
 
 
-@pytest.mark.parametrize("judge", ["fenced", "injection", "linesep", "reasoning", "think"])
+@pytest.mark.parametrize("judge", ["fenced", "injection", "reasoning", "think"])
 def test_a_readable_judge_loses_nothing(
     server: FakeServer, environment: dict[str, str], tmp_path: Path, judge: str
 ) -> None:
