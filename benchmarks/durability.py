@@ -73,12 +73,13 @@ def main() -> None:
             for _ in range(options.kills)
         ]
         subprocess.run(command(server, killed), check=True, capture_output=True)
-        flying = sum(kill["in_flight_at_kill"] for kill in kills)
+        peak = int(server.stats().to_dict()["total"]["peak_in_flight"])
         result = {
             "planned": REQUESTS,
             "kills": kills,
             "sent_in_all": sent(server),
-            "allowed": REQUESTS + flying,
+            "sent_again_per_kill": round((sent(server) - REQUESTS) / options.kills, 1),
+            "peak_in_flight": peak,
             "responses_and_distinct": count_keys(killed / "responses.jsonl"),
             "judgements_and_distinct": count_keys(killed / "judgements.jsonl"),
             "results_equal": (killed / "results.json").read_bytes()

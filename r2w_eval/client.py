@@ -32,6 +32,7 @@ MAX_BACKOFF_S = 60.0
 RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
 SYSTEMATIC_FAILURES = 20
+AVOID_FAILING_S = 5.0
 TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 CONTEXT_MARKS = (
     "context_length",
@@ -60,18 +61,30 @@ class Endpoint:
         ('http://a/v1', 'http://b/v1')
         """
         urls, _, model = text.partition("#")
-        parts = [urlsplit(url.strip()) for url in urls.split(",")]
-        if not model or any(p.scheme not in ("http", "https") or not p.hostname for p in parts):
+        # first of all, so that no later message repeats them
+        if "@" in urls or "?" in urls:
+            raise UsageError(
+                f"Credentials and parameters in a URL are not accepted (they would end up in "
+                f"run.json). Put the key in ${api_key_env}"
+            )
+        clean = tuple(_clean_url(url.strip()) for url in urls.split(","))
+        if not model or "" in clean:
             raise UsageError(
                 f"{text!r}: not an endpoint. Expected http://HOST:PORT/v1#MODEL, for example "
                 f"http://127.0.0.1:8000/v1#my-model"
             )
-        if any(p.username or p.password for p in parts):
-            raise UsageError(
-                f"Credentials in a URL are not accepted. Put the key in ${api_key_env}"
-            )
-        clean = tuple(urlunsplit((p.scheme, p.netloc, p.path.rstrip("/"), "", "")) for p in parts)
         return cls(clean, model, api_key_env)
+
+
+def _clean_url(url: str) -> str:
+    """Scheme, host, port and path; "" for what is no such address."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        return ""
+    path = parts.path.rstrip("/")
+    return urlunsplit((parts.scheme, parts.netloc, path, "", "")) if usable else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +124,7 @@ class HttpModel:
         self._finished = 0
         self._failures: dict[str, int] = {}
         self._down: str | None = None
+        self._failed_at = dict.fromkeys(endpoint.base_urls, float("-inf"))
 
     @property
     def id(self) -> str:
@@ -196,7 +210,7 @@ class HttpModel:
         )
 
     async def _send(self, body: Mapping[str, Any]) -> Reply:
-        url = min(self.limiters, key=lambda u: self.limiters[u].in_flight / self.limiters[u].limit)
+        url = min(self.limiters, key=self._burden)
         limiter = self.limiters[url]
         await limiter.acquire()
         if self._down:
@@ -209,8 +223,10 @@ class HttpModel:
                 status, headers = http.status, http.headers
         except TimeoutError as error:
             limiter.congested()
+            self._failed_at[url] = time.monotonic()
             raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
         except (aiohttp.ClientError, OSError) as error:
+            self._failed_at[url] = time.monotonic()
             raise Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
         finally:
             limiter.release()
@@ -220,13 +236,20 @@ class HttpModel:
         limiter.succeeded()
         return replace(reply, latency_s=time.monotonic() - started)
 
+    def _burden(self, url: str) -> tuple[bool, float]:
+        """What speaks against an address: it fails or pauses; then what it already carries."""
+        limiter = self.limiters[url]
+        # a dead address is the least loaded one, and would draw everything
+        failing = time.monotonic() - self._failed_at[url] < AVOID_FAILING_S
+        return failing or limiter.is_paused, (limiter.in_flight + limiter.n_waiting) / limiter.limit
+
     def _raise_for(
         self, status: int, headers: Mapping[str, str], content: bytes, limiter: Limiter
     ) -> None:
         """Turn an HTTP error into a retry, a failure of this request, or the end of the
         endpoint.
         """
-        text = content[:2000].decode("utf-8", "replace")
+        text = self._redact(content[:2000].decode("utf-8", "replace"))
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
         if status in (402, 401, 403) or "insufficient_quota" in text:
@@ -234,7 +257,8 @@ class HttpModel:
             raise EndpointDown(self._down)
         if status == 429 or (status == 503 and wait_s is not None):
             limiter.congested()
-            limiter.pause(self._backoff(2) if wait_s is None else wait_s)
+            # "now" (or a date in the past) from a server that refuses is no leave to hammer it
+            limiter.pause(wait_s or self._backoff(2))
             raise Retry(CallStatus.RATE_LIMITED, message, wait_s=0.0)
         if status in TRANSIENT_HTTP:
             if status == 503:
@@ -248,7 +272,7 @@ class HttpModel:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            key = os.environ.get(self.endpoint.api_key_env) or os.environ.get("OPENAI_API_KEY")
+            key = self._key()
             settings = self._settings
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
@@ -260,6 +284,19 @@ class HttpModel:
                 ),
             )
         return self._session
+
+    def _key(self) -> str:
+        """The API key, or ""; a line break at its end is a slip of the shell, not part of it."""
+        names = (self.endpoint.api_key_env, "OPENAI_API_KEY")
+        key = next((value for name in names if (value := os.environ.get(name))), "").strip()
+        if not key.isprintable():
+            raise UsageError(f"${names[0]}: the key holds control characters. Set it again")
+        return key
+
+    def _redact(self, text: str) -> str:
+        """Servers quote the key they refuse; it must not reach records or messages."""
+        key = self._key()
+        return text.replace(key, "[key]") if key else text
 
     def _note(self, status: CallStatus | None) -> None:
         """Stop early when the first calls all fail alike: a wrong name should not cost
@@ -306,7 +343,7 @@ def read_reply(content: bytes) -> Reply:
         choice = data["choices"][0]
         message = choice["message"]
         text = message.get("content") or ""
-        usage = data.get("usage") or {}
+        usage = data.get("usage")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         shown = content[:200].decode("utf-8", "replace")
         raise Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
@@ -316,25 +353,36 @@ def read_reply(content: bytes) -> Reply:
         raise CallFailed(CallStatus.FILTERED, "finish_reason content_filter")
     return Reply(
         text=text,
-        finish_reason=choice.get("finish_reason"),
-        reasoning=message.get("reasoning_content") or message.get("reasoning"),
-        model=data.get("model"),
-        fingerprint=data.get("system_fingerprint"),
+        finish_reason=_text(choice.get("finish_reason")),
+        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
+        model=_text(data.get("model")),
+        fingerprint=_text(data.get("system_fingerprint")),
         usage=read_usage(usage),
-        refusal=message.get("refusal"),
+        refusal=_text(message.get("refusal")),
     )
 
 
-def read_usage(usage: Mapping[str, Any]) -> Usage:
-    """Token counts of an OpenAI-style usage object."""
-    completion = usage.get("completion_tokens_details") or {}
-    prompt = usage.get("prompt_tokens_details") or {}
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def read_usage(usage: Any) -> Usage:
+    """Token counts of an OpenAI-style usage object; whatever is no count is unknown.
+
+    >>> read_usage({"prompt_tokens": 3, "completion_tokens": "many"}).completion_tokens
+    """
     return Usage(
-        prompt_tokens=usage.get("prompt_tokens"),
-        completion_tokens=usage.get("completion_tokens"),
-        reasoning_tokens=completion.get("reasoning_tokens"),
-        cached_tokens=prompt.get("cached_tokens"),
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+        reasoning_tokens=_count(usage, "completion_tokens_details", "reasoning_tokens"),
+        cached_tokens=_count(usage, "prompt_tokens_details", "cached_tokens"),
     )
+
+
+def _count(value: Any, *keys: str) -> int | None:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if type(value) is int and value >= 0 else None
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:

@@ -232,7 +232,8 @@ def expected_score(read: LabelProbabilities, scale: Scale, min_mass: float = MIN
     1.5
     """
     mass = math.fsum(read.probabilities.values())
-    if mass <= 0.0 or mass < min_mass:
+    # negated, so that a mass of NaN fails too
+    if not (mass > 0.0 and mass >= min_mass):
         return Score(None, JudgeStatus.LOW_MASS, f"mass {mass:.3g} under {min_mass}")
     shares = {label: p / mass for label, p in read.probabilities.items()}
     value = math.fsum(share * scale.labels[label] for label, share in shares.items())

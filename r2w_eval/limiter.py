@@ -36,19 +36,38 @@ class Limiter:
         self._paused_until = float("-inf")
         self._waiting: deque[asyncio.Future[None]] = deque()
 
+    @property
+    def n_waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
+
+    @property
+    def is_paused(self) -> bool:
+        """The endpoint asked for a pause that is not over."""
+        return self._paused_until > self._clock()
+
     async def acquire(self) -> None:
         """Wait for a slot and for the end of a pause."""
         while True:
             if self.in_flight >= int(self.limit):
-                waiter = asyncio.get_running_loop().create_future()
-                self._waiting.append(waiter)
-                await waiter
+                await self._wait()
                 continue
             pause = self._paused_until - self._clock()
             if pause <= 0:
                 break
             await asyncio.sleep(pause)
         self.in_flight += 1
+
+    async def _wait(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            # woken and cancelled at once: the slot goes to the next in the queue
+            if waiter.done() and not waiter.cancelled():
+                self._wake()
+            raise
 
     def release(self) -> None:
         """Give the slot back and wake whoever can go now."""

@@ -7,6 +7,7 @@ same bytes (specification: harness R2, R3, T4, sections 6 and 7).
 
 from __future__ import annotations
 
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -176,9 +177,27 @@ def _latest_judgements(
     """By (response key, judge), then judgement key; texts of the judge are dropped."""
     found: dict[tuple[str, str], dict[str, Judgement]] = defaultdict(dict)
     for judgement in judgements:
-        slim = replace(judgement, asks=("",) * len(judgement.asks))
-        found[judgement.response_key, judgement.judge][judgement.key] = slim
+        slim = _slim(judgement)
+        found[slim.response_key, slim.judge][slim.key] = slim
     return found
+
+
+def _slim(judgement: Judgement) -> Judgement:
+    """The judgement without its texts, and with one copy of each repeated name: 10^5 fit in
+    memory.
+    """
+    score = judgement.score
+    numbers = {k: v for k, v in score.parts.items() if not isinstance(v, (str, dict))}
+    return replace(
+        judgement,
+        score=replace(score, reason="", parts=numbers),
+        asks=("",) * len(judgement.asks),
+        response_key=sys.intern(judgement.response_key),
+        sample_id=sys.intern(judgement.sample_id),
+        task=sys.intern(judgement.task),
+        judge=sys.intern(judgement.judge),
+        criterion=sys.intern(judgement.criterion),
+    )
 
 
 def _summarise_task(

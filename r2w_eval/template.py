@@ -46,5 +46,7 @@ class Template:
         >>> Template("t", "$Q$: {x}").replace(**{"$Q$": "{x}", "{x}": "1"})
         '{x}: 1'
         """
-        pattern = re.compile("|".join(re.escape(name) for name in fields))
+        # the longest first, so that no marker hides one that begins alike
+        names = sorted(fields, key=len, reverse=True)
+        pattern = re.compile("|".join(re.escape(name) for name in names))
         return pattern.sub(lambda match: fields[match[0]], self.text)
