@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from r2w_eval.noise import advise
 from r2w_eval.plan import Progress
 from r2w_eval.run import Outcome
 from r2w_eval.store import write_atomically
@@ -179,11 +180,22 @@ def describe_counts(result: TaskResult) -> str:
     writer, judging = result.writer, result.judging
     thinking = f", thinking {writer.mean_thinking_chars:,.0f}" if writer.mean_thinking_chars else ""
     return (
-        f"lost: {format_losses(result)}\n"
+        f"{describe_noise(result)}lost: {format_losses(result)}\n"
         f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
         f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
         f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"
         f"score key {result.score_key}: compare only with scores of the same key"
+    )
+
+
+def describe_noise(result: TaskResult) -> str:
+    """What repeated verdicts say of the judge's own noise; empty without repeats."""
+    if result.noise is None or result.noise.judge_noise_share is None:
+        return ""
+    best = advise(result.noise).best_on_same_items
+    return (
+        f"judge noise: {result.noise.judge_noise_share:.0%} of the squared standard error; per call, "
+        f"more {best} would help most\n"
     )
 
 

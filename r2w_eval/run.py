@@ -25,7 +25,14 @@ from r2w_eval.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, file_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
-from r2w_eval.models import EMBEDDED, ModelOptions, ModelPool, OpenModel, is_smoke_test
+from r2w_eval.models import (
+    EMBEDDED,
+    SMOKE_TEST_JUDGE,
+    ModelOptions,
+    ModelPool,
+    OpenModel,
+    is_smoke_test,
+)
 from r2w_eval.paths import cache_path, safe_name
 from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.recorded import open_recorded
@@ -95,6 +102,19 @@ def plan_task(
     )
 
 
+def check_repeats(config: RunConfig, plans: Sequence[TaskPlan]) -> None:
+    """Repeats of a judge that does not sample are the same verdict again. Raises UsageError."""
+    if config.repeats == 1:
+        return
+    greedy = [plan.info.name for plan in plans if not plan.info.judge_decoding.temperature]
+    if greedy or config.score_mode == "expected" or SMOKE_TEST_JUDGE in config.judge:
+        raise UsageError(
+            f"--repeats {config.repeats}: the judge does not sample"
+            f"{' in ' + ', '.join(greedy) if greedy else ''}, so every repeat would be the same. Use "
+            f"--judge-kwargs temperature=1 and a judge that writes text, or --repeats 1"
+        )
+
+
 async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     """Run everything that is owed and write all outputs. Raises R2WError subclasses.
 
@@ -102,6 +122,7 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     finished is on disk, the partial results are written, and the same call goes on from there.
     """
     plans = plan_tasks(config)
+    check_repeats(config, plans)
     progress = Progress()
     if watch:
         watch(progress)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2w_eval.hashing import content_hash
+from r2w_eval.noise import NoiseSplit, Observation, noise_split
 from r2w_eval.plan import TaskPlan
 from r2w_eval.stats import measure
 from r2w_eval.store import RunFolder
@@ -102,7 +103,8 @@ class TaskResult:
     """All numbers of one task under one judge.
 
     `score_key` says what they may be compared with; `estimate` is the headline with the parts of
-    every item, which is what paired tests need.
+    every item, which is what paired tests need. `noise` splits the variance of the verdicts when
+    questions were asked more than once.
     """
 
     task: str
@@ -117,6 +119,7 @@ class TaskResult:
     warnings: tuple[str, ...]
     estimate: Estimate = field(repr=False)
     performance: Performance = field(repr=False)
+    noise: NoiseSplit | None = None
     samples: tuple[SampleRow, ...] = field(default=(), repr=False)
 
     @property
@@ -252,6 +255,7 @@ def _summarise_task(
         judging=judging,
         warnings=tuple(_warnings(writer, judging)),
         estimate=estimates[0],
+        noise=split_noise(judgements) if facts.n_judge_repeats > 1 else None,
         performance=_performance(plan.info.name, judge, written.values(), judgements),
         samples=tuple(rows),
     )
@@ -261,6 +265,20 @@ def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimat
     """All estimates of the suite, the headline first."""
     estimates = plan.suite.aggregate(items, plan.mode)
     return sorted(estimates, key=lambda estimate: not estimate.is_headline)
+
+
+def split_noise(judgements: Iterable[Judgement]) -> NoiseSplit | None:
+    """Item, sample and repeat variance of an answer's mean verdict; None under two items."""
+    repeats: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.score.value is not None:
+            place = (judgement.sample_id, judgement.sample_repeat, judgement.repeat)
+            repeats[place].append(judgement.score.value)
+    rows = [
+        Observation(item, sum(values) / len(values), sample)
+        for (item, sample, _), values in repeats.items()
+    ]
+    return noise_split(rows) if len({row.item for row in rows}) > 1 else None
 
 
 def measure_within(estimate: Estimate, score_range: tuple[float, float]) -> Metric:

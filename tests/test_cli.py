@@ -330,8 +330,13 @@ def test_repeats_and_samples_multiply_the_work(
     server: FakeServer, environment: dict[str, str], tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    done = run(environment, *job(server, out), "--limit=2", "--samples=2", "--repeats=3")
+    more = ["--limit=2", "--samples=2", "--repeats=3"]
+    refused = run(environment, *job(server, out), *more)
+    assert refused.returncode == 2 and "does not sample" in refused.stderr
+    done = run(environment, *job(server, out), *more, "--judge-kwargs=temperature=1")
     assert done.returncode == 0, done.stderr
+    (result,) = json.loads((out / "results.json").read_bytes())
+    assert result["noise"]["repeats_per_sample"] == 3 and result["noise"]["n_items"] == 2
     assert len(rows(out / "responses.jsonl")) == 4
     assert len(rows(out / "judgements.jsonl")) == 4 * 5 * 3
 

@@ -27,9 +27,11 @@ from r2w_eval.types import (
     Sample,
     Scale,
     Score,
+    Stratum,
 )
 
 REQUIREMENTS = ("style", "format", "length")
+EMPTY_SUBSET = "no scored query: upstream prints 0"
 SCALE = Scale(lead='{"score": ', labels={str(k): float(k) for k in range(1, 11)}, end=",")
 PROMPTS = (
     PromptSource(
@@ -232,8 +234,8 @@ def _requirement(
         pooled(f"{name}/C", [(q.item.sample_id, _counted(q, name)) for q in subset], n_expected),
     ]
     if not subset and mode is Mode.PARITY:
-        # upstream prints 0 for a subset without scores: a sum over no strata is 0
-        return [replace(estimate, strata=()) for estimate in estimates]
+        zero = Stratum((EMPTY_SUBSET,), (0.0,), (1.0,))
+        return [replace(estimate, strata=(zero,), note=EMPTY_SUBSET) for estimate in estimates]
     return estimates
 
 

@@ -185,6 +185,14 @@ def test_strict_leaves_an_item_with_a_missing_verdict_unscored(samples: dict[str
     assert overall(lost, Mode.PARITY) == 6.0
 
 
+def test_an_empty_subset_is_0_in_parity_and_nothing_in_strict(samples: dict[str, Sample]) -> None:
+    sample = next(s for s in samples.values() if not s.meta["requirements"])
+    scores = {name: (Score(6.0),) for name in sample.meta["criteria"]}
+    item = ItemVerdicts(sample.id, "en", sample.meta, WriterStatus.OK, scores)
+    assert values_of(list(SUITE.aggregate([item], Mode.PARITY)))["style/R"] == 0.0
+    assert values_of(list(SUITE.aggregate([item], Mode.STRICT)))["style/R"] is None
+
+
 @given(st.text(max_size=300))
 def test_no_text_breaks_a_parser(text: str) -> None:
     for parse in SUITE.parse_verdict.values():
