@@ -194,8 +194,8 @@ def describe_noise(result: TaskResult) -> str:
         return ""
     best = advise(result.noise).best_on_same_items
     return (
-        f"judge noise: {result.noise.judge_noise_share:.0%} of the squared standard error; per call, "
-        f"more {best} would help most\n"
+        f"judge noise: {result.noise.judge_noise_share:.0%} of the squared standard error; per "
+        f"call, more {best} would help most\n"
     )
 
 

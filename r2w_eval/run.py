@@ -109,9 +109,9 @@ def check_repeats(config: RunConfig, plans: Sequence[TaskPlan]) -> None:
     greedy = [plan.info.name for plan in plans if not plan.info.judge_decoding.temperature]
     if greedy or config.score_mode == "expected" or SMOKE_TEST_JUDGE in config.judge:
         raise UsageError(
-            f"--repeats {config.repeats}: the judge does not sample"
-            f"{' in ' + ', '.join(greedy) if greedy else ''}, so every repeat would be the same. Use "
-            f"--judge-kwargs temperature=1 and a judge that writes text, or --repeats 1"
+            f"--repeats {config.repeats}: the judge does not "
+            f"sample{' in ' + ', '.join(greedy) if greedy else ''}, so every repeat would be the "
+            f"same. Use --judge-kwargs temperature=1 and a judge that writes text, or --repeats 1"
         )
 
 
