@@ -4,7 +4,7 @@
 (as `--judge` does), gives the suite's headline by the same engine, parser and aggregator as
 `r2w-eval`. All answers are judged together in the aggregation, because lm-eval hands
 `process_results` one document at a time. Without `R2W_JUDGE` the score is NaN and the
-deterministic metrics stand (harness M1-M4).
+deterministic metrics stand (harness M1-M4). `R2W_MODE` is `--mode`; `R2W_OUT` keeps the runs.
 """
 
 from __future__ import annotations
@@ -16,23 +16,54 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from r2w_eval.data import data_roots
+from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.hashing import content_hash
 from r2w_eval.suites import load_info, load_suite
+from r2w_eval.thinking import split_thinking
+from r2w_eval.types import Mode, Sample
+
+if TYPE_CHECKING:
+    from r2w_eval.config import RunConfig
+    from r2w_eval.run import Outcome
 
 logger = logging.getLogger(__name__)
 
 
+def make_document(sample: Sample) -> dict[str, str]:
+    """What lm-eval knows and logs of a sample; its `doc_hash` is taken over exactly this."""
+    return {
+        "suite": sample.task,
+        "id": sample.id,
+        "prompt": sample.messages[-1].content,
+        "language": sample.language,
+    }
+
+
 def load_dataset(*, suite: str, **_: object) -> dict[str, Any]:
-    """All samples as a `datasets.Dataset` in a split named test; lm-eval passes the metadata."""
+    """All samples as a `datasets.Dataset` in a split named test; lm-eval passes the metadata.
+
+    Raises UsageError: a wrong setting is told before anything is generated.
+    """
     from datasets import Dataset
 
+    read_mode()
     info = load_info(suite)
     samples = load_suite(info.folder).load_samples(info.data(data_roots(None)))
-    rows = [{"suite": suite, "id": s.id, "prompt": s.messages[-1].content} for s in samples]
-    return {"test": Dataset.from_list(rows)}
+    return {"test": Dataset.from_list([make_document(sample) for sample in samples])}
+
+
+def read_mode() -> Mode:
+    """`R2W_MODE`, else strict. Raises UsageError."""
+    name = os.environ.get("R2W_MODE") or Mode.STRICT
+    try:
+        return Mode(name)
+    except ValueError as error:
+        raise UsageError(f"R2W_MODE={name!r}: expected {' or '.join(Mode)}") from error
 
 
 def doc_to_text(doc: Mapping[str, Any]) -> str:
@@ -41,37 +72,87 @@ def doc_to_text(doc: Mapping[str, Any]) -> str:
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Deterministic metrics, and the text for the judge."""
+    """Deterministic metrics, and the text for the judge. Thinking is no part of the answer."""
     text = results[0]
-    return {
-        "score": (doc["suite"], doc["id"], text),
-        "empty_share": float(not text.strip()),
-        "answer_chars": float(len(text.strip())),
-    }
+    return {"score": (doc["suite"], doc["id"], text), **measure_answer(split_thinking(text).answer)}
+
+
+def measure_answer(answer: str) -> dict[str, float]:
+    """What needs no judge.
+
+    >>> measure_answer("Once.")
+    {'empty_share': 0.0, 'answer_chars': 5.0}
+    """
+    return {"empty_share": float(not answer), "answer_chars": float(len(answer))}
 
 
 def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
-    """The suite's headline for (suite, sample id, text); NaN without a judge or a verdict."""
+    """The suite's headline for (suite, sample id, text); NaN without a judge or a verdict.
+
+    A judge that fails must not end lm-eval, which has written nothing yet: the texts would be lost.
+    """
     judge = os.environ.get("R2W_JUDGE")
     if not judge:
         logger.warning("R2W_JUDGE is not set: no judge, so the score is NaN. Try R2W_JUDGE=local")
         return math.nan
+    suite = items[0][0]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            outcome = _judge_all(items, _make_config(items, tuple(judge.split()), Path(folder)))
+    except (R2WError, OSError) as error:
+        logger.error(
+            "%s: not judged, so the score is NaN: %s. The texts are in lm-eval's samples file "
+            "(--log_samples). Try: r2w-eval --responses FILE --only-recorded --tasks %s --judge J",
+            suite,
+            error,
+            suite,
+        )
+        return math.nan
+    result = outcome.results[0]
+    for warning in result.warnings:
+        logger.warning("%s: %s", suite, warning)
+    headline = result.headline
+    logger.info("%s: %d of %d answers scored", suite, headline.n_scored, headline.n_expected)
+    return math.nan if headline.value is None else headline.value
+
+
+def _make_config(
+    items: Sequence[tuple[str, str, str]], judges: tuple[str, ...], folder: Path
+) -> RunConfig:
+    """A run over these texts; below `R2W_OUT` every set of texts, judges and mode has its own."""
     from r2w_eval.config import RunConfig
+
+    suite, mode = items[0][0], str(read_mode())
+    kept = os.environ.get("R2W_OUT")
+    name = f"{suite}-{content_hash([items, judges, mode], 8)}"
+    return RunConfig(
+        model="lm-eval",
+        tasks=suite,
+        judge=judges,
+        responses=str(_write_texts(items, folder / "responses.jsonl")),
+        out=str(Path(kept) / name if kept else folder / "run"),
+        mode=mode,
+        only_recorded=True,
+    )
+
+
+def _write_texts(items: Sequence[tuple[str, str, str]], path: Path) -> Path:
+    with path.open("w", encoding="utf-8") as file:
+        for _, sample_id, text in items:
+            file.write(json.dumps({"id": sample_id, "response": text}) + "\n")
+    return path
+
+
+def _judge_all(items: Sequence[tuple[str, str, str]], config: RunConfig) -> Outcome:
+    """Run the engine, showing its progress; in a thread, since a notebook has a loop already."""
+    from r2w_eval.display import ProgressDisplay
     from r2w_eval.run import evaluate
 
-    with tempfile.TemporaryDirectory() as folder:
-        recorded = Path(folder) / "responses.jsonl"
-        rows = (json.dumps({"id": sample_id, "response": text}) for _, sample_id, text in items)
-        recorded.write_text("\n".join(rows) + "\n", encoding="utf-8")
-        config = RunConfig(
-            model="lm-eval",
-            tasks=items[0][0],
-            judge=tuple(judge.split()),
-            responses=str(recorded),
-            out=os.environ.get("R2W_OUT") or str(Path(folder) / "run"),
-            mode=os.environ.get("R2W_MODE", "strict"),
-            only_recorded=True,
-        )
-        outcome = asyncio.run(evaluate(config))
-    value = outcome.results[0].headline.value
-    return math.nan if value is None else value
+    display = ProgressDisplay(False, None)
+
+    async def job() -> Outcome:
+        with display.running():
+            return await evaluate(config, display.watch)
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, job()).result()

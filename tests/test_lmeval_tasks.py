@@ -1,0 +1,230 @@
+"""The functions behind the task YAMLs, alone and under the stock `lm_eval` command."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import UsageError
+from r2w_eval.fakeserver import FakeServer
+from r2w_eval.lmeval_tasks import aggregate_score, load_dataset, process_results, read_mode
+from r2w_eval.paths import tasks_dir
+from r2w_eval.run import Outcome, evaluate
+
+needs_lm_eval = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None,
+    reason="needs pip install 'r2w-eval[hf]'",
+)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def items() -> list[tuple[str, str, str]]:
+    from r2w_eval.data import data_roots
+    from r2w_eval.suites import load_info, load_suite
+
+    info = load_info("quickstart")
+    samples = list(load_suite(info.folder).load_samples(info.data(data_roots(None))))[:2]
+    return [("quickstart", sample.id, f"Text number {sample.id}.") for sample in samples]
+
+
+def judge_spec(server: FakeServer) -> str:
+    return f"{server.base_url}#judge-0"
+
+
+def test_thinking_counts_neither_as_an_answer_nor_in_its_length() -> None:
+    doc = {"suite": "s", "id": "1", "prompt": "p"}
+    texts = {
+        "<think>plan</think>\n\nOnce.": (0.0, 5.0),
+        "<think>never closed": (1.0, 0.0),
+        " ": (1, 0),
+    }
+    for text, (empty, length) in texts.items():
+        found = process_results(doc, [text])
+        assert (found["empty_share"], found["answer_chars"]) == (empty, length)
+        assert found["score"] == ("s", "1", text), "the judge's side gets the raw text"
+
+
+def test_without_a_judge_the_score_is_nan_and_says_why(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("R2W_JUDGE", raising=False)
+    assert math.isnan(aggregate_score([("quickstart", "1", "x")]))
+    assert "R2W_JUDGE" in caplog.text
+
+
+def test_a_wrong_mode_is_told_before_anything_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2W_MODE", "lenient")
+    with pytest.raises(UsageError, match="R2W_MODE='lenient': expected parity or strict"):
+        read_mode()
+    pytest.importorskip("datasets")
+    with pytest.raises(UsageError, match="R2W_MODE"):
+        load_dataset(suite="quickstart")
+
+
+def test_a_dead_judge_costs_the_score_and_not_the_texts(
+    items: list[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    own_cache: Path,
+) -> None:
+    monkeypatch.setenv("R2W_JUDGE", "http://127.0.0.1:9/v1#judge")
+    assert math.isnan(aggregate_score(items))
+    assert "r2w-eval --responses FILE" in caplog.text
+
+
+def test_lost_verdicts_are_told(
+    server: FakeServer,
+    items: list[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    own_cache: Path,
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("R2W_JUDGE", f"{server.base_url}#judge-0+malformed=1")
+    assert math.isnan(aggregate_score(items))
+    assert "10 of 10 verdicts lost" in caplog.text and "0 of 2 answers scored" in caplog.text
+
+
+def test_kept_runs_go_on_and_never_meet(
+    server: FakeServer,
+    items: list[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    own_cache: Path,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("R2W_JUDGE", judge_spec(server))
+    monkeypatch.setenv("R2W_OUT", str(tmp_path / "runs"))
+    first = aggregate_score(items)
+    server.reset()
+    assert aggregate_score(items) == first
+    assert server.stats().total.requests == 0
+    aggregate_score(items[:1])
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
+def test_a_notebook_with_its_own_loop_can_judge(
+    server: FakeServer,
+    items: list[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    own_cache: Path,
+) -> None:
+    monkeypatch.setenv("R2W_JUDGE", judge_spec(server))
+
+    async def cell() -> float:
+        return aggregate_score(items)
+
+    assert 1 <= asyncio.run(cell()) <= 10
+
+
+def run_stock(out: Path, cache: Path, *arguments: str, **settings: str) -> dict[str, Any]:
+    """`lm_eval run` as a user types it; returns its results file."""
+    command = [
+        sys.executable, "-m", "lm_eval", "run", "--include_path", str(tasks_dir()),
+        "--limit", "3", "--log_samples", "--output_path", str(out), *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "R2W_CACHE": str(cache), "OMP_NUM_THREADS": "1", **settings}
+    environment |= {"HF_HUB_OFFLINE": "1", "HF_HOME": str(cache)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = out.rglob("results_*.json")
+    content: dict[str, Any] = json.loads(path.read_bytes())
+    return content
+
+
+def judge_same_texts(out: Path, folder: Path, suite: str, judge: str, mode: str) -> Outcome:
+    config = RunConfig(
+        model="same", tasks=suite, judge=(judge,), responses=str(out), out=str(folder),
+        mode=mode, only_recorded=True, cache=False,
+    )  # fmt: skip
+    return asyncio.run(evaluate(config))
+
+
+@needs_lm_eval
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["strict", "parity"])
+def test_stock_writingbench_on_real_data_scores_like_ours_to_the_last_digit(
+    mode: str, server: FakeServer, benchmarks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, judge = tmp_path / "stock", judge_spec(server)
+    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+    stock = run_stock(
+        out, tmp_path / "cache", "--model", "dummy", "--tasks", "writingbench",
+        R2W_JUDGE=judge, R2W_MODE=mode,
+    )  # fmt: skip
+    ours = judge_same_texts(out, tmp_path / "ours", "writingbench", judge, mode)
+    row = stock["results"]["writingbench"]
+    assert row["score,none"] == ours.results[0].headline.value
+    (path,) = (ours.folder.path / "lm_eval").rglob("results_*.json")
+    written = json.loads(path.read_bytes())
+    for key in ("empty_share,none", "answer_chars,none", "answer_chars_stderr,none", "sample_len"):
+        assert written["results"]["writingbench"][key] == row[key]
+    assert written["task_hashes"] == stock["task_hashes"], "documents, prompts and their order"
+    assert stock.keys() & {"date", "config", "versions"} <= written.keys()
+    assert type(written["date"]) is type(stock["date"])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny random Llama over bytes, so that any language passes."""
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<eos>": 0} | {letter: i + 1 for i, letter in enumerate(letters)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        eos_token="<eos>",
+        pad_token="<eos>",
+        chat_template="{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]",
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=1024, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("checkpoint")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@needs_lm_eval
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_stock_hf_model_and_ours_agree_on_quickstart(
+    checkpoint: Path, server: FakeServer, tmp_path: Path
+) -> None:
+    out, judge = tmp_path / "stock", judge_spec(server)
+    stock = run_stock(
+        out, tmp_path / "cache", "--model", "hf", "--model_args", f"pretrained={checkpoint}",
+        "--device", "cpu", "--apply_chat_template", "--gen_kwargs", "max_gen_toks=40",
+        "--tasks", "quickstart", R2W_JUDGE=judge,
+    )  # fmt: skip
+    row = stock["results"]["quickstart"]
+    assert row["answer_chars,none"] > 0
+    ours = judge_same_texts(out, tmp_path / "ours", "quickstart", judge, "strict")
+    assert row["score,none"] == ours.results[0].headline.value
+    identity = ours.manifest["identity"]["writer"]
+    assert identity["reasoning"] == "not recorded", "lm-eval may have stripped it"
