@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 from r2w_eval.chat import ChatModel, ChatRequest, LabelProbabilities, LabelReader, Reply
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.types import Message, Scale, Usage
 
@@ -63,7 +64,8 @@ class ReplyCache:
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The stored reply, or None."""
-        row = self._db.execute("SELECT value FROM replies WHERE key = ?", (key,)).fetchone()
+        with self._named_errors():
+            row = self._db.execute("SELECT value FROM replies WHERE key = ?", (key,)).fetchone()
         if row is None:
             return None
         self.hits += 1
@@ -72,23 +74,34 @@ class ReplyCache:
 
     def put(self, key: str, value: object) -> None:
         """Store a reply; the first one stays."""
-        self._db.execute(
-            "INSERT OR IGNORE INTO replies VALUES (?, ?, ?)",
-            (key, json.dumps(to_plain(value)), time.time()),
-        )
+        row = (key, json.dumps(to_plain(value)), time.time())
+        with self._named_errors():
+            self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", row)
 
     def stats(self) -> CacheStats:
         """Entries, size and age."""
-        row = self._db.execute("SELECT count(*), min(time), max(time) FROM replies").fetchone()
+        with self._named_errors():
+            row = self._db.execute("SELECT count(*), min(time), max(time) FROM replies").fetchone()
         return CacheStats(self.path, row[0], self.path.stat().st_size, row[1], row[2])
 
     def prune(self, older_than_s: float) -> int:
         """Remove entries older than this; returns how many."""
-        cursor = self._db.execute(
-            "DELETE FROM replies WHERE time < ?", (time.time() - older_than_s,)
-        )
-        self._db.execute("VACUUM")
+        oldest = time.time() - older_than_s
+        with self._named_errors():
+            cursor = self._db.execute("DELETE FROM replies WHERE time < ?", (oldest,))
+            self._db.execute("VACUUM")
         return cursor.rowcount
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """A full disk, a damaged or a locked file: one clear error instead of SQLite's own."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise R2WError(
+                f"{self.path}: {error}. Free some space or use --no-cache and run the same "
+                f"command again; a damaged cache goes with r2w-eval cache prune --all"
+            ) from error
 
     def __enter__(self) -> Self:
         return self

@@ -210,9 +210,7 @@ class HttpModel:
         )
 
     async def _send(self, body: Mapping[str, Any]) -> Reply:
-        url = min(self.limiters, key=self._burden)
-        limiter = self.limiters[url]
-        await limiter.acquire()
+        url, limiter = await self._take_slot()
         if self._down:
             limiter.release()
             raise EndpointDown(self._down)
@@ -230,18 +228,32 @@ class HttpModel:
             raise Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
         finally:
             limiter.release()
+        if status in TRANSIENT_HTTP:
+            self._failed_at[url] = time.monotonic()
         if status != 200:
             self._raise_for(status, headers, content, limiter)
         reply = read_reply(content)
         limiter.succeeded()
         return replace(reply, latency_s=time.monotonic() - started)
 
-    def _burden(self, url: str) -> tuple[bool, float]:
-        """What speaks against an address: it fails or pauses; then what it already carries."""
+    async def _take_slot(self) -> tuple[str, Limiter]:
+        """A slot at the best address; who waits at one that pauses goes to another that does
+        not.
+        """
+        while True:
+            url = min(self.limiters, key=self._burden)
+            limiter = self.limiters[url]
+            elsewhere = any(not other.is_paused for other in self.limiters.values())
+            if await limiter.acquire(leave_when_paused=elsewhere):
+                return url, limiter
+
+    def _burden(self, url: str) -> tuple[bool, bool, float]:
+        """What speaks against an address: it pauses, it fails, it carries much already."""
         limiter = self.limiters[url]
         # a dead address is the least loaded one, and would draw everything
         failing = time.monotonic() - self._failed_at[url] < AVOID_FAILING_S
-        return failing or limiter.is_paused, (limiter.in_flight + limiter.n_waiting) / limiter.limit
+        load = (limiter.in_flight + limiter.n_waiting) / limiter.limit
+        return limiter.is_paused, failing, load
 
     def _raise_for(
         self, status: int, headers: Mapping[str, str], content: bytes, limiter: Limiter

@@ -6,8 +6,9 @@ key is an error that names the nearest one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ class RunConfig:
     max_connections: int = _setting(64, "Most requests in flight per endpoint.", min=1)
     fixed_concurrency: bool = _setting(False, "Always use --max-connections; no adaptation.")
     timeout: float = _setting(600.0, "Seconds for one request, in total.")
-    min_coverage: float = _setting(0.98, "Exit code 3 when fewer verdicts than this are usable.")
+    min_coverage: float = _setting(
+        0.98, "Exit code 3 when a smaller share of verdicts than this is usable."
+    )
     retry_failed: bool = _setting(False, "Ask again where an earlier run got no usable answer.")
     cache: bool = _setting(True, "Use the reply cache shared between runs.")
     prices: str | None = _setting(
@@ -98,8 +101,40 @@ class RunConfig:
 
 def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:
     """Defaults, then the YAML file, then the flags that were really given. Raises UsageError."""
-    config = replace(RunConfig(), **read_config_file(file)) if file else RunConfig()
-    return replace(config, **flags)
+    settings = {**(read_config_file(file) if file else {}), **flags}
+    for setting in fields(RunConfig):
+        if setting.name in settings:
+            check_setting(setting, settings[setting.name])
+    return replace(RunConfig(), **settings)
+
+
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "tuple[str, ...]": (tuple,),
+    "None": (type(None),),
+}
+
+
+def check_setting(setting: Field[Any], value: Any) -> None:
+    """Type, choices and bounds of one setting, as its field states them. Raises UsageError."""
+    names = str(setting.type).split(" | ")
+    allowed = tuple(kind for name in names for kind in _TYPES[name])
+    fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
+    if fits and isinstance(value, tuple):
+        fits = all(isinstance(part, str) for part in value)
+    if fits and isinstance(value, (int, float)) and not isinstance(value, bool):
+        least = setting.metadata.get("min", 0.0 if float in allowed else -math.inf)
+        fits = math.isfinite(value) and value >= least
+    if not fits or value not in setting.metadata.get("choices", (value,)):
+        bounds = [f"at least {setting.metadata['min']}"] if "min" in setting.metadata else []
+        expected = ", ".join([*setting.metadata.get("choices", names), *bounds])
+        raise UsageError(
+            f"--{setting.name.replace('_', '-')} {value!r:.200}: expected {expected}. "
+            f"Try: r2w-eval run --help"
+        )
 
 
 def read_config_file(path: str) -> dict[str, Any]:
@@ -146,6 +181,8 @@ def override_decoding(base: Decoding, text: str, omit: str, flag: str) -> Decodi
             changes[name] = _DECODING_TYPES[name](value)
         except ValueError as error:
             raise UsageError(f"{flag} {pair!r}: {error}. Expected {name}=NUMBER") from error
+        if not math.isfinite(changes[name]) or (name == "max_tokens" and changes[name] < 1):
+            raise UsageError(f"{flag} {pair!r}: expected a finite number, tokens at least 1")
     for name in filter(None, (part.strip() for part in omit.split(","))):
         if name not in {*_DECODING_TYPES, "seed", "stop"}:
             raise UnknownName("--omit", name, "parameter", _DECODING_TYPES, "--omit top_k,seed")

@@ -8,6 +8,7 @@ is bundled (specification: suites, section 0).
 from __future__ import annotations
 
 import ast
+import http.client
 import json
 import os
 import tempfile
@@ -105,16 +106,15 @@ class SuiteData:
             raise DataError(self._missing(file, "it has no download address"))
         target = self.roots[-1] / self.suite / file.name
         target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with (
-                urllib.request.urlopen(file.url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
-                tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as temporary,
-            ):
-                while chunk := reply.read(1 << 20):
-                    temporary.write(chunk)
-        except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-            raise DataError(self._missing(file, f"download failed: {error}")) from error
-        os.replace(temporary.name, target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            temporary = Path(folder) / "download"
+            try:
+                _download(file.url, temporary)
+            except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
+                raise DataError(self._missing(file, f"download failed: {error}")) from error
+            if (actual := file_hash(temporary)) != file.sha256:
+                raise DataError(self._missing(file, f"{file.url} has sha256 {actual}"))
+            os.replace(temporary, target)
         return target
 
     def state(self, name: str) -> FileState:
@@ -128,7 +128,7 @@ class SuiteData:
         """An official prompt, compared with its recorded hash. Raises DataError."""
         prepared = self.find("prompts.json")
         if prepared is not None:
-            text = _follow(json.loads(prepared.read_bytes()), source.keys, prepared)
+            text = _follow(_read_json(prepared), source.keys, prepared)
         else:
             text = read_python_string(self.path(source.file), source.symbol)
         if text_hash(text) != source.sha256:
@@ -178,6 +178,25 @@ def read_python_string(path: Path, symbol: str) -> str:
         if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
             return str(node.value.value)
     raise DataError(f"{path}: no string constant {symbol!r}. Try: r2w-eval data verify")
+
+
+def _download(url: str, target: Path) -> None:
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
+            target.open("wb") as out,
+        ):
+            while chunk := reply.read(1 << 20):
+                out.write(chunk)
+    except ConnectionError as error:
+        raise urllib.error.URLError(error) from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}). Try: r2w-eval data verify") from error
 
 
 def _follow(tree: Any, keys: Sequence[str], path: Path) -> str:

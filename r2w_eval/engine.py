@@ -157,7 +157,9 @@ class Engine:
         if record is None:
             return None
         response = read_response(record)
-        if response.status is WriterStatus.ERROR:
+        # what the endpoint refused for good it would refuse again
+        refused = response.reason.startswith(CallStatus.BAD_REQUEST)
+        if response.status is WriterStatus.ERROR and not refused:
             return None
         failed = response.status.cause is not None
         return None if failed and self._retry_failed else response
@@ -174,9 +176,8 @@ class Engine:
             reply = await self._writing.generate(sample, request)
         except CallFailed as failure:
             status = CALL_TO_WRITER_STATUS.get(failure.status, WriterStatus.ERROR)
-            return Response(
-                raw="", answer="", thinking=None, status=status, reason=str(failure), **facts
-            )
+            reason = f"{failure.status}: {failure}"
+            return Response(raw="", answer="", thinking=None, status=status, reason=reason, **facts)
         split = read_reply_text(reply, self._writing.tags)
         return make_response(reply, split, facts)
 
@@ -243,10 +244,13 @@ class Engine:
             lost = Verdict(Score(None, JudgeStatus.NOT_SENT, "never asked"))
             return make_judgement(key, case.response, scorer.id, asked, lost)
         judgement = read_judgement(record)
-        if judgement.asks:
+        status = judgement.score.status
+        # with any other status the last text is not what the judge answered in the end
+        if judgement.asks and (status is JudgeStatus.OK or status.is_unreadable):
             text = split_thinking(judgement.asks[-1]).answer
             score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
-            if score != judgement.score and judgement.score.status is not JudgeStatus.REFUSED:
+            still_cut = status is JudgeStatus.TRUNCATED and score.value is None
+            if score != judgement.score and not still_cut:
                 judgement = replace(judgement, score=score)
                 self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=False)

@@ -46,17 +46,23 @@ class Limiter:
         """The endpoint asked for a pause that is not over."""
         return self._paused_until > self._clock()
 
-    async def acquire(self) -> None:
-        """Wait for a slot and for the end of a pause."""
+    async def acquire(self, *, leave_when_paused: bool = False) -> bool:
+        """Wait for a slot and for the end of a pause.
+
+        With `leave_when_paused` a pause ends the wait: False, and no slot was taken.
+        """
         while True:
-            if self.in_flight >= int(self.limit):
-                await self._wait()
-                continue
             pause = self._paused_until - self._clock()
-            if pause <= 0:
+            if pause > 0 and leave_when_paused:
+                return False
+            if pause > 0:
+                await asyncio.sleep(pause)
+            elif self.in_flight >= int(self.limit):
+                await self._wait()
+            else:
                 break
-            await asyncio.sleep(pause)
         self.in_flight += 1
+        return True
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()
@@ -99,6 +105,11 @@ class Limiter:
         """Nobody sends for this long (capped at 300 s)."""
         until = self._clock() + min(max(seconds, 0.0), MAX_PAUSE_S)
         self._paused_until = max(self._paused_until, until)
+        # those in the queue may have another endpoint to go to
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _wake(self) -> None:
         free = int(self.limit) - self.in_flight

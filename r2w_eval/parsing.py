@@ -8,34 +8,51 @@ to look for an earlier one (specification: harness J8).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from r2w_eval.types import JudgeStatus, Score
 
 MAX_TEXT_CHARS = 200_000
+MAX_BROKEN_OBJECTS = 1000
 # judges break lines inside strings; the verdict is readable all the same
 _DECODER = json.JSONDecoder(strict=False)
+_OPENING = re.compile(r'\{\s*["}]')
+_BRACE = re.compile(r"[{}]")
 
 
 def iter_objects(text: str) -> Iterator[dict[str, Any]]:
     """All top-level JSON objects in `text`, in order; linear in its length.
 
+    A broken object is skipped up to its closing brace, with all that is in it: what a judge quotes
+    inside its verdict is not the verdict. Nothing is read behind one that never closes.
+
     >>> list(iter_objects('x {"a": 1} y {"b": {"c": 2}}'))
     [{'a': 1}, {'b': {'c': 2}}]
+    >>> list(iter_objects('{"a": 1, "why": "it ends in {"a": 10}"} {"a": 2}'))
+    [{'a': 2}]
     """
-    position = 0
-    failures = 0
-    # a run of broken openings must not make this quadratic
-    while failures < 1000 and (start := text.find("{", position)) >= 0:
+    position = failures = 0
+    # locating an error costs the length of the text: a run of them must not make this quadratic
+    while failures < MAX_BROKEN_OBJECTS and (opening := _OPENING.search(text, position)):
         try:
-            value, position = _DECODER.raw_decode(text, start)
+            value, position = _DECODER.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            position = start + 1
+            position = _closing_brace(text, opening.start())
             failures += 1
             continue
-        if isinstance(value, dict):
-            yield value
+        yield value
+
+
+def _closing_brace(text: str, start: int) -> int:
+    """Just after the brace that balances the one at `start`; the end of the text without one."""
+    depth = 0
+    for brace in _BRACE.finditer(text, start):
+        depth += 1 if brace[0] == "{" else -1
+        if depth == 0:
+            return brace.end()
+    return len(text)
 
 
 def read_number_verdict(

@@ -82,6 +82,6 @@ class Progress:
         if not is_new:
             self.reused += 1
             return
-        self.sent += not record.cached
+        self.sent += status != "not_sent" and not record.cached
         self.prompt_tokens += record.usage.prompt_tokens or 0
         self.completion_tokens += record.usage.completion_tokens or 0

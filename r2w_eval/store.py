@@ -11,16 +11,17 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import dump_line, to_plain
 from r2w_eval.types import Judgement, JudgeStatus, Response, Score, Usage, WriterStatus
 
 FSYNC_EVERY_S = 1.0
+T = TypeVar("T")
 
 
 class JsonlWriter:
@@ -34,15 +35,15 @@ class JsonlWriter:
 
     def append(self, record: object) -> None:
         """Write one line. Raises OSError (disk full) with no half record left behind."""
-        line = dump_line(record)
+        rest = memoryview(dump_line(record))
         size = os.fstat(self._fd).st_size
         try:
-            written = os.write(self._fd, line)
-            if written != len(line):
-                raise OSError(f"{self.path}: only {written} of {len(line)} bytes written")
-        except OSError:
+            # one write takes the whole line unless the disk is full, and then the next one says so
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
             os.ftruncate(self._fd, size)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
         if time.monotonic() - self._synced > FSYNC_EVERY_S:
             self.sync()
 
@@ -177,6 +178,17 @@ def read_judgement(record: Mapping[str, Any]) -> Judgement:
     )
 
 
+def _read_all(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]:
+    for number, record in enumerate(iter_jsonl(path), 1):
+        try:
+            yield read(record)
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{path}, line {number}: not such a record ({type(error).__name__}: {error}). "
+                f"Move the line away and run the same command again"
+            ) from error
+
+
 class RunFolder:
     """A run on disk. Reading needs no lock; `open_writers` takes it."""
 
@@ -204,20 +216,22 @@ class RunFolder:
         if not self.manifest_path.exists():
             return {}
         try:
-            content: dict[str, Any] = json.loads(self.manifest_path.read_bytes())
+            content = json.loads(self.manifest_path.read_bytes())
         except ValueError as error:
             raise DataError(
                 f"{self.manifest_path}: not JSON ({error}). Use another --out"
             ) from error
+        if not isinstance(content, dict):
+            raise DataError(f"{self.manifest_path}: not a manifest. Use another --out")
         return content
 
     def responses(self) -> Iterator[Response]:
-        """All responses, in the order they came."""
-        return (read_response(record) for record in iter_jsonl(self.responses_path))
+        """All responses, in the order they came. Raises DataError."""
+        return _read_all(self.responses_path, read_response)
 
     def judgements(self) -> Iterator[Judgement]:
-        """All judgements, in the order they came."""
-        return (read_judgement(record) for record in iter_jsonl(self.judgements_path))
+        """All judgements, in the order they came. Raises DataError."""
+        return _read_all(self.judgements_path, read_judgement)
 
     def open_writers(self) -> RunWriters:
         """Take the lock and open both files. Raises UsageError when another process writes here."""
@@ -228,7 +242,13 @@ class RunWriters:
     """The only writer of a run folder."""
 
     def __init__(self, folder: RunFolder) -> None:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise UsageError(
+                f"--out {str(folder.path)!r}: {error.strerror}. Expected a new folder, or that of "
+                f"an earlier run"
+            ) from error
         self._lock = os.open(folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -140,7 +140,7 @@ def load_info(name: str, root: Path | None = None) -> SuiteInfo:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
         return _read_info(name, folders[name], config)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
             f"{path}: broken task file ({type(error).__name__}: {error}). Expected the keys of "
             f"tasks/quickstart/quickstart.yaml. Try: r2w-eval list"

@@ -32,6 +32,9 @@ from r2w_eval.types import (
 
 TRUNCATION_WARNING = 0.02
 
+# (criterion, order, repeat)
+Question = tuple[str, str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class WriterSummary:
@@ -176,12 +179,17 @@ def _latest_responses(
 
 def _latest_judgements(
     judgements: Iterable[Judgement],
-) -> dict[tuple[str, str], dict[str, Judgement]]:
-    """By (response key, judge), then judgement key; texts of the judge are dropped."""
-    found: dict[tuple[str, str], dict[str, Judgement]] = defaultdict(dict)
+) -> dict[tuple[str, str], dict[Question, Judgement]]:
+    """By (response key, judge), then the question; texts of the judge are dropped.
+
+    By the question and not by key: an answer that was made anew has new verdicts, and those on the
+    old one must not count beside them.
+    """
+    found: dict[tuple[str, str], dict[Question, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         slim = _slim(judgement)
-        found[slim.response_key, slim.judge][slim.key] = slim
+        question = (slim.criterion, slim.order, slim.repeat)
+        found[slim.response_key, slim.judge][question] = slim
     return found
 
 
@@ -190,7 +198,9 @@ def _slim(judgement: Judgement) -> Judgement:
     memory.
     """
     score = judgement.score
-    numbers = {k: v for k, v in score.parts.items() if not isinstance(v, (str, dict))}
+    numbers = {
+        k: v for k, v in score.parts.items() if not isinstance(v, str) and k != "probabilities"
+    }
     return replace(
         judgement,
         score=replace(score, reason="", parts=numbers),
@@ -208,7 +218,7 @@ def _summarise_task(
     judge: str,
     facts: RunFacts,
     written: Mapping[tuple[str, int], _Written],
-    verdicts: Mapping[tuple[str, str], Mapping[str, Judgement]],
+    verdicts: Mapping[tuple[str, str], Mapping[Question, Judgement]],
 ) -> TaskResult:
     items: list[ItemVerdicts] = []
     floored: list[ItemVerdicts] = []

@@ -58,21 +58,19 @@ def split_thinking(raw: str, tags: ThinkTags = ThinkTags()) -> SplitText:
 
 
 def _split_later_blocks(thinking: str | None, rest: str, tags: ThinkTags) -> SplitText:
-    pattern = rf"^[ \t]*{re.escape(tags.open)}(.*?){re.escape(tags.close)}"
-    blocks = [m for m in re.finditer(pattern, rest, re.DOTALL | re.MULTILINE)]
-    if not blocks or thinking is None:
-        return SplitText(_strip(thinking), rest.strip())
-    pieces, last = [], 0
-    for block in blocks:
-        pieces.append(rest[last : block.start()])
-        last = block.end()
+    if thinking is None:
+        return SplitText(None, rest.strip())
+    opening = re.compile(rf"^[ \t]*{re.escape(tags.open)}", re.MULTILINE)
+    thoughts, pieces, last = [thinking], [], 0
+    # the search for an end stops at the first block without one: linear for hostile texts
+    while (start := opening.search(rest, last)) and (
+        end := rest.find(tags.close, start.end())
+    ) >= 0:
+        pieces.append(rest[last : start.start()])
+        thoughts.append(rest[start.end() : end])
+        last = end + len(tags.close)
     pieces.append(rest[last:])
-    joined = "\n".join([thinking, *(block[1] for block in blocks)])
-    return SplitText(_strip(joined), "".join(pieces).strip(), multi_block=True)
-
-
-def _strip(text: str | None) -> str | None:
-    return None if text is None else text.strip()
+    return SplitText("\n".join(thoughts).strip(), "".join(pieces).strip(), False, len(pieces) > 1)
 
 
 def read_reply_text(reply: Reply, tags: ThinkTags) -> SplitText:
