@@ -224,7 +224,7 @@ def _summarise_task(
     floored: list[ItemVerdicts] = []
     rows: list[SampleRow] = []
     judgements: list[Judgement] = []
-    n_wanted = 0
+    absent: Counter[str] = Counter()
     for sample in plan.samples():
         names = tuple(plan.suite.criteria(sample))
         for repeat in range(facts.n_repeats):
@@ -239,7 +239,10 @@ def _summarise_task(
             floored.append(_at_floor(item, names, plan.info.score_range[0]))
             rows.append(_row(item, entry, own))
             judgements.extend(own)
-            n_wanted += len(names) * facts.n_judge_repeats
+            n_own = len(names) * facts.n_judge_repeats
+            # a verdict on an answer that exists was not asked for yet; without one there is none
+            why = JudgeStatus.NO_ANSWER if status.cause else JudgeStatus.NOT_SENT
+            absent[why] += max(0, n_own - len(own))
     estimates = _estimate_all(plan, items)
     bounds = plan.info.score_range
     headline, *others = [measure_within(estimate, bounds) for estimate in estimates]
@@ -250,7 +253,7 @@ def _summarise_task(
         note="model failures at the lowest value",
         is_headline=False,
     )
-    judging = summarise_judge(judge, judgements, n_wanted, plan.info.score_range)
+    judging = summarise_judge(judge, judgements, absent, plan.info.score_range)
     writer = summarise_writer(rows, written)
     identity = score_identity(plan, judge, facts)
     return TaskResult(
@@ -351,16 +354,18 @@ def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any
 
 
 def summarise_judge(
-    judge: str, judgements: Sequence[Judgement], n_wanted: int, score_range: tuple[float, float]
+    judge: str,
+    judgements: Sequence[Judgement],
+    absent: Mapping[str, int],
+    score_range: tuple[float, float],
 ) -> JudgeSummary:
-    """Counts of one judge over one task; `n_wanted` verdicts were needed for full coverage."""
+    """Counts of one judge over one task; `absent` counts the verdicts that have no record."""
     valid = [j for j in judgements if j.score.value is not None]
     failed = [j for j in judgements if j.score.value is None]
     values = [j.score.value for j in valid if j.score.value is not None]
     failures = Counter(str(j.score.status) for j in failed)
-    if (absent := n_wanted - len(judgements)) > 0:
-        failures[str(JudgeStatus.NO_ANSWER)] += absent
-    total = max(n_wanted, len(judgements))
+    failures.update({str(status): count for status, count in absent.items() if count})
+    total = len(judgements) + sum(absent.values())
     low, high = score_range
     return JudgeSummary(
         judge=judge,

@@ -1,11 +1,18 @@
-"""Where test data lies. Importable by every test (`pythonpath` in pyproject.toml)."""
+"""Where test data lies, and a scripted server. Importable by every test (`pythonpath`)."""
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+ScriptedReply = tuple[int, Mapping[str, str], bytes | Callable[[dict[str, str]], bytes]]
 
 
 def data_folder(variable: str, default: str) -> Path:
@@ -18,3 +25,57 @@ def verification_files(part: str, pattern: str) -> list[str]:
     return sorted(
         path.name for path in (data_folder("R2W_VERIFICATION", "verification") / part).glob(pattern)
     )
+
+
+class ScriptedServer:
+    """A loopback server whose replies are told one by one: (status, headers, body) or a function.
+
+    For what the fake server does not do: quoting keys, odd JSON, dates in headers. The last reply
+    repeats.
+    """
+
+    def __init__(self, *replies: ScriptedReply) -> None:
+        self.replies = list(replies)
+        self.seen: list[dict[str, str]] = []
+        self.times: list[float] = []
+        script = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                script.seen.append(dict(self.headers))
+                script.times.append(time.monotonic())
+                place = min(len(script.seen), len(script.replies)) - 1
+                status, headers, body = script.replies[place]
+                content = body(dict(self.headers)) if callable(body) else body
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(content))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: object) -> None: ...
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), daemon=True
+        )
+        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> ScriptedServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def completion(content: object = "Once.", **fields: object) -> bytes:
+    """The body of a chat completion; `fields` replace or add top-level keys."""
+    choice = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    return json.dumps({"model": "m", "choices": [choice], **fields}).encode()

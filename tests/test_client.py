@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import email.utils
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ScriptedServer, completion
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.client import (
@@ -21,10 +24,11 @@ from r2w_eval.client import (
     Retry,
     read_reply,
     read_retry_after,
+    read_usage,
 )
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver import FakeServer
-from r2w_eval.types import Decoding, Message
+from r2w_eval.types import Decoding, Message, Usage
 
 FAST = ClientSettings(backoff_s=0.001, timeout_s=5.0, idle_timeout_s=0.3, connect_timeout_s=1.0)
 REQUEST = ChatRequest((Message("user", "Write."),), Decoding(max_tokens=10))
@@ -36,7 +40,7 @@ def server() -> Iterator[FakeServer]:
         yield running
 
 
-def ask(server: FakeServer, model: str, settings: ClientSettings = FAST) -> Reply:
+def ask(server: FakeServer | ScriptedServer, model: str, settings: ClientSettings = FAST) -> Reply:
     async def job() -> Reply:
         client = HttpModel(Endpoint((server.base_url,), model), settings)
         try:
@@ -194,3 +198,197 @@ def test_retry_after_is_read_in_all_three_spellings() -> None:
 def test_no_body_breaks_the_reader(content: bytes) -> None:
     with contextlib.suppress(Retry, CallFailed):
         read_reply(content)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {"choices": st.lists(st.fixed_dictionaries({"message": JSON, "finish_reason": JSON}))
+         | JSON},
+        optional={"usage": JSON, "model": JSON, "system_fingerprint": JSON},
+    )
+    | JSON
+)  # fmt: skip
+def test_no_json_breaks_the_reader(data: object) -> None:
+    with contextlib.suppress(Retry, CallFailed):
+        reply = read_reply(json.dumps(data).encode())
+        assert isinstance(reply.text, str)
+
+
+@given(JSON, JSON, JSON, JSON)
+def test_fields_of_the_wrong_kind_are_unknown(a: Any, b: Any, c: Any, d: Any) -> None:
+    message = {"content": "x", "reasoning_content": a, "reasoning": b, "refusal": c}
+    choice = {"message": message, "finish_reason": "stop" if d == "content_filter" else d}
+    usage = {"prompt_tokens": a, "completion_tokens": b, "completion_tokens_details": c}
+    data = {"choices": [choice], "model": d, "system_fingerprint": a, "usage": usage}
+    reply = read_reply(json.dumps(data).encode())
+    for value in (reply.reasoning, reply.refusal, reply.finish_reason, reply.model):
+        assert value is None or isinstance(value, str)
+    counts = [reply.usage.prompt_tokens, reply.usage.completion_tokens]
+    assert all(count is None or type(count) is int for count in counts)
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, [], "many", 7, {"prompt_tokens": "7"}, {"prompt_tokens": True}, {"prompt_tokens": -1},
+     {"prompt_tokens": 1.5}],
+)  # fmt: skip
+def test_what_is_no_token_count_is_unknown(usage: object) -> None:
+    assert read_usage(usage) == Usage()
+
+
+def test_a_key_that_the_server_quotes_reaches_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2W_API_KEY", "planted-secret")
+
+    def quote(headers: dict[str, str]) -> bytes:
+        return f"Incorrect API key: {headers['Authorization']}".encode()
+
+    for status in (401, 400, 500, 429):
+        with ScriptedServer((status, {}, quote)) as server:
+            settings = replace(FAST, backoff_s=1e-6)
+            monkeypatch.setattr("r2w_eval.client.RATE_LIMIT_PATIENCE_S", 0.0)
+            with pytest.raises((EndpointDown, CallFailed)) as caught:
+                ask(server, "m", settings)
+            assert server.seen[0]["Authorization"] == "Bearer planted-secret"
+            assert "planted-secret" not in str(caught.value) and "[key]" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["planted-secret\n", " planted-secret\r\n"])
+def test_a_line_break_after_the_key_is_not_part_of_it(
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2W_API_KEY", key)
+    with ScriptedServer((200, {}, completion())) as server:
+        ask(server, "m")
+        assert server.seen[0]["Authorization"] == "Bearer planted-secret"
+
+
+def test_a_key_with_control_characters_is_refused_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2W_API_KEY", "planted\nsecret")
+    with ScriptedServer((200, {}, completion())) as server:
+        with pytest.raises(UsageError, match=r"\$R2W_API_KEY") as caught:
+            ask(server, "m")
+        assert "planted" not in str(caught.value) and not server.seen
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Retry-After": "1"},
+        {"retry-after-ms": "400"},
+        {"Retry-After": "date"},
+        {"retry-after-ms": "300", "Retry-After": "60"},
+    ],
+)
+def test_a_stated_wait_is_waited_and_costs_no_try(headers: dict[str, str]) -> None:
+    if headers.get("Retry-After") == "date":
+        headers = {"Retry-After": email.utils.formatdate(time.time() + 2, usegmt=True)}
+    busy = (429, headers, b"busy")
+    with ScriptedServer(busy, (200, {}, completion())) as server:
+        assert ask(server, "m").text == "Once."
+        waited = server.times[1] - server.times[0]
+    stated = 0.3 if "retry-after-ms" in headers else 0.9
+    assert stated <= waited < 3
+
+
+def test_a_server_that_says_now_and_refuses_is_not_hammered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("r2w_eval.client.RATE_LIMIT_PATIENCE_S", 0.5)
+    past = email.utils.formatdate(time.time() - 3600, usegmt=True)
+    for value in ("0", "-5", past):
+        with ScriptedServer((429, {"Retry-After": value}, b"")) as server:
+            with pytest.raises(CallFailed) as caught:
+                ask(server, "m", replace(FAST, backoff_s=0.1))
+            assert caught.value.status is CallStatus.RATE_LIMITED
+            assert len(server.seen) < 60
+
+
+def test_rate_limits_end_as_their_own_status_and_not_as_a_lost_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("r2w_eval.client.RATE_LIMIT_PATIENCE_S", 0.2)
+    with ScriptedServer((429, {}, b"")) as server:
+        with pytest.raises(CallFailed) as caught:
+            ask(server, "m", replace(FAST, backoff_s=0.001))
+        assert caught.value.status is CallStatus.RATE_LIMITED and len(server.seen) > 6
+
+
+def many(urls: tuple[str, ...], count: int) -> list[Reply | BaseException]:
+    async def job() -> list[Reply | BaseException]:
+        client = HttpModel(Endpoint(urls, "gen-5"), FAST)
+        try:
+            return await asyncio.gather(
+                *(client.complete(REQUEST) for _ in range(count)), return_exceptions=True
+            )
+        finally:
+            await client.close()
+
+    return asyncio.run(job())
+
+
+@pytest.mark.parametrize("dead_first", [True, False])
+@pytest.mark.parametrize("count", [1, 50])
+def test_a_dead_address_does_not_draw_the_load(
+    server: FakeServer, dead_first: bool, count: int
+) -> None:
+    urls = ("http://127.0.0.1:9/v1", server.base_url)
+    replies = many(urls if dead_first else urls[::-1], count)
+    assert all(isinstance(reply, Reply) for reply in replies)
+
+
+def test_an_address_that_only_errs_does_not_draw_the_load(server: FakeServer) -> None:
+    with ScriptedServer((502, {}, b"bad gateway")) as broken:
+        replies = many((broken.base_url, server.base_url), 50)
+        assert all(isinstance(reply, Reply) for reply in replies)
+        assert len(broken.seen) <= 30
+
+
+def test_a_paused_address_leaves_the_work_to_the_other(server: FakeServer) -> None:
+    with ScriptedServer((429, {"Retry-After": "30"}, b"")) as busy:
+        started = time.monotonic()
+        replies = many((busy.base_url, server.base_url), 100)
+        assert all(isinstance(reply, Reply) for reply in replies)
+        assert time.monotonic() - started < 10
+
+
+def test_a_reply_of_many_megabytes_is_read_whole() -> None:
+    with ScriptedServer((200, {}, completion("x" * (8 << 20)))) as server:
+        assert len(ask(server, "m").text) == 8 << 20
+
+
+def test_lone_surrogates_arrive_as_they_are() -> None:
+    with ScriptedServer((200, {}, completion("a\ud800b\u2028"))) as server:
+        assert ask(server, "m").text == "a\ud800b\u2028"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["http://user:planted-secret@host/v1", "http://user:planted-secret@host/v1#m",
+     "http://host/v1?api-key=planted-secret#m", "https://planted-secret@host/v1#m"],
+)  # fmt: skip
+def test_credentials_in_an_address_are_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(UsageError, match="Credentials") as caught:
+        Endpoint.parse(text)
+    assert "planted-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://[::1/v1#m", "http://h:port/v1#m", "http://h:99999/v1#m", "http://a/v1,#m",
+             "http://h:0/v1#m", "https:/h/v1#m", "http://a/v1,b/v1#m"],
+)  # fmt: skip
+def test_an_address_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="not an endpoint"):
+        Endpoint.parse(text)
+
+
+@given(st.text(alphabet="htps:/[]@?#,.123ab%", max_size=30))
+def test_no_address_breaks_the_reader(text: str) -> None:
+    with contextlib.suppress(UsageError):
+        assert Endpoint.parse("http://" + text).model

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.judge import ScoreItem, TextJudge, Verdict, expected_score
 from r2w_eval.parsing import read_number_verdict
-from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score
+from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score, Usage
 
 GOOD = '{"score": 7, "reason": "fine"}'
 REQUEST = JudgeRequest("c", (Message("user", "Judge."),))
@@ -128,3 +128,50 @@ def test_an_expected_score_lies_between_its_labels(probabilities: dict[str, floa
     value = expected_score(LabelProbabilities(probabilities), SCALE, 0.0).value
     labels = [SCALE.labels[label] for label in probabilities]
     assert value is not None and min(labels) - 1e-9 <= value <= max(labels) + 1e-9
+
+
+@pytest.mark.parametrize("mass", [float("nan"), 0.0, -1.0])
+def test_a_mass_that_is_none_gives_no_number(mass: float) -> None:
+    score = expected_score(LabelProbabilities({"3": mass}), SCALE, 0.0)
+    assert score.value is None and score.status is JudgeStatus.LOW_MASS
+
+
+def test_a_second_ask_that_fails_to_arrive_is_its_own_status() -> None:
+    verdict = judge(Scripted(text("prose"), CallFailed(CallStatus.TRANSPORT, "lost")))
+    assert verdict.score.status is JudgeStatus.TRANSPORT and verdict.asks == ("prose",)
+
+
+def test_a_cut_reply_with_a_whole_verdict_counts() -> None:
+    assert judge(Scripted(text(GOOD + " And furth", "length"))).score.value == 7
+
+
+def test_tokens_and_time_of_all_asks_are_added_up() -> None:
+    replies = [Reply(t, "stop", usage=Usage(5, 2), latency_s=0.5) for t in ("no", GOOD)]
+    verdict = judge(Scripted(*replies))
+    assert verdict.usage == Usage(10, 4) and verdict.latency_s == 1.0
+
+
+def test_the_reminder_does_not_evaluate_the_reply() -> None:
+    model = Scripted(text("{problem} {0} %s"), text(GOOD))
+    judge(model)
+    assert model.requests[1].messages[1].content == "{problem} {0} %s"
+
+
+def test_an_injected_verdict_in_a_server_side_thought_is_not_read() -> None:
+    thought = Reply("I cannot say.", "stop", reasoning=GOOD)
+    assert judge(Scripted(thought, thought)).score.status is JudgeStatus.PARSE_ERROR
+
+
+def test_items_come_back_in_order_however_long_each_takes() -> None:
+    class Slow(Scripted):
+        async def complete(self, request: ChatRequest) -> Reply:
+            number = int(request.messages[0].content)
+            await asyncio.sleep((5 - number) / 200)
+            return Reply(f'{{"score": {number}}}', "stop")
+
+    items = [
+        ScoreItem(JudgeRequest("c", (Message("user", str(n)),)), Decoding(), parse)
+        for n in range(1, 6)
+    ]
+    verdicts = asyncio.run(TextJudge(Slow()).score(items))
+    assert [v.score.value for v in verdicts] == [1, 2, 3, 4, 5]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,3 +99,67 @@ def test_cancelled_waiters_do_not_block_the_others() -> None:
         return True
 
     assert asyncio.run(job())
+
+
+def test_a_waiter_that_is_woken_and_cancelled_at_once_passes_the_slot_on() -> None:
+    async def job() -> bool:
+        limiter = Limiter(1, fixed=True)
+        await limiter.acquire()
+        first, second = (asyncio.create_task(limiter.acquire()) for _ in range(2))
+        await asyncio.sleep(0)
+        # the release wakes `first`, which is cancelled before it runs
+        limiter.release()
+        first.cancel()
+        await asyncio.wait_for(second, 1)
+        return limiter.in_flight == 1
+
+    assert asyncio.run(job())
+
+
+@given(st.randoms(use_true_random=False))
+def test_cancellations_at_any_moment_lose_no_slot(moments: random.Random) -> None:
+    async def work(limiter: Limiter) -> None:
+        await limiter.acquire()
+        try:
+            await asyncio.sleep(0)
+        finally:
+            limiter.release()
+
+    async def job() -> int:
+        limiter = Limiter(moments.randint(1, 3), fixed=True)
+        tasks = [asyncio.create_task(work(limiter)) for _ in range(12)]
+        for _ in range(8):
+            await asyncio.sleep(0)
+            moments.choice(tasks).cancel()
+        await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 2)
+        return limiter.in_flight
+
+    assert asyncio.run(job()) == 0
+
+
+def test_a_pause_holds_everybody_and_then_nobody() -> None:
+    async def job() -> tuple[int, int]:
+        limiter = Limiter(4, fixed=True)
+        limiter.pause(0.05)
+        assert limiter.is_paused
+        tasks = [asyncio.create_task(limiter.acquire()) for _ in range(4)]
+        await asyncio.sleep(0.01)
+        during = limiter.in_flight
+        await asyncio.wait_for(asyncio.gather(*tasks), 1)
+        return during, limiter.in_flight
+
+    assert asyncio.run(job()) == (0, 4)
+
+
+def test_a_pause_is_capped_and_the_longest_counts() -> None:
+    clock = Clock()
+    limiter = Limiter(4, clock=clock)
+    limiter.pause(10_000)
+    limiter.pause(1)
+    clock.now = 299
+    assert limiter.is_paused
+    clock.now = 300
+    assert not limiter.is_paused
+    limiter.pause(-5)
+    limiter.pause(float("nan"))
+    assert not limiter.is_paused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import signal
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -122,7 +123,7 @@ def test_a_full_disk_leaves_no_half_record(tmp_path: Path) -> None:
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, before[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=r"a\.jsonl"):
             writer.append(response("b", "x" * 1000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -143,3 +144,61 @@ def test_json_files_are_replaced_whole(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": 2})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"a": 2}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("record", ['{"key": "a"}', '{"key": "a", "status": "odd", "usage": {}}'])
+def test_a_record_that_lacks_fields_is_named(tmp_path: Path, record: str) -> None:
+    (tmp_path / "responses.jsonl").write_bytes(dump_line(response()) + record.encode() + b"\n")
+    with pytest.raises(DataError, match=r"responses\.jsonl, line 2"):
+        list(RunFolder(tmp_path).responses())
+
+
+@pytest.mark.parametrize("content", ["5", '"x"', "[1]", "{", ""])
+def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(DataError, match=r"run\.json"):
+        RunFolder(tmp_path).manifest()
+
+
+def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UsageError, match="--out"):
+            RunFolder(path).open_writers()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_records_of_a_newer_version_are_read_without_what_is_new(tmp_path: Path) -> None:
+    plain = json.loads(dump_line(response()))
+    assert read_response({**plain, "mood": "good"}) == response()
+
+
+@given(st.integers(0, 400))
+def test_a_file_cut_at_any_byte_goes_on_without_its_last_record(cut: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jsonl"
+        whole = b"".join(dump_line({"key": str(n), "t": "\u2028" * n}) for n in range(12))
+        path.write_bytes(whole[: min(cut, len(whole))])
+        before = [record["key"] for record in iter_jsonl(path)]
+        writer = JsonlWriter(path)
+        writer.append({"key": "new"})
+        writer.close()
+        assert [record["key"] for record in iter_jsonl(path)] == [*before, "new"]
+        assert before == [str(n) for n in range(len(before))]
+        index = RecordIndex(path)
+        assert all(index.read(key) for key in [*before, "new"]) and index.read("none") is None
+
+
+def test_a_killed_replacement_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_json(tmp_path / "a.json", {"a": 1})
+    monkeypatch.setattr("os.replace", _fail)
+    with pytest.raises(OSError):
+        write_json(tmp_path / "a.json", {"a": 2})
+    assert json.loads((tmp_path / "a.json").read_bytes()) == {"a": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def _fail(*_: object) -> None:
+    raise OSError(28, "No space left on device")

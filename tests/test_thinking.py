@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,3 +74,56 @@ def test_what_was_joined_is_split_again(thinking: str, answer: str) -> None:
         return
     split = split_thinking(f"<think>{thinking}</think>{answer}")
     assert split.thinking == thinking.strip() and split.answer == answer.strip()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "<think></think>" + "\n<think>" * 200_000,
+        "<think></think>" + "\n<think>x</think>" * 50_000,
+        "<think>" * 200_000,
+        "</think>" * 200_000,
+        "<think></think>\n" + " " * 1_000_000,
+        "<think>" + "\n" * 1_000_000,
+    ],
+)
+def test_hostile_texts_are_split_in_linear_time(raw: str) -> None:
+    started = time.monotonic()
+    split_thinking(raw)
+    assert time.monotonic() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "answer", "multi_block"),
+    [
+        ("<think>a</think>one <think>b</think> two", "one <think>b</think> two", False),
+        ("<think>a</think>one\n<think>b", "one\n<think>b", False),
+        ("<think>a</think>one\n  <think>b</think>\ntwo\n<think>c</think>", "one\n\ntwo", True),
+        ("Once\n<think>b</think>upon", "Once\n<think>b</think>upon", False),
+        ("<think>a</think>one\n<think>b</think>two\n<think>c", "one\ntwo\n<think>c", True),
+    ],
+)
+def test_only_complete_blocks_at_the_start_of_a_line_leave_the_answer(
+    raw: str, answer: str, multi_block: bool
+) -> None:
+    split = split_thinking(raw)
+    assert (split.answer, split.multi_block) == (answer, multi_block)
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "a", "b", "\n"])).map("".join))
+def test_no_visible_character_is_lost_or_doubled(raw: str) -> None:
+    split = split_thinking(raw)
+    kept = (split.thinking or "") + split.answer
+    assert sorted(c for c in raw if c in "ab") == sorted(c for c in kept if c in "ab")
+
+
+def test_other_tags_are_configurable_and_regular_expressions_in_them_are_inert() -> None:
+    tags = ThinkTags("[THINK(", ")]")
+    split = split_thinking("[THINK(a)]one\n[THINK(b)]two <think>c</think>", tags)
+    assert split.thinking == "a\nb" and split.answer == "one\ntwo <think>c</think>"
+
+
+def test_thinking_of_the_server_leaves_the_text_alone() -> None:
+    reply = Reply("<think>told</think>", "stop", reasoning="own")
+    split = read_reply_text(reply, TAGS)
+    assert split.thinking == "own" and split.answer == "<think>told</think>"

@@ -1,0 +1,55 @@
+"""The two averages, against plain arithmetic."""
+
+from __future__ import annotations
+
+import statistics
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
+from r2w_eval.stats import evaluate
+from r2w_eval.types import ItemVerdicts, WriterStatus
+
+SCORES = st.lists(st.integers(1, 10).map(float), min_size=1, max_size=30)
+
+
+@given(SCORES)
+def test_a_mean_is_the_mean(values: list[float]) -> None:
+    estimate = mean_of("m", ((str(i), v) for i, v in enumerate(values)), len(values))
+    value = evaluate(estimate)
+    assert value is not None and abs(value - statistics.fmean(values)) < 1e-12
+
+
+@given(st.lists(SCORES, min_size=1, max_size=10))
+def test_a_pooled_mean_weighs_single_values(items: list[list[float]]) -> None:
+    estimate = pooled("p", ((str(i), own) for i, own in enumerate(items)), len(items))
+    flat = [value for own in items for value in own]
+    value = evaluate(estimate)
+    assert value is not None and abs(value - statistics.fmean(flat)) < 1e-12
+
+
+def test_nothing_scored_is_no_value_and_not_zero() -> None:
+    assert evaluate(mean_of("m", [], 5)) is None
+    assert evaluate(pooled("p", [], 5)) is None
+    assert evaluate(pooled("p", [("a", [])], 5)) is None
+    assert mean_of("m", [], 5).n_expected == 5
+
+
+def item(number: int, language: str) -> ItemVerdicts:
+    return ItemVerdicts(str(number), language, {}, WriterStatus.OK, {})
+
+
+def test_groups_stand_in_order_of_appearance_and_count_what_they_lack() -> None:
+    items = [item(1, "zh"), item(2, "en"), item(3, "zh"), item(4, "fr")]
+    scored = [(items[0], 4.0), (items[1], 8.0)]
+    groups = group_means("language", lambda i: i.language, items, scored)
+    assert [(g.name, g.n_expected, evaluate(g)) for g in groups] == [
+        ("language/zh", 2, 4.0), ("language/en", 1, 8.0), ("language/fr", 1, None),
+    ]  # fmt: skip
+
+
+def test_the_headline_mark_changes_nothing_else() -> None:
+    plain = mean_of("m", [("a", 1.0)], 1)
+    assert not plain.is_headline and as_headline(plain).is_headline
+    assert as_headline(plain).strata == plain.strata
