@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from support import data_folder
+
+# a busy machine is slow, not wrong
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 
 
 def _existing(variable: str, default: str) -> Path:
