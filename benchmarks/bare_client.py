@@ -103,21 +103,25 @@ async def run_independent(send: Send, options: argparse.Namespace) -> None:
 async def run_judged(send: Send, options: argparse.Namespace) -> None:
     """Answer each query and judge the answer by all criteria as soon as it is there.
 
-    Both models have the full number of connections, as in the harnesses that limit per model.
+    Both models have the full number of connections, as in the harnesses that limit per model;
+    with --shared the two have them together, as in those that limit samples.
     """
     template = read_template(options.data)
     queries = enumerate(itertools.islice(read_queries(options.data), options.queries))
+    slots = asyncio.Semaphore(options.connections * (1 if options.shared else 2))
     to_judge: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
 
     async def generate() -> None:
         for seed, query in queries:
-            answer = await send(build_chat(options.model, query["query"], seed))
+            async with slots:
+                answer = await send(build_chat(options.model, query["query"], seed))
             for prompt in judge_prompts(template, query, answer):
                 to_judge.put_nowait(build_chat(options.judge, prompt, seed))
 
     async def judge() -> None:
         while (body := await to_judge.get()) is not None:
-            await send(body)
+            async with slots:
+                await send(body)
 
     judges = [asyncio.create_task(judge()) for _ in range(options.connections)]
     await asyncio.gather(*(generate() for _ in judges))
@@ -144,6 +148,7 @@ def main() -> None:
     parser.add_argument("--judge", default="judge-200")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--connections", type=int, default=128)
+    parser.add_argument("--shared", action="store_true", help="both models share the connections")
     parser.add_argument("--data", type=Path, required=True, help="folder of WritingBench's files")
     asyncio.run(run(parser.parse_args()))
 

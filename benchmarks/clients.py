@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
     path.write_text("".join(lines), encoding="utf-8")
 
 
-def bare(library: str, job: Job) -> Command:
+def bare(library: str, job: Job, *extra: str) -> Command:
     """The yardstick."""
     arguments = {
         "--base-url": job.writer_url,
@@ -115,7 +116,7 @@ def bare(library: str, job: Job) -> Command:
         "--judge": job.judge,
         "--data": job.data,
     }
-    argv = [sys.executable, str(HERE / "bare_client.py"), *flatten(arguments)]
+    argv = [sys.executable, str(HERE / "bare_client.py"), *flatten(arguments), *extra]
     return Command(tuple(argv), job.work, expected_requests=job.requests)
 
 
@@ -173,7 +174,9 @@ def prepare_answers(job: Job, extra: tuple[str, ...]) -> Path:
             "--out": folder,
         }
         argv = [*R2W_EVAL, *flatten(arguments), "--no-cache", "--quiet", *extra]
-        subprocess.run(argv, env={**ours_env(job), "PATH": "/usr/bin:/bin"}, check=True)
+        subprocess.run(
+            argv, env={**os.environ, **ours_env(job)}, stdout=subprocess.DEVNULL, check=True
+        )
     return folder
 
 
@@ -305,6 +308,9 @@ def all_clients(peers: Peers) -> dict[str, Client | None]:
         )
     return {
         "bare aiohttp": lambda job: bare("aiohttp", job),
+        "bare shared": lambda job: (
+            bare("aiohttp", job, "--shared") if job.workload == "judged" else None
+        ),
         "bare httpx": lambda job: bare("httpx", job) if job.workload == "generate" else None,
         "r2w-eval": ours,
         "r2w-eval fixed": lambda job: ours(job, ("--fixed-concurrency",)),

@@ -1,9 +1,8 @@
 """Do the 95 % intervals hold the truth 95 % of the time, and is the paired test honest?
 
-Simulates suites with a known mean (discrete, skewed, ceiling, clustered, pooled, stratified),
-measures each with `r2w_eval.stats` and counts. Prints a table and writes
-benchmarks/results/interval_coverage.json. Run: python benchmarks/interval_coverage.py   (one core,
-under three minutes; source: harness A1, A2)
+Simulates suites with a known mean (discrete, skewed, ceiling, clustered, pooled, stratified), puts
+`r2w_eval.stats` to work on each and counts (harness A1, A2). Prints tables and writes
+benchmarks/results/interval_coverage.json. Run: python benchmarks/interval_coverage.py
 """
 
 from __future__ import annotations
@@ -57,7 +56,9 @@ class FalsePositives:
     permutation: float
     """Sign-flip p <= .05."""
     interval: float
-    """Default interval of the difference leaves 0 out."""
+    """Interval of the difference leaves 0 out."""
+    bootstrap: float
+    """Percentile bootstrap interval of the difference leaves 0 out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,7 @@ CASES: dict[str, Case] = {
     "4 weighted strata": Case(sum(w * (6 + i) for i, w in enumerate(STRATA_WEIGHTS)), stratified),
     "pass rate 90 %": Case(0.9, passes),
 }
+PAIRED = ("discrete 1-10", "mean of 5 criteria", "ceiling (60 % at 10)", "skewed (lognormal)")
 RUNS = {8: 2000, 20: 3000, 50: 2000, 200: 2000, 1000: 1000}
 
 
@@ -168,7 +170,7 @@ def coverage(name: str, n: int, runs: int, seed: int) -> Coverage:
 def false_positives(name: str, n: int, runs: int, seed: int) -> FalsePositives:
     """Two models with the same score distribution per item, correlated through the item."""
     rng = np.random.default_rng(seed)
-    rejected = excluded = 0
+    rejected = excluded = outside = 0
     for run in range(runs):
         first, second = paired_scores(rng, name, n)
         items = names(n)
@@ -178,11 +180,14 @@ def false_positives(name: str, n: int, runs: int, seed: int) -> FalsePositives:
             DRAWS,
             seed=run,
         )
-        if result.p_value is None or result.low is None or result.high is None:
+        plain = result.bootstrap
+        if result.p_value is None or result.low is None or result.high is None or plain is None:
             raise RuntimeError(f"{name}: no comparison at n = {n}")
         rejected += result.p_value <= 0.05
         excluded += not result.low <= 0.0 <= result.high
-    return FalsePositives(name, n, runs, percent(rejected, runs), percent(excluded, runs))
+        outside += not plain.low <= 0.0 <= plain.high
+    shares = (percent(count, runs) for count in (rejected, excluded, outside))
+    return FalsePositives(name, n, runs, *shares)
 
 
 def paired_scores(rng: Generator, name: str, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +198,9 @@ def paired_scores(rng: Generator, name: str, n: int) -> tuple[np.ndarray, np.nda
         scores = np.clip(np.rint(7.0 + 1.6 * latent), 1, 10)
     elif name == "ceiling (60 % at 10)":
         scores = np.clip(np.rint(10.3 + 2.2 * latent), 1, 10)
+    elif name == "mean of 5 criteria":
+        noise = rng.normal(0.0, 1.2, size=(n, 2, 5))
+        scores = np.clip(np.rint(7.0 + 1.6 * latent[:, :, None] + noise), 1, 10).mean(axis=2)
     else:
         scores = np.exp(latent)
     return scores[:, 0], scores[:, 1]
@@ -210,9 +218,13 @@ def print_tables(covered: list[Coverage], errors: list[FalsePositives]) -> None:
     for row in covered:
         shares = " | ".join(f"{row.covered[method]:.1f}" for method in METHODS)
         print(f"| {row.distribution} | {row.n} | {shares} | {row.missed_low} / {row.missed_high} |")
-    print("\n| scores | n | sign-flip p <= .05 | interval leaves 0 out |\n|---|---|---|---|")
+    print("\n| scores | n | sign-flip p <= .05 | interval leaves 0 out | percentile bootstrap |")
+    print("|---|---|---|---|---|")
     for error in errors:
-        print(f"| {error.distribution} | {error.n} | {error.permutation:.1f} | {error.interval} |")
+        print(
+            f"| {error.distribution} | {error.n} | {error.permutation:.1f} | "
+            f"{error.interval:.1f} | {error.bootstrap:.1f} |"
+        )
 
 
 @click.command()
@@ -229,10 +241,7 @@ def main(scale: float, out: Path) -> None:
     runs = {n: max(10, round(count * scale)) for n, count in RUNS.items()}
     covered = [coverage(name, n, runs[n], seed=1000 + n) for name in CASES for n in runs]
     errors = [
-        false_positives(name, n, runs[n], seed=2000 + n)
-        for name in ("discrete 1-10", "ceiling (60 % at 10)", "skewed (exponential)")
-        for n in runs
-        if n >= 20
+        false_positives(name, n, runs[n], seed=2000 + n) for name in PAIRED for n in runs if n >= 20
     ]
     print_tables(covered, errors)
     seconds = round(time.perf_counter() - start, 1)

@@ -109,7 +109,7 @@ class Server:
 
 def run_process(command: Command, log: Path, timeout_s: float) -> Usage:
     """Run to the end; a process over its time is killed with its whole group."""
-    env = {**os.environ, **command.env}
+    env = {**os.environ, "PYTHONPATH": "", **command.env}
     with log.open("wb") as out:
         started = time.monotonic()
         process = subprocess.Popen(

@@ -3,12 +3,13 @@
 In: the WritingBench files and, optionally, the interpreters of environments with the peers (see
 benchmarks/README.md). Out: a table, and results/throughput.json. Every client runs alone against a
 loopback server that answers after 200 ms; clients alternate, and only ratios within one sitting
-mean anything (harness specification, section 16, targets P1, P2, P3, P6, P7).
+mean anything (harness specification, section 16, targets P1, P2, P3, P6).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import os
 import platform
@@ -60,9 +61,7 @@ class Comparison:
 
 
 def queries_for(client: str, workload: str, connections: int, slow_queries: int) -> int:
-    """At least 1,200 requests, 40 rounds of all connections; `judged` is 200 queries as
-    specified.
-    """
+    """Some 40 requests per connection, at least 1,200; `judged` is 200 queries, as specified."""
     if (client, workload) in SLOW:
         return slow_queries
     if workload == "judged":
@@ -72,29 +71,24 @@ def queries_for(client: str, workload: str, connections: int, slow_queries: int)
     return 1280 if client == "bare httpx" else 40 * connections
 
 
-def run_all(
-    settings: Settings, clients: dict[str, Client], server: Server
-) -> Iterator[Measurement]:
-    """Each client alone, all of them in turn; every second round in reverse order."""
-    for round_ in range(settings.rounds):
-        for connections in settings.connections:
-            for workload in settings.workloads:
-                names = [name for name in settings.clients if name in clients]
-                for name in reversed(names) if round_ % 2 else names:
-                    size = queries_for(name, workload, connections, settings.slow_queries)
-                    folder = settings.work / f"{round_}-{connections}-{workload}-{name}"
-                    folder = Path(str(folder).replace(" ", "-"))
-                    job = Job(
-                        workload=workload,
-                        connections=connections,
-                        queries=size,
-                        writer_url=server.base_url,
-                        judge_url=server.base_url,
-                        data=settings.data,
-                        work=folder,
-                    )
-                    if (done := run_job(name, clients[name], job, [server])) is not None:
-                        yield done
+def plan(settings: Settings, url: str) -> Iterator[tuple[str, Job]]:
+    """All clients in turn for each workload; every second round in reverse order."""
+    cases = itertools.product(range(settings.rounds), settings.connections, settings.workloads)
+    for round_, connections, workload in cases:
+        for name in settings.clients[:: -1 if round_ % 2 else 1]:
+            folder = f"{round_}-{connections}-{workload}-{name.replace(' ', '-')}"
+            yield (
+                name,
+                Job(
+                    workload=workload,
+                    connections=connections,
+                    queries=queries_for(name, workload, connections, settings.slow_queries),
+                    writer_url=url,
+                    judge_url=url,
+                    data=settings.data,
+                    work=settings.work / folder,
+                ),
+            )
 
 
 def run_job(name: str, client: Client, job: Job, servers: list[Server]) -> Measurement | None:
@@ -162,31 +156,6 @@ def measure_overlap(settings: Settings, connections: int) -> dict[str, Any]:
             walls[workload] = done.wall_s
     longer = max(walls["generate"], walls["judge"])
     return {"connections": connections, "wall_s": walls, "ratio": walls["judged"] / longer}
-
-
-def measure_memory(settings: Settings, server: Server) -> dict[str, Any]:
-    """P7: peak memory and CPU at 1,000 and at 20,000 judge calls."""
-    peaks: dict[str, Any] = {}
-    for queries in (200, 4000):
-        job = Job(
-            workload="judged",
-            connections=128,
-            queries=queries,
-            writer_url=server.base_url,
-            judge_url=server.base_url,
-            data=settings.data,
-            work=settings.work / f"memory-{queries}",
-            judge="judge-100",
-        )
-        done = run_job(OURS, ours, job, [server])
-        assert done is not None, "r2w-eval has every workload"
-        peaks[str(queries * 5)] = {
-            "max_rss_mb": done.max_rss_mb,
-            "cpu_s": done.cpu_s,
-            "wall_s": done.wall_s,
-            "problem": done.problem,
-        }
-    return peaks
 
 
 def render(rows: list[Measurement], comparisons: list[Comparison]) -> list[Table]:
@@ -265,12 +234,9 @@ def describe_machine(peers: Peers) -> dict[str, Any]:
 @click.option("--writingbench-repo", type=click.Path(path_type=Path, exists=True),
               help="Clone of X-PLUG/WritingBench.")  # fmt: skip
 @click.option("--overlap/--no-overlap", default=True, help="Measure P3.")
-@click.option("--memory/--no-memory", default=True, help="Measure P7.")
 @click.option("--out", type=click.Path(path_type=Path),
               default=Path(__file__).parent / "results" / "throughput.json")  # fmt: skip
-def main(
-    data: Path, only: tuple[str, ...], overlap: bool, memory: bool, out: Path, **given: Any
-) -> None:
+def main(data: Path, only: tuple[str, ...], overlap: bool, out: Path, **given: Any) -> None:
     """Measure, print, write."""
     peers = Peers(
         **{name: given.pop(f"{name}_python") for name in ("lm_eval", "evalscope", "inspect")},
@@ -284,14 +250,15 @@ def main(
     for name in (name for name, client in found.items() if client is None):
         console.print(f"{name}: skipped, its interpreter was not given (see --help)")
     work = Path(tempfile.mkdtemp(prefix="throughput-"))
-    settings = Settings(data=data.resolve(), clients=only or tuple(found), work=work, **given)
-    report: dict[str, Any] = {"machine": describe_machine(peers), "latency_ms": LATENCY_MS}
     clients = {name: client for name, client in found.items() if client is not None}
+    names = tuple(name for name in only or clients if name in clients)
+    settings = Settings(data=data.resolve(), clients=names, work=work, **given)
+    report: dict[str, Any] = {"machine": describe_machine(peers), "latency_ms": LATENCY_MS}
     try:
         with Server() as server:
-            rows = list(run_all(settings, clients, server))
-            if memory:
-                report["memory"] = measure_memory(settings, server)
+            jobs = plan(settings, server.base_url)
+            measured = (run_job(name, clients[name], job, [server]) for name, job in jobs)
+            rows = [row for row in measured if row is not None]
         if overlap:
             report["overlap"] = [measure_overlap(settings, n) for n in settings.connections]
     finally:
@@ -303,7 +270,8 @@ def main(
     out.write_text(json.dumps(round_floats(report), indent=1) + "\n", encoding="utf-8")
     for table in render(rows, comparisons):
         Console(width=160).print(table)
-    Console().print_json(json.dumps({k: report[k] for k in ("overlap", "memory") if k in report}))
+    for one in report.get("overlap", ()):
+        Console().print(f"overlap at {one['connections']} connections: {one['ratio']:.2f}")
     sys.exit(any(row.problem for row in rows))
 
 

@@ -129,8 +129,9 @@ def check_setting(setting: Field[Any], value: Any) -> None:
         least = setting.metadata.get("min", 0.0 if float in allowed else -math.inf)
         fits = math.isfinite(value) and value >= least
     if not fits or value not in setting.metadata.get("choices", (value,)):
-        bounds = [f"at least {setting.metadata['min']}"] if "min" in setting.metadata else []
-        expected = ", ".join([*setting.metadata.get("choices", names), *bounds])
+        expected = " or ".join(setting.metadata.get("choices", [n for n in names if n != "None"]))
+        if int in allowed:
+            expected += f", at least {setting.metadata.get('min', 0)}"
         raise UsageError(
             f"--{setting.name.replace('_', '-')} {value!r:.200}: expected {expected}. "
             f"Try: r2w-eval run --help"

@@ -1,9 +1,9 @@
 """Cluster bootstrap of an `Estimate`: what each query adds to it, the draws, four intervals.
 
-In: an `Estimate` (ratios of sums over strata). Out: bounds. Every ratio is linearised at its value
-(exact when all clusters carry the same weight), so that one number per cluster is resampled.
+In: an `Estimate` (ratios of sums over strata). Out: bounds. Each cluster's jackknife influence is
+resampled: exact for means, first order for ratios whose clusters carry different weights.
 Sources: harness A1; Efron & Tibshirani 1993, chapters 12-14 (bootstrap-t, percentile, BCa);
-Lohr 2021, chapter 9 (linearisation); Satterthwaite 1946 (degrees of freedom).
+Lohr 2021, chapter 9 (jackknife for ratios); Satterthwaite 1946 (degrees of freedom).
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def linked_groups(memberships: Sequence[frozenset[str]]) -> list[list[int]]:
 
 
 def influence(estimate: Estimate) -> Influence | None:
-    """One number per cluster: w / D * (N_c - R * D_c), summed over strata; None if not scorable."""
+    """One number per cluster: what leaving it out changes; None if not scorable."""
     tables = [cluster_sums(stratum) for stratum in estimate.strata]
     if not tables or any(table.denominator == 0 for table in tables):
         return None
@@ -151,18 +151,33 @@ def influence(estimate: Estimate) -> Influence | None:
     for group in linked_groups([frozenset(table.rows) for table in tables]):
         parts: defaultdict[str, list[float]] = defaultdict(list)
         for index in group:
-            table = tables[index]
-            ratio = table.numerator / table.denominator
-            factor = estimate.scale * estimate.strata[index].weight / table.denominator
-            for name, (top, bottom) in table.rows.items():
-                gap = top - ratio * bottom
-                parts[name].append(factor * gap if abs(gap) > _ROUNDING * abs(top) else 0.0)
-        blocks.append(np.array(sorted(math.fsum(terms) for terms in parts.values())))
+            factor = estimate.scale * estimate.strata[index].weight
+            for name, gap in _jackknife(tables[index]).items():
+                parts[name].append(factor * gap)
+        block = np.array(sorted(math.fsum(terms) for terms in parts.values()))
+        blocks.append(block - math.fsum(block.tolist()) / len(block))
     return Influence(tuple(blocks), len(scored))
 
 
+def _jackknife(table: ClusterSums) -> dict[str, float]:
+    """(n - 1) / n * (N_c - R D_c) / (D - D_c): the change of the ratio without the cluster, shrunk.
+
+    For clusters of equal weight this is (value - mean) / n. Unlike the plain linearisation it does
+    not shrink for the clusters that dominate the denominator.
+    """
+    ratio = table.numerator / table.denominator
+    shrink = 1 - 1 / len(table.rows)
+    moved = {}
+    for name, (top, bottom) in table.rows.items():
+        gap = top - ratio * bottom
+        rest = table.denominator - bottom
+        is_rounding = abs(gap) <= _ROUNDING * abs(top)
+        moved[name] = 0.0 if is_rounding or rest <= 0 else shrink * gap / rest
+    return moved
+
+
 def spread(moved: Influence) -> Spread:
-    """Linearisation variance per block, added up; df by Satterthwaite."""
+    """Jackknife variance per block, added up; df by Satterthwaite."""
     parts = [_variance(block) for block in moved.blocks]
     degrees = [len(block) - 1 for block in moved.blocks]
     total = math.fsum(parts)

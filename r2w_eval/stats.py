@@ -17,7 +17,15 @@ import numpy as np
 from scipy.special import bdtr, ndtri
 
 from r2w_eval.errors import UsageError
-from r2w_eval.resampling import FloatArray, Intervals, batches, cluster_sums, influence, intervals
+from r2w_eval.resampling import (
+    FloatArray,
+    Interval,
+    Intervals,
+    batches,
+    cluster_sums,
+    influence,
+    intervals,
+)
 from r2w_eval.types import Estimate, Metric, Stratum
 
 DRAWS = 10_000
@@ -32,6 +40,7 @@ class PairedComparison:
 
     difference: float | None
     low: float | None
+    """t interval: the most exact for differences, which are nearly symmetric."""
     high: float | None
     standard_error: float | None
     p_value: float | None
@@ -41,6 +50,8 @@ class PairedComparison:
     n_common: int
     n_only_first: int
     n_only_second: int
+    bootstrap: Interval | None = None
+    """Paired percentile bootstrap, for comparison with other tools."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +180,13 @@ def compare(
     parts = _exchangeable(left, right)
     return PairedComparison(
         difference,
-        bounds.default.low if bounds else None,
-        bounds.default.high if bounds else None,
+        bounds.t.low if bounds else None,
+        bounds.t.high if bounds else None,
         bounds.spread.standard_error if bounds else None,
         sign_flip_p(parts, draws, seed),
         len(parts) <= _EXACT_ITEMS,
         *counts,
+        bootstrap=bounds.percentile if bounds else None,
     )
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,13 +39,14 @@ class ScriptedServer:
         self.replies = list(replies)
         self.seen: list[dict[str, str]] = []
         self.times: list[float] = []
+        self.on_body: Callable[[dict[str, Any]], object] = lambda body: None
         script = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
+                script.on_body(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 script.seen.append(dict(self.headers))
                 script.times.append(time.monotonic())
                 place = min(len(script.seen), len(script.replies)) - 1
