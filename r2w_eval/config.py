@@ -22,6 +22,9 @@ def _setting(default: Any, help: str, **kwargs: Any) -> Any:
     return field(default=default, metadata={"help": help, **kwargs})
 
 
+INPUT_OPTIONS = ("references", "baseline", "context")
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """What `r2w-eval run` takes."""
@@ -34,8 +37,8 @@ class RunConfig:
     tasks: str = _setting("quickstart", "Suites, separated by commas. See r2w-eval list.")
     judge: tuple[str, ...] = _setting(
         ("local",),
-        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, or local "
-        "(the embedded model reading score probabilities: a smoke test, not a judgement).",
+        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, local "
+        "(the embedded model reading score probabilities: a smoke test, not a judgement), or none.",
     )
     out: str | None = _setting(None, "Run folder. Default: runs/<model>-<tasks>-<hash>.")
     responses: str | None = _setting(
@@ -52,6 +55,15 @@ class RunConfig:
     )
     data_dir: str | None = _setting(
         None, "Folder with benchmark data. Default: $R2W_DATA, the cache."
+    )
+    references: str | None = _setting(
+        None, "Reference texts, for suites that compare with one: JSON lines."
+    )
+    baseline: str | None = _setting(
+        None, "Baseline answers, for suites that compare pairs: JSON lines."
+    )
+    context: str | None = _setting(
+        None, "Folder with a text file per query, put into the prompt (deep research)."
     )
     backend: str = _setting(
         "hf", "Engine for checkpoints, through lm-eval's classes.", choices=["hf", "vllm"]
@@ -97,6 +109,12 @@ class RunConfig:
     def task_names(self) -> tuple[str, ...]:
         """The suites asked for, without repeats, in order."""
         return tuple(dict.fromkeys(name.strip() for name in self.tasks.split(",") if name.strip()))
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """The files that the user supplies to suites, by option name."""
+        named = {name: getattr(self, name) for name in INPUT_OPTIONS}
+        return {name: Path(value) for name, value in named.items() if value is not None}
 
 
 def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:

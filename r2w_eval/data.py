@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -77,11 +77,21 @@ class PromptSource:
 
 @dataclass(frozen=True)
 class SuiteData:
-    """The data files of one suite."""
+    """The data files of one suite, and the files that its user supplies, by option name."""
 
     suite: str
     files: Mapping[str, DataFile]
     roots: tuple[Path, ...]
+    inputs: Mapping[str, Path] = field(default_factory=dict)
+
+    def input(self, name: str, where: str) -> Path:
+        """What the user gave with `--<name>`; `where` says how to get it. Raises DataError."""
+        if name not in self.inputs:
+            raise DataError(f"{self.suite} needs --{name} FILE, which is not given. {where}")
+        path = self.inputs[name]
+        if not path.exists():
+            raise DataError(f"--{name} {str(path)!r}: no such file or folder. {where}")
+        return path
 
     def find(self, name: str) -> Path | None:
         """The file where it lies, unchecked; None when no root has it."""

@@ -89,8 +89,12 @@ def _checked(path: Path) -> Path:
 
 
 def count_threads() -> int:
-    """`R2W_THREADS`, else one a core up to eight; on busy cores fewer are faster (threads spin)."""
-    text = os.environ.get("R2W_THREADS") or str(min(8, os.cpu_count() or 1))
+    """`R2W_THREADS`, else all cores but one, up to eight.
+
+    Threads wait for each other spinning: one core that is busy with something else halves the speed
+    of all the others, and one thread more on a quiet machine gains little.
+    """
+    text = os.environ.get("R2W_THREADS") or str(max(1, min(8, (os.cpu_count() or 1) - 1)))
     if not text.isdigit() or int(text) < 1:
         raise UsageError(f"R2W_THREADS {text!r}: expected a whole number from 1")
     return int(text)

@@ -223,9 +223,11 @@ class Engine:
         if (stored := self._stored_judgement(key)) is not None:
             self._progress.count(stored, is_new=False)
             return stored
-        parity_rule = plan.suite.parity.ask_again if plan.mode is Mode.PARITY else None
         parse = plan.suite.parse_verdict[plan.mode]
-        item = ScoreItem(request, decoding, parse, repeat, parity_rule)
+        item = ScoreItem(request, decoding, parse, repeat)
+        if plan.mode is Mode.PARITY:
+            rules = plan.suite.parity
+            item = replace(item, ask_again=rules.ask_again, settle=rules.settle)
         (verdict,) = await scorer.score([item])
         judgement = make_judgement(key, case.response, scorer.id, (request, repeat), verdict)
         if judgement.score.status is not JudgeStatus.NOT_SENT:
@@ -249,6 +251,9 @@ class Engine:
         if judgement.asks and (status is JudgeStatus.OK or status.is_unreadable):
             text = split_thinking(judgement.asks[-1]).answer
             score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
+            settle = case.plan.suite.parity.settle if case.plan.mode is Mode.PARITY else None
+            if score.status.is_unreadable and settle is not None:
+                score = settle(asked[0], judgement.asks)
             still_cut = status is JudgeStatus.TRUNCATED and score.value is None
             if score != judgement.score and not still_cut:
                 judgement = replace(judgement, score=score)

@@ -45,6 +45,14 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def path_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, or of the names and hashes of a folder's files."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return content_hash([[str(f.relative_to(path)), file_hash(f)] for f in files])
+    return file_hash(path)
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 (hex) of a file's bytes."""
     with path.open("rb") as file:

@@ -46,7 +46,7 @@ class ScoreItem:
     """One question for a scorer.
 
     `ask_again` decides after each unreadable reply, told all of them so far; None means our own
-    rule: once, with a reminder of the format.
+    rule: once, with a reminder of the format. `settle` reads replies that all stayed unreadable.
     """
 
     request: JudgeRequest
@@ -54,6 +54,7 @@ class ScoreItem:
     parse: Callable[[JudgeRequest, str], Score]
     repeat: int = 0
     ask_again: Callable[[Sequence[str]], bool] | None = None
+    settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,8 @@ class TextJudge:
             latency_s += reply.latency_s
             score = self._read(item, reply)
             if not score.status.is_unreadable or not self._asks_again(item, asks):
+                if score.status.is_unreadable and item.settle is not None:
+                    score = item.settle(item.request, asks)
                 return Verdict(score, tuple(asks), reply.model, usage, latency_s, reply.cached)
             if item.ask_again is None:
                 messages = self._remind(item.request.messages, reply.text, score.reason)

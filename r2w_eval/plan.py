@@ -13,6 +13,9 @@ from r2w_eval.template import Template
 from r2w_eval.thinking import ThinkTags
 from r2w_eval.types import Decoding, Judgement, Mode, Response, Sample
 
+# stands where a judge's name would, in a run that measures texts and asks nobody
+NO_JUDGE = "none"
+
 Generate = Callable[[Sample, ChatRequest], Awaitable[Reply]]
 
 
@@ -45,7 +48,10 @@ class Judging:
 
 @dataclass(frozen=True)
 class TaskPlan:
-    """One suite in one run. `samples` may be iterated many times and is never held in memory."""
+    """One suite in one run. `samples` may be iterated many times and is never held in memory.
+
+    `inputs` are the hashes of the files that the user supplied to the suite.
+    """
 
     info: SuiteInfo
     suite: Suite
@@ -53,6 +59,7 @@ class TaskPlan:
     templates: Mapping[str, Template]
     samples: Callable[[], Iterable[Sample]]
     decoding: Decoding
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

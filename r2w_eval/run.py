@@ -23,7 +23,7 @@ from r2w_eval.cost import Budget, load_prices
 from r2w_eval.data import data_roots
 from r2w_eval.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
-from r2w_eval.hashing import content_hash, file_hash, to_plain
+from r2w_eval.hashing import content_hash, file_hash, path_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
 from r2w_eval.models import (
     EMBEDDED,
@@ -34,7 +34,7 @@ from r2w_eval.models import (
     is_smoke_test,
 )
 from r2w_eval.paths import cache_path, safe_name
-from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
 from r2w_eval.recorded import open_recorded
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import load_info, load_suite
@@ -69,7 +69,13 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
     recorded = None
     if config.responses and config.only_recorded:
         recorded = open_recorded(Path(config.responses), config.model, config.samples).texts.keys()
-    return [plan_task(name, config, roots, recorded) for name in config.task_names]
+    plans = [plan_task(name, config, roots, recorded) for name in config.task_names]
+    for name in config.inputs.keys() - {own for plan in plans for own in plan.info.inputs}:
+        raise UsageError(
+            f"--{name}: none of the suites {', '.join(config.task_names)} takes one. "
+            f"Try: r2w-eval list"
+        )
+    return plans
 
 
 def plan_task(
@@ -78,7 +84,7 @@ def plan_task(
     """One suite with its data found, checked and limited. Raises UnknownName, DataError."""
     info = load_info(name)
     suite = load_suite(info.folder)
-    data = info.data(roots)
+    data = info.data(roots, config.inputs)
     mode = Mode(config.mode)
     judge_decoding = override_decoding(
         info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"
@@ -99,6 +105,7 @@ def plan_task(
         templates=suite.load_templates(data),
         samples=samples,
         decoding=decoding,
+        inputs={name: path_hash(path) for name, path in data.inputs.items() if path.exists()},
     )
 
 
@@ -202,6 +209,8 @@ async def open_judging(
     config: RunConfig, pool: ModelPool
 ) -> tuple[Judging, dict[str, dict[str, Any]]]:
     """The judges, and what identifies each."""
+    if config.judge == (NO_JUDGE,):
+        return Judging((), 1), {NO_JUDGE: {}}
     scorers: list[Scorer] = []
     opened: list[OpenModel | None] = []
     for spec in config.judge:
@@ -304,6 +313,7 @@ def describe_task(plan: TaskPlan) -> dict[str, Any]:
         ],
         "prompts": sorted(template.id for template in plan.templates.values()),
         "data": {name: file.sha256 for name, file in plan.info.files.items()},
+        "inputs": plan.inputs,
         "code": file_hash(plan.info.folder / "utils.py")[:12],
     }
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import yaml
@@ -62,11 +62,14 @@ class ParityRules:
     """Upstream habits that differ from ours; they hold in parity mode only.
 
     `read_answer` takes the raw text to what upstream judges. `ask_again` is told all unreadable
-    replies so far and says whether upstream would ask once more.
+    replies so far and says whether upstream would ask once more. `settle` gives what upstream
+    makes of a question whose replies, all of them given, stayed unreadable; without it the reading
+    of the last one stands.
     """
 
     read_answer: Callable[[str], str] = _keep
     ask_again: Callable[[Sequence[str]], bool] = _ask_once
+    settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ class Suite:
     `criteria(sample)` lists the verdicts that an item needs; `plan_judging` may ask for more on the
     way. `aggregate` gets one entry per answer (all of them, whatever became of it) and marks one
     estimate as the headline. `next_turn(sample, answers)` gives the next user turn of a
-    conversation, or None at its end; without it a suite has one turn.
+    conversation, or None at its end; without it a suite has one turn. `measure(answer)` gives what
+    the texts tell without a judge (lengths, counts: JSON-serialisable, no texts), for `aggregate`.
     """
 
     load_samples: Callable[[SuiteData], Iterable[Sample]]
@@ -87,6 +91,7 @@ class Suite:
     aggregate: Callable[[Sequence[ItemVerdicts], Mode], Sequence[Estimate]]
     parity: ParityRules = ParityRules()
     next_turn: Callable[[Sample, Sequence[str]], str | None] | None = None
+    measure: Callable[[Answer], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,17 @@ class SuiteInfo:
     judge_decoding: Decoding
     data_folder: str
     files: Mapping[str, DataFile]
+    inputs: tuple[str, ...] = ()
 
-    def data(self, roots: tuple[Path, ...]) -> SuiteData:
-        """The suite's data files; a suite that ships its own data reads it from its folder."""
-        return SuiteData(self.data_folder, self.files, (self.folder.parent, *roots))
+    def data(
+        self, roots: tuple[Path, ...], inputs: Mapping[str, Path] = MappingProxyType({})
+    ) -> SuiteData:
+        """The suite's data files; a suite that ships its own data reads it from its folder.
+
+        `inputs` are files that the user supplies; the suite sees those that its YAML names.
+        """
+        own = {name: path for name, path in inputs.items() if name in self.inputs}
+        return SuiteData(self.data_folder, self.files, (self.folder.parent, *roots), own)
 
 
 class _TaskLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
@@ -168,6 +180,7 @@ def _read_info(name: str, folder: Path, config: Mapping[str, Any]) -> SuiteInfo:
         judge_decoding=_read_decoding(judge["decoding"]),
         data_folder=meta.get("data_folder", name),
         files={file["name"]: DataFile(**file) for file in meta.get("files", ())},
+        inputs=tuple(meta.get("inputs", ())),
     )
 
 

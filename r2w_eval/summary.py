@@ -7,15 +7,15 @@ same bytes (specification: harness R2, R3, T4, sections 6 and 7).
 
 from __future__ import annotations
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from r2w_eval.collect import Question, Written, latest_judgements, latest_responses
 from r2w_eval.hashing import content_hash
 from r2w_eval.noise import NoiseSplit, Observation, noise_split
-from r2w_eval.plan import TaskPlan
+from r2w_eval.plan import NO_JUDGE, TaskPlan
 from r2w_eval.stats import measure
 from r2w_eval.store import RunFolder
 from r2w_eval.types import (
@@ -25,15 +25,11 @@ from r2w_eval.types import (
     Judgement,
     JudgeStatus,
     Metric,
-    Response,
     Score,
     WriterStatus,
 )
 
 TRUNCATION_WARNING = 0.02
-
-# (criterion, order, repeat)
-Question = tuple[str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +139,8 @@ class RunFacts:
 
 def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> list[TaskResult]:
     """One result per task and judge, in plan order."""
-    responses = _latest_responses(folder.responses())
-    verdicts = _latest_judgements(folder.judgements())
+    responses = latest_responses(folder.responses(), plans)
+    verdicts = latest_judgements(folder.judgements())
     return [
         _summarise_task(plan, judge, facts, responses[plan.info.name], verdicts)
         for plan in plans
@@ -152,72 +148,11 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
     ]
 
 
-@dataclass(slots=True)
-class _Written:
-    """A response without its texts: what is left of it while the run is aggregated."""
-
-    response: Response
-    answer_chars: int
-    thinking_chars: int | None
-
-
-def _latest_responses(
-    responses: Iterable[Response],
-) -> dict[str, dict[tuple[str, int], _Written]]:
-    """By task, then (sample, repeat): the last turn; a retried request replaces its failure."""
-    written: dict[str, dict[tuple[str, int], _Written]] = defaultdict(dict)
-    for response in responses:
-        place = (response.sample_id, response.repeat)
-        before = written[response.task].get(place)
-        if before is not None and before.response.turn > response.turn:
-            continue
-        thinking = None if response.thinking is None else len(response.thinking)
-        slim = replace(response, raw="", answer="", thinking=None)
-        written[response.task][place] = _Written(slim, len(response.answer), thinking)
-    return written
-
-
-def _latest_judgements(
-    judgements: Iterable[Judgement],
-) -> dict[tuple[str, str], dict[Question, Judgement]]:
-    """By (response key, judge), then the question; texts of the judge are dropped.
-
-    By the question and not by key: an answer that was made anew has new verdicts, and those on the
-    old one must not count beside them.
-    """
-    found: dict[tuple[str, str], dict[Question, Judgement]] = defaultdict(dict)
-    for judgement in judgements:
-        slim = _slim(judgement)
-        question = (slim.criterion, slim.order, slim.repeat)
-        found[slim.response_key, slim.judge][question] = slim
-    return found
-
-
-def _slim(judgement: Judgement) -> Judgement:
-    """The judgement without its texts, and with one copy of each repeated name: 10^5 fit in
-    memory.
-    """
-    score = judgement.score
-    numbers = {
-        k: v for k, v in score.parts.items() if not isinstance(v, str) and k != "probabilities"
-    }
-    return replace(
-        judgement,
-        score=replace(score, reason="", parts=numbers),
-        asks=("",) * len(judgement.asks),
-        response_key=sys.intern(judgement.response_key),
-        sample_id=sys.intern(judgement.sample_id),
-        task=sys.intern(judgement.task),
-        judge=sys.intern(judgement.judge),
-        criterion=sys.intern(judgement.criterion),
-    )
-
-
 def _summarise_task(
     plan: TaskPlan,
     judge: str,
     facts: RunFacts,
-    written: Mapping[tuple[str, int], _Written],
+    written: Mapping[tuple[str, int], Written],
     verdicts: Mapping[tuple[str, str], Mapping[Question, Judgement]],
 ) -> TaskResult:
     items: list[ItemVerdicts] = []
@@ -233,13 +168,19 @@ def _summarise_task(
             own = sorted(verdicts.get((key, judge), {}).values(), key=_verdict_order)
             status = entry.response.status if entry else WriterStatus.NOT_SENT
             item = ItemVerdicts(
-                sample.id, sample.language, sample.meta, status, _group_scores(own), repeat
+                sample_id=sample.id,
+                language=sample.language,
+                meta=sample.meta,
+                status=status,
+                scores=_group_scores(own),
+                repeat=repeat,
+                measures=entry.measures if entry else {},
             )
             items.append(item)
             floored.append(_at_floor(item, names, plan.info.score_range[0]))
             rows.append(_row(item, entry, own))
             judgements.extend(own)
-            n_own = len(names) * facts.n_judge_repeats
+            n_own = 0 if judge == NO_JUDGE else len(names) * facts.n_judge_repeats
             # a verdict on an answer that exists was not asked for yet; without one there is none
             why = JudgeStatus.NO_ANSWER if status.cause else JudgeStatus.NOT_SENT
             absent[why] += max(0, n_own - len(own))
@@ -297,7 +238,7 @@ def split_noise(judgements: Iterable[Judgement]) -> NoiseSplit | None:
 def measure_within(estimate: Estimate, score_range: tuple[float, float]) -> Metric:
     """Value and interval; the interval of a few items is cut at what the scale allows."""
     metric = measure(estimate)
-    if metric.low is None or metric.high is None:
+    if metric.low is None or metric.high is None or not estimate.bounded:
         return metric
     weight = sum(stratum.weight for stratum in estimate.strata)
     low, high = (estimate.offset + estimate.scale * weight * bound for bound in score_range)
@@ -322,7 +263,7 @@ def _at_floor(item: ItemVerdicts, names: Sequence[str], floor: float) -> ItemVer
     return replace(item, scores={name: (Score(floor),) for name in names})
 
 
-def _row(item: ItemVerdicts, entry: _Written | None, own: Sequence[Judgement]) -> SampleRow:
+def _row(item: ItemVerdicts, entry: Written | None, own: Sequence[Judgement]) -> SampleRow:
     values = [j.score.value for j in own if j.score.value is not None]
     return SampleRow(
         sample_id=item.sample_id,
@@ -349,6 +290,7 @@ def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any
         "judge_decoding": plan.info.judge_decoding.sent(),
         "judge_prompts": sorted(template.id for template in plan.templates.values()),
         "judge_repeats": facts.n_judge_repeats,
+        "inputs": plan.inputs,
         "aggregator": "published",
     }
 
@@ -369,10 +311,10 @@ def summarise_judge(
     low, high = score_range
     return JudgeSummary(
         judge=judge,
-        status="excluded" if not valid else "degraded" if failures else "success",
+        status="success" if not failures else "degraded" if valid else "excluded",
         n_valid=len(valid),
         n_total=total,
-        coverage=len(valid) / total if total else 0.0,
+        coverage=len(valid) / total if total else 1.0,
         failures=dict(sorted(failures.items())),
         failures_by_criterion=dict(sorted(Counter(j.criterion for j in failed).items())),
         n_reasked=sum(len(j.asks) > 1 for j in judgements),
@@ -387,7 +329,7 @@ def summarise_judge(
 
 
 def summarise_writer(
-    rows: Sequence[SampleRow], written: Mapping[tuple[str, int], _Written]
+    rows: Sequence[SampleRow], written: Mapping[tuple[str, int], Written]
 ) -> WriterSummary:
     """Counts of the writer over one task."""
     wanted = {(row.sample_id, row.repeat) for row in rows}
@@ -408,7 +350,7 @@ def summarise_writer(
 
 
 def _performance(
-    task: str, judge: str, written: Iterable[_Written], judgements: Sequence[Judgement]
+    task: str, judge: str, written: Iterable[Written], judgements: Sequence[Judgement]
 ) -> Performance:
     responses = [entry.response for entry in written]
     latencies = sorted(j.latency_s for j in judgements if not j.cached and j.latency_s > 0)

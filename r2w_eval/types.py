@@ -264,7 +264,8 @@ class Judgement:
 class ItemVerdicts:
     """All that an aggregator sees of one answer: no texts, only scores.
 
-    `scores[criterion]` holds one `Score` per judge repeat and order, in plan order.
+    `scores[criterion]` holds one `Score` per judge repeat and order, in plan order. `measures` is
+    what the suite's own `measure` found in the texts; empty when there was no answer.
     """
 
     sample_id: str
@@ -273,6 +274,7 @@ class ItemVerdicts:
     status: WriterStatus
     scores: Mapping[str, tuple[Score, ...]]
     repeat: int = 0
+    measures: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +296,8 @@ class Estimate:
     """A metric as an aggregator states it: `offset + scale * sum(stratum ratios * weight)`.
 
     Stated instead of computed, so that one function gives the value and one bootstrap gives every
-    interval. `n_expected` counts the items that should have contributed.
+    interval. `n_expected` counts the items that should have contributed. An estimate that is not on
+    the scale of the verdicts (a length, a rate) is not `bounded` by the suite's score range.
     """
 
     name: str
@@ -304,6 +307,7 @@ class Estimate:
     offset: float = 0.0
     is_headline: bool = False
     note: str = ""
+    bounded: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,8 +45,8 @@ def parse(request: JudgeRequest, text: str) -> Score:
     return read_number_verdict(text, "score", 1, 10)
 
 
-def judge(model: Scripted, ask_again: Any = None) -> Verdict:
-    item = ScoreItem(REQUEST, Decoding(), parse, ask_again=ask_again)
+def judge(model: Scripted, ask_again: Any = None, settle: Any = None) -> Verdict:
+    item = ScoreItem(REQUEST, Decoding(), parse, ask_again=ask_again, settle=settle)
     return asyncio.run(TextJudge(model).score([item]))[0]
 
 
@@ -175,3 +175,13 @@ def test_items_come_back_in_order_however_long_each_takes() -> None:
     ]
     verdicts = asyncio.run(TextJudge(Slow()).score(items))
     assert [v.score.value for v in verdicts] == [1, 2, 3, 4, 5]
+
+
+def test_replies_that_stay_unreadable_are_settled_by_upstreams_rule() -> None:
+    def settle(request: JudgeRequest, texts: Sequence[str]) -> Score:
+        return Score(float(len(texts)))
+
+    model = Scripted(text("no"), text("no"), text("no"))
+    verdict = judge(model, ask_again=lambda texts: len(texts) < 3, settle=settle)
+    assert verdict.score == Score(3.0)
+    assert judge(Scripted(text(GOOD)), settle=settle).score.value == 7.0

@@ -304,3 +304,14 @@ def test_an_address_with_a_key_in_it_never_reaches_the_disk(
     assert "planted-secret" not in str(caught.value)
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert not [path for path in files if b"planted-secret" in path.read_bytes()]
+
+
+def test_without_a_judge_answers_are_written_and_nothing_is_owed(
+    config: RunConfig, server: FakeServer
+) -> None:
+    outcome = run(replace(config, judge=("none",)))
+    (result,) = outcome.results
+    assert sent(server) == 3
+    assert result.headline.value is None
+    assert (result.judging.n_total, result.judging.coverage) == (0, 1.0)
+    check_outcome(outcome, 0.98)
