@@ -1,0 +1,140 @@
+"""What is scored and what comes back: the public JSON-lines interface of every scorer here.
+
+In: reflection items `{"id", "prompt", "draft", "reflection", "revision"?, "earlier"?: [..]}` and
+writing items `{"id", "prompt", "response"}`. Out, in input order:
+`{"id", "value": float|null, "parts": {..}, "status", "reason"?}`. A value is None unless the status
+is `ok`; a failure is never 0 (specification: reward model, section 3, validity channel).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+MAX_ITEM_CHARS = 4_000_000
+
+
+class ItemStatus(StrEnum):
+    """What became of one item."""
+
+    OK = "ok"
+    BAD_ITEM = "bad_item"
+    NO_SEGMENT = "no_segment"
+    NO_DRAFT = "no_draft"
+    EMPTY = "empty"
+    TOO_LONG = "too_long"
+    NOT_FINITE = "not_finite"
+    STALE_ARTIFACT = "stale_artifact"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectionItem:
+    """One reflection with what it is about: the unit (x, d, r, d', E)."""
+
+    id: str
+    prompt: str
+    draft: str
+    reflection: str
+    revision: str | None = None
+    earlier: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WritingItem:
+    """One piece of writing."""
+
+    id: str
+    prompt: str
+    response: str
+
+
+Item = ReflectionItem | WritingItem
+
+
+@dataclass(frozen=True, slots=True)
+class ItemScore:
+    """A value with its parts, or the reason why there is none."""
+
+    id: str
+    value: float | None
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    status: ItemStatus = ItemStatus.OK
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.value is None) == (self.status is ItemStatus.OK):
+            raise ValueError(f"ItemScore {self.id!r}: value {self.value!r} with {self.status!r}")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"ItemScore {self.id!r}: value {self.value!r} is not finite")
+
+    def as_record(self) -> dict[str, Any]:
+        """The public JSON form."""
+        record: dict[str, Any] = {
+            "id": self.id,
+            "value": self.value,
+            "parts": dict(self.parts),
+            "status": str(self.status),
+        }
+        return {**record, "reason": self.reason} if self.reason else record
+
+
+def failed(item_id: str, status: ItemStatus, reason: str) -> ItemScore:
+    """A score without a value.
+
+    >>> failed("a", ItemStatus.EMPTY, "no text").as_record()
+    {'id': 'a', 'value': None, 'parts': {}, 'status': 'empty', 'reason': 'no text'}
+    """
+    return ItemScore(item_id, None, {}, status, reason)
+
+
+def read_item(record: Any, number: int) -> Item | ItemScore:
+    """An item from its JSON form, or the score that says what is wrong with it.
+
+    `number` counts from 1 and names an item without an id.
+    """
+    if not isinstance(record, Mapping):
+        return failed(str(number), ItemStatus.BAD_ITEM, "expected a JSON object")
+    item_id = str(record.get("id", number))
+    problem = _problem(record)
+    if problem is not None:
+        return failed(item_id, *problem)
+    if "response" in record:
+        return WritingItem(item_id, record.get("prompt") or "", record["response"])
+    return ReflectionItem(
+        item_id,
+        record.get("prompt") or "",
+        record["draft"],
+        record["reflection"],
+        record.get("revision"),
+        tuple(record.get("earlier") or ()),
+    )
+
+
+def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
+    texts = {
+        k: record[k]
+        for k in ("prompt", "draft", "reflection", "revision", "response")
+        if record.get(k) is not None
+    }
+    wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+    earlier = record.get("earlier") or []
+    if not isinstance(earlier, list) or any(not isinstance(text, str) for text in earlier):
+        wrong.append("earlier")
+    if wrong:
+        return ItemStatus.BAD_ITEM, f"{', '.join(wrong)}: expected text"
+    size = sum(map(len, texts.values())) + sum(map(len, earlier))
+    if size > MAX_ITEM_CHARS:
+        return ItemStatus.TOO_LONG, f"{size} characters; at most {MAX_ITEM_CHARS} are read"
+    if "response" in texts:
+        return None if texts["response"].strip() else (ItemStatus.EMPTY, "the response is empty")
+    if "reflection" not in texts:
+        return ItemStatus.BAD_ITEM, "expected either response, or draft and reflection"
+    if not texts.get("draft", "").strip():
+        return ItemStatus.NO_DRAFT, "a reflection is scored against its draft, which is missing"
+    if not texts["reflection"].strip():
+        return ItemStatus.NO_SEGMENT, "the reflection is empty"
+    return None

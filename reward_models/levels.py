@@ -1,0 +1,58 @@
+"""Categories of problems, the level that each belongs to, and the words that name them.
+
+Levels are those of the method's specification, section 3.4. The cues, in `cues.yaml`, are ours.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib import resources
+from typing import Any
+
+LEVELS = (
+    "mechanics",
+    "wording",
+    "sentence",
+    "paragraph",
+    "structure",
+    "content",
+    "voice",
+    "theme",
+    "instruction",
+)
+
+
+def load_yaml(name: str) -> dict[str, Any]:
+    """A YAML file of this folder."""
+    import yaml
+
+    text = resources.files(__package__).joinpath(name).read_text("utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded
+
+
+@cache
+def level_of() -> dict[str, str]:
+    """Category -> level."""
+    return {name: entry["level"] for name, entry in load_yaml("cues.yaml").items()}
+
+
+@cache
+def _patterns() -> dict[str, re.Pattern[str]]:
+    entries = load_yaml("cues.yaml").items()
+    return {name: re.compile(entry["cue"], re.IGNORECASE) for name, entry in entries}
+
+
+def named_categories(text: str) -> frozenset[str]:
+    """Categories that the text names, by cue words.
+
+    >>> sorted(named_categories("This image is a cliché."))
+    ['cliche']
+    """
+    return frozenset(name for name, pattern in _patterns().items() if pattern.search(text))
+
+
+def named_levels(text: str) -> frozenset[str]:
+    """Levels of the categories that the text names."""
+    return frozenset(level_of()[name] for name in named_categories(text))

@@ -1,0 +1,161 @@
+"""Words, sentences, quotations and differences of texts, in any language; no model needed.
+
+Pure functions on strings. Chinese, Japanese and Korean characters are words of their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+_WORD = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+(?:['’][^\W_]+)?")
+_TOKEN = re.compile(_WORD.pattern + r"|[^\w\s]")
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’」』）)]*\s*(?=\S)|\n+")
+_QUOTED = re.compile(
+    r"[\"“「『《]([^\"”」』》]{2,600})[\"”」』》]|(?<!\w)['‘]([^'‘’]{3,300})['’](?!\w)"
+)
+# Above this many sentences a side, only sentences are compared, not words.
+_MAX_WORDS_COMPARED = 4000
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """Words that carry no content, English and Chinese."""
+    text = resources.files(__package__).joinpath("stop_words.txt").read_text("utf-8")
+    return frozenset(text.split())
+
+
+def words(text: str) -> list[str]:
+    """Lower-case words; a CJK character is a word.
+
+    >>> words("It's 重复 again.")
+    ["it's", '重', '复', 'again']
+    """
+    return _WORD.findall(text.lower())
+
+
+def tokens(text: str) -> list[str]:
+    """Words with their case and punctuation marks, for differences."""
+    return _TOKEN.findall(text)
+
+
+def content_words(text: str) -> list[str]:
+    """Words that carry content: no stop words, no single Latin letters."""
+    return [w for w in words(text) if w not in stop_words() and (len(w) > 1 or ord(w) > 0x2E7F)]
+
+
+def sentences(text: str) -> list[str]:
+    """Sentences, without surrounding blanks.
+
+    >>> sentences("One. Two!  三。四？")
+    ['One.', 'Two!', '三。', '四？']
+    """
+    return [part.strip() for part in _SENTENCE_END.split(text) if part and part.strip()]
+
+
+def quotations(text: str) -> list[str]:
+    """What stands in quotation marks.
+
+    >>> quotations('I wrote "a dark night" and “very cold”.')
+    ['a dark night', 'very cold']
+    """
+    return [(a or b).strip() for a, b in _QUOTED.findall(text) if (a or b).strip()]
+
+
+def ngrams(items: Sequence[str], n: int) -> set[tuple[str, ...]]:
+    """Distinct n-grams."""
+    return {tuple(items[i : i + n]) for i in range(len(items) - n + 1)}
+
+
+def containment(part: Sequence[str], whole: Sequence[str], n: int) -> float:
+    """Share of the n-grams of `part` that `whole` has; single words where `part` is shorter.
+
+    >>> containment(["a", "b", "c"], ["x", "a", "b"], 2)
+    0.5
+    """
+    n = min(n, len(part))
+    if n == 0:
+        return 0.0
+    own = ngrams(part, n)
+    return len(own & ngrams(whole, n)) / len(own)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a revision changed. `changed[i]` says so of token i of the draft."""
+
+    draft: tuple[str, ...]
+    changed: tuple[bool, ...]
+    removed: tuple[str, ...]
+    added: tuple[str, ...]
+    hunks: tuple[tuple[str, str], ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the draft's tokens that were changed."""
+        return sum(self.changed) / len(self.changed) if self.changed else 0.0
+
+
+def difference(draft: str, revision: str) -> Difference:
+    """Token difference of two texts; equal sentences at the same place are skipped first."""
+    before, after = tokens(draft), tokens(revision)
+    head = _common_prefix(before, after)
+    tail = _common_prefix(before[head:][::-1], after[head:][::-1])
+    left, right = before[head : len(before) - tail], after[head : len(after) - tail]
+    changed = [False] * len(before)
+    removed, added, hunks = [], [], []
+    for i1, i2, j1, j2 in _opcodes(left, right):
+        gone, new = left[i1:i2], right[j1:j2]
+        # an insertion touches the token that it stands before
+        for index in range(head + i1, head + max(i2, i1 + 1)):
+            if index < len(changed):
+                changed[index] = True
+        removed += gone
+        added += new
+        hunks.append((" ".join(gone), " ".join(new)))
+    return Difference(tuple(before), tuple(changed), tuple(removed), tuple(added), tuple(hunks))
+
+
+def _opcodes(left: list[str], right: list[str]) -> Iterable[tuple[int, int, int, int]]:
+    if max(len(left), len(right)) > _MAX_WORDS_COMPARED:
+        return [(0, len(left), 0, len(right))]
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    return [(a, b, c, d) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
+
+
+def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
+    count = 0
+    for a, b in zip(first, second, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def find_span(span: str, draft: str, least: float = 0.8) -> tuple[int, int] | None:
+    """Where tokens of `span` stand in `draft` (token indices), exactly or `least` of them.
+
+    >>> find_span("dark night", "It was a dark night.")
+    (3, 5)
+    """
+    part, whole = [t.lower() for t in tokens(span)], [t.lower() for t in tokens(draft)]
+    part = [t for t in part if t not in "….,"] or part
+    n = len(part)
+    if n == 0 or not whole:
+        return None
+    best, place = 0.0, 0
+    wanted = set(part)
+    hits = [t in wanted for t in whole]
+    for start in range(max(1, len(whole) - n + 1)):
+        if hits[start] and sum(hits[start : start + n]) / n > best:
+            match = difflib.SequenceMatcher(None, part, whole[start : start + n], autojunk=False)
+            share = sum(block.size for block in match.get_matching_blocks()) / n
+            if share > best:
+                best, place = share, start
+                if share == 1.0:
+                    break
+    return (place, min(place + n, len(whole))) if best >= least else None

@@ -1,0 +1,81 @@
+"""The public item format: what is read, what is refused and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from r2w_eval.reward_models.items import (
+    MAX_ITEM_CHARS,
+    ItemScore,
+    ItemStatus,
+    ReflectionItem,
+    WritingItem,
+    failed,
+    read_item,
+)
+
+GOOD = {"id": "a", "prompt": "p", "draft": "d", "reflection": "r"}
+
+
+def test_both_kinds_are_read() -> None:
+    item = read_item({**GOOD, "revision": "v", "earlier": ["e"]}, 1)
+    assert item == ReflectionItem("a", "p", "d", "r", "v", ("e",))
+    assert read_item({"id": 3, "response": "text"}, 1) == WritingItem("3", "", "text")
+
+
+@pytest.mark.parametrize(
+    ("record", "status"),
+    [
+        ({**GOOD, "draft": ""}, ItemStatus.NO_DRAFT),
+        ({"id": "a", "reflection": "r"}, ItemStatus.NO_DRAFT),
+        ({**GOOD, "reflection": " \n"}, ItemStatus.NO_SEGMENT),
+        ({**GOOD, "earlier": "one"}, ItemStatus.BAD_ITEM),
+        ({**GOOD, "earlier": [1]}, ItemStatus.BAD_ITEM),
+        ({**GOOD, "draft": 5}, ItemStatus.BAD_ITEM),
+        ({"id": "a", "prompt": "p"}, ItemStatus.BAD_ITEM),
+        ({"id": "a", "response": "  "}, ItemStatus.EMPTY),
+        ({**GOOD, "draft": "x" * (MAX_ITEM_CHARS + 1)}, ItemStatus.TOO_LONG),
+        ([1, 2], ItemStatus.BAD_ITEM),
+        (None, ItemStatus.BAD_ITEM),
+    ],
+)
+def test_a_bad_item_has_a_status_and_no_value(record: Any, status: ItemStatus) -> None:
+    score = read_item(record, 7)
+    assert isinstance(score, ItemScore)
+    assert score.status is status
+    assert score.value is None
+    assert score.reason
+
+
+def test_an_item_without_id_is_named_by_its_number() -> None:
+    item = read_item({"response": "text"}, 12)
+    assert isinstance(item, WritingItem)
+    assert item.id == "12"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
+        st.sampled_from(["id", "draft", "reflection", "response", "earlier", "revision"]), inner,
+        max_size=5,
+    ),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@given(json_values)
+def test_no_json_makes_reading_fail(record: Any) -> None:
+    read = read_item(record, 1)
+    assert isinstance(read, (ReflectionItem, WritingItem, ItemScore))
+
+
+def test_a_score_cannot_contradict_itself() -> None:
+    with pytest.raises(ValueError, match="bad_item"):
+        ItemScore("a", 0.0, {}, ItemStatus.BAD_ITEM)
+    with pytest.raises(ValueError, match="finite"):
+        ItemScore("a", float("nan"))
+    assert "reason" not in ItemScore("a", 1.0).as_record()
+    assert failed("a", ItemStatus.ERROR, "why").as_record()["reason"] == "why"
