@@ -1,0 +1,289 @@
+"""Segment scores to token advantages: pure functions on numbers, no framework.
+
+A group holds the rollouts of one prompt. The default mapping is `local`: what a reflection earns
+stands on its own tokens, centred on the group, divided by the number of reflections, and capped by
+the outcome's own size (specification: r2write.md section 6.3; fixture: reward-model.md section 8).
+The other mappings are named for comparison, with the exploit that each one leaves open.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens = npt.NDArray[np.float64]
+
+GROUP_EPS = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentScore:
+    """One reflection of a rollout: policy tokens `start` to `end` (exclusive), and its score.
+
+    `score` is in [-1, 1]; None when there is no valid one, which is the same as no segment.
+    """
+
+    start: int
+    end: int
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One answer of a group: its length in completion tokens, its outcome, its reflections.
+
+    `outcome` is None when no reward could be had; such a rollout gets no gradient at all.
+    """
+
+    n_tokens: int
+    outcome: float | None
+    segments: tuple[SegmentScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class LocalMapping:
+    """Settings of the default mapping (r2write.md section 6.3).
+
+    weight: lambda, the strength of the process term
+    warmup_share: share of the training steps over which lambda rises linearly from 0
+    token_cap: kappa, the most that one token earns, in units of the group's outcome RMS; inf: none
+    sum_cap: rho, the most that all tokens of a rollout earn together, per token of it; inf: none
+    gate: `acceptable` pays only rollouts at or above the group's median outcome; `always` pays all
+    baseline: `floored_mean` subtracts max(0, mean score of the group); `zero` subtracts nothing
+    max_segments: reflections beyond this many earn nothing
+    """
+
+    weight: float = 0.3
+    warmup_share: float = 0.1
+    token_cap: float = 1.0
+    sum_cap: float = 0.5
+    gate: Literal["acceptable", "always"] = "acceptable"
+    baseline: Literal["floored_mean", "zero"] = "floored_mean"
+    max_segments: int = 8
+
+    def weight_at(self, progress: float) -> float:
+        """lambda at a share of the training steps.
+
+        >>> LocalMapping(weight=0.3, warmup_share=0.1).weight_at(0.05)
+        0.15
+        """
+        ramp = 1.0 if self.warmup_share <= 0 else min(1.0, progress / self.warmup_share)
+        return self.weight * ramp
+
+
+def valid_scores(rollout: Rollout, max_segments: int | None = None) -> list[SegmentScore]:
+    """The reflections that have a score and a token, in order; none without an outcome."""
+    if rollout.outcome is None:
+        return []
+    scored = [s for s in rollout.segments if s.score is not None and s.end > s.start]
+    return scored[:max_segments]
+
+
+def outcome_advantages(group: Sequence[Rollout], eps: float = GROUP_EPS) -> list[float | None]:
+    """(R - mean) / (sample std + eps) over the valid outcomes; None where there is none.
+
+    With fewer than two valid outcomes nothing can be compared: all are None.
+    """
+    valid = [rollout.outcome for rollout in group if rollout.outcome is not None]
+    if len(valid) < 2:
+        return [None] * len(group)
+    mean, std = float(np.mean(valid)), float(np.std(valid, ddof=1))
+    return [None if r.outcome is None else (r.outcome - mean) / (std + eps) for r in group]
+
+
+def local_terms(
+    group: Sequence[Rollout],
+    advantages: Sequence[float | None],
+    mapping: LocalMapping,
+    weight: float | None = None,
+) -> list[Tokens]:
+    """The process term p_t of every rollout, to be added to its outcome advantage.
+
+    `advantages` are the group's outcome advantages, None for an invalid outcome; `weight` is
+    lambda at this step (default: the mapping's full one). A group with fewer than two valid
+    outcomes, or with equal ones, gets no process gradient.
+    """
+    weight = mapping.weight if weight is None else weight
+    terms = [np.zeros(rollout.n_tokens) for rollout in group]
+    known = [advantage for advantage in advantages if advantage is not None]
+    scores = [s.score for r in group for s in valid_scores(r) if s.score is not None]
+    if len(known) < 2 or not scores:
+        return terms
+    rms = math.sqrt(math.fsum(a * a for a in known) / len(known))
+    centre = max(0.0, math.fsum(scores) / len(scores)) if mapping.baseline != "zero" else 0.0
+    median = float(np.median([r.outcome for r in group if r.outcome is not None]))
+    for rollout, term in zip(group, terms, strict=True):
+        _add_local(term, rollout, mapping, (weight, centre, median))
+        _cap(term, rms, mapping)
+    return terms
+
+
+def _add_local(
+    term: Tokens, rollout: Rollout, mapping: LocalMapping, facts: tuple[float, float, float]
+) -> None:
+    weight, centre, median = facts
+    n_segments = len(valid_scores(rollout))
+    is_acceptable = mapping.gate == "always" or rollout.outcome is None or rollout.outcome >= median
+    for segment in valid_scores(rollout, mapping.max_segments):
+        credit = float(np.clip((segment.score or 0.0) - centre, -1.0, 1.0))
+        if credit < 0 or is_acceptable:
+            term[segment.start : segment.end] += weight * credit / n_segments
+
+
+def _cap(term: Tokens, rms: float, mapping: LocalMapping) -> None:
+    """Limit |p_t| and then the sum of |p_t|; both limits vanish with the outcome's RMS."""
+    if math.isfinite(mapping.token_cap):
+        np.clip(term, -mapping.token_cap * rms, mapping.token_cap * rms, out=term)
+    total = float(np.abs(term).sum())
+    limit = mapping.sum_cap * len(term) * rms if math.isfinite(mapping.sum_cap) else math.inf
+    if total > limit:
+        term *= limit / total
+
+
+def local(group: Sequence[Rollout], mapping: LocalMapping = LocalMapping()) -> list[Tokens]:
+    """Outcome advantage on every token, plus the process term on the reflections."""
+    advantages = outcome_advantages(group)
+    terms = local_terms(group, advantages, mapping)
+    return [term + (a or 0.0) for term, a in zip(terms, advantages, strict=True)]
+
+
+def _broadcast(group: Sequence[Rollout], reduce: Callable[[list[float]], float]) -> list[Tokens]:
+    """One scalar per rollout: outcome plus the reduced scores, normalised over the group."""
+    totals = [
+        None
+        if rollout.outcome is None
+        else rollout.outcome + reduce([float(s.score or 0.0) for s in valid_scores(rollout)])
+        for rollout in group
+    ]
+    scalars = outcome_advantages(
+        [Rollout(r.n_tokens, total) for r, total in zip(group, totals, strict=True)]
+    )
+    return [np.full(r.n_tokens, a or 0.0) for r, a in zip(group, scalars, strict=True)]
+
+
+def scalar_sum(group: Sequence[Rollout]) -> list[Tokens]:
+    """Sum of scores added to the outcome. Pays per reflection; no credit to the right one."""
+    return _broadcast(group, math.fsum)
+
+
+def scalar_mean(group: Sequence[Rollout]) -> list[Tokens]:
+    """Mean score added to the outcome. No count exploit; no credit to the right one."""
+    return _broadcast(group, lambda scores: math.fsum(scores) / len(scores) if scores else 0.0)
+
+
+def scalar_min(group: Sequence[Rollout]) -> list[Tokens]:
+    """Lowest score added to the outcome (PURE, arXiv 2504.15275). One slip decides."""
+    return _broadcast(group, lambda scores: min(scores, default=0.0))
+
+
+def _z_scores(group: Sequence[Rollout]) -> Callable[[SegmentScore], float]:
+    """Scores of the group to zero mean and unit sample standard deviation (+ eps)."""
+    scores = [float(s.score or 0.0) for r in group for s in valid_scores(r)]
+    mean = float(np.mean(scores)) if scores else 0.0
+    std = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+    return lambda segment: ((segment.score or 0.0) - mean) / (std + GROUP_EPS)
+
+
+def _with_outcome(group: Sequence[Rollout], terms: Sequence[Tokens]) -> list[Tokens]:
+    """Terms plus the outcome advantages; nothing at all for a rollout without one."""
+    advantages = outcome_advantages(group)
+    return [
+        np.zeros_like(term) if a is None else term + a
+        for term, a in zip(terms, advantages, strict=True)
+    ]
+
+
+def step_return(group: Sequence[Rollout]) -> list[Tokens]:
+    """Normalised scores of all reflections that end at or after the token.
+
+    GRPO with process supervision (arXiv 2402.03300, section 4.1.3). Pays per reflection, and a good
+    one is charged for a later bad one.
+    """
+    normalise = _z_scores(group)
+    terms = [np.zeros(rollout.n_tokens) for rollout in group]
+    for rollout, term in zip(group, terms, strict=True):
+        for segment in valid_scores(rollout):
+            term[: segment.end] += normalise(segment)
+    return _with_outcome(group, terms)
+
+
+def delta(group: Sequence[Rollout]) -> list[Tokens]:
+    """Differences of successive scores, summed from the token on (arXiv 2410.15115, section 4).
+
+    The sum telescopes: a token sees the score of the reflection that it leads to, and no more.
+    """
+    normalise = _z_scores(group)
+    terms = [np.zeros(rollout.n_tokens) for rollout in group]
+    for rollout, term in zip(group, terms, strict=True):
+        start = 0
+        for segment in valid_scores(rollout):
+            term[start : segment.end] = normalise(segment)
+            start = segment.end
+    return _with_outcome(group, terms)
+
+
+def local_z(group: Sequence[Rollout]) -> list[Tokens]:
+    """Normalised score on the reflection's own tokens. Right credit; small count incentive."""
+    normalise = _z_scores(group)
+    terms = [np.zeros(rollout.n_tokens) for rollout in group]
+    for rollout, term in zip(group, terms, strict=True):
+        for segment in valid_scores(rollout):
+            term[segment.start : segment.end] += normalise(segment)
+    return _with_outcome(group, terms)
+
+
+def return_to_go(group: Sequence[Rollout]) -> list[Tokens]:
+    """Sum of all later rewards, whitened over the tokens of the group (REINFORCE++).
+
+    The outcome stands on the last token, a score on the last token of its reflection. Whitening
+    mixes rollouts; needs a critic to localise.
+    """
+    rewards = [reward_row(rollout) for rollout in group]
+    returns = [gae(row, np.zeros(len(row) + 1), 1.0, 1.0) for row in rewards]
+    pool = np.concatenate(returns) if returns else np.zeros(0)
+    std = float(pool.std(ddof=1)) if len(pool) > 1 else 0.0
+    return [(row - pool.mean()) / (std + 1e-8) for row in returns]
+
+
+def reward_row(rollout: Rollout, weight: float = 1.0) -> Tokens:
+    """Token-level rewards for a critic: lambda * score where a reflection ends, outcome at the end
+    (r2write.md section 6.4).
+    """
+    row = np.zeros(rollout.n_tokens)
+    if rollout.outcome is None or not rollout.n_tokens:
+        return row
+    for segment in valid_scores(rollout):
+        row[segment.end - 1] += weight * (segment.score or 0.0)
+    row[-1] += rollout.outcome
+    return row
+
+
+def gae(rewards: Tokens, values: Tokens, gamma: float, gae_lambda: float) -> Tokens:
+    """Generalised advantage estimates, A_t = sum (gamma lambda)^l delta_(t+l) (arXiv 1506.02438).
+
+    `values` has one entry more than `rewards`, that of the state after the last token.
+    """
+    deltas = rewards + gamma * values[1:] - values[:-1]
+    advantages = np.zeros_like(rewards)
+    carry = 0.0
+    for t in range(len(rewards) - 1, -1, -1):
+        carry = float(deltas[t]) + gamma * gae_lambda * carry
+        advantages[t] = carry
+    return advantages
+
+
+MAPPINGS: dict[str, Callable[[Sequence[Rollout]], list[Tokens]]] = {
+    "local": local,
+    "sum": scalar_sum,
+    "mean": scalar_mean,
+    "min": scalar_min,
+    "step_return": step_return,
+    "return_to_go": return_to_go,
+    "delta": delta,
+    "local_z": local_z,
+}
