@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -81,6 +81,8 @@ class Suite:
     estimate as the headline. `next_turn(sample, answers)` gives the next user turn of a
     conversation, or None at its end; without it a suite has one turn. `measure(answer)` gives what
     the texts tell without a judge (lengths, counts: JSON-serialisable, no texts), for `aggregate`.
+    `stages` names the criteria, up to a colon, whose replies are material for later questions and
+    no verdicts: `extract:2` belongs to the stage `extract`.
     """
 
     load_samples: Callable[[SuiteData], Iterable[Sample]]
@@ -92,6 +94,11 @@ class Suite:
     parity: ParityRules = ParityRules()
     next_turn: Callable[[Sample, Sequence[str]], str | None] | None = None
     measure: Callable[[Answer], Mapping[str, Any]] | None = None
+    stages: Collection[str] = ()
+
+    def is_verdict(self, criterion: str) -> bool:
+        """Whether the value of this question is on the suite's scale."""
+        return criterion.partition(":")[0] not in self.stages
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ same bytes (specification: harness R2, R3, T4, sections 6 and 7).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -160,6 +160,7 @@ def _summarise_task(
     rows: list[SampleRow] = []
     judgements: list[Judgement] = []
     absent: Counter[str] = Counter()
+    is_verdict = plan.suite.is_verdict
     for sample in plan.samples():
         names = tuple(plan.suite.criteria(sample))
         for repeat in range(facts.n_repeats):
@@ -178,7 +179,7 @@ def _summarise_task(
             )
             items.append(item)
             floored.append(_at_floor(item, names, plan.info.score_range[0]))
-            rows.append(_row(item, entry, own))
+            rows.append(_row(item, entry, [j for j in own if is_verdict(j.criterion)]))
             judgements.extend(own)
             n_own = 0 if judge == NO_JUDGE else len(names) * facts.n_judge_repeats
             # a verdict on an answer that exists was not asked for yet; without one there is none
@@ -194,7 +195,7 @@ def _summarise_task(
         note="model failures at the lowest value",
         is_headline=False,
     )
-    judging = summarise_judge(judge, judgements, absent, plan.info.score_range)
+    judging = summarise_judge(judge, judgements, absent, plan.info.score_range, is_verdict)
     writer = summarise_writer(rows, written)
     identity = score_identity(plan, judge, facts)
     return TaskResult(
@@ -209,7 +210,9 @@ def _summarise_task(
         judging=judging,
         warnings=tuple(_warnings(writer, judging)),
         estimate=estimates[0],
-        noise=split_noise(judgements) if facts.n_judge_repeats > 1 else None,
+        noise=split_noise(j for j in judgements if is_verdict(j.criterion))
+        if facts.n_judge_repeats > 1
+        else None,
         performance=_performance(plan.info.name, judge, written.values(), judgements),
         samples=tuple(rows),
     )
@@ -300,11 +303,15 @@ def summarise_judge(
     judgements: Sequence[Judgement],
     absent: Mapping[str, int],
     score_range: tuple[float, float],
+    is_verdict: Callable[[str], bool] = lambda _: True,
 ) -> JudgeSummary:
-    """Counts of one judge over one task; `absent` counts the verdicts that have no record."""
+    """Counts of one judge over one task; `absent` counts the verdicts that have no record.
+
+    Every reply counts as usable or lost; only verdicts stand in the histogram.
+    """
     valid = [j for j in judgements if j.score.value is not None]
     failed = [j for j in judgements if j.score.value is None]
-    values = [j.score.value for j in valid if j.score.value is not None]
+    values = [j.score.value for j in valid if j.score.value is not None and is_verdict(j.criterion)]
     failures = Counter(str(j.score.status) for j in failed)
     failures.update({str(status): count for status, count in absent.items() if count})
     total = len(judgements) + sum(absent.values())

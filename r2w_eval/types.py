@@ -215,12 +215,17 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class JudgeRequest:
-    """One question to a judge about one answer. `criterion` is unique within (answer, order)."""
+    """One question to a judge about one answer. `criterion` is unique within (answer, order).
+
+    `facts` is what the parser must know besides the reply (official names, weights) and the judge
+    is not told; JSON-serialisable.
+    """
 
     criterion: str
     messages: tuple[Message, ...]
     scale: Scale | None = None
     order: str = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,63 @@
+"""Where JSON stands in a judge's text, as the suites' own scripts look for it: fences and braces.
+
+Small pure functions that each return a piece of the text, or None. What the piece says is for
+`parse_json` and the suite to judge; the strict reading of verdicts is in `parsing`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_BRACE = re.compile(r"[{}]")
+
+
+def parse_json(text: str | None) -> Any:
+    """The value, or None for what is not JSON (JSON's null is no verdict either).
+
+    >>> parse_json('{"a": 1}'), parse_json("{"), parse_json(None)
+    ({'a': 1}, None, None)
+    """
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def first_fence(text: str, tag: str = "json") -> str | None:
+    """What stands between the first opening fence with this tag and the next fence, stripped.
+
+    >>> first_fence("a ```json\\n{}\\n``` b ```json 2```")
+    '{}'
+    """
+    _, opening, rest = text.partition(f"```{tag}")
+    inside, closing, _ = rest.partition("```")
+    return inside.strip() if opening and closing else None
+
+
+def balanced_braces(text: str) -> str | None:
+    """From the first brace to the one that balances it; braces inside strings count.
+
+    >>> balanced_braces('x {"a": {}} {"b": 1}')
+    '{"a": {}}'
+    """
+    start = text.find("{")
+    depth = 0
+    for brace in _BRACE.finditer(text, max(start, 0)):
+        depth += 1 if brace[0] == "{" else -1
+        if depth <= 0:
+            return text[start : brace.end()] if depth == 0 and start >= 0 else None
+    return None
+
+
+def outer_braces(text: str) -> str | None:
+    """From the first opening to the last closing brace.
+
+    >>> outer_braces("x {a} y {b} z")
+    '{a} y {b}'
+    """
+    start, end = text.find("{"), text.rfind("}")
+    return text[start : end + 1] if 0 <= start < end else None
