@@ -5,7 +5,8 @@
 
 50 short prompts of our own. `system.jsonl`: one answer under a system prompt that asks for tagged
 thinking. `turns.jsonl`: the same prompt, then "which phrase is weak and why", then "write it
-again", stitched into one tagged trace; the last text is the answer. Files are continued, not overwritten.
+again", stitched into one tagged trace; the last text is the answer. Files are continued, not
+overwritten.
 """
 
 from __future__ import annotations

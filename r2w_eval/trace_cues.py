@@ -144,7 +144,8 @@ DRAFT_INTRO = _cue(
         ("i", r" could (?:start|open|begin) with\b"),
         ("could", r" (?:start|open|begin|go)\b"),
     ],
-    "写 起草 草拟 试写 动笔 拟 初稿 草稿 正文 第一版 第一稿 开头[:：] 开头可以 开头写 开头是 标题[:：]"
+    "写 起草 草拟 试写 动笔 拟 初稿 草稿 正文 第一版 第一稿 开头[:：] 开头可以 开头写 开头是"
+    " 标题[:：]"
     " 首段 首句 第一段[:：] 第一句[:：] 比如 例如 大概是 大概这样 可以这样 这样写 内容如下 暂定",
     "那 我 就 现在 下面 开始 来 先 试着 尝试 可以 不妨 直接",
 )
@@ -176,7 +177,8 @@ REVISION_INTRO = _cue(
         ),
     ],
     "修改 改写 重写 改成 改为 换成 修订 调整 润色 重新写 重新组织 重来 改一 改 换一个 换个 精简 删"
-    " 修改后 改写后 修订后 第二版 第二稿 第三版 新版 新的开头 终稿 修改版 修订版 润色后 调整后 不如写成"
+    " 修改后 改写后 修订后 第二版 第二稿 第三版 新版 新的开头 终稿 修改版 修订版 润色后 调整后"
+    " 不如写成"
     " 不如说 [^。，：:\\n]{1,40}(?:改成|改为|换成|替换成|替换为)",
     "那 我 就 现在 下面 开始 来 可以 把 应该 需要 不如 还是 试着 最好 干脆 再 或者",
 )
@@ -204,9 +206,12 @@ REFLECTION_STRONG = _cue(
         ("i", r" (?:am not (?:sure|happy)|don't (?:like|think|love)|keep circling)\b"),
         ("weakness weaknesses weak", r"\b"),
     ],
-    "等等 等一下 等下 不对 慢着 再读 重读 重新读 回头看 回头读 回过头 读起来 读一遍 读了 读下来 反思 仔细看"
-    " 问题是 问题在于 问题出 有个问题 有一个问题 还有个问题 还有一个问题 感觉有点 感觉不 感觉还 感觉太 感觉这"
-    " 我觉得这 我觉得开头 我觉得结尾 我觉得不 我觉得还 我觉得有点 我觉得太 是不是太 是不是有点 是不是不"
+    "等等 等一下 等下 不对 慢着 再读 重读 重新读 回头看 回头读 回过头 读起来 读一遍 读了 读下来"
+    " 反思 仔细看"
+    " 问题是 问题在于 问题出 有个问题 有一个问题 还有个问题 还有一个问题 感觉有点 感觉不 感觉还"
+    " 感觉太 感觉这"
+    " 我觉得这 我觉得开头 我觉得结尾 我觉得不 我觉得还 我觉得有点 我觉得太 是不是太 是不是有点"
+    " 是不是不"
     " 太[^。]{1,8}了 再看 审视 转念一想 缺点 不足",
 )
 
@@ -222,7 +227,8 @@ REFLECTION_WEAK = _cue(
         ("i", r" (?:think|feel|used|said|wrote|never|forgot|keep|repeat|also|have)\b"),
         ("i've", ""),
     ],
-    "不过 但 可是 可 其实 然而 另外 而且 这 那 感觉 似乎 好像 有点 是不是 会不会 也许 或许 还是 我 它 第"
+    "不过 但 可是 可 其实 然而 另外 而且 这 那 感觉 似乎 好像 有点 是不是 会不会 也许 或许 还是 我"
+    " 它 第"
     " 最后 开头 结尾 整体 总体 只是 还有 此外 虽然 又 同样 中间 语气 用词 比喻 节奏",
 )
 
@@ -247,9 +253,11 @@ DEICTIC = _cue(
         ("it", r" (?:feels|reads|sounds|still reads|needs)\b"),
         ("i", r" (?:used|repeated|forgot|never|wrote|keep|have used|overuse)\b"),
     ],
-    "开头 结尾 句 段 比喻 意象 节奏 语气 用词 措辞 标题 题目 文章 文字 全文 整体 初稿 草稿 版本 稿 首诗"
+    "开头 结尾 句 段 比喻 意象 节奏 语气 用词 措辞 标题 题目 文章 文字 全文 整体 初稿 草稿 版本 稿"
+    " 首诗"
     " 描写 对话 过渡 韵脚 称呼 落款 中间",
-    "不过 但 可是 可 其实 另外 还有 嗯 而且 只是 此外 这 那 第 [一二三四五六两几] 最后 个 篇 首 ， 、",
+    "不过 但 可是 可 其实 另外 还有 嗯 而且 只是 此外 这 那 第 [一二三四五六两几] 最后 个 篇 首 ，"
+    " 、",
 )
 
 VERIFICATION = _cue(
@@ -276,8 +284,10 @@ VERIFICATION = _cue(
             r"(?: is)?(?: about| around| roughly)? \d+ (?:words|lines|syllables|char|sentences)",
         ),
     ],
-    "检查 核对 确认 数一下 数数 数一数 统计 验证 核查 对照 比对 自查 (?:字数|行数|句数|押韵|平仄|时态|格式)"
-    "(?:方面|上)?(?:大约|大概|差不多|检查|统计|是|在|符合|够|都|:|：|没|也|有) 是否符合 是否满足 有没有超"
+    "检查 核对 确认 数一下 数数 数一数 统计 验证 核查 对照 比对 自查"
+    " (?:字数|行数|句数|押韵|平仄|时态|格式)"
+    "(?:方面|上)?(?:大约|大概|差不多|检查|统计|是|在|符合|够|都|:|：|没|也|有) 是否符合 是否满足"
+    " 有没有超"
     " 有没有跑题 看看是否 看看有没有 看看符不符合 要求都 条件都 要求[:：] 全部要求 所有要求"
     " (?:大约|大概|共|一共|总共|约)[\\s\\d一二三四五六七八九十百两]+(?:字|行|句|个字) 逐条",
     "再 最后 先 现在 来 需要 要 应该 让我 我 得",
@@ -314,12 +324,15 @@ PLAN = _cue(
         ("i'll i'd we'll", ""),
         ("maybe perhaps", " (?:a|an|the|set|use|about|he|she|something|two|three)"),
     ],
-    "(?:用户|题目|任务|要求|读者|对方|客户)(?:让|要|想|希望|需要|是|说|提到|给|可能|应该) 首先 其次 然后"
+    "(?:用户|题目|任务|要求|读者|对方|客户)(?:让|要|想|希望|需要|是|说|提到|给|可能|应该) 首先"
+    " 其次 然后"
     " 接下来 接着 最后 第一步 第二步 第三步 一、 二、 三、"
-    " (?:我|我们)(?:需要|应该|得|要|打算|想|可以|先|会|必须|来) 让我想 让我先 让我来 让我考虑 让我构思 让我理"
+    " (?:我|我们)(?:需要|应该|得|要|打算|想|可以|先|会|必须|来) 让我想 让我先 让我来 让我考虑"
+    " 让我构思 让我理"
     " (?:思路|大纲|结构|计划|构思|提纲|主题|人物|背景|语气|风格|基调|立意|框架|方向|情节|题材|要点)"
     " (?:可以|不妨|最好|应该|需要|考虑)(?:从|用|写|先|以|选|设|把|加|让|围绕|注意|突出|体现|包括|分)"
-    " 先想 先定 先确定 先列 先理 先考虑 先弄 先构思 (?:开头|结尾)(?:要|可以|用|从|写|先|回) 选一个 选择"
+    " 先想 先定 先确定 先列 先理 先考虑 先弄 先构思 (?:开头|结尾)(?:要|可以|用|从|写|先|回) 选一个"
+    " 选择"
     " 这是一 这个任务 这个题 这个要求",
 )
 
@@ -340,7 +353,8 @@ DONE = _cue(
             r"|write (?:up |out )?the final|the final|go with (?:it|this|that)|present|deliver)\b",
         ),
     ],
-    "好了 可以了 完成 就这样 就这么 没问题 不错 就用 定了 输出 给出 可以输出 开始输出 可以交 最终 定稿",
+    "好了 可以了 完成 就这样 就这么 没问题 不错 就用 定了 输出 给出 可以输出 开始输出 可以交 最终"
+    " 定稿",
 )
 
 META = _words(
@@ -353,8 +367,10 @@ META = _words(
     " requirements constraint constraints tense structure scene text version concrete specific"
     " flat sentimental purple sounds reads feels works weak weaker stronger better cut closing"
     " hook transition fluff formal casual",
-    "开头 结尾 句 段 用词 措辞 语气 字数 读者 用户 草稿 初稿 比喻 意象 节奏 押韵 韵 平仄 对仗 标题 题目 修改"
-    " 改 删 重复 啰嗦 空洞 俗套 老套 陈词 抽象 具体 细节 主题 描写 叙述 对话 生硬 平淡 拖沓 煽情 说教 表达"
+    "开头 结尾 句 段 用词 措辞 语气 字数 读者 用户 草稿 初稿 比喻 意象 节奏 押韵 韵 平仄 对仗 标题"
+    " 题目 修改"
+    " 改 删 重复 啰嗦 空洞 俗套 老套 陈词 抽象 具体 细节 主题 描写 叙述 对话 生硬 平淡 拖沓 煽情"
+    " 说教 表达"
     " 这样写 写得 风格 文字 笔 过渡 衔接 铺垫 要求 口语 书面",
 )
 
@@ -367,8 +383,10 @@ JUDGEMENT = _words(
     " nothing only already twice better stronger works work good nice feels reads sounds needs"
     " forgot wrote used said again circles same should could can't won't hasn't missed thin"
     " tidy plain plainer lecture lectures cold explains explain tells telling hardly barely",
-    "太 不够 缺 空洞 俗 老套 平淡 生硬 啰嗦 重复 不太 不对 不好 不像 没有 没写 没提 弱 问题 抽象 拖沓 煽情"
-    " 说教 矛盾 突兀 别扭 单薄 陈词 平铺 模糊 笼统 多余 不自然 不合 偏 错 漏 忘 还行 不错 更好 有力 好一些"
+    "太 不够 缺 空洞 俗 老套 平淡 生硬 啰嗦 重复 不太 不对 不好 不像 没有 没写 没提 弱 问题 抽象"
+    " 拖沓 煽情"
+    " 说教 矛盾 突兀 别扭 单薄 陈词 平铺 模糊 笼统 多余 不自然 不合 偏 错 漏 忘 还行 不错 更好"
+    " 有力 好一些"
     " 可以更 应该更 又是 又 不准 硬 假 乱 散 直白 没必要 用力 像",
 )
 
@@ -378,34 +396,18 @@ META_STRONG = _words(
     " paragraph paragraphs revise revising revision rewrite rewriting rewritten metaphor"
     " metaphors simile similes imagery adjective adjectives adverbs syllable syllables dialogue"
     " wordy pacing tense version requirement requirements constraint constraints",
-    "开头 结尾 字数 读者 用户 草稿 初稿 比喻 意象 押韵 平仄 对仗 措辞 用词 语气 修改 改成 改一 段落 这段 这句"
-    " 这一句 这一段 第[一二三四五]句 第[一二三四五]段 陈词 俗套 老套 题目 标题 衔接 过渡 文风 全文 整体",
+    "开头 结尾 字数 读者 用户 草稿 初稿 比喻 意象 押韵 平仄 对仗 措辞 用词 语气 修改 改成 改一"
+    " 段落 这段 这句"
+    " 这一句 这一段 第[一二三四五]句 第[一二三四五]段 陈词 俗套 老套 题目 标题 衔接 过渡 文风 全文"
+    " 整体",
 )
 _META_PHRASE = re.compile(
     r"\b(?:word count|on the nose|(?:opening|first|last|closing) (?:line|sentence|image|paragraph)"
     r"|the (?:opening|ending|title|poem|story|text|piece|email|essay|speech|rhyme|tone|rhythm))\b"
 )
 _META_PHRASE_WORDS = frozenset(
-    [
-        "count",
-        "nose",
-        "line",
-        "sentence",
-        "image",
-        "opening",
-        "ending",
-        "title",
-        "poem",
-        "story",
-        "text",
-        "piece",
-        "email",
-        "essay",
-        "speech",
-        "rhyme",
-        "tone",
-        "rhythm",
-    ]
+    {"count", "nose", "line", "sentence", "image", "opening", "ending", "title", "poem", "story"}
+    | {"text", "piece", "email", "essay", "speech", "rhyme", "tone", "rhythm", "paragraph"}
 )
 
 
