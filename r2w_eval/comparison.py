@@ -79,16 +79,6 @@ def load_results(path: str) -> list[StoredResult]:
 
 def _read_result(run: str, model: str, record: Mapping[str, Any]) -> StoredResult:
     headline = next(metric for metric in record["metrics"] if metric["is_headline"])
-    estimate = record["estimate"]
-    strata = tuple(
-        Stratum(
-            tuple(stratum["clusters"]),
-            tuple(stratum["numerators"]),
-            tuple(stratum["denominators"]),
-            stratum["weight"],
-        )
-        for stratum in estimate["strata"]
-    )
     return StoredResult(
         run=run,
         model=model,
@@ -97,8 +87,22 @@ def _read_result(run: str, model: str, record: Mapping[str, Any]) -> StoredResul
         score_key=record["score_key"],
         identity=record["identity"],
         headline=Metric(**headline),
-        estimate=Estimate(**{**estimate, "strata": strata}),
+        estimate=read_estimate(record["estimate"]),
     )
+
+
+def read_estimate(record: Mapping[str, Any]) -> Estimate:
+    """An `Estimate` from its JSON form."""
+    strata = tuple(
+        Stratum(
+            tuple(stratum["clusters"]),
+            tuple(stratum["numerators"]),
+            tuple(stratum["denominators"]),
+            stratum["weight"],
+        )
+        for stratum in record["strata"]
+    )
+    return Estimate(**{**record, "strata": strata})
 
 
 def compare_runs(runs: Sequence[str], force_common: bool = False) -> list[Comparison]:

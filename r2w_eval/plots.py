@@ -18,66 +18,66 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Drawn in this colour, then replaced by the page's text colour
-_INK = "#123456"
-_ACCENT = "#654321"
+INK = "#123456"
+ACCENT = "#654321"
 
 
 def distribution_svg(values: Sequence[float], title: str, unit: str) -> str:
     """Histogram of item values."""
-    figure, axes = _new(5.2, 2.4)
+    figure, axes = new_figure(5.2, 2.4)
     if values:
-        axes.hist(values, bins=min(20, max(5, len(values) // 4)), color=_ACCENT, alpha=0.75)
+        axes.hist(values, bins=min(20, max(5, len(values) // 4)), color=ACCENT, alpha=0.75)
     axes.set_title(title)
     axes.set_ylabel(unit)
-    return _render(figure, axes, title)
+    return render_svg(figure, axes, title)
 
 
 def intervals_svg(metrics: Sequence[Metric]) -> str:
     """Each metric's value and 95 % interval, one row each; scales that differ are left out."""
     title = "Metrics with 95 % intervals"
     shown = [metric for metric in metrics if "x10" not in metric.name][::-1]
-    figure, axes = _new(5.2, 0.9 + 0.2 * len(shown))
+    figure, axes = new_figure(5.2, 0.9 + 0.2 * len(shown))
     for row, metric in enumerate(shown):
         if metric.low is not None and metric.high is not None:
-            axes.plot([metric.low, metric.high], [row, row], color=_ACCENT, linewidth=2)
+            axes.plot([metric.low, metric.high], [row, row], color=ACCENT, linewidth=2)
         if metric.value is not None:
-            axes.plot([metric.value], [row], "o", color=_INK, markersize=4)
+            axes.plot([metric.value], [row], "o", color=INK, markersize=4)
     axes.set_yticks(range(len(shown)), [_short(metric.name) for metric in shown])
     axes.set_title(title)
-    return _render(figure, axes, title)
+    return render_svg(figure, axes, title)
 
 
 def length_svg(points: Sequence[tuple[int, float]]) -> str:
     """Score against answer length."""
     title = "Mean verdict against answer length"
-    figure, axes = _new(5.2, 2.4)
-    axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=_ACCENT, markersize=4)
+    figure, axes = new_figure(5.2, 2.4)
+    axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=ACCENT, markersize=4)
     axes.set_title(title)
     axes.set_xlabel("characters")
-    return _render(figure, axes, title)
+    return render_svg(figure, axes, title)
 
 
 def _short(name: str, limit: int = 34) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
 
 
-def _new(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.add_subplot()
 
 
-def _render(figure: Figure, axes: Axes, title: str) -> str:
+def render_svg(figure: Figure, axes: Axes, title: str) -> str:
     import matplotlib
 
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
-        axes.spines[side].set_color(_INK)
-    axes.tick_params(colors=_INK, labelsize=8)
+        axes.spines[side].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=8)
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
-        text.set_color(_INK)
+        text.set_color(INK)
         text.set_fontsize(9)
     axes.patch.set_alpha(0)
     figure.patch.set_alpha(0)
@@ -85,6 +85,6 @@ def _render(figure: Figure, axes: Axes, title: str) -> str:
     with matplotlib.rc_context({"svg.hashsalt": "r2w-eval", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :].replace(_INK, "currentColor").replace(_ACCENT, "var(--accent)")
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(ACCENT, "var(--accent)")
     label = title.replace("&", "and").replace('"', "")
     return re.sub(r"<svg ", f'<svg role="img" aria-label="{label}" ', svg, count=1)

@@ -167,9 +167,9 @@ def _answer_view(
         sample_id=row.sample_id,
         status=row.status,
         value=_number(row.value),
-        prompt=_cut(prompt),
-        thinking=_cut(response.thinking or "") if response else "",
-        answer=_cut(response.answer or response.reason) if response else "",
+        prompt=cut_text(prompt),
+        thinking=cut_text(response.thinking or "") if response else "",
+        answer=cut_text(response.answer or response.reason) if response else "",
         verdicts=tuple(_verdict_view(judgement) for judgement in ordered),
     )
 
@@ -182,12 +182,12 @@ def _verdict_view(judgement: Judgement) -> VerdictView:
         criterion=judgement.criterion,
         value=_number(score.value),
         status=str(score.status),
-        reason=_cut(str(reason), MAX_RAW_CHARS),
-        raw=_cut("\n\n--- asked again ---\n\n".join(judgement.asks), MAX_RAW_CHARS),
+        reason=cut_text(str(reason), MAX_RAW_CHARS),
+        raw=cut_text("\n\n--- asked again ---\n\n".join(judgement.asks), MAX_RAW_CHARS),
     )
 
 
-def _cut(text: str, limit: int = MAX_CHARS) -> str:
+def cut_text(text: str, limit: int = MAX_CHARS) -> str:
     """At most `limit` characters, without NUL and direction overrides, which could mislead a
     reader.
     """

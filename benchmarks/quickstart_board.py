@@ -1,0 +1,98 @@
+"""The systems of the published quickstart board: one small model in six settings, and four nulls.
+
+Run in an empty folder; every system becomes a run folder under `runs/`, and what is finished is not
+done again. The judge is the smoke-test judge: the board shows what a board shows, not who writes
+well.
+
+    python benchmarks/quickstart_board.py --limit 12 --max-tokens 200
+    r2w-eval leaderboard runs/* --out site
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from r2w_eval.config import RunConfig
+from r2w_eval.run import evaluate, plan_tasks
+from r2w_eval.store import RunFolder
+
+PLANNER = (
+    "Before you write, think inside <think> and </think>: plan the piece, write one weak sentence "
+    "of it, say what is wrong with it, and mend it. After </think> give only the finished text."
+)
+NOVELIST = (
+    "You are a novelist known for exact detail. Name objects, weather and hands at work; leave out "
+    "morals and summaries. Keep to every demand of the task."
+)
+TERSE = "Answer in at most two short sentences."
+CONSTANT = (
+    "There was once a place where people came and went, and everyone who came there learned "
+    "something about themselves. In the end it was not the place that mattered but the journey, "
+    "and those who made it were never quite the same again."
+)
+
+# name -> (sampling, system prompt)
+SYSTEMS: Mapping[str, tuple[str, str | None]] = {
+    "default": ("", None),
+    "greedy": ("temperature=0", None),
+    "hot": ("temperature=1.4,top_p=1", None),
+    "novelist": ("", NOVELIST),
+    "planner": ("", PLANNER),
+    "terse": ("", TERSE),
+}
+
+
+def null_answers(config: RunConfig, source: Path) -> dict[str, dict[str, str]]:
+    """Texts that ignore the task: constant, empty, the prompt itself, another item's answer."""
+    samples = list(plan_tasks(config)[0].samples())
+    answers = {r.sample_id: r.answer for r in RunFolder(source).responses()}
+    following = [*samples[1:], samples[0]]
+    return {
+        "constant": {sample.id: CONSTANT for sample in samples},
+        "empty": {sample.id: "" for sample in samples},
+        "prompt": {sample.id: sample.messages[-1].content for sample in samples},
+        "other-answer": {
+            sample.id: answers[other.id] for sample, other in zip(samples, following, strict=True)
+        },
+    }
+
+
+async def run_all(base: RunConfig, max_tokens: int) -> None:
+    """Every system, then the nulls."""
+    for name, (sampling, system) in SYSTEMS.items():
+        settings = ",".join(filter(None, (sampling, f"max_tokens={max_tokens}")))
+        config = replace(base, gen_kwargs=settings, system_prompt=system, out=f"runs/{name}")
+        print(name, (await evaluate(config)).results[0].headline, flush=True)
+    nulls = Path("nulls")
+    nulls.mkdir(exist_ok=True)
+    for name, texts in null_answers(base, Path("runs/default")).items():
+        file = nulls / f"{name}.jsonl"
+        rows = (json.dumps({"id": key, "text": text}) for key, text in texts.items())
+        file.write_text("\n".join(rows) + "\n", "utf-8")
+        config = replace(base, model=f"null/{name}", responses=str(file), out=f"runs/null-{name}")
+        print(name, (await evaluate(config)).results[0].headline, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--limit", type=int, default=12, help="prompts of the suite")
+    parser.add_argument("--max-tokens", type=int, default=200, help="length of an answer")
+    parser.add_argument("--judge", default="local", help="as for r2w-eval --judge")
+    given = parser.parse_args()
+    base = RunConfig(
+        model="smollm2",
+        tasks="quickstart",
+        judge=(given.judge,),
+        limit=given.limit,
+        min_coverage=0.0,
+    )
+    asyncio.run(run_all(base, given.max_tokens))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""From run folders and row files to rows, each with the place of its raw files.
+
+What cannot become a row is left out with its reason and never stops the others: a folder without
+results, a half-written file, a run without a single scored item.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.leaderboards.rows import (
+    Evidence,
+    ItemColumns,
+    Losses,
+    Row,
+    Tokens,
+    read_row,
+    sign,
+)
+
+from r2w_eval.comparison import read_estimate
+from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.hashing import file_hash
+from r2w_eval.store import RunFolder
+from r2w_eval.types import Cause, JudgeStatus, Metric, WriterStatus
+
+RAW_FILES = ("run.json", "responses.jsonl", "judgements.jsonl")
+ROWS, RUNS = "rows", "runs"
+NULL_PREFIX = "null/"
+_ANSWERED = ("ok", "truncated")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row and the run folders that prove it (several where runs are pooled)."""
+
+    row: Row
+    runs: tuple[RunFolder, ...] = ()
+    has_raw: bool = False
+    """The raw files were there when the pages were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something named on the command line that gave no row."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """All that was found, in a fixed order."""
+
+    entries: tuple[Entry, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def collect(sources: Sequence[str]) -> Collection:
+    """Rows of run folders, row files and folders of them. Raises UsageError when there is none."""
+    entries: dict[str, Entry] = {}
+    left_out: list[LeftOut] = []
+    for source in sources:
+        try:
+            for entry in _read_source(Path(source)):
+                entries.setdefault(entry.row.signature, entry)
+        except R2WError as error:
+            left_out.append(LeftOut(Path(source).name, str(error).replace(source, "RUN")))
+    if not entries:
+        reasons = "; ".join(f"{one.source}: {one.reason}" for one in left_out)
+        raise UsageError(
+            f"no row in {len(sources)} source(s). {reasons or 'None was named'}. "
+            f"Try: r2w-eval leaderboard RUN RUN --out site"
+        )
+    ordered = sorted(entries.values(), key=lambda e: (e.row.task, e.row.model, e.row.signature))
+    return Collection(tuple(ordered), tuple(left_out))
+
+
+def _read_source(path: Path) -> Iterable[Entry]:
+    if (path / "run.json").is_file():
+        return [enter(row, path) for row in rows_of_run(path)]
+    if (path / ROWS).is_dir():
+        return [_read_row_file(file) for file in sorted((path / ROWS).glob("*.json"))]
+    if path.is_file():
+        return [_read_row_file(path)]
+    raise UsageError(
+        f"{str(path)!r}: neither a run folder (run.json), a row file (*.json) nor a folder with "
+        f"{ROWS}/"
+    )
+
+
+def _read_row_file(path: Path) -> Entry:
+    row = read_row(path)
+    return enter(row, path.parent / row.evidence.folder if row.evidence.folder else None)
+
+
+def enter(row: Row, run: Path | None) -> Entry:
+    """A row with its run folder, as far as that holds the raw files."""
+    if run is None or not all((run / name).is_file() for name in RAW_FILES):
+        return Entry(row)
+    return Entry(row, (RunFolder(run),), has_raw=True)
+
+
+def rows_of_run(path: Path) -> list[Row]:
+    """One signed row per task and judge of a run. Raises UsageError, DataError."""
+    folder = RunFolder.existing(str(path))
+    if not folder.results_path.is_file():
+        raise UsageError(
+            f"{str(path)!r}: no results.json, so the run is not finished. Run the same command "
+            f"again, or: r2w-eval judge {path} --reparse"
+        )
+    try:
+        manifest = folder.manifest()
+        results = json.loads(folder.results_path.read_bytes())
+        return [row_of_result(folder, manifest, result) for result in results]
+    except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
+        raise UsageError(
+            f"{folder.results_path}: not results of this version ({type(error).__name__}: "
+            f"{error}). Try: r2w-eval judge {path} --reparse"
+        ) from error
+
+
+def row_of_result(folder: RunFolder, manifest: Mapping[str, Any], result: Mapping[str, Any]) -> Row:
+    """The signed row of one entry of results.json."""
+    identity, writer = manifest["identity"], result["writer"]
+    metrics = tuple(Metric(**metric) for metric in result["metrics"])
+    task = identity["tasks"].get(result["task"], {})
+    return sign(
+        Row(
+            model=manifest["model"],
+            system=describe_system(manifest, result["task"]),
+            is_null=manifest["model"].startswith(NULL_PREFIX),
+            task=result["task"],
+            version=result["version"],
+            mode=result["mode"],
+            judge=result["judge"],
+            score_key=result["score_key"],
+            identity=result["identity"],
+            headline=next(metric for metric in metrics if metric.is_headline),
+            metrics=tuple(metric for metric in metrics if not metric.is_headline),
+            estimate=read_estimate(result["estimate"]),
+            items=_item_columns(result["samples"]),
+            losses=count_losses(writer["statuses"], result["judging"]["failures"]),
+            tokens=count_tokens(folder, result),
+            judging=result["judging"],
+            noise=result.get("noise"),
+            reflection=result.get("reflection"),
+            is_smoke_test=bool(manifest["smoke_test_judge"]),
+            changed_settings=tuple(task.get("differs", ())),
+            warnings=tuple(result["warnings"]),
+            models_returned=tuple(writer["models_returned"]),
+            created=manifest["created"],
+            software=manifest["r2w_eval"],
+            seed=identity["seed"],
+            evidence=Evidence(hash_raw_files(folder.path)),
+        )
+    )
+
+
+def describe_system(manifest: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Backend facts, system prompt and sampling of the writer: what makes two systems differ."""
+    identity = manifest["identity"]
+    decoding = identity["tasks"].get(task, {}).get("decoding", {})
+    own = dict(identity["writer"])
+    own.pop("model", None)
+    return {
+        **own,
+        "sampling": manifest["config"].get("gen_kwargs", ""),
+        "decoding": decoding if own.get("backend") != "recorded" else {},
+        "answers_per_item": identity["samples"],
+    }
+
+
+def hash_raw_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of the raw files that are there."""
+    return {name: file_hash(folder / name) for name in RAW_FILES if (folder / name).is_file()}
+
+
+def _item_columns(samples: Sequence[Mapping[str, Any]]) -> ItemColumns:
+    def column(name: str) -> tuple[Any, ...]:
+        return tuple(sample[name] for sample in samples)
+
+    return ItemColumns(
+        column("sample_id"),
+        column("repeat"),
+        column("value"),
+        column("status"),
+        column("answer_chars"),
+        column("thinking_chars"),
+        column("response_key"),
+    )
+
+
+def count_losses(statuses: Mapping[str, int], failures: Mapping[str, int]) -> Losses:
+    """Lost answers and verdicts by cause; a verdict without an answer is counted once, above.
+
+    >>> count_losses({"ok": 9, "empty": 1}, {"parse_error": 2, "no_answer": 5}).judge
+    {'parse_error': 2}
+    """
+    causes: dict[Cause, Counter[str]] = {cause: Counter() for cause in Cause}
+    for name, count in statuses.items():
+        if (cause := WriterStatus(name).cause) is not None:
+            causes[cause][name] += count
+    for name, count in failures.items():
+        if (cause := JudgeStatus(name).cause) is not None:
+            causes[cause][name] += count
+    return Losses(*(dict(sorted(causes[cause].items())) for cause in Cause))
+
+
+def count_tokens(folder: RunFolder, result: Mapping[str, Any]) -> Tokens:
+    """The writer's tokens; thinking as the engine counted it, else by its share of characters."""
+    writer, samples = result["writer"], result["samples"]
+    wanted = {sample["response_key"] for sample in samples}
+    reported = [
+        response.usage.reasoning_tokens
+        for response in folder.responses()
+        if response.key in wanted and response.usage.reasoning_tokens is not None
+    ]
+    completion = writer["completion_tokens"]
+    if reported:
+        return Tokens(writer["prompt_tokens"], completion, sum(reported))
+    thinking = sum(sample["thinking_chars"] or 0 for sample in samples)
+    total = thinking + sum(sample["answer_chars"] for sample in samples)
+    share = round(completion * thinking / total) if total else 0
+    return Tokens(writer["prompt_tokens"], completion, share)
+
+
+def is_answered(status: str) -> bool:
+    """There was an answer to judge."""
+    return status in _ANSWERED

@@ -1,0 +1,92 @@
+"""How much a board's judge pays for length, and scores at equal length.
+
+score(m, i) = system m + item i + slope * log2(characters), by least squares over all scored answers
+of a board: item and system effects are taken out, so that neither hard prompts nor good systems
+pass for length. The interval is clustered by item. Null baselines take no part in the fit.
+(Specification: harness B2; cf. AlpacaEval's length-controlled win rate, Dubois et al. 2024.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from r2w_eval.resampling import FloatArray
+
+_ROUNDS = 200
+_CONVERGED = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One system's value on one item, with the mean length of its answers there."""
+
+    item: str
+    value: float
+    chars: float
+
+
+@dataclass(frozen=True, slots=True)
+class LengthSlope:
+    """Score units per doubling of the answer's length, with a 95 % interval."""
+
+    per_doubling: float
+    low: float
+    high: float
+    mean_log2: float
+    """Mean of log2(characters) over the answers of the fit: the length adjusted to."""
+    n_items: int
+    n_systems: int
+
+
+def fit_slope(scores: Mapping[str, Sequence[Scored]]) -> LengthSlope | None:
+    """Slope over all systems; None with under two systems or items, or without any spread."""
+    rows = [(system, s) for system in sorted(scores) for s in scores[system] if s.chars > 0]
+    systems = _codes([system for system, _ in rows])
+    items = _codes([s.item for _, s in rows])
+    n_systems, n_items = len(set(systems)), len(set(items))
+    if n_systems < 2 or n_items < 2:
+        return None
+    log2 = np.array([math.log2(s.chars) for _, s in rows])
+    groups = (np.array(systems), np.array(items))
+    x = _remove_means(log2, groups)
+    y = _remove_means(np.array([s.value for _, s in rows]), groups)
+    spread = float(x @ x)
+    if spread < _CONVERGED:
+        return None
+    slope = float(x @ y) / spread
+    per_item = np.bincount(groups[1], x * (y - slope * x))
+    variance = n_items / (n_items - 1) * float(per_item @ per_item) / spread**2
+    half = float(stdtrit(n_items - 1, 0.975)) * math.sqrt(variance)
+    return LengthSlope(slope, slope - half, slope + half, float(log2.mean()), n_items, n_systems)
+
+
+def adjust(value: float, scored: Sequence[Scored], slope: LengthSlope) -> float | None:
+    """The value that the fit gives to answers of the board's mean length."""
+    lengths = [math.log2(s.chars) for s in scored if s.chars > 0]
+    if not lengths:
+        return None
+    return value - slope.per_doubling * (sum(lengths) / len(lengths) - slope.mean_log2)
+
+
+def _codes(names: Sequence[str]) -> list[int]:
+    index = {name: i for i, name in enumerate(sorted(set(names)))}
+    return [index[name] for name in names]
+
+
+def _remove_means(values: FloatArray, groups: Sequence[NDArray[np.int_]]) -> FloatArray:
+    """Residuals after taking out group means, in turn until nothing moves (Gauss-Seidel)."""
+    residual: FloatArray = values - values.mean()
+    for _ in range(_ROUNDS):
+        before = residual
+        for group in groups:
+            means = np.bincount(group, residual) / np.bincount(group)
+            residual = residual - means[group]
+        if float(np.abs(residual - before).max()) < _CONVERGED:
+            break
+    return residual

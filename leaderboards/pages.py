@@ -1,0 +1,334 @@
+"""What the pages show, computed from boards: plain views that templates only lay out.
+
+Every text goes through the template engine's escaping; plots and bars carry numbers only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.leaderboards.boards import Board, Standing
+from r2w_eval.leaderboards.collect import Entry
+from r2w_eval.leaderboards.export import interval_text, number, rank_text
+from r2w_eval.leaderboards.naming import clip
+from r2w_eval.leaderboards.plots import histogram_plot
+from r2w_eval.leaderboards.rows import Row
+from r2w_eval.paths import safe_name
+from r2w_eval.types import Metric
+
+MAX_HEAT_LINES = 30
+MAX_HEAT_GROUPS = 40
+HEAT_LEVELS = 8
+
+# heading, key, how to sort, classes: wide ones stand behind "all columns"
+COLUMNS = (
+    ("rank", "rank", "number", "l"),
+    ("system", "name", "text", "l name"),
+    ("score", "score", "number", "score"),
+    ("", "bar", "number", "narrow-off"),
+    ("95 % interval", "interval", "number", ""),
+    ("length-adjusted", "adjusted", "number", "narrow-off"),
+    ("scored", "scored", "number", "narrow-off"),
+    ("tokens / answer", "tokens", "number", "narrow-off"),
+    ("of it thinking", "thinking", "number", "only-wide"),
+    ("tokens / point", "per_point", "number", "only-wide"),
+    ("cost", "cost", "number", "only-wide"),
+    ("lost", "lost", "text", "only-wide l"),
+    ("mean characters", "chars", "number", "only-wide"),
+    ("reflection", "reflection", "text", "only-wide l"),
+    ("rank (upper bound)", "upper", "number", "only-wide"),
+    ("tied with", "tied", "number", "only-wide"),
+    ("date", "date", "text", "only-wide"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A value with its interval on an axis from 0 to 100."""
+
+    point: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeatCell:
+    """A value and its shade, 0 (lowest) to 7."""
+
+    value: float | None
+    level: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class HeatLine:
+    """One system of a heat map."""
+
+    label: str
+    cells: tuple[HeatCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Heat:
+    """Systems against the groups of one dimension."""
+
+    dimension: str
+    groups: tuple[str, ...]
+    lines: tuple[HeatLine, ...]
+    n_hidden: int
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """One group of one system against the board's mean; `bar` is -50 to 50."""
+
+    name: str
+    metric: Metric
+    difference: float
+    bar: float
+
+
+@dataclass(frozen=True, slots=True)
+class RowView:
+    """One row on its system's page; `standing` is None when it is not ranked."""
+
+    entry: Entry
+    board: Board
+    label: str
+    standing: Standing | None
+    reason: str
+    strengths: tuple[Strength, ...]
+    reflections: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeView:
+    """One judge on one board."""
+
+    board: Board
+    n_rows: int
+    n_valid: int
+    n_total: int
+    first_share: float | None
+    floor_share: float | None
+    ceiling_share: float | None
+    n_values: int
+    failures: str
+    returned: tuple[str, ...]
+    nulls: str
+    svg: str
+
+
+def bar_of(standing: Standing, board: Board) -> Bar | None:
+    """Where the interval lies between the lowest and the highest bound of the board."""
+    bounds = [
+        bound
+        for s in board.standings
+        for bound in (s.row.headline.low, s.value, s.row.headline.high)
+        if bound is not None
+    ]
+    low, high = min(bounds), max(bounds)
+    if high == low:
+        return None
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round((value - low) / (high - low) * 100, 2)
+
+    head = standing.row.headline
+    return Bar(place(standing.value) or 0.0, place(head.low), place(head.high))
+
+
+def group_metrics(row: Row) -> dict[str, dict[str, Metric]]:
+    """Metrics named `dimension/group`, by dimension."""
+    found: dict[str, dict[str, Metric]] = defaultdict(dict)
+    for metric in row.metrics:
+        dimension, slash, group = metric.name.partition("/")
+        if slash:
+            found[dimension][group] = metric
+    return found
+
+
+def heat_maps(board: Board) -> list[Heat]:
+    """One map per dimension with two groups or more, but not more than a page can hold."""
+    shown = board.standings[:MAX_HEAT_LINES]
+    tables = {s.label: group_metrics(s.row) for s in shown}
+    dimensions = list(dict.fromkeys(d for own in tables.values() for d in own))
+    heats = []
+    for dimension in dimensions:
+        names = dict.fromkeys(g for own in tables.values() for g in own.get(dimension, ()))
+        if 2 <= len(names) <= MAX_HEAT_GROUPS:
+            values = {
+                label: [_value(own.get(dimension, {}).get(name)) for name in names]
+                for label, own in tables.items()
+            }
+            lines = shade(values)
+            heats.append(Heat(dimension, tuple(names), lines, len(board.standings) - len(shown)))
+    return heats
+
+
+def _value(metric: Metric | None) -> float | None:
+    return metric.value if metric else None
+
+
+def shade(values: Mapping[str, Sequence[float | None]]) -> tuple[HeatLine, ...]:
+    """Shades by place between the lowest and the highest cell."""
+    present = [v for own in values.values() for v in own if v is not None]
+    low, high = min(present, default=0.0), max(present, default=0.0)
+
+    def level(value: float | None) -> int | None:
+        if value is None or high == low:
+            return None
+        return min(HEAT_LEVELS - 1, int((value - low) / (high - low) * HEAT_LEVELS))
+
+    return tuple(
+        HeatLine(label, tuple(HeatCell(value, level(value)) for value in own))
+        for label, own in values.items()
+    )
+
+
+def board_means(board: Board) -> dict[str, float]:
+    """Mean of each group over the board's systems, null baselines left out."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for standing in board.standings:
+        for metric in standing.row.metrics if not standing.row.is_null else ():
+            if metric.value is not None and "/" in metric.name:
+                found[metric.name].append(metric.value)
+    return {name: sum(own) / len(own) for name, own in found.items()}
+
+
+def strengths(row: Row, means: Mapping[str, float]) -> tuple[Strength, ...]:
+    """Groups of a row against the means, largest advantage first."""
+    gaps = {
+        metric.name: (metric, metric.value - means[metric.name])
+        for metric in row.metrics
+        if metric.value is not None and metric.name in means
+    }
+    widest = max((abs(gap) for _, gap in gaps.values()), default=0.0) or 1.0
+    found = [
+        Strength(name.replace("/", ": ", 1), metric, gap, round(gap / widest * 48, 2))
+        for name, (metric, gap) in gaps.items()
+    ]
+    return tuple(sorted(found, key=lambda s: (-s.difference, s.name)))
+
+
+def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
+    """Everything there is of each system, by its page's name."""
+    views: dict[str, list[RowView]] = defaultdict(list)
+    for board in boards:
+        means = board_means(board)
+        for s in board.standings:
+            more = (strengths(s.row, means), reflection_facts(s.row.reflection))
+            views[system_slug(s.row)].append(RowView(s.entry, board, s.label, s, "", *more))
+        for one in board.apart:
+            row = one.entry.row
+            more = (strengths(row, means), reflection_facts(row.reflection))
+            view = RowView(one.entry, board, one.label, None, one.reason, *more)
+            views[system_slug(row)].append(view)
+    return views
+
+
+def reflection_facts(block: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
+    """Numbers of a run's reflection block, whatever it holds: metrics with intervals, counts."""
+    found = []
+    for key, value in (block or {}).items():
+        name = key.replace("_", " ")
+        if isinstance(value, Mapping) and isinstance(value.get("value"), (int, float)):
+            bounds = interval_text(value.get("low"), value.get("high"))
+            found.append((name, f"{number(value['value'])} ({bounds})"))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found.append((name, f"{value:,}" if isinstance(value, int) else number(value)))
+    return tuple(found)
+
+
+def judge_view(board: Board) -> JudgeView:
+    """What a judge did over all rows of a board."""
+    rows = [s.row for s in board.standings] + [one.entry.row for one in board.apart]
+    judging = [row.judging for row in rows]
+    valid = sum(j["n_valid"] for j in judging)
+    histogram: Counter[float] = Counter()
+    failures: Counter[str] = Counter()
+    for own in judging:
+        histogram.update({float(value): n for value, n in own["histogram"].items()})
+        failures.update(own["failures"])
+
+    def share(name: str) -> float | None:
+        hits = sum((j[name] or 0.0) * j["n_valid"] for j in judging)
+        return hits / valid if valid else None
+
+    nulls = [s for s in board.standings if s.row.is_null]
+    return JudgeView(
+        board=board,
+        n_rows=len(rows),
+        n_valid=valid,
+        n_total=sum(j["n_total"] for j in judging),
+        first_share=sum(j["n_parsed_first"] for j in judging) / valid if valid else None,
+        floor_share=share("share_at_floor"),
+        ceiling_share=share("share_at_ceiling"),
+        n_values=len(histogram),
+        failures=", ".join(f"{name} {n:,}" for name, n in sorted(failures.items())),
+        returned=tuple(sorted({m for j in judging for m in j["models_returned"]})),
+        nulls=f"{nulls[0].label}: {number(nulls[0].value)}, rank {rank_text(nulls[0])}"
+        if nulls
+        else "",
+        svg=histogram_plot(histogram),
+    )
+
+
+def system_slug(row: Row) -> str:
+    """The page of a row's system."""
+    return f"{safe_name(row.model, 40).lower()}-{row.system_key}"
+
+
+def judge_slug(judge: str) -> str:
+    """The page of a judge; the hash keeps names apart that look alike as file names."""
+    return f"{safe_name(judge, 40).lower()}-{content_hash(judge, 6)}"
+
+
+def make_environment() -> jinja2.Environment:
+    """The template engine: everything escaped, an unknown name is an error."""
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        loader=jinja2.FunctionLoader(read_template),
+        trim_blocks=True,
+    )
+    environment.filters.update(
+        number=number,
+        signed=signed,
+        money=lambda v: "–" if v is None else f"${v:,.2f}",
+        percent=lambda v: "–" if v is None else f"{v:.1%}",
+        p=lambda v: "–" if v is None else "< 0.0001" if v < 1e-4 else f"{v:.4f}",
+        digits=lambda v: f"{v:g}",
+        interval=lambda m: interval_text(m.low, m.high),
+        rank=rank_text,
+        clip=clip,
+        bar=bar_of,
+        plain=to_plain,
+        judge_slug=judge_slug,
+        system_slug=system_slug,
+        reflection=lambda block: ", ".join(f"{k} {v}" for k, v in reflection_facts(block)) or "–",
+    )
+    return environment
+
+
+def signed(value: float | None) -> str:
+    """`+0.30`, `−0.30`, or a dash."""
+    return "–" if value is None else f"{'−' if value < 0 else '+'}{abs(value):,.2f}"
+
+
+def read_template(name: str) -> str:
+    """A file of the templates folder."""
+    return resources.files("r2w_eval.leaderboards").joinpath(f"templates/{name}").read_text("utf-8")
+
+
+def columns(has_reflection: bool) -> Iterable[tuple[str, str, str, str]]:
+    """The ranking's columns; the reflection column only where some row has such figures."""
+    return (c for c in COLUMNS if has_reflection or c[1] != "reflection")
+
+

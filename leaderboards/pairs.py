@@ -1,0 +1,200 @@
+"""All paired tests of a board at once: 200 models are 19,900 pairs.
+
+The same numbers as `r2w_eval.stats.compare` gives (difference, t interval, sign-flip p), computed
+on arrays. Up to 20 differing items every sign pattern counts; above that one set of random signs
+serves all pairs. Where fewer than one in B draws is as extreme, sampled p values say nothing more,
+and Holm over thousands of pairs needs smaller ones: there Hoeffding's bound for sums with random
+signs, p <= 2 exp(-S^2 / (2 sum d^2)), is taken, which never understates p.
+
+Sources: harness A2, A3, A5; Hoeffding 1963, theorem 2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from r2w_eval.ratings import PairTest
+from r2w_eval.resampling import FloatArray, cluster_sums, linked_groups
+from r2w_eval.stats import DRAWS, holm, sign_flip_p
+from r2w_eval.types import Estimate
+
+EXACT_ITEMS = 20
+_ROUNDING = 1e-9
+# single precision: a permuted sum this close to the observed one counts as equal
+_ROUNDING_32 = 1e-5
+_PAIRS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """One metric of M models over n items: sums per stratum, arrays (M, n); 0 where missing."""
+
+    models: tuple[str, ...]
+    tops: tuple[FloatArray, ...]
+    bottoms: tuple[FloatArray, ...]
+    weights: tuple[float, ...]
+    blocks: tuple[tuple[int, ...], ...]
+    """Strata that share items, and so are resampled together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """First minus second on their common items; `parts` are what a swap would flip."""
+
+    first: int
+    second: int
+    difference: float | None
+    low: float | None
+    high: float | None
+    parts: FloatArray
+    n_common: int
+
+
+def test_pairs(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
+    """Every pair of models, p corrected by Holm over all pairs that have common items.
+
+    All estimates must come from one aggregator: same number of strata, weights and scale.
+    """
+    terms = line_up(estimates)
+    pairs = [compare_pair(terms, a, b) for a, b in combinations(range(len(terms.models)), 2)]
+    p_values = flip_signs([pair.parts for pair in pairs], seed)
+    tested = [i for i, pair in enumerate(pairs) if pair.difference is not None]
+    corrected = dict(zip(tested, holm([p_values[i] for i in tested]), strict=True))
+    return tuple(
+        PairTest(
+            terms.models[pair.first],
+            terms.models[pair.second],
+            pair.difference,
+            pair.low,
+            pair.high,
+            p_values[i] if i in corrected else None,
+            corrected.get(i),
+            pair.n_common,
+        )
+        for i, pair in enumerate(pairs)
+    )
+
+
+def line_up(estimates: Mapping[str, Estimate]) -> Terms:
+    """Estimates as arrays over the union of their items, models and items in sorted order."""
+    models = tuple(sorted(estimates))
+    tables = [[cluster_sums(s).rows for s in estimates[model].strata] for model in models]
+    names = sorted({name for own in tables for rows in own for name in rows})
+    index = {name: i for i, name in enumerate(names)}
+    first = estimates[models[0]]
+    n_strata = len(first.strata)
+    tops = [np.zeros((len(models), len(names))) for _ in range(n_strata)]
+    bottoms = [np.zeros((len(models), len(names))) for _ in range(n_strata)]
+    for m, own in enumerate(tables):
+        for s, rows in enumerate(own):
+            for name, (top, bottom) in rows.items():
+                tops[s][m, index[name]] = top
+                bottoms[s][m, index[name]] = bottom
+    members = [frozenset(name for own in tables for name in own[s]) for s in range(n_strata)]
+    return Terms(
+        models,
+        tuple(tops),
+        tuple(bottoms),
+        tuple(stratum.weight * first.scale for stratum in first.strata),
+        tuple(tuple(group) for group in linked_groups(members)),
+    )
+
+
+def compare_pair(terms: Terms, a: int, b: int) -> Pair:
+    """One pair: difference of ratios, t interval from the jackknife, flippable parts."""
+    n = terms.tops[0].shape[1]
+    parts, moves = np.zeros(n), np.zeros((len(terms.weights), n))
+    masks = [(below[a] > 0) & (below[b] > 0) for below in terms.bottoms]
+    shared = np.logical_or.reduce(masks)
+    if not all(mask.any() for mask in masks):
+        return Pair(a, b, None, None, None, np.zeros(0), int(shared.sum()))
+    difference = 0.0
+    for s, mask in enumerate(masks):
+        top, below = terms.tops[s][:, mask], terms.bottoms[s][:, mask]
+        sums = below[a].sum(), below[b].sum()
+        ratios = top[a].sum() / sums[0], top[b].sum() / sums[1]
+        difference += terms.weights[s] * (ratios[0] - ratios[1])
+        pooled = (top[a] + top[b]) / (below[a] + below[b])
+        for sign, model, total, ratio in ((1, a, sums[0], ratios[0]), (-1, b, sums[1], ratios[1])):
+            weight = sign * terms.weights[s]
+            parts[mask] += weight / total * (top[model] - pooled * below[model])
+            moves[s, mask] += weight * _jackknife(top[model], below[model], total, ratio)
+    bounds = _t_interval(
+        difference,
+        [moves[list(block)] for block in terms.blocks],
+        [np.logical_or.reduce([masks[s] for s in block]) for block in terms.blocks],
+    )
+    return Pair(a, b, difference, *bounds, _differing(parts[shared]), int(shared.sum()))
+
+
+def _jackknife(top: FloatArray, below: FloatArray, total: float, ratio: float) -> FloatArray:
+    """(n - 1) / n * (N_c - R D_c) / (D - D_c), as in `resampling`."""
+    gap, rest = top - ratio * below, total - below
+    moved: FloatArray = np.where(rest > 0, gap / np.where(rest > 0, rest, 1.0), 0.0)
+    return moved * (1 - 1 / len(top))
+
+
+def _t_interval(
+    difference: float, blocks: Sequence[FloatArray], masks: Sequence[NDArray[np.bool_]]
+) -> tuple[float | None, float | None]:
+    """95 % by t with Satterthwaite's degrees of freedom; none when a block has a single item."""
+    variances, degrees = [], []
+    for block, mask in zip(blocks, masks, strict=True):
+        own = block.sum(axis=0)[mask]
+        if len(own) < 2:
+            return None, None
+        own = own - own.mean()
+        variances.append(len(own) / (len(own) - 1) * float((own**2).sum()))
+        degrees.append(len(own) - 1)
+    total = sum(variances)
+    if total <= (_ROUNDING * abs(difference)) ** 2:
+        return difference, difference
+    df = total**2 / sum(v**2 / n for v, n in zip(variances, degrees, strict=True))
+    half = float(stdtrit(df, 0.975)) * math.sqrt(total)
+    return difference - half, difference + half
+
+
+def _differing(parts: FloatArray) -> FloatArray:
+    """Without items that do not differ: a flip does not show there."""
+    kept: FloatArray = parts[np.abs(parts) > _ROUNDING * np.abs(parts).max(initial=0.0)]
+    return kept
+
+
+def flip_signs(parts: Sequence[FloatArray], seed: int = 0, draws: int = DRAWS) -> list[float]:
+    """Two-sided p of each pair's sum under random signs of its parts (see the module's text)."""
+    p_values = [sign_flip_p(own) if len(own) <= EXACT_ITEMS else bound(own) for own in parts]
+    sampled = [
+        i for i, own in enumerate(parts) if len(own) > EXACT_ITEMS and p_values[i] > 1 / (draws + 1)
+    ]
+    if not sampled:
+        return p_values
+    width = max(len(parts[i]) for i in sampled)
+    generator = np.random.default_rng(seed)
+    signs = (generator.integers(0, 2, (draws, width), np.int8) * 2 - 1).astype(np.float32)
+    for start in range(0, len(sampled), _PAIRS_AT_ONCE):
+        chosen = sampled[start : start + _PAIRS_AT_ONCE]
+        table = np.zeros((width, len(chosen)), np.float32)
+        for column, i in enumerate(chosen):
+            table[: len(parts[i]), column] = parts[i]
+        limits = np.abs(table.sum(axis=0)) - _ROUNDING_32 * np.abs(table).sum(axis=0)
+        counts = (np.abs(signs @ table) >= limits).sum(axis=0)
+        for i, count in zip(chosen, counts.tolist(), strict=True):
+            p_values[i] = min(p_values[i], (count + 1) / (draws + 1))
+    return p_values
+
+
+def bound(parts: FloatArray) -> float:
+    """Hoeffding's upper bound of the sign-flip p.
+
+    >>> round(bound(np.ones(25)), 8)
+    7.45e-06
+    """
+    squares = float((parts**2).sum())
+    return min(1.0, 2 * math.exp(-(float(parts.sum()) ** 2) / (2 * squares))) if squares else 1.0

@@ -1,0 +1,209 @@
+"""The plots of a board, as SVG that a page with a strict policy can hold and colour.
+
+Drawn by matplotlib through `r2w_eval.plots`; style attributes, which such a page must not have,
+become presentation attributes. Same board, same bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from r2w_eval.leaderboards.boards import Board, Standing
+from r2w_eval.leaderboards.naming import clip
+from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
+from r2w_eval.types import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MAX_LINES = 40
+MAX_LABELS = 10
+LABEL_CHARS = 38
+# marked by the page as quieter than the accent
+MUTED = "#7a8189"
+_STYLE = re.compile(r' style="([^"]*)"')
+_QUIET = re.compile(
+    r"<metadata>.*?</metadata>|<defs>\s*<style[^>]*>.*?</style>\s*</defs>", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """An SVG element and the sentence under it."""
+
+    svg: str
+    caption: str
+
+
+def board_plots(board: Board) -> list[Plot]:
+    """Intervals, rank ranges, score against tokens, score against length."""
+    shown = board.standings[:MAX_LINES]
+    rest = len(board.standings) - len(shown)
+    more = f" The first {len(shown)}; {rest} more are in the table." if rest else ""
+    plots = [
+        Plot(intervals_plot(shown), f"Score with its 95 % interval.{more}"),
+        Plot(ranks_plot(shown), f"The ranks that the paired tests leave open.{more}"),
+    ]
+    if any(s.tokens_per_answer for s in board.standings):
+        plots.append(
+            Plot(
+                tokens_plot(board.standings),
+                "Score against tokens per answer. The line joins systems that none beats with as "
+                "few tokens.",
+            )
+        )
+    if any(s.mean_chars for s in board.standings):
+        plots.append(
+            Plot(length_plot(board.standings), "Score against the mean length of an answer.")
+        )
+    return plots
+
+
+def intervals_plot(standings: Sequence[Standing]) -> str:
+    """One line a system, best on top."""
+    figure, axes = new_figure(6.2, 0.75 + 0.25 * len(standings))
+    for y, standing in enumerate(reversed(standings)):
+        head, colour = standing.row.headline, _colour(standing)
+        if head.low is not None and head.high is not None:
+            axes.plot([head.low, head.high], [y, y], color=colour, linewidth=1.8)
+        axes.plot([standing.value], [y], "o", color=colour, markersize=4.5)
+    _name_lines(axes, standings)
+    title = "Scores with intervals"
+    axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+    return inline(render_svg(figure, axes, title))
+
+
+def ranks_plot(standings: Sequence[Standing]) -> str:
+    """Rank ranges as bars, the first rank on the left."""
+    figure, axes = new_figure(6.2, 0.75 + 0.25 * len(standings))
+    for y, standing in enumerate(reversed(standings)):
+        rank = standing.rank
+        axes.plot(
+            [rank.best - 0.3, rank.worst + 0.3],
+            [y, y],
+            color=_colour(standing),
+            linewidth=5,
+            alpha=0.75,
+            solid_capstyle="butt",
+        )
+    _name_lines(axes, standings)
+    axes.set_xlabel("rank")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
+    return inline(render_svg(figure, axes, "Rank ranges"))
+
+
+def tokens_plot(standings: Sequence[Standing]) -> str:
+    """Score against tokens, with the front that none beats."""
+    points = {s: s.tokens_per_answer for s in standings if s.tokens_per_answer}
+    figure, axes = new_figure(6.2, 3.6)
+    _scatter(axes, {s: float(x or 0) for s, x in points.items()})
+    front = sorted(
+        ((x or 0, s.value, s) for s, x in points.items() if s.is_on_front), key=lambda p: p[:2]
+    )
+    axes.plot(
+        [p[0] for p in front],
+        [p[1] for p in front],
+        drawstyle="steps-post",
+        color=ACCENT,
+        linewidth=1.2,
+        alpha=0.7,
+    )
+    for x, y, standing in front[:MAX_LABELS]:
+        _annotate(axes, standing, x, y)
+    axes.set_xlabel("tokens per answer")
+    axes.set_ylabel("score")
+    return inline(render_svg(figure, axes, "Score against tokens"))
+
+
+def length_plot(standings: Sequence[Standing]) -> str:
+    """Score against the mean answer length, on a logarithmic axis."""
+    points = {s: s.mean_chars for s in standings if s.mean_chars}
+    figure, axes = new_figure(6.2, 3.6)
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    _scatter(axes, {s: float(x or 0) for s, x in points.items()})
+    for standing in list(points)[:3]:
+        _annotate(axes, standing, points[standing] or 0, standing.value)
+    axes.set_xlabel("characters (logarithmic)")
+    axes.set_ylabel("score")
+    return inline(render_svg(figure, axes, "Score against length"))
+
+
+def histogram_plot(histogram: Mapping[float, int]) -> str:
+    """Verdicts by value."""
+    figure, axes = new_figure(6.2, 2.4)
+    values = sorted(histogram)
+    gaps = [b - a for a, b in zip(values, values[1:], strict=False)]
+    axes.bar(
+        values, [histogram[v] for v in values], width=0.85 * min(gaps, default=1.0), color=ACCENT
+    )
+    axes.set_xlabel("verdict")
+    axes.set_ylabel("count")
+    return inline(render_svg(figure, axes, "Distribution of verdicts"))
+
+
+def curve_plot(points: Sequence[tuple[float, Metric]], name: str) -> str:
+    """Score with its interval by training step."""
+    figure, axes = new_figure(6.2, 3.2)
+    shown = [(step, m) for step, m in points if m.value is not None]
+    axes.plot([step for step, _ in shown], [m.value for _, m in shown], "-o", color=ACCENT, ms=4)
+    for step, metric in shown:
+        if metric.low is not None and metric.high is not None:
+            axes.plot([step, step], [metric.low, metric.high], color=ACCENT, alpha=0.5)
+    axes.set_xlabel("step")
+    axes.set_ylabel("score")
+    return inline(render_svg(figure, axes, clip(name, 60)))
+
+
+def _colour(standing: Standing) -> str:
+    return MUTED if standing.row.is_null else ACCENT
+
+
+def _name_lines(axes: Axes, standings: Sequence[Standing]) -> None:
+    names = [_plain(standing.label) for standing in reversed(standings)]
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+
+
+def _scatter(axes: Axes, points: Mapping[Standing, float]) -> None:
+    for standing, x in points.items():
+        marker = "x" if standing.row.is_null else "o"
+        axes.plot([x], [standing.value], marker, color=_colour(standing), markersize=5)
+    axes.margins(0.12)
+
+
+def _annotate(axes: Axes, standing: Standing, x: float, y: float) -> None:
+    axes.annotate(
+        _plain(clip(standing.label, 26)),
+        (x, y),
+        xytext=(5, 5),
+        textcoords="offset points",
+        fontsize=8,
+        color=INK,
+    )
+
+
+def _plain(label: str) -> str:
+    """A label for matplotlib: short, without its markup, without control characters."""
+    text = "".join(c for c in clip(label, LABEL_CHARS) if c.isprintable())
+    return text.replace("$", r"\$")
+
+
+def inline(svg: str) -> str:
+    """The SVG without style elements and attributes, coloured by the page's variables."""
+    clean = _QUIET.sub("", svg).replace(MUTED, "var(--faint)")
+    return _STYLE.sub(_to_attributes, clean)
+
+
+def _to_attributes(match: re.Match[str]) -> str:
+    pairs = (part.partition(":") for part in match.group(1).split(";") if ":" in part)
+    kept = {name.strip(): value.strip() for name, _, value in pairs}
+    # the page's own font, at the size that was drawn
+    kept.pop("font-family", None)
+    if font := kept.pop("font", None):
+        kept.setdefault("font-size", font.split()[0])
+    return "".join(f' {name}="{value}"' for name, value in sorted(kept.items()))

@@ -1,0 +1,132 @@
+"""Several runs of one system as one row: every answer of every run counts.
+
+Items stay the unit of resampling, so that three answers to one prompt move together. Runs are
+pooled only when asked for, and only when system and score key agree.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, replace
+
+from r2w_eval.leaderboards.collect import Entry
+from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Tokens, sign
+
+from r2w_eval.errors import UsageError
+from r2w_eval.stats import measure
+from r2w_eval.types import Estimate, Metric, Stratum
+
+
+def pool_entries(entries: Iterable[Entry]) -> list[Entry]:
+    """Rows of one system and score key become one; all others stay as they are."""
+    groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
+    for entry in entries:
+        groups[entry.row.system_key, entry.row.score_key].append(entry)
+    return [own[0] if len(own) == 1 else _pool_entries(own) for own in groups.values()]
+
+
+def _pool_entries(entries: Sequence[Entry]) -> Entry:
+    return Entry(
+        pool([entry.row for entry in entries]),
+        tuple(run for entry in entries for run in entry.runs),
+        has_raw=all(entry.has_raw for entry in entries),
+    )
+
+
+def pool(rows: Sequence[Row]) -> Row:
+    """One row of several. Raises UsageError for rows of different systems or score keys."""
+    first = rows[0]
+    if len({(row.system_key, row.score_key) for row in rows}) > 1:
+        raise UsageError(
+            f"rows of {first.model!r:.100} differ in system or score key and cannot be pooled. "
+            f"Try: r2w-eval leaderboard without --pool"
+        )
+    estimate = pool_estimates([row.estimate for row in rows])
+    thinking = [row.tokens.thinking for row in rows if row.tokens.thinking is not None]
+    return sign(
+        replace(
+            first,
+            headline=replace(measure(estimate), note=f"{len(rows)} runs pooled"),
+            metrics=pool_metrics(rows),
+            estimate=estimate,
+            items=pool_items([row.items for row in rows]),
+            losses=Losses(
+                *(_added(getattr(row.losses, f.name) for row in rows) for f in fields(Losses))
+            ),
+            tokens=Tokens(
+                sum(row.tokens.prompt for row in rows),
+                sum(row.tokens.completion for row in rows),
+                sum(thinking) if thinking else None,
+            ),
+            is_smoke_test=any(row.is_smoke_test for row in rows),
+            evidence=Evidence(
+                {
+                    f"{r.id}/{name}": digest
+                    for r in rows
+                    for name, digest in r.evidence.files.items()
+                }
+            ),
+            seed=None,
+            noise=None,
+            reflection=None,
+            n_pooled=len(rows),
+        )
+    )
+
+
+def pool_estimates(estimates: Sequence[Estimate]) -> Estimate:
+    """The terms of all runs in one set of strata; n expected is that of one run."""
+    shapes = {tuple(stratum.weight for stratum in e.strata) for e in estimates}
+    if len(shapes) > 1:
+        raise UsageError("runs of one system have different strata and cannot be pooled")
+    strata = tuple(
+        Stratum(
+            tuple(name for part in parts for name in part.clusters),
+            tuple(value for part in parts for value in part.numerators),
+            tuple(value for part in parts for value in part.denominators),
+            parts[0].weight,
+        )
+        for parts in zip(*(estimate.strata for estimate in estimates), strict=True)
+    )
+    expected = max(estimate.n_expected for estimate in estimates)
+    return replace(estimates[0], strata=strata, n_expected=expected)
+
+
+def pool_metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
+    """Means over the runs, weighted by scored items; without interval, which needs the items."""
+    by_name: dict[str, list[Metric]] = defaultdict(list)
+    for row in rows:
+        for metric in row.metrics:
+            by_name[metric.name].append(metric)
+    return tuple(_pool_metric(own) for own in by_name.values())
+
+
+def _pool_metric(metrics: Sequence[Metric]) -> Metric:
+    scored = [(m.value, m.n_scored) for m in metrics if m.value is not None]
+    n = sum(count for _, count in scored)
+    return replace(
+        metrics[0],
+        value=sum(value * count for value, count in scored) / n if n else None,
+        low=None,
+        high=None,
+        note=f"{len(metrics)} runs pooled",
+    )
+
+
+def pool_items(columns: Sequence[ItemColumns]) -> ItemColumns:
+    """All answers, run after run; `repeats` go on counting so that no two share a place."""
+    step = 1 + max((repeat for own in columns for repeat in own.repeats), default=0)
+    joined = {
+        f.name: tuple(entry for own in columns for entry in getattr(own, f.name))
+        for f in fields(ItemColumns)
+    }
+    shifted = tuple(r + step * i for i, own in enumerate(columns) for r in own.repeats)
+    return ItemColumns(**{**joined, "repeats": shifted})
+
+
+def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for own in counts:
+        total.update(own)
+    return dict(sorted(total.items()))

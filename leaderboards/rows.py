@@ -1,0 +1,191 @@
+"""The row of a leaderboard: one system, one suite, one judge, as one signed JSON file.
+
+A row carries everything a board needs (value, interval, items, losses, tokens) and the hashes of
+the raw files it was made from. Its signature is the SHA-256 of its own content: an altered row
+names itself. Texts are not in it; they stay in the run folder (specification: harness I2, D1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.comparison import read_estimate
+from r2w_eval.errors import DataError
+from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.paths import safe_name
+from r2w_eval.store import write_json
+from r2w_eval.types import Estimate, Metric
+
+SCHEMA = 1
+
+
+class RowInvalid(DataError):
+    """A row file that cannot be read, or whose content is not what was signed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemColumns:
+    """One entry per answer, in suite order; a column a field, which keeps 1,000 answers small.
+
+    `values` are mean verdicts (None when not scored); lengths are in characters.
+    """
+
+    ids: tuple[str, ...]
+    repeats: tuple[int, ...]
+    values: tuple[float | None, ...]
+    statuses: tuple[str, ...]
+    answer_chars: tuple[int, ...]
+    thinking_chars: tuple[int | None, ...]
+    response_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What is missing, by who is to blame; answers for the model, verdicts for the judge."""
+
+    model: Mapping[str, int]
+    judge: Mapping[str, int]
+    infrastructure: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The writer's tokens over the whole run; `thinking` is None where nobody counted it."""
+
+    prompt: int
+    completion: int
+    thinking: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """SHA-256 of each raw file, and where they lie relative to the row's file ("" = nowhere)."""
+
+    files: Mapping[str, str]
+    folder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a board. See the module's docstring."""
+
+    model: str
+    system: Mapping[str, Any]
+    """What makes this writer: backend, system prompt, sampling. Equal systems are one model."""
+    is_null: bool
+    task: str
+    version: str
+    mode: str
+    judge: str
+    score_key: str
+    identity: Mapping[str, Any]
+    headline: Metric
+    metrics: tuple[Metric, ...]
+    estimate: Estimate = field(repr=False)
+    items: ItemColumns = field(repr=False)
+    losses: Losses
+    tokens: Tokens
+    judging: Mapping[str, Any]
+    noise: Mapping[str, Any] | None
+    reflection: Mapping[str, Any] | None
+    is_smoke_test: bool
+    changed_settings: tuple[str, ...]
+    warnings: tuple[str, ...]
+    models_returned: tuple[str, ...]
+    created: str
+    software: str
+    seed: int | None
+    evidence: Evidence
+    n_pooled: int = 1
+    signature: str = ""
+
+    @property
+    def id(self) -> str:
+        """The first digits of the signature: the name of the row's files."""
+        return self.signature[:12]
+
+    @property
+    def system_key(self) -> str:
+        """Equal for all rows of one writer in one setting, whatever the suite, seed or day."""
+        return content_hash([self.model, self.system], 12)
+
+    @property
+    def slug(self) -> str:
+        """A safe and unique file name."""
+        return f"{safe_name(self.model, 40).lower()}-{self.id}"
+
+    @property
+    def coverage(self) -> float:
+        """Share of the expected items that have a score."""
+        head = self.headline
+        return head.n_scored / head.n_expected if head.n_expected else 0.0
+
+    @property
+    def n_answers(self) -> int:
+        """Answers expected of the writer."""
+        return len(self.items.ids)
+
+
+def sign(row: Row) -> Row:
+    """The row with its signature. Where its raw files lie is not part of what is signed."""
+    plain = to_plain(row)
+    plain.pop("signature")
+    plain["evidence"].pop("folder")
+    return replace(row, signature=content_hash(plain, 64))
+
+
+def check_signature(row: Row) -> None:
+    """Raises RowInvalid when the content is not what was signed."""
+    if (actual := sign(row).signature) != row.signature:
+        raise RowInvalid(
+            f"row of {row.model!r:.100} on {row.task}: its content hashes to {actual[:12]}, its "
+            f"signature says {row.signature[:12]!r}. It was altered after signing. "
+            f"Try: r2w-eval leaderboard submit RUN, which makes it anew"
+        )
+
+
+def write_row(path: Path, row: Row) -> None:
+    """One JSON file."""
+    write_json(path, {"schema": SCHEMA, **to_plain(row)})
+
+
+def read_row(path: Path) -> Row:
+    """A row from its file, signature checked. Raises RowInvalid."""
+    try:
+        record = json.loads(path.read_bytes())
+        if record["schema"] != SCHEMA:
+            raise RowInvalid(
+                f"{path}: schema {record['schema']!r:.50}, this version reads {SCHEMA}. "
+                f"Try: r2w-eval leaderboard submit RUN"
+            )
+        row = _from_plain(record)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RowInvalid(
+            f"{path}: not a row ({type(error).__name__}: {error}). Expected a file made by "
+            f"r2w-eval leaderboard submit RUN"
+        ) from error
+    check_signature(row)
+    return row
+
+
+def _from_plain(record: Mapping[str, Any]) -> Row:
+    known = {name: record[name] for name in Row.__slots__}
+    columns = {name: tuple(values) for name, values in known["items"].items()}
+    lists = ("changed_settings", "warnings", "models_returned")
+    return Row(
+        **{
+            **known,
+            **{name: tuple(known[name]) for name in lists},
+            "headline": Metric(**known["headline"]),
+            "metrics": tuple(Metric(**metric) for metric in known["metrics"]),
+            "estimate": read_estimate(known["estimate"]),
+            "items": ItemColumns(**columns),
+            "losses": Losses(**known["losses"]),
+            "tokens": Tokens(**known["tokens"]),
+            "evidence": Evidence(**known["evidence"]),
+        }
+    )

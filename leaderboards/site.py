@@ -1,0 +1,285 @@
+"""Writes the site: static pages, data files that pages load when needed, and exports.
+
+Same rows, same bytes: no clock, no randomness, one order. The folder is built aside and put in
+place in one step; `site.json` names every file with its hash, which is what `verify` starts from.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+import r2w_eval
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import file_hash, text_hash
+from r2w_eval.leaderboards import export, formats, pages
+from r2w_eval.leaderboards.boards import Board, BoardOptions, build_boards
+from r2w_eval.leaderboards.collect import Collection, Entry, LeftOut
+from r2w_eval.leaderboards.evaluator import load_cards
+from r2w_eval.leaderboards.plots import board_plots
+from r2w_eval.leaderboards.pooling import pool_entries
+from r2w_eval.leaderboards.references import QuotedTable, load_references
+from r2w_eval.leaderboards.rows import write_row
+from r2w_eval.leaderboards.texts import write_dense, write_prompts, write_samples
+from r2w_eval.leaderboards.training import Curve, training_curves
+from r2w_eval.store import write_json
+
+MANIFEST = "site.json"
+ASSETS = ("site.css", "theme.js", "table.js", "samples.js", "versus.js", "icon.svg")
+MAX_TESTS_SHOWN = 300
+
+
+@dataclass(frozen=True, slots=True)
+class SiteOptions:
+    """What a site is made with; all of it stands in `site.json`."""
+
+    title: str = "Writing boards"
+    boards: BoardOptions = BoardOptions()
+    references: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A written site."""
+
+    path: Path
+    boards: tuple[Board, ...]
+    n_files: int
+    n_bytes: int
+
+
+def write_site(collection: Collection, out: Path, options: SiteOptions) -> Site:
+    """Build everything aside, then replace `out`. Raises UsageError for a folder that is no site."""
+    _check_target(out)
+    aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        aside.mkdir(parents=True)
+        boards = _Writer(aside, collection, options).write()
+        names = _list_files(aside)
+        write_json(aside / MANIFEST, _manifest(aside, out, names, collection, options))
+        if out.exists():
+            shutil.rmtree(out)
+        os.replace(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    sizes = [(out / name).stat().st_size for name in names]
+    return Site(out, tuple(boards), len(sizes), sum(sizes))
+
+
+def _check_target(out: Path) -> None:
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise UsageError(
+            f"--out {str(out)!r}: the folder holds other files and no {MANIFEST}. Expected a new "
+            f"folder, or an earlier site, which is replaced"
+        )
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out {str(out)!r}: a file stands there. Expected a folder")
+
+
+def _list_files(folder: Path) -> list[str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(folder).as_posix() for path in files)
+
+
+def _manifest(
+    aside: Path, out: Path, names: Iterable[str], collection: Collection, options: SiteOptions
+) -> dict[str, Any]:
+    """Hashes of all files, and where each row's raw files lie as seen from the site."""
+    return {
+        "schema": 1,
+        "software": r2w_eval.__version__,
+        "options": options,
+        "left_out": collection.left_out,
+        "rows": {
+            entry.row.slug: {
+                "has_raw": entry.has_raw,
+                "runs": [os.path.relpath(run.path, out) for run in entry.runs],
+            }
+            for entry in collection.entries
+        },
+        "files": {name: file_hash(aside / name) for name in names},
+    }
+
+
+class _Writer:
+    """One site in the making."""
+
+    def __init__(self, root: Path, collection: Collection, options: SiteOptions) -> None:
+        self.root = root
+        self.rows = collection.entries
+        self.left_out = collection.left_out
+        self.options = options
+        entries = collection.entries
+        self.entries = pool_entries(entries) if options.boards.pool else list(entries)
+        self.boards = build_boards(self.entries, options.boards)
+        self.curves = training_curves(self.entries)
+        self.references = load_references() if options.references else []
+        self.environment = pages.make_environment()
+
+    def write(self) -> list[Board]:
+        for name in ASSETS:
+            self._file(f"assets/{name}").write_text(pages.read_template(name), "utf-8")
+        for entry in self.rows:
+            row = replace(entry.row, evidence=replace(entry.row.evidence, folder=""))
+            write_row(self._file(f"rows/{row.slug}.json"), row)
+        for entry in self.entries:
+            self._write_row_files(entry)
+        for board in self.boards:
+            self._write_board(board)
+        self._write_models()
+        self._write_judges()
+        self._write_overview()
+        return self.boards
+
+    def _file(self, name: str) -> Path:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _page(self, name: str, template: str, page: str = "", **facts: Any) -> None:
+        text = self.environment.get_template(template).render(
+            root="../" * name.count("/"),
+            page=page,
+            title=self.options.title,
+            software=r2w_eval.__version__,
+            has_training=bool(self.curves),
+            **facts,
+        )
+        # lone surrogates of a model's name cannot be encoded; they become question marks
+        self._file(name).write_bytes(text.encode("utf-8", "replace"))
+
+    def _write_row_files(self, entry: Entry) -> None:
+        row = entry.row
+        write_samples(self.root / "data" / row.slug, row, entry.runs)
+        self._file(f"exports/{row.slug}/results.json").write_bytes(formats.to_lm_eval(row))
+        self._file(f"exports/{row.slug}/README.md").write_bytes(formats.to_model_card(row))
+
+    def _write_board(self, board: Board) -> None:
+        entries = [s.entry for s in board.standings] + [one.entry for one in board.apart]
+        write_prompts(self.root / "data" / board.slug, ((e.row, e.runs) for e in entries))
+        exports = self._write_exports(board)
+        has_reflection = any(s.row.reflection for s in board.standings)
+        self._page(
+            f"boards/{board.slug}.html",
+            "board.html",
+            b=board,
+            lines=board.standings,
+            columns=list(pages.columns(has_reflection)),
+            has_reflection=has_reflection,
+            n_pairs=len(board.tests),
+            plots=board_plots(board),
+            heats=pages.heat_maps(board),
+            references=_of_suite(self.references, board.task),
+            exports=exports,
+        )
+        if len(board.standings) > 1:
+            self._write_versus(board)
+
+    def _write_exports(self, board: Board) -> list[tuple[str, str]]:
+        contents = {
+            "CSV": (".csv", export.to_csv(board)),
+            "Markdown": (".md", export.to_markdown(board).encode("utf-8", "replace")),
+            "JSON": (".json", export.to_json(board)),
+            "LaTeX": (".tex", export.to_latex(board).encode("utf-8", "replace")),
+            "Dataset card": ("-card.md", formats.to_dataset_card(board)),
+        }
+        if export.has_parquet():
+            contents["Parquet"] = (".parquet", export.to_parquet(board))
+        for ending, content in contents.values():
+            self._file(f"exports/{board.slug}{ending}").write_bytes(content)
+        return [(name, f"{board.slug}{ending}") for name, (ending, _) in contents.items()]
+
+    def _write_versus(self, board: Board) -> None:
+        slugs = {s.label: s.row.slug for s in board.standings}
+        pairs: dict[str, dict[str, object]] = {slug: {} for slug in slugs.values()}
+        for test in board.tests:
+            first, second = slugs[test.first], slugs[test.second]
+            pairs[first][second] = _pair(test, 1)
+            pairs[second][first] = _pair(test, -1)
+        for slug, own in pairs.items():
+            write_dense(self._file(f"data/{board.slug}/pairs/{slug}.json"), own)
+        self._file(f"exports/{board.slug}-pairs.csv").write_bytes(export.pairs_to_csv(board))
+        tests = board.tests if len(board.tests) <= MAX_TESTS_SHOWN else ()
+        self._page(
+            f"versus/{board.slug}.html",
+            "versus.html",
+            b=board,
+            tests=tests,
+            n_pairs=len(board.tests),
+        )
+
+    def _write_models(self) -> None:
+        for slug, views in pages.row_views(self.boards).items():
+            row = views[0].entry.row
+            self._page(
+                f"models/{slug}.html",
+                "model.html",
+                name=views[0].label,
+                model=row.model,
+                system=row.system,
+                is_null=row.is_null,
+                views=views,
+            )
+
+    def _write_judges(self) -> None:
+        by_judge: dict[str, list[Board]] = {}
+        for board in self.boards:
+            by_judge.setdefault(board.judge, []).append(board)
+        cards = load_cards()
+        for judge, own in sorted(by_judge.items()):
+            self._page(
+                f"judges/{pages.judge_slug(judge)}.html",
+                "judge.html",
+                judge=judge,
+                card=cards.get(judge, ()),
+                boards=[pages.judge_view(board) for board in own],
+                is_smoke_test=any(board.is_smoke_test for board in own),
+            )
+
+    def _write_overview(self) -> None:
+        suites: dict[str, list[Board]] = {}
+        for board in self.boards:
+            suites.setdefault(board.task, []).append(board)
+        rows = [entry.row for entry in self.entries]
+        self._page(
+            "index.html",
+            "index.html",
+            "overview",
+            boards=self.boards,
+            suites=suites,
+            n_systems=len({row.system_key for row in rows}),
+            n_answers=sum(row.n_answers for row in rows),
+            newest=max(row.created[:10] for row in rows),
+            left_out=self.left_out,
+            references=[t for t in self.references if t.suite not in suites],
+        )
+        self._page("methods.html", "methods.html", "methods")
+        if self.curves:
+            self._page("training.html", "training.html", "training", curves=self.curves)
+
+
+def _of_suite(references: Sequence[QuotedTable], task: str) -> list[QuotedTable]:
+    return [table for table in references if table.suite == task]
+
+
+def _pair(test: Any, sign: int) -> Mapping[str, float | int | None]:
+    """One test as seen from one side."""
+
+    def turned(value: float | None) -> float | None:
+        return None if value is None else round(sign * value, 6)
+
+    low, high = (test.low, test.high) if sign > 0 else (test.high, test.low)
+    return {
+        "difference": turned(test.difference),
+        "low": turned(low),
+        "high": turned(high),
+        "p_value": test.p_value,
+        "p_holm": test.p_holm,
+        "n_common": test.n_common,
+    }

@@ -1,0 +1,179 @@
+"""The texts behind a row, in small JSON files that a page loads one at a time.
+
+A model's samples are cut into files of about 200 kB, so that a board of 200 systems and 1,000
+prompts stays fast: a page reads the list of samples first, and a text only when it is opened. Run
+folders are streamed one after the other; no more than one run's verdict texts are held at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.hashing import to_plain
+from r2w_eval.leaderboards.rows import Row
+from r2w_eval.report import cut_text
+from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl, read_response
+from r2w_eval.types import Judgement
+
+CHUNK_BYTES = 200_000
+MAX_CHARS = 20_000
+MAX_RAW_CHARS = 4_000
+MAX_VERDICTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One verdict as a page shows it: the parsed value beside what the judge wrote."""
+
+    criterion: str
+    value: float | None
+    status: str
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class SampleText:
+    """One answer as a page shows it, cut to length."""
+
+    thinking: str
+    answer: str
+    verdicts: tuple[Verdict, ...]
+    n_more_verdicts: int
+
+
+class ChunkWriter:
+    """Packs records into `<name>-<n>.json`, each about `CHUNK_BYTES` long."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._parts: list[str] = []
+        self._size = 0
+        self._number = 0
+
+    def add(self, record: object) -> tuple[int, int]:
+        """Where the record stands: number of the file, place in it."""
+        text = json.dumps(to_plain(record), separators=(",", ":"))
+        if self._parts and self._size + len(text) > CHUNK_BYTES:
+            self.close()
+        self._parts.append(text)
+        self._size += len(text)
+        return self._number, len(self._parts) - 1
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._parts:
+            path = self._folder / f"{self._name}-{self._number}.json"
+            path.write_text(f"[{','.join(self._parts)}]\n", "ascii")
+            self._parts, self._size = [], 0
+            self._number += 1
+
+
+def write_samples(folder: Path, row: Row, runs: Sequence[RunFolder]) -> None:
+    """`items.json` with every answer's figures, and the texts of the runs that are there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = row.items
+    places: list[tuple[int, int] | None] = [None] * len(columns.ids)
+    writer = ChunkWriter(folder, "texts")
+    for i, text in enumerate(read_texts(row, runs) if runs else ()):
+        places[i] = writer.add(text) if text else None
+    writer.close()
+    content = {
+        "ids": columns.ids,
+        "repeats": columns.repeats if any(columns.repeats) else [],
+        "values": [None if v is None else round(v, 4) for v in columns.values],
+        "statuses": columns.statuses,
+        "characters": columns.answer_chars,
+        "thinking": columns.thinking_chars if any(columns.thinking_chars) else [],
+        "places": places if any(places) else [],
+    }
+    write_dense(folder / "items.json", content)
+
+
+def write_dense(path: Path, content: object) -> None:
+    """JSON without blanks, for scripts."""
+    path.write_text(json.dumps(to_plain(content), separators=(",", ":")) + "\n", "ascii")
+
+
+def read_texts(row: Row, runs: Sequence[RunFolder]) -> Iterator[SampleText | None]:
+    """Texts in the order of the row's answers; None where nothing was recorded."""
+    indexes = [RecordIndex(run.responses_path) for run in runs]
+    verdicts = {key: own for run in runs for key, own in read_verdicts(row, run).items()}
+    for key in row.items.response_keys:
+        found = (index.read(key) for index in indexes) if key else ()
+        record = next((one for one in found if one is not None), None)
+        if record is None:
+            yield None
+            continue
+        response = read_response(record)
+        own = verdicts.get(key, [])
+        yield SampleText(
+            thinking=cut_text(response.thinking or "", MAX_CHARS),
+            answer=cut_text(response.answer or response.reason, MAX_CHARS),
+            verdicts=tuple(_verdict(judgement) for judgement in own[:MAX_VERDICTS]),
+            n_more_verdicts=max(0, len(own) - MAX_VERDICTS),
+        )
+
+
+def read_verdicts(row: Row, run: RunFolder) -> Mapping[str, list[Judgement]]:
+    """The row's judge's verdicts by response, newest per question, in a fixed order."""
+    newest: dict[str, dict[tuple[str, str, int], Judgement]] = defaultdict(dict)
+    wanted = set(row.items.response_keys)
+    for judgement in run.judgements():
+        if judgement.judge == row.judge and judgement.response_key in wanted:
+            question = (judgement.criterion, judgement.order, judgement.repeat)
+            newest[judgement.response_key][question] = judgement
+    return {key: [own[question] for question in sorted(own)] for key, own in newest.items()}
+
+
+def write_prompts(folder: Path, rows: Iterable[tuple[Row, Sequence[RunFolder]]]) -> None:
+    """The prompts of a board once for all its systems: `prompts.json` says where each stands.
+
+    Taken from the first run that keeps them; a board of rows alone has none.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found: Mapping[str, str] = {}
+    for row, runs in rows:
+        found = next(filter(None, (read_prompts(row.task, run) for run in runs)), {})
+        if found:
+            break
+    writer = ChunkWriter(folder, "prompts")
+    places = {item: writer.add(cut_text(text, MAX_CHARS)) for item, text in found.items()}
+    writer.close()
+    write_dense(folder / "prompts.json", places)
+
+
+def read_prompts(task: str, run: RunFolder) -> dict[str, str]:
+    """Prompts as the run's lm-eval file keeps them; empty where that file is gone."""
+    files = sorted((run.path / "lm_eval").rglob(f"samples_{task}_*.jsonl"))
+    return dict(_prompts(iter_jsonl(files[-1]))) if files else {}
+
+
+def _prompts(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    for record in records:
+        document = record.get("doc", {})
+        if "id" in document:
+            yield str(document["id"]), str(document.get("prompt", ""))
+
+
+def _verdict(judgement: Judgement) -> Verdict:
+    score = judgement.score
+    reason = str(score.parts.get("reason") or score.reason or "")
+    raw = "\n\n[asked again]\n\n".join(judgement.asks)
+    probabilities = score.parts.get("probabilities")
+    if not raw and isinstance(probabilities, Mapping):
+        raw = "label probabilities: " + ", ".join(
+            f"{label} {float(p):.3g}" for label, p in probabilities.items()
+        )
+    return Verdict(
+        criterion=" ".join(filter(None, (judgement.criterion, judgement.order))),
+        value=score.value,
+        status=str(score.status),
+        reason=cut_text(reason, MAX_RAW_CHARS),
+        raw=cut_text(raw, MAX_RAW_CHARS),
+    )
