@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.length import LengthSlope, Scored, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
-from r2w_eval.leaderboards.pairs import test_pairs
+from r2w_eval.leaderboards.pairs import pair_tests
 from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.comparison import item_values
@@ -124,7 +124,7 @@ def build_board(entries: Sequence[Entry], options: BoardOptions) -> Board:
     named = dict(zip(labels, entries, strict=True))
     apart = set_apart({label: e.row for label, e in named.items()}, options.allow_mixed)
     ranked = {label: entry for label, entry in named.items() if label not in apart}
-    tests = test_pairs({label: e.row.estimate for label, e in ranked.items()}) if ranked else ()
+    tests = pair_tests({label: e.row.estimate for label, e in ranked.items()}) if ranked else ()
     first = entries[0].row
     slope, scores = fit_lengths({label: e.row for label, e in ranked.items()})
     standings = _stand(ranked, tests, slope, scores, options.prices)
@@ -213,11 +213,18 @@ def _stand(
             ranked[r.model],
             r,
             upper[r.model],
-            adjust(r.value, scores[r.model], slope) if slope else None,
+            _adjusted(ranked[r.model].row, r.value, scores[r.model], slope),
             (prices, r.model in front),
         )
         for r in ranges
     )
+
+
+def _adjusted(
+    row: Row, value: float, scored: Sequence[Scored], slope: LengthSlope | None
+) -> float | None:
+    """Null baselines took no part in the fit, which says nothing about them."""
+    return None if slope is None or row.is_null else adjust(value, scored, slope)
 
 
 def _upper_bounds(heads: Sequence[Metric]) -> list[int]:

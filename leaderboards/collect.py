@@ -167,7 +167,9 @@ def describe_system(manifest: Mapping[str, Any], task: str) -> dict[str, Any]:
     identity = manifest["identity"]
     decoding = identity["tasks"].get(task, {}).get("decoding", {})
     own = dict(identity["writer"])
-    own.pop("model", None)
+    # recorded answers differ from day to day as sampled ones do; the evidence tells them apart
+    for name in ("model", "responses_sha256"):
+        own.pop(name, None)
     return {
         **own,
         "sampling": manifest["config"].get("gen_kwargs", ""),

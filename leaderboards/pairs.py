@@ -57,7 +57,7 @@ class Pair:
     n_common: int
 
 
-def test_pairs(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
+def pair_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
     """Every pair of models, p corrected by Holm over all pairs that have common items.
 
     All estimates must come from one aggregator: same number of strata, weights and scale.
@@ -120,8 +120,8 @@ def compare_pair(terms: Terms, a: int, b: int) -> Pair:
         top, below = terms.tops[s][:, mask], terms.bottoms[s][:, mask]
         sums = below[a].sum(), below[b].sum()
         ratios = top[a].sum() / sums[0], top[b].sum() / sums[1]
-        difference += terms.weights[s] * (ratios[0] - ratios[1])
-        pooled = (top[a] + top[b]) / (below[a] + below[b])
+        difference += terms.weights[s] * float(ratios[0] - ratios[1])
+        pooled = (top[a].sum() + top[b].sum()) / (sums[0] + sums[1])
         for sign, model, total, ratio in ((1, a, sums[0], ratios[0]), (-1, b, sums[1], ratios[1])):
             weight = sign * terms.weights[s]
             parts[mask] += weight / total * (top[model] - pooled * below[model])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from r2w_eval.leaderboards.boards import Board, Standing
 from r2w_eval.leaderboards.naming import clip
+
 from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
 from r2w_eval.types import Metric
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 40
 MAX_LABELS = 10
-LABEL_CHARS = 38
+LABEL_CHARS = 32
 # marked by the page as quieter than the accent
 MUTED = "#7a8189"
 _STYLE = re.compile(r' style="([^"]*)"')
@@ -78,6 +79,8 @@ def intervals_plot(standings: Sequence[Standing]) -> str:
 
 def ranks_plot(standings: Sequence[Standing]) -> str:
     """Rank ranges as bars, the first rank on the left."""
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure(6.2, 0.75 + 0.25 * len(standings))
     for y, standing in enumerate(reversed(standings)):
         rank = standing.rank
@@ -91,29 +94,27 @@ def ranks_plot(standings: Sequence[Standing]) -> str:
         )
     _name_lines(axes, standings)
     axes.set_xlabel("rank")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return inline(render_svg(figure, axes, "Rank ranges"))
 
 
 def tokens_plot(standings: Sequence[Standing]) -> str:
     """Score against tokens, with the front that none beats."""
-    points = {s: s.tokens_per_answer for s in standings if s.tokens_per_answer}
+    points = [(s, s.tokens_per_answer) for s in standings if s.tokens_per_answer]
     figure, axes = new_figure(6.2, 3.6)
-    _scatter(axes, {s: float(x or 0) for s, x in points.items()})
-    front = sorted(
-        ((x or 0, s.value, s) for s, x in points.items() if s.is_on_front), key=lambda p: p[:2]
-    )
+    _scatter(axes, points)
+    front = sorted((x, s.value, s.label) for s, x in points if s.is_on_front)
     axes.plot(
-        [p[0] for p in front],
-        [p[1] for p in front],
+        [x for x, _, _ in front],
+        [y for _, y, _ in front],
         drawstyle="steps-post",
         color=ACCENT,
         linewidth=1.2,
         alpha=0.7,
     )
-    for x, y, standing in front[:MAX_LABELS]:
-        _annotate(axes, standing, x, y)
+    for x, y, label in front[:MAX_LABELS]:
+        _annotate(axes, label, x, y)
     axes.set_xlabel("tokens per answer")
     axes.set_ylabel("score")
     return inline(render_svg(figure, axes, "Score against tokens"))
@@ -121,13 +122,13 @@ def tokens_plot(standings: Sequence[Standing]) -> str:
 
 def length_plot(standings: Sequence[Standing]) -> str:
     """Score against the mean answer length, on a logarithmic axis."""
-    points = {s: s.mean_chars for s in standings if s.mean_chars}
+    points = [(s, s.mean_chars) for s in standings if s.mean_chars]
     figure, axes = new_figure(6.2, 3.6)
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    _scatter(axes, {s: float(x or 0) for s, x in points.items()})
-    for standing in list(points)[:3]:
-        _annotate(axes, standing, points[standing] or 0, standing.value)
+    _scatter(axes, points)
+    for standing, x in points[:3]:
+        _annotate(axes, standing.label, x, standing.value)
     axes.set_xlabel("characters (logarithmic)")
     axes.set_ylabel("score")
     return inline(render_svg(figure, axes, "Score against length"))
@@ -149,9 +150,9 @@ def histogram_plot(histogram: Mapping[float, int]) -> str:
 def curve_plot(points: Sequence[tuple[float, Metric]], name: str) -> str:
     """Score with its interval by training step."""
     figure, axes = new_figure(6.2, 3.2)
-    shown = [(step, m) for step, m in points if m.value is not None]
-    axes.plot([step for step, _ in shown], [m.value for _, m in shown], "-o", color=ACCENT, ms=4)
-    for step, metric in shown:
+    scored = [(step, m.value) for step, m in points if m.value is not None]
+    axes.plot([s for s, _ in scored], [v for _, v in scored], "-o", color=ACCENT, markersize=4)
+    for step, metric in points:
         if metric.low is not None and metric.high is not None:
             axes.plot([step, step], [metric.low, metric.high], color=ACCENT, alpha=0.5)
     axes.set_xlabel("step")
@@ -169,16 +170,16 @@ def _name_lines(axes: Axes, standings: Sequence[Standing]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def _scatter(axes: Axes, points: Mapping[Standing, float]) -> None:
-    for standing, x in points.items():
+def _scatter(axes: Axes, points: Sequence[tuple[Standing, float]]) -> None:
+    for standing, x in points:
         marker = "x" if standing.row.is_null else "o"
         axes.plot([x], [standing.value], marker, color=_colour(standing), markersize=5)
     axes.margins(0.12)
 
 
-def _annotate(axes: Axes, standing: Standing, x: float, y: float) -> None:
+def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
     axes.annotate(
-        _plain(clip(standing.label, 26)),
+        _plain(clip(label, 26)),
         (x, y),
         xytext=(5, 5),
         textcoords="offset points",

@@ -13,21 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
-import r2w_eval
-from r2w_eval.errors import UsageError
-from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.leaderboards import export, formats, pages
 from r2w_eval.leaderboards.boards import Board, BoardOptions, build_boards
-from r2w_eval.leaderboards.collect import Collection, Entry, LeftOut
+from r2w_eval.leaderboards.collect import Collection, Entry
 from r2w_eval.leaderboards.evaluator import load_cards
 from r2w_eval.leaderboards.plots import board_plots
 from r2w_eval.leaderboards.pooling import pool_entries
 from r2w_eval.leaderboards.references import QuotedTable, load_references
 from r2w_eval.leaderboards.rows import write_row
 from r2w_eval.leaderboards.texts import write_dense, write_prompts, write_samples
-from r2w_eval.leaderboards.training import Curve, training_curves
+from r2w_eval.leaderboards.training import training_curves
+
+import r2w_eval
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import file_hash
 from r2w_eval.store import write_json
 
 MANIFEST = "site.json"
@@ -55,7 +54,7 @@ class Site:
 
 
 def write_site(collection: Collection, out: Path, options: SiteOptions) -> Site:
-    """Build everything aside, then replace `out`. Raises UsageError for a folder that is no site."""
+    """Build everything aside, then replace `out`. Raises UsageError where that is no site."""
     _check_target(out)
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -142,9 +141,9 @@ class _Writer:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def _page(self, name: str, template: str, page: str = "", **facts: Any) -> None:
+    def _page(self, file: str, template: str, page: str = "", **facts: Any) -> None:
         text = self.environment.get_template(template).render(
-            root="../" * name.count("/"),
+            root="../" * file.count("/"),
             page=page,
             title=self.options.title,
             software=r2w_eval.__version__,
@@ -152,7 +151,7 @@ class _Writer:
             **facts,
         )
         # lone surrogates of a model's name cannot be encoded; they become question marks
-        self._file(name).write_bytes(text.encode("utf-8", "replace"))
+        self._file(file).write_bytes(text.encode("utf-8", "replace"))
 
     def _write_row_files(self, entry: Entry) -> None:
         row = entry.row

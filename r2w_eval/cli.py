@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import r2w_eval
+from r2w_eval.cli_leaderboard import leaderboard
 from r2w_eval.config import RunConfig, merge_config
 from r2w_eval.errors import R2WError
 
@@ -240,6 +241,9 @@ def cache_prune(older_than_days: float, everything: bool) -> None:
     from r2w_eval.listing import prune_cache
 
     prune_cache(older_than_days, everything)
+
+
+cli.add_command(leaderboard)
 
 
 def main() -> None:

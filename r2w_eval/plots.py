@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -82,7 +83,12 @@ def render_svg(figure: Figure, axes: Axes, title: str) -> str:
     axes.patch.set_alpha(0)
     figure.patch.set_alpha(0)
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "r2w-eval", "svg.fonttype": "none"}):
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "r2w-eval", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        # text stays text, so the reader's fonts decide, not those that measured it here
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(ACCENT, "var(--accent)")

@@ -1,0 +1,286 @@
+"""Computes a row or a site again from the raw files and names every difference.
+
+A run is copied aside, every stored judge text is read anew, every score over label probabilities is
+summed anew, and the aggregation runs again; the row made from that must equal the signed one field
+by field. A site is built again from its rows and must equal itself byte by byte. Nothing is asked
+of any judge (specification: harness D5).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.leaderboards.boards import BoardOptions
+from r2w_eval.leaderboards.collect import (
+    RAW_FILES,
+    Collection,
+    Entry,
+    LeftOut,
+    enter,
+    hash_raw_files,
+    rows_of_run,
+)
+from r2w_eval.leaderboards.rows import Row, read_row
+from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, write_site
+
+from r2w_eval.config import RunConfig
+from r2w_eval.cost import Price
+from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.hashing import file_hash, to_plain
+from r2w_eval.store import RunFolder
+
+MAX_DIFFERENCES = 20
+# hashes of files follow from the texts; they are checked against the files themselves
+_NOT_COMPUTED = ("evidence", "signature", "created", "software")
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What verification found: `computed` of `rows` were computed again from raw files."""
+
+    rows: int
+    computed: int
+    differences: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Nothing differs."""
+        return not self.differences
+
+
+def verify(path: Path, data_dir: str | None = None) -> Check:
+    """A site, a row file, or a folder with rows. Raises UsageError for anything else."""
+    if (path / MANIFEST).is_file():
+        return verify_site(path, data_dir)
+    if (path / "rows").is_dir():
+        files = sorted((path / "rows").glob("*.json"))
+        return _merge(verify_row_file(file, data_dir) for file in files)
+    if path.is_file():
+        return verify_row_file(path, data_dir)
+    raise UsageError(
+        f"{str(path)!r}: neither a site ({MANIFEST}), a row file nor a folder with rows/. "
+        f"Try: r2w-eval leaderboard verify site"
+    )
+
+
+def _merge(checks: Iterable[Check]) -> Check:
+    found = list(checks)
+    return Check(
+        sum(check.rows for check in found),
+        sum(check.computed for check in found),
+        tuple(text for check in found for text in check.differences),
+        tuple(text for check in found for text in check.notes),
+    )
+
+
+def verify_row_file(path: Path, data_dir: str | None = None) -> Check:
+    """One row file; its raw files lie where it says, relative to itself."""
+    try:
+        row = read_row(path)
+    except DataError as error:
+        return Check(1, 0, (f"{path.name}: {error}",), ())
+    run = path.parent / row.evidence.folder if row.evidence.folder else None
+    return verify_entries([enter(row, run)], data_dir)
+
+
+def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Check:
+    """Rows against their raw files; rows of one run are computed together."""
+    differences: list[str] = []
+    notes: list[str] = []
+    computed: dict[Path, list[Row] | str] = {}
+    n = 0
+    for entry in entries:
+        name = f"{entry.row.model[:80]} on {entry.row.task}"
+        if not entry.runs:
+            notes.append(f"{name}: raw data gone, only the signature could be checked")
+            continue
+        run = entry.runs[0]
+        if run.path not in computed:
+            computed[run.path] = _compute_or_tell(run, data_dir)
+        found = computed[run.path]
+        if isinstance(found, str):
+            differences.append(f"{name}: cannot be computed again: {found}")
+            continue
+        n += 1
+        differences += [f"{name}: {text}" for text in compare_row(entry.row, found, run)]
+    return Check(len(entries), n, tuple(differences), tuple(notes))
+
+
+def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | str:
+    try:
+        wrong = list(check_expectations(run))
+        return wrong[0] if wrong else recompute_rows(run, data_dir)
+    except R2WError as error:
+        return str(error)
+
+
+def recompute_rows(run: RunFolder, data_dir: str | None = None) -> list[Row]:
+    """Rows of a copy of the run in which every judge text was read again."""
+    from r2w_eval.run import judge_again
+
+    with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
+        copy = Path(folder) / "run"
+        copy.mkdir()
+        for name in RAW_FILES:
+            shutil.copyfile(run.path / name, copy / name)
+        asyncio.run(judge_again(RunFolder(copy), _config(run, data_dir), reparse=True))
+        return rows_of_run(copy)
+
+
+def _config(run: RunFolder, data_dir: str | None) -> RunConfig:
+    stored = run.manifest()["config"]
+    known = {name: stored[name] for name in RunConfig.__dataclass_fields__ if name in stored}
+    settings = RunConfig(**{**known, "judge": tuple(known["judge"])})
+    return replace(settings, cache=False, data_dir=data_dir, progress_file=None, prices=None)
+
+
+def check_expectations(run: RunFolder) -> Iterable[str]:
+    """Scores over label probabilities that are not the expectation of those probabilities.
+
+    The stored labels are numbers on the suite's own scale, as in every suite that has one.
+    """
+    for judgement in run.judgements():
+        parts, value = judgement.score.parts, judgement.score.value
+        probabilities = parts.get("probabilities")
+        if value is None or judgement.asks or not isinstance(probabilities, dict):
+            continue
+        mass = math.fsum(probabilities.values())
+        try:
+            mean = math.fsum(float(label) * p for label, p in probabilities.items()) / mass
+        except (ValueError, ZeroDivisionError):
+            continue
+        if abs(mean - value) > _ROUNDING * max(1.0, abs(value)):
+            yield (
+                f"verdict on {judgement.sample_id} / {judgement.criterion}: the probabilities give "
+                f"{mean:.6g}, the stored score is {value:.6g}"
+            )
+
+
+def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[str]:
+    """What differs between a signed row and the one computed from raw files."""
+    actual = hash_raw_files(run.path)
+    for name, digest in row.evidence.files.items():
+        if actual.get(name) != digest:
+            yield f"{name} is not the file that was signed ({actual.get(name, 'gone')[:12]})"
+    same = [one for one in computed if (one.task, one.judge) == (row.task, row.judge)]
+    if not same:
+        yield f"the run holds no verdicts of judge {row.judge!r:.100}"
+        return
+    for field in Row.__dataclass_fields__:
+        if field not in _NOT_COMPUTED:
+            yield from differing(
+                to_plain(getattr(row, field)), to_plain(getattr(same[0], field)), field
+            )
+
+
+def differing(signed: Any, computed: Any, path: str) -> Iterable[str]:
+    """Every leaf that differs, by name.
+
+    >>> list(differing({"value": 7.0}, {"value": 6.5}, "headline"))
+    ['headline.value: the row says 7.0, the raw verdicts give 6.5']
+    """
+    if isinstance(signed, dict) and isinstance(computed, dict):
+        for key in sorted(signed.keys() | computed.keys()):
+            yield from differing(signed.get(key), computed.get(key), f"{path}.{key}")
+    elif isinstance(signed, list) and isinstance(computed, list) and len(signed) == len(computed):
+        for i, (a, b) in enumerate(zip(signed, computed, strict=True)):
+            yield from differing(a, b, f"{path}[{i}]")
+    elif not _equal(signed, computed):
+        yield f"{path}: the row says {signed!r:.80}, the raw verdicts give {computed!r:.80}"
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, float) and isinstance(b, (int, float)):
+        return math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return bool(a == b)
+
+
+def verify_site(path: Path, data_dir: str | None = None) -> Check:
+    """Files against their hashes, rows against raw files, pages against the rows."""
+    manifest = _read_manifest(path)
+    wrong = list(check_files(path, manifest["files"]))
+    entries, unreadable = _site_entries(path, manifest)
+    check = verify_entries(entries, data_dir)
+    differences = [*wrong, *unreadable, *check.differences]
+    if not unreadable:
+        differences += check_pages(path, manifest, entries)
+    return replace(check, differences=tuple(differences))
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads((path / MANIFEST).read_bytes())
+        return {name: content[name] for name in ("files", "rows", "options", "left_out")}
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            f"{path / MANIFEST}: not the list of a site ({type(error).__name__}: {error}). "
+            f"Try: r2w-eval leaderboard RUNS --out {path}"
+        ) from error
+
+
+def check_files(path: Path, expected: dict[str, str]) -> Iterable[str]:
+    """Files that are missing, changed, or were never written."""
+    for name, digest in expected.items():
+        file = path / name
+        if not file.is_file():
+            yield f"{name}: missing"
+        elif file_hash(file) != digest:
+            yield f"{name}: changed since the site was made"
+    there = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    for name in sorted(there - expected.keys() - {MANIFEST}):
+        yield f"{name}: not part of the site"
+
+
+def _site_entries(path: Path, manifest: dict[str, Any]) -> tuple[list[Entry], list[str]]:
+    entries, unreadable = [], []
+    for slug, facts in manifest["rows"].items():
+        try:
+            row = read_row(path / "rows" / f"{slug}.json")
+        except DataError as error:
+            unreadable.append(str(error))
+            continue
+        there = [run for name in facts["runs"] for run in enter(row, path / name).runs]
+        entries.append(Entry(row, tuple(there), facts["has_raw"]))
+    return entries, unreadable
+
+
+def check_pages(path: Path, manifest: dict[str, Any], entries: Sequence[Entry]) -> list[str]:
+    """The site built again from its rows, compared file by file.
+
+    Texts are left out where their run is not there any more.
+    """
+    options = manifest["options"]
+    prices = {name: Price(**price) for name, price in options["boards"]["prices"].items()}
+    left_out = tuple(LeftOut(**one) for one in manifest["left_out"])
+    with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
+        again = Path(folder) / "site"
+        site_options = SiteOptions(
+            options["title"],
+            BoardOptions(**{**options["boards"], "prices": prices}),
+            options["references"],
+        )
+        site = write_site(Collection(tuple(entries), left_out), again, site_options)
+        gone = {entry.row.slug for entry in entries if entry.has_raw and not entry.runs}
+        untold = [f"data/{slug}/" for slug in gone]
+        untold += [f"data/{board.slug}/prompts" for board in site.boards] if gone else []
+        made = json.loads((again / MANIFEST).read_bytes())["files"]
+    names = sorted(made.keys() | manifest["files"].keys())
+    return [
+        f"{name}: the site says another thing than its rows give"
+        for name in names
+        if not name.startswith(tuple(untold)) and made.get(name) != _actual(path / name)
+    ][:MAX_DIFFERENCES]
+
+
+def _actual(file: Path) -> str | None:
+    return file_hash(file) if file.is_file() else None

@@ -1,0 +1,174 @@
+"""Boards: who is ranked together, who stands apart and why, and what a line says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from boards import make_row
+from r2w_eval.leaderboards.boards import BoardOptions, build_boards
+from r2w_eval.leaderboards.collect import Entry, collect, count_losses
+from r2w_eval.leaderboards.length import Scored, adjust, fit_slope
+from r2w_eval.leaderboards.naming import label_rows
+from r2w_eval.leaderboards.pooling import pool, pool_entries
+from r2w_eval.leaderboards.rows import Row, Tokens, write_row
+
+from r2w_eval.cost import Price
+from r2w_eval.errors import UsageError
+from r2w_eval.types import Stratum
+
+ITEMS = [f"i{n:02}" for n in range(12)]
+
+
+def steady(level: float, step: float = 0.01) -> dict[str, float | None]:
+    return {item: level + step * n for n, item in enumerate(ITEMS)}
+
+
+def entries(*rows: Row) -> list[Entry]:
+    return [Entry(row) for row in rows]
+
+
+def test_equal_keys_share_a_board_and_others_stand_apart_with_the_reason() -> None:
+    other = {"suite": "quickstart", "judge": "another", "items": "x"}
+    boards = build_boards(
+        entries(
+            make_row("a", steady(8)),
+            make_row("b", steady(5)),
+            make_row("c", steady(7), score_key="k2", judge="another", identity=other),
+        ),
+        BoardOptions(),
+    )
+    assert [[s.label for s in board.standings] for board in boards] == [["a", "b"], ["c"]]
+    assert boards[0].differs == () and boards[1].differs == ("judge",)
+
+
+def test_a_clear_winner_has_one_rank_and_equals_share_a_range() -> None:
+    generator = np.random.default_rng(0)
+    noise = {item: float(generator.normal(5, 1)) for item in ITEMS}
+    close = {item: value + (-1) ** n * 0.2 for n, (item, value) in enumerate(noise.items())}
+    (board,) = build_boards(
+        entries(make_row("top", steady(9)), make_row("x", noise), make_row("y", close)),
+        BoardOptions(),
+    )
+    ranks = {s.label: (s.rank.best, s.rank.worst) for s in board.standings}
+    assert ranks == {"top": (1, 1), "x": (2, 3), "y": (2, 3)}
+    tied = {s.label: s.rank.tied_with for s in board.standings}
+    assert tied["x"] == ("y",) and tied["top"] == ()
+
+
+def test_a_half_finished_run_is_listed_but_not_ranked_unless_asked() -> None:
+    half = make_row("half", dict(list(steady(9).items())[:5]), n_expected=12)
+    full = make_row("full", steady(5))
+    (board,) = build_boards(entries(half, full), BoardOptions())
+    assert [s.label for s in board.standings] == ["full"]
+    assert "5 of 12 items scored" in board.apart[0].reason
+    (mixed,) = build_boards(entries(half, full), BoardOptions(allow_mixed=True))
+    assert {s.label for s in mixed.standings} == {"half", "full"} and not mixed.apart
+
+
+def test_a_row_without_any_score_and_one_of_other_strata_stand_apart() -> None:
+    nothing = make_row("nothing", dict.fromkeys(ITEMS))
+    odd = make_row("odd", steady(5))
+    strata = (*odd.estimate.strata, Stratum(("i00",), (1.0,), (1.0,), 0.5))
+    odd = replace(odd, estimate=replace(odd.estimate, strata=strata))
+    (board,) = build_boards(
+        entries(nothing, odd, make_row("a", steady(5)), make_row("b", steady(6))), BoardOptions()
+    )
+    assert {one.label: one.reason.split()[0] for one in board.apart} == {
+        "nothing": "nothing",
+        "odd": "its",
+    }
+
+
+def test_runs_of_one_system_are_numbered_or_pooled_on_request() -> None:
+    first = make_row("m", steady(5), created="2026-01-01T00:00:00+00:00")
+    second = make_row("m", steady(7), created="2026-01-02T00:00:00+00:00")
+    (board,) = build_boards(entries(first, second), BoardOptions())
+    assert [s.label for s in board.standings] == ["m (run 2)", "m (run 1)"]
+    (pooled,) = pool_entries(entries(first, second))
+    assert pooled.row.headline.value == pytest.approx(6.055)
+    assert (pooled.row.headline.n_scored, pooled.row.headline.n_expected) == (12, 12)
+    assert pooled.row.tokens == Tokens(200, 2000, 0) and pooled.row.n_pooled == 2
+    assert len(set(zip(pooled.row.items.ids, pooled.row.items.repeats, strict=True))) == 24
+
+
+def test_different_systems_are_never_pooled() -> None:
+    rows = [make_row("a", steady(5)), make_row("b", steady(5))]
+    assert len(pool_entries(entries(*rows))) == 2
+    with pytest.raises(UsageError, match="cannot be pooled"):
+        pool(rows)
+
+
+def test_systems_of_one_model_are_told_apart_by_what_differs() -> None:
+    base = {"backend": "http", "sampling": "", "answers_per_item": 1}
+    rows = [
+        make_row("m", steady(5), system=base),
+        make_row("m", steady(5), system={**base, "sampling": "temperature=0"}),
+        make_row("m", steady(5), system={**base, "system_prompt": "Plan\nfirst."}),
+    ]
+    assert label_rows(rows) == ["m", "m · temperature 0", "m · “Plan first.”"]
+
+
+def test_cost_and_tokens_are_known_or_absent_and_never_zero() -> None:
+    counted = make_row("m", steady(5), tokens=Tokens(1000, 2400, 600))
+    unknown = make_row("n", steady(4), tokens=Tokens(0, 0, None))
+    (board,) = build_boards(entries(counted, unknown), BoardOptions(prices={"m": Price(1, 2)}))
+    first, second = board.standings
+    assert first.cost_usd == pytest.approx(0.0058)
+    assert (first.tokens_per_answer, first.thinking_per_answer) == (200, 50)
+    assert first.tokens_per_point == pytest.approx(200 / first.value)
+    assert (second.cost_usd, second.tokens_per_answer, second.tokens_per_point) == (None,) * 3
+
+
+def test_losses_go_to_who_is_to_blame() -> None:
+    losses = count_losses(
+        {"ok": 5, "empty": 1, "unclosed_think": 2, "content_filter": 1, "error": 1},
+        {"parse_error": 3, "timeout": 2, "no_answer": 9},
+    )
+    assert losses.model == {"empty": 1, "unclosed_think": 2}
+    assert losses.judge == {"parse_error": 3}
+    assert losses.infrastructure == {"content_filter": 1, "error": 1, "timeout": 2}
+
+
+def test_the_length_slope_is_found_and_taken_out() -> None:
+    generator = np.random.default_rng(5)
+    scores: dict[str, list[Scored]] = {}
+    for level, system in enumerate(("a", "b", "c")):
+        chars = generator.uniform(200, 3000, 40)
+        scores[system] = [
+            Scored(f"i{n}", 3 + level + 0.1 * n + 0.5 * float(np.log2(c)), float(c))
+            for n, c in enumerate(chars)
+        ]
+    slope = fit_slope(scores)
+    assert slope is not None
+    assert slope.per_doubling == pytest.approx(0.5, abs=1e-6)
+    assert slope.low <= slope.per_doubling <= slope.high
+    means = {k: sum(s.value for s in own) / len(own) for k, own in scores.items()}
+    adjusted = [adjust(means[k], scores[k], slope) or 0.0 for k in scores]
+    assert np.diff(adjusted) == pytest.approx([1.0, 1.0], abs=1e-6)
+
+
+def test_one_system_or_one_length_gives_no_slope() -> None:
+    own = [Scored(f"i{n}", float(n), 100.0) for n in range(5)]
+    assert fit_slope({"a": own}) is None
+    assert fit_slope({"a": own, "b": own}) is None
+    assert fit_slope({}) is None
+
+
+def test_collecting_leaves_out_what_is_no_row_and_keeps_the_rest(tmp_path: Path) -> None:
+    write_row(tmp_path / "good.json", make_row("m", steady(5)))
+    (tmp_path / "bad.json").write_text("{")
+    found = collect([str(tmp_path / "good.json"), str(tmp_path / "bad.json"), "nowhere"])
+    assert [e.row.model for e in found.entries] == ["m"] and not found.entries[0].has_raw
+    assert [one.source for one in found.left_out] == ["bad.json", "nowhere"]
+    with pytest.raises(UsageError, match="no row in 1 source"):
+        collect(["nowhere"])
+
+
+def test_the_same_row_twice_counts_once(tmp_path: Path) -> None:
+    row = make_row("m", steady(5))
+    write_row(tmp_path / "a.json", row)
+    write_row(tmp_path / "b.json", row)
+    assert len(collect([str(tmp_path / "a.json"), str(tmp_path / "b.json")]).entries) == 1
