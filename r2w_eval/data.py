@@ -20,6 +20,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.paths import cache_dir
@@ -62,10 +64,10 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PromptSource:
-    """Where an official prompt stands: in a prepared `prompts.json`, or in an upstream Python file.
+    """Where an official prompt stands: in a prepared `prompts.json`, or in an upstream file.
 
-    `keys` leads through the JSON; `symbol` names the module-level string in `file`; `sha256` is
-    that of the template text, and decides.
+    `keys` leads through the JSON; `symbol` names the string in `file` (see `read_upstream_text`);
+    `sha256` is that of the template text, and decides.
     """
 
     name: str
@@ -87,7 +89,10 @@ class SuiteData:
     def input(self, name: str, where: str) -> Path:
         """What the user gave with `--<name>`; `where` says how to get it. Raises DataError."""
         if name not in self.inputs:
-            raise DataError(f"{self.suite} needs --{name} FILE, which is not given. {where}")
+            raise DataError(
+                f"{self.suite} needs --{name} FILE (under lm_eval: R2W_{name.upper()}), which is "
+                f"not given. {where}"
+            )
         path = self.inputs[name]
         if not path.exists():
             raise DataError(f"--{name} {str(path)!r}: no such file or folder. {where}")
@@ -140,7 +145,7 @@ class SuiteData:
         if prepared is not None:
             text = _follow(_read_json(prepared), source.keys, prepared)
         else:
-            text = read_python_string(self.path(source.file), source.symbol)
+            text = read_upstream_text(self.path(source.file), source.symbol)
         if text_hash(text) != source.sha256:
             raise DataError(
                 f"Prompt {source.name} of {self.suite}: sha256 is {text_hash(text)}, the pinned "
@@ -180,14 +185,39 @@ def read_jsonl(path: Path) -> list[Any]:
     return records
 
 
+def read_upstream_text(path: Path, symbol: str) -> str:
+    """A text in an upstream file, by kind: Python source, YAML, or a file that is the text.
+
+    Dots in `symbol` lead into dicts: `SETTINGS.creative.prompt`. Raises DataError.
+    """
+    if path.suffix == ".py":
+        return read_python_string(path, symbol)
+    text = path.read_text(encoding="utf-8")
+    return (
+        _follow(yaml.safe_load(text), symbol.split("."), path) if path.suffix == ".yaml" else text
+    )
+
+
 def read_python_string(path: Path, symbol: str) -> str:
-    """A module-level string constant of a Python file, read without running it."""
+    """A module-level string constant of a Python file, or one in a dict of them; nothing is run."""
+    name, *keys = symbol.split(".")
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
-        named = any(isinstance(target, ast.Name) and target.id == symbol for target in targets)
-        if named and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
-            return str(node.value.value)
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            assert isinstance(node, ast.Assign), "only assignments have targets"
+            found = _constant_at(node.value, keys)
+            if found is not None:
+                return found
     raise DataError(f"{path}: no string constant {symbol!r}. Try: r2w-eval data verify")
+
+
+def _constant_at(node: ast.expr | None, keys: Sequence[str]) -> str | None:
+    """The string constant under `keys` in a dict display; None when there is none."""
+    for key in keys:
+        entries = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+        node = next((v for k, v in entries if isinstance(k, ast.Constant) and k.value == key), None)
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return str(node.value) if is_text and isinstance(node, ast.Constant) else None
 
 
 def _download(url: str, target: Path) -> None:

@@ -4,7 +4,8 @@
 (as `--judge` does), gives the suite's headline by the same engine, parser and aggregator as
 `r2w-eval`. All answers are judged together in the aggregation, because lm-eval hands
 `process_results` one document at a time. Without `R2W_JUDGE` the score is NaN and the
-deterministic metrics stand (harness M1-M4). `R2W_MODE` is `--mode`; `R2W_OUT` keeps the runs.
+deterministic metrics stand (harness M1-M4). `R2W_MODE` is `--mode`, `R2W_BASELINE` is `--baseline`
+and so on; `R2W_OUT` keeps the runs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from r2w_eval.config import INPUT_OPTIONS, RunConfig
 from r2w_eval.data import data_roots
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash
@@ -28,7 +30,6 @@ from r2w_eval.thinking import split_thinking
 from r2w_eval.types import Mode, Sample
 
 if TYPE_CHECKING:
-    from r2w_eval.config import RunConfig
     from r2w_eval.run import Outcome
 
 logger = logging.getLogger(__name__)
@@ -53,8 +54,15 @@ def load_dataset(*, suite: str, **_: object) -> dict[str, Any]:
 
     read_mode()
     info = load_info(suite)
-    samples = load_suite(info.folder).load_samples(info.data(data_roots(None)))
+    data = info.data(data_roots(None), read_inputs())
+    samples = load_suite(info.folder).load_samples(data)
     return {"test": Dataset.from_list([make_document(sample) for sample in samples])}
+
+
+def read_inputs() -> dict[str, Path]:
+    """The user's own files: `R2W_BASELINE` is `--baseline`, and so on."""
+    named = {name: os.environ.get(f"R2W_{name.upper()}") for name in INPUT_OPTIONS}
+    return {name: Path(value) for name, value in named.items() if value}
 
 
 def read_mode() -> Mode:
@@ -120,8 +128,6 @@ def _make_config(
     items: Sequence[tuple[str, str, str]], judges: tuple[str, ...], folder: Path
 ) -> RunConfig:
     """A run over these texts; below `R2W_OUT` every set of texts, judges and mode has its own."""
-    from r2w_eval.config import RunConfig
-
     suite, mode = items[0][0], str(read_mode())
     kept = os.environ.get("R2W_OUT")
     name = f"{suite}-{content_hash([items, judges, mode], 8)}"
@@ -133,6 +139,7 @@ def _make_config(
         out=str(Path(kept) / name if kept else folder / "run"),
         mode=mode,
         only_recorded=True,
+        **{name: str(path) for name, path in read_inputs().items()},
     )
 
 

@@ -1,9 +1,9 @@
 """Bring your own answers: `--responses FILE` judges texts that were written elsewhere.
 
-Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`) and a text (`response`,
-`answer`, `text`, `output`), our own responses.jsonl, and lm-eval's `samples_*.jsonl`; each line
-says by its keys which it is. A folder stands for the one such file in it (specification: harness
-G9, M6).
+Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`, `uid`) and a text (`response`,
+`answer`, `text`, `output`, `article`, or the last of `messages`), our own responses.jsonl, and
+lm-eval's `samples_*.jsonl`; each line says by its keys which it is. A folder stands for the one
+such file in it (specification: harness G9, M6).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from r2w_eval.errors import UsageError
 from r2w_eval.hashing import file_hash
 from r2w_eval.types import Sample, WriterStatus
 
-ID_KEYS = ("sample_id", "id", "index", "prompt_id")
-TEXT_KEYS = ("raw", "response", "answer", "text", "output")
+ID_KEYS = ("sample_id", "id", "index", "prompt_id", "uid")
+TEXT_KEYS = ("raw", "response", "answer", "text", "output", "article")
 CLOSING_TAG = "</think>"
 
 # How a failure that another run recorded is told again; `error` was never an answer
@@ -196,10 +196,11 @@ def _read_line(line: bytes, place: str) -> dict[str, Any]:
 def _read_record(record: Mapping[str, Any], place: str) -> RecordedResponse:
     sample_id = _find_id(record)
     text = next((record[key] for key in TEXT_KEYS if isinstance(record.get(key), str)), None)
+    text = _last_message(record) if text is None else text
     if sample_id is None or text is None:
         raise UsageError(
             f"{place}: has {', '.join(map(str, record))}. Expected an id ({', '.join(ID_KEYS)}) "
-            f"and a text ({', '.join(TEXT_KEYS)})"
+            f"and a text ({', '.join(TEXT_KEYS)}) or messages"
         )
     recorded = RecordedResponse(
         sample_id, text, _text_or_none(record, "model"), _text_or_none(record, "reasoning")
@@ -244,6 +245,15 @@ def _read_lm_eval(record: Mapping[str, Any], place: str) -> Iterator[RecordedRes
             raise UsageError(f"{place}: `resps` holds a {type(text).__name__}. Expected texts")
         recorded = RecordedResponse(sample_id, text, task=task)
         yield _with_facts(recorded, own, place) if isinstance(own, dict) else recorded
+
+
+def _last_message(record: Mapping[str, Any]) -> str | None:
+    """The text of the last of `messages`, plain or as Arena-Hard writes it: {"answer": text}."""
+    messages = record.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    content = last.get("content") if isinstance(last, dict) else None
+    content = content.get("answer") if isinstance(content, dict) else content
+    return content if isinstance(content, str) else None
 
 
 def _find_id(record: Mapping[str, Any]) -> str | None:

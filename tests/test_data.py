@@ -19,6 +19,7 @@ from r2w_eval.data import (
     data_roots,
     read_jsonl,
     read_python_string,
+    read_upstream_text,
 )
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import text_hash
@@ -154,3 +155,18 @@ def test_roots_are_the_named_folder_and_then_the_cache(
     assert data_roots(str(tmp_path)) == (tmp_path, tmp_path / "cache" / "data")
     with pytest.raises(DataError, match="no such folder"):
         data_roots(str(tmp_path / "absent"))
+
+
+def test_prompts_are_read_out_of_upstream_files_by_kind(tmp_path: Path) -> None:
+    source = tmp_path / "a.py"
+    source.write_text('S = {"x": {"y": "Judge {a}."}, "n": 1, **{}}\n', "utf-8")
+    (tmp_path / "a.yaml").write_text('x: {y: "Judge\\u2028{a}."}\n', "utf-8")
+    (tmp_path / "a.txt").write_text("Judge {a}.\n", "utf-8")
+    assert read_upstream_text(source, "S.x.y") == "Judge {a}."
+    assert read_upstream_text(tmp_path / "a.yaml", "x.y") == "Judge\u2028{a}."
+    assert read_upstream_text(tmp_path / "a.txt", "") == "Judge {a}.\n"
+    for missing in ("S.x", "S.n", "S.x.z", "S.x.y.z", "T.x"):
+        with pytest.raises(DataError, match="no string constant"):
+            read_upstream_text(source, missing)
+    with pytest.raises(DataError, match=r"no key 'x\.z'"):
+        read_upstream_text(tmp_path / "a.yaml", "x.z")

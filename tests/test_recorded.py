@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import dump_line
-from r2w_eval.recorded import RecordedResponses, open_recorded
+from r2w_eval.recorded import RecordedResponses, open_recorded, read_responses
 from r2w_eval.types import Decoding, Message, Sample
 
 SAMPLE = Sample("t", "1", (Message("user", "Write."),))
@@ -233,3 +233,19 @@ def test_every_text_comes_back_as_it_went(text: str) -> None:
         path = Path(folder) / "answers.jsonl"
         path.write_bytes(dump_line({"id": "1", "text": text}))
         assert answer(open_recorded(path, "m", 1)) == text
+
+
+def test_answer_files_of_other_suites_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    lines = [
+        {"uid": "a", "messages": [{"content": "q"}, {"content": {"answer": "One."}}]},
+        {"id": 2, "messages": [{"role": "assistant", "content": "Two."}]},
+        {"id": 3, "prompt": "q", "article": "Three.\u2028Still three."},
+    ]
+    path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines), "utf-8")
+    found = {answer.sample_id: answer.text for answer in read_responses(path)}
+    assert found == {"a": "One.", "2": "Two.", "3": "Three.\u2028Still three."}
+    for odd in ([], "text", [5], [{"content": {"answer": 5}}]):
+        path.write_text(json.dumps({"id": 1, "messages": odd}), "utf-8")
+        with pytest.raises(UsageError, match="or messages"):
+            list(read_responses(path))

@@ -1,0 +1,241 @@
+"""Arena-Hard v2, creative: labels, expanded outcomes and prompts against upstream's own code."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import ScriptedReply, ScriptedServer, completion
+
+from r2w_eval.config import RunConfig
+from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.errors import DataError
+from r2w_eval.hashing import text_hash
+from r2w_eval.run import evaluate
+from r2w_eval.stats import evaluate as value_of
+from r2w_eval.stats import measure
+from r2w_eval.suites import JudgingJob, Suite, load_info, load_module, load_suite
+from r2w_eval.summary import TaskResult
+from r2w_eval.types import (
+    Answer,
+    ItemVerdicts,
+    JudgeRequest,
+    JudgeStatus,
+    Mode,
+    Sample,
+    Score,
+    WriterStatus,
+)
+
+INFO = load_info("arena_hard_creative")
+SUITE: Suite = load_suite(INFO.folder)
+UTILS: ModuleType = load_module(INFO.folder / "utils.py", "arena_hard_creative_utils")
+LABELS = sorted(UTILS.LABELS[Mode.PARITY])
+
+
+def read_uids(benchmarks: Path) -> list[str]:
+    path = benchmarks / "arena_hard_v2_creative/question_creative_writing.jsonl"
+    return [json.loads(line)["uid"] for line in path.read_bytes().split(b"\n") if line]
+
+
+@pytest.fixture(scope="module")
+def baseline(benchmarks: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Answers in upstream's own form."""
+    path = tmp_path_factory.mktemp("baseline") / "gemini.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for uid in read_uids(benchmarks):
+            content = {"answer": f"Baseline\u2028to {uid}."}
+            line = {
+                "uid": uid,
+                "model": "b",
+                "messages": [{"role": "assistant", "content": content}],
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def data(benchmarks: Path, baseline: Path) -> SuiteData:
+    return INFO.data(data_roots(str(benchmarks)), {"baseline": baseline})
+
+
+@pytest.fixture(scope="module")
+def vectors(verification: Path) -> dict[str, Any]:
+    path = verification / "arena_hard_v2_creative/vectors.json"
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found
+
+
+def judged(uid: str, first: str, second: str, mode: Mode = Mode.PARITY) -> ItemVerdicts:
+    """A question whose games the judge decided by these labels."""
+    scores = {
+        game: (SUITE.parse_verdict[mode](JudgeRequest(game, ()), f"I say [[{label}]]"),)
+        for game, label in zip(UTILS.GAMES, (first, second), strict=True)
+    }
+    return ItemVerdicts(uid, "", {}, WriterStatus.OK, scores)
+
+
+def winrates(items: list[ItemVerdicts], mode: Mode = Mode.PARITY) -> dict[str, float | None]:
+    return {e.name: value_of(e) for e in SUITE.aggregate(items, mode)}
+
+
+def test_labels_are_read_as_upstream_reads_them(vectors: dict[str, Any]) -> None:
+    for vector in vectors["verdict"]["vectors"]:
+        score = UTILS.parse_parity(JudgeRequest(UTILS.MODEL_FIRST, ()), vector["text"])
+        if vector["ok"]:
+            assert score.parts.get("label") == vector["result"], vector
+        else:
+            assert score.value is None, vector
+
+
+def test_outcomes_expand_and_average_as_upstream(vectors: dict[str, Any]) -> None:
+    for vector in vectors["score"]["vectors"]:
+        items = [judged(str(i), *games) for i, games in enumerate(vector["games"])]
+        rows = [row for item in items for row in UTILS.expand(UTILS.read_games(item))]
+        assert rows == vector["expanded"]
+        found = winrates(items)
+        assert found["winrate"] == pytest.approx(vector["mean"], abs=1e-12)
+        assert found["winrate:copied_rows"] == found["winrate"]
+
+
+def test_judge_prompts_are_byte_equal(vectors: dict[str, Any], data: SuiteData) -> None:
+    samples = {sample.id: sample for sample in SUITE.load_samples(data)}
+    templates = SUITE.load_templates(data)
+    for vector in vectors["judge_prompt"]["vectors"]:
+        sample = samples[vector["uid"]]
+        sample = Sample("t", sample.id, sample.messages, material={"baseline": vector["answer_b"]})
+        answer = Answer(vector["answer_a"], "", WriterStatus.OK)
+        job = JudgingJob(sample, answer, templates, Mode.PARITY)
+        user = {r.criterion: r.messages[1].content for r in SUITE.plan_judging(job)}
+        assert text_hash(user[UTILS.MODEL_FIRST]) == vector["sha256"]
+        assert len(user[UTILS.MODEL_FIRST]) == vector["chars"]
+
+
+def test_all_prompts_are_there_and_line_separators_split_no_line(data: SuiteData) -> None:
+    samples = list(SUITE.load_samples(data))
+    assert len({sample.id for sample in samples}) == INFO.n_samples == 250
+    assert all(f"Baseline\u2028to {s.id}." == s.material["baseline"] for s in samples)
+
+
+@given(st.lists(st.tuples(st.sampled_from(LABELS), st.sampled_from(LABELS)), min_size=1))
+def test_weights_equal_copied_rows_and_swapping_sides_mirrors(games: list[tuple[str, str]]) -> None:
+    items = [judged(str(i), *pair) for i, pair in enumerate(games)]
+    mirrored = [judged(str(i), second, first) for i, (first, second) in enumerate(games)]
+    found, other = winrates(items), winrates(mirrored)
+    for name in ("winrate", "winrate:weighted", "winrate:plain"):
+        value, mirror = found[name], other[name]
+        assert value is not None and mirror is not None
+        assert 0 <= value <= 1 and value + mirror == pytest.approx(1)
+    assert found["winrate"] == pytest.approx(found["winrate:weighted"])
+
+
+def test_an_interval_draws_questions_not_copies() -> None:
+    decided = [("B>>A", "A>>B") if i % 2 else ("A>>B", "B>>A") for i in range(40)]
+    items = [judged(str(i), *pair) for i, pair in enumerate(decided)]
+    metrics = {e.name: measure(e) for e in SUITE.aggregate(items, Mode.STRICT)}
+    ours, copies = metrics["winrate"], metrics["winrate:copied_rows"]
+    assert ours.low is not None and ours.high is not None
+    assert copies.low is not None and copies.high is not None
+    # six equal rows a question: upstream's interval is about a 6th of the variance
+    assert (ours.high - ours.low) / (copies.high - copies.low) == pytest.approx(6**0.5, rel=0.1)
+    assert (ours.n_scored, copies.n_scored) == (40, 240)
+
+
+def test_strong_verdicts_count_three_times_and_once() -> None:
+    found = winrates([judged("1", "A>B", "A>>B")])
+    assert (found["winrate"], found["winrate:plain"]) == (0.75, 0.5)
+
+
+def test_a_null_in_one_game_drops_the_question_only() -> None:
+    whole = judged("1", "B>A", "A>B")
+    lost = (Score(None, JudgeStatus.PARSE_ERROR, "no label"),)
+    half = ItemVerdicts(
+        "2", "", {}, WriterStatus.OK, {**judged("2", "A>B", "B>A").scores, UTILS.MODEL_FIRST: lost}
+    )
+    headline = measure(SUITE.aggregate([whole, half], Mode.PARITY)[0])
+    assert (headline.value, headline.n_scored, headline.n_expected) == (1.0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "parity"),
+    [
+        ("[[A>B]] at first, but [[b>>a]]", JudgeStatus.OK, JudgeStatus.OK),
+        ("[A>B]", JudgeStatus.PARSE_ERROR, JudgeStatus.OK),
+        ("[[A<B]]", JudgeStatus.UNKNOWN_LABEL, JudgeStatus.OK),
+        ("[[A>B]] no: [[A>>>B]]", JudgeStatus.UNKNOWN_LABEL, JudgeStatus.UNKNOWN_LABEL),
+        ("[[A]]", JudgeStatus.UNKNOWN_LABEL, JudgeStatus.UNKNOWN_LABEL),
+        ("A is better", JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR),
+    ],
+)
+def test_odd_labels_are_statuses(text: str, strict: JudgeStatus, parity: JudgeStatus) -> None:
+    request = JudgeRequest(UTILS.BASELINE_FIRST, ())
+    assert UTILS.parse_strict(request, text).status is strict
+    assert UTILS.parse_parity(request, text).status is parity
+
+
+def test_without_a_baseline_it_says_where_to_get_one(benchmarks: Path) -> None:
+    with pytest.raises(DataError, match="--baseline FILE.*gemini-2.0-flash-001.jsonl"):
+        list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)))))
+
+
+def test_a_baseline_with_gaps_or_doubles_is_refused(benchmarks: Path, tmp_path: Path) -> None:
+    uids = read_uids(benchmarks)
+    path = tmp_path / "baseline.jsonl"
+    lines = [json.dumps({"id": uid, "response": "x"}) for uid in uids[1:]]
+    for extra, complaint in (
+        ([], f"no answer to 1 of 250 prompts, the first is {uids[0]}"),
+        ([json.dumps({"id": uids[1], "response": "y"})], f"two different answers to {uids[1]}"),
+    ):
+        path.write_text("\n".join([*lines, *extra]), "utf-8")
+        with pytest.raises(DataError, match=complaint):
+            list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)), {"baseline": path})))
+
+
+def test_both_games_are_judged_over_http_and_the_lost_one_is_asked_again(
+    benchmarks: Path, baseline: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text(
+        "".join(
+            json.dumps({"id": uid, "response": "Mine."}) + "\n" for uid in read_uids(benchmarks)[:2]
+        ),
+        "utf-8",
+    )
+    config = RunConfig(
+        tasks="arena_hard_creative",
+        model="mine",
+        responses=str(answers),
+        only_recorded=True,
+        baseline=str(baseline),
+        data_dir=str(benchmarks),
+        mode="parity",
+        out=str(tmp_path / "run"),
+        cache=False,
+    )
+
+    def run(*texts: str, retry_failed: bool = False) -> TaskResult:
+        replies: list[ScriptedReply] = [(200, {}, completion(text)) for text in texts]
+        with ScriptedServer(*replies) as server:
+            judges = (f"{server.base_url}#judge",)
+            changed = replace(config, judge=judges, retry_failed=retry_failed)
+            outcome = asyncio.run(evaluate(changed))
+        assert len(server.seen) == len(texts)
+        return outcome.results[0]
+
+    result = run("[[A>>B]]", "[[A>>B]]", "I cannot decide", "[[A>>B]]")
+    assert result.judging.failures == {"parse_error": 1}
+    assert (result.headline.value, result.headline.n_scored, result.headline.n_expected) == (
+        0.5,
+        1,
+        2,
+    )
+    assert set(result.identity["inputs"]) == {"baseline"}
+    result = run("[[A=B]]", retry_failed=True)
+    assert result.judging.n_valid == 4 and result.headline.n_scored == 2
