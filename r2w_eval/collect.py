@@ -35,33 +35,40 @@ def latest_responses(
 ) -> dict[str, dict[tuple[str, int], Written]]:
     """By task, then (sample, repeat): the last turn; a retried request replaces its failure.
 
-    Texts are measured as they pass and not kept, but for the earlier turns of conversations.
+    Texts are measured as they pass and not kept, but for those of conversations.
     """
     measured = {plan.info.name: plan for plan in plans if plan.suite.measure}
     written: dict[str, dict[tuple[str, int], Written]] = defaultdict(dict)
-    turns: dict[tuple[str, str, int], dict[int, str]] = defaultdict(dict)
+    talks: dict[tuple[str, tuple[str, int]], dict[int, Response]] = defaultdict(dict)
     for response in responses:
         place = (response.sample_id, response.repeat)
         before = written[response.task].get(place)
         plan = measured.get(response.task)
-        said = turns[response.task, *place] if plan and plan.suite.next_turn else {}
-        said[response.turn] = response.answer
-        if before is not None and before.response.turn > response.turn:
+        if plan and plan.suite.next_turn:
+            turns = talks[response.task, place]
+            turns[response.turn] = max(response, turns.get(response.turn, response), key=_rank)
+        if before is not None and _rank(before.response) > _rank(response):
             continue
         thinking = None if response.thinking is None else len(response.thinking)
         slim = replace(response, raw="", answer="", thinking=None)
-        measures = _measure(plan, response, tuple(said[turn] for turn in sorted(said)))
+        measures = _measure(plan, [response]) if plan else {}
         written[response.task][place] = Written(slim, len(response.answer), thinking, measures)
+    for (task, place), turns in talks.items():
+        in_order = [turns[turn] for turn in sorted(turns)]
+        written[task][place].measures = _measure(measured[task], in_order)
     return written
 
 
-def _measure(
-    plan: TaskPlan | None, response: Response, turns: tuple[str, ...]
-) -> Mapping[str, Any]:
-    """The suite's own measures of an answer that exists."""
-    if plan is None or plan.suite.measure is None:
+def _rank(response: Response) -> tuple[int, bool, int]:
+    """What stands for an answer: the last turn, there the try that did, or else the last one."""
+    return response.turn, response.status.cause is None, response.attempt
+
+
+def _measure(plan: TaskPlan, turns: Sequence[Response]) -> Mapping[str, Any]:
+    """The suite's own measures of an answer that exists and is whole."""
+    if plan.suite.measure is None or len(turns) < plan.suite.n_turns:
         return {}
-    answer = answer_to_judge(plan, response, turns)
+    answer = answer_to_judge(plan, turns[-1], tuple(turn.answer for turn in turns))
     return {} if answer is None else plan.suite.measure(answer)
 
 

@@ -9,11 +9,17 @@ from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.config import RunConfig
-from r2w_eval.cost import FIRST_GUESS_TOKENS, Price, estimate_tokens, load_prices
+from r2w_eval.cost import (
+    FIRST_GUESS_TOKENS,
+    LATIN_CHARS_PER_TOKEN,
+    Price,
+    estimate_tokens,
+    load_prices,
+)
 from r2w_eval.plan import TaskPlan
 from r2w_eval.run import plan_tasks
-from r2w_eval.suites import JudgingJob
-from r2w_eval.types import Answer, Message, WriterStatus
+from r2w_eval.suites import JudgingJob, Suite
+from r2w_eval.types import Answer, Message, Sample, WriterStatus
 
 # A judge's verdict with a reason of two or three sentences
 VERDICT_TOKENS = 150
@@ -44,16 +50,20 @@ def forecast(plan: TaskPlan, config: RunConfig) -> list[Forecast]:
     length.
     """
     answer_tokens = min(plan.decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
-    placeholder = Answer("", "", WriterStatus.OK)
+    n_turns = plan.suite.n_turns
+    is_conversation = n_turns > 1
+    turn = "x" * round(answer_tokens * LATIN_CHARS_PER_TOKEN) if is_conversation else ""
+    placeholder = Answer(turn, turn, WriterStatus.OK, (turn,) * n_turns)
+    not_rendered = 0 if is_conversation else answer_tokens
     writing = judging = prompt = judge_prompt = 0
     for sample in plan.samples():
         requests = plan.suite.plan_judging(
             JudgingJob(sample, placeholder, plan.templates, plan.mode)
         )
-        writing += 1
-        prompt += _message_tokens(sample.messages)
+        writing += n_turns
+        prompt += _conversation_tokens(plan.suite, sample, turn)
         judging += len(requests)
-        judge_prompt += sum(_message_tokens(r.messages) + answer_tokens for r in requests)
+        judge_prompt += sum(_message_tokens(r.messages) + not_rendered for r in requests)
     n, per_answer = config.samples, len(config.judge) * config.repeats * config.samples
     name = plan.info.name
     return [
@@ -66,6 +76,16 @@ def forecast(plan: TaskPlan, config: RunConfig) -> list[Forecast]:
             judging * per_answer * VERDICT_TOKENS,
         ),
     ]
+
+
+def _conversation_tokens(suite: Suite, sample: Sample, turn: str) -> int:
+    """Prompt tokens of all turns: each sends everything said before."""
+    total = context = _message_tokens(sample.messages)
+    for said in range(1, suite.n_turns):
+        following = suite.next_turn(sample, [turn] * said) if suite.next_turn else None
+        context += estimate_tokens(turn) + estimate_tokens(following or "")
+        total += context
+    return total
 
 
 def _message_tokens(messages: Sequence[Message]) -> int:

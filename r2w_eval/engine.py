@@ -18,11 +18,14 @@ from r2w_eval.judge import ScoreItem, Scorer, Verdict
 from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records import (
     Case,
+    Turn,
     answer_to_judge,
+    apply_turn_rule,
     derive_seed,
     judgement_key,
     make_judgement,
     make_response,
+    response_key,
     verdict_name,
 )
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
@@ -110,9 +113,10 @@ class Engine:
             messages = (Message("system", self._writing.system_prompt), *messages)
         answers: list[str] = []
         while True:
-            response = await self._turn(plan, sample, messages, repeat, len(answers))
+            response = await self._turn(Turn(plan, sample, messages, repeat, len(answers)))
             answers.append(response.answer)
             if plan.suite.next_turn is None or response.status.cause is not None:
+                self._progress.responses_expected -= max(0, plan.suite.n_turns - len(answers))
                 break
             following = plan.suite.next_turn(sample, answers)
             if following is None:
@@ -124,33 +128,42 @@ class Engine:
             )
         return response, tuple(answers)
 
-    async def _turn(
-        self, plan: TaskPlan, sample: Sample, messages: tuple[Message, ...], repeat: int, turn: int
-    ) -> Response:
-        seed = derive_seed(self._writing.seed, sample, repeat)
-        decoding = Decoding(**{**plan.decoding.sent(), "stop": plan.decoding.stop, "seed": seed})
-        prompt_hash = content_hash(messages)
-        key = content_hash(
-            {
-                "suite": [plan.info.name, plan.info.version],
-                "sample": sample.id,
-                "prompt": prompt_hash,
-                "writer": self._writing.identity,
-                "decoding": decoding.sent(),
-                "repeat": repeat,
-                "turn": turn,
-            }
-        )
+    async def _turn(self, turn: Turn) -> Response:
+        """The first try that is long enough for the suite, or the last one that it allows."""
+        response, again = await self._try(turn)
+        while again:
+            turn = replace(turn, attempt=turn.attempt + 1)
+            self._progress.responses_expected += 1
+            following, again = await self._try(turn)
+            if following.status is WriterStatus.NOT_SENT and self._writing.is_recorded:
+                break
+            response = following
+        return response
+
+    async def _try(self, turn: Turn) -> tuple[Response, bool]:
+        """One answer, stored or new, and whether the suite asks for another one."""
+        sample, planned = turn.sample, turn.plan.decoding
+        seed = derive_seed(self._writing.seed, sample, turn.repeat, turn.attempt)
+        decoding = Decoding(**{**planned.sent(), "stop": planned.stop, "seed": seed})
+        prompt_hash = content_hash(turn.messages)
+        key = response_key(turn, prompt_hash, self._writing.identity, decoding)
         if (stored := self._stored_response(key)) is not None:
             self._progress.count(stored, is_new=False)
-            return stored
-        response = await self._generate(sample, ChatRequest(messages, decoding, repeat), key)
-        response = replace(response, repeat=repeat, turn=turn, prompt_hash=prompt_hash)
+            return apply_turn_rule(turn, stored)
+        request = ChatRequest(turn.messages, decoding, turn.repeat, turn.attempt)
+        response = replace(
+            await self._generate(sample, request, key),
+            repeat=turn.repeat,
+            turn=turn.turn,
+            attempt=turn.attempt,
+            prompt_hash=prompt_hash,
+        )
+        response, again = apply_turn_rule(turn, response)
         # what was never sent is no record: the next run sends it
         if response.status is not WriterStatus.NOT_SENT:
             self._writers.responses.append(response)
         self._progress.count(response, is_new=True)
-        return response
+        return response, again
 
     def _stored_response(self, key: str) -> Response | None:
         record = self._responses.read(key)

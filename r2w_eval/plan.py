@@ -21,7 +21,10 @@ Generate = Callable[[Sample, ChatRequest], Awaitable[Reply]]
 
 @dataclass(frozen=True)
 class Writing:
-    """The writer's side of a run. `identity` is everything that changes its answers."""
+    """The writer's side of a run. `identity` is everything that changes its answers.
+
+    `is_recorded`: the answers exist already, and nothing is asked for a second time.
+    """
 
     model: str
     identity: Mapping[str, Any]
@@ -31,6 +34,7 @@ class Writing:
     n_repeats: int = 1
     system_prompt: str | None = None
     tags: ThinkTags = ThinkTags()
+    is_recorded: bool = False
 
 
 @dataclass(frozen=True)

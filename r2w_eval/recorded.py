@@ -77,7 +77,12 @@ class RecordedResponses:
         }
 
     async def generate(self, sample: Sample, request: ChatRequest) -> Reply:
-        """The recorded text. Raises CallFailed(NOT_SENT) for a sample without one."""
+        """The recorded text. Raises CallFailed(NOT_SENT) for a sample without one.
+
+        A file answers once: it is not asked again for a longer text.
+        """
+        if request.ask:
+            raise CallFailed(CallStatus.NOT_SENT, "the file has no other answer")
         turn = sum(message.role == "assistant" for message in request.messages)
         own = self.texts.get(sample.id, {})
         named, unnamed = (Place(task, request.index, turn) for task in (sample.task, ""))

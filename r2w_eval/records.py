@@ -5,11 +5,11 @@ folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from r2w_eval.chat import Reply
-from r2w_eval.hashing import content_hash, text_hash
+from r2w_eval.hashing import content_hash, text_hash, to_plain
 from r2w_eval.judge import Scorer, Verdict
 from r2w_eval.plan import TaskPlan
 from r2w_eval.thinking import SplitText, writer_status
@@ -19,10 +19,24 @@ from r2w_eval.types import (
     Decoding,
     Judgement,
     JudgeRequest,
+    Message,
     Mode,
     Response,
     Sample,
+    WriterStatus,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One request to the writer: the `attempt`-th try at the `turn`-th answer of a sample."""
+
+    plan: TaskPlan
+    sample: Sample
+    messages: tuple[Message, ...]
+    repeat: int = 0
+    turn: int = 0
+    attempt: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +49,52 @@ class Case:
     answer: Answer
 
 
-def derive_seed(run_seed: int | None, sample: Sample, repeat: int) -> int | None:
-    """A 31-bit seed of its own for every (run seed, item, repeat); None sends no seed."""
+def derive_seed(run_seed: int | None, sample: Sample, repeat: int, attempt: int = 0) -> int | None:
+    """A 31-bit seed of its own for every (run seed, item, repeat) and every further try at it;
+    None sends no seed.
+    """
     if run_seed is None:
         return None
-    return int(content_hash([run_seed, sample.task, sample.id, repeat], 8), 16) & 0x7FFFFFFF
+    tried = [attempt] if attempt else []
+    place = [run_seed, sample.task, sample.id, repeat, *tried]
+    return int(content_hash(place, 8), 16) & 0x7FFFFFFF
+
+
+def response_key(
+    turn: Turn, prompt_hash: str, writer: Mapping[str, Any], decoding: Decoding
+) -> str:
+    """Everything that changes an answer."""
+    facts: dict[str, Any] = {
+        "suite": [turn.plan.info.name, turn.plan.info.version],
+        "sample": turn.sample.id,
+        "prompt": prompt_hash,
+        "writer": writer,
+        "decoding": decoding.sent(),
+        "repeat": turn.repeat,
+        "turn": turn.turn,
+    }
+    if turn.attempt:
+        facts["attempt"] = turn.attempt
+    return content_hash(facts)
+
+
+def apply_turn_rule(turn: Turn, response: Response) -> tuple[Response, bool]:
+    """The response, `too_short` where the suite's rule says so, and whether it asks once more."""
+    plan, rule = turn.plan, turn.plan.suite.turn_rule
+    lost_elsewhere = response.status.cause is Cause.INFRASTRUCTURE
+    if lost_elsewhere or response.status is WriterStatus.TOO_LONG:
+        return response, False
+    parity = plan.mode is Mode.PARITY
+    text = plan.suite.parity.read_answer(response.raw) if parity else response.answer
+    if not rule.is_short(text.strip(), turn.attempt):
+        return response, False
+    if response.status.cause is None:
+        reason = (
+            f"{len(text.strip())} characters in try {turn.attempt + 1} of {rule.tries}; "
+            f"{rule.wanted_chars} are wanted"
+        )
+        response = replace(response, status=WriterStatus.TOO_SHORT, reason=reason)
+    return response, turn.attempt + 1 < rule.tries
 
 
 def verdict_name(request: JudgeRequest) -> str:
@@ -57,7 +112,7 @@ def judgement_key(
             "answer": text_hash(case.answer.text),
             "judge": [scorer.id, scorer.describe()],
             "decoding": decoding.sent(),
-            "request": request,
+            "request": {k: v for k, v in to_plain(request).items() if k != "facts"},
             "mode": case.plan.mode,
             "repeat": repeat,
         }
@@ -67,8 +122,12 @@ def judgement_key(
 def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) -> Answer | None:
     """What goes to the judge; None when there is nothing to judge.
 
-    Strict judges only answers; parity judges whatever text upstream would have judged.
+    Strict judges only answers; parity judges whatever text upstream would have judged. A
+    conversation that broke off, or a text that the suite's rule refuses, nobody judges.
     """
+    failed = response.status.cause is not None
+    if failed and (plan.suite.next_turn or response.status is WriterStatus.TOO_SHORT):
+        return None
     if plan.mode is Mode.PARITY:
         if response.status.cause is Cause.INFRASTRUCTURE or not response.raw:
             return None

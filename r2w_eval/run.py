@@ -188,7 +188,12 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
     if config.responses:
         recorded = open_recorded(Path(config.responses), config.model, config.samples)
         return Writing(
-            recorded.model, recorded.describe(), recorded.generate, config.max_connections, **shared
+            recorded.model,
+            recorded.describe(),
+            recorded.generate,
+            config.max_connections,
+            is_recorded=True,
+            **shared,
         )
     if not config.model:
         raise UsageError("No --model. Try: r2w-eval --model smollm2 --tasks quickstart")
@@ -254,6 +259,7 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
                 seed=identity["seed"],
                 n_repeats=identity["samples"],
                 system_prompt=config.system_prompt,
+                is_recorded=True,
             )
             with folder.open_writers() as writers:
                 write_json(folder.manifest_path, manifest)
@@ -372,7 +378,7 @@ def expect(
     per_answer = len(judging.scorers) * judging.n_repeats
     for plan in plans:
         for sample in plan.samples():
-            progress.responses_expected += writing.n_repeats
+            progress.responses_expected += writing.n_repeats * plan.suite.n_turns
             n_verdicts = len(plan.suite.criteria(sample)) * per_answer
             progress.judgements_expected += n_verdicts * writing.n_repeats
 

@@ -72,6 +72,29 @@ class ParityRules:
     settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TurnRule:
+    """How long an answer must be (characters) to be gone on with.
+
+    One under `wanted_chars` is asked for again, up to `tries` times in all; the last of them passes
+    from `accepted_chars` on, or the item is lost as `too_short`.
+    """
+
+    tries: int = 1
+    wanted_chars: int = 0
+    accepted_chars: int = 0
+
+    def is_short(self, answer: str, attempt: int) -> bool:
+        """Whether the answer of this try (from 0) does not do.
+
+        >>> rule = TurnRule(tries=2, wanted_chars=3, accepted_chars=2)
+        >>> [rule.is_short("ab", attempt) for attempt in (0, 1)]
+        [True, False]
+        """
+        is_last = attempt + 1 >= self.tries
+        return len(answer) < (self.accepted_chars if is_last else self.wanted_chars)
+
+
 @dataclass(frozen=True)
 class Suite:
     """The pure functions of one suite.
@@ -79,8 +102,11 @@ class Suite:
     `criteria(sample)` lists the verdicts that an item needs; `plan_judging` may ask for more on the
     way. `aggregate` gets one entry per answer (all of them, whatever became of it) and marks one
     estimate as the headline. `next_turn(sample, answers)` gives the next user turn of a
-    conversation, or None at its end; without it a suite has one turn. `measure(answer)` gives what
-    the texts tell without a judge (lengths, counts: JSON-serialisable, no texts), for `aggregate`.
+    conversation, or None at its end; without it a suite has one turn. `n_turns` is the length of a
+    whole conversation where it is the same for all: one with fewer turns is not finished. A
+    conversation that broke off is judged in no mode. `turn_rule` holds for every turn.
+    `measure(answer)` gives what the texts tell without a judge (lengths, counts:
+    JSON-serialisable, no texts), for `aggregate`.
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
     no verdicts: `extract:2` belongs to the stage `extract`.
     """
@@ -93,6 +119,8 @@ class Suite:
     aggregate: Callable[[Sequence[ItemVerdicts], Mode], Sequence[Estimate]]
     parity: ParityRules = ParityRules()
     next_turn: Callable[[Sample, Sequence[str]], str | None] | None = None
+    n_turns: int = 1
+    turn_rule: TurnRule = TurnRule()
     measure: Callable[[Answer], Mapping[str, Any]] | None = None
     stages: Collection[str] = ()
 

@@ -167,7 +167,7 @@ def _summarise_task(
             entry = written.get((sample.id, repeat))
             key = entry.response.key if entry else ""
             own = sorted(verdicts.get((key, judge), {}).values(), key=_verdict_order)
-            status = entry.response.status if entry else WriterStatus.NOT_SENT
+            status = _writer_status(entry, plan.suite.n_turns)
             item = ItemVerdicts(
                 sample_id=sample.id,
                 language=sample.language,
@@ -216,6 +216,14 @@ def _summarise_task(
         performance=_performance(plan.info.name, judge, written.values(), judgements),
         samples=tuple(rows),
     )
+
+
+def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
+    """What became of the answer; a conversation that is not at its end has none yet."""
+    if entry is None:
+        return WriterStatus.NOT_SENT
+    unfinished = entry.response.status.cause is None and entry.response.turn + 1 < n_turns
+    return WriterStatus.NOT_SENT if unfinished else entry.response.status
 
 
 def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimate]:

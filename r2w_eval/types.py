@@ -36,6 +36,7 @@ class WriterStatus(StrEnum):
     UNCLOSED_THINK = "unclosed_think"
     EMPTY = "empty"
     TOO_LONG = "too_long"
+    TOO_SHORT = "too_short"
     REFUSAL = "refusal"
     CONTENT_FILTER = "content_filter"
     ERROR = "error"
@@ -164,7 +165,7 @@ class Response:
     """What the writer returned for one turn of one sample.
 
     `raw` is the text as received and is never altered; `thinking` and `answer` are our reading of
-    it.
+    it. `attempt` counts the tries at a turn that the suite asks for again when it is too short.
     """
 
     key: str
@@ -177,6 +178,7 @@ class Response:
     status: WriterStatus
     repeat: int = 0
     turn: int = 0
+    attempt: int = 0
     reason: str = ""
     finish_reason: str | None = None
     model_returned: str | None = None
@@ -218,14 +220,14 @@ class JudgeRequest:
     """One question to a judge about one answer. `criterion` is unique within (answer, order).
 
     `facts` is what the parser must know besides the reply (official names, weights) and the judge
-    is not told; JSON-serialisable.
+    is not told; JSON-serialisable, and no part of the key of the verdict.
     """
 
     criterion: str
     messages: tuple[Message, ...]
     scale: Scale | None = None
     order: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
