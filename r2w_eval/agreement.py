@@ -39,6 +39,8 @@ class Method(StrEnum):
     SPEARMAN = "spearman"
     KENDALL = "kendall_tau_b"
     PEARSON = "pearson"
+    KAPPA = "quadratic_kappa"
+    """Agreement in absolute value, on one scale: quadratic weighted kappa, Lin's concordance."""
 
 
 class TieRule(StrEnum):
@@ -201,6 +203,10 @@ def coefficient(
     """The bare coefficient; None when a column has no spread or fewer than two rows."""
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
+    if method is Method.KAPPA:
+        apart = float(np.mean((first - second) ** 2))
+        by_chance = float(first.var() + second.var() + (first.mean() - second.mean()) ** 2)
+        return 1 - apart / by_chance
     if method is Method.KENDALL:
         return float(kendalltau(first, second).statistic)
     if method is Method.SPEARMAN:
@@ -212,7 +218,14 @@ def coefficient(
 def pair_accuracy(
     pairs: Iterable[JudgedPair], ties: TieRule = TieRule.HALF, seed: int = 0
 ) -> Metric:
-    """Share of pairs in which the judge prefers what people prefer, clustered by item.
+    """Share of pairs in which the judge prefers what people prefer, with its interval."""
+    return measure(pair_accuracy_estimate(pairs, ties), seed=seed)
+
+
+def pair_accuracy_estimate(
+    pairs: Iterable[JudgedPair], ties: TieRule = TieRule.HALF, name: str = "pair_accuracy"
+) -> Estimate:
+    """Pair accuracy as an estimate, clustered by item, for intervals and paired tests.
 
     `n_expected` counts the items that the tie rule keeps; the rule is named in the note.
     """
@@ -228,8 +241,7 @@ def pair_accuracy(
         (1.0,) * len(scored),
     )
     expected = len({pair.item for pair in kept})
-    name = "pair_accuracy"
-    return measure(Estimate(name, (stratum,), expected, note=f"ties: {ties.value}"), seed=seed)
+    return Estimate(name, (stratum,), expected, note=f"ties: {ties.value}")
 
 
 def _counts(pair: JudgedPair, ties: TieRule) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-import signal
 import sys
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
 
 import r2w_eval
+from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
+from r2w_eval.cli_options import given, run_interruptibly, settings_options
 from r2w_eval.config import RunConfig, merge_config
 from r2w_eval.errors import R2WError
 
@@ -36,46 +35,6 @@ class DefaultToRun(click.Group):
         if args and self.get_command(ctx, args[0]) is None:
             raise UnknownName("r2w-eval", args[0], "command", self.commands, "r2w-eval --help")
         return super().resolve_command(ctx, args)
-
-
-def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Click options for fields of RunConfig (all of them without names); help comes from the
-    field.
-    """
-    chosen = [f for f in dataclasses.fields(RunConfig) if not names or f.name in names]
-
-    def decorate(function: Callable[..., None]) -> Callable[..., None]:
-        for setting in reversed(chosen):
-            function = _option(setting)(function)
-        return function
-
-    return decorate
-
-
-def _option(
-    setting: dataclasses.Field[Any],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    flag = "--" + setting.name.replace("_", "-")
-    metadata = setting.metadata
-    shared: dict[str, Any] = {"help": metadata["help"], "default": None}
-    if isinstance(setting.default, bool):
-        return click.option(f"{flag}/--no-{setting.name.replace('_', '-')}", **shared)
-    if isinstance(setting.default, tuple):
-        return click.option(flag, multiple=True, metavar="JUDGE", **shared)
-    if "choices" in metadata:
-        return click.option(flag, type=click.Choice(metadata["choices"]), **shared)
-    kind: Any = {"int": int, "float": float, "int | None": int, "float | None": float}.get(
-        str(setting.type), str
-    )
-    if "min" in metadata:
-        kind = click.IntRange(min=metadata["min"])
-    shown = "" if setting.default in (None, "") else f"  [default: {setting.default}]"
-    return click.option(flag, type=kind, **{**shared, "help": metadata["help"] + shown})
-
-
-def given(flags: dict[str, Any]) -> dict[str, Any]:
-    """Only the flags that were on the command line."""
-    return {name: value for name, value in flags.items() if value not in (None, ())}
 
 
 @click.group(cls=DefaultToRun, context_settings={"help_option_names": ["-h", "--help"]})
@@ -127,28 +86,12 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     check_outcome(outcome, settings.min_coverage)
 
 
-def run_interruptibly(job: Coroutine[Any, Any, Any]) -> Any:
-    """Run a job; SIGTERM ends it as Ctrl-C does, so that its results are written."""
-
-    async def guarded() -> Any:
-        task = asyncio.current_task()
-        assert task is not None, "runs inside asyncio.run"
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await job
-
-    try:
-        return asyncio.run(guarded())
-    except asyncio.CancelledError as error:
-        raise KeyboardInterrupt from error
-
-
 @cli.command()
 @click.argument("folder", metavar="RUN")
 @settings_options("judge", "score_mode", "max_connections", "timeout", "data_dir")
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
 def judge(folder: str, reparse: bool, **flags: Any) -> None:
     """Judge the answers of RUN with other judges, or read their verdicts again."""
-    from r2w_eval.config import RunConfig
     from r2w_eval.display import print_outcome
     from r2w_eval.run import judge_again
     from r2w_eval.store import RunFolder
@@ -160,6 +103,9 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
         raise click.UsageError("Name a judge with --judge, or use --reparse")
     settings = dataclasses.replace(settings, **given(flags))
     print_outcome(run_interruptibly(judge_again(run_folder, settings, reparse)))
+
+
+cli.add_command(judge_check)
 
 
 @cli.command()

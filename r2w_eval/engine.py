@@ -16,6 +16,7 @@ from r2w_eval.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge import ScoreItem, Scorer, Verdict
 from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.questions import first_leaf
 from r2w_eval.records import (
     Case,
     Turn,
@@ -81,7 +82,7 @@ class Engine:
         try:
             await self._run(plans)
         except ExceptionGroup as group:
-            raise _first_leaf(group) from group
+            raise first_leaf(group) from group
 
     async def _run(self, plans: Sequence[TaskPlan]) -> None:
         work = _interleave([self._owed(plan) for plan in plans])
@@ -237,7 +238,8 @@ class Engine:
             self._progress.count(stored, is_new=False)
             return stored
         parse = plan.suite.parse_verdict[plan.mode]
-        item = ScoreItem(request, decoding, parse, repeat)
+        prompt, answer = case.sample.messages[-1].content, case.answer.text
+        item = ScoreItem(request, decoding, parse, repeat, prompt=prompt, answer=answer)
         if plan.mode is Mode.PARITY:
             rules = plan.suite.parity
             item = replace(item, ask_again=rules.ask_again, settle=rules.settle)
@@ -296,8 +298,3 @@ def _interleave(
                 live.remove(stream)
             else:
                 yield item
-
-
-def _first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -47,6 +47,8 @@ class ScoreItem:
 
     `ask_again` decides after each unreadable reply, told all of them so far; None means our own
     rule: once, with a reminder of the format. `settle` reads replies that all stayed unreadable.
+    `prompt` (the writer's task) and `answer` are for scorers that read texts themselves instead of
+    `request.messages`, as reward models do.
     """
 
     request: JudgeRequest
@@ -55,6 +57,8 @@ class ScoreItem:
     repeat: int = 0
     ask_again: Callable[[Sequence[str]], bool] | None = None
     settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
+    prompt: str = ""
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)

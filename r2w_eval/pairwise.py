@@ -21,9 +21,13 @@ from r2w_eval.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.parsing import iter_objects
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.template import Template
-from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Score
+from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
 
 JUDGE_DECODING = Decoding(max_tokens=512, temperature=0.0)
+# for judges that read probabilities: the expected margin over the five labels
+LABELS = Scale(
+    lead='{"verdict": "', labels={k: float(v) for k, v in LABEL_MARGINS.items()}, end='"'
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def build_request(contest: Contest, order: str) -> JudgeRequest:
     shown = texts if order == "ab" else texts[::-1]
     content = user.fill(prompt=contest.prompt, first=shown[0], second=shown[1])
     messages = (Message("system", system.fill()), Message("user", content))
-    return JudgeRequest("preference", messages, order=order)
+    return JudgeRequest("preference", messages, scale=LABELS, order=order)
 
 
 def parse_label(request: JudgeRequest, text: str) -> Score:

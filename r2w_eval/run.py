@@ -135,8 +135,8 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
         watch(progress)
     started = asyncio.get_running_loop().time()
     budget = None if config.max_cost is None else Budget(config.max_cost)
-    with _open_cache(config) as cache:
-        async with ModelPool(_model_options(config, cache, budget)) as pool:
+    with open_cache(config) as cache:
+        async with ModelPool(model_options(config, cache, budget)) as pool:
             writing = await open_writing(config, pool)
             judging, judges = await open_judging(config, pool)
             manifest = make_manifest(config, plans, writing, judges)
@@ -155,13 +155,15 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     return Outcome(folder, results, manifest, progress, wall_s, budget)
 
 
-def _open_cache(config: RunConfig) -> AbstractContextManager[ReplyCache | None]:
+def open_cache(config: RunConfig) -> AbstractContextManager[ReplyCache | None]:
+    """The reply cache, or nothing under --no-cache. Raises UsageError."""
     return ReplyCache(cache_path()) if config.cache else nullcontext(None)
 
 
-def _model_options(
+def model_options(
     config: RunConfig, cache: ReplyCache | None, budget: Budget | None = None
 ) -> ModelOptions:
+    """What the settings say about models. Raises UsageError."""
     client = ClientSettings(
         max_connections=config.max_connections,
         fixed_concurrency=config.fixed_concurrency,
@@ -241,8 +243,8 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
     plans = plan_tasks(config)
     progress = Progress()
     started = asyncio.get_running_loop().time()
-    with _open_cache(config) as cache:
-        async with ModelPool(_model_options(config, cache)) as pool:
+    with open_cache(config) as cache:
+        async with ModelPool(model_options(config, cache)) as pool:
             if reparse:
                 stored = [StoredJudge(name, facts) for name, facts in identity["judges"].items()]
                 judging = Judging(stored, config.max_connections, identity["repeats"], reparse=True)

@@ -209,6 +209,10 @@ class RunFolder:
                 f"{path!r}: not a run folder (no run.json). Expected the --out folder of an "
                 f"earlier run. Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
             )
+        if (kind := folder.manifest().get("kind", "run")) != "run":
+            raise UsageError(
+                f"{path!r} holds a {kind}, not a run. Expected the --out folder of r2w-eval run"
+            )
         return folder
 
     def manifest(self) -> dict[str, Any]:
