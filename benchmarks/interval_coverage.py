@@ -11,14 +11,14 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
 
 from r2w_eval.resampling import Interval
-from r2w_eval.stats import all_intervals, compare_scores
+from r2w_eval.stats import all_intervals, compare_scores, measure
 from r2w_eval.types import Estimate, Stratum
 
 Generator = np.random.Generator
@@ -125,7 +125,7 @@ def stratified(rng: Generator, n: int) -> Estimate:
 
 def passes(rng: Generator, n: int) -> Estimate:
     """Pass or fail with 90 % passes."""
-    return mean_over(names(n), (rng.random(n) < 0.9).astype(float))
+    return replace(mean_over(names(n), (rng.random(n) < 0.9).astype(float)), is_share=True)
 
 
 CASES: dict[str, Case] = {
@@ -148,11 +148,16 @@ def coverage(name: str, n: int, runs: int, seed: int) -> Coverage:
     hits = dict.fromkeys(METHODS, 0)
     below = above = 0
     for run in range(runs):
-        bounds = all_intervals(case.draw(rng, n), DRAWS, seed=run)
+        estimate = case.draw(rng, n)
+        bounds = all_intervals(estimate, DRAWS, seed=run)
+        shown = measure(estimate, DRAWS, seed=run) if estimate.is_share else None
         if bounds is None:
             raise RuntimeError(f"{name}: no interval at n = {n}")
+        default = bounds.default
+        if shown is not None and shown.low is not None and shown.high is not None:
+            default = Interval(shown.low, shown.high)
         by_method: dict[str, Interval] = {
-            "default": bounds.default,
+            "default": default,
             "bootstrap_t": bounds.bootstrap_t,
             "bca": bounds.bca,
             "percentile": bounds.percentile,
@@ -161,8 +166,8 @@ def coverage(name: str, n: int, runs: int, seed: int) -> Coverage:
         for method, interval in by_method.items():
             # Rounding of an all-equal sample must not decide.
             hits[method] += interval.low - 1e-9 <= case.truth <= interval.high + 1e-9
-        below += bounds.default.high < case.truth
-        above += bounds.default.low > case.truth
+        below += default.high < case.truth
+        above += default.low > case.truth
     shares = {method: percent(count, runs) for method, count in hits.items()}
     return Coverage(name, n, runs, shares, percent(below, runs), percent(above, runs))
 
@@ -228,6 +233,7 @@ def print_tables(covered: list[Coverage], errors: list[FalsePositives]) -> None:
 
 
 @click.command()
+@click.option("--only", multiple=True, help="Only cases whose name contains this.")
 @click.option("--scale", default=1.0, help="Factor on the number of simulated runs.")
 @click.option(
     "--out",
@@ -235,13 +241,15 @@ def print_tables(covered: list[Coverage], errors: list[FalsePositives]) -> None:
     default=Path(__file__).parent / "results" / "interval_coverage.json",
     help="File for the figures.",
 )
-def main(scale: float, out: Path) -> None:
+def main(only: tuple[str, ...], scale: float, out: Path) -> None:
     """Simulate, print, write."""
     start = time.perf_counter()
     runs = {n: max(10, round(count * scale)) for n, count in RUNS.items()}
-    covered = [coverage(name, n, runs[n], seed=1000 + n) for name in CASES for n in runs]
+    cases = [name for name in CASES if not only or any(part in name for part in only)]
+    pairs = [name for name in PAIRED if not only or any(part in name for part in only)]
+    covered = [coverage(name, n, runs[n], seed=1000 + n) for name in cases for n in runs]
     errors = [
-        false_positives(name, n, runs[n], seed=2000 + n) for name in PAIRED for n in runs if n >= 20
+        false_positives(name, n, runs[n], seed=2000 + n) for name in pairs for n in runs if n >= 20
     ]
     print_tables(covered, errors)
     seconds = round(time.perf_counter() - start, 1)

@@ -84,6 +84,11 @@ def _rate_rubric(question: Question) -> Any:
     }
 
 
+def _prefer_one(question: Question) -> Any:
+    label = question.draw("verdict", ("A>>B", "A>B", "A=B", "B>A", "B>>A"), "C")
+    return {"verdict": label, "reason": "As it stands."}
+
+
 def _return_article(question: Question) -> str:
     found = _QUOTED_ARTICLE.search(question.prompt)
     return found[1] if found else question.prompt
@@ -92,6 +97,7 @@ def _return_article(question: Question) -> str:
 FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("article_2_score", _rate_two_articles),
     ('"rubric_item"', _rate_rubric),
+    ('{"verdict": "LABEL"', _prefer_one),
     ('"label"', _rate_key_point),
     ('"rating"', _rate_quality),
     ("<user_prompt>", _return_article),

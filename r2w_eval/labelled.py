@@ -262,9 +262,18 @@ def load_set(spec: SetSpec, root: Path, limit: int | None, max_texts: int | None
             f"{path}: altered. Its SHA-256 is {found}, expected {spec.sha256}. Restore the file, "
             f"or leave the set out: --sets NAME,NAME"
         )
-    read = (spec.read(record, f"{n:04}") for n, record in enumerate(iter_jsonl(path)))
+    read = (_read_item(spec, record, f"{n:04}") for n, record in enumerate(iter_jsonl(path)))
     items = spread([item for item in read if item is not None], limit)
     return LabelledSet(spec, tuple(limit_texts(item, max_texts) for item in items))
+
+
+def _read_item(spec: SetSpec, record: Mapping[str, Any], key: str) -> LabelledItem | None:
+    try:
+        return spec.read(record, key)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{spec.file}, record {key}: not such a record ({type(error).__name__}: {error})"
+        ) from error
 
 
 def spread(values: Sequence[T], n: int | None) -> list[T]:

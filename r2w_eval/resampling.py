@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +26,8 @@ _BATCH_ELEMENTS = 1 << 21
 # A draw in which nearly all clusters score alike has almost no spread and would blow up the
 # studentised statistic; a quarter of the sample's standard error is the floor (docs/statistics.md).
 _SE_FLOOR = 0.25
-# Below this many degrees of freedom bootstrap-t alone is too short for symmetric scores.
-_SMALL_DF = 9.0
+# Below this many degrees of freedom bootstrap-t alone is too short (docs/statistics.md).
+_SMALL_DF = 15.0
 # A cluster this close to the mean, relative to its sum, differs from it by rounding only.
 _ROUNDING = 1e-12
 
@@ -56,6 +56,8 @@ class Influence:
 
     blocks: tuple[FloatArray, ...]
     n_clusters: int
+    degrees: tuple[float, ...]
+    """Degrees of freedom of each block: effective number of clusters (Kish 1965) minus one."""
 
     @property
     def can_vary(self) -> bool:
@@ -147,16 +149,30 @@ def influence(estimate: Estimate) -> Influence | None:
     if not tables or any(table.denominator == 0 for table in tables):
         return None
     scored = frozenset[str]().union(*(table.scored for table in tables))
-    blocks = []
+    blocks, degrees = [], []
     for group in linked_groups([frozenset(table.rows) for table in tables]):
         parts: defaultdict[str, list[float]] = defaultdict(list)
+        weights: defaultdict[str, list[float]] = defaultdict(list)
         for index in group:
-            factor = estimate.scale * estimate.strata[index].weight
-            for name, gap in _jackknife(tables[index]).items():
+            factor, table = estimate.scale * estimate.strata[index].weight, tables[index]
+            for name, gap in _jackknife(table).items():
                 parts[name].append(factor * gap)
+                weights[name].append(abs(factor) * table.rows[name][1] / table.denominator)
         block = np.array(sorted(math.fsum(terms) for terms in parts.values()))
         blocks.append(block - math.fsum(block.tolist()) / len(block))
-    return Influence(tuple(blocks), len(scored))
+        degrees.append(max(1.0, _effective_number(map(math.fsum, weights.values())) - 1))
+    return Influence(tuple(blocks), len(scored), tuple(degrees))
+
+
+def _effective_number(weights: Iterable[float]) -> float:
+    """Kish: how many clusters of equal weight would carry as much.
+
+    >>> _effective_number([1, 1, 1, 1]), _effective_number([3, 1])
+    (4.0, 1.6)
+    """
+    own = list(weights)
+    squares = math.fsum(weight * weight for weight in own)
+    return math.fsum(own) ** 2 / squares if squares else float(len(own))
 
 
 def _jackknife(table: ClusterSums) -> dict[str, float]:
@@ -179,11 +195,10 @@ def _jackknife(table: ClusterSums) -> dict[str, float]:
 def spread(moved: Influence) -> Spread:
     """Jackknife variance per block, added up; df by Satterthwaite."""
     parts = [_variance(block) for block in moved.blocks]
-    degrees = [len(block) - 1 for block in moved.blocks]
     total = math.fsum(parts)
     if total == 0:
-        return Spread(0.0, float(sum(degrees)))
-    df = total**2 / math.fsum(v**2 / n for v, n in zip(parts, degrees, strict=True))
+        return Spread(0.0, math.fsum(moved.degrees))
+    df = total**2 / math.fsum(v**2 / n for v, n in zip(parts, moved.degrees, strict=True))
     return Spread(math.sqrt(total), df)
 
 

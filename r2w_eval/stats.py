@@ -1,8 +1,8 @@
 """The statistics behind every table: value, interval, paired test, corrections, power.
 
 In: `Estimate`s, or scores per item. Out: frozen dataclasses. Pure functions, seeded, independent of
-row order. Sources: harness A1-A4; Holm 1979; Benjamini & Hochberg 1995; Phipson & Smyth 2010 for
-the p value (k + 1) / (B + 1).
+row order. Sources: harness A1-A4; Holm 1979; Benjamini & Hochberg 1995; Phipson & Smyth 2010 (p
+from drawn patterns is never 0).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class PairedComparison:
     high: float | None
     standard_error: float | None
     p_value: float | None
-    """Two-sided sign-flip permutation p; None without common queries."""
+    """Two-sided sign-flip permutation mid-p; None without common queries."""
     is_exact: bool
     """All sign patterns were counted (at most 20 queries that differ), none sampled."""
     n_common: int
@@ -94,7 +94,9 @@ def measure(estimate: Estimate, draws: int = DRAWS, seed: int = 0, level: float 
     value, moved = evaluate(estimate), influence(estimate)
     low = high = None
     note = estimate.note
-    if value is not None and moved is not None and moved.can_vary:
+    if estimate.is_share and value is not None:
+        low, high = _share_bounds(estimate, draws, seed, level)
+    elif value is not None and moved is not None and moved.can_vary:
         bounds = intervals(value, moved, draws, seed, level)
         low, high = bounds.default.low, bounds.default.high
         if bounds.spread.standard_error == 0:
@@ -111,6 +113,47 @@ def measure(estimate: Estimate, draws: int = DRAWS, seed: int = 0, level: float 
         is_headline=estimate.is_headline,
         note=note,
     )
+
+
+def _share_bounds(estimate: Estimate, draws: int, seed: int, level: float) -> tuple[float, float]:
+    """Bounds of a proportion: Wilson's for 0/1 outcomes and where all items agree, else the
+    bootstrap's cut at 0 and 1.
+
+    The bootstrap cannot see what a few equal outcomes leave open. Values between 0 and 1 vary less
+    than 0/1 outcomes of the same mean, so that Wilson's bounds are safe for them. Wilson 1927.
+    """
+    plain = replace(estimate, scale=1.0, offset=0.0)
+    value, moved = evaluate(plain), influence(plain)
+    if value is None or moved is None:
+        raise ValueError(f"{estimate.name}: bounds of a share without a value")
+    outcomes = {v for s in plain.strata for v in item_ratios(s)}
+    if len(plain.strata) == 1 and (outcomes <= {0.0, 1.0} or len(outcomes) == 1):
+        low, high = wilson(value, moved.n_clusters, level)
+    elif moved.can_vary:
+        bounds = intervals(value, moved, draws, seed, level).default
+        low, high = max(0.0, bounds.low), min(1.0, bounds.high)
+    else:
+        low, high = 0.0, 1.0
+    ends = [estimate.offset + estimate.scale * bound for bound in (low, high)]
+    return min(ends), max(ends)
+
+
+def item_ratios(stratum: Stratum) -> list[float]:
+    """Each query's own ratio."""
+    return [top / below for top, below in cluster_sums(stratum).rows.values() if below]
+
+
+def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion from n independent outcomes.
+
+    >>> low, high = wilson(1.0, 10)
+    >>> round(low, 3), high
+    (0.722, 1.0)
+    """
+    z2 = float(ndtri((1 + level) / 2)) ** 2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def _joined(note: str, more: str) -> str:
@@ -245,25 +288,39 @@ def _exchangeable(left: Estimate, right: Estimate) -> FloatArray:
 
 
 def sign_flip_p(differences: FloatArray, draws: int = DRAWS, seed: int = 0) -> float:
-    """Two-sided p of the sum under random signs: exact to 20 items, else (k + 1) / (B + 1).
+    """Two-sided mid-p of the sum under random signs: exact to 20 items, else from `draws` patterns.
+
+    Sums as large as the observed one count one half (Lancaster 1961): scores on a short scale tie
+    so often that counting them whole would reject too rarely. The observed pattern is one of those
+    drawn, so that p is never 0.
 
     >>> sign_flip_p(np.array([1.0, 2.0, 3.0]))
-    0.25
+    0.125
     """
-    limit = abs(math.fsum(differences)) - _ROUNDING * float(np.abs(differences).sum())
+    if not len(differences):
+        return 1.0
+    rounding = _ROUNDING * float(np.abs(differences).sum())
+    observed = abs(math.fsum(differences))
     if len(differences) <= _EXACT_ITEMS:
         sums = np.zeros(1)
         for value in differences:
             sums = np.concatenate((sums + value, sums - value))
-        return float(np.mean(np.abs(sums) >= limit))
+        return float(np.mean(_extremity(sums, observed, rounding)))
     generator = np.random.default_rng(seed)
-    as_extreme = 0
+    as_extreme = 0.5
     for size in batches(draws, len(differences)):
         signs = generator.integers(0, 256, size=(size, -(-len(differences) // 8)), dtype=np.uint8)
         flipped = np.unpackbits(signs, axis=1, count=len(differences))
         sums = 2.0 * (flipped * differences).sum(axis=1) - differences.sum()
-        as_extreme += int(np.count_nonzero(np.abs(sums) >= limit))
-    return (as_extreme + 1) / (draws + 1)
+        as_extreme += float(_extremity(sums, observed, rounding).sum())
+    return as_extreme / (draws + 1)
+
+
+def _extremity(sums: FloatArray, observed: float, rounding: float) -> FloatArray:
+    """1 for a larger sum, .5 for an equal one, 0 for a smaller one."""
+    sizes = np.abs(sums)
+    above = (sizes > observed + rounding).astype(float)
+    return (above + (sizes >= observed - rounding)) / 2
 
 
 def mcnemar(first: Mapping[str, bool | None], second: Mapping[str, bool | None]) -> McNemar:

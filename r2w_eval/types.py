@@ -304,7 +304,8 @@ class Estimate:
 
     Stated instead of computed, so that one function gives the value and one bootstrap gives every
     interval. `n_expected` counts the items that should have contributed. An estimate that is not on
-    the scale of the verdicts (a length, a rate) is not `bounded` by the suite's score range.
+    the scale of the verdicts (a length, a rate) is not `bounded` by the suite's score range. An
+    `is_share` is a proportion: every value lies between 0 and 1 before `scale` and `offset`.
     """
 
     name: str
@@ -315,6 +316,7 @@ class Estimate:
     is_headline: bool = False
     note: str = ""
     bounded: bool = True
+    is_share: bool = False
 
 
 @dataclass(frozen=True, slots=True)
