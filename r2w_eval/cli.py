@@ -158,12 +158,20 @@ def data_fetch(suites: tuple[str, ...]) -> None:
 
 @data.command("verify")
 @click.argument("suites", nargs=-1)
+@click.option("--parity", is_flag=True, help="Published figures beside ours (R2W_VERIFICATION).")
+@click.option("--every-figure", is_flag=True, help="With --parity: all figures of every case.")
 @settings_options("data_dir")
-def data_verify(suites: tuple[str, ...], data_dir: str | None) -> None:
+def data_verify(
+    suites: tuple[str, ...], parity: bool, every_figure: bool, data_dir: str | None
+) -> None:
     """Compare every data file that is here with its recorded SHA-256."""
     from r2w_eval.listing import verify_data
+    from r2w_eval.parity import verify_parity
 
-    verify_data(suites, data_dir)
+    if parity:
+        verify_parity(suites, data_dir, every_figure)
+    else:
+        verify_data(suites, data_dir)
 
 
 @cli.group()

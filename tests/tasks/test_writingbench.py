@@ -1,25 +1,19 @@
-"""WritingBench against upstream's own code: parser, prompts, averages, subsets."""
+"""WritingBench: shape, subsets, losses, hostile texts. Parity: parity.py, run by test_parity."""
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import verification_files
 
 from r2w_eval.data import SuiteData, data_roots
-from r2w_eval.hashing import text_hash
-from r2w_eval.stats import evaluate
-from r2w_eval.suites import JudgingJob, Suite, load_info, load_module, load_suite
+from r2w_eval.parity import values_of
+from r2w_eval.suites import Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
-    Answer,
-    Estimate,
     ItemVerdicts,
     JudgeRequest,
     JudgeStatus,
@@ -32,7 +26,6 @@ from r2w_eval.types import (
 INFO = load_info("writingbench")
 SUITE: Suite = load_suite(INFO.folder)
 UTILS: ModuleType = load_module(INFO.folder / "utils.py", "writingbench_utils")
-SCORE_FILES = verification_files("writingbench/synthetic_scores", "*.jsonl.gz")
 REQUEST = JudgeRequest("criterion", ())
 
 
@@ -44,98 +37,6 @@ def data(benchmarks: Path) -> SuiteData:
 @pytest.fixture(scope="module")
 def samples(data: SuiteData) -> dict[str, Sample]:
     return {sample.id: sample for sample in SUITE.load_samples(data)}
-
-
-@pytest.fixture(scope="module")
-def expected(verification: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((verification / "writingbench/expected.json").read_bytes())
-    return content
-
-
-def read_items(path: Path, samples: dict[str, Sample]) -> list[ItemVerdicts]:
-    records = [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
-    return [
-        ItemVerdicts(
-            sample_id=str(record["index"]),
-            language=samples[str(record["index"])].language,
-            meta=samples[str(record["index"])].meta,
-            status=WriterStatus.OK,
-            scores={
-                name: tuple(Score(float(entry["score"])) for entry in entries)
-                for name, entries in record["scores"].items()
-            },
-        )
-        for record in records
-    ]
-
-
-def values_of(estimates: list[Estimate]) -> dict[str, float | None]:
-    return {estimate.name: evaluate(estimate) for estimate in estimates}
-
-
-@pytest.mark.parametrize("name", SCORE_FILES)
-def test_averages_equal_those_of_upstream_to_the_last_digit(
-    name: str, verification: Path, samples: dict[str, Sample], expected: dict[str, Any]
-) -> None:
-    want = expected["aggregation"][name.removesuffix(".jsonl.gz")]
-    items = read_items(verification / "writingbench/synthetic_scores" / name, samples)
-    got = values_of(list(SUITE.aggregate(items, Mode.PARITY)))
-    assert len(items) == want["count"]
-    assert got["overall"] == want["overall"]
-    assert got["overall:query_mean"] == pytest.approx(want["mean_of_query_means"], abs=1e-12)
-    for group, values in (("domain1", want["domain1"]), ("domain2", want["domain2"])):
-        for key, value in values.items():
-            assert got[f"{group}/{key}"] == pytest.approx(value, abs=1e-12)
-    for key, value in want["by_language"].items():
-        assert got[f"language/{key}"] == pytest.approx(value, abs=1e-12)
-    for letter in ("R", "C"):
-        for key, value in want[f"requirement_{letter}"].items():
-            assert got[f"{key}/{letter}"] == pytest.approx(value, abs=1e-12)
-
-
-def test_parity_parser_accepts_what_upstream_accepts(verification: Path) -> None:
-    vectors = json.loads((verification / "writingbench/judge_parse_vectors.json").read_bytes())
-    for case in vectors["parser"]:
-        for text, accepted in zip(case["outputs"], case["each_accepted"], strict=True):
-            score = UTILS.parse_parity(REQUEST, text)
-            assert (score.value is not None) == accepted, (case["case"], text)
-
-
-def test_parity_spends_as_many_calls_as_upstream(verification: Path) -> None:
-    vectors = json.loads((verification / "writingbench/judge_parse_vectors.json").read_bytes())
-    for case in vectors["parser"]:
-        asked: list[str] = []
-        while True:
-            asked.append(case["outputs"][min(len(asked), len(case["outputs"]) - 1)])
-            score = UTILS.parse_parity(REQUEST, asked[-1])
-            if score.value is not None or not UTILS.ask_again(asked):
-                break
-        assert len(asked) == case["calls_used"], case["case"]
-        assert (score.value is not None) == case["ok"], case["case"]
-        if case["ok"]:
-            assert score.value == case["result"]["score"]
-
-
-def test_parity_strips_thinking_as_upstream_does(verification: Path) -> None:
-    vectors = json.loads((verification / "writingbench/judge_parse_vectors.json").read_bytes())
-    for case in vectors["think_stripping"]:
-        assert UTILS.strip_thinking(case["response"]) == case["official"]
-    assert UTILS.strip_thinking("<think>a</think>\n\nANSWER") == "ANSWER"
-
-
-def test_judge_prompts_are_byte_equal(
-    verification: Path, data: SuiteData, samples: dict[str, Sample]
-) -> None:
-    vectors = json.loads((verification / "writingbench/prompt_vectors.json").read_bytes())
-    templates = SUITE.load_templates(data)
-    for vector in vectors["vectors"]:
-        sample = samples[str(vector["index"])]
-        answer = Answer(vector["response"], vector["response"], WriterStatus.OK)
-        job = JudgingJob(sample, answer, templates, Mode.PARITY)
-        system, user = SUITE.plan_judging(job)[vector["criterion"]].messages
-        assert system.content == vectors["system"]
-        assert len(user.content) == vector["prompt_chars"]
-        assert text_hash(user.content) == vector["prompt_sha256"]
 
 
 def test_the_suite_has_the_documented_shape(samples: dict[str, Sample]) -> None:
@@ -178,7 +79,7 @@ def test_strict_leaves_an_item_with_a_missing_verdict_unscored(samples: dict[str
 
     def overall(scores: dict[str, tuple[Score, ...]], mode: Mode) -> float | None:
         item = ItemVerdicts("1", "zh", sample.meta, WriterStatus.OK, scores)
-        return values_of(list(SUITE.aggregate([item], mode)))["overall"]
+        return values_of(SUITE.aggregate([item], mode))["overall"]
 
     assert overall(full, Mode.STRICT) == 6.0
     assert overall(lost, Mode.STRICT) is None
@@ -189,8 +90,8 @@ def test_an_empty_subset_is_0_in_parity_and_nothing_in_strict(samples: dict[str,
     sample = next(s for s in samples.values() if not s.meta["requirements"])
     scores = {name: (Score(6.0),) for name in sample.meta["criteria"]}
     item = ItemVerdicts(sample.id, "en", sample.meta, WriterStatus.OK, scores)
-    assert values_of(list(SUITE.aggregate([item], Mode.PARITY)))["style/R"] == 0.0
-    assert values_of(list(SUITE.aggregate([item], Mode.STRICT)))["style/R"] is None
+    assert values_of(SUITE.aggregate([item], Mode.PARITY))["style/R"] == 0.0
+    assert values_of(SUITE.aggregate([item], Mode.STRICT))["style/R"] is None
 
 
 @given(st.text(max_size=300))
