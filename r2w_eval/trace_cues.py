@@ -39,6 +39,11 @@ class Head:
         self._words: frozenset[str] | None = None
 
     @property
+    def may_open(self) -> bool:
+        """At least one cue begins with this word; most sentences of a text are none's."""
+        return self.first in ALL_FIRST
+
+    @property
     def words(self) -> frozenset[str]:
         """The English words of the sentence."""
         if self._words is None:
@@ -96,8 +101,17 @@ def _cue(english: Iterable[tuple[str, str]], chinese: str, prefixes: str = "") -
     return Cue(
         {word: re.compile("|".join(f"(?:{rest})" for rest in own)) for word, own in rests.items()},
         re.compile(lead + f"(?:{'|'.join(phrases)})"),
-        frozenset(phrase[0] for phrase in (*phrases, *before)),
+        frozenset[str]().union(*map(_first_characters, (*phrases, *before))),
     )
+
+
+def _first_characters(phrase: str) -> frozenset[str]:
+    """The characters a pattern may begin with: a literal, a group of literals, or a class."""
+    if phrase.startswith("(?:"):
+        return frozenset(part[0] for part in phrase[3 : phrase.index(")")].split("|"))
+    if phrase.startswith("["):
+        return frozenset(phrase[1 : phrase.index("]")])
+    return frozenset(phrase[0])
 
 
 def _words(english: str, chinese: str) -> Words:
@@ -129,7 +143,7 @@ DRAFT_INTRO = _cue(
     [
         *_intent("write draft drafting writing sketch put jot attempt try"),
         ("first rough quick initial full", r" (?:draft|attempt|version|pass|try)\b"),
-        ("draft attempt version", r"(?: (?:\d|one|a|it|now|time))?\s*[:.]"),
+        ("draft attempt version", r"(?: (?:\d|one|a|it|now|time))?(?:\s*[:.]|\W*$)"),
         ("drafting", r"(?: it| now)?\s*[:.]"),
         ("here's here", r"(?: is| goes| we go)?\b"),
         ("something", r" like\b"),
@@ -144,7 +158,8 @@ DRAFT_INTRO = _cue(
         ("i", r" could (?:start|open|begin) with\b"),
         ("could", r" (?:start|open|begin|go)\b"),
     ],
-    "写 起草 草拟 试写 动笔 拟 初稿 草稿 正文 第一版 第一稿 开头[:：] 开头可以 开头写 开头是"
+    "写(?![得的了着过]) 起草 草拟 试写 动笔 拟 初稿 草稿 正文 第一版 第一稿 开头[:：] 开头可以"
+    " 开头写 开头是"
     " 标题[:：]"
     " 首段 首句 第一段[:：] 第一句[:：] 比如 例如 大概是 大概这样 可以这样 这样写 内容如下 暂定",
     "那 我 就 现在 下面 开始 来 先 试着 尝试 可以 不妨 直接",
@@ -155,15 +170,16 @@ REVISION_INTRO = _cue(
     [
         *_intent(
             "revise rewrite rework redo redraft fix tighten change rephrase replace cut trim"
-            " adjust recast restructure soften sharpen swap polish edit improve reword retry"
+            " make adjust recast restructure soften sharpen swap polish edit improve reword retry"
             " turn"
         ),
         ("let let's i'll", r"(?: me)? (?:try|do) (?:again|it again|that again|another)\b"),
         (
             "revised rewritten improved updated new second third final better tighter shorter"
+            " corrected"
             " cleaner reworked polished corrected plainer simpler warmer",
             r"(?: (?:draft|version|attempt|opening|ending|line|stanza|paragraph|pass|text"
-            r"|sentence|try|closing|title|couplet|verse))?\s*:",
+            r"|sentence|try|closing|title|couplet|verse|option|tagline|pass))?(?:\s*:|\W*$)",
         ),
         ("revision rewrite rewriting revising", r"\b"),
         ("take", r" two\b"),
@@ -179,7 +195,7 @@ REVISION_INTRO = _cue(
     "修改 改写 重写 改成 改为 换成 修订 调整 润色 重新写 重新组织 重来 改一 改 换一个 换个 精简 删"
     " 修改后 改写后 修订后 第二版 第二稿 第三版 新版 新的开头 终稿 修改版 修订版 润色后 调整后"
     " 不如写成"
-    " 不如说 [^。，：:\\n]{1,40}(?:改成|改为|换成|替换成|替换为)",
+    " 不如说",
     "那 我 就 现在 下面 开始 来 可以 把 应该 需要 不如 还是 试着 最好 干脆 再 或者",
 )
 
@@ -265,8 +281,10 @@ VERIFICATION = _cue(
         *_intent("double-check doublecheck check verify count confirm tally test scan ensure"),
         ("let i i'll", r"(?: me| should| need to| will)? make sure\b"),
         ("double", r"-?check"),
-        ("check checking counting verifying verify count", r"\b"),
-        ("word line character", r" counts?\b"),
+        ("check checking verifying verify", r"\b"),
+        ("word line character syllable", r" counts?\b"),
+        ("counting count", r"(?: again| it)?(?:\W| the (?:words|lines|emojis|syllables))"),
+        ("rhyme meter constraint fact facts tense length spelling", r" check\b"),
         (
             "syllables length lines stanzas tense rhymes rhyme constraints requirements"
             " requirement checklist format",
@@ -316,6 +334,7 @@ PLAN = _cue(
         ("plan outline structure steps step idea ideas options setting characters character", ""),
         ("tone theme audience goal format beats arc voice approach form key", ""),
         ("first firstly second secondly third next then finally", ","),
+        ("then next", r" (?:a|an|the|comes|write|another|something|i|we)\b|:"),
         ("start begin open end close", " with"),
         ("for", " the"),
         ("what", " if"),
@@ -326,11 +345,13 @@ PLAN = _cue(
     ],
     "(?:用户|题目|任务|要求|读者|对方|客户)(?:让|要|想|希望|需要|是|说|提到|给|可能|应该) 首先"
     " 其次 然后"
-    " 接下来 接着 最后 第一步 第二步 第三步 一、 二、 三、"
+    " 接下来 接着"
+    " 最后(?![一那两]) 第一步 第二步 第三步 一、 二、 三、"
     " (?:我|我们)(?:需要|应该|得|要|打算|想|可以|先|会|必须|来) 让我想 让我先 让我来 让我考虑"
     " 让我构思 让我理"
     " (?:思路|大纲|结构|计划|构思|提纲|主题|人物|背景|语气|风格|基调|立意|框架|方向|情节|题材|要点)"
-    " (?:可以|不妨|最好|应该|需要|考虑)(?:从|用|写|先|以|选|设|把|加|让|围绕|注意|突出|体现|包括|分)"
+    " (?:可以|不妨|最好|应该|需要|考虑)"
+    "(?:从|用|写|先|以|选|设|把|加|让|围绕|注意|突出|体现|包括|分)"
     " 先想 先定 先确定 先列 先理 先考虑 先弄 先构思 (?:开头|结尾)(?:要|可以|用|从|写|先|回) 选一个"
     " 选择"
     " 这是一 这个任务 这个题 这个要求",
@@ -339,12 +360,14 @@ PLAN = _cue(
 # Nothing but the way to the answer
 DONE = _cue(
     [
-        ("good great perfect done ready fine finalize finalise finalizing output", r"\b"),
+        ("good great perfect fine", r"(?:[,.!]|$)"),
+        ("done ready finalize finalise finalizing output", r"\b"),
         ("that", r" works|'ll do| will do"),
         ("i", r" (?:think (?:that works|it's good|this works|it's ready|we're done))"),
         ("i'm", r" (?:done|ready|happy)\b"),
+        ("love", r" it\b"),
         ("looks", r" good\b"),
-        ("final", r" answer\b"),
+        ("final", r"(?: answer\b|\W*$)"),
         ("go", r" with (?:it|this|that)\b"),
         ("writing", r" (?:the )?final\b"),
         (
@@ -353,8 +376,7 @@ DONE = _cue(
             r"|write (?:up |out )?the final|the final|go with (?:it|this|that)|present|deliver)\b",
         ),
     ],
-    "好了 可以了 完成 就这样 就这么 没问题 不错 就用 定了 输出 给出 可以输出 开始输出 可以交 最终"
-    " 定稿",
+    "好了 可以了 完成 就这样 就这么 没问题 就用 定了 输出 给出 可以输出 开始输出 可以交 最终 定稿",
 )
 
 META = _words(
@@ -392,13 +414,15 @@ JUDGEMENT = _words(
 
 # Words about the writing that hardly occur in a piece of writing
 META_STRONG = _words(
-    "draft drafts reader readers user prompt stanza stanzas cliché clichéd clichés cliche clich"
+    "draft drafts reader readers user prompt joke jokes label leaflet advert stanza stanzas cliché"
+    " clichéd clichés cliche clich"
     " paragraph paragraphs revise revising revision rewrite rewriting rewritten metaphor"
     " metaphors simile similes imagery adjective adjectives adverbs syllable syllables dialogue"
     " wordy pacing tense version requirement requirements constraint constraints",
     "开头 结尾 字数 读者 用户 草稿 初稿 比喻 意象 押韵 平仄 对仗 措辞 用词 语气 修改 改成 改一"
     " 段落 这段 这句"
-    " 这一句 这一段 第[一二三四五]句 第[一二三四五]段 陈词 俗套 老套 题目 标题 衔接 过渡 文风 全文"
+    " 这一句 这一段 节奏 笑点 笑话 前半句 后半句 两句 第[一二三四五]句 第[一二三四五]段 陈词 俗套"
+    " 老套 题目 标题 衔接 过渡 文风 全文"
     " 整体",
 )
 _META_PHRASE = re.compile(
@@ -417,5 +441,36 @@ def is_about_writing(head: Head) -> bool:
         return True
     return not _META_PHRASE_WORDS.isdisjoint(head.words) and bool(_META_PHRASE.search(head.text))
 
+
+ALL_FIRST = frozenset[str]().union(
+    *(
+        frozenset(cue.english) | cue.chinese_first
+        for cue in (DRAFT_INTRO, REVISION_INTRO, REFLECTION_STRONG, VERIFICATION, PLAN, DONE)
+    )
+)
+
+# Labels of plans and critiques: what follows their colon is no text of the piece
+LABELS_OF_WORK = _words(
+    "audience length tone goal goals structure style format setting constraint constraints theme"
+    " voice note notes approach point points idea ideas step example problem issue question"
+    " strengths weaknesses critique evaluation facts key task context purpose mood perspective"
+    " check count yes no so and but understand understanding request brief that's it's this that"
+    " is are because target then next first finally also second",
+    "读者 长度 字数 语气 目标 结构 风格 格式 场景 要求 主题 角度 思路 要点 材料 事实 问题 原因"
+    " 注意 办法 顺序"
+    " 检查 核对 基调 要素 内容是 缺点 不足 优点 理解 任务 情节 人物 以及 因为",
+)
+
+# After "good, …": the matter is not closed
+RESERVATION = _words(
+    "but however though still except too not doesn't isn't", "但 不过 可是 只是 太 还"
+)
+
+# In a label: the text comes once more
+AGAIN = _words(
+    "again fix instead rather replace revised new another second third final better two three 2 3"
+    " b c rewrite version updated",
+    "再 改 换 新 重 二 三 终 修 调整 最后 或者 还是",
+)
 
 QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』"}

@@ -19,6 +19,15 @@ MIN_QUOTE = {True: 6, False: 20}
 # A quotation is closed within this many characters, or it is none: keeps hostile lines linear
 MAX_QUOTE = 20_000
 
+# A line repeats the text before it when this share of its words or characters stands there
+MIN_SHARED = 0.55
+# How much of the last text is remembered for that, and searched for quoted excerpts (characters)
+MEMORY = 4_000
+# A line of text that nothing announces is at least this long (characters)
+MIN_TEXT = {True: 12, False: 40}
+# A label before a colon is at most this long (characters)
+MAX_LABEL = {True: 10, False: 26}
+
 _LINE = re.compile(r"[^\n]+")
 _END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?:\s+|$)|[。！？；]+[”’」』）]*\s*")
 _RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|={3,}|—{3,}|_{3,}|```\w*)\s*$")
@@ -26,10 +35,47 @@ _COLON = re.compile(r":(?=\s|$|[\"“「*_])|：")
 _CJK = re.compile(r"[\u3400-\u9fff]")
 _OPEN_QUOTE = re.compile(r"[\"“「『]")
 _AFTER_QUOTE = re.compile(r"[\"”」』.。,，;；!！*_\s]*")
+_TOKEN = re.compile(r"[a-z']+|[\u3400-\u9fff]")
+_CHECK = re.compile(
+    r"\W*(?:\d+ (?:words|lines|syllables|characters)\b|[^.?!]{3,50}\? (?:yes|no)\b"
+    r"|(?:现在|大约|大概|一共|才)?[\d一二三四五六七八九十百两]+(?:来|多|几)?个?(?:字|行|句)"
+    r"(?:[，。]|左右|以内|上下)|[^。？]{1,12}(?:有没有|是否|够不够)？)"
+)
+_SELF = re.compile(r"\bi\b|\bi'|我")
+
+
+class _Memory:
+    """What was written last: its words, and its beginning for finding excerpts."""
+
+    def __init__(self) -> None:
+        self.words: set[str] = set()
+        self.text = ""
+        self.has_self = False
+
+    def add(self, lowered: str) -> None:
+        """Remember another line of the same text."""
+        if len(self.text) < MEMORY:
+            self.text += lowered[:MEMORY] + "\n"
+            self.words.update(_TOKEN.findall(lowered, 0, MEMORY))
+        self.has_self = self.has_self or _SELF.search(lowered) is not None
+
+    def repeats(self, lowered: str) -> bool:
+        """The line says much of the text again."""
+        words = set(_TOKEN.findall(lowered, 0, cues.WINDOW))
+        return len(words) > 3 and len(words & self.words) >= MIN_SHARED * len(words)
+
+    def is_quoted_in(self, lowered: str) -> bool:
+        """The first quotation of the line is an excerpt of the text."""
+        opening = _OPEN_QUOTE.search(lowered, 0, cues.WINDOW)
+        if opening is None:
+            return False
+        close = lowered.find(cues.QUOTES[opening[0]], opening.end(), opening.end() + cues.WINDOW)
+        excerpt = lowered[opening.end() : close].strip(" .,，。!?！？")
+        return close > 0 and len(excerpt) > 1 and excerpt in self.text
 
 
 class _Scanner:
-    """The state of one pass: what is being said, and whether a text has been written yet."""
+    """The state of one pass: what is being said, and what has been written."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -37,72 +83,138 @@ class _Scanner:
         self.found: list[tuple[Kind, int, int]] = []
         self.body: Kind | None = None
         self.awaits: Kind | None = None
-        self.has_written = False
+        self.written: _Memory | None = None
         self.thought = Kind.PLAN
+        self.just_wrote = False
+        self.after_blank = False
+        self.is_one_paragraph = False
 
     def scan(self) -> list[tuple[Kind, int, int]]:
         """All segments as (kind, start, end)."""
+        end = -1
         for found in _LINE.finditer(self.text):
             line = found[0]
             bare = line.strip()
             if bare:
                 start = found.start() + len(line) - len(line.lstrip())
+                self.after_blank = end >= 0 and found.start() - end > 1
                 self._read_line(start, start + len(bare))
+                end = found.end()
         return self.found
 
     def _read_line(self, start: int, end: int) -> None:
         """One line, without the white space at its ends."""
         is_rule = self.text[start] in "-*=—_`" and _RULE.match(self.text, start, end)
+        head = cues.Head(self.lower[start:end])
         if self.body is not None:
-            if not is_rule and not leaves_text(
-                cues.Head(self.lower[start : min(end, start + cues.WINDOW)])
-            ):
-                return self._add(self.body, start, end)
-            self.body = None
+            ends = is_rule or (self.is_one_paragraph and self.after_blank) or self._leaves(head)
+            if not ends:
+                return self._write(self.body, start, end)
+            self.body, self.just_wrote = None, True
         if is_rule:
             return None
-        if self.awaits is not None:
-            kind, self.awaits = self.awaits, None
-            if not speaks_of_work(cues.Head(self.lower[start : min(end, start + cues.WINDOW)])):
-                return self._begin_body(kind, start, end)
+        kind = self._unmarked_text(head)
+        if kind is not None:
+            return self._begin(kind, start, end)
         position = start
         while position < end:
             position = self._read_sentence(position, end, position == start)
         return None
+
+    def _leaves(self, head: cues.Head) -> bool:
+        """A line inside a text speaks about the writing, so the text ended before it."""
+        assert self.written is not None
+        is_excerpt = self.written.is_quoted_in(head.text)
+        steps_out = self.after_blank and not self.written.has_self and _SELF.search(head.text)
+        if (is_excerpt or steps_out) and (cues.JUDGEMENT.occur(head) or cues.META.occur(head)):
+            return True
+        return leaves_text(head, self.after_blank)
+
+    def _unmarked_text(self, head: cues.Head) -> Kind | None:
+        """A line that is text although it stands where thinking is, or was announced before it."""
+        if self.awaits is not None:
+            kind, self.awaits = self.awaits, None
+            if kind is Kind.DRAFT and self.written and self.thought is Kind.REFLECTION:
+                kind = Kind.REVISION
+            return None if speaks_of_work(head) else kind
+        if self.written is None:
+            is_text = self.after_blank and not is_work(head)
+            return Kind.DRAFT if is_text else None
+        if head.text[0] not in cues.QUOTES and is_work(head):
+            return None
+        if self.written.repeats(head.text) and not self.written.is_quoted_in(head.text):
+            return Kind.REVISION
+        is_bare = whole_quotation(head.text) and self.after_blank or self._is_bare_text(head)
+        return Kind.REVISION if is_bare and self.thought is Kind.REFLECTION else None
+
+    def _is_bare_text(self, head: cues.Head) -> bool:
+        """A line after a reflection that neither speaks of the text nor judges it."""
+        long = len(head.text) >= MIN_TEXT[_CJK.search(head.text) is not None]
+        if not long or self.just_wrote or head.text[0] in cues.QUOTES:
+            return False
+        weak = cues.REFLECTION_WEAK.opens(head) or cues.JUDGEMENT.occur(head)
+        return not weak and not _SELF.search(head.text) and not _COLON.search(head.text)
+
+    def _begin(self, kind: Kind, start: int, end: int) -> None:
+        """A text that begins with this line; a line that is one quotation is all of it."""
+        following = self.lower[end : end + 2].lstrip("\n")[:1]
+        inside = whole_quotation(self.text[start:end])
+        if inside and (following not in cues.QUOTES or self.lower[end : end + 2] == "\n\n"):
+            self._begin_body(kind, start + 1, start + inside)
+            self.body, self.just_wrote = None, True
+        else:
+            self._begin_body(kind, start, end)
 
     def _read_sentence(self, start: int, line_end: int, opens: bool) -> int:
         """Take one sentence; returns where reading goes on."""
         found = _END.search(self.text, start, line_end)
         end = found.end() if found else line_end
         head = cues.Head(self.lower[start:end])
+        colon = _COLON.search(self.text, start, end)
         intro = introduced(head)
+        is_label = intro is None and colon is not None and opens
+        if colon is not None and is_label:
+            intro = labelled(self.lower[start : colon.start()], head)
         if intro is not None:
-            text_at = self._text_after(start, end, line_end)
+            text_at = self._text_after(start, end, line_end, colon)
             if text_at is not None:
-                return self._take_text(intro, start, text_at, line_end, opens)
+                resume = self._take_text(intro, start, text_at, line_end)
+                self.is_one_paragraph = is_label
+                return resume
             if end == line_end:
                 self.awaits = intro
+                self._announce(start, end)
+                return end
         self._think(start, end, head, opens)
         return end
 
-    def _text_after(self, start: int, end: int, line_end: int) -> Span | None:
+    def _announce(self, start: int, end: int) -> None:
+        """An announcement belongs to the thought before it; behind a text it belongs to none."""
+        if self.found and self.found[-1][0] in (Kind.DRAFT, Kind.REVISION):
+            return
+        self._add(self.thought, start, end)
+
+    def _text_after(
+        self, start: int, end: int, line_end: int, colon: re.Match[str] | None
+    ) -> Span | None:
         """Where the announced text stands in the line; None when it is not in this line."""
         quote = last_quotation(self.text, Span(start, end), line_end)
         if quote is not None:
             return quote
-        colon = _COLON.search(self.text, start, end)
         if colon is None or not self.text[colon.end() : line_end].strip(" *_"):
             return None
         return Span(colon.end(), line_end)
 
-    def _take_text(self, kind: Kind, start: int, at: Span, line_end: int, opens: bool) -> int:
+    def _take_text(self, kind: Kind, start: int, at: Span, line_end: int) -> int:
         """The announcement is thinking, the text behind it a draft or revision."""
         lead = start + len(self.text[start : at.start].rstrip(' "“「『*_'))
         if lead > start:
-            self._think(start, lead, cues.Head(self.lower[start:lead]), opens)
+            self._announce(start, lead)
+        if kind is Kind.DRAFT and self.written and self.written.repeats(at.cut(self.lower)):
+            kind = Kind.REVISION
         if self.text[at.start - 1] in cues.QUOTES:
-            self._add(kind, at.start, at.end, is_new=True)
-            self.has_written = True
+            self._begin_body(kind, at.start, at.end)
+            self.body, self.just_wrote = None, True
             # the closing quote and the full stop behind it belong to nothing
             rest = _AFTER_QUOTE.match(self.text, at.end, line_end)
             return rest.end() if rest else at.end
@@ -110,32 +222,53 @@ class _Scanner:
         return line_end
 
     def _begin_body(self, kind: Kind, start: int, end: int) -> None:
-        self._add(kind, start, end, is_new=True)
-        self.body, self.has_written = kind, True
+        self.written = _Memory()
+        self.body, self.is_one_paragraph = kind, False
+        self._write(kind, start, end, is_new=True)
+
+    def _write(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
+        assert self.written is not None
+        self.written.add(self.lower[start:end])
+        self._add(kind, start, end, is_new)
 
     def _think(self, start: int, end: int, head: cues.Head, opens: bool) -> None:
-        self.thought, is_new = self._thought_of(head, opens)
+        is_check = opens and _CHECK.match(self.lower, start) is not None
+        self.thought, is_new = self._thought_of(head, opens, is_check)
         self._add(self.thought, start, end, is_new)
+        self.just_wrote = False
 
-    def _thought_of(self, head: cues.Head, opens: bool) -> tuple[Kind, bool]:
+    def _thought_of(self, head: cues.Head, opens: bool, is_check: bool) -> tuple[Kind, bool]:
         """The kind of a sentence of deliberation, and whether it begins another segment."""
-        if cues.VERIFICATION.opens(head):
+        if self.written is None:
+            return self._before_any_text(head, opens), False
+        if is_check or cues.VERIFICATION.opens(head):
             return Kind.VERIFICATION, False
-        if self.has_written and cues.DONE.opens(head) and not cues.JUDGEMENT.occur(head):
+        if cues.DONE.opens(head) and opens and not cues.RESERVATION.occur(head):
             return Kind.OTHER, False
-        if cues.REFLECTION_STRONG.opens(head) and (
-            self.has_written or cues.JUDGEMENT.occur(head) or cues.META.occur(head)
-        ):
+        if self._looks_back(head, opens):
             return Kind.REFLECTION, opens
-        if self.has_written and self._looks_back(head, opens):
-            return Kind.REFLECTION, opens
+        if self.just_wrote or (opens and self.thought in (Kind.VERIFICATION, Kind.OTHER)):
+            return (Kind.PLAN if cues.PLAN.opens(head) else Kind.REFLECTION), opens
         if self.thought is Kind.PLAN or not opens:
             return self.thought, False
-        return (Kind.PLAN if cues.PLAN.opens(head) else self.thought), False
+        return (Kind.PLAN if cues.PLAN.opens(head) else self.thought), self.after_blank
+
+    def _before_any_text(self, head: cues.Head, opens: bool) -> Kind:
+        if cues.REFLECTION_STRONG.opens(head) and self.found:
+            doubts = cues.JUDGEMENT.occur(head) or cues.META.occur(head)
+            return Kind.REFLECTION if doubts else Kind.PLAN
+        if opens and self.thought is not Kind.PLAN and cues.PLAN.opens(head):
+            return Kind.PLAN
+        return self.thought
 
     def _looks_back(self, head: cues.Head, opens: bool) -> bool:
+        assert self.written is not None
+        if cues.REFLECTION_STRONG.opens(head):
+            return True
         if not opens and self.thought in (Kind.REFLECTION, Kind.VERIFICATION):
             return self.thought is Kind.REFLECTION
+        if opens and self.written.is_quoted_in(head.text):
+            return True
         is_about = cues.DEICTIC.opens(head) or cues.REFLECTION_WEAK.opens(head)
         return is_about and cues.JUDGEMENT.occur(head)
 
@@ -154,9 +287,34 @@ class _Scanner:
 
 def introduced(head: cues.Head) -> Kind | None:
     """What kind of text the sentence announces, if any."""
+    if not head.may_open:
+        return None
     if cues.REVISION_INTRO.opens(head):
         return Kind.REVISION
     return Kind.DRAFT if cues.DRAFT_INTRO.opens(head) else None
+
+
+def labelled(label: str, head: cues.Head) -> Kind | None:
+    """What a short label before a colon announces: "Tagline:", "口号再来："; None for "Tone:".
+
+    >>> labelled("口号再来", cues.Head("口号再来："))
+    <Kind.REVISION: 'revision'>
+    """
+    bare = label.strip(" *_#>-0123456789.")
+    if not bare or len(bare) > MAX_LABEL[_CJK.search(bare) is not None]:
+        return None
+    if has_cue(head) or cues.LABELS_OF_WORK.occur(cues.Head(bare)):
+        return None
+    return Kind.REVISION if cues.AGAIN.occur(cues.Head(bare)) else Kind.DRAFT
+
+
+def whole_quotation(line: str) -> int:
+    """Where the quotation ends that makes up the whole line; 0 when it is no such line."""
+    close = cues.QUOTES.get(line[:1])
+    end = len(line.rstrip())
+    if close is None or end < 3 or line[end - 1] != close or line.find(close, 1) != end - 1:
+        return 0
+    return end - 1
 
 
 def last_quotation(text: str, sentence: Span, line_end: int) -> Span | None:
@@ -174,27 +332,60 @@ def last_quotation(text: str, sentence: Span, line_end: int) -> Span | None:
     return found
 
 
-def leaves_text(head: cues.Head) -> bool:
-    """A line inside a draft speaks about the writing, so the draft ended before it."""
+def leaves_text(head: cues.Head, after_blank: bool) -> bool:
+    """A line inside a draft that is about the draft, whatever the draft says."""
     if head.text[:1] in cues.QUOTES:
         return False
-    if cues.VERIFICATION.opens(head):
-        return cues.META.occur(head)
+    if cues.VERIFICATION.opens(head) or (after_blank and _CHECK.match(head.text)):
+        return True
     if cues.REFLECTION_STRONG.opens(head):
-        return cues.META.occur(head) or cues.JUDGEMENT.occur(head)
+        is_heading = len(head.text) < 16
+        return is_heading or cues.META.occur(head) or cues.JUDGEMENT.occur(head)
     if cues.DEICTIC.opens(head) and cues.JUDGEMENT.occur(head):
         return True
-    if introduced(head) and (head.text.rstrip()[-1:] in (":", "：") or cues.META.occur(head)):
+    if introduced(head) and (head.text.rstrip(" *_")[-1:] in (":", "：") or cues.META.occur(head)):
         return True
-    speaks = cues.REFLECTION_WEAK.opens(head) or cues.PLAN.opens(head) or cues.DONE.opens(head)
-    return speaks and cues.is_about_writing(head)
+    if cues.is_about_writing(head):
+        speaks = cues.REFLECTION_WEAK.opens(head) or cues.PLAN.opens(head) or cues.DONE.opens(head)
+        return speaks or (after_blank and cues.JUDGEMENT.occur(head))
+    return (after_blank and cues.DONE.opens(head) and len(head.text) < 60) or relabels(head)
+
+
+def relabels(head: cues.Head) -> bool:
+    """ "Tagline again: …" inside a text; no reporting clause, which a quotation follows."""
+    colon = _COLON.search(head.text, 0, max(MAX_LABEL.values()))
+    if colon is None or head.text[colon.end() : colon.end() + 1] in ("", *cues.QUOTES):
+        return False
+    return labelled(head.text[: colon.start()], head) is Kind.REVISION
 
 
 def speaks_of_work(head: cues.Head) -> bool:
     """A line of deliberation, where the announced text was expected."""
     if head.text[:1] in cues.QUOTES:
         return False
-    return leaves_text(head) or (cues.PLAN.opens(head) and cues.META.occur(head))
+    if cues.REFLECTION_STRONG.opens(head) or cues.PLAN.opens(head):
+        return cues.is_about_writing(head)
+    return leaves_text(head, False)
+
+
+def is_work(head: cues.Head) -> bool:
+    """A line that speaks about the task or the text, by any cue or word for it."""
+    return has_cue(head) or cues.META.occur(head)
+
+
+def has_cue(head: cues.Head) -> bool:
+    """A line that begins with any cue of deliberation."""
+    if not head.may_open:
+        return False
+    openings = (
+        cues.PLAN,
+        cues.REFLECTION_STRONG,
+        cues.VERIFICATION,
+        cues.DONE,
+        cues.DRAFT_INTRO,
+        cues.REVISION_INTRO,
+    )
+    return any(cue.opens(head) for cue in openings)
 
 
 def parse_prose(text: str, answer: str | None = None) -> Trace:
