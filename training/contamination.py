@@ -1,0 +1,145 @@
+"""Refuses training prompts that stand in a benchmark, whole or in part.
+
+Long prompts by shared 13-grams, short ones by equality or by their set of words (specification:
+r2write.md section 3.5, with the calibration of its limits). Tokens are lower-case words and single
+CJK characters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from r2w_eval.data import data_roots
+from r2w_eval.errors import DataError
+from r2w_eval.suites import load_info, load_suite, suite_folders
+
+N = 13
+MAX_SHARE = 0.2
+MAX_RUN_TOKENS = 30
+SHORT_TOKENS = 25
+MAX_JACCARD = 0.8
+
+_MASK = (1 << 64) - 1
+# any odd number with mixed bits
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+
+_TOKEN = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """Why a prompt is refused: `share` of its 13-grams known, `run` tokens in a row, or a short
+    benchmark prompt that it is like.
+    """
+
+    share: float
+    run: int
+    like: str = ""
+
+    def __str__(self) -> str:
+        if self.like:
+            return f"like the benchmark prompt {self.like[:60]!r}"
+        return f"{self.share:.0%} of its {N}-grams and {self.run} tokens in a row are a benchmark's"
+
+
+def tokenise(text: str) -> list[str]:
+    """Lower-case words; a CJK character is a token of its own.
+
+    >>> tokenise("Two cats, 两只猫")
+    ['two', 'cats', '两', '只', '猫']
+    """
+    return _TOKEN.findall(text.lower())
+
+
+def _hashes(tokens: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """One number per 13-gram: a polynomial over the tokens' hashes, modulo 2^64."""
+    own = np.fromiter((hash(token) & _MASK for token in tokens), np.uint64, len(tokens))
+    grams = np.zeros(max(0, len(tokens) - N + 1), np.uint64)
+    for place in range(N if len(grams) else 0):
+        grams = grams * _BASE + own[place : place + len(grams)]
+    return grams
+
+
+class BenchmarkIndex:
+    """The 13-grams and the short prompts of all benchmark texts.
+
+    Hashes of strings differ between processes: an index is built where it is used.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        pieces: list[npt.NDArray[np.uint64]] = []
+        self._short: dict[frozenset[str], str] = {}
+        for text in texts:
+            tokens = tokenise(text)
+            if len(tokens) < SHORT_TOKENS and tokens:
+                self._short.setdefault(frozenset(tokens), text)
+            pieces.append(np.unique(_hashes(tokens)))
+        self._grams = np.unique(np.concatenate(pieces)) if pieces else np.zeros(0, np.uint64)
+
+    def check(self, text: str) -> Hit | None:
+        """The reason to refuse `text`, or None."""
+        tokens = tokenise(text)
+        if like := self._like_a_short_one(tokens):
+            return Hit(0.0, 0, like)
+        grams = _hashes(tokens)
+        if not len(grams) or not len(self._grams):
+            return None
+        places = np.searchsorted(self._grams, grams).clip(max=len(self._grams) - 1)
+        known = self._grams[places] == grams
+        if not known.any():
+            return None
+        # k grams in a row cover k + N - 1 tokens
+        run = _longest_run(known) + N - 1
+        share = float(known.mean())
+        return Hit(share, run) if share > MAX_SHARE or run >= MAX_RUN_TOKENS else None
+
+    def _like_a_short_one(self, tokens: Sequence[str]) -> str:
+        own = frozenset(tokens)
+        if not own or len(tokens) >= SHORT_TOKENS:
+            return ""
+        if own in self._short:
+            return self._short[own]
+        for other, text in self._short.items():
+            shared = len(own & other)
+            if shared >= MAX_JACCARD * (len(own) + len(other) - shared):
+                return text
+        return ""
+
+
+def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
+    return int((edges[1::2] - edges[::2]).max(initial=0))
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkTexts:
+    """What the suites show a writer, and the suites whose data is not here."""
+
+    texts: tuple[str, ...]
+    unchecked: tuple[str, ...]
+
+
+def benchmark_texts(data_dir: str | None) -> BenchmarkTexts:
+    """The prompts of every suite whose data lies in the data folders. Never downloads."""
+    roots = data_roots(data_dir)
+    texts: list[str] = []
+    unchecked: list[str] = []
+    for name in suite_folders():
+        info = load_info(name)
+        if info.source == "this package":
+            continue
+        data = info.data(roots)
+        if not any(data.find(file) for file in info.files):
+            unchecked.append(name)
+            continue
+        try:
+            for sample in load_suite(info.folder).load_samples(data):
+                texts += [message.content for message in sample.messages]
+        except DataError:
+            unchecked.append(name)
+    return BenchmarkTexts(tuple(texts), tuple(unchecked))

@@ -1,0 +1,118 @@
+"""Prompts to train on: our starter grammar, or the user's file. Never a benchmark's.
+
+A file has one JSON object a line, `{"id", "lang", "domain", "prompt", "rubric"?}`, where a rubric
+is a list of `{"name", "description", "weight"?}` (specification: r2write.md, section 3).
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from r2w_eval.data import read_jsonl
+from r2w_eval.errors import UsageError
+
+EXAMPLE = '{"id": "1", "lang": "en", "domain": "essay", "prompt": "Write …"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Criterion:
+    """One line of a rubric."""
+
+    name: str
+    description: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One writing task. `lang` is a BCP 47 code; an empty rubric is proposed by the judge."""
+
+    id: str
+    lang: str
+    domain: str
+    prompt: str
+    rubric: tuple[Criterion, ...] = ()
+
+
+def starter_prompts(n: int, seed: int = 0) -> list[Prompt]:
+    """`n` different prompts of our grammar, spread evenly over languages and domains.
+
+    Raises UsageError when the grammar has fewer.
+
+    >>> [prompt.id for prompt in starter_prompts(3)]
+    ['starter-en-academic-0', 'starter-zh-academic-0', 'starter-en-business-0']
+    """
+    text = resources.files(__package__).joinpath("grammar.yaml").read_text("utf-8")
+    grammar: Mapping[str, Any] = yaml.safe_load(text)
+    names = list(grammar["en"]["domains"])
+    streams = [
+        _stream(grammar[lang], lang, domain, seed) for domain in names for lang in ("en", "zh")
+    ]
+    rounds = itertools.chain.from_iterable(zip(*streams, strict=False))
+    prompts = list(itertools.islice(rounds, n))
+    if len(prompts) < n:
+        raise UsageError(
+            f"{n} starter prompts: the grammar has {len(prompts)}. Ask for fewer, or name a file "
+            f"with --prompts"
+        )
+    return prompts
+
+
+def _stream(grammar: Mapping[str, Any], lang: str, domain: str, seed: int) -> Iterator[Prompt]:
+    """All prompts of one language and domain, each (genre, subject) once, in seeded order."""
+    own = grammar["domains"][domain]
+    pairs = list(itertools.product(own["genres"], own["subjects"]))
+    # a string seed: the same order on every machine and Python
+    chance = random.Random(f"{seed}/{lang}/{domain}")
+    chance.shuffle(pairs)
+    for number, (genre, subject) in enumerate(pairs):
+        words = {
+            "genre": genre,
+            "subject": subject,
+            "audience": chance.choice(grammar["audiences"]),
+            "constraint": chance.choice(grammar["constraints"]),
+        }
+        text = chance.choice(grammar["frames"]).format(**words)
+        yield Prompt(f"starter-{lang}-{domain}-{number}", lang, domain, text)
+
+
+def read_prompts(path: Path) -> list[Prompt]:
+    """The prompts of a file. Raises DataError, UsageError naming the line."""
+    if not path.is_file():
+        raise UsageError(f"--prompts {str(path)!r}: no such file. Expected lines like {EXAMPLE}")
+    prompts = [
+        _read_prompt(record, f"{path}, line {n}") for n, record in enumerate(read_jsonl(path), 1)
+    ]
+    if not prompts:
+        raise UsageError(f"{path}: empty. Expected lines like {EXAMPLE}")
+    seen: set[str] = set()
+    for prompt in prompts:
+        if prompt.id in seen:
+            raise UsageError(f"{path}: id {prompt.id!r} stands there twice. Expected one line each")
+        seen.add(prompt.id)
+    return prompts
+
+
+def _read_prompt(record: Any, where: str) -> Prompt:
+    if not isinstance(record, dict):
+        raise UsageError(f"{where}: {str(record)[:80]!r} is not an object. Expected {EXAMPLE}")
+    values = {name: record.get(name) for name in ("id", "lang", "domain", "prompt")}
+    for name, value in values.items():
+        if not isinstance(value, str) or not value.strip():
+            raise UsageError(f"{where}: {name} is {str(value)[:80]!r}. Expected text: {EXAMPLE}")
+    try:
+        rubric = tuple(Criterion(**entry) for entry in record.get("rubric", ()))
+    except TypeError as error:
+        raise UsageError(
+            f"{where}: rubric: {error}. Expected a list of "
+            f'{{"name": …, "description": …, "weight": 1}}'
+        ) from error
+    return Prompt(**{name: str(value) for name, value in values.items()}, rubric=rubric)
