@@ -21,7 +21,8 @@ from r2w_eval.suites import load_info, load_suite, suite_folders
 N = 13
 MAX_SHARE = 0.2
 MAX_RUN_TOKENS = 30
-SHORT_TOKENS = 25
+# one changed word takes 13 grams with it: below this many tokens sets of words are compared too
+SHORT_TOKENS = 100
 MAX_JACCARD = 0.8
 
 _MASK = (1 << 64) - 1
@@ -84,19 +85,20 @@ class BenchmarkIndex:
     def check(self, text: str) -> Hit | None:
         """The reason to refuse `text`, or None."""
         tokens = tokenise(text)
-        if like := self._like_a_short_one(tokens):
-            return Hit(0.0, 0, like)
-        grams = _hashes(tokens)
-        if not len(grams) or not len(self._grams):
-            return None
-        places = np.searchsorted(self._grams, grams).clip(max=len(self._grams) - 1)
-        known = self._grams[places] == grams
-        if not known.any():
-            return None
+        known = self._known(_hashes(tokens))
+        share = float(known.mean()) if len(known) else 0.0
         # k grams in a row cover k + N - 1 tokens
-        run = _longest_run(known) + N - 1
-        share = float(known.mean())
-        return Hit(share, run) if share > MAX_SHARE or run >= MAX_RUN_TOKENS else None
+        run = _longest_run(known) + N - 1 if known.any() else 0
+        if share > MAX_SHARE or run >= MAX_RUN_TOKENS:
+            return Hit(share, run)
+        like = self._like_a_short_one(tokens)
+        return Hit(share, run, like) if like else None
+
+    def _known(self, grams: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        if not len(self._grams):
+            return np.zeros(len(grams), bool)
+        places = np.searchsorted(self._grams, grams).clip(max=len(self._grams) - 1)
+        return self._grams[places] == grams
 
     def _like_a_short_one(self, tokens: Sequence[str]) -> str:
         own = frozenset(tokens)

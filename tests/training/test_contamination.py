@@ -1,0 +1,120 @@
+"""Benchmark prompts are kept out of training: edited, shortened or reworded ones too."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts, tokenise
+from r2w_eval.training.prompts import read_prompts, starter_prompts
+from support import data_folder
+
+from r2w_eval.errors import UsageError
+
+LONG = (
+    "Please write a detailed letter to the town council in which you explain why the old bridge "
+    "over the mill stream should be kept open to carts, naming at least three people who use it "
+    "every week and the cost of the alternative route through the upper village."
+)
+INDEX = BenchmarkIndex([LONG, "What is the history of salt?", "写一首关于雨的诗"])
+
+
+def without_some(text: str, share: float, seed: int) -> str:
+    chance = random.Random(seed)
+    return " ".join(token for token in tokenise(text) if chance.random() > share)
+
+
+def test_the_prompt_itself_is_refused_with_the_reason() -> None:
+    hit = INDEX.check(LONG.upper())
+    assert hit is not None and hit.share == 1.0 and "100% of its 13-grams" in str(hit)
+
+
+def test_a_prompt_inside_a_longer_one_is_refused() -> None:
+    assert INDEX.check(f"You are a clerk. {LONG} " + "Then add something of your own. " * 40)
+
+
+def test_another_prompt_passes_even_with_a_stock_phrase() -> None:
+    own = "I need a letter in which you explain why the old mill should close. " * 3
+    assert INDEX.check(own) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["what is the history of salt", "The history of salt: what is it", "写一首关于雨的诗。"]
+)
+def test_short_prompts_are_refused_reworded_too(text: str) -> None:
+    assert INDEX.check(text)
+
+
+def test_a_short_prompt_of_other_words_passes() -> None:
+    assert INDEX.check("What is the history of pepper and trade?") is None
+
+
+def test_an_empty_index_refuses_nothing() -> None:
+    assert BenchmarkIndex([]).check(LONG) is None
+
+
+def test_edited_benchmark_queries_are_caught_and_the_starter_prompts_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = data_folder("R2W_DATA", "benchmarks")
+    queries = folder / "writingbench" / "benchmark_all.jsonl"
+    if not queries.is_file():
+        pytest.skip(f"{queries}: no benchmark data here. Set R2W_DATA")
+    monkeypatch.setenv("R2W_DATA", str(folder))
+    texts = [json.loads(line)["query"] for line in queries.read_text("utf-8").split("\n") if line]
+    index = BenchmarkIndex(texts)
+    hits = [index.check(without_some(text, 0.03, i)) for i, text in enumerate(texts[:200])]
+    assert all(hits)
+    assert not any(index.check(prompt.prompt) for prompt in starter_prompts(432))
+
+
+def test_suites_without_data_are_named(tmp_path: Path, own_cache: Path) -> None:
+    found = benchmark_texts(str(tmp_path))
+    assert "writingbench" in found.unchecked and "quickstart" not in found.unchecked
+
+
+def test_starter_prompts_are_many_even_and_the_same_everywhere() -> None:
+    prompts = starter_prompts(432)
+    assert len({prompt.prompt for prompt in prompts}) == 432
+    counts = {(p.lang, p.domain): 0 for p in prompts}
+    for prompt in prompts:
+        counts[prompt.lang, prompt.domain] += 1
+    assert len(counts) == 12 and set(counts.values()) == {36}
+    assert starter_prompts(50) == prompts[:50] != starter_prompts(50, seed=1)
+    with pytest.raises(UsageError, match="the grammar has 432"):
+        starter_prompts(433)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("[1]", "is not an object"),
+        ('{"id": "1", "lang": "en", "domain": "x"}', "prompt is 'None'"),
+        (
+            '{"id": "1", "lang": "en", "domain": "x", "prompt": "p", "rubric": [{"nom": 1}]}',
+            "rubric",
+        ),
+        ("{", "not JSON"),
+    ],
+)
+def test_a_broken_prompt_file_names_the_line(tmp_path: Path, line: str, message: str) -> None:
+    path = tmp_path / "prompts.jsonl"
+    good = '{"id": "0", "lang": "en", "domain": "x", "prompt": "Write \u2028 this."}'
+    path.write_text(f"{good}\n{line}\n", "utf-8")
+    with pytest.raises(Exception, match=message) as caught:
+        read_prompts(path)
+    assert "line 2" in str(caught.value)
+
+
+def test_empty_missing_and_doubled_prompts_are_errors(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.jsonl"
+    with pytest.raises(UsageError, match="no such file"):
+        read_prompts(path)
+    path.write_text("")
+    with pytest.raises(UsageError, match="empty"):
+        read_prompts(path)
+    path.write_text('{"id": "0", "lang": "en", "domain": "x", "prompt": "p"}\n' * 2)
+    with pytest.raises(UsageError, match="stands there twice"):
+        read_prompts(path)

@@ -1,0 +1,150 @@
+"""What the judge of the synthesis loop says of one text: marks per criterion, and problems.
+
+Read from its reply, never evaluated. A problem whose quotation does not stand in the text is
+discarded and counted; marks that are missing, invented or off the scale make the reply unreadable
+(specification: r2write.md section 3.1).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from r2w_eval.reward_models.levels import LEVELS
+from r2w_eval.training.prompts import Criterion
+
+from r2w_eval.parsing import iter_objects
+
+LOWEST, HIGHEST = 1, 10
+MAX_ISSUES = 5
+MAX_CRITERIA = 12
+
+_SPACE = re.compile(r"\s+")
+
+
+class Severity(StrEnum):
+    """How grave a problem is."""
+
+    MINOR = "minor"
+    MAJOR = "major"
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One problem of a text, at a quoted place."""
+
+    criterion: str
+    level: str
+    severity: Severity
+    quote: str
+    problem: str
+    suggestion: str
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """Marks from 1 to 10 by criterion, and the problems whose quotations are true."""
+
+    marks: Mapping[str, float]
+    issues: tuple[Issue, ...] = ()
+    n_discarded: int = 0
+
+    def mean(self, rubric: Sequence[Criterion]) -> float:
+        """Weighted mean of the marks."""
+        total = math.fsum(criterion.weight for criterion in rubric)
+        return math.fsum(c.weight * self.marks[c.name] for c in rubric) / total
+
+    @property
+    def has_major_issue(self) -> bool:
+        """At least one problem is a major one."""
+        return any(issue.severity is Severity.MAJOR for issue in self.issues)
+
+    def gravest(self, n: int) -> tuple[Issue, ...]:
+        """The first `n` problems: major before minor, then those of the lowest marks."""
+
+        def gravity(issue: Issue) -> tuple[bool, float]:
+            return issue.severity is not Severity.MAJOR, self.marks[issue.criterion]
+
+        return tuple(sorted(self.issues, key=gravity)[:n])
+
+
+class Unreadable(Exception):
+    """A reply without usable marks; the message says what is wrong with it."""
+
+
+def read_assessment(reply: str, text: str, rubric: Sequence[Criterion]) -> Assessment:
+    """The last JSON object with `scores` in the reply. Raises Unreadable."""
+    found = [value for value in iter_objects(reply) if isinstance(value.get("scores"), dict)]
+    if not found:
+        raise Unreadable("no JSON object with scores")
+    marks = _read_marks(found[-1]["scores"], [criterion.name for criterion in rubric])
+    raw = found[-1].get("issues", [])
+    if not isinstance(raw, list):
+        raise Unreadable("issues is not a list")
+    place = _SPACE.sub("", text)
+    issues = [_read_issue(entry, marks, place) for entry in raw[:MAX_ISSUES]]
+    kept = tuple(issue for issue in issues if issue is not None)
+    return Assessment(marks, kept, len(issues) - len(kept))
+
+
+def _read_marks(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, float]:
+    if scores.keys() != set(names):
+        raise Unreadable(
+            f"scores are of {sorted(map(str, scores))!r:.200}, not of {sorted(names)!r:.200}"
+        )
+    for name, mark in scores.items():
+        if isinstance(mark, bool) or not isinstance(mark, (int, float)):
+            raise Unreadable(f"the score of {name!r} is {str(mark)[:40]!r}, not a number")
+        if not LOWEST <= mark <= HIGHEST:
+            raise Unreadable(f"the score of {name!r} is {mark}, outside {LOWEST} to {HIGHEST}")
+    return {name: float(scores[name]) for name in names}
+
+
+def _read_issue(entry: Any, marks: Mapping[str, float], place: str) -> Issue | None:
+    """A problem that names a criterion, a level and words of the text; else None."""
+    if not isinstance(entry, dict):
+        return None
+    names = ("criterion", "level", "severity", "quote", "problem", "suggestion")
+    values = {name: str(entry.get(name, "")).strip() for name in names}
+    quote = _SPACE.sub("", values["quote"])
+    is_known = values["criterion"] in marks and values["level"] in LEVELS
+    is_true = bool(quote) and quote in place
+    if not is_known or not is_true or values["severity"] not in set(Severity):
+        return None
+    return Issue(**{**values, "severity": Severity(values["severity"])})
+
+
+def read_rubric(reply: str) -> tuple[Criterion, ...]:
+    """The criteria that the judge proposes for a prompt. Raises Unreadable."""
+    found = [value for value in iter_objects(reply) if isinstance(value.get("criteria"), list)]
+    if not found:
+        raise Unreadable("no JSON object with criteria")
+    rubric = []
+    for entry in found[-1]["criteria"][:MAX_CRITERIA]:
+        name = str(entry.get("name", "")).strip() if isinstance(entry, dict) else ""
+        weight = entry.get("weight", 1) if isinstance(entry, dict) else 0
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
+            raise Unreadable(f"criterion {str(entry)[:60]!r}: expected a weight above 0")
+        if not name or not math.isfinite(weight):
+            raise Unreadable(f"criterion {str(entry)[:60]!r}: expected a name and a finite weight")
+        rubric.append(Criterion(name, str(entry.get("description", "")).strip(), float(weight)))
+    if not rubric or len({criterion.name for criterion in rubric}) < len(rubric):
+        raise Unreadable(f"{len(rubric)} criteria: expected one or more, each named once")
+    return tuple(rubric)
+
+
+def show_rubric(rubric: Sequence[Criterion]) -> str:
+    """The criteria as lines of a prompt."""
+    return "\n".join(f"- {criterion.name}: {criterion.description}" for criterion in rubric)
+
+
+def show_issues(issues: Sequence[Issue]) -> str:
+    """Problems as lines of the internaliser's prompt, without marks."""
+    return "\n".join(
+        f'- "{issue.quote}": {issue.problem} What would mend it: {issue.suggestion}'
+        for issue in issues
+    )

@@ -1,0 +1,73 @@
+"""Traces from real editing, without any model: draft, what an expert marked, the expert's revision.
+
+The marked problems are put as first-person reflections (our wording, from the reward model's
+phrasings), so the trace shows how a professional rereads and revises. Only permissively licensed
+sets are used.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from r2w_eval.reward_models.build_lamp import CATEGORIES, PROMPT
+from r2w_eval.reward_models.levels import level_of
+from r2w_eval.reward_models.phrasing import phrase
+from r2w_eval.reward_models.rows import part_of
+from r2w_eval.reward_models.sources import LabelledSet
+from r2w_eval.training.traces import DEFAULT_TAGS, TracePart, TrainingTrace
+
+from r2w_eval.trace import Kind
+from r2w_eval.trace_tags import parse_tagged, write_tagged
+
+MAX_REFLECTIONS = 4
+
+
+def expert_traces(data: LabelledSet, seed: int = 0, part: str = "train") -> Iterator[TrainingTrace]:
+    """One trace per LAMP draft with a revision, from the drafts of one part of the split.
+
+    At most four reflections: the longest marked spans, in the order of the text.
+    """
+    for record in data.read("span_edits_train.jsonl"):
+        group = f"lamp:{record['source_id']}"
+        if record.get("expert_revision") and record["expert_spans"] and part_of(group) == part:
+            yield _trace(record, random.Random(f"{seed}:{record['id']}"))
+
+
+def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
+    draft, revision = record["paragraph"], record["expert_revision"]
+    spans = sorted(record["expert_spans"], key=lambda s: s["start"] - s["end"])[:MAX_REFLECTIONS]
+    spans.sort(key=lambda span: span["start"])
+    categories = [CATEGORIES[span["category"]] for span in spans]
+    thoughts = [
+        phrase(category, span["span"], "en", chance)
+        for category, span in zip(categories, spans, strict=True)
+    ]
+    parts = [(Kind.DRAFT, draft), *((Kind.REFLECTION, thought) for thought in thoughts)]
+    thinking = write_tagged([*parts, (Kind.REVISION, revision)], DEFAULT_TAGS)
+    levels = ["", *(level_of()[category] for category in categories), ""]
+    found = [s for s in parse_tagged(thinking, DEFAULT_TAGS).segments if s.kind is not Kind.OTHER]
+    return TrainingTrace(
+        id=record["id"],
+        lang="en",
+        domain="fiction",
+        prompt=PROMPT.format(kind="fiction"),
+        thinking=thinking,
+        answer=revision,
+        segments=tuple(
+            TracePart(str(s.kind), s.span.start, s.span.end, int(s.kind is not Kind.DRAFT), level)
+            for s, level in zip(found, levels, strict=True)
+        ),
+        source="expert",
+        gain=_gain(record),
+        facts={"categories": categories},
+    )
+
+
+def _gain(record: Mapping[str, Any]) -> float | None:
+    """Points of 10 that readers gave the revision over the draft."""
+    before, after = record.get("draft_score_1to10"), record.get("revision_score_1to10")
+    if not before or not after:
+        return None
+    return float(sum(after) / len(after) - sum(before) / len(before))

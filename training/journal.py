@@ -1,0 +1,126 @@
+"""Every call of the synthesis loop, one row each: what was made once is never asked for again.
+
+The loop is written as if it ran from the start each time; a finished call is answered from its row.
+A kill loses the calls in flight and nothing else. A call that failed leaves no row, so that the
+next run asks again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from r2w_eval.chat import CallFailed, ChatModel, ChatRequest
+from r2w_eval.hashing import content_hash
+from r2w_eval.store import JsonlWriter, RecordIndex
+from r2w_eval.thinking import ThinkTags, read_reply_text, writer_status
+from r2w_eval.types import Decoding, Message, WriterStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One question of the loop. `step` and `round` say where it stands; `attempt` counts from 0."""
+
+    prompt_id: str
+    round: int
+    step: str
+    text: str
+    attempt: int = 0
+
+
+@dataclass(frozen=True)
+class Role:
+    """A model in one of the loop's parts, with its sampling."""
+
+    model: ChatModel
+    decoding: Decoding
+
+    def identity(self) -> dict[str, Any]:
+        """All that changes what it writes."""
+        return {
+            "model": self.model.id,
+            "decoding": self.decoding.sent(),
+            **self.model.describe(),
+        }
+
+
+class NoAnswer(Exception):
+    """A call that brought no usable text; the message says why."""
+
+
+@dataclass
+class Tally:
+    """Calls of this process, by step, and their tokens."""
+
+    sent: Counter[str] = field(default_factory=Counter)
+    reused: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Journal:
+    """The rows of one synthesis folder."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = JsonlWriter(path)
+        self._index = RecordIndex(path)
+        self.tally = Tally()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+
+    async def ask(self, role: Role, call: Call) -> str:
+        """The answer's text without its thinking. Raises NoAnswer."""
+        key = content_hash({"call": call, "role": role.identity()})
+        stored = self._index.read(key)
+        if stored is not None:
+            self.tally.reused += 1
+            return _answer(stored)
+        row = await self._send(role, call)
+        self._writer.append({"key": key, **row})
+        self.tally.sent[call.step] += 1
+        self.tally.prompt_tokens += row["usage"].prompt_tokens or 0
+        self.tally.completion_tokens += row["usage"].completion_tokens or 0
+        return _answer(row)
+
+    async def _send(self, role: Role, call: Call) -> dict[str, Any]:
+        request = ChatRequest(
+            (Message("user", call.text),), role.decoding, index=call.round, ask=call.attempt
+        )
+        try:
+            reply = await role.model.complete(request)
+        except CallFailed as failure:
+            self.tally.failed[f"{call.step}: {failure.status}"] += 1
+            raise NoAnswer(f"{failure.status}: {failure}") from failure
+        split = read_reply_text(reply, ThinkTags())
+        return {
+            "prompt_id": call.prompt_id,
+            "round": call.round,
+            "step": call.step,
+            "attempt": call.attempt,
+            "status": writer_status(reply, split),
+            "text": split.answer,
+            "raw": reply.text,
+            "model": reply.model,
+            "usage": reply.usage,
+        }
+
+
+def _answer(row: Mapping[str, Any]) -> str:
+    if row["status"] != WriterStatus.OK:
+        raise NoAnswer(str(row["status"]))
+    return str(row["text"])
