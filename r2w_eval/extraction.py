@@ -45,11 +45,13 @@ def balanced_braces(text: str) -> str | None:
     '{"a": {}}'
     """
     start = text.find("{")
+    if start < 0:
+        return None
     depth = 0
-    for brace in _BRACE.finditer(text, max(start, 0)):
+    for brace in _BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
-        if depth <= 0:
-            return text[start : brace.end()] if depth == 0 and start >= 0 else None
+        if depth == 0:
+            return text[start : brace.end()]
     return None
 
 
