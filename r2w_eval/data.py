@@ -8,12 +8,14 @@ is bundled (specification: suites, section 0).
 from __future__ import annotations
 
 import ast
+import contextlib
 import http.client
+import importlib
 import json
 import os
 import tempfile
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -35,7 +37,8 @@ class DataFile:
     """One pinned file.
 
     `path` is None for a file that exists only in prepared data folders; `instead_of` names the
-    upstream files that such a file was made from and replaces.
+    upstream files that such a file was made from and replaces. `built_by` is a `module:function`
+    that makes the bytes from upstream files, told the suite's data and this file.
     """
 
     name: str
@@ -44,6 +47,12 @@ class DataFile:
     commit: str = ""
     path: str | None = None
     instead_of: tuple[str, ...] = ()
+    built_by: str = ""
+
+    @property
+    def is_public(self) -> bool:
+        """Whether the bytes can be had from upstream: as they are, or built from its files."""
+        return self.path is not None or bool(self.built_by)
 
     @property
     def url(self) -> str | None:
@@ -105,7 +114,7 @@ class SuiteData:
     def path(self, name: str) -> Path:
         """The checked file, downloaded if need be. Raises DataError."""
         file = self.files[name]
-        found = self.find(name) or self.download(file)
+        found = self.find(name) or self.obtain(file)
         actual = file_hash(found)
         if actual != file.sha256:
             raise DataError(
@@ -114,21 +123,34 @@ class SuiteData:
             )
         return found
 
-    def download(self, file: DataFile) -> Path:
-        """Fetch the pinned bytes into the last root (the cache). Raises DataError."""
-        if file.url is None:
+    def obtain(self, file: DataFile) -> Path:
+        """Download or build the pinned bytes into the last root (the cache). Raises DataError."""
+        if not file.is_public:
             raise DataError(self._missing(file, "it has no download address"))
         target = self.roots[-1] / self.suite / file.name
 
         def check(path: Path) -> None:
             if (actual := file_hash(path)) != file.sha256:
-                raise DataError(f"{file.url} has sha256 {actual}")
+                raise DataError(f"{file.url or file.built_by} has sha256 {actual}")
 
         try:
-            download_checked(file.url, target, check)
+            if file.url is not None:
+                download_checked(file.url, target, check)
+            else:
+                with _replacing(target) as temporary:
+                    temporary.write_bytes(_build(file, self))
+                    check(temporary)
         except DataError as error:
             raise DataError(self._missing(file, str(error))) from error
         return target
+
+    def read_upstream(self, file: DataFile, path: str) -> bytes:
+        """Bytes of another path in the file's repository at its pinned commit. Raises DataError."""
+        url = RAW_URL.format(repo=file.repo, commit=file.commit, path=path)
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "part"
+            download_checked(url, target, lambda _: None)
+            return target.read_bytes()
 
     def state(self, name: str) -> FileState:
         """Whether the file is here and is the pinned one; never downloads."""
@@ -197,25 +219,52 @@ def read_upstream_text(path: Path, symbol: str) -> str:
 
 
 def read_python_string(path: Path, symbol: str) -> str:
-    """A module-level string constant of a Python file, or one in a dict of them; nothing is run."""
+    """A module-level string of a Python file, one in a dict of them, or what a function returns.
+
+    Dots lead into dicts; the fields of an f-string stand as `<<expression>>`. Nothing is run.
+    Raises DataError.
+    """
     name, *keys = symbol.split(".")
+    found = _value_at(read_python_value(path, name), keys)
+    if isinstance(found, ast.Constant) and isinstance(found.value, str):
+        return found.value
+    if isinstance(found, ast.JoinedStr):
+        return "".join(_unformat(part) for part in found.values)
+    raise DataError(f"{path}: no string constant {symbol!r}. Try: r2w-eval data verify")
+
+
+def read_python_value(path: Path, name: str) -> ast.expr | None:
+    """The expression that a module assigns to a name, or that a function of it returns."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == name for target in targets):
             assert isinstance(node, ast.Assign), "only assignments have targets"
-            found = _constant_at(node.value, keys)
-            if found is not None:
-                return found
-    raise DataError(f"{path}: no string constant {symbol!r}. Try: r2w-eval data verify")
+            return node.value
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            returned = (part.value for part in ast.walk(node) if isinstance(part, ast.Return))
+            return next(returned, None)
+    return None
 
 
-def _constant_at(node: ast.expr | None, keys: Sequence[str]) -> str | None:
-    """The string constant under `keys` in a dict display; None when there is none."""
+def _value_at(node: ast.expr | None, keys: Sequence[str]) -> ast.expr | None:
+    """What stands under `keys` in a dict display; None when there is nothing."""
     for key in keys:
         entries = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
         node = next((v for k, v in entries if isinstance(k, ast.Constant) and k.value == key), None)
-    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
-    return str(node.value) if is_text and isinstance(node, ast.Constant) else None
+    return node
+
+
+def _unformat(part: ast.expr) -> str:
+    if isinstance(part, ast.FormattedValue):
+        return f"<<{ast.unparse(part.value)}>>"
+    return str(part.value) if isinstance(part, ast.Constant) else ""
+
+
+def _build(file: DataFile, data: SuiteData) -> bytes:
+    module, _, function = file.built_by.partition(":")
+    build = getattr(importlib.import_module(module), function)
+    content: bytes = build(data, file)
+    return content
 
 
 def download_checked(url: str, target: Path, check: Callable[[Path], object]) -> None:
@@ -223,24 +272,27 @@ def download_checked(url: str, target: Path, check: Callable[[Path], object]) ->
 
     `check` raises for content that is not the expected one. Raises DataError for a failed download.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        temporary = Path(folder) / "download"
+    with _replacing(target) as temporary:
         try:
-            _download(url, temporary)
+            with (
+                urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
+                temporary.open("wb") as out,
+            ):
+                while chunk := reply.read(1 << 20):
+                    out.write(chunk)
         except (OSError, http.client.HTTPException) as error:
             raise DataError(f"download failed: {error}") from error
         check(temporary)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A file beside `target` that takes its place at the end, unless an error comes first."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        temporary = Path(folder) / "download"
+        yield temporary
         os.replace(temporary, target)
-
-
-def _download(url: str, target: Path) -> None:
-    with (
-        urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT_S) as reply,
-        target.open("wb") as out,
-    ):
-        while chunk := reply.read(1 << 20):
-            out.write(chunk)
 
 
 def _read_json(path: Path) -> Any:

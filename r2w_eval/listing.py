@@ -58,7 +58,7 @@ def fetch_data(suites: Sequence[str]) -> None:
     for info in _infos(suites):
         data = info.data(data_roots(None))
         for name, file in info.files.items():
-            if file.url is not None or data.find(name):
+            if file.is_public or data.find(name):
                 console.print(f"{info.name}: {escape(str(data.path(name)))} ok", soft_wrap=True)
 
 

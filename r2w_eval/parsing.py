@@ -55,6 +55,18 @@ def _closing_brace(text: str, start: int) -> int:
     return len(text)
 
 
+def last_object(text: str, *keys: str) -> dict[str, Any] | None:
+    """The last complete JSON object that has all the keys; None without one, or in a huge text.
+
+    >>> last_object('{"label": "a"} so {"label": "b", "why": ""}', "label")["label"]
+    'b'
+    """
+    if len(text) > MAX_TEXT_CHARS:
+        return None
+    found = [value for value in iter_objects(text) if all(key in value for key in keys)]
+    return found[-1] if found else None
+
+
 def read_number_verdict(
     text: str, key: str, low: float, high: float, *, integer: bool = True
 ) -> Score:

@@ -54,7 +54,8 @@ class Judging:
 class TaskPlan:
     """One suite in one run. `samples` may be iterated many times and is never held in memory.
 
-    `inputs` are the hashes of the files that the user supplied to the suite.
+    `inputs` are the hashes of the files that the user supplied to the suite, and where its reports
+    came from. `notes` say what was left out of the run; they stand among its warnings.
     """
 
     info: SuiteInfo
@@ -64,6 +65,7 @@ class TaskPlan:
     samples: Callable[[], Iterable[Sample]]
     decoding: Decoding
     inputs: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass

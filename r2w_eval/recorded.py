@@ -3,25 +3,28 @@
 Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`, `uid`) and a text (`response`,
 `answer`, `text`, `output`, `article`, or the last of `messages`), our own responses.jsonl, and
 lm-eval's `samples_*.jsonl`; each line says by its keys which it is. A folder stands for the one
-such file in it (specification: harness G9, M6).
+such file in it, or holds one report a file (specification: harness G9, M6).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import file_hash
+from r2w_eval.hashing import path_hash
 from r2w_eval.types import Sample, WriterStatus
 
 ID_KEYS = ("sample_id", "id", "index", "prompt_id", "uid")
 TEXT_KEYS = ("raw", "response", "answer", "text", "output", "article")
 CLOSING_TAG = "</think>"
+INDEXED = re.compile(r"idx-(\d+)(?:\..+)?", re.IGNORECASE)
+TEXT_ENDINGS = (".md", ".txt", ".html")
 
 # How a failure that another run recorded is told again; `error` was never an answer
 FAILED_CALLS = {
@@ -41,7 +44,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RecordedResponse:
-    """One text and the sample it answers. `repeat` is None where the order of lines decides."""
+    """One text and the sample it answers. `repeat` is None where the order of lines decides.
+
+    A record with a `prompt` (DeepResearch Bench's own form) answers the sample that asks for it,
+    whatever its id, as upstream joins them.
+    """
 
     sample_id: str
     text: str
@@ -53,16 +60,29 @@ class RecordedResponse:
     finish_reason: str | None = "stop"
     status: WriterStatus = WriterStatus.OK
     reason: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
 class RecordedResponses:
-    """All texts of a file, by sample."""
+    """All texts of a file, by their id; `prompts` leads from a prompt to the id that answers it."""
 
     model: str
     sha256: str
     has_reasoning: bool
     texts: Mapping[str, Mapping[Place, RecordedResponse]]
+    prompts: Mapping[str, str] = field(default_factory=dict)
+
+    def key(self, sample: Sample) -> str:
+        """The id under which the file would answer a sample."""
+        asked = sample.material.get("prompt", sample.messages[-1].content)
+        if asked in self.prompts:
+            return self.prompts[asked]
+        return "" if sample.id in self.prompts.values() else sample.id
+
+    def find(self, sample: Sample) -> Mapping[Place, RecordedResponse]:
+        """The texts for a sample; empty without one."""
+        return self.texts.get(self.key(sample), {})
 
     def describe(self) -> dict[str, Any]:
         """The writer's identity: the file's content, whatever it is called.
@@ -84,11 +104,13 @@ class RecordedResponses:
         if request.ask:
             raise CallFailed(CallStatus.NOT_SENT, "the file has no other answer")
         turn = sum(message.role == "assistant" for message in request.messages)
-        own = self.texts.get(sample.id, {})
+        own = self.find(sample)
         named, unnamed = (Place(task, request.index, turn) for task in (sample.task, ""))
         found = own.get(named) or own.get(unnamed)
         if found is None:
             raise CallFailed(CallStatus.NOT_SENT, f"the file has no answer for sample {sample.id}")
+        if found.status is WriterStatus.ERROR:
+            raise CallFailed(CallStatus.BAD_REQUEST, found.reason)
         if found.status in FAILED_CALLS:
             raise CallFailed(FAILED_CALLS[found.status], found.reason or str(found.status))
         refusal = found.reason or "refused" if found.status is WriterStatus.REFUSAL else None
@@ -101,7 +123,7 @@ def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
     """
     path = find_file(path)
     texts: dict[str, dict[Place, RecordedResponse]] = {}
-    for recorded in read_responses(path):
+    for recorded in read_reports(path) if path.is_dir() else read_responses(path):
         own = texts.setdefault(recorded.sample_id, {})
         # a later line of our own files has the place of the earlier one, and replaces it
         own[_place(recorded, own)] = recorded
@@ -111,7 +133,8 @@ def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
     rows = [row for own in texts.values() for row in own.values()]
     named = model or next((row.model for row in rows if row.model), None)
     has_reasoning = any(row.reasoning or CLOSING_TAG in row.text for row in rows)
-    return RecordedResponses(named or path.stem, file_hash(path), has_reasoning, texts)
+    prompts = {row.prompt: row.sample_id for row in rows if row.prompt}
+    return RecordedResponses(named or path.stem, path_hash(path), has_reasoning, texts, prompts)
 
 
 def _check_repeats(
@@ -139,9 +162,10 @@ _FORM = 'one JSON object a line, such as {"id": "1", "response": "text"}'
 def find_file(path: Path) -> Path:
     """The file itself, or the one file of answers in a folder: a run's, or lm-eval's newest.
 
-    Raises UsageError when there is none, or several models or tasks to choose from.
+    A folder of reports is returned as it is. Raises UsageError when there is nothing to read, or
+    several models or tasks to choose from.
     """
-    if not path.is_dir():
+    if not path.is_dir() or report_files(path):
         return path
     if (own := path / "responses.jsonl").is_file():
         return own
@@ -154,9 +178,36 @@ def find_file(path: Path) -> Path:
         return next(iter(newest.values()))
     found = ", ".join(str(file) for file in newest.values()) or "none"
     raise UsageError(
-        f"--responses {str(path)!r}: a folder must hold responses.jsonl or the samples_*.jsonl of "
-        f"one task. Found: {found}. Try: --responses FILE"
+        f"--responses {str(path)!r}: a folder must hold responses.jsonl, the samples_*.jsonl of "
+        f"one task, or reports named <id>.a or idx-<n>.md. Found: {found}. Try: --responses FILE"
     )
+
+
+def report_files(folder: Path) -> dict[Path, str]:
+    """Files of a folder that hold one report each, and the sample each answers.
+
+    `<id>.a` as DeepResearchGym keeps them, `idx-<n>.<ending>` as DeepResearch Bench II does.
+    """
+    numbered = {path: INDEXED.fullmatch(path.name) for path in sorted(folder.iterdir())}
+    found = {path: match[1] for path, match in numbered.items() if match}
+    return found or {path: path.stem for path in numbered if path.suffix == ".a"}
+
+
+def read_reports(folder: Path) -> Iterator[RecordedResponse]:
+    """One answer a file; what is no text is an answer that cannot be judged. Raises UsageError."""
+    for path, sample_id in report_files(folder).items():
+        if path.suffix.lower() in (".a", *TEXT_ENDINGS):
+            yield RecordedResponse(sample_id, _read_report(path))
+        else:
+            reason = f"unsupported_input: {path.name}, expected {', '.join(TEXT_ENDINGS)}"
+            yield RecordedResponse(sample_id, "", status=WriterStatus.ERROR, reason=reason)
+
+
+def _read_report(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--responses {path}: {error}. Expected a UTF-8 text file") from error
 
 
 def read_responses(path: Path) -> Iterator[RecordedResponse]:
@@ -208,7 +259,11 @@ def _read_record(record: Mapping[str, Any], place: str) -> RecordedResponse:
             f"and a text ({', '.join(TEXT_KEYS)}) or messages"
         )
     recorded = RecordedResponse(
-        sample_id, text, _text_or_none(record, "model"), _text_or_none(record, "reasoning")
+        sample_id,
+        text,
+        _text_or_none(record, "model"),
+        _text_or_none(record, "reasoning"),
+        prompt=_text_or_none(record, "prompt") or "" if text is record.get("article") else "",
     )
     if not {"key", "raw", "status", "repeat"} <= record.keys():
         return recorded

@@ -6,9 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import itertools
 import platform
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.client import ClientSettings
 from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.cost import Budget, load_prices
-from r2w_eval.data import data_roots
+from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, file_hash, path_hash, to_plain
@@ -35,9 +34,16 @@ from r2w_eval.models import (
 )
 from r2w_eval.paths import cache_path, safe_name
 from r2w_eval.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
-from r2w_eval.recorded import open_recorded
+from r2w_eval.recorded import RecordedResponses, open_recorded
+from r2w_eval.selection import (
+    Selection,
+    check_complete,
+    describe_left_out,
+    describe_recorded,
+    describe_strays,
+)
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.suites import load_info, load_suite
+from r2w_eval.suites import SuiteInfo, load_info, load_suite
 from r2w_eval.summary import RunFacts, TaskResult, summarise
 from r2w_eval.thinking import ThinkTags
 from r2w_eval.types import Decoding, Mode, Sample
@@ -67,9 +73,11 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
     if not config.task_names:
         raise UsageError("--tasks is empty. Try: r2w-eval list")
     recorded = None
-    if config.responses and config.only_recorded:
-        recorded = open_recorded(Path(config.responses), config.model, config.samples).texts.keys()
+    if config.responses and (config.only_recorded or Path(config.responses).exists()):
+        recorded = open_recorded(Path(config.responses), config.model, config.samples)
     plans = [plan_task(name, config, roots, recorded) for name in config.task_names]
+    if recorded and (strays := describe_strays((s for p in plans for s in p.samples()), recorded)):
+        plans = [replace(plan, notes=(*plan.notes, *strays)) for plan in plans]
     for name in config.inputs.keys() - {own for plan in plans for own in plan.info.inputs}:
         raise UsageError(
             f"--{name}: none of the suites {', '.join(config.task_names)} takes one. "
@@ -79,7 +87,7 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
 
 
 def plan_task(
-    name: str, config: RunConfig, roots: tuple[Path, ...], only: Collection[str] | None = None
+    name: str, config: RunConfig, roots: tuple[Path, ...], recorded: RecordedResponses | None = None
 ) -> TaskPlan:
     """One suite with its data found, checked and limited. Raises UnknownName, DataError."""
     info = load_info(name)
@@ -94,10 +102,16 @@ def plan_task(
         cap = min(EMBEDDED_MAX_TOKENS, decoding.max_tokens or EMBEDDED_MAX_TOKENS)
         decoding = replace(decoding, max_tokens=cap)
 
-    def samples() -> Iterable[Sample]:
-        wanted = (s for s in suite.load_samples(data) if only is None or s.id in only)
-        return itertools.islice(wanted, config.limit)
+    chosen = Selection(
+        recorded if config.only_recorded else None, config.only_complete, config.limit
+    )
 
+    def samples() -> Iterable[Sample]:
+        return chosen.take(suite.load_samples(data))
+
+    check_complete(name, samples())
+    notes = describe_left_out(suite.load_samples(data)) if config.only_complete else []
+    missing = describe_recorded(samples(), recorded) if recorded else []
     return TaskPlan(
         info=replace(info, judge_decoding=judge_decoding),
         suite=suite,
@@ -105,8 +119,20 @@ def plan_task(
         templates=suite.load_templates(data),
         samples=samples,
         decoding=decoding,
-        inputs={name: path_hash(path) for name, path in data.inputs.items() if path.exists()},
+        inputs=describe_inputs(info, data, is_given=bool(config.responses)),
+        notes=(*notes, *missing),
     )
+
+
+def describe_inputs(info: SuiteInfo, data: SuiteData, *, is_given: bool) -> dict[str, str]:
+    """Hashes of what the user supplied; and, where a suite takes a context, how reports arose.
+
+    Reports brought along, written closed book or from a context never share a table.
+    """
+    found = {name: path_hash(path) for name, path in data.inputs.items() if path.exists()}
+    if "context" in info.inputs and "context" not in found:
+        found["reports"] = "given" if is_given else "closed book"
+    return found
 
 
 def check_repeats(config: RunConfig, plans: Sequence[TaskPlan]) -> None:
@@ -322,8 +348,14 @@ def describe_task(plan: TaskPlan) -> dict[str, Any]:
         "prompts": sorted(template.id for template in plan.templates.values()),
         "data": {name: file.sha256 for name, file in plan.info.files.items()},
         "inputs": plan.inputs,
-        "code": file_hash(plan.info.folder / "utils.py")[:12],
+        "code": code_hash(plan.info.folder),
     }
+
+
+def code_hash(folder: Path) -> str:
+    """Of all modules of a suite; of the one file where there is one."""
+    hashes = [file_hash(path) for path in sorted(folder.glob("*.py"))]
+    return hashes[0][:12] if len(hashes) == 1 else content_hash(hashes, 12)
 
 
 def _differences(who: str, official: Decoding, used: Decoding) -> list[str]:

@@ -208,7 +208,7 @@ def _summarise_task(
         metrics=(headline, floor, *others),
         writer=writer,
         judging=judging,
-        warnings=tuple(_warnings(writer, judging)),
+        warnings=(*plan.notes, *_warnings(writer, judging)),
         estimate=estimates[0],
         noise=split_noise(j for j in judgements if is_verdict(j.criterion))
         if facts.n_judge_repeats > 1

@@ -150,6 +150,8 @@ class Sample:
 
     `meta` holds small facts for aggregation (domains, criterion names), `material` the texts that
     the judge needs (criteria, references); both are JSON-serialisable. `language` is a BCP 47 code.
+    `lacks` names the user's option (references, context) that has nothing for this sample, which
+    can then not be run.
     """
 
     task: str
@@ -158,6 +160,7 @@ class Sample:
     language: str = ""
     meta: Mapping[str, Any] = field(default_factory=dict)
     material: Mapping[str, Any] = field(default_factory=dict)
+    lacks: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from r2w_eval.suites import load_info, load_suite, suite_folders
 
 LAYERS = {
     "r2w_eval": {"r2w_eval"},
-    "tasks": {"r2w_eval"},
+    "tasks": {"r2w_eval", "tasks"},
     "leaderboards": {"r2w_eval", "leaderboards"},
     "reward_models": {"r2w_eval", "reward_models"},
     "training": {"r2w_eval", "reward_models", "training"},

@@ -216,7 +216,7 @@ def test_a_folder_stands_for_its_newest_file(tmp_path: Path) -> None:
         (model / f"samples_my_task_2026-01-0{day}T00-00-00.jsonl").write_text(line)
     assert answer(open_recorded(tmp_path / "out", "m", 1)) == "new"
     (model / "samples_other_2026-01-01T00-00-00.jsonl").write_text("{}")
-    with pytest.raises(UsageError, match="one task. Found: .*my_task.*other.*Try: --responses"):
+    with pytest.raises(UsageError, match="one task.*Found: .*my_task.*other.*Try: --responses"):
         open_recorded(tmp_path / "out", "m", 1)
 
 
@@ -249,3 +249,43 @@ def test_answer_files_of_other_suites_are_read(tmp_path: Path) -> None:
         path.write_text(json.dumps({"id": 1, "messages": odd}), "utf-8")
         with pytest.raises(UsageError, match="or messages"):
             list(read_responses(path))
+
+
+def test_reports_are_read_from_pairs_of_query_and_answer(tmp_path: Path) -> None:
+    for name in ("1.q", "1.a", "22.a"):
+        (tmp_path / name).write_text(f"text of {name}", encoding="utf-8")
+    recorded = open_recorded(tmp_path, "m", 1)
+    assert answer(recorded) == "text of 1.a" and recorded.texts.keys() == {"1", "22"}
+
+
+def test_numbered_reports_are_read_and_other_than_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "idx-1.md").write_text("report", encoding="utf-8")
+    (tmp_path / "notes.md").write_text("no report", encoding="utf-8")
+    recorded = open_recorded(tmp_path, "m", 1)
+    assert answer(recorded) == "report" and recorded.texts.keys() == {"1"}
+    (tmp_path / "idx-1.md").rename(tmp_path / "idx-1.pdf")
+    with pytest.raises(CallFailed, match=r"unsupported_input: idx-1\.pdf, expected \.md") as caught:
+        answer(open_recorded(tmp_path, "m", 1))
+    assert caught.value.status is CallStatus.BAD_REQUEST
+
+
+def test_a_report_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "1.a").write_bytes("Grüße".encode("latin-1"))
+    with pytest.raises(UsageError, match=r"1\.a: .*Expected a UTF-8 text file"):
+        open_recorded(tmp_path, "m", 1)
+
+
+def test_two_reports_for_one_sample_are_refused(tmp_path: Path) -> None:
+    for ending in ("md", "txt"):
+        (tmp_path / f"idx-1.{ending}").write_text("report", encoding="utf-8")
+    with pytest.raises(UsageError, match="stands 2 times"):
+        open_recorded(tmp_path, "m", 1)
+
+
+def test_articles_are_joined_by_their_prompt_as_upstream_does(tmp_path: Path) -> None:
+    moved = {"id": 5, "prompt": "Write.", "article": "mine"}
+    other = {"id": 1, "prompt": "Something else.", "article": "not mine"}
+    recorded = opened(tmp_path, moved, other)
+    assert answer(recorded) == "mine" and recorded.key(SAMPLE) == "5"
+    assert not opened(tmp_path, other).find(SAMPLE)
+    assert opened(tmp_path, {"id": 1, "article": "by id"}).find(SAMPLE)
