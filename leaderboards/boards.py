@@ -11,13 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from r2w_eval.comparison import item_values
-from r2w_eval.cost import Price
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.length import LengthSlope, Scored, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pairs import pair_tests
 from r2w_eval.leaderboards.rows import Row
+
+from r2w_eval.comparison import item_values
+from r2w_eval.cost import Price
 from r2w_eval.paths import safe_name
 from r2w_eval.ratings import PairTest, RankRange, rank_ranges, upper_bound_ranks
 from r2w_eval.types import Metric

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.comparison import read_estimate
-from r2w_eval.errors import R2WError, UsageError
-from r2w_eval.hashing import file_hash
 from r2w_eval.leaderboards.rows import (
     Evidence,
     ItemColumns,
@@ -25,6 +22,10 @@ from r2w_eval.leaderboards.rows import (
     read_row,
     sign,
 )
+
+from r2w_eval.comparison import read_estimate
+from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.hashing import file_hash
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Cause, JudgeStatus, Metric, WriterStatus
 

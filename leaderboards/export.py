@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from r2w_eval.hashing import to_plain
 from r2w_eval.leaderboards.boards import Board, Standing
+
+from r2w_eval.hashing import to_plain
 
 Cell = str | int | float | None
 

@@ -11,11 +11,11 @@ import json
 from typing import Any
 
 import yaml
-
-from r2w_eval.hashing import to_plain
 from r2w_eval.leaderboards.boards import Board
 from r2w_eval.leaderboards.export import markdown, to_markdown
 from r2w_eval.leaderboards.rows import Row
+
+from r2w_eval.hashing import to_plain
 from r2w_eval.lmeval_io import standard_error
 from r2w_eval.paths import safe_name
 

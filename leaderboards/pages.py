@@ -12,14 +12,14 @@ from importlib import resources
 from typing import Any
 
 import jinja2
-
-from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.leaderboards.boards import Board, Standing
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.export import interval_text, number, rank_text
 from r2w_eval.leaderboards.naming import clip
 from r2w_eval.leaderboards.plots import histogram_plot
 from r2w_eval.leaderboards.rows import Row
+
+from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
 from r2w_eval.types import Metric
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from r2w_eval.leaderboards.boards import Board, Standing
 from r2w_eval.leaderboards.naming import clip
+
 from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
 from r2w_eval.types import Metric
 

@@ -10,9 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 
-from r2w_eval.errors import UsageError
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Tokens, sign
+
+from r2w_eval.errors import UsageError
 from r2w_eval.stats import measure
 from r2w_eval.types import Estimate, Metric, Stratum
 

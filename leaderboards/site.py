@@ -13,9 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import r2w_eval
-from r2w_eval.errors import UsageError
-from r2w_eval.hashing import file_hash
 from r2w_eval.leaderboards import export, formats, pages
 from r2w_eval.leaderboards.boards import Board, BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Collection, Entry
@@ -26,6 +23,10 @@ from r2w_eval.leaderboards.references import QuotedTable, load_references
 from r2w_eval.leaderboards.rows import write_row
 from r2w_eval.leaderboards.texts import write_dense, write_prompts, write_samples
 from r2w_eval.leaderboards.training import training_curves
+
+import r2w_eval
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import file_hash
 from r2w_eval.store import write_json
 
 MANIFEST = "site.json"

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from r2w_eval.errors import IdentityMismatch, UsageError
-from r2w_eval.hashing import content_hash
 from r2w_eval.leaderboards.collect import RAW_FILES, ROWS, RUNS, Entry, enter, rows_of_run
 from r2w_eval.leaderboards.rows import Row, read_row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
+
+from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.hashing import content_hash
 from r2w_eval.paths import safe_name
 from r2w_eval.store import RunFolder
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.hashing import to_plain
 from r2w_eval.leaderboards.rows import Row
+
+from r2w_eval.hashing import to_plain
 from r2w_eval.report import cut_text
 from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl, read_response
 from r2w_eval.types import Judgement

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.plots import curve_plot
+
 from r2w_eval.types import Metric
 
 _STEP = re.compile(r"^(?P<parent>.*?)[/\\]?(?:checkpoint|step|ckpt)[-_](?P<step>\d+)[/\\]?$")

@@ -18,10 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.config import RunConfig
-from r2w_eval.cost import Price
-from r2w_eval.errors import DataError, R2WError, UsageError
-from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.leaderboards.boards import BoardOptions
 from r2w_eval.leaderboards.collect import (
     RAW_FILES,
@@ -34,6 +30,11 @@ from r2w_eval.leaderboards.collect import (
 )
 from r2w_eval.leaderboards.rows import Row, read_row
 from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, write_site
+
+from r2w_eval.config import RunConfig
+from r2w_eval.cost import Price
+from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.store import RunFolder
 
 MAX_DIFFERENCES = 20

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from r2w_eval.config import INPUT_OPTIONS, RunConfig
+from r2w_eval.config import INPUT_OPTIONS, RunConfig, merge_config
 from r2w_eval.data import data_roots
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash
@@ -131,16 +131,17 @@ def _make_config(
     suite, mode = items[0][0], str(read_mode())
     kept = os.environ.get("R2W_OUT")
     name = f"{suite}-{content_hash([items, judges, mode], 8)}"
-    return RunConfig(
-        model="lm-eval",
-        tasks=suite,
-        judge=judges,
-        responses=str(_write_texts(items, folder / "responses.jsonl")),
-        out=str(Path(kept) / name if kept else folder / "run"),
-        mode=mode,
-        only_recorded=True,
+    settings = {
+        "model": "lm-eval",
+        "tasks": suite,
+        "judge": judges,
+        "responses": str(_write_texts(items, folder / "responses.jsonl")),
+        "out": str(Path(kept) / name if kept else folder / "run"),
+        "mode": mode,
+        "only_recorded": True,
         **{name: str(path) for name, path in read_inputs().items()},
-    )
+    }
+    return merge_config(None, settings)
 
 
 def _write_texts(items: Sequence[tuple[str, str, str]], path: Path) -> Path:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from r2w_eval.hashing import content_hash, dump_line, to_plain
 from r2w_eval.reward_models.build_edits import build_fgrlhf, build_tetra
 from r2w_eval.reward_models.build_lamp import build_lamp
 from r2w_eval.reward_models.build_reviews import (
@@ -29,6 +28,8 @@ from r2w_eval.reward_models.flaws import Host, build_flaws, host_of
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.rows import Row, count
 from r2w_eval.reward_models.sources import LabelledSet, Permission, choose_sets
+
+from r2w_eval.hashing import content_hash, dump_line, to_plain
 from r2w_eval.store import write_atomically
 
 BUILDERS: Mapping[str, Callable[[LabelledSet], Iterator[Row]]] = {

@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Tokens, sign
+
 from r2w_eval.config import RunConfig
 from r2w_eval.data import read_jsonl
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.hashing import content_hash
-from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Tokens, sign
 from r2w_eval.run import evaluate
 from r2w_eval.stats import mean_estimate, measure
 from r2w_eval.suites import load_info

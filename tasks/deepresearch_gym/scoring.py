@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.tasks.deepresearch_gym import citations
+
+from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.types import Estimate, ItemVerdicts, Mode, Score
 
 CRITERIA = ("Clarity", "Depth", "Balance", "Breadth", "Support", "Insightfulness")

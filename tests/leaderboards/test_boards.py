@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from boards import make_row
-
-from r2w_eval.cost import Price
-from r2w_eval.errors import UsageError
 from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Entry, collect, count_losses
 from r2w_eval.leaderboards.length import Scored, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pooling import pool, pool_entries
 from r2w_eval.leaderboards.rows import Row, Tokens, write_row
+
+from r2w_eval.cost import Price
+from r2w_eval.errors import UsageError
 from r2w_eval.types import Stratum
 
 ITEMS = [f"i{n:02}" for n in range(12)]

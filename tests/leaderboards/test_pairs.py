@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from r2w_eval.leaderboards.pairs import bound, compare_pair, flip_signs, line_up, pair_tests
+
 from r2w_eval.stats import compare, mean_estimate, sign_flip_p
 from r2w_eval.types import Estimate, Stratum
 

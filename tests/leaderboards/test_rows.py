@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from boards import HOSTILE, make_row
-
 from r2w_eval.leaderboards.rows import RowInvalid, check_signature, read_row, sign, write_row
 
 

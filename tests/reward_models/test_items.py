@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from r2w_eval.reward_models.items import (
     MAX_ITEM_CHARS,
     ItemScore,

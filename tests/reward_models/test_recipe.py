@@ -8,10 +8,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from support import data_folder
-
-from r2w_eval.errors import DataError, UnknownName, UsageError
-from r2w_eval.hashing import dump_line
 from r2w_eval.reward_models.build_edits import strip_type
 from r2w_eval.reward_models.build_lamp import CATEGORIES, scaled, untouched_span
 from r2w_eval.reward_models.flaws import PLANTERS, build_flaws, host_of
@@ -27,6 +23,10 @@ from r2w_eval.reward_models.sources import (
     find_sets,
     reward_data_root,
 )
+from support import data_folder
+
+from r2w_eval.errors import DataError, UnknownName, UsageError
+from r2w_eval.hashing import dump_line
 
 
 @pytest.fixture(scope="session")

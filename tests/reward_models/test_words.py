@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from r2w_eval.reward_models.words import (
     containment,
     content_words,

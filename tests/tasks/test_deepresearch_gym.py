@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from r2w_eval.tasks.deepresearch_gym.build import join_key_points
+from r2w_eval.tasks.deepresearch_gym.citations import names_a_source
 from support import verification_files
 
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.hashing import text_hash
 from r2w_eval.stats import evaluate
 from r2w_eval.suites import JudgingJob, Suite, load_info, load_suite
-from r2w_eval.tasks.deepresearch_gym.build import join_key_points
-from r2w_eval.tasks.deepresearch_gym.citations import names_a_source
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from r2w_eval.training.advantages import (
     MAPPINGS,
     LocalMapping,
