@@ -1,0 +1,152 @@
+"""DeepResearchGym beside upstream's stored labels, ratings and judged claims, and its prompts."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.tasks.deepresearch_gym import utils
+
+from r2w_eval.data import SuiteData
+from r2w_eval.hashing import text_hash
+from r2w_eval.parity import ParityCase, figures, values_of
+from r2w_eval.suites import JudgingJob
+from r2w_eval.types import (
+    Answer,
+    ItemVerdicts,
+    JudgeRequest,
+    Mode,
+    Sample,
+    Score,
+    WriterStatus,
+)
+
+OWN_PROMPTS = {"kpr": "point:{point_number}", "quality": "quality:{criterion}"}
+
+
+def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
+    """Key points, the divisor, quality with and without citations, prompts."""
+    expected = json.loads((folder / "expected.json").read_bytes())
+    for name, want in expected["kpr"].items():
+        stored = json.loads((folder / "kpr_mini" / f"{name}.json").read_bytes())
+        labels = {q: {n: v[0] for n, v in e["labels"].items()} for q, e in stored.items()}
+        yield from _key_points(f"key points of {name}", labels, want)
+    yield from _divisor(expected["kpr_divisor_case"])
+    for system, want in expected["quality_2025_04_20"].items():
+        yield from _quality(folder / "quality_citation_2025-04-20" / system, want)
+    yield from _prompts(json.loads((folder / "vectors.json").read_bytes())["prompt"], data)
+
+
+def judged(sample_id: str, labels: Mapping[str, str]) -> ItemVerdicts:
+    """One query with the labels of its key points, as our parser reads them."""
+    scores = {
+        f"point:{number}": (_read(f"point:{number}", "label", label),)
+        for number, label in labels.items()
+    }
+    return make_item(sample_id, scores, points=list(labels))
+
+
+def make_item(
+    sample_id: str,
+    scores: Mapping[str, tuple[Score, ...]],
+    points: Sequence[str] = (),
+    quality: Sequence[str] = (),
+) -> ItemVerdicts:
+    """An answered query; a list of criteria of its own stands for another version."""
+    meta = {"points": list(points), "quality": list(quality)}
+    return ItemVerdicts(sample_id, "en", meta, WriterStatus.OK, scores)
+
+
+def _read(criterion: str, key: str, value: Any) -> Score:
+    verdict = json.dumps({key: value, "justification": ""})
+    return utils.parse_parity(JudgeRequest(criterion, ()), verdict)
+
+
+def _key_points(
+    case: str, labels: Mapping[str, Mapping[str, str]], want: Mapping[str, Any]
+) -> Iterator[ParityCase]:
+    items = [judged(query, own) for query, own in labels.items()]
+    got = values_of(utils.aggregate(items, Mode.PARITY))
+    yield from figures(case, {"kpr": want["kpr"], "kpc": want["kpc"]}, got)
+    yield ParityCase(case, "queries", want["queries"], len(items))
+    yield ParityCase(case, "labels", want["labels"], sum(map(len, labels.values())))
+    for item in items:
+        alone = values_of(utils.aggregate([item], Mode.PARITY))
+        own = want["per_query"][item.sample_id]
+        for metric in ("kpr", "kpc"):
+            figure = f"{metric} of query {item.sample_id}"
+            yield ParityCase(case, figure, own[metric], alone[metric])
+
+
+def _divisor(case: Mapping[str, Any]) -> Iterator[ParityCase]:
+    items = [
+        judged(query, {str(n): label for n, label in enumerate(labels)})
+        for query, labels in case["labels"].items()
+    ]
+    wanted = {"kpr": case["kpr_upstream"], "kpr:scored": case["kpr_scored_queries"]}
+    got = values_of(utils.aggregate(items, Mode.PARITY))
+    yield from figures("a query without key points", wanted, got)
+
+
+def _quality(folder: Path, want: Mapping[str, Any]) -> Iterator[ParityCase]:
+    case = f"quality of {folder.name}"
+    items = read_ratings(folder, "gpt-4o-mini")
+    got = values_of(utils.aggregate(items, Mode.PARITY))
+    wanted = {
+        "quality": want["score_without_citations"],
+        "quality:with_citations": want["score_with_citations"],
+        "citation_precision": want["citation_precision_mean_0_100"],
+    }
+    yield from figures(case, wanted, got)
+    yield from figures(case, want["per_criterion_mean_0_10"], got, "quality/")
+    support = [s.value for i in items for n, (s,) in i.scores.items() if n.startswith("support:")]
+    levels = [support.count(level) for level in (1.0, 0.5, 0.0)]
+    yield ParityCase(case, "claims", want["claims_full_partial_none"], levels)
+    without = sum(item.scores["claims"][0].value == 0 for item in items)
+    yield ParityCase(case, "queries without claims", want["queries_without_claims"], without)
+    for judge in (key for key in want if key.endswith("_judge")):
+        again = read_ratings(folder, judge.removesuffix("_judge"))
+        got = values_of(utils.aggregate(again, Mode.PARITY))
+        yield ParityCase(case, f"quality, {judge}", want[judge]["stored"], got["quality"])
+
+
+def read_ratings(folder: Path, judge: str) -> list[ItemVerdicts]:
+    """The ratings of one system through our parser, and its claims where they were judged."""
+    rated = _read_gz(folder / f"evaluation_results_detailed_{judge}.json.gz")
+    cited = folder / f"evaluation_results_citation_{judge}.json.gz"
+    claims = _read_gz(cited) if cited.is_file() else {}
+    items = []
+    for query, entry in rated.items():
+        scores = {
+            f"quality:{name}": (_read("quality:", "rating", value),)
+            for name, (value, _) in entry["scores"].items()
+        }
+        if query in claims:
+            found = claims[query]["detailed"] or {}
+            scores["claims"] = (Score(float(len(found))),)
+            for n, claim in enumerate(found.values()):
+                scores[f"support:{n}"] = (Score(float(claim["score"])),)
+        items.append(make_item(query, scores, quality=list(entry["scores"])))
+    return items
+
+
+def _read_gz(path: Path) -> Any:
+    return json.loads(gzip.decompress(path.read_bytes()))
+
+
+def _prompts(vectors: Mapping[str, Any], data: SuiteData) -> Iterator[ParityCase]:
+    samples: dict[str, Sample] = {sample.id: sample for sample in utils.load_samples(data)}
+    templates = utils.load_templates(data)
+    for vector in vectors["vectors"]:
+        if vector["kind"] not in OWN_PROMPTS:
+            continue  # a prompt of the citation stage
+        answer = Answer(vector["answer"], vector["answer"], WriterStatus.OK)
+        job = JudgingJob(samples[vector["id"]], answer, templates, Mode.PARITY)
+        wanted = OWN_PROMPTS[vector["kind"]].format(**vector)
+        (request,) = (r for r in utils.plan_judging(job) if r.criterion == wanted)
+        figure = f"query {vector['id']}, {wanted}"
+        got = text_hash(request.messages[-1].content)
+        yield ParityCase("judge prompts", figure, vector["sha256"], got)
