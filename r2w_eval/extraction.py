@@ -11,6 +11,10 @@ import re
 from typing import Any
 
 _BRACE = re.compile(r"[{}]")
+_LIST = re.compile(r"\[\s*\{")
+_MAX_BROKEN_LISTS = 1000
+# judges break lines inside strings; the list is readable all the same
+_DECODER = json.JSONDecoder(strict=False)
 
 
 def parse_json(text: str | None) -> Any:
@@ -63,3 +67,19 @@ def outer_braces(text: str) -> str | None:
     """
     start, end = text.find("{"), text.rfind("}")
     return text[start : end + 1] if 0 <= start < end else None
+
+
+def last_list(text: str) -> list[Any] | None:
+    """The last complete JSON list that begins with an object; lists inside others do not count.
+
+    >>> last_list('first [{"a": 1}], better [{"a": [{"b": 2}]}].')
+    [{'a': [{'b': 2}]}]
+    """
+    found, position, failures = None, 0, 0
+    while failures < _MAX_BROKEN_LISTS and (opening := _LIST.search(text, position)):
+        try:
+            found, position = _DECODER.raw_decode(text, opening.start())
+        except (ValueError, RecursionError):
+            position = opening.start() + 1
+            failures += 1
+    return found

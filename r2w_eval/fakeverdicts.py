@@ -16,6 +16,7 @@ from typing import Any
 
 _DIMENSIONS = re.compile(r'\{\s*"comprehensiveness"\s*:\s*\[\s*\{\s*"criterion"\s*:\s*"')
 _RUBRIC_TASK = re.compile(r'\{\s*"task"\s*:\s*"(?!\.\.\.)')
+_CHECKLISTS = re.compile(r'\{\s*"checklists"\s*:\s*\[\s*\{\s*"checklist_id"')
 _QUOTED_ARTICLE = re.compile(r'\n"(.*)"\n', re.DOTALL)
 
 
@@ -84,6 +85,18 @@ def _rate_rubric(question: Question) -> Any:
     }
 
 
+def _rate_checklist(question: Question) -> Any:
+    asked = question.find_json(_CHECKLISTS) or {"checklists": ()}
+    return [
+        {
+            "checklist_id": entry["checklist_id"],
+            "reason": "As it stands.",
+            "evaluation_score": question.draw(str(entry["checklist_id"]), (0.25, 0.5, 0.75, 1)),
+        }
+        for entry in asked["checklists"]
+    ]
+
+
 def _prefer_one(question: Question) -> Any:
     label = question.draw("verdict", ("A>>B", "A>B", "A=B", "B>A", "B>>A"), "C")
     return {"verdict": label, "reason": "As it stands."}
@@ -97,6 +110,7 @@ def _return_article(question: Question) -> str:
 FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("article_2_score", _rate_two_articles),
     ('"rubric_item"', _rate_rubric),
+    ('"evaluation_score"', _rate_checklist),
     ('{"verdict": "LABEL"', _prefer_one),
     ('"label"', _rate_key_point),
     ('"rating"', _rate_quality),

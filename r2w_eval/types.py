@@ -71,6 +71,8 @@ class JudgeStatus(StrEnum):
     RATE_LIMITED = "rate_limited"
     NOT_SENT = "not_sent"
     NO_ANSWER = "no_answer"
+    # parity only: upstream keeps this reply, asks no more, and then loses the item
+    UPSTREAM_LOST = "upstream_lost"
 
     @property
     def is_transient(self) -> bool:

@@ -81,3 +81,22 @@ def completion(content: object = "Once.", **fields: object) -> bytes:
     """The body of a chat completion; `fields` replace or add top-level keys."""
     choice = {"message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
     return json.dumps({"model": "m", "choices": [choice], **fields}).encode()
+
+
+def run_with_fake_server(suite: str, data_dir: Path, out: Path, **settings: Any) -> Any:
+    """A run of two samples with the fake server as writer and judge; returns the task's result."""
+    import asyncio
+
+    from r2w_eval.config import RunConfig
+    from r2w_eval.fakeserver import FakeServer
+    from r2w_eval.run import evaluate
+
+    with FakeServer() as server:
+        chosen = {
+            "model": f"{server.base_url}#gen-0",
+            "judge": (f"{server.base_url}#judge-0",),
+            "limit": 2,
+            **settings,
+        }
+        config = RunConfig(tasks=suite, data_dir=str(data_dir), out=str(out), **chosen)
+        return asyncio.run(evaluate(config)).results[0]

@@ -1,0 +1,166 @@
+"""HelloBench: shape, strict reading, losses, averages. Parity: parity.py, run by test_parity."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import run_with_fake_server
+
+from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.errors import DataError
+from r2w_eval.parity import values_of
+from r2w_eval.suites import JudgingJob, Suite, load_info, load_module, load_suite
+from r2w_eval.types import (
+    Answer,
+    ItemVerdicts,
+    JudgeRequest,
+    JudgeStatus,
+    Mode,
+    Score,
+    WriterStatus,
+)
+
+pytest.importorskip("nltk", reason="HelloBench needs pip install 'r2w-eval[text]'")
+INFO = load_info("hellobench")
+SUITE: Suite = load_suite(INFO.folder)
+UTILS: ModuleType = load_module(INFO.folder / "utils.py", "hellobench_utils")
+REQUEST = JudgeRequest("checklist", (), facts={"weights": [70.0, 30.0]})
+
+
+@pytest.fixture(scope="module")
+def data(benchmarks: Path) -> SuiteData:
+    return INFO.data(data_roots(str(benchmarks)))
+
+
+def verdict(*scores: object, ids: tuple[object, ...] = (0, 1)) -> str:
+    entries = zip(ids, scores, strict=False)
+    rows = [{"checklist_id": i, "evaluation_score": s, "reason": "r"} for i, s in entries]
+    return json.dumps(rows)
+        [{"checklist_id": i, "evaluation_score": s, "reason": "r"} for i, s in entries]
+    )
+
+
+def test_the_suites_have_the_documented_shape(data: SuiteData, benchmarks: Path) -> None:
+    samples = list(SUITE.load_samples(data))
+    by_task = [sum(s.meta["task"] == task for s in samples) for task in UTILS.TASKS]
+    assert (len(samples), by_task) == (647, [200, 100, 147, 77, 123])
+    assert len({s.meta["category"] for s in samples}) == 38
+    assert all(len(s.material["weights"]) == len(s.material["checklists"]) for s in samples)
+    assert all(sum(s.material["weights"]) == pytest.approx(100) for s in samples)
+    info = load_info("hellobench_length")
+    runs = list(load_suite(info.folder).load_samples(info.data(data_roots(str(benchmarks)))))
+    assert len({s.id for s in runs}) == len(runs) == info.n_samples == 492
+
+
+def test_weights_are_read_from_the_upstream_file_too(tmp_path: Path) -> None:
+    path = tmp_path / "weighted_scores.txt"
+    path.write_text("WEIGHTS = {\n 'travel': [60.5, 39.5],\n}\n")
+    assert UTILS.read_weights(path) == {"travel": [60.5, 39.5]}
+    path.write_text("WEIGHTS = exit()")
+    with pytest.raises(DataError, match="no Python dict"):
+        UTILS.read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (verdict(1, 0.5), JudgeStatus.OK),
+        (f"Here:\n```python\n{verdict('1', '0.5')}\n```", JudgeStatus.OK),
+        (f"{verdict(0, 0)} The list above was quoted. {verdict(1, 0.5)}", JudgeStatus.OK),
+        (verdict(0.5, 1, ids=(1, 0)), JudgeStatus.OK),
+        (
+            '[{"checklist_id": 0, "evaluation_score": 1, "reason": "a\nb \\"c\\""},'
+            ' {"checklist_id": 1, "evaluation_score": 0.5}]',
+            JudgeStatus.OK,
+        ),
+        ("fine, all of it", JudgeStatus.PARSE_ERROR),
+        (verdict("good", 1), JudgeStatus.PARSE_ERROR),
+        ('[{"checklist_id": 0}, {"checklist_id": 1}]', JudgeStatus.PARSE_ERROR),
+        (verdict(1), JudgeStatus.CRITERIA_MISMATCH),
+        (verdict(1, 1, ids=(0, 0)), JudgeStatus.CRITERIA_MISMATCH),
+        (verdict(1, 1, ids=(1, 2)), JudgeStatus.CRITERIA_MISMATCH),
+        (verdict(0.6, 1), JudgeStatus.OUT_OF_RANGE),
+        (verdict(-1, 1), JudgeStatus.OUT_OF_RANGE),
+        (verdict("NaN", 1), JudgeStatus.OUT_OF_RANGE),
+    ],
+)
+def test_strict_reading(text: str, status: JudgeStatus) -> None:
+    score = UTILS.parse_strict(REQUEST, text)
+    assert score.status is status
+    assert score.value == (85.0 if status is JudgeStatus.OK else None)
+
+
+@given(st.text(alphabet='[]{}",:0.5 checklist_id evaluation_score\n`\\é', max_size=200))
+def test_no_text_breaks_a_parser(text: str) -> None:
+    for parse in SUITE.parse_verdict.values():
+        score = parse(REQUEST, text)
+        assert score.value is None or 0 <= score.value <= 100
+
+
+@given(st.lists(st.sampled_from(UTILS.LEVELS), min_size=2, max_size=2))
+def test_both_modes_agree_on_a_clean_verdict(levels: list[float]) -> None:
+    text = verdict(*levels)
+    strict, parity = (SUITE.parse_verdict[mode](REQUEST, text) for mode in Mode)
+    assert strict == parity
+    assert strict.value == pytest.approx(0.7 * 100 * levels[0] + 0.3 * 100 * levels[1])
+
+
+def item(name: str, task: str, score: Score, tokens: int = 10) -> ItemVerdicts:
+    meta = {"task": task, "category": "travel"}
+    measures = {"tokens": tokens}
+    return ItemVerdicts(name, "en", meta, WriterStatus.OK, {"checklist": (score,)}, 0, measures)
+
+
+def test_averages_by_hand() -> None:
+    items = [
+        item("a", "chat", Score(100.0, parts={"scores": [1.0, 1.0]}), 10),
+        item("b", "chat", Score(50.0, parts={"scores": [0.5, 0.0]}), 30),
+        item("c", "qa", Score(75.0, parts={"scores": [0.75, 0.75]}), 50),
+        item("d", "qa", Score(None, JudgeStatus.PARSE_ERROR), 999),
+    ]
+    got = values_of(UTILS.aggregate(items, Mode.STRICT))
+    assert got["task/chat"] == got["task/qa"] == got["overall"] == 0.0
+    assert got["task/chat:0_100"] == 75.0
+    assert got["overall:unweighted_items"] == ((100 + 25) / 2 / 2 + 75 / 2 - 75) * 4
+    assert got["overall:sample_pooled"] == 0.0
+    assert (got["length/chat"], got["length/qa"], got["length"]) == (20.0, 50.0, 35.0)
+
+
+def test_a_task_without_a_score_leaves_no_overall() -> None:
+    lost = item("c", "qa", Score(None, JudgeStatus.PARSE_ERROR))
+    kept = item("a", "chat", Score(100.0, parts={"scores": [1.0]}))
+    got = values_of(UTILS.aggregate([kept, lost], Mode.PARITY))
+    assert got["overall"] is None and got["task/qa"] is None and got["task/chat"] == 100.0
+
+
+def test_without_a_judge_lengths_are_those_of_all_answers() -> None:
+    unjudged = ItemVerdicts("a", "en", {"task": "qa"}, WriterStatus.OK, {}, 0, {"tokens": 7})
+    absent = ItemVerdicts("b", "en", {"task": "qa"}, WriterStatus.EMPTY, {})
+    got = values_of(UTILS.aggregate([unjudged, absent], Mode.STRICT))
+    assert (got["length"], got["overall"]) == (7.0, None)
+
+
+def test_the_judge_sees_words_joined_by_blanks_and_no_more_than_16000(data: SuiteData) -> None:
+    sample = next(iter(SUITE.load_samples(data)))
+    templates = SUITE.load_templates(data)
+
+    def prompt(text: str) -> str:
+        job = JudgingJob(sample, Answer(text, text, WriterStatus.OK), templates, Mode.STRICT)
+        return SUITE.plan_judging(job)[0].messages[1].content
+
+    assert '{"response": It did n\'t { stop } .}' in prompt("It didn't\n\n{stop}.")
+    assert prompt("w " * 15_000).count("w w") == prompt("w " * 16_000).count("w w") - 500
+    assert prompt("w " * 16_000) == prompt("w " * 20_000)
+
+
+@pytest.mark.parametrize("suite", ["hellobench", "hellobench_length"])
+def test_a_run_over_http(suite: str, benchmarks: Path, tmp_path: Path, own_cache: Path) -> None:
+    result = run_with_fake_server(suite, benchmarks, tmp_path / "run")
+    assert (result.headline.n_scored, result.judging.failures) == (2, {})
+    assert -300 <= result.headline.value <= 100
+    assert {m.name for m in result.metrics} >= {"overall:floor", "length"}
