@@ -41,8 +41,6 @@ def verdict(*scores: object, ids: tuple[object, ...] = (0, 1)) -> str:
     entries = zip(ids, scores, strict=False)
     rows = [{"checklist_id": i, "evaluation_score": s, "reason": "r"} for i, s in entries]
     return json.dumps(rows)
-        [{"checklist_id": i, "evaluation_score": s, "reason": "r"} for i, s in entries]
-    )
 
 
 def test_the_suites_have_the_documented_shape(data: SuiteData, benchmarks: Path) -> None:
