@@ -68,6 +68,14 @@ class RunConfig:
     context: str | None = _setting(
         None, "Folder with a text file per query, put into the prompt (deep research)."
     )
+    pages: str | None = _setting(
+        None,
+        "Web pages that citation metrics read: live (recorded in the run folder), record:DIR "
+        "(recorded in DIR), or replay:DIR (records only, never the network).",
+    )
+    pages_allow: str = _setting(
+        "", "Networks that pages may be read from beside public addresses: 10.0.0.0/8,…"
+    )
     backend: str = _setting(
         "hf", "Engine for checkpoints, through lm-eval's classes.", choices=["hf", "vllm"]
     )

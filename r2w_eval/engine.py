@@ -15,6 +15,7 @@ from typing import Any
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge import ScoreItem, Scorer, Verdict
+from r2w_eval.pages import Page, read_pages
 from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.questions import first_leaf
 from r2w_eval.records import (
@@ -215,9 +216,11 @@ class Engine:
     async def _judge_once(self, case: Case, scorer: Scorer, repeat: int) -> None:
         """Ask one judge until the suite wants nothing more; later stages see earlier verdicts."""
         done: dict[str, tuple[Score, str]] = {}
+        pages: dict[str, Page] = {}
         plan = case.plan
         while True:
             job = JudgingJob(case.sample, case.answer, plan.templates, plan.mode, done)
+            job = await self._with_pages(plan, job, pages)
             requests = [r for r in plan.suite.plan_judging(job) if verdict_name(r) not in done]
             if not requests:
                 return
@@ -225,6 +228,16 @@ class Engine:
             for request, judgement in zip(requests, await asyncio.gather(*asked), strict=True):
                 text = judgement.asks[-1] if judgement.asks else ""
                 done[verdict_name(request)] = (judgement.score, text)
+
+    async def _with_pages(
+        self, plan: TaskPlan, job: JudgingJob, pages: dict[str, Page]
+    ) -> JudgingJob:
+        """The job with the web pages that it needs; those read before are in `pages`."""
+        if self._judging.pages is None or plan.suite.pages is None:
+            return job
+        wanted = [url for url in plan.suite.pages(job) if url not in pages]
+        pages.update(await read_pages(self._judging.pages, wanted))
+        return replace(job, pages=pages)
 
     async def _ask(
         self, case: Case, scorer: Scorer, repeat: int, request: JudgeRequest

@@ -295,7 +295,8 @@ def read_body(url: str, body: Body) -> Page:
         n_bytes=len(body.content),
     )
     if body.content_type in HTML_TYPES:
-        page = replace(page, **extract_html(body.content, body.charset))
+        title, description, text = extract_html(body.content, body.charset)
+        page = replace(page, title=title, description=description, text=text)
     elif body.content_type in TEXT_TYPES:
         page = replace(page, text=decode(body.content, body.charset))
     else:
@@ -314,7 +315,7 @@ def decode(content: bytes, charset: str | None) -> str:
         return content.decode("utf-8", "replace")
 
 
-def extract_html(content: bytes, charset: str | None) -> dict[str, str]:
+def extract_html(content: bytes, charset: str | None) -> tuple[str, str, str]:
     """Title, description and main text, without menus and scripts; empty where there is none."""
     import lxml.etree
     import trafilatura
@@ -323,8 +324,9 @@ def extract_html(content: bytes, charset: str | None) -> dict[str, str]:
     try:
         found = trafilatura.bare_extraction(source, with_metadata=True, include_comments=False)
         if found is None:
-            return {"text": trafilatura.html2txt(source)}
+            return "", "", trafilatura.html2txt(source)
         facts = found if isinstance(found, dict) else found.as_dict()
     except (lxml.etree.LxmlError, ValueError, LookupError, TypeError, RecursionError):
-        return {"text": ""}
-    return {name: facts.get(name) or "" for name in ("title", "description", "text")}
+        return "", "", ""
+    title, description, text = (facts.get(k) or "" for k in ("title", "description", "text"))
+    return title, description, text

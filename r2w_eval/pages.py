@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Protocol
 from urllib.parse import urldefrag
 
 from r2w_eval.errors import DataError, UsageError
-from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.hashing import content_hash, path_hash, to_plain
 from r2w_eval.store import write_json
 
 # a server that says so may answer later
@@ -194,8 +195,8 @@ class PageAccess:
     def parse(cls, text: str, allowed: str = "") -> PageAccess:
         """Read `live`, `record:DIR` or `replay:DIR`. Raises UsageError.
 
-        >>> PageAccess.parse("replay:pages").is_live
-        False
+        >>> PageAccess.parse("record:pages").is_live
+        True
         """
         kind, _, folder = text.partition(":")
         if kind not in ("live", "record", "replay") or bool(folder) == (kind == "live"):
@@ -214,6 +215,37 @@ class PageAccess:
         from r2w_eval.fetching import FetchLimits, LiveFetcher, parse_networks
 
         return RecordedPages(store, LiveFetcher(FetchLimits(allowed=parse_networks(self.allowed))))
+
+
+@asynccontextmanager
+async def open_pages(
+    text: str | None, allowed: str, run_folder: Path, *, offline: bool = False
+) -> AsyncIterator[PageSource | None]:
+    """The pages of a run, by `--pages` and `--pages-allow`; None without. Raises UsageError."""
+    if text is None:
+        yield None
+        return
+    source = PageAccess.parse(text, allowed).open(run_folder, offline=offline)
+    try:
+        yield source
+    finally:
+        await source.close()
+
+
+def identify_pages(suite: str, needs: str, text: str | None, allowed: str) -> dict[str, str]:
+    """Which pages a suite reads: `live`, or the hash of the records. Raises UsageError.
+
+    `needs` is "", "optional" or "required". The web is another one every day, so that a score over
+    live pages has an identity of its own.
+    """
+    if text is None and needs == "required":
+        raise UsageError(f"{suite} reads web pages: it needs --pages {FORMS}")
+    if text is None or not needs:
+        return {}
+    access = PageAccess.parse(text, allowed)
+    if access.is_live or access.folder is None:
+        return {"pages": "live"}
+    return {"pages": path_hash(access.folder)}
 
 
 def count_failures(pages: Mapping[str, Page]) -> dict[str, int]:

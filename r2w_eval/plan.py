@@ -8,6 +8,7 @@ from typing import Any
 
 from r2w_eval.chat import ChatRequest, Reply
 from r2w_eval.judge import Scorer
+from r2w_eval.pages import PageSource
 from r2w_eval.suites import Suite, SuiteInfo
 from r2w_eval.template import Template
 from r2w_eval.thinking import ThinkTags
@@ -41,13 +42,15 @@ class Writing:
 class Judging:
     """The judges of a run, and how often each is asked.
 
-    `reparse` reads the stored texts again and asks nobody.
+    `reparse` reads the stored texts again and asks nobody. `pages` is where suites that follow
+    citations read the web; None without `--pages`.
     """
 
     scorers: Sequence[Scorer]
     concurrency: int
     n_repeats: int = 1
     reparse: bool = False
+    pages: PageSource | None = None
 
 
 @dataclass(frozen=True)

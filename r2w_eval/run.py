@@ -32,6 +32,7 @@ from r2w_eval.models import (
     OpenModel,
     is_smoke_test,
 )
+from r2w_eval.pages import identify_pages, open_pages
 from r2w_eval.paths import cache_path, safe_name
 from r2w_eval.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
 from r2w_eval.recorded import RecordedResponses, open_recorded
@@ -83,6 +84,11 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
             f"--{name}: none of the suites {', '.join(config.task_names)} takes one. "
             f"Try: r2w-eval list"
         )
+    if config.pages and not any(plan.info.pages for plan in plans):
+        raise UsageError(
+            f"--pages: none of the suites {', '.join(config.task_names)} reads web pages. "
+            f"Try: r2w-eval list"
+        )
     return plans
 
 
@@ -119,7 +125,10 @@ def plan_task(
         templates=suite.load_templates(data),
         samples=samples,
         decoding=decoding,
-        inputs=describe_inputs(info, data, is_given=bool(config.responses)),
+        inputs={
+            **describe_inputs(info, data, is_given=bool(config.responses)),
+            **identify_pages(info.name, info.pages, config.pages, config.pages_allow),
+        },
         notes=(*notes, *missing),
     )
 
@@ -170,9 +179,12 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
             with folder.open_writers() as writers:
                 manifest = claim_folder(folder, manifest)
                 expect(progress, plans, writing, judging)
-                engine = Engine(folder, writers, writing, judging, progress, config.retry_failed)
                 try:
-                    await engine.run(plans)
+                    access = (config.pages, config.pages_allow)
+                    async with open_pages(*access, folder.path) as pages:
+                        reading = replace(judging, pages=pages)
+                        again = config.retry_failed
+                        await Engine(folder, writers, writing, reading, progress, again).run(plans)
                 finally:
                     writers.responses.sync()
                     writers.judgements.sync()
@@ -293,7 +305,10 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
                 write_json(folder.manifest_path, manifest)
                 expect(progress, plans, writing, judging)
                 try:
-                    await Engine(folder, writers, writing, judging, progress).run(plans)
+                    access = (config.pages, config.pages_allow)
+                    async with open_pages(*access, folder.path, offline=reparse) as pages:
+                        reading = replace(judging, pages=pages)
+                        await Engine(folder, writers, writing, reading, progress).run(plans)
                 finally:
                     results = write_outputs(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started

@@ -20,6 +20,7 @@ import yaml
 
 from r2w_eval.data import DataFile, SuiteData
 from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.pages import Page
 from r2w_eval.paths import tasks_dir
 from r2w_eval.template import Template
 from r2w_eval.types import (
@@ -39,7 +40,8 @@ class JudgingJob:
     """What a suite needs to say which verdicts one answer still owes.
 
     `done` holds the verdicts that exist, with the judge's last text, by criterion: a suite whose
-    later questions depend on earlier verdicts plans them step by step.
+    later questions depend on earlier verdicts plans them step by step. `pages` holds the web pages
+    that `Suite.pages` asked for, readable or not; None when the run has no access to pages.
     """
 
     sample: Sample
@@ -47,6 +49,7 @@ class JudgingJob:
     templates: Mapping[str, Template]
     mode: Mode
     done: Mapping[str, tuple[Score, str]] = field(default_factory=dict)
+    pages: Mapping[str, Page] | None = None
 
 
 def _ask_once(texts: Sequence[str]) -> bool:
@@ -122,6 +125,7 @@ class Suite:
     n_turns: int = 1
     turn_rule: TurnRule = TurnRule()
     measure: Callable[[Answer], Mapping[str, Any]] | None = None
+    pages: Callable[[JudgingJob], Iterable[str]] | None = None
     stages: Collection[str] = ()
 
     def is_verdict(self, criterion: str) -> bool:
@@ -131,7 +135,10 @@ class Suite:
 
 @dataclass(frozen=True)
 class SuiteInfo:
-    """What the YAML says: enough to list, plan and identify a suite without loading its code."""
+    """What the YAML says: enough to list, plan and identify a suite without loading its code.
+
+    `pages` says whether it reads the web: "", "optional" (some metrics do) or "required".
+    """
 
     name: str
     folder: Path
@@ -149,6 +156,7 @@ class SuiteInfo:
     data_folder: str
     files: Mapping[str, DataFile]
     inputs: tuple[str, ...] = ()
+    pages: str = ""
 
     def data(
         self, roots: tuple[Path, ...], inputs: Mapping[str, Path] = MappingProxyType({})
@@ -216,6 +224,7 @@ def _read_info(name: str, folder: Path, config: Mapping[str, Any]) -> SuiteInfo:
         data_folder=meta.get("data_folder", name),
         files={file["name"]: DataFile(**file) for file in meta.get("files", ())},
         inputs=tuple(meta.get("inputs", ())),
+        pages=str(meta.get("pages", "")),
     )
 
 
