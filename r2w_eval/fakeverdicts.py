@@ -97,6 +97,13 @@ def _rate_checklist(question: Question) -> Any:
     ]
 
 
+def _rate_dimensions(question: Question) -> Any:
+    names = ("Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth")
+    names += ("Reading Experience",)
+    scores = {name: question.draw(name, range(1, 6)) for name in names}
+    return {"Analysis": "As it stands.", **scores}
+
+
 def _prefer_one(question: Question) -> Any:
     label = question.draw("verdict", ("A>>B", "A>B", "A=B", "B>A", "B>>A"), "C")
     return {"verdict": label, "reason": "As it stands."}
@@ -111,6 +118,7 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("article_2_score", _rate_two_articles),
     ('"rubric_item"', _rate_rubric),
     ('"evaluation_score"', _rate_checklist),
+    ('"Breadth and Depth"', _rate_dimensions),
     ('{"verdict": "LABEL"', _prefer_one),
     ('"label"', _rate_key_point),
     ('"rating"', _rate_quality),

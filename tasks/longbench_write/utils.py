@@ -1,0 +1,291 @@
+"""LongBench-Write: 120 requests with a demanded length; length score S_l, judged quality S_q.
+
+Follows THUDM/LongWriter@3fcfdff (evaluation/pred.py, eval_length.py, eval_quality.py, judge.txt):
+same counting of words, same formulas, same prompt bytes. S_l needs no judge.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
+
+from r2w_eval.data import SuiteData, data_roots, read_jsonl
+from r2w_eval.estimates import as_headline, mean_of
+from r2w_eval.extraction import parse_json
+from r2w_eval.parsing import iter_objects
+from r2w_eval.suites import JudgingJob, ParityRules, Suite, load_info
+from r2w_eval.template import Template
+from r2w_eval.thinking import split_thinking
+from r2w_eval.types import (
+    Answer,
+    Cause,
+    Estimate,
+    ItemVerdicts,
+    JudgeRequest,
+    JudgeStatus,
+    Message,
+    Mode,
+    Sample,
+    Score,
+    WriterStatus,
+)
+
+QUALITY = "quality"
+DIMENSIONS = (
+    "Relevance",
+    "Accuracy",
+    "Coherence",
+    "Clarity",
+    "Breadth and Depth",
+    "Reading Experience",
+)
+TRIES = 5
+# Upper ends of the published bins of demanded lengths
+BINS = {500: "under 500", 2000: "500 to 2k", 4000: "2k to 4k"}
+LAST_BIN = "4k to 20k"
+WORDS = re.compile(r"[\u4e00-\u9fff]|\b[a-zA-Z]+\b")
+CHINESE = re.compile(r"[\u4e00-\u9fff]")
+FENCE = re.compile(r"```json\n(.*?)\n```", re.DOTALL)
+
+
+def load_samples(data: SuiteData) -> Iterable[Sample]:
+    """The 120 requests in file order; a sample's id is its place, from 0."""
+    english = {record["prompt"] for record in read_jsonl(data.path("longbench_write_en.jsonl"))}
+    for place, record in enumerate(read_jsonl(data.path("longbench_write.jsonl"))):
+        yield Sample(
+            task="longbench_write",
+            id=str(place),
+            messages=(Message("user", record["prompt"]),),
+            language="en" if record["prompt"] in english else "zh",
+            meta={
+                "type": record["type"],
+                "length": record["length"],
+                "bin": next((n for end, n in BINS.items() if record["length"] < end), LAST_BIN),
+            },
+        )
+
+
+def load_templates(data: SuiteData) -> Mapping[str, Template]:
+    """The official prompt: upstream's file as it is."""
+    return {"judge.txt": Template("judge.txt", data.path("judge.txt").read_bytes().decode())}
+
+
+def criteria(sample: Sample) -> Sequence[str]:
+    """One verdict with six dimensions."""
+    return (QUALITY,)
+
+
+def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
+    """One user message; the markers are replaced in one pass."""
+    prompt = job.templates["judge.txt"].replace(
+        **{"$INST$": job.sample.messages[0].content, "$RESPONSE$": job.answer.text}
+    )
+    return [JudgeRequest(QUALITY, (Message("user", prompt),))]
+
+
+def count_words(text: str) -> int:
+    """Chinese characters plus runs of plain letters that stand alone.
+
+    Digits and accented letters join a run without counting, as upstream's pattern has it.
+
+    >>> count_words("写一篇 short note"), count_words("don't"), count_words("naïve A1")
+    (5, 2, 0)
+    """
+    return len(WORDS.findall(text))
+
+
+def length_score(required: float, written: float) -> float:
+    """S_l of one answer, 0 to 100: 100 at the demanded length, 0 from four times it, and from a
+    third of it down. An empty answer, where upstream divides by zero, has 0.
+
+    >>> [length_score(1000, y) for y in (1000, 2500, 500, 4000, 250, 0)]
+    [100.0, 50.0, 50.0, 0.0, 0.0, 0.0]
+    """
+    if written > required:
+        return 100 * max(0.0, 1.0 - (written / required - 1) / 3)
+    return 100 * max(0.0, 1.0 - (required / written - 1) / 2) if written else 0.0
+
+
+def measure(answer: Answer) -> Mapping[str, Any]:
+    """Length as the suite counts it."""
+    return {"words": count_words(answer.text)}
+
+
+def parse_strict(request: JudgeRequest, text: str) -> Score:
+    """The last JSON object with a dimension in it: all six, integers 1 to 5."""
+    found = [value for value in iter_objects(text) if any(name in value for name in DIMENSIONS)]
+    if not found:
+        return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object with the dimensions")
+    if absent := [name for name in DIMENSIONS if name not in found[-1]]:
+        return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"{', '.join(absent)} missing")
+    for name in DIMENSIONS:
+        value = found[-1][name]
+        if isinstance(value, bool) or value not in (1, 2, 3, 4, 5):
+            why = f"{name} is {str(value)[:40]!r}, expected an integer from 1 to 5"
+            return Score(None, JudgeStatus.OUT_OF_RANGE, why)
+    return _mean_score([float(found[-1][name]) for name in DIMENSIONS])
+
+
+def _mean_score(values: Sequence[float]) -> Score:
+    return Score(sum(values) / len(values), parts={"dimensions": list(values)})
+
+
+def read_as_upstream(text: str) -> Any:
+    """What upstream decodes: the first json fence or all of the text, without line ends."""
+    match = FENCE.search(text) if "```json" in text else None
+    inside = match[1] if match else "" if "```json" in text else text
+    return parse_json(inside.replace("\n", ""))
+
+
+def parse_parity(request: JudgeRequest, text: str) -> Score:
+    """Upstream takes any object with the six names. Its averages need numbers, of any size."""
+    found = read_as_upstream(text)
+    if not isinstance(found, dict):
+        return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object after upstream's cleaning")
+    if absent := [name for name in DIMENSIONS if name not in found]:
+        return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"{', '.join(absent)} missing")
+    try:
+        return _mean_score([float(found[name]) for name in DIMENSIONS])
+    except (TypeError, ValueError, OverflowError):
+        return Score(None, JudgeStatus.UPSTREAM_LOST, "upstream's averages fail on such a value")
+
+
+def ask_again(texts: Sequence[str]) -> bool:
+    """Upstream counts to five failures; a reply without some dimension may count twice."""
+    return sum(count_failures(text) for text in texts) < TRIES
+
+
+def count_failures(text: str) -> int:
+    """What an unread reply costs: upstream goes on looking for dimensions in what it has just
+    discarded, fails there, and counts once more, unless the missing one was the last.
+    """
+    found = read_as_upstream(text)
+    if not isinstance(found, (dict, list, str)):
+        return 1
+    return 2 if any(name not in found for name in DIMENSIONS[:-1]) else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One answer: its length score, the mean of its dimensions, each dimension; None if unknown."""
+
+    item: ItemVerdicts
+    length: float | None
+    quality: float | None
+    dimensions: Sequence[float]
+
+
+def read_item(item: ItemVerdicts) -> Scored:
+    """Means over the judge's repeats."""
+    usable = [score for score in item.scores.get(QUALITY, ()) if score.value is not None]
+    values = [score.value for score in usable if score.value is not None]
+    parts = [score.parts["dimensions"] for score in usable if "dimensions" in score.parts]
+    return Scored(
+        item,
+        _length_of(item),
+        sum(values) / len(values) if values else None,
+        [sum(own) / len(own) for own in zip(*parts, strict=True)],
+    )
+
+
+def _length_of(item: ItemVerdicts) -> float | None:
+    """An empty answer has 0; so has an answer that the floor mean counts as the lowest."""
+    at_floor = item.status.cause is Cause.MODEL and QUALITY in item.scores
+    if item.status is WriterStatus.EMPTY or at_floor:
+        return 0.0
+    words = item.measures.get("words")
+    return None if words is None else length_score(item.meta["length"], words)
+
+
+def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
+    """S = (S_l + S_q) / 2, over all, and by demanded length, type and language.
+
+    S_l is over all answers, S_q over those with a verdict, as upstream's two scripts have it. A run
+    that asked no judge has S_l as its headline.
+    """
+    scored = [read_item(item) for item in items]
+    first, *rest = _scores("", scored)
+    s_l, s_q = rest
+    judged = any(item.scores for item in items)
+    dimensions = [_dimension(place, name, scored) for place, name in enumerate(DIMENSIONS)]
+    groups = [
+        estimate
+        for key, value_of in GROUPS.items()
+        for name in dict.fromkeys(value_of(item) for item in items)
+        for estimate in _scores(
+            f":{key}/{name}", [entry for entry in scored if value_of(entry.item) == name]
+        )
+    ]
+    ordered = [as_headline(first), s_l, s_q] if judged else [as_headline(s_l), first, s_q]
+    return [*ordered, *dimensions, _words(scored), *groups]
+
+
+GROUPS: Mapping[str, Callable[[ItemVerdicts], str]] = {
+    "length": lambda item: str(item.meta["bin"]),
+    "type": lambda item: str(item.meta["type"]),
+    "language": lambda item: item.language,
+}
+
+
+def _scores(suffix: str, scored: Sequence[Scored]) -> list[Estimate]:
+    """S, S_l and S_q of some answers."""
+    lengths = [(s.item.sample_id, s.length) for s in scored if s.length is not None]
+    qualities = [(s.item.sample_id, s.quality) for s in scored if s.quality is not None]
+    s_l = replace(mean_of(f"S_l{suffix}", lengths, len(scored)), bounded=False)
+    s_q = mean_of(f"S_q{suffix}", qualities, len(scored))
+    halves = (
+        replace(s_l.strata[0], weight=0.5),
+        replace(s_q.strata[0], weight=12.5),
+    )
+    both = Estimate(f"S{suffix}", halves, len(scored), offset=-12.5, bounded=False)
+    return [both, s_l, to_hundred(s_q)]
+
+
+def to_hundred(estimate: Estimate) -> Estimate:
+    """From 1..5 to 0..100: (x - 1) x 25."""
+    return replace(estimate, scale=25.0, offset=-25.0)
+
+
+def _dimension(place: int, name: str, scored: Sequence[Scored]) -> Estimate:
+    values = [(s.item.sample_id, s.dimensions[place]) for s in scored if s.dimensions]
+    return to_hundred(mean_of(f"S_q/{name}", values, len(scored)))
+
+
+def _words(scored: Sequence[Scored]) -> Estimate:
+    counted = [
+        (s.item.sample_id, float(s.item.measures["words"])) for s in scored if s.item.measures
+    ]
+    return replace(mean_of("words", counted, len(scored), note="mean length"), bounded=False)
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """For lm-eval: what every suite gives, and the length score, which needs no judge."""
+    from r2w_eval import lmeval_tasks
+
+    words = count_words(split_thinking(results[0]).answer)
+    required = _required_lengths()[doc["id"]]
+    return {
+        **lmeval_tasks.process_results(doc, results),
+        "length_score": length_score(required, words),
+    }
+
+
+@cache
+def _required_lengths() -> Mapping[str, int]:
+    data = load_info("longbench_write").data(data_roots(None))
+    return {sample.id: sample.meta["length"] for sample in load_samples(data)}
+
+
+SUITE = Suite(
+    load_samples=load_samples,
+    load_templates=load_templates,
+    criteria=criteria,
+    plan_judging=plan_judging,
+    parse_verdict={Mode.STRICT: parse_strict, Mode.PARITY: parse_parity},
+    aggregate=aggregate,
+    parity=ParityRules(ask_again=ask_again),
+    measure=measure,
+)

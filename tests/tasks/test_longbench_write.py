@@ -1,0 +1,148 @@
+"""LongBench-Write: shape, length score, readings, averages. Parity: parity.py, by test_parity."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import run_with_fake_server
+
+from r2w_eval.data import data_roots
+from r2w_eval.parity import values_of
+from r2w_eval.suites import Suite, load_info, load_module, load_suite
+from r2w_eval.types import (
+    ItemVerdicts,
+    JudgeRequest,
+    JudgeStatus,
+    Mode,
+    Sample,
+    Score,
+    WriterStatus,
+)
+
+INFO = load_info("longbench_write")
+SUITE: Suite = load_suite(INFO.folder)
+UTILS: ModuleType = load_module(INFO.folder / "utils.py", "longbench_write_utils")
+REQUEST = JudgeRequest("quality", ())
+
+
+@pytest.fixture(scope="module")
+def samples(benchmarks: Path) -> list[Sample]:
+    return list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)))))
+
+
+def verdict(*values: object) -> str:
+    return json.dumps(dict(zip(UTILS.DIMENSIONS, values, strict=False)))
+
+
+def test_the_suite_has_the_documented_shape(samples: list[Sample]) -> None:
+    bins = Counter(sample.meta["bin"] for sample in samples)
+    assert (len(samples), Counter(s.language for s in samples)["en"]) == (120, 60)
+    assert list(bins.values()) == [26, 36, 31, 27]
+    assert len({sample.meta["type"] for sample in samples}) == 7
+
+
+@given(st.integers(1, 20_000), st.integers(0, 100_000))
+def test_length_score_peaks_at_the_demand_and_falls_to_both_sides(x: int, y: int) -> None:
+    score = UTILS.length_score(x, y)
+    assert 0 <= score <= 100
+    assert (score == 100) == (x == y)
+    assert score >= UTILS.length_score(x, y + 1 if y > x else y - 1) or y in (0, x)
+
+
+@given(st.text(), st.text())
+def test_words_add_up_over_lines(a: str, b: str) -> None:
+    joined = UTILS.count_words(f"{a}\n{b}")
+    assert joined == UTILS.count_words(a) + UTILS.count_words(b)
+
+
+@pytest.mark.parametrize(
+    ("text", "strict", "parity", "failures"),
+    [
+        (verdict(1, 2, 3, 4, 5, 5), JudgeStatus.OK, JudgeStatus.OK, 1),
+        (f"So:\n```json\n{verdict(1, 2, 3, 4, 5, 5)}\n```", JudgeStatus.OK, JudgeStatus.OK, 1),
+        (f"x {verdict(1, 2, 3, 4, 5, 5)}", JudgeStatus.OK, JudgeStatus.PARSE_ERROR, 1),
+        (verdict(1, 2, 3, 4, 5, 6), JudgeStatus.OUT_OF_RANGE, JudgeStatus.OK, 1),
+        (verdict(1, 2, 3, 4, 5, 4.5), JudgeStatus.OUT_OF_RANGE, JudgeStatus.OK, 1),
+        (verdict(1, 2, 3, 4, 5, True), JudgeStatus.OUT_OF_RANGE, JudgeStatus.OK, 1),
+        (verdict(1, 2, 3, 4, 5, "fine"), JudgeStatus.OUT_OF_RANGE, JudgeStatus.UPSTREAM_LOST, 1),
+        (verdict(1, 2, 3, 4, 5), JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.CRITERIA_MISMATCH, 1),
+        (verdict(1), JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.CRITERIA_MISMATCH, 2),
+        ("[1, 2]", JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR, 2),
+        ("5", JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR, 1),
+        ("```json {}", JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR, 1),
+    ],
+)
+def test_readings(text: str, strict: JudgeStatus, parity: JudgeStatus, failures: int) -> None:
+    assert UTILS.parse_strict(REQUEST, text).status is strict
+    assert UTILS.parse_parity(REQUEST, text).status is parity
+    assert UTILS.count_failures(text) == failures
+
+
+def test_replies_without_a_dimension_cost_two_of_five_tries() -> None:
+    assert UTILS.ask_again([verdict(1)] * 2) and not UTILS.ask_again([verdict(1)] * 3)
+    assert UTILS.ask_again(["noise"] * 4) and not UTILS.ask_again(["noise"] * 5)
+
+
+@given(st.text(alphabet='{}[]",:15 Relevance\n`json', max_size=120))
+def test_no_text_breaks_a_parser(text: str) -> None:
+    for parse in SUITE.parse_verdict.values():
+        parse(REQUEST, text)
+    UTILS.ask_again([text])
+
+
+def item(name: str, words: int | None, score: Score | None, required: int = 1000) -> ItemVerdicts:
+    meta = {"type": "News Report", "length": required, "bin": "500 to 2k"}
+    return ItemVerdicts(
+        name,
+        "en",
+        meta,
+        WriterStatus.OK if words is not None else WriterStatus.EMPTY,
+        {"quality": (score,)} if score else {},
+        measures={} if words is None else {"words": words},
+    )
+
+
+def test_averages_by_hand() -> None:
+    fours = Score(4.0, parts={"dimensions": [4.0, 4.0, 4.0, 4.0, 3.0, 5.0]})
+    items = [
+        item("a", 1000, fours),
+        item("b", 2500, Score(None, JudgeStatus.PARSE_ERROR)),
+        item("c", None, None),
+    ]
+    estimates = UTILS.aggregate(items, Mode.STRICT)
+    got = values_of(estimates)
+    assert (got["S_l"], got["S_q"], got["S"]) == (50.0, 75.0, 62.5)
+    assert (got["S_q/Clarity"], got["S_q/Reading Experience"]) == (75.0, 100.0)
+    assert got["S:length/500 to 2k"] == got["S:language/en"] == 62.5
+    assert [e.name for e in estimates if e.is_headline] == ["S"]
+
+
+def test_without_a_judge_the_length_score_stands_alone(
+    benchmarks: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    result = run_with_fake_server("longbench_write", benchmarks, tmp_path / "run", judge=("none",))
+    assert result.headline.name == "S_l" and result.headline.n_scored == 2
+    assert next(m for m in result.metrics if m.name == "S").value is None
+
+
+def test_a_run_over_http(benchmarks: Path, tmp_path: Path, own_cache: Path) -> None:
+    result = run_with_fake_server("longbench_write", benchmarks, tmp_path / "run")
+    values = {metric.name: metric.value for metric in result.metrics}
+    assert result.headline.name == "S" and result.judging.failures == {}
+    assert values["S"] == pytest.approx((values["S_l"] + values["S_q"]) / 2)
+
+
+def test_lm_eval_gets_the_length_score(
+    samples: list[Sample], benchmarks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+    doc = {"suite": "longbench_write", "id": samples[0].id}
+    words = "word " * samples[0].meta["length"]
+    assert UTILS.process_results(doc, [words])["length_score"] == 100.0
+    assert UTILS.process_results(doc, [f"<think>{words}</think>\n\n"])["length_score"] == 0.0
