@@ -88,10 +88,23 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
 
 @cli.command()
 @click.argument("folder", metavar="RUN")
-@settings_options("judge", "score_mode", "max_connections", "timeout", "data_dir")
+@settings_options(
+    "judge",
+    "combine",
+    "min_valid_judges",
+    "exclude_self",
+    "score_mode",
+    "max_connections",
+    "timeout",
+    "data_dir",
+)
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
 def judge(folder: str, reparse: bool, **flags: Any) -> None:
-    """Judge the answers of RUN with other judges, or read their verdicts again."""
+    """Judge the answers of RUN with other judges, or read their verdicts again.
+
+    --combine makes one verdict of all judges that RUN then holds; without --judge it asks nobody.
+    """
+    from r2w_eval.config import split_judges
     from r2w_eval.display import print_outcome
     from r2w_eval.run import judge_again
     from r2w_eval.store import RunFolder
@@ -99,9 +112,11 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     run_folder = RunFolder.existing(folder)
     stored = run_folder.manifest()["config"]
     settings = RunConfig(**{**stored, "judge": tuple(stored["judge"])})
-    if not reparse and not flags["judge"]:
-        raise click.UsageError("Name a judge with --judge, or use --reparse")
-    settings = dataclasses.replace(settings, **given(flags))
+    if not reparse and not flags["judge"] and not flags["combine"]:
+        raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
+    judges = split_judges(flags.pop("judge"))
+    fresh = {"judge": judges, "combine": None, "min_valid_judges": None, "exclude_self": False}
+    settings = dataclasses.replace(settings, **{**fresh, **given(flags)})
     print_outcome(run_interruptibly(judge_again(run_folder, settings, reparse)))
 
 

@@ -7,7 +7,7 @@ key is an error that names the nearest one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,18 @@ class RunConfig:
         ("local",),
         "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, local "
         "(the embedded model reading score probabilities: a smoke test, not a judgement), or none.",
+    )
+    combine: str | None = _setting(
+        None,
+        "Combine several judges: mean (the default for two judges or more), median, trimmed (mean "
+        "without the highest and the lowest), majority, or none.",
+        choices=["mean", "median", "trimmed", "majority", "none"],
+    )
+    min_valid_judges: int | None = _setting(
+        None, "Usable verdicts that a combined one needs. Default: all judges.", min=1
+    )
+    exclude_self: bool = _setting(
+        False, "Leave judges of the writer's own model family out of the combination."
     )
     out: str | None = _setting(None, "Run folder. Default: runs/<model>-<tasks>-<hash>.")
     responses: str | None = _setting(
@@ -106,6 +118,9 @@ class RunConfig:
     min_coverage: float = _setting(
         0.98, "Exit code 3 when a smaller share of verdicts than this is usable."
     )
+    max_unscored: float | None = _setting(
+        None, "Exit code 3 when a larger share of the answers than this has no score."
+    )
     retry_failed: bool = _setting(False, "Ask again where an earlier run got no usable answer.")
     cache: bool = _setting(True, "Use the reply cache shared between runs.")
     prices: str | None = _setting(
@@ -134,7 +149,29 @@ def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:
     for setting in fields(RunConfig):
         if setting.name in settings:
             check_setting(setting, settings[setting.name])
+    if "judge" in settings:
+        settings["judge"] = split_judges(settings["judge"])
     return replace(RunConfig(), **settings)
+
+
+def split_judges(given: Sequence[str]) -> tuple[str, ...]:
+    """Judges of repeated flags and of comma lists; addresses that share one model stay together.
+
+    >>> split_judges(["local,http://a/v1#x", "http://a/v1,http://b/v1#y"])
+    ('local', 'http://a/v1#x', 'http://a/v1,http://b/v1#y')
+    """
+    judges = []
+    for text in given:
+        addresses: list[str] = []
+        for piece in filter(None, (part.strip() for part in text.split(","))):
+            addresses.append(piece)
+            # an address without a model shares the model of the next one
+            if "#" in piece or not piece.startswith(("http://", "https://")):
+                judges.append(",".join(addresses))
+                addresses = []
+        if addresses:
+            judges.append(",".join(addresses))
+    return tuple(judges)
 
 
 _TYPES: Mapping[str, tuple[type, ...]] = {
@@ -157,7 +194,8 @@ def check_setting(setting: Field[Any], value: Any) -> None:
     if fits and isinstance(value, (int, float)) and not isinstance(value, bool):
         least = setting.metadata.get("min", 0.0 if float in allowed else -math.inf)
         fits = math.isfinite(value) and value >= least
-    if not fits or value not in setting.metadata.get("choices", (value,)):
+    choices = setting.metadata.get("choices", (value,))
+    if not fits or (value is not None and value not in choices):
         expected = " or ".join(setting.metadata.get("choices", [n for n in names if n != "None"]))
         if int in allowed:
             expected += f", at least {setting.metadata.get('min', 0)}"

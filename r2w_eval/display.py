@@ -21,7 +21,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from r2w_eval.noise import advise
+from r2w_eval.ensembles import EnsembleSummary
+from r2w_eval.noise import Prices, advise
 from r2w_eval.plan import Progress
 from r2w_eval.run import Outcome
 from r2w_eval.store import write_atomically
@@ -116,6 +117,8 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(result_table(outcome.results))
     for result in outcome.results:
         console.print(breakdown_table(result))
+        if result.ensemble is not None:
+            console.print(ensemble_table(result, outcome.results))
     console.print(
         f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
         f"{outcome.wall_s:.1f} s"
@@ -188,15 +191,84 @@ def describe_counts(result: TaskResult) -> str:
     )
 
 
-def describe_noise(result: TaskResult) -> str:
-    """What repeated verdicts say of the judge's own noise; empty without repeats."""
-    if result.noise is None or result.noise.judge_noise_share is None:
-        return ""
-    best = advise(result.noise).best_on_same_items
-    return (
-        f"judge noise: {result.noise.judge_noise_share:.0%} of the squared standard error; per "
-        f"call, more {best} would help most\n"
+def ensemble_table(result: TaskResult, results: Sequence[TaskResult]) -> Table:
+    """Each judge alone, and the combination without it; agreement below."""
+    ensemble = result.ensemble
+    assert ensemble is not None, "only results of ensembles have this table"
+    alone = {other.judge: other for other in results if other.task == result.task}
+    without = {left.judge: left.headline for left in ensemble.left_out}
+    table = Table(
+        title=f"{result.task}, combined by {ensemble.combine}",
+        title_justify="left",
+        caption=escape(describe_agreement(ensemble)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
     )
+    table.add_column("judge", overflow="fold")
+    for name in ("alone", "95 % interval", "usable", "without it"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for judge in ensemble.judges:
+        own, left = alone[judge], without.get(judge)
+        table.add_row(
+            escape(judge) + (" (own family)" if judge in ensemble.own_family else ""),
+            format_value(own.headline),
+            format_interval(own.headline),
+            f"{own.judging.n_valid}/{own.judging.n_total}",
+            "–" if left is None else f"{format_value(left)} ({format_interval(left)})",
+        )
+    return table
+
+
+def describe_agreement(ensemble: EnsembleSummary) -> str:
+    """Krippendorff's alpha, rank correlations, leniency and disagreement."""
+    alpha = ensemble.alpha
+    lines = [
+        f"Krippendorff's alpha {_three(alpha.value)} ({_three(alpha.low)} to {_three(alpha.high)}, "
+        f"{alpha.n_units} verdicts)"
+    ]
+    lines += [
+        f"Spearman {pair.first} and {pair.second}: {_three(pair.spearman.value)} "
+        f"({_three(pair.spearman.low)} to {_three(pair.spearman.high)}, n {pair.spearman.n})"
+        for pair in ensemble.pairs
+    ]
+    if (split := ensemble.split) is not None:
+        lines.append(
+            f"variance: items {_three(split.var_item)}, judges {_three(split.var_judge)}, item x "
+            f"judge {_three(split.var_item_judge)}, repeats {_three(split.var_repeat)}"
+        )
+    if ensemble.excluded:
+        lines.append(f"left out as the writer's own family: {', '.join(ensemble.excluded)}")
+    return "\n".join(lines)
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def describe_noise(result: TaskResult) -> str:
+    """The judge's own noise, and what to buy next; empty without samples or repeats (E4)."""
+    if result.noise is None:
+        return ""
+    prices, unit = work_prices(result)
+    best = advise(result.noise, prices)
+    share = result.noise.judge_noise_share
+    own = "" if share is None else f"judge noise: {share:.0%} of the squared standard error; "
+    return (
+        f"{own}per {unit}, more {best.best} would narrow the interval most (on the same items: "
+        f"more {best.best_on_same_items})\n"
+    )
+
+
+def work_prices(result: TaskResult) -> tuple[Prices, str]:
+    """What one more answer and one more round of verdicts on it take, in tokens where known."""
+    writer, judging = result.writer, result.judging
+    n_answers = max(1, writer.n_answered)
+    written = (writer.prompt_tokens + writer.completion_tokens) / n_answers
+    rounds = n_answers * int(result.identity["judge_repeats"])
+    judged = (judging.prompt_tokens + judging.completion_tokens) / rounds
+    if written and judged:
+        return Prices(sample=written, repeat=judged), "token"
+    return Prices(), "call"
 
 
 def group_of(metric: Metric) -> str:

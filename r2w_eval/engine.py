@@ -8,6 +8,7 @@ and a finished run sends nothing (specification: harness R1, R7, J1, "Resume").
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -257,7 +258,11 @@ class Engine:
             rules = plan.suite.parity
             item = replace(item, ask_again=rules.ask_again, settle=rules.settle)
         (verdict,) = await scorer.score([item])
-        judgement = make_judgement(key, case.response, scorer.id, (request, repeat), verdict)
+        judgement = replace(
+            make_judgement(key, case.response, scorer.id, (request, repeat), verdict),
+            at=round(time.time(), 3),
+            echoed=parse(request, answer).value is not None,
+        )
         if judgement.score.status is not JudgeStatus.NOT_SENT:
             self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=True)

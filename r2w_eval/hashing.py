@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import hashlib
 import json
 from collections.abc import Mapping
@@ -11,14 +12,14 @@ from typing import Any
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and mappings as plain JSON types, recursively."""
+    """Dataclasses, enums, tuples and mappings as plain JSON types, recursively."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(v) for v in value]
-    return value
+    return value.value if isinstance(value, enum.Enum) else value
 
 
 def dump_line(value: Any) -> bytes:

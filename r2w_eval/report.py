@@ -17,10 +17,11 @@ from typing import Any
 
 import jinja2
 
+from r2w_eval.counts import SampleRow
 from r2w_eval.plan import TaskPlan
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
 from r2w_eval.store import RunFolder, write_atomically
-from r2w_eval.summary import SampleRow, TaskResult
+from r2w_eval.summary import TaskResult
 from r2w_eval.types import Judgement, Metric, Response
 
 MAX_TEXTS = 200

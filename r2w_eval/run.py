@@ -18,9 +18,10 @@ from r2w_eval.cache import ReplyCache
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.client import ClientSettings
 from r2w_eval.config import RunConfig, override_decoding
-from r2w_eval.cost import Budget, load_prices
+from r2w_eval.cost import Budget, Price, load_prices
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.engine import Engine
+from r2w_eval.ensembles import Combine, EnsembleSpec, make_spec
 from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, file_hash, path_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
@@ -269,6 +270,22 @@ async def open_judging(
     return judging, {scorer.id: scorer.describe() for scorer in scorers}
 
 
+def plan_ensemble(config: RunConfig, judges: Sequence[str], writer: str) -> EnsembleSpec | None:
+    """What the settings say about combining; None for one judge that nobody asked to combine."""
+    if config.combine == "none" or (config.combine is None and len(judges) < 2):
+        return None
+    least, alone = config.min_valid_judges, config.exclude_self
+    return make_spec(judges, config.combine or Combine.MEAN, least, writer, alone)
+
+
+def read_ensemble(stored: Mapping[str, Any] | None) -> EnsembleSpec | None:
+    """The ensemble of a manifest."""
+    if stored is None:
+        return None
+    judges, out = tuple(stored["judges"]), tuple(stored["excluded"])
+    return EnsembleSpec(judges, Combine(stored["combine"]), stored["min_valid"], out)
+
+
 async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Outcome:
     """Judge the answers of a finished run once more, generating nothing.
 
@@ -289,6 +306,10 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
             else:
                 judging, judges = await open_judging(config, pool)
                 identity["judges"] = {**identity["judges"], **to_plain(judges)}
+                if config.combine is not None:
+                    names = tuple(identity["judges"])
+                    spec = plan_ensemble(config, names, manifest["model"])
+                    identity["ensemble"] = to_plain(spec)
                 smoke = manifest["smoke_test_judge"] or any(map(is_smoke_test, config.judge))
                 manifest["smoke_test_judge"] = smoke
             writing = Writing(
@@ -342,6 +363,7 @@ def make_manifest(
                 "think_tags": config.think_tags,
                 "writer": writing.identity,
                 "judges": judges,
+                "ensemble": plan_ensemble(config, tuple(judges), writing.model),
                 "tasks": {plan.info.name: describe_task(plan) for plan in plans},
             }
         ),
@@ -447,6 +469,8 @@ def write_outputs(
         n_repeats=identity["samples"],
         judges=identity["judges"],
         n_judge_repeats=identity["repeats"],
+        ensemble=read_ensemble(identity.get("ensemble")),
+        prices=_stored_prices(manifest["config"].get("prices")),
     )
     results = summarise(folder, plans, facts)
     write_json(folder.results_path, [strip_performance(result) for result in results])
@@ -456,6 +480,11 @@ def write_outputs(
     return results
 
 
+def _stored_prices(path: str | None) -> Mapping[str, Price]:
+    """Prices of the run's own file; one that has gone since leaves the costs unknown."""
+    return load_prices(path) if path and Path(path).is_file() else {}
+
+
 def strip_performance(result: TaskResult) -> dict[str, Any]:
     """A result as JSON, without what differs between two runs of the same work."""
     plain: dict[str, Any] = to_plain(result)
@@ -463,18 +492,33 @@ def strip_performance(result: TaskResult) -> dict[str, Any]:
     return plain
 
 
-def check_outcome(outcome: Outcome, minimum: float) -> None:
-    """Raises BudgetReached, or CoverageTooLow when a task lost more verdicts than allowed."""
+def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None = None) -> None:
+    """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed.
+
+    Where judges are combined, the combined verdicts count: members may fail within
+    --min-valid-judges.
+    """
     if outcome.budget is not None and outcome.budget.is_reached:
         raise BudgetReached(
             f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} "
             f"spent. The same command with a higher --max-cost goes on"
         )
+    combined = {result.task for result in outcome.results if result.ensemble is not None}
     for result in outcome.results:
+        if result.ensemble is None and result.task in combined:
+            continue
         if result.judging.coverage < minimum:
             raise CoverageTooLow(
                 f"{result.task}: {result.judging.n_valid} of {result.judging.n_total} verdicts are "
                 f"usable, under --min-coverage {minimum}. Run the same command with "
                 f"--retry-failed, or "
                 f"lower --min-coverage"
+            )
+        head = result.headline
+        lost = head.n_expected - head.n_scored
+        if max_unscored is not None and head.n_expected and lost / head.n_expected > max_unscored:
+            raise CoverageTooLow(
+                f"{result.task}: {lost} of {head.n_expected} answers have no score, over "
+                f"--max-unscored {max_unscored}. Run the same command with --retry-failed, or "
+                f"raise --max-unscored"
             )

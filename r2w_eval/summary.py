@@ -8,11 +8,30 @@ same bytes (specification: harness R2, R3, T4, sections 6 and 7).
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2w_eval.collect import Question, Written, latest_judgements, latest_responses
+from r2w_eval.cost import Price
+from r2w_eval.counts import (
+    JudgeSummary,
+    Performance,
+    SampleRow,
+    WriterSummary,
+    measure_performance,
+    summarise_judge,
+    summarise_writer,
+    warn,
+)
+from r2w_eval.ensembles import (
+    EnsembleSpec,
+    EnsembleSummary,
+    LeftOut,
+    combine_verdicts,
+    summarise_ensemble,
+)
+from r2w_eval.families import is_own_family
 from r2w_eval.hashing import content_hash
 from r2w_eval.noise import NoiseSplit, Observation, noise_split
 from r2w_eval.plan import NO_JUDGE, TaskPlan
@@ -28,73 +47,6 @@ from r2w_eval.types import (
     Score,
     WriterStatus,
 )
-
-TRUNCATION_WARNING = 0.02
-
-
-@dataclass(frozen=True, slots=True)
-class WriterSummary:
-    """What the writer did in one task. Rates are shares of `n_expected`."""
-
-    n_expected: int
-    n_answered: int
-    statuses: Mapping[str, int]
-    models_returned: tuple[str, ...]
-    prompt_tokens: int
-    completion_tokens: int
-    mean_answer_chars: float | None
-    mean_thinking_chars: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeSummary:
-    """What one judge did in one task: EvalScope's fields, and ours (harness section 7)."""
-
-    judge: str
-    status: str
-    n_valid: int
-    n_total: int
-    coverage: float
-    failures: Mapping[str, int]
-    failures_by_criterion: Mapping[str, int]
-    n_reasked: int
-    n_parsed_first: int
-    models_returned: tuple[str, ...]
-    histogram: Mapping[str, int]
-    share_at_floor: float | None
-    share_at_ceiling: float | None
-    prompt_tokens: int
-    completion_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Performance:
-    """What differs between two runs of the same work, and so stands apart from every result."""
-
-    task: str
-    judge: str
-    writer_latency_mean_s: float | None
-    judge_latency_p50_s: float | None
-    judge_latency_p95_s: float | None
-    n_responses_cached: int
-    n_judgements_cached: int
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRow:
-    """One answer in the tables and plots: `value` is its mean verdict, None when it is not
-    scored.
-    """
-
-    sample_id: str
-    repeat: int
-    language: str
-    status: str
-    value: float | None
-    n_verdicts: int
-    answer_chars: int
-    thinking_chars: int | None
-    response_key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +71,7 @@ class TaskResult:
     estimate: Estimate = field(repr=False)
     performance: Performance = field(repr=False)
     noise: NoiseSplit | None = None
+    ensemble: EnsembleSummary | None = None
     samples: tuple[SampleRow, ...] = field(default=(), repr=False)
 
     @property
@@ -135,31 +88,52 @@ class RunFacts:
     n_repeats: int
     judges: Mapping[str, Mapping[str, Any]]
     n_judge_repeats: int
+    ensemble: EnsembleSpec | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+    @property
+    def writer(self) -> str:
+        """The writer's name."""
+        return str(self.writer_identity.get("model", ""))
+
+
+Verdicts = Mapping[tuple[str, str], Mapping[Question, Judgement]]
 
 
 def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> list[TaskResult]:
     """One result per task and judge, in plan order."""
     responses = latest_responses(folder.responses(), plans)
     verdicts = latest_judgements(folder.judgements())
-    return [
-        _summarise_task(plan, judge, facts, responses[plan.info.name], verdicts)
-        for plan in plans
-        for judge in facts.judges
-    ]
+    results = []
+    for plan in plans:
+        written = responses[plan.info.name]
+        for judge in facts.judges:
+            collected = _collect(plan, judge, facts, written, verdicts)
+            results.append(_summarise_task(plan, judge, facts, written, collected))
+        if facts.ensemble is not None:
+            results.append(_summarise_ensemble(plan, facts.ensemble, facts, written, verdicts))
+    return results
 
 
-def _summarise_task(
+@dataclass(frozen=True)
+class _Collected:
+    """What one judge has on one task, and what it lacks."""
+
+    items: list[ItemVerdicts]
+    floored: list[ItemVerdicts]
+    rows: list[SampleRow]
+    judgements: list[Judgement]
+    absent: Counter[str]
+
+
+def _collect(
     plan: TaskPlan,
     judge: str,
     facts: RunFacts,
     written: Mapping[tuple[str, int], Written],
-    verdicts: Mapping[tuple[str, str], Mapping[Question, Judgement]],
-) -> TaskResult:
-    items: list[ItemVerdicts] = []
-    floored: list[ItemVerdicts] = []
-    rows: list[SampleRow] = []
-    judgements: list[Judgement] = []
-    absent: Counter[str] = Counter()
+    verdicts: Verdicts,
+) -> _Collected:
+    found = _Collected([], [], [], [], Counter())
     is_verdict = plan.suite.is_verdict
     for sample in plan.samples():
         names = tuple(plan.suite.criteria(sample))
@@ -177,27 +151,37 @@ def _summarise_task(
                 repeat=repeat,
                 measures=entry.measures if entry else {},
             )
-            items.append(item)
-            floored.append(_at_floor(item, names, plan.info.score_range[0]))
-            rows.append(_row(item, entry, [j for j in own if is_verdict(j.criterion)]))
-            judgements.extend(own)
+            found.items.append(item)
+            found.floored.append(_at_floor(item, names, plan.info.score_range[0]))
+            found.rows.append(_row(item, entry, [j for j in own if is_verdict(j.criterion)]))
+            found.judgements.extend(own)
             n_own = 0 if judge == NO_JUDGE else len(names) * facts.n_judge_repeats
             # a verdict on an answer that exists was not asked for yet; without one there is none
             why = JudgeStatus.NO_ANSWER if status.cause else JudgeStatus.NOT_SENT
-            absent[why] += max(0, n_own - len(own))
-    estimates = _estimate_all(plan, items)
-    bounds = plan.info.score_range
+            found.absent[why] += max(0, n_own - len(own))
+    return found
+
+
+def _summarise_task(
+    plan: TaskPlan,
+    judge: str,
+    facts: RunFacts,
+    written: Mapping[tuple[str, int], Written],
+    found: _Collected,
+) -> TaskResult:
+    is_verdict, bounds = plan.suite.is_verdict, plan.info.score_range
+    estimates = _estimate_all(plan, found.items)
     headline, *others = [measure_within(estimate, bounds) for estimate in estimates]
-    floor = measure_within(_estimate_all(plan, floored)[0], bounds)
     floor = replace(
-        floor,
+        measure_within(_estimate_all(plan, found.floored)[0], bounds),
         name=f"{headline.name}:floor",
         note="model failures at the lowest value",
         is_headline=False,
     )
-    judging = summarise_judge(judge, judgements, absent, plan.info.score_range, is_verdict)
-    writer = summarise_writer(rows, written)
+    judging = summarise_judge(judge, found.judgements, found.absent, bounds, is_verdict)
+    writer = summarise_writer(found.rows, written)
     identity = score_identity(plan, judge, facts)
+    has_repeats = facts.n_judge_repeats > 1 or facts.n_repeats > 1
     return TaskResult(
         task=plan.info.name,
         version=plan.info.version,
@@ -208,14 +192,61 @@ def _summarise_task(
         metrics=(headline, floor, *others),
         writer=writer,
         judging=judging,
-        warnings=(*plan.notes, *_warnings(writer, judging)),
+        warnings=(*plan.notes, *warn(writer, judging), *_warn_family(facts.writer, judge)),
         estimate=estimates[0],
-        noise=split_noise(j for j in judgements if is_verdict(j.criterion))
-        if facts.n_judge_repeats > 1
+        noise=split_noise(j for j in found.judgements if is_verdict(j.criterion))
+        if has_repeats
         else None,
-        performance=_performance(plan.info.name, judge, written.values(), judgements),
-        samples=tuple(rows),
+        performance=measure_performance(
+            plan.info.name, judge, written.values(), found.judgements, facts.prices.get(judge)
+        ),
+        samples=tuple(found.rows),
     )
+
+
+def _warn_family(writer: str, judge: str) -> Iterable[str]:
+    if is_own_family(writer, judge):
+        yield (
+            f"{judge} judges {writer}, which is of its own family: --exclude-self leaves it out of "
+            f"ensembles"
+        )
+
+
+def _summarise_ensemble(
+    plan: TaskPlan,
+    spec: EnsembleSpec,
+    facts: RunFacts,
+    written: Mapping[tuple[str, int], Written],
+    verdicts: Verdicts,
+) -> TaskResult:
+    """The combined result of one task, with its members' agreement and each one left out."""
+    responses = [entry.response.key for entry in written.values()]
+
+    def combined(rule: EnsembleSpec) -> _Collected:
+        own = {}
+        for key in responses:
+            members = {judge: verdicts.get((key, judge), {}) for judge in rule.judges}
+            own[key, rule.id] = combine_verdicts(members, rule, plan.suite.is_verdict)
+        return _collect(plan, rule.id, facts, written, own)
+
+    judges = {**facts.judges, spec.id: spec.describe(facts.judges)}
+    result = _summarise_task(plan, spec.id, replace(facts, judges=judges), written, combined(spec))
+    rules = [(j, spec.without(j)) for j in spec.judges] if len(spec.judges) > 2 else []
+    left_out = [LeftOut(judge, _headline(plan, combined(rule))) for judge, rule in rules]
+    members = {
+        judge: [
+            judgement
+            for key in responses
+            for judgement in verdicts.get((key, judge), {}).values()
+            if plan.suite.is_verdict(judgement.criterion)
+        ]
+        for judge in spec.judges
+    }
+    return replace(result, ensemble=summarise_ensemble(members, spec, left_out, facts.writer))
+
+
+def _headline(plan: TaskPlan, found: _Collected) -> Metric:
+    return measure_within(_estimate_all(plan, found.items)[0], plan.info.score_range)
 
 
 def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
@@ -304,109 +335,3 @@ def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any
         "inputs": plan.inputs,
         "aggregator": "published",
     }
-
-
-def summarise_judge(
-    judge: str,
-    judgements: Sequence[Judgement],
-    absent: Mapping[str, int],
-    score_range: tuple[float, float],
-    is_verdict: Callable[[str], bool] = lambda _: True,
-) -> JudgeSummary:
-    """Counts of one judge over one task; `absent` counts the verdicts that have no record.
-
-    Every reply counts as usable or lost; only verdicts stand in the histogram.
-    """
-    valid = [j for j in judgements if j.score.value is not None]
-    failed = [j for j in judgements if j.score.value is None]
-    values = [j.score.value for j in valid if j.score.value is not None and is_verdict(j.criterion)]
-    failures = Counter(str(j.score.status) for j in failed)
-    failures.update({str(status): count for status, count in absent.items() if count})
-    total = len(judgements) + sum(absent.values())
-    low, high = score_range
-    return JudgeSummary(
-        judge=judge,
-        status="success" if not failures else "degraded" if valid else "excluded",
-        n_valid=len(valid),
-        n_total=total,
-        coverage=len(valid) / total if total else 1.0,
-        failures=dict(sorted(failures.items())),
-        failures_by_criterion=dict(sorted(Counter(j.criterion for j in failed).items())),
-        n_reasked=sum(len(j.asks) > 1 for j in judgements),
-        n_parsed_first=sum(len(j.asks) <= 1 for j in valid),
-        models_returned=tuple(sorted({j.model_returned for j in judgements if j.model_returned})),
-        histogram=_histogram(values),
-        share_at_floor=_share(values, low),
-        share_at_ceiling=_share(values, high),
-        prompt_tokens=sum(j.usage.prompt_tokens or 0 for j in judgements),
-        completion_tokens=sum(j.usage.completion_tokens or 0 for j in judgements),
-    )
-
-
-def summarise_writer(
-    rows: Sequence[SampleRow], written: Mapping[tuple[str, int], Written]
-) -> WriterSummary:
-    """Counts of the writer over one task."""
-    wanted = {(row.sample_id, row.repeat) for row in rows}
-    entries = [entry for place, entry in written.items() if place in wanted]
-    answered = [row for row in rows if row.status in ("ok", "truncated")]
-    thinking = [row.thinking_chars for row in answered if row.thinking_chars is not None]
-    responses = [entry.response for entry in entries]
-    return WriterSummary(
-        n_expected=len(rows),
-        n_answered=len(answered),
-        statuses=dict(sorted(Counter(row.status for row in rows).items())),
-        models_returned=tuple(sorted({r.model_returned for r in responses if r.model_returned})),
-        prompt_tokens=sum(r.usage.prompt_tokens or 0 for r in responses),
-        completion_tokens=sum(r.usage.completion_tokens or 0 for r in responses),
-        mean_answer_chars=_mean([row.answer_chars for row in answered]),
-        mean_thinking_chars=_mean(thinking),
-    )
-
-
-def _performance(
-    task: str, judge: str, written: Iterable[Written], judgements: Sequence[Judgement]
-) -> Performance:
-    responses = [entry.response for entry in written]
-    latencies = sorted(j.latency_s for j in judgements if not j.cached and j.latency_s > 0)
-    return Performance(
-        task=task,
-        judge=judge,
-        writer_latency_mean_s=_mean([r.latency_s for r in responses if not r.cached]),
-        judge_latency_p50_s=_quantile(latencies, 0.5),
-        judge_latency_p95_s=_quantile(latencies, 0.95),
-        n_responses_cached=sum(r.cached for r in responses),
-        n_judgements_cached=sum(j.cached for j in judgements),
-    )
-
-
-def _warnings(writer: WriterSummary, judging: JudgeSummary) -> Iterable[str]:
-    for status in (WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK):
-        count = writer.statuses.get(status, 0)
-        if writer.n_expected and count / writer.n_expected > TRUNCATION_WARNING:
-            yield (
-                f"{count} of {writer.n_expected} answers are {status}: raise --max-tokens, "
-                f"or read the scores as those of cut texts"
-            )
-    for who, models in (("writer", writer.models_returned), ("judge", judging.models_returned)):
-        if len(models) > 1:
-            yield f"the {who} endpoint returned {len(models)} model ids: {', '.join(models)}"
-    if judging.failures:
-        lost = ", ".join(f"{status} {count}" for status, count in judging.failures.items())
-        yield f"{judging.n_total - judging.n_valid} of {judging.n_total} verdicts lost: {lost}"
-
-
-def _histogram(values: Sequence[float]) -> dict[str, int]:
-    return {f"{value:g}": n for value, n in sorted(Counter(round(v, 1) for v in values).items())}
-
-
-def _share(values: Sequence[float], bound: float) -> float | None:
-    return sum(value == bound for value in values) / len(values) if values else None
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
-
-
-def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None

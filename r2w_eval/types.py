@@ -73,6 +73,8 @@ class JudgeStatus(StrEnum):
     NO_ANSWER = "no_answer"
     # parity only: upstream keeps this reply, asks no more, and then loses the item
     UPSTREAM_LOST = "upstream_lost"
+    TOO_FEW_JUDGES = "too_few_judges"
+    NO_MAJORITY = "no_majority"
 
     @property
     def is_transient(self) -> bool:
@@ -270,6 +272,10 @@ class Judgement:
     usage: Usage = Usage()
     latency_s: float = 0.0
     cached: bool = False
+    at: float | None = None
+    """When it came, Unix seconds."""
+    echoed: bool = False
+    """The judged text itself holds something that the parser would take for a verdict."""
 
 
 @dataclass(frozen=True, slots=True)

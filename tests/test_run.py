@@ -136,7 +136,7 @@ def _without_nulls(value: Any) -> Any:
 
 def test_two_judges_have_their_own_results_and_keys(server: FakeServer, config: RunConfig) -> None:
     judges = (f"{server.base_url}#judge-0", f"{server.base_url}#judge-0+seed=5")
-    outcome = run(replace(config, judge=judges))
+    outcome = run(replace(config, judge=judges, combine="none"))
     assert [r.judge for r in outcome.results] == ["judge-0", "judge-0+seed=5"]
     assert len({r.score_key for r in outcome.results}) == 2 and sent(server) == 3 + 2 * 15
     with pytest.raises(UsageError, match="the same judge twice"):
@@ -148,7 +148,8 @@ def test_a_judge_added_later_equals_one_named_at_once(
 ) -> None:
     first, second = f"{server.base_url}#judge-0", f"{server.base_url}#judge-0+seed=5"
     assert config.out is not None
-    together = run(replace(config, judge=(first, second), out=config.out + "2"))
+    apart = replace(config, combine="none")
+    together = run(replace(apart, judge=(first, second), out=config.out + "2"))
     run(replace(config, judge=(first,)))
     added = asyncio.run(
         judge_again(RunFolder(Path(config.out)), replace(config, judge=(second,)), reparse=False)
