@@ -26,13 +26,14 @@ from r2w_eval.evaluator_card import Consumption, EvaluatorCard, Signal
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.judge import ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.labelled import LabelledSet, choose_sets, labels_root, load_set, spread
+from r2w_eval.manifest import claim_folder
 from r2w_eval.models import ModelPool, is_smoke_test
 from r2w_eval.nulls import null_templates
 from r2w_eval.pairwise import load_templates as pair_templates
 from r2w_eval.paths import safe_name
 from r2w_eval.plan import Judging, Progress
 from r2w_eval.questions import Question, Questioner
-from r2w_eval.run import claim_folder, model_options, open_cache, open_judging
+from r2w_eval.run import model_options, open_cache, open_judging
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.types import Decoding, Judgement
 

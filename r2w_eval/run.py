@@ -5,15 +5,12 @@ command line, the pipeline and a notebook call alike.
 from __future__ import annotations
 
 import asyncio
-import datetime
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import r2w_eval
 from r2w_eval.cache import ReplyCache
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.client import ClientSettings
@@ -21,10 +18,16 @@ from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.cost import Budget, Price, load_prices
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.engine import Engine
-from r2w_eval.ensembles import Combine, EnsembleSpec, make_spec
-from r2w_eval.errors import BudgetReached, CoverageTooLow, IdentityMismatch, UsageError
-from r2w_eval.hashing import content_hash, file_hash, path_hash, to_plain
+from r2w_eval.errors import BudgetReached, CoverageTooLow, UsageError
+from r2w_eval.hashing import path_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
+from r2w_eval.manifest import (
+    choose_folder,
+    claim_folder,
+    make_manifest,
+    plan_ensemble,
+    read_ensemble,
+)
 from r2w_eval.models import (
     EMBEDDED,
     SMOKE_TEST_JUDGE,
@@ -34,7 +37,7 @@ from r2w_eval.models import (
     is_smoke_test,
 )
 from r2w_eval.pages import identify_pages, open_pages
-from r2w_eval.paths import cache_path, safe_name
+from r2w_eval.paths import cache_path
 from r2w_eval.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
 from r2w_eval.recorded import RecordedResponses, open_recorded
 from r2w_eval.selection import (
@@ -48,7 +51,7 @@ from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import SuiteInfo, load_info, load_suite
 from r2w_eval.summary import RunFacts, TaskResult, summarise
 from r2w_eval.thinking import ThinkTags
-from r2w_eval.types import Decoding, Mode, Sample
+from r2w_eval.types import Mode, Sample
 
 # The embedded model rambles to the end of its context; its answers are cut here unless told
 # otherwise
@@ -270,22 +273,6 @@ async def open_judging(
     return judging, {scorer.id: scorer.describe() for scorer in scorers}
 
 
-def plan_ensemble(config: RunConfig, judges: Sequence[str], writer: str) -> EnsembleSpec | None:
-    """What the settings say about combining; None for one judge that nobody asked to combine."""
-    if config.combine == "none" or (config.combine is None and len(judges) < 2):
-        return None
-    least, alone = config.min_valid_judges, config.exclude_self
-    return make_spec(judges, config.combine or Combine.MEAN, least, writer, alone)
-
-
-def read_ensemble(stored: Mapping[str, Any] | None) -> EnsembleSpec | None:
-    """The ensemble of a manifest."""
-    if stored is None:
-        return None
-    judges, out = tuple(stored["judges"]), tuple(stored["excluded"])
-    return EnsembleSpec(judges, Combine(stored["combine"]), stored["min_valid"], out)
-
-
 async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Outcome:
     """Judge the answers of a finished run once more, generating nothing.
 
@@ -338,108 +325,6 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
 
 async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
     raise CallFailed(CallStatus.NOT_SENT, "this command judges what is there and generates nothing")
-
-
-def make_manifest(
-    config: RunConfig,
-    plans: Sequence[TaskPlan],
-    writing: Writing,
-    judges: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
-    """run.json: `identity` is what may not change in a folder; the rest is told, not compared."""
-    return {
-        "schema": 1,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "r2w_eval": r2w_eval.__version__,
-        "python": platform.python_version(),
-        "model": writing.model,
-        "smoke_test_judge": any(is_smoke_test(spec) for spec in config.judge),
-        "identity": to_plain(
-            {
-                "mode": config.mode,
-                "seed": writing.seed,
-                "samples": config.samples,
-                "repeats": config.repeats,
-                "think_tags": config.think_tags,
-                "writer": writing.identity,
-                "judges": judges,
-                "ensemble": plan_ensemble(config, tuple(judges), writing.model),
-                "tasks": {plan.info.name: describe_task(plan) for plan in plans},
-            }
-        ),
-        "config": to_plain(config),
-    }
-
-
-def describe_task(plan: TaskPlan) -> dict[str, Any]:
-    """What identifies one suite in a run; `differs` lists where sampling is not the suite's own."""
-    official = load_info(plan.info.name)
-    return {
-        "version": plan.info.version,
-        "decoding": plan.decoding.sent(),
-        "judge_decoding": plan.info.judge_decoding.sent(),
-        "differs": [
-            *_differences("", official.decoding, plan.decoding),
-            *_differences("judge ", official.judge_decoding, plan.info.judge_decoding),
-        ],
-        "prompts": sorted(template.id for template in plan.templates.values()),
-        "data": {name: file.sha256 for name, file in plan.info.files.items()},
-        "inputs": plan.inputs,
-        "code": code_hash(plan.info.folder),
-    }
-
-
-def code_hash(folder: Path) -> str:
-    """Of all modules of a suite; of the one file where there is one."""
-    hashes = [file_hash(path) for path in sorted(folder.glob("*.py"))]
-    return hashes[0][:12] if len(hashes) == 1 else content_hash(hashes, 12)
-
-
-def _differences(who: str, official: Decoding, used: Decoding) -> list[str]:
-    before, after = official.sent(), used.sent()
-    return [
-        f"{who}{name} {before.get(name, 'unset')} -> {after.get(name, 'unset')}"
-        for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
-    ]
-
-
-def choose_folder(config: RunConfig, manifest: Mapping[str, Any]) -> Path:
-    """`--out`, else a name that the same command finds again."""
-    if config.out:
-        return Path(config.out)
-    digest = content_hash(manifest["identity"], 8)
-    return Path("runs") / safe_name(f"{manifest['model']}-{'-'.join(config.task_names)}-{digest}")
-
-
-def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write run.json, or check that the folder's own is the same work. Raises IdentityMismatch."""
-    before = folder.manifest()
-    if before:
-        differing = list(diff_fields(before.get("identity", {}), manifest["identity"]))
-        if differing:
-            raise IdentityMismatch(
-                f"{folder.path} holds another configuration:\n  "
-                + "\n  ".join(differing)
-                + "\nUse another --out; to add a judge: r2w-eval judge RUN --judge J"
-            )
-        manifest = {**manifest, "created": before["created"]}
-    write_json(folder.manifest_path, manifest)
-    return manifest
-
-
-def diff_fields(before: Any, after: Any, path: str = "") -> Iterable[str]:
-    """Every leaf that differs, as `path: before -> after`.
-
-    >>> list(diff_fields({"a": {"b": 1}}, {"a": {"b": 2}}))
-    ['a.b: 1 -> 2']
-    """
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted(before.keys() | after.keys()):
-            inner = f"{path}.{key}" if path else key
-            yield from diff_fields(before.get(key), after.get(key), inner)
-    elif before != after:
-        yield f"{path}: {before!r:.120} -> {after!r:.120}"
 
 
 def expect(

@@ -25,7 +25,8 @@ from r2w_eval.errors import (
     UsageError,
 )
 from r2w_eval.fakeserver import FakeServer
-from r2w_eval.run import Outcome, check_outcome, diff_fields, evaluate, judge_again
+from r2w_eval.manifest import diff_fields
+from r2w_eval.run import Outcome, check_outcome, evaluate, judge_again
 from r2w_eval.store import RunFolder, iter_jsonl
 
 
