@@ -17,6 +17,7 @@ from typing import Any
 _DIMENSIONS = re.compile(r'\{\s*"comprehensiveness"\s*:\s*\[\s*\{\s*"criterion"\s*:\s*"')
 _RUBRIC_TASK = re.compile(r'\{\s*"task"\s*:\s*"(?!\.\.\.)')
 _CHECKLISTS = re.compile(r'\{\s*"checklists"\s*:\s*\[\s*\{\s*"checklist_id"')
+_LISTED = re.compile(r"^- (.+)$", re.MULTILINE)
 _QUOTED_ARTICLE = re.compile(r'\n"(.*)"\n', re.DOTALL)
 
 
@@ -109,6 +110,13 @@ def _prefer_one(question: Question) -> Any:
     return {"verdict": label, "reason": "As it stands."}
 
 
+def _rate_lines(question: Question) -> str:
+    """`Criterion: number` for each that the end of the prompt lists."""
+    listed = question.prompt.rpartition("following criteria:")[2]
+    lines = [f"{name}: {question.draw(name, range(21))}" for name in _LISTED.findall(listed)]
+    return "\n".join(["[Analysis]", "", "As it stands.", "", "[Scores]", "", *lines])
+
+
 def _return_article(question: Question) -> str:
     found = _QUOTED_ARTICLE.search(question.prompt)
     return found[1] if found else question.prompt
@@ -123,6 +131,7 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ('"label"', _rate_key_point),
     ('"rating"', _rate_quality),
     ("<user_prompt>", _return_article),
+    ("Metric 1 name: [Score 0-20]", _rate_lines),
 )
 
 

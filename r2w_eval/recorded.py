@@ -1,9 +1,10 @@
 """Bring your own answers: `--responses FILE` judges texts that were written elsewhere.
 
 Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`, `uid`) and a text (`response`,
-`answer`, `text`, `output`, `article`, or the last of `messages`), our own responses.jsonl, and
-lm-eval's `samples_*.jsonl`; each line says by its keys which it is. A folder stands for the one
-such file in it, or holds one report a file (specification: harness G9, M6).
+`answer`, `text`, `output`, `article`, or the last of `messages`; `turns`, a list, for a whole
+conversation), our own responses.jsonl, and lm-eval's `samples_*.jsonl`; each line says by its keys
+which it is. A folder stands for the one such file in it, or holds one report a file (specification:
+harness G9, M6).
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def _check_repeats(
 def _place(recorded: RecordedResponse, own: Mapping[Place, RecordedResponse]) -> Place:
     repeat = recorded.repeat
     if repeat is None:
-        repeat = sum(place.task == recorded.task for place in own)
+        repeat = sum((p.task, p.turn) == (recorded.task, recorded.turn) for p in own)
     return Place(recorded.task, repeat, recorded.turn)
 
 
@@ -221,6 +222,8 @@ def read_responses(path: Path) -> Iterator[RecordedResponse]:
             if str(record.get("filter")) != filter_read:
                 continue
             found = _read_lm_eval(record, place)
+        elif isinstance(record.get("turns"), list):
+            found = _read_turns(record, place)
         else:
             found = iter([_read_record(record, place)])
         yield from (recorded for recorded in found if recorded.status not in NEVER_ANSWERED)
@@ -270,6 +273,14 @@ def _read_record(record: Mapping[str, Any], place: str) -> RecordedResponse:
     task, turn = _text_or_none(record, "task") or "", record.get("turn")
     recorded = replace(recorded, task=task, turn=turn if isinstance(turn, int) else 0)
     return _with_facts(recorded, record, place)
+
+
+def _read_turns(record: Mapping[str, Any], place: str) -> Iterator[RecordedResponse]:
+    """A whole conversation in one line: the writer's texts, in order."""
+    for turn, text in enumerate(record["turns"]):
+        if not isinstance(text, str):
+            raise UsageError(f"{place}: `turns` holds a {type(text).__name__}. Expected texts")
+        yield replace(_read_record({**record, "raw": text}, place), turn=turn)
 
 
 def _with_facts(

@@ -109,7 +109,8 @@ class Suite:
     whole conversation where it is the same for all: one with fewer turns is not finished. A
     conversation that broke off is judged in no mode. `turn_rule` holds for every turn.
     `measure(answer)` gives what the texts tell without a judge (lengths, counts:
-    JSON-serialisable, no texts), for `aggregate`.
+    JSON-serialisable, no texts), for `aggregate`; `load_measure(data)` makes it where it needs data
+    files (word lists).
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
     no verdicts: `extract:2` belongs to the stage `extract`.
     """
@@ -126,6 +127,7 @@ class Suite:
     turn_rule: TurnRule = TurnRule()
     measure: Callable[[Answer], Mapping[str, Any]] | None = None
     pages: Callable[[JudgingJob], Iterable[str]] | None = None
+    load_measure: Callable[[SuiteData], Callable[[Answer], Mapping[str, Any]]] | None = None
     stages: Collection[str] = ()
 
     def is_verdict(self, criterion: str) -> bool:

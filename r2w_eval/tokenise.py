@@ -70,6 +70,11 @@ def nltk_tokens(text: str, release: Release) -> list[str]:
     ]
 
 
+def nltk_sentences(text: str, release: Release) -> Sequence[str]:
+    """The sentences that `nltk_tokens` cuts into words; raises what it raises."""
+    return _load(release)[0](text)
+
+
 def _apply(rules: Iterable[Rule], text: str) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)

@@ -1,0 +1,419 @@
+"""EQ-Bench Longform against published rows and upstream's functions; its turns under a kill."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import gzip
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from r2w_eval.tasks.eqbench_longform import scoring, utils
+from support import verification_files
+
+from r2w_eval import run
+from r2w_eval.config import RunConfig
+from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.errors import DataError, UsageError
+from r2w_eval.fakeserver import FakeServer
+from r2w_eval.hashing import text_hash
+from r2w_eval.recorded import open_recorded
+from r2w_eval.stats import evaluate
+from r2w_eval.store import iter_jsonl
+from r2w_eval.suites import JudgingJob, Suite, load_info, load_suite
+from r2w_eval.textmeasures import why_uncounted
+from r2w_eval.types import (
+    Answer,
+    ItemVerdicts,
+    JudgeRequest,
+    JudgeStatus,
+    Mode,
+    Sample,
+    Score,
+    WriterStatus,
+)
+
+INFO = load_info("eqbench_longform")
+SUITE: Suite = load_suite(INFO.folder)
+MODELS = [
+    name.removesuffix(".jsonl.gz") for name in verification_files("eqbench_longform/items", "*.gz")
+]
+TURNS = tuple(f"OUTPUT {number}" for number in range(1, 14))
+
+
+@pytest.fixture(scope="module")
+def data(benchmarks: Path) -> SuiteData:
+    return INFO.data(data_roots(str(benchmarks)))
+
+
+@pytest.fixture(scope="module")
+def samples(data: SuiteData) -> dict[str, Sample]:
+    return {sample.id: sample for sample in SUITE.load_samples(data)}
+
+
+@pytest.fixture(scope="module")
+def expected(verification: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        (verification / "eqbench_longform/expected.json").read_bytes()
+    )
+    return content["models"]
+
+
+@pytest.fixture(scope="module")
+def published(verification: Path) -> dict[str, dict[str, str]]:
+    with (verification / "eqbench_longform/leaderboard_published.csv").open() as file:
+        return {row["model_name"]: row for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def vectors(verification: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(
+        (verification / "eqbench_longform/vectors.json").read_bytes()
+    )
+    return content
+
+
+def records(verification: Path, model: str) -> list[dict[str, Any]]:
+    path = verification / "eqbench_longform/items" / f"{model}.jsonl.gz"
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
+
+
+def raw_texts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(criterion, raw judge text) of one story."""
+    for number, text in record["chapter_judge_raw"].items():
+        if text is not None:
+            yield f"chapter_{number}", text
+    if record["final_judge_raw_first"] is not None:
+        yield utils.FINAL, record["final_judge_raw_first"]
+
+
+def read_item(
+    record: Mapping[str, Any], sample: Sample, mode: Mode, measures: Mapping[str, Any]
+) -> ItemVerdicts:
+    scores = {}
+    for name, text in raw_texts(record):
+        facts = sample.material["facts"]["final" if name == utils.FINAL else "chapter"]
+        request = JudgeRequest(name, (), facts=facts)
+        scores[name] = (SUITE.parse_verdict[mode](request, text),)
+    meta = sample.meta
+    return ItemVerdicts(sample.id, "en", meta, WriterStatus.OK, scores, measures=measures)
+
+
+def values_of(items: list[ItemVerdicts], mode: Mode) -> dict[str, float]:
+    found = {e.name: evaluate(e) for e in SUITE.aggregate(items, mode)}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_published_row_comes_out(
+    model: str,
+    verification: Path,
+    samples: dict[str, Sample],
+    expected: dict[str, Any],
+    published: dict[str, dict[str, str]],
+) -> None:
+    want = expected[model]
+    row = published[want["model"]]
+    items = [
+        read_item(record, samples[record["prompt_id"]], Mode.PARITY, {})
+        for record in records(verification, model)
+    ]
+    got = values_of(items, Mode.PARITY)
+    assert sum(bool(item.scores) for item in items) == want["tasks"]
+    assert got["score"] / 5 == pytest.approx(want["score_0_20"], abs=1e-9)
+    assert scoring.two_decimals(got["score"] / 5) == want["score_0_100_2dp"]
+    assert scoring.printed(got["score"] / 5) == want["score_printed"] == row["overall_score_100"]
+    for number, value in want["chapter_columns_unweighted"].items():
+        column = got[f"chapter_{number}"]
+        assert round(column, 2) == value
+        assert f"{column:.2f}" == row[f"chapter{number}_avg"]
+    assert f"{got['final']:.2f}" == row["final_judgement_avg"]
+    for item in items:
+        if (story := utils.read_story(item, Mode.PARITY)) is None:
+            assert item.sample_id not in want["per_task_0_20"]
+            continue
+        task = want["per_task_0_20"][item.sample_id]
+        assert story.score(story.weighted) == pytest.approx(task, abs=1e-9)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_text_metrics_are_the_published_ones(
+    model: str,
+    verification: Path,
+    data: SuiteData,
+    samples: dict[str, Sample],
+    expected: dict[str, Any],
+) -> None:
+    want, own = expected[model], records(verification, model)
+    if "published" not in want:
+        pytest.skip("the published page has no story text")
+    if why_uncounted():
+        pytest.skip(why_uncounted())
+    measure = utils.load_measure(data)
+    items = []
+    for record in own:
+        turns = ("",) * utils.FIRST_CHAPTER + tuple(record["chapter_text"].values())
+        answer = Answer(turns[-1], turns[-1], WriterStatus.OK, turns)
+        measures = json.loads(json.dumps(measure(answer)))
+        items.append(read_item(record, samples[record["prompt_id"]], Mode.PARITY, measures))
+    got = values_of(items, Mode.PARITY)
+    assert got["length"] == pytest.approx(want["avg_chapter_length_chars"], abs=1e-9)
+    assert got["slop"] == pytest.approx(want["slop_recomputed"]["slop"], abs=1e-9)
+    assert got["repetition"] == pytest.approx(want["repetition_recomputed"], abs=1e-9)
+    row = want["published"]
+    assert f"{got['length']:.0f}" == row["avg_chapter_length"]
+    assert f"{got['slop']:.2f}" == row["slop_score"]
+    assert f"{got['repetition']:.1f}" == row["repetition_score"]
+    assert f"{got['repetition']:.4f}" == want["published_repetition_4dp"]
+
+
+def test_parsing_is_upstreams(vectors: dict[str, Any]) -> None:
+    for vector in vectors["parse"]["vectors"]:
+        assert scoring.parse_scores(vector["text"]) == vector["result"]
+
+
+def test_task_scores_are_upstreams(vectors: dict[str, Any], samples: dict[str, Sample]) -> None:
+    facts = samples["1"].material["facts"]
+    chapter, final = (
+        scoring.Signs.of(facts[part]["negative"], facts[part]["weights"])
+        for part in ("chapter", "final")
+    )
+    for vector in vectors["task_score"]["vectors"]:
+        chapters = [scoring.judgement(own, chapter) for own in vector["chapter_scores"].values()]
+        got = scoring.task_score(
+            [c for c in chapters if c is not None], scoring.judgement(vector["final_scores"], final)
+        )
+        assert got == pytest.approx(vector["task_score_0_20"], abs=1e-12)
+
+
+def test_prompts_are_byte_equal(
+    vectors: dict[str, Any], data: SuiteData, samples: dict[str, Sample]
+) -> None:
+    templates = SUITE.load_templates(data)
+    for vector in vectors["prompt"]["vectors"]:
+        assert vector["kind"] == "chapter"
+        number = vector["chapter_number"]
+        turns = [f"OUTPUT {n}" for n in range(1, 14)]
+        turns[utils.PLAN], turns[utils.PROFILES] = (
+            vector["final_plan"],
+            vector["character_profiles"],
+        )
+        turns[utils.FIRST_CHAPTER + number - 1] = vector["chapter_text"]
+        answer = Answer(turns[-1], turns[-1], WriterStatus.OK, tuple(turns))
+        job = JudgingJob(samples[vector["prompt_id"]], answer, templates, Mode.PARITY)
+        content = SUITE.plan_judging(job)[number - 1].messages[0].content
+        assert len(content) == vector["chars"]
+        assert text_hash(content) == vector["sha256"]
+
+
+def test_the_final_call_shows_the_whole_story(data: SuiteData, samples: dict[str, Sample]) -> None:
+    answer = Answer("x", "x", WriterStatus.OK, TURNS)
+    job = JudgingJob(samples["1"], answer, SUITE.load_templates(data), Mode.STRICT)
+    requests = SUITE.plan_judging(job)
+    assert [r.criterion for r in requests] == list(SUITE.criteria(samples["1"]))
+    final = requests[-1].messages[0].content
+    assert "# Chapter 1\n\nOUTPUT 6\n\n---\n\n# Chapter 2\n\nOUTPUT 7" in final
+    assert "OUTPUT 5" not in final and "{" not in final
+
+
+def test_the_conversation_has_thirteen_turns(samples: dict[str, Sample]) -> None:
+    assert len(samples) == INFO.n_samples
+    for sample in samples.values():
+        asked, answers = [sample.messages[0].content], []
+        while (following := SUITE.next_turn(sample, answers := [*answers, "text"])) is not None:  # type: ignore[misc]
+            asked.append(following)
+        assert len(asked) == SUITE.n_turns == 13
+        assert sample.material["writing_prompt"] in asked[0]
+        assert not any(re.search(r"\{\w+\}", turn) for turn in asked)
+        assert [f"chapter {n}" in asked[n + 4] for n in range(1, 9)] == [True] * 8
+
+
+NAMES = ("Plot", "Tell-Don't-Show", "Forced Poetry or Metaphor")
+FACTS = {
+    "criteria": NAMES,
+    "negative": NAMES[1:],
+    "weights": {"forced poetry or metaphor": 5},
+}
+REQUEST = JudgeRequest("chapter_1", (), facts=FACTS)
+
+
+def strict(text: str) -> Score:
+    return SUITE.parse_verdict[Mode.STRICT](REQUEST, text)
+
+
+def test_strict_reads_names_however_they_are_marked() -> None:
+    text = "[Scores]\n- **Plot**: [12]\n* Tell-Don’t Show: 4/20\nForced Poetry or Metaphor:  20"
+    assert strict(text).value == pytest.approx((12 + 16 + 0 * 5) / 7)
+    assert strict(text).parts["plain"] == pytest.approx((12 + 16 + 0) / 3)
+
+
+@pytest.mark.parametrize(
+    ("lines", "status", "told"),
+    [
+        ("Plot: 12\nTell-Don't-Show: 4", JudgeStatus.CRITERIA_MISMATCH, "missing: Forced"),
+        (
+            "Plot: 12\nTell-Don't-Show: 4\nForced Metaphors: 3",
+            JudgeStatus.CRITERIA_MISMATCH,
+            "not official: Forced Metaphors",
+        ),
+        (
+            "Plot: 21\nTell-Don't-Show: 4\nForced Poetry or Metaphor: 3",
+            JudgeStatus.OUT_OF_RANGE,
+            "Plot is 21",
+        ),
+        ("A fine chapter.", JudgeStatus.PARSE_ERROR, "no line"),
+        ("Plot: 12\n" * 100_000, JudgeStatus.PARSE_ERROR, "verdict of"),
+    ],
+)
+def test_strict_types_what_it_cannot_use(lines: str, status: JudgeStatus, told: str) -> None:
+    score = strict(lines)
+    assert score.value is None and score.status is status and told in score.reason
+
+
+def test_an_invented_criterion_counts_in_parity_only() -> None:
+    text = "Plot: 10\nTell-Don't-Show: 10\nForced Poetry or Metaphor: 10\nCharm: 20"
+    assert strict(text).parts["criteria"].keys() == set(NAMES)
+    parity = SUITE.parse_verdict[Mode.PARITY](REQUEST, text)
+    assert (
+        "Charm" in parity.parts["criteria"] and parity.parts["plain"] > strict(text).parts["plain"]
+    )
+
+
+def test_a_verdict_quoted_from_the_story_does_not_count() -> None:
+    text = f"He wrote: Plot: 20\n[Scores]\nPlot: 2\n{NAMES[1]}: 1\n{NAMES[2]}: 0"
+    assert strict(text).parts["criteria"]["Plot"] == 2
+
+
+@given(st.text(max_size=300))
+def test_no_text_breaks_a_parser(text: str) -> None:
+    for parse in SUITE.parse_verdict.values():
+        for shown in (text, "[Scores]\n" + text):
+            score = parse(REQUEST, shown)
+            assert score.value is None or 0 <= score.value <= 20
+
+
+def item(
+    scores: Mapping[str, float | None], status: WriterStatus = WriterStatus.OK
+) -> ItemVerdicts:
+    made = {
+        name: (Score(None, JudgeStatus.PARSE_ERROR) if v is None else Score(v, parts={"plain": v}),)
+        for name, v in scores.items()
+    }
+    return ItemVerdicts("1", "en", {}, status, made)
+
+
+def test_variants_differ_in_the_weight_of_the_final_verdict() -> None:
+    scores = {**dict.fromkeys(utils.CHAPTERS, 10.0), utils.FINAL: 19.0}
+    got = values_of([item(scores)], Mode.STRICT)
+    assert got["score"] == pytest.approx((80 + 19) / 9 * 5)
+    assert got["score:final4"] == pytest.approx((80 + 76) / 12 * 5)
+    assert got["chapter_1"] == 10.0 and got["final"] == 19.0
+
+
+def test_strict_wants_all_nine_verdicts() -> None:
+    scores = {**dict.fromkeys(utils.CHAPTERS, 10.0), utils.FINAL: None}
+    assert "score" not in values_of([item(scores)], Mode.STRICT)
+    assert values_of([item(scores)], Mode.PARITY)["score"] == 50.0
+
+
+def test_altered_or_wrongly_encoded_data_is_refused(benchmarks: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "eqbench_longform"
+    folder.mkdir()
+    for name in INFO.files:
+        content = (benchmarks / "eqbench_longform" / name).read_bytes()
+        if name == "prompt1.txt":
+            content = content.decode().encode("utf-16")
+        (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=r"prompt1\.txt: altered"):
+        list(SUITE.load_samples(INFO.data((tmp_path,))))
+
+
+def command(server: FakeServer, out: Path, benchmarks: Path, *more: str) -> list[str]:
+    return [
+        sys.executable, "-m", "r2w_eval", "run", "--tasks", "eqbench_longform", "--limit", "1",
+        "--model", f"{server.base_url}#gen-60", "--judge", f"{server.base_url}#judge-0",
+        "--out", str(out), "--data-dir", str(benchmarks), "--no-cache", "--quiet", *more,
+    ]  # fmt: skip
+
+
+def test_a_conversation_killed_in_the_middle_goes_on_there(
+    tmp_path: Path, benchmarks: Path, own_cache: Path
+) -> None:
+    out = tmp_path / "run"
+    path = out / "responses.jsonl"
+    with FakeServer() as server:
+        process = subprocess.Popen(command(server, out, benchmarks))
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not (
+            path.exists() and path.read_bytes().count(b"\n") >= 3
+        ):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        before = list(iter_jsonl(path))
+        assert 3 <= len(before) < 13
+        server.reset()
+        done = subprocess.run(command(server, out, benchmarks), capture_output=True, text=True)
+        sent = server.stats().by_model["gen-60"].requests
+    assert sent == 13 - len(before), done.stderr
+    rows = list(iter_jsonl(path))
+    assert [row["turn"] for row in rows] == list(range(13))
+    assert rows[: len(before)] == before
+    assert {row["status"] for row in rows} == {"ok"}
+
+
+@pytest.mark.parametrize("mode", ["strict", "parity"])
+def test_recorded_conversations_are_judged_from_end_to_end(
+    tmp_path: Path, benchmarks: Path, own_cache: Path, mode: str
+) -> None:
+    lines = [
+        json.dumps({"id": "1", "turns": [f"Turn {n}. " + "word " * 120 for n in range(13)]}),
+        json.dumps({"id": "2", "turns": ["word " * 120, "too short"]}),
+        json.dumps({"id": "3", "turns": ["word\u2028" * 120] * 12}, ensure_ascii=False),
+    ]
+    (tmp_path / "answers.jsonl").write_text("\n".join(lines), "utf-8")
+    with FakeServer() as server:
+        config = RunConfig(
+            model="m",
+            tasks="eqbench_longform",
+            judge=(f"{server.base_url}#judge-0",),
+            responses=str(tmp_path / "answers.jsonl"),
+            limit=3,
+            mode=mode,
+            out=str(tmp_path / "run"),
+            data_dir=str(benchmarks),
+        )
+        (result,) = asyncio.run(run.evaluate(config)).results
+    assert result.headline.n_scored == 1 and result.headline.n_expected == 3
+    assert result.headline.value is not None and 0 <= result.headline.value <= 100
+    # the third conversation lacks its last turn, so that nothing of it is judged
+    assert result.writer.statuses == {"not_sent": 1, "ok": 1, "too_short": 1}
+    assert result.judging.n_valid == 9
+    metrics = {metric.name: metric for metric in result.metrics}
+    assert metrics["length"].value == pytest.approx(608, abs=1)
+    assert metrics["repetition"].value == 0.0, "one story repeats no phrase of another"
+
+
+@pytest.mark.parametrize("turns", [["a", 5], [None]])
+def test_turns_that_are_no_texts_are_named(tmp_path: Path, turns: list[object]) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text(json.dumps({"id": "1", "turns": turns}))
+    with pytest.raises(UsageError, match="line 1: `turns` holds a"):
+        open_recorded(path, "m", 1)
+
+
+def test_the_same_conversation_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_text('{"id": "1", "turns": ["a", "b"]}\n' * 2)
+    with pytest.raises(UsageError, match="stands 2 times"):
+        open_recorded(path, "m", 1)
