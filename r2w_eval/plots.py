@@ -63,6 +63,7 @@ def _short(name: str, limit: int = 34) -> str:
 
 
 def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    """An empty figure with one plot; sizes in inches."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
@@ -70,6 +71,7 @@ def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
 
 
 def render_svg(figure: Figure, axes: Axes, title: str) -> str:
+    """The figure as SVG text that takes its colours from the page."""
     import matplotlib
 
     for side in ("top", "right"):

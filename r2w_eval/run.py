@@ -217,19 +217,23 @@ def model_options(
     return ModelOptions(config.backend, config.model_args, client, cache, prices, budget)
 
 
-async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
-    """The writer: a model, or recorded answers. Raises UsageError when neither is named."""
+def think_tags(config: RunConfig) -> ThinkTags:
+    """How the writer marks its thinking. Raises UsageError."""
     open_tag, _, close_tag = config.think_tags.partition(",")
     if not open_tag or not close_tag:
         raise UsageError(
             f"--think-tags {config.think_tags!r}: expected OPEN,CLOSE: <think>,</think>"
         )
-    tags = ThinkTags(open_tag, close_tag, config.think_opened)
+    return ThinkTags(open_tag, close_tag, config.think_opened)
+
+
+async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
+    """The writer: a model, or recorded answers. Raises UsageError when neither is named."""
     shared: dict[str, Any] = {
         "seed": None if "seed" in config.omit.split(",") else config.seed,
         "n_repeats": config.samples,
         "system_prompt": config.system_prompt,
-        "tags": tags,
+        "tags": think_tags(config),
     }
     if config.responses:
         recorded = open_recorded(Path(config.responses), config.model, config.samples)

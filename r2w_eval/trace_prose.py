@@ -140,7 +140,7 @@ class _Scanner:
         if self.written is None:
             is_text = self.after_blank and not is_work(head)
             return Kind.DRAFT if is_text else None
-        if head.text[0] not in cues.QUOTES and is_work(head):
+        if head.text[0] not in cues.QUOTES and (is_work(head) or relabels(head)):
             return None
         if self.written.repeats(head.text) and not self.written.is_quoted_in(head.text):
             return Kind.REVISION
