@@ -27,12 +27,12 @@ MAX_HEAT_LINES = 30
 MAX_HEAT_GROUPS = 40
 HEAT_LEVELS = 8
 
-# heading, key, how to sort, classes: wide ones stand behind "all columns"
+# heading, key, how to sort (not at all where empty), classes: wide ones stand behind "all columns"
 COLUMNS = (
     ("rank", "rank", "number", "l"),
     ("system", "name", "text", "l name"),
     ("score", "score", "number", "score"),
-    ("", "bar", "number", "narrow-off"),
+    ("interval, drawn", "bar", "", "narrow-off"),
     ("95 % interval", "interval", "number", ""),
     ("length-adjusted", "adjusted", "number", "narrow-off"),
     ("scored", "scored", "number", "narrow-off"),

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from r2w_eval.leaderboards.training import training_curves
 
 import r2w_eval
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import file_hash
+from r2w_eval.hashing import content_hash, file_hash, text_hash
 from r2w_eval.store import write_json
 
 MANIFEST = "site.json"
@@ -93,6 +94,7 @@ def _manifest(
     return {
         "schema": 1,
         "software": r2w_eval.__version__,
+        "code": code_hash(),
         "options": options,
         "left_out": collection.left_out,
         "rows": {
@@ -104,6 +106,19 @@ def _manifest(
         },
         "files": {name: file_hash(aside / name) for name in names},
     }
+
+
+def code_hash() -> str:
+    """What lays out the pages: another version gives other bytes from the same rows."""
+    folder = resources.files("r2w_eval.leaderboards")
+    parts = [folder, folder.joinpath("templates")]
+    names = sorted(
+        (part.name, file.name, text_hash(file.read_text("utf-8")))
+        for part in parts
+        for file in part.iterdir()
+        if file.name.endswith((".py", ".html", ".css", ".js", ".svg"))
+    )
+    return content_hash(names, 12)
 
 
 class _Writer:

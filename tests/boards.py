@@ -20,7 +20,7 @@ from r2w_eval.stats import mean_estimate, measure
 from r2w_eval.suites import load_info
 from r2w_eval.types import Metric
 
-LIMIT = 8
+LIMIT = 6
 HOSTILE = (
     '</title></script><script>window.hacked=1</script><img src=x onerror="window.hacked=2">'
     "\u202egnp\x00\u2028{{ 7*7 }} \ud800 &amp; $x_1$"
@@ -84,8 +84,6 @@ def make_runs(root: Path) -> dict[str, Path]:
             "other": make_run(root / "other", "org/plain", answers("A plain tale."), other),
             "half": make_run(root / "half", "org/half", answers("Half.", 3), judge),
         }
-        for n, name in enumerate(HOSTILE_NAMES):
-            runs[f"name{n}"] = make_run(root / f"name{n}", name, answers(f"Tale {n}."), judge)
     return runs
 
 

@@ -43,7 +43,7 @@ function block(label, text, folded) {
   const box = make("div", text, "text");
   box.dir = "auto";
   box.tabIndex = 0;
-  box.setAttribute("role", "region");
+  box.setAttribute("role", "group");
   box.setAttribute("aria-label", label);
   if (!folded) {
     const all = make("div");

@@ -1,0 +1,191 @@
+"""The site: same bytes for the same rows, small pages, hostile texts inert, exports readable."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import yaml
+from boards import HOSTILE_NAMES, make_row, sample_ids
+from r2w_eval.leaderboards.collect import Collection, Entry, collect
+from r2w_eval.leaderboards.evaluator import load_cards
+from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
+from r2w_eval.leaderboards.references import load_references, read_references
+from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
+from r2w_eval.leaderboards.training import split_checkpoint
+
+from r2w_eval.errors import UsageError
+
+MAX_PAGE_BYTES = 1_000_000
+
+
+class Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def elements(page: Path) -> list[tuple[str, dict[str, str | None]]]:
+    parser = Elements()
+    parser.feed(page.read_text("utf-8"))
+    return parser.found
+
+
+def board_of(site: Site, name: str) -> Path:
+    return site.path / name.format(slug=site.boards[0].slug)
+
+
+def test_the_same_rows_give_the_same_bytes_in_any_order(sources: list[str], tmp_path: Path) -> None:
+    chosen = sources[:3]
+    first = write_site(collect(chosen), tmp_path / "site", SiteOptions())
+    before = {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()}
+    write_site(collect(chosen[::-1]), tmp_path / "site", SiteOptions())
+    after = {p: p.read_bytes() for p in first.path.rglob("*") if p.is_file()}
+    assert before == after
+
+
+def test_every_link_leads_to_a_file_of_the_site(site: Site) -> None:
+    dead = []
+    for page in site.path.rglob("*.html"):
+        for _, attributes in elements(page):
+            for name in ("href", "src"):
+                target = (attributes.get(name) or "").partition("#")[0]
+                is_own = target and not target.startswith("https://")
+                if is_own and not (page.parent / target).resolve().is_file():
+                    dead.append(f"{page.name}: {target}")
+    assert not dead, dead[:5]
+
+
+def test_hostile_names_make_no_element_and_no_path(site: Site) -> None:
+    for page in site.path.rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert "window.hacked=1</script>" not in text and "<img" not in text
+        assert "{{ 7*7 }}" in text or "7*7" not in text
+        for tag, attributes in elements(page):
+            assert tag not in ("iframe", "object", "embed", "form", "base")
+            assert "style" not in attributes, f"{page.name}: the policy forbids style attributes"
+            assert not [name for name in attributes if name.startswith("on")]
+            if tag == "script":
+                assert (attributes.get("src") or "").startswith(("assets/", "../assets/"))
+    for path in site.path.rglob("*"):
+        assert re.fullmatch(r"[A-Za-z0-9._-]+", path.name), path.name
+        assert path.resolve().is_relative_to(site.path.resolve())
+
+
+def test_pages_and_data_files_stay_small(site: Site) -> None:
+    for path in site.path.rglob("*"):
+        assert path.is_dir() or path.stat().st_size < MAX_PAGE_BYTES, path.name
+
+
+def test_a_page_reads_whole_without_scripts(site: Site) -> None:
+    text = board_of(site, "boards/{slug}.html").read_text("utf-8")
+    for standing in site.boards[0].standings:
+        assert f"{standing.value:.2f}" in text
+    assert "3 of 6 items scored" in text and "null baseline" in text
+
+
+def test_csv_has_every_row_and_no_formula(site: Site) -> None:
+    content = board_of(site, "exports/{slug}.csv").read_text("utf-8")
+    rows = list(csv.DictReader(io.StringIO(content)))
+    assert [row["model"] for row in rows].count("'=HYPERLINK(0)") == 1
+    assert list(rows[0]) == [column.name for column in COLUMNS]
+    assert len(rows) == len(site.boards[0].standings)
+    assert not [c for row in rows for c in row.values() if c[:1] in "=+@" and c[:1]]
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", " =1", "\n=1"])
+def test_a_cell_that_a_spreadsheet_would_run_is_quoted(cell: str) -> None:
+    assert str(quote_formula(cell)).startswith("'")
+
+
+def test_parquet_and_json_hold_the_same_figures_as_the_csv(site: Site) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+    table = parquet.read_table(board_of(site, "exports/{slug}.parquet")).to_pylist()
+    stored = json.loads(board_of(site, "exports/{slug}.json").read_text())["rows"]
+    assert [r["score"] for r in table] == [r["score"] for r in stored]
+    assert [r["low_95"] for r in table] == [r["low_95"] for r in stored]
+
+
+def test_lm_evals_own_table_prints_a_row(site: Site) -> None:
+    utils = pytest.importorskip("lm_eval.utils", reason="needs lm-eval")
+    row = site.boards[0].standings[0].row
+    content = json.loads((site.path / "exports" / row.slug / "results.json").read_text())
+    table = utils.make_table(content)
+    assert "quickstart" in table and f"{row.headline.value:.2f}" in table
+
+
+def test_the_model_index_is_what_the_hub_reads(site: Site) -> None:
+    for standing in site.boards[0].standings:
+        text = (site.path / "exports" / standing.row.slug / "README.md").read_text("utf-8")
+        front = yaml.safe_load(text.split("---\n")[1])
+        (entry,) = front["model-index"]
+        (metric,) = entry["results"][0]["metrics"]
+        assert metric["value"] == standing.value
+        assert entry["results"][0]["dataset"]["name"] == "quickstart"
+
+
+def test_latex_and_markdown_hold_names_as_text(site: Site) -> None:
+    tex = board_of(site, "exports/{slug}.tex").read_text("utf-8")
+    assert "\\input{x}" not in tex and latex("\\input{x}") in tex
+    text = board_of(site, "exports/{slug}.md").read_text("utf-8")
+    assert "<b>" not in text and "<script>" not in text
+
+
+def test_a_folder_with_other_files_is_not_replaced(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UsageError, match=r"no site\.json"):
+        write_site(Collection((), ()), tmp_path, SiteOptions())
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_checkpoints_of_one_run_become_a_curve(tmp_path: Path) -> None:
+    rows = [
+        make_row(f"runs/rl/checkpoint-{step}", {i: 4 + step / 50 for i in sample_ids()})
+        for step in (20, 40, 60)
+    ]
+    site = write_site(
+        Collection(tuple(Entry(row) for row in rows), ()), tmp_path / "site", SiteOptions()
+    )
+    page = (site.path / "training.html").read_text("utf-8")
+    assert "runs/rl" in page and page.index("checkpoint-20") < page.index("checkpoint-60")
+    assert split_checkpoint("step_7") == ("training", 7)
+
+
+def test_a_reflection_block_gets_its_column_and_its_figures(tmp_path: Path) -> None:
+    block = {"effective_rate": {"value": 0.61, "low": 0.5, "high": 0.7}, "n_reflections": 48}
+    values = {item: 5.0 + n / 10 for n, item in enumerate(sample_ids())}
+    entries = (Entry(make_row("a", values, reflection=block)), Entry(make_row("b", values)))
+    site = write_site(Collection(entries, ()), tmp_path / "site", SiteOptions())
+    board = (site.path / "boards" / f"{site.boards[0].slug}.html").read_text("utf-8")
+    assert "effective rate 0.61 (0.50 – 0.70)" in board
+    assert "reflection</button>" in board
+
+
+def test_quoted_figures_are_read_and_broken_ones_named() -> None:
+    tables = load_references()
+    longform = next(table for table in tables if table.suite == "eqbench_longform")
+    assert (longform.rows[0].model, longform.rows[0].value) == (
+        "deepseek-ai/DeepSeek-V3-0324",
+        78.1,
+    )
+    assert all(table.source and table.judge and table.metric for table in tables)
+    with pytest.raises(UsageError, match="table 0"):
+        read_references([{"suite": "x"}])
+
+
+def test_evaluator_cards_of_the_package_are_readable() -> None:
+    for judge, card in load_cards().items():
+        assert judge and all(name and text for name, text in card)
+
+
+def test_names_of_rows_are_as_many_as_rows(site: Site) -> None:
+    labels = [standing.label for standing in site.boards[0].standings]
+    assert len(set(labels)) == len(labels) and HOSTILE_NAMES[0] in labels
