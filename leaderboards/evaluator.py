@@ -1,49 +1,24 @@
-"""Evaluator cards: what is known of a judge apart from any board, kept as data in `cards/`.
+"""Evaluator cards on judge pages: what is known of a judge apart from any board.
 
-A card is a JSON object with the judge's name under `judge` and any figures beside it; a metric with
-`value`, `low`, `high` is shown with its interval.
+Cards are made by `r2w-eval judge-check` and kept in the package's `cards/` folder; a judge finds
+its own by name and facts, so that a card never stands for a judge in another setting.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
-from r2w_eval.leaderboards.export import interval_text, number
-
-Card = tuple[tuple[str, str], ...]
+from r2w_eval.evaluator_card import EvaluatorCard, find_card, load_cards
 
 
-def load_cards() -> dict[str, Card]:
-    """Cards of the package by judge."""
-    folder = resources.files("r2w_eval.leaderboards").joinpath("cards")
-    if not folder.is_dir():
-        return {}
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".json")), key=lambda f: f.name)
-    cards = (json.loads(file.read_text("utf-8")) for file in files)
-    return {str(card["judge"]): tuple(tell(card)) for card in cards if "judge" in card}
+def packaged_cards() -> list[EvaluatorCard]:
+    """All cards that come with the package."""
+    return load_cards(Path(str(resources.files("r2w_eval.leaderboards").joinpath("cards"))))
 
 
-def tell(card: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Names and texts of a card, nested parts as `part: name`.
-
-    >>> list(tell({"judge": "j", "bias": {"first": {"value": 0.5, "low": 0.4, "high": 0.6}}}))
-    [('bias: first', '0.500 (0.400 – 0.600)')]
-    """
-    for key, value in card.items():
-        name = prefix + str(key).replace("_", " ")
-        if key == "judge" and not prefix:
-            continue
-        if isinstance(value, Mapping) and isinstance(value.get("value"), (int, float)):
-            bounds = interval_text(value.get("low"), value.get("high"), 3)
-            yield name, f"{number(float(value['value']), 3)} ({bounds})"
-        elif isinstance(value, Mapping):
-            yield from tell(value, f"{name}: ")
-        elif isinstance(value, float):
-            yield name, number(value, 3)
-        elif isinstance(value, (str, int)):
-            yield name, str(value)
-        elif isinstance(value, list) and all(isinstance(v, (str, int, float)) for v in value):
-            yield name, ", ".join(map(str, value))
+def card_of(cards: Sequence[EvaluatorCard], identity: Mapping[str, Any]) -> EvaluatorCard | None:
+    """The card of the judge of a score identity; None when there is none for this very setting."""
+    return find_card(cards, str(identity.get("judge")), identity.get("judge_facts", {}))

@@ -306,6 +306,7 @@ def make_environment() -> jinja2.Environment:
         p=lambda v: "–" if v is None else "< 0.0001" if v < 1e-4 else f"{v:.4f}",
         digits=lambda v: f"{v:g}",
         interval=lambda m: interval_text(m.low, m.high),
+        interval3=lambda m: interval_text(m.low, m.high, 3),
         rank=rank_text,
         clip=clip,
         bar=bar_of,

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from r2w_eval.ratings import PairTest
@@ -110,7 +109,8 @@ def line_up(estimates: Mapping[str, Estimate]) -> Terms:
 def compare_pair(terms: Terms, a: int, b: int) -> Pair:
     """One pair: difference of ratios, t interval from the jackknife, flippable parts."""
     n = terms.tops[0].shape[1]
-    parts, moves = np.zeros(n), np.zeros((len(terms.weights), n))
+    n_strata = len(terms.weights)
+    parts, moves, weights = np.zeros(n), np.zeros((n_strata, n)), np.zeros((n_strata, n))
     masks = [(below[a] > 0) & (below[b] > 0) for below in terms.bottoms]
     shared = np.logical_or.reduce(masks)
     if not all(mask.any() for mask in masks):
@@ -124,13 +124,14 @@ def compare_pair(terms: Terms, a: int, b: int) -> Pair:
         pooled = (top[a].sum() + top[b].sum()) / (sums[0] + sums[1])
         for sign, model, total, ratio in ((1, a, sums[0], ratios[0]), (-1, b, sums[1], ratios[1])):
             weight = sign * terms.weights[s]
+            weights[s, mask] += abs(weight) * below[model] / total
             parts[mask] += weight / total * (top[model] - pooled * below[model])
             moves[s, mask] += weight * _jackknife(top[model], below[model], total, ratio)
-    bounds = _t_interval(
-        difference,
-        [moves[list(block)] for block in terms.blocks],
-        [np.logical_or.reduce([masks[s] for s in block]) for block in terms.blocks],
-    )
+    blocks = []
+    for group in terms.blocks:
+        own, shown = list(group), np.logical_or.reduce([masks[s] for s in group])
+        blocks.append((moves[own].sum(axis=0)[shown], weights[own].sum(axis=0)[shown]))
+    bounds = _t_interval(difference, blocks)
     return Pair(a, b, difference, *bounds, _differing(parts[shared]), int(shared.sum()))
 
 
@@ -142,17 +143,21 @@ def _jackknife(top: FloatArray, below: FloatArray, total: float, ratio: float) -
 
 
 def _t_interval(
-    difference: float, blocks: Sequence[FloatArray], masks: Sequence[NDArray[np.bool_]]
+    difference: float, blocks: Sequence[tuple[FloatArray, FloatArray]]
 ) -> tuple[float | None, float | None]:
-    """95 % by t with Satterthwaite's degrees of freedom; none when a block has a single item."""
+    """95 % by t with Satterthwaite's degrees of freedom; none when a block has a single item.
+
+    Each block is what its items move the difference by, and their weights: items of unequal weight
+    count as fewer (Kish 1965), as in `resampling`.
+    """
     variances, degrees = [], []
-    for block, mask in zip(blocks, masks, strict=True):
-        own = block.sum(axis=0)[mask]
-        if len(own) < 2:
+    for moves, weights in blocks:
+        if len(moves) < 2:
             return None, None
-        own = own - own.mean()
+        own = moves - moves.mean()
         variances.append(len(own) / (len(own) - 1) * float((own**2).sum()))
-        degrees.append(len(own) - 1)
+        effective = float(weights.sum()) ** 2 / float((weights**2).sum())
+        degrees.append(max(1.0, effective - 1))
     total = sum(variances)
     if total <= (_ROUNDING * abs(difference)) ** 2:
         return difference, difference
@@ -168,10 +173,12 @@ def _differing(parts: FloatArray) -> FloatArray:
 
 
 def flip_signs(parts: Sequence[FloatArray], seed: int = 0, draws: int = DRAWS) -> list[float]:
-    """Two-sided p of each pair's sum under random signs of its parts (see the module's text)."""
+    """Two-sided mid-p of each pair's sum under random signs of its parts (see above)."""
     p_values = [sign_flip_p(own) if len(own) <= EXACT_ITEMS else bound(own) for own in parts]
     sampled = [
-        i for i, own in enumerate(parts) if len(own) > EXACT_ITEMS and p_values[i] > 1 / (draws + 1)
+        i
+        for i, own in enumerate(parts)
+        if len(own) > EXACT_ITEMS and p_values[i] > 0.5 / (draws + 1)
     ]
     if not sampled:
         return p_values
@@ -183,10 +190,13 @@ def flip_signs(parts: Sequence[FloatArray], seed: int = 0, draws: int = DRAWS) -
         table = np.zeros((width, len(chosen)), np.float32)
         for column, i in enumerate(chosen):
             table[: len(parts[i]), column] = parts[i]
-        limits = np.abs(table.sum(axis=0)) - _ROUNDING_32 * np.abs(table).sum(axis=0)
-        counts = (np.abs(signs @ table) >= limits).sum(axis=0)
+        observed, rounding = np.abs(table.sum(axis=0)), _ROUNDING_32 * np.abs(table).sum(axis=0)
+        sums = np.abs(signs @ table)
+        # equal sums count one half, and the observed pattern is one of those drawn: mid-p
+        counts = (sums > observed + rounding).sum(axis=0) / 2 + 0.5
+        counts += (sums >= observed - rounding).sum(axis=0) / 2
         for i, count in zip(chosen, counts.tolist(), strict=True):
-            p_values[i] = min(p_values[i], (count + 1) / (draws + 1))
+            p_values[i] = min(p_values[i], count / (draws + 1))
     return p_values
 
 

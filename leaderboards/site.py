@@ -17,7 +17,7 @@ from typing import Any
 from r2w_eval.leaderboards import export, formats, pages
 from r2w_eval.leaderboards.boards import Board, BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Collection, Entry
-from r2w_eval.leaderboards.evaluator import load_cards
+from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.plots import board_plots
 from r2w_eval.leaderboards.pooling import pool_entries
 from r2w_eval.leaderboards.references import QuotedTable, load_references
@@ -245,13 +245,13 @@ class _Writer:
         by_judge: dict[str, list[Board]] = {}
         for board in self.boards:
             by_judge.setdefault(board.judge, []).append(board)
-        cards = load_cards()
+        cards = packaged_cards()
         for judge, own in sorted(by_judge.items()):
             self._page(
                 f"judges/{pages.judge_slug(judge)}.html",
                 "judge.html",
                 judge=judge,
-                card=cards.get(judge, ()),
+                card=card_of(cards, own[0].identity),
                 boards=[pages.judge_view(board) for board in own],
                 is_smoke_test=any(board.is_smoke_test for board in own),
             )

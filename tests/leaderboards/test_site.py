@@ -13,15 +13,84 @@ import pytest
 import yaml
 from boards import HOSTILE_NAMES, make_row, sample_ids
 from r2w_eval.leaderboards.collect import Collection, Entry, collect
-from r2w_eval.leaderboards.evaluator import load_cards
+from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
+from r2w_eval.leaderboards.pages import make_environment
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
 from r2w_eval.leaderboards.training import split_checkpoint
 
 from r2w_eval.errors import UsageError
+from r2w_eval.evaluator_card import read_card
 
 MAX_PAGE_BYTES = 1_000_000
+
+
+def metric(name: str, value: float, low: float, high: float) -> dict[str, object]:
+    return {
+        "name": name,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n_scored": 50,
+        "n_expected": 52,
+    }
+
+
+CARD = {
+    "kind": "evaluator_card",
+    "schema": 1,
+    "judge": "j",
+    "judge_facts": {"score_mode": "text"},
+    "judge_decoding": {},
+    "key": "abc",
+    "created": "2026-01-02T00:00:00+00:00",
+    "r2w_eval": "0.1.0",
+    "identity": {},
+    "models_returned": ["j"],
+    "is_smoke_test": False,
+    "signal": "partial",
+    "verdict": ["Better than length on one set."],
+    "flags": ["<b>careful</b>"],
+    "sets": [
+        {
+            "name": "set",
+            "kind": "pairs",
+            "language": "en",
+            "licence": "MIT",
+            "sha256": "0",
+            "n_prompts": 50,
+            "n_texts": 100,
+            "n_pairs": 48,
+            "metrics": [metric("pair_accuracy", 0.61, 0.55, 0.67)],
+            "baselines": [metric("longer", 0.58, 0.5, 0.65)],
+            "best_baseline": "longer",
+            "lift": metric("lift", 0.03, -0.02, 0.08),
+        }
+    ],
+    "languages": [],
+    "behaviour": [metric("length_slope", 0.2, 0.1, 0.3)],
+    "nulls": [
+        {
+            "name": "repeat_prompt",
+            "description": "the request itself",
+            "n_prompts": 50,
+            "mean": 5.0,
+            "real_mean": 5.5,
+            "below": metric("below", 0.6, 0.5, 0.7),
+            "gap": metric("gap", 0.5, -0.1, 1.1),
+        }
+    ],
+    "consumption": {
+        "n_verdicts": 1,
+        "n_usable": 1,
+        "failures": {},
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "seconds_per_1000": None,
+        "usd_per_1000": None,
+    },
+}
 
 
 class Elements(HTMLParser):
@@ -181,9 +250,33 @@ def test_quoted_figures_are_read_and_broken_ones_named() -> None:
         read_references([{"suite": "x"}])
 
 
-def test_evaluator_cards_of_the_package_are_readable() -> None:
-    for judge, card in load_cards().items():
-        assert judge and all(name and text for name, text in card)
+def test_a_judge_finds_the_card_of_its_own_setting_only() -> None:
+    card = read_card(CARD)
+    identity = {"judge": "j", "judge_facts": {"score_mode": "text"}}
+    assert card_of([card], identity) is card
+    assert card_of([card], {**identity, "judge_facts": {"score_mode": "expected"}}) is None
+    assert all(one.judge for one in packaged_cards())
+
+
+def test_a_card_is_shown_whole_and_escaped() -> None:
+    page = (
+        make_environment()
+        .get_template("judge.html")
+        .render(
+            root="../",
+            page="",
+            title="Boards",
+            software="0",
+            has_training=False,
+            judge="j",
+            card=read_card(CARD),
+            boards=[],
+            is_smoke_test=False,
+        )
+    )
+    assert "pair accuracy" in page and "0.610" in page and "0.550 – 0.670" in page
+    assert "judge minus best rule" in page and "&lt;b&gt;careful&lt;/b&gt;" in page
+    assert "repeat prompt" in page and "not shown" in page
 
 
 def test_names_of_rows_are_as_many_as_rows(site: Site) -> None:
