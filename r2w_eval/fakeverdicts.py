@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+_DIMENSION_NAMES = ("comprehensiveness", "insight", "instruction_following", "readability")
 _DIMENSIONS = re.compile(r'\{\s*"comprehensiveness"\s*:\s*\[\s*\{\s*"criterion"\s*:\s*"')
 _RUBRIC_TASK = re.compile(r'\{\s*"task"\s*:\s*"(?!\.\.\.)')
 _CHECKLISTS = re.compile(r'\{\s*"checklists"\s*:\s*\[\s*\{\s*"checklist_id"')
 _LISTED = re.compile(r"^- (.+)$", re.MULTILINE)
+_FIXED_LISTS = re.compile(r"^\[\n.*?\n\]", re.DOTALL | re.MULTILINE)
 _QUOTED_ARTICLE = re.compile(r'\n"(.*)"\n', re.DOTALL)
 
 
@@ -55,20 +57,40 @@ def _rate_quality(question: Question) -> Any:
     return {"rating": question.draw("rating", range(11)), "justification": "As it stands."}
 
 
-def _rate_two_articles(question: Question) -> Any:
+def _criteria(question: Question) -> dict[str, Any]:
+    """The criteria by dimension: one object of the prompt, or four lists in the usual order."""
+    found: dict[str, Any] | None = question.find_json(_DIMENSIONS)
+    if found is not None:
+        return found
+    lists = _FIXED_LISTS.findall(question.prompt)
+    return dict(zip(_DIMENSION_NAMES, map(json.loads, lists), strict=False))
+
+
+def _rate_articles(question: Question, keys: Sequence[str]) -> Any:
     scores = [half / 2 for half in range(21)]
     return {
         dimension: [
             {
                 "criterion": entry["criterion"],
                 "analysis": "As it stands.",
-                "article_1_score": question.draw(f"1{entry['criterion']}", scores),
-                "article_2_score": question.draw(f"2{entry['criterion']}", scores),
+                **{key: question.draw(f"{key}{entry['criterion']}", scores) for key in keys},
             }
             for entry in entries
         ]
-        for dimension, entries in (question.find_json(_DIMENSIONS) or {}).items()
+        for dimension, entries in _criteria(question).items()
     }
+
+
+def _rate_two_articles(question: Question) -> Any:
+    return _rate_articles(question, ("article_1_score", "article_2_score"))
+
+
+def _rate_one_article(question: Question) -> Any:
+    return _rate_articles(question, ("target_score",))
+
+
+def _rate_overall(question: Question) -> Any:
+    return {"overall_score": question.draw("overall", range(11)), "justification": "As it stands."}
 
 
 def _rate_rubric(question: Question) -> Any:
@@ -124,6 +146,8 @@ def _return_article(question: Question) -> str:
 
 FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("article_2_score", _rate_two_articles),
+    ('"target_score"', _rate_one_article),
+    ('"overall_score"', _rate_overall),
     ('"rubric_item"', _rate_rubric),
     ('"evaluation_score"', _rate_checklist),
     ('"Breadth and Depth"', _rate_dimensions),
