@@ -121,10 +121,24 @@ def _rate_checklist(question: Question) -> Any:
 
 
 def _rate_dimensions(question: Question) -> Any:
-    names = ("Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth")
-    names += ("Reading Experience",)
-    scores = {name: question.draw(name, range(1, 6)) for name in names}
+    names = "Relevance, Accuracy, Coherence, Clarity, Breadth and Depth, Reading Experience"
+    scores = {name: question.draw(name, range(1, 6)) for name in names.split(", ")}
     return {"Analysis": "As it stands.", **scores}
+
+
+def _let_pass(question: Question) -> str:
+    return f"【质量问题检测】\n助手A:\n是否存在问题：{question.draw('gate', '否否否是', '？')}"
+
+
+def _find_doubles(question: Question) -> Any:
+    return [{"问题序号": "1", "重复维度": "无", "问题分析": "As it stands."}]
+
+
+def _label_entries(key: str, labels: Sequence[str]) -> Callable[[Question], Any]:
+    def answer(question: Question) -> Any:
+        return [{"问题序号": str(n), key: question.draw(str(n), labels)} for n in (1, 2, 3)]
+
+    return answer
 
 
 def _prefer_one(question: Question) -> Any:
@@ -151,6 +165,11 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ('"rubric_item"', _rate_rubric),
     ('"evaluation_score"', _rate_checklist),
     ('"Breadth and Depth"', _rate_dimensions),
+    ("【质量问题检测】", _let_pass),
+    ("本次评估无重复问题", _find_doubles),
+    ('"普通/严重/非常严重"', _label_entries("问题严重程度", ("整体无问题", "普通", "严重"))),
+    ('"有问题"', _label_entries("问题严重程度", ("整体无问题", "有问题"))),
+    ('"正确/错误"', _label_entries("判断结果", ("正确", "错误"))),
     ('{"verdict": "LABEL"', _prefer_one),
     ('"label"', _rate_key_point),
     ('"rating"', _rate_quality),
