@@ -1,0 +1,78 @@
+"""A policy's completion as reflections on its own tokens, ready to be scored. No framework import.
+
+The completion's ids are decoded piece by piece and never tokenised again: a span of characters maps
+to the tokens that wrote it (specification: reward-model.md section 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.training.advantages import SegmentScore
+
+from r2w_eval.trace import Span, TagSchema, Trace, steps, unit
+from r2w_eval.trace_tags import parse_tagged
+from r2w_eval.trace_tokens import decode_pieces, offsets_of_pieces, with_tokens
+
+THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+Decode = Callable[[Sequence[int]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class ScorableReflection:
+    """One reflection of a completion: the policy tokens it spans, and what a scorer gets."""
+
+    span: Span
+    item: ReflectionItem
+
+
+def read_completion(ids: Sequence[int], decode: Decode, schema: TagSchema) -> Trace:
+    """The thinking of a completion with its segments in policy tokens.
+
+    The thinking ends at the first `</think>`; without one the whole completion is thinking. `ids`
+    are those that the policy wrote, without padding; `decode` keeps special tokens.
+    """
+    pieces = decode_pieces(ids, decode)
+    text = "".join(pieces)
+    start = len(THINK_OPEN) if text.startswith(THINK_OPEN) else 0
+    end = text.find(THINK_CLOSE)
+    answer = text[end + len(THINK_CLOSE) :].strip() if end >= 0 else None
+    trace = parse_tagged(text[start : end if end >= 0 else len(text)], schema, answer)
+    return with_tokens(trace, offsets_of_pieces(pieces), start)
+
+
+def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:
+    """Every reflection of a trace that has a draft to speak of, in order.
+
+    A reflection without a draft, or without a token, cannot be scored and is left out; its span
+    earns nothing, as an invalid score would.
+    """
+    found = []
+    for step in steps(trace):
+        texts = unit(trace, step, prompt)
+        span = step.reflection.tokens
+        if texts.draft is None or span is None or not len(span):
+            continue
+        item = ReflectionItem(
+            f"{name}:{step.index}",
+            prompt,
+            texts.draft,
+            texts.reflection,
+            texts.revision,
+            texts.earlier,
+        )
+        found.append(ScorableReflection(span, item))
+    return found
+
+
+def to_segments(
+    found: Sequence[ScorableReflection], scores: Sequence[float | None]
+) -> tuple[SegmentScore, ...]:
+    """Spans with their scores, for the mapping to advantages."""
+    return tuple(
+        SegmentScore(one.span.start, one.span.end, score)
+        for one, score in zip(found, scores, strict=True)
+    )
