@@ -108,6 +108,11 @@ def build_results(
         "r2w": {
             "smoke_test_judge": manifest["smoke_test_judge"],
             "judges": {name: [describe_judge(r) for r in by_task[name]] for name in first},
+            "reflection": {
+                name: to_plain(result.reflection)
+                for name, result in first.items()
+                if result.reflection
+            },
         },
     }
 

@@ -352,6 +352,7 @@ def write_outputs(
     alone.
     """
     from r2w_eval.lmeval_io import write_lm_eval_files
+    from r2w_eval.reflection_results import add_reflection
     from r2w_eval.report import write_report
 
     identity = manifest["identity"]
@@ -363,7 +364,7 @@ def write_outputs(
         ensemble=read_ensemble(identity.get("ensemble")),
         prices=_stored_prices(manifest["config"].get("prices")),
     )
-    results = summarise(folder, plans, facts)
+    results = add_reflection(folder, summarise(folder, plans, facts), plans)
     write_json(folder.results_path, [strip_performance(result) for result in results])
     write_json(folder.path / "performance.json", [result.performance for result in results])
     write_lm_eval_files(folder, results, plans, manifest)

@@ -35,6 +35,7 @@ from r2w_eval.families import is_own_family
 from r2w_eval.hashing import content_hash
 from r2w_eval.noise import NoiseSplit, Observation, noise_split
 from r2w_eval.plan import NO_JUDGE, TaskPlan
+from r2w_eval.reflection_measures import ReflectionSummary
 from r2w_eval.stats import measure
 from r2w_eval.store import RunFolder
 from r2w_eval.types import (
@@ -72,6 +73,7 @@ class TaskResult:
     performance: Performance = field(repr=False)
     noise: NoiseSplit | None = None
     ensemble: EnsembleSummary | None = None
+    reflection: ReflectionSummary | None = None
     samples: tuple[SampleRow, ...] = field(default=(), repr=False)
 
     @property
