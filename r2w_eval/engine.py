@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest
@@ -256,7 +257,8 @@ class Engine:
         item = ScoreItem(request, decoding, parse, repeat, prompt=prompt, answer=answer)
         if plan.mode is Mode.PARITY:
             rules = plan.suite.parity
-            item = replace(item, ask_again=rules.ask_again, settle=rules.settle)
+            again = partial(rules.asks_again, request)
+            item = replace(item, ask_again=again, settle=rules.settle)
         (verdict,) = await scorer.score([item])
         judgement = replace(
             make_judgement(key, case.response, scorer.id, (request, repeat), verdict),

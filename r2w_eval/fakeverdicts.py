@@ -20,6 +20,8 @@ _RUBRIC_TASK = re.compile(r'\{\s*"task"\s*:\s*"(?!\.\.\.)')
 _CHECKLISTS = re.compile(r'\{\s*"checklists"\s*:\s*\[\s*\{\s*"checklist_id"')
 _LISTED = re.compile(r"^- (.+)$", re.MULTILINE)
 _FIXED_LISTS = re.compile(r"^\[\n.*?\n\]", re.DOTALL | re.MULTILINE)
+_ADDRESS = re.compile(r"https?://[^\s)\]>\"']+")
+_NUMBERED = re.compile(r"^(\d+)\. ", re.MULTILINE)
 _QUOTED_ARTICLE = re.compile(r'\n"(.*)"\n', re.DOTALL)
 
 
@@ -158,7 +160,39 @@ def _return_article(question: Question) -> str:
     return found[1] if found else question.prompt
 
 
+def _prefer(question: Question) -> Any:
+    label = question.draw("label", ("A>>B", "A>B", "A=B", "B>A", "B>>A"), "A>>>B")
+    return f"My final verdict is: [[{label}]]"
+
+
+def _extract_facts(question: Question) -> Any:
+    # the example of the prompt ends with its own "url"; the report follows
+    report = question.prompt.rpartition('"url"')[2]
+    return [
+        {"fact": f"Statement {n} of the report.", "ref_idx": str(n), "url": match[0]}
+        for n, match in enumerate(_ADDRESS.finditer(report), 1)
+    ]
+
+
+def _keep_all(question: Question) -> Any:
+    return [int(number) for number in _NUMBERED.findall(question.prompt)]
+
+
+def _validate_facts(question: Question) -> Any:
+    reference, _, statements = question.prompt.rpartition("<statements>")
+    readable = ("supported", "supported", "unsupported")
+    results = ("unknown",) if "scrape failed" in reference else readable
+    return [
+        {"idx": int(number), "result": question.draw(number, results, "certain")}
+        for number in _NUMBERED.findall(statements)
+    ]
+
+
 FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
+    ("[[A>>B]]", _prefer),
+    ("ref_idx", _extract_facts),
+    ("List(int)", _keep_all),
+    ("<statements>", _validate_facts),
     ("article_2_score", _rate_two_articles),
     ('"target_score"', _rate_one_article),
     ('"overall_score"', _rate_overall),
@@ -203,7 +237,8 @@ def write_verdict(prompt: str, prompt_hash: str, fault: str | None, *, unit: boo
     reason = f"Evidence {prompt_hash[:12]} in the text."
     verdict = formed if isinstance(formed, str) else None
     if verdict is None:
-        verdict = json.dumps(formed or {"score": score, "reason": reason}, ensure_ascii=False)
+        found = {"score": score, "reason": reason} if formed is None else formed
+        verdict = json.dumps(found, ensure_ascii=False)
     if fault == "malformed":
         return f"A fine piece on the whole, I would call it {score} or somewhat better."
     if fault == "fenced":

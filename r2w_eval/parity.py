@@ -89,7 +89,7 @@ def replay(suite: Suite, request: JudgeRequest, texts: Sequence[str]) -> tuple[S
     while True:
         asked.append(texts[min(len(asked), len(texts) - 1)])
         score = suite.parse_verdict[Mode.PARITY](request, asked[-1])
-        if not score.status.is_unreadable or not suite.parity.ask_again(asked):
+        if not score.status.is_unreadable or not suite.parity.asks_again(request, asked):
             break
     if score.status.is_unreadable and suite.parity.settle is not None:
         score = suite.parity.settle(request, asked)
