@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.advantages import SegmentScore
@@ -76,3 +77,10 @@ def to_segments(
         SegmentScore(one.span.start, one.span.end, score)
         for one, score in zip(found, scores, strict=True)
     )
+
+
+def prompt_text(prompt: Any) -> str:
+    """The last user turn of a conversation, or the text itself."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((str(m["content"]) for m in reversed(prompt) if m["role"] == "user"), "")

@@ -19,7 +19,12 @@ import torch
 from accelerate.utils import gather, gather_object
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.advantages import LocalMapping, Rollout, local_terms, valid_scores
-from r2w_eval.training.completions import read_completion, reflections, to_segments
+from r2w_eval.training.completions import (
+    prompt_text,
+    read_completion,
+    reflections,
+    to_segments,
+)
 from trl import GRPOTrainer
 
 from r2w_eval.trace import TagSchema
@@ -154,10 +159,3 @@ def combine(rewards: torch.Tensor, weights: torch.Tensor) -> list[float | None]:
     return [
         None if gone else float(x) for x, gone in zip(total.tolist(), lost.tolist(), strict=True)
     ]
-
-
-def prompt_text(prompt: Any) -> str:
-    """The last user turn of a conversation, or the text itself."""
-    if isinstance(prompt, str):
-        return prompt
-    return next((str(m["content"]) for m in reversed(prompt) if m["role"] == "user"), "")

@@ -1,0 +1,130 @@
+"""Recipes and checkpoints: what is wrong is named, what is half-written is left alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from r2w_eval.training.advantages import LocalMapping
+from r2w_eval.training.checkpoints import find_checkpoints, resume_from
+from r2w_eval.training.prompts import starter_prompts
+from r2w_eval.training.recipe import read_recipe, recipe_path
+from r2w_eval.training.rl import RLSettings, answer_of, lay_out
+from r2w_eval.training.sft import SFTSettings, fitting, read_rows, to_row
+from r2w_eval.training.synthesise import SynthSettings
+
+from r2w_eval.errors import R2WError
+
+STAGES = {"synth": SynthSettings, "sft": SFTSettings, "rl": RLSettings}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, "utf-8")
+    return path
+
+
+def test_a_recipe_overrides_defaults_down_to_nested_settings(tmp_path: Path) -> None:
+    text = "sft: {epochs: 1}\nrl:\n  process_mapping: {weight: 0, gate: always}\n"
+    found = read_recipe(write(tmp_path, text), STAGES)
+    assert found["sft"] == SFTSettings(epochs=1.0)
+    assert found["rl"].process_mapping == LocalMapping(weight=0.0, gate="always")
+    assert found["synth"] == SynthSettings()
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("sftt: {}", "did you mean sft|sft"),
+        ("sft: {epoch: 1}", "epochs"),
+        ("sft: {epochs: many}", "expected float"),
+        ("sft: {packing: 1}", "expected bool"),
+        ("sft: {save_steps: true}", "expected int"),
+        ("rl: {loss: ppo}", "dapo or dr_grpo or grpo"),
+        ("rl: {process_mapping: {wait: 1}}", "weight"),
+        ("rl: [1]", "is no mapping"),
+        ("sft: {epochs: .nan}", "expected float"),
+        ("- a", "expected sections"),
+        ("a: [", "Expected YAML"),
+    ],
+)
+def test_what_is_wrong_in_a_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(R2WError, match=message):
+        read_recipe(write(tmp_path, text), STAGES)
+
+
+def test_an_unknown_recipe_names_ours() -> None:
+    with pytest.raises(R2WError, match="smoke"):
+        recipe_path("smok")
+
+
+def make_checkpoint(folder: Path, step: int, *, whole: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_bytes(b"x")
+    state = json.dumps({"global_step": step})
+    (path / "trainer_state.json").write_text(state if whole else state[:-4])
+    return path
+
+
+def test_training_goes_on_from_the_last_whole_checkpoint(tmp_path: Path) -> None:
+    assert resume_from(tmp_path) is None
+    make_checkpoint(tmp_path, 9)
+    last = make_checkpoint(tmp_path, 10)
+    make_checkpoint(tmp_path, 11, whole=False)
+    (make_checkpoint(tmp_path, 12) / "trainer_state.json").unlink()
+    (make_checkpoint(tmp_path, 13) / "model.safetensors").unlink()
+    assert [one.step for one in find_checkpoints(tmp_path)] == [9, 10]
+    assert resume_from(tmp_path) == str(last)
+
+
+def test_rows_keep_thinking_and_answer_on_the_assistants_side() -> None:
+    row = to_row({"prompt": "Write.", "thinking": "<draft>a</draft>", "answer": "b"})
+    assert row["prompt"] == [{"role": "user", "content": "Write."}]
+    assert row["completion"][0]["content"] == "<think>\n<draft>a</draft>\n</think>\n\nb"
+
+
+def test_a_trace_file_without_traces_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "traces.jsonl").write_text("")
+    with pytest.raises(R2WError, match="no traces"):
+        read_rows(tmp_path / "traces.jsonl")
+
+
+@dataclass
+class WordTokenizer:
+    """Counts words: enough to see what is too long."""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
+        return " ".join(message["content"] for message in messages)
+
+    def __call__(self, text: str, add_special_tokens: bool) -> dict[str, list[str]]:
+        return {"input_ids": text.split()}
+
+
+def test_rows_that_are_too_long_are_counted_and_not_cut() -> None:
+    rows = [to_row({"prompt": "p", "thinking": "t " * n, "answer": "a"}) for n in (1, 50, 3)]
+    kept, too_long = fitting(rows, WordTokenizer(), 20)
+    assert (len(kept), too_long) == (2, 1) and kept == [rows[0], rows[2]]
+
+
+def test_prompts_are_laid_out_epoch_by_epoch_and_the_same_each_time() -> None:
+    prompts = starter_prompts(5)
+    laid = lay_out(prompts, 12, seed=3)
+    assert {p.id for p in laid[:5]} == {p.id for p in laid[5:10]} == {p.id for p in prompts}
+    assert laid == lay_out(prompts, 12, seed=3) != lay_out(prompts, 12, seed=4)
+    assert laid[:8] == lay_out(prompts, 8, seed=3)
+
+
+@pytest.mark.parametrize(
+    "completion, answer",
+    [
+        ("<think>x</think> Once.", "Once."),
+        ("<think>x", None),
+        ("<think>x</think>  ", None),
+        ("Once.", "Once."),
+    ],
+)
+def test_only_a_finished_answer_is_rewarded(completion: str, answer: str | None) -> None:
+    assert answer_of(completion) == answer

@@ -1,0 +1,82 @@
+"""Recipes: one YAML file a pipeline, one section a stage, every value checked before anything runs.
+
+A section's keys are the fields of the stage's settings; an unknown key is an error that names the
+nearest one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+
+from r2w_eval.errors import UnknownName, UsageError
+
+S = TypeVar("S")
+
+
+def recipe_path(name: str) -> Path:
+    """A file, or the name of a recipe of ours. Raises UnknownName."""
+    if Path(name).is_file():
+        return Path(name)
+    folder = Path(str(resources.files(__package__).joinpath("recipes")))
+    own = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in own:
+        raise UnknownName("recipe", name, "recipe", own, "r2w-eval train --help")
+    return own[name]
+
+
+def read_recipe(path: Path, stages: Mapping[str, type]) -> dict[str, Any]:
+    """The settings of every stage, by section; a missing section has its defaults."""
+    try:
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: {error}. Expected YAML with a section per stage") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: expected sections {', '.join(stages)}, each with its settings")
+    for name in content:
+        if name not in stages:
+            raise UnknownName(f"{path}:", str(name), "section", stages, f"see {path.name}")
+    return {
+        name: read_settings(kind, content.get(name) or {}, f"{path}: {name}")
+        for name, kind in stages.items()
+    }
+
+
+def read_settings(kind: type[S], values: Mapping[str, Any], where: str) -> S:
+    """A settings object from plain values; nested settings from nested mappings.
+
+    Raises UnknownName for a key that there is not, UsageError for a value of another type.
+    """
+    if not isinstance(values, dict):
+        raise UsageError(f"{where}: {str(values)[:80]!r} is no mapping. Expected `setting: value`")
+    types = get_type_hints(kind)
+    known = {field.name: types[field.name] for field in fields(kind)}  # type: ignore[arg-type]
+    chosen = {}
+    for name, value in values.items():
+        if name not in known:
+            raise UnknownName(f"{where}.", str(name), "setting", known, "see the recipe's comments")
+        chosen[name] = _read_value(known[name], value, f"{where}.{name}")
+    return kind(**chosen)
+
+
+def _read_value(kind: Any, value: Any, where: str) -> Any:
+    if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
+        return read_settings(kind, value, where)
+    choices = get_args(kind)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        if value not in choices:
+            raise UsageError(f"{where}: {value!r:.80}: expected {' or '.join(choices)}")
+        return value
+    allowed = choices or (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) not in allowed or (isinstance(value, float) and math.isnan(value)):
+        names = " or ".join(getattr(one, "__name__", str(one)) for one in allowed)
+        raise UsageError(f"{where}: {value!r:.80}: expected {names}")
+    return value
