@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -234,6 +235,10 @@ def print_tables(covered: list[Coverage], errors: list[FalsePositives]) -> None:
 
 @click.command()
 @click.option("--only", multiple=True, help="Only cases whose name contains this.")
+@click.option("--items", multiple=True, type=int, help="Only these numbers of items.")
+@click.option(
+    "--part", type=click.Choice(["coverage", "tests", "all"]), default="all", show_default=True
+)
 @click.option("--scale", default=1.0, help="Factor on the number of simulated runs.")
 @click.option(
     "--out",
@@ -241,28 +246,43 @@ def print_tables(covered: list[Coverage], errors: list[FalsePositives]) -> None:
     default=Path(__file__).parent / "results" / "interval_coverage.json",
     help="File for the figures.",
 )
-def main(only: tuple[str, ...], scale: float, out: Path) -> None:
-    """Simulate, print, write."""
+def main(only: tuple[str, ...], items: tuple[int, ...], part: str, scale: float, out: Path) -> None:
+    """Simulate, print, write. With --only, --items or --part the other rows of the file stay."""
     start = time.perf_counter()
-    runs = {n: max(10, round(count * scale)) for n, count in RUNS.items()}
-    cases = [name for name in CASES if not only or any(part in name for part in only)]
-    pairs = [name for name in PAIRED if not only or any(part in name for part in only)]
+    runs = {
+        n: max(10, round(count * scale)) for n, count in RUNS.items() if n in items or not items
+    }
+    cases = [name for name in CASES if wanted(name, only)] if part != "tests" else []
+    pairs = [name for name in PAIRED if wanted(name, only)] if part != "coverage" else []
     covered = [coverage(name, n, runs[n], seed=1000 + n) for name in cases for n in runs]
     errors = [
         false_positives(name, n, runs[n], seed=2000 + n) for name in pairs for n in runs if n >= 20
     ]
     print_tables(covered, errors)
-    seconds = round(time.perf_counter() - start, 1)
     figures = {
         "command": "python benchmarks/interval_coverage.py",
         "draws": DRAWS,
-        "seconds": seconds,
         "coverage": [asdict(row) for row in covered],
         "false_positives": [asdict(row) for row in errors],
     }
+    if (only or items or part != "all") and out.exists():
+        before = json.loads(out.read_bytes())
+        for name, order in (("coverage", list(CASES)), ("false_positives", list(PAIRED))):
+            figures[name] = merge(before[name], figures[name], order)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{seconds} s; written to {out}")
+    print(f"\n{time.perf_counter() - start:.0f} s; written to {out}")
+
+
+def wanted(name: str, only: tuple[str, ...]) -> bool:
+    """No filter, or one that the name contains."""
+    return not only or any(part in name for part in only)
+
+
+def merge(before: list[Any], now: list[Any], order: list[str]) -> list[Any]:
+    """New rows in place of old ones of the same case and number of items."""
+    rows = {(row["distribution"], row["n"]): row for row in [*before, *now]}
+    return [rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1]))]
 
 
 if __name__ == "__main__":

@@ -127,19 +127,26 @@ cli.add_command(judge_check)
 @cli.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN RUN...")
 @click.option("--force-common", is_flag=True, help="Compare the items that all runs have.")
+@click.option("--effect", type=click.FloatRange(min=0, min_open=True), metavar="POINTS",
+              help="Print how many items a difference of this size needs.")  # fmt: skip
 @click.option(
     "--judge", "judge_spec", help="Judge pairs of answers in both orders with this model."
 )
 @click.option("--out", default="comparison", show_default=True, help="Folder for pair verdicts.")
 @settings_options("data_dir", "max_connections", "timeout")
 def compare(
-    runs: tuple[str, ...], force_common: bool, judge_spec: str | None, out: str, **flags: Any
+    runs: tuple[str, ...],
+    force_common: bool,
+    effect: float | None,
+    judge_spec: str | None,
+    out: str,
+    **flags: Any,
 ) -> None:
     """Is the difference real? Paired tests on RUNs' scores; with --judge, pairwise verdicts."""
     from r2w_eval.comparison_display import print_comparisons, print_preferences
 
     if judge_spec is None:
-        print_comparisons(runs, force_common)
+        print_comparisons(runs, force_common, effect)
     else:
         run_interruptibly(print_preferences(runs, judge_spec, out, given(flags)))
 

@@ -99,6 +99,18 @@ class ClientSettings:
     backoff_s: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """One endpoint in one session: tries that had to be repeated, by class, and its limits."""
+
+    model: str
+    retries: Mapping[str, int]
+    limit_cuts: int
+    """How often a 429, 503 or timeout cut the number of connections."""
+    connections: tuple[int, ...]
+    """Connections allowed at the end, by address."""
+
+
 class Retry(Exception):
     """One failed try that deserves another one."""
 
@@ -140,6 +152,16 @@ class HttpModel:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def traffic(self) -> Traffic:
+        """Retries and limits so far."""
+        limiters = self.limiters.values()
+        return Traffic(
+            self.id,
+            {str(status): n for status, n in sorted(self.retries.items())},
+            sum(limiter.cuts for limiter in limiters),
+            tuple(int(limiter.limit) for limiter in limiters),
+        )
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Send until there is a reply or a failure that another try cannot mend.

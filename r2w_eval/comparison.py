@@ -7,14 +7,15 @@ fields that differ (specification: harness I3, A2-A5, D6).
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.ratings import Ranking, rank_by_paired_tests
-from r2w_eval.stats import compare, minimum_detectable_effect
+from r2w_eval.stats import compare, items_needed, minimum_detectable_effect
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
 
@@ -33,6 +34,16 @@ class StoredResult:
     identity: Mapping[str, Any]
     headline: Metric
     estimate: Estimate
+    left_out: Mapping[str, float | None] = field(default_factory=dict)
+    """Headline without each judge, for results of ensembles."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutRanks:
+    """How the runs rank when one judge of an ensemble is left out: (run, value, rank)."""
+
+    judge: str
+    rows: tuple[tuple[str, float, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +59,9 @@ class Comparison:
     """All runs on one task under one judge.
 
     `effects[i]` is the smallest difference that test i of the ranking could have found with 80 %
-    power, at the level that is left after correcting for all pairs. `extremes[i]` are its largest
-    item differences, wins of the first run first.
+    power, at the level that is left after correcting for all pairs; `needed[i]` the items that
+    would find the wished difference, if one was named. `extremes[i]` are its largest item
+    differences, wins of the first run first.
     """
 
     task: str
@@ -59,6 +71,8 @@ class Comparison:
     ranking: Ranking
     effects: tuple[float | None, ...]
     extremes: tuple[tuple[ItemDifference, ...], ...]
+    needed: tuple[int | None, ...] = ()
+    left_out: tuple[LeftOutRanks, ...] = ()
 
 
 def load_results(path: str) -> list[StoredResult]:
@@ -88,6 +102,10 @@ def _read_result(run: str, model: str, record: Mapping[str, Any]) -> StoredResul
         identity=record["identity"],
         headline=Metric(**headline),
         estimate=read_estimate(record["estimate"]),
+        left_out={
+            left["judge"]: left["headline"]["value"]
+            for left in (record.get("ensemble") or {}).get("left_out", ())
+        },
     )
 
 
@@ -105,8 +123,13 @@ def read_estimate(record: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**record, "strata": strata})
 
 
-def compare_runs(runs: Sequence[str], force_common: bool = False) -> list[Comparison]:
-    """Every (task, judge) that all runs have. Raises UsageError, IdentityMismatch."""
+def compare_runs(
+    runs: Sequence[str], force_common: bool = False, effect: float | None = None
+) -> list[Comparison]:
+    """Every (task, judge) that all runs have; `effect` is a wished difference in points.
+
+    Raises UsageError, IdentityMismatch.
+    """
     if len(runs) < 2:
         raise UsageError("compare needs two runs or more. Try: r2w-eval compare RUN RUN")
     by_place: dict[tuple[str, str], dict[str, StoredResult]] = defaultdict(dict)
@@ -120,19 +143,24 @@ def compare_runs(runs: Sequence[str], force_common: bool = False) -> list[Compar
             f"The runs share no task with the same judge. They hold: {held}. "
             f"Try: r2w-eval judge RUN --judge J for the run that lacks it"
         )
-    return [_compare_place(list(rows.values()), force_common) for rows in shared.values()]
+    return [_compare_place(list(rows.values()), force_common, effect) for rows in shared.values()]
 
 
-def _compare_place(results: Sequence[StoredResult], force_common: bool) -> Comparison:
+def _compare_place(
+    results: Sequence[StoredResult], force_common: bool, effect: float | None
+) -> Comparison:
     check_identities(results, force_common)
     estimates = {name_of(result, results): result.estimate for result in results}
     ranking = rank_by_paired_tests(estimates)
     alpha = 0.05 / len(ranking.tests)
-    effects, extremes = [], []
+    effects, needed, extremes = [], [], []
     for test in ranking.tests:
         first, second = estimates[test.first], estimates[test.second]
         error = compare(first, second).standard_error
         effects.append(None if error is None else minimum_detectable_effect(error, alpha))
+        deviation = None if not error else error * math.sqrt(test.n_common)
+        known = effect is not None and deviation is not None
+        needed.append(items_needed(effect or 0.0, deviation or 0.0, alpha) if known else None)
         extremes.append(extreme_items(first, second))
     return Comparison(
         results[0].task,
@@ -142,7 +170,21 @@ def _compare_place(results: Sequence[StoredResult], force_common: bool) -> Compa
         ranking,
         tuple(effects),
         tuple(extremes),
+        tuple(needed) if effect is not None else (),
+        _ranks_without(results),
     )
+
+
+def _ranks_without(results: Sequence[StoredResult]) -> tuple[LeftOutRanks, ...]:
+    """Ranks by value under each reduced ensemble that all runs have."""
+    judges = [j for j in results[0].left_out if all(r.left_out.get(j) is not None for r in results)]
+    ranked = []
+    for judge in judges:
+        values = {name_of(r, results): r.left_out[judge] or 0.0 for r in results}
+        order = sorted(values, key=lambda name: (-values[name], name))
+        rows = ((n, values[n], 1 + sum(v > values[n] for v in values.values())) for n in order)
+        ranked.append(LeftOutRanks(judge, tuple(rows)))
+    return tuple(ranked)
 
 
 def check_identities(results: Sequence[StoredResult], force_common: bool) -> None:

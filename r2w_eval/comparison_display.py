@@ -28,14 +28,16 @@ from r2w_eval.store import RunFolder, write_json
 from r2w_eval.types import Metric
 
 
-def print_comparisons(runs: Sequence[str], force_common: bool) -> None:
+def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
     """One block per task and judge."""
     console = Console()
-    for comparison in compare_runs(runs, force_common):
+    for comparison in compare_runs(runs, force_common, effect):
         if comparison.is_forced:
             console.print("[bold yellow]The runs cover different items; compared is what all have.")
         console.print(ranking_table(comparison))
         console.print(test_table(comparison))
+        if comparison.left_out:
+            console.print(left_out_table(comparison))
         for test, extremes in zip(comparison.ranking.tests, comparison.extremes, strict=True):
             shown = ", ".join(f"{e.sample_id} {e.difference:+.2f}" for e in extremes)
             console.print(
@@ -62,9 +64,12 @@ def test_table(comparison: Comparison) -> Table:
     """Every pair: difference, interval, corrected p, and the effect that could have been found."""
     table = _table("Paired tests (p corrected by Holm over all pairs)")
     table.add_column("first minus second", overflow="fold")
-    for name in ("difference", "95 % interval", "p", "detectable", "items"):
+    names = ("difference", "95 % interval", "p", "detectable", "items")
+    for name in (*names, "items needed") if comparison.needed else names:
         table.add_column(name, justify="right", no_wrap=True)
-    for test, effect in zip(comparison.ranking.tests, comparison.effects, strict=True):
+    for place, test in enumerate(comparison.ranking.tests):
+        effect = comparison.effects[place]
+        needed = comparison.needed[place : place + 1]
         table.add_row(
             escape(f"{test.first} – {test.second}"),
             _number(test.difference, "+.2f"),
@@ -72,7 +77,20 @@ def test_table(comparison: Comparison) -> Table:
             _number(test.p_holm, ".3f"),
             _number(effect, ".2f"),
             str(test.n_common),
+            *("–" if n is None else f"{n:,}" for n in needed),
         )
+    return table
+
+
+def left_out_table(comparison: Comparison) -> Table:
+    """Rank and score of every run without each judge: what hangs on a single judge."""
+    table = _table("Ranks without one judge")
+    table.add_column("without", overflow="fold")
+    for row in comparison.ranking.rows:
+        table.add_column(escape(row.model), justify="right")
+    for left in comparison.left_out:
+        cells = {model: f"{rank} ({value:.2f})" for model, value, rank in left.rows}
+        table.add_row(escape(left.judge), *(cells[row.model] for row in comparison.ranking.rows))
     return table
 
 

@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from r2w_eval.client import Traffic
 from r2w_eval.ensembles import EnsembleSummary
 from r2w_eval.noise import Prices, advise
 from r2w_eval.plan import Progress
@@ -121,7 +122,7 @@ def print_outcome(outcome: Outcome) -> None:
             console.print(ensemble_table(result, outcome.results))
     console.print(
         f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
-        f"{outcome.wall_s:.1f} s"
+        f"{outcome.wall_s:.1f} s{describe_traffic(outcome.traffic)}"
     )
     console.print(f"Run folder: {escape(str(outcome.folder.path))}", soft_wrap=True)
     console.print(f"Open:       {escape(str(outcome.folder.report_path))}", soft_wrap=True)
@@ -130,6 +131,16 @@ def print_outcome(outcome: Outcome) -> None:
         f"http://HOST:PORT/v1#NAME",
         soft_wrap=True,
     )
+
+
+def describe_traffic(traffic: Sequence[Traffic]) -> str:
+    """Repeated tries by class and cuts of the limit, where there were any."""
+    retries: Counter[str] = Counter()
+    for endpoint in traffic:
+        retries.update(endpoint.retries)
+    cuts = sum(endpoint.limit_cuts for endpoint in traffic)
+    told = ", ".join(f"{name} {count}" for name, count in sorted(retries.items()))
+    return (f"; tried again: {told}" if told else "") + (f"; limit cut {cuts} x" if cuts else "")
 
 
 def result_table(results: Sequence[TaskResult]) -> Table:

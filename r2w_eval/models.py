@@ -19,7 +19,7 @@ from typing import Any, Protocol, Self
 
 from r2w_eval.cache import CachedLabelReader, CachedModel, ReplyCache
 from r2w_eval.chat import ChatModel, LabelReader
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import ClientSettings, Endpoint, HttpModel, Traffic
 from r2w_eval.cost import Budget, MeteredModel, Price
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
@@ -66,6 +66,7 @@ class ModelPool:
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
         self._open: dict[str, OpenModel] = {}
+        self._clients: list[HttpModel] = []
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -78,6 +79,10 @@ class ModelPool:
         trace: TracebackType | None,
     ) -> None:
         await self._stack.aclose()
+
+    def traffic(self) -> list[Traffic]:
+        """What became of the requests to each endpoint since the pool was opened."""
+        return [client.traffic() for client in self._clients]
 
     async def model(self, spec: str, api_key_env: str = "R2W_API_KEY") -> OpenModel:
         """The model that `spec` names. Raises UsageError, UnknownName."""
@@ -126,7 +131,9 @@ class ModelPool:
             raise
         chat = self._meter(client)
         if self._options.cache is not None:
-            chat = CachedModel(client, self._options.cache, endpoint.base_urls)
+            # outside the meter: what the cache holds costs nothing
+            chat = CachedModel(chat, self._options.cache, endpoint.base_urls)
+        self._clients.append(client)
         return OpenModel(chat, None, self._options.client.max_connections, warning)
 
     def _meter(self, client: HttpModel) -> ChatModel:

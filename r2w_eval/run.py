@@ -13,7 +13,7 @@ from typing import Any
 
 from r2w_eval.cache import ReplyCache
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
-from r2w_eval.client import ClientSettings
+from r2w_eval.client import ClientSettings, Traffic
 from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.cost import Budget, Price, load_prices
 from r2w_eval.data import SuiteData, data_roots
@@ -70,6 +70,7 @@ class Outcome:
     progress: Progress
     wall_s: float
     budget: Budget | None = None
+    traffic: tuple[Traffic, ...] = ()
 
 
 def plan_tasks(config: RunConfig) -> list[TaskPlan]:
@@ -194,9 +195,11 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
                 finally:
                     writers.responses.sync()
                     writers.judgements.sync()
+                    write_json(folder.path / "traffic.json", pool.traffic())
                     results = write_outputs(folder, plans, manifest)
+            traffic = tuple(pool.traffic())
     wall_s = asyncio.get_running_loop().time() - started
-    return Outcome(folder, results, manifest, progress, wall_s, budget)
+    return Outcome(folder, results, manifest, progress, wall_s, budget, traffic)
 
 
 def open_cache(config: RunConfig) -> AbstractContextManager[ReplyCache | None]:
@@ -230,7 +233,7 @@ def think_tags(config: RunConfig) -> ThinkTags:
 async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
     """The writer: a model, or recorded answers. Raises UsageError when neither is named."""
     shared: dict[str, Any] = {
-        "seed": None if "seed" in config.omit.split(",") else config.seed,
+        "seed": None if "seed" in map(str.strip, config.omit.split(",")) else config.seed,
         "n_repeats": config.samples,
         "system_prompt": config.system_prompt,
         "tags": think_tags(config),

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.comparison import compare_runs, item_values
-from r2w_eval.comparison_display import ranking_table, test_table
+from r2w_eval.comparison_display import left_out_table, ranking_table, test_table
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.fakeserver import FakeServer
@@ -130,3 +130,28 @@ def test_hostile_texts_stay_inside_their_frame() -> None:
 def test_no_label_breaks_the_parser(label: str) -> None:
     score = parse_label(JudgeRequest("p", ()), json.dumps({"verdict": label}))
     assert score.value is None or score.value in (-2, -1, 0, 1, 2)
+
+
+def test_a_wished_difference_says_how_many_items_it_needs(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    runs = [str(asyncio.run(evaluate(config)).folder.path), second_run(config, tmp_path)]
+    (plain,) = compare_runs(runs)
+    assert plain.needed == () and len(test_table(plain).columns) == 6
+    (wished,) = compare_runs(runs, effect=plain.effects[0])
+    # what 24 items can detect needs 24 items
+    assert wished.needed[0] in (24, 25) and len(test_table(wished).columns) == 7
+    (half,) = compare_runs(runs, effect=(plain.effects[0] or 0) / 2)
+    assert half.needed[0] == pytest.approx(4 * 24, abs=2)
+
+
+def test_ensembles_show_the_ranks_without_each_judge(config: RunConfig, tmp_path: Path) -> None:
+    url = config.judge[0].partition("#")[0]
+    judges = tuple(f"{url}#judge-0+malformed=0.{n}+sticky" for n in range(3))
+    three = replace(config, judge=judges, min_valid_judges=1, limit=6)
+    runs = [str(asyncio.run(evaluate(three)).folder.path), second_run(three, tmp_path)]
+    comparison = next(c for c in compare_runs(runs) if c.judge.startswith("mean("))
+    assert [left.judge for left in comparison.left_out] == [j.partition("#")[2] for j in judges]
+    for left in comparison.left_out:
+        assert [rank for _, _, rank in left.rows] == [1, 2]
+    assert left_out_table(comparison).row_count == 3

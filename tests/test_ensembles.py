@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.config import RunConfig, merge_config, split_judges
-from r2w_eval.display import ensemble_table, work_prices
+from r2w_eval.display import describe_traffic, ensemble_table, work_prices
 from r2w_eval.ensembles import (
     Combine,
     EnsembleSpec,
@@ -246,3 +246,13 @@ def test_a_text_with_a_verdict_of_its_own_is_flagged(config: RunConfig, server: 
     (result,) = run(planted).results
     assert result.judging.n_echoed == 20
     assert any("hold a verdict of their own" in warning for warning in result.warnings)
+
+
+def test_repeated_tries_and_cut_limits_are_told(config: RunConfig, server: FakeServer) -> None:
+    flaky = f"{server.base_url}#judge-0+http429=0.3+retryafter=0"
+    outcome = run(replace(config, judge=(flaky,)))
+    judge = next(endpoint for endpoint in outcome.traffic if endpoint.model.startswith("judge"))
+    assert judge.retries["rate_limited"] > 0 and judge.limit_cuts >= 1
+    stored = json.loads((outcome.folder.path / "traffic.json").read_bytes())
+    assert stored[1]["retries"] == judge.retries
+    assert "tried again: rate_limited" in describe_traffic(outcome.traffic)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from support import data_folder
 from r2w_eval.card_figures import rule_margins, set_figures
 from r2w_eval.card_markdown import card_markdown
 from r2w_eval.check_plan import CheckOptions, plan_questions
+from r2w_eval.cli import main
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.evaluator_card import (
@@ -301,3 +303,38 @@ def test_a_scorer_of_single_texts_sees_no_pairs(config: RunConfig, small: CheckO
 def test_missing_labels_are_a_user_error(config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--labels"):
         check(config, CheckOptions(labels=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["judge-check", "--sets", "autoj_writing", "--labels", "."],
+            "Did you mean autoj_writing_dev",
+        ),
+        (["judge-check", "--labels", "nowhere"], "the labelled set autoj_writing_dev is not there"),
+        (["judge-check", "--dry-run", "--labels", "nowhere"], "or set R2W_REWARD_DATA"),
+        (["run", "--model", "smollm2", "--combine", "men"], "'men' is not one of 'mean'"),
+    ],
+)
+def test_mistakes_are_told_without_a_traceback(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["r2w-eval", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_dry_run_counts_and_asks_nobody(
+    small: CheckOptions, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    limits = ["--limit", "4", "--max-texts", "3", "--probes", "2", "--pairs", "2"]
+    arguments = ["--labels", str(small.labels), "--sets", "nextchapter_crowd", *limits]
+    monkeypatch.setattr(sys, "argv", ["r2w-eval", "judge-check", "--dry-run", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().out
+    # 4 x 3 texts, 2 x 6 null answers, 2 pairs in both orders
+    assert ended.value.code == 0 and "nextchapter_crowd" in shown and " 24 " in shown

@@ -269,13 +269,11 @@ def test_omitted_parameters_are_not_sent(config: RunConfig) -> None:
     assert bodies and not {"top_p", "seed"} & {key for body in bodies for key in body}
 
 
-@pytest.mark.xfail(strict=True, reason="run.py splits --omit without stripping blanks")
 def test_blanks_in_omit_do_not_matter(config: RunConfig) -> None:
     outcome = run(replace(config, omit="top_p, seed"))
     assert {row["seed"] for row in rows(outcome, "responses")} == {None}
 
 
-@pytest.mark.xfail(strict=True, reason="models.py puts the cache around the bare client")
 def test_a_budget_holds_with_the_cache_too(config: RunConfig, tmp_path: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text("gen-0: {input: 10, output: 10}\njudge-0: {input: 10, output: 10}\n")
