@@ -13,6 +13,7 @@ from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
 from r2w_eval.cli_options import given, run_interruptibly, settings_options
 from r2w_eval.cli_reflect import reflect
+from r2w_eval.cli_watch import watch
 from r2w_eval.config import RunConfig, merge_config
 from r2w_eval.errors import R2WError
 
@@ -222,6 +223,7 @@ def cache_prune(older_than_days: float, everything: bool) -> None:
 
 cli.add_command(leaderboard)
 cli.add_command(reflect)
+cli.add_command(watch)
 
 
 def main() -> None:

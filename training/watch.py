@@ -1,0 +1,221 @@
+"""Evaluates every checkpoint with the same `evaluate` that a user calls, beside the training.
+
+One run folder a checkpoint below `DIR/evaluations`, and one table of all of them. A failing
+evaluation is a row with its reason and never ends the training (specification: r2write.md section
+7). A decline is told only when a paired test says that it is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.checkpoints import Checkpoint, find_checkpoints
+
+from r2w_eval.comparison import load_results
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import CoverageTooLow, R2WError, UsageError
+from r2w_eval.run import evaluate
+from r2w_eval.stats import compare
+from r2w_eval.store import JsonlWriter, iter_jsonl, write_atomically, write_json
+
+ROWS, DECLINE = "progress.jsonl", "declined.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressRow:
+    """One checkpoint on one suite under one judge; `error` says why there is no score."""
+
+    step: int
+    checkpoint: str
+    run: str
+    task: str = ""
+    judge: str = ""
+    score_key: str = ""
+    score: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n_scored: int = 0
+    n_expected: int = 0
+    completion_tokens: int = 0
+    reflection: Any = None
+    error: str = ""
+
+
+def evaluations(folder: Path) -> Path:
+    """Where the evaluations of a training folder lie."""
+    return folder / "evaluations"
+
+
+def read_progress(folder: Path) -> list[ProgressRow]:
+    """The table so far, by step."""
+    rows = [ProgressRow(**record) for record in iter_jsonl(evaluations(folder) / ROWS)]
+    return sorted(rows, key=lambda row: (row.step, row.task, row.judge))
+
+
+def due(folder: Path) -> list[Checkpoint]:
+    """Whole checkpoints that have no row yet, oldest first."""
+    done = {row.step for row in read_progress(folder)}
+    return [one for one in find_checkpoints(folder) if one.step not in done]
+
+
+def evaluate_checkpoint(
+    folder: Path, checkpoint: Checkpoint, config: RunConfig
+) -> list[ProgressRow]:
+    """The rows of one checkpoint. What goes wrong with it is a row, not an exception."""
+    run = evaluations(folder) / checkpoint.path.name
+    facts: dict[str, Any] = {
+        "step": checkpoint.step,
+        "checkpoint": str(checkpoint.path),
+        "run": str(run),
+    }
+    try:
+        asyncio.run(evaluate(replace(config, model=str(checkpoint.path), out=str(run))))
+    except CoverageTooLow:
+        pass
+    except (R2WError, OSError) as error:
+        return [ProgressRow(**facts, error=f"{type(error).__name__}: {error}")]
+    return list(_read_rows(run, facts))
+
+
+def _read_rows(run: Path, facts: dict[str, Any]) -> Iterator[ProgressRow]:
+    for record in json.loads((run / "results.json").read_bytes()):
+        headline = next(metric for metric in record["metrics"] if metric["is_headline"])
+        yield ProgressRow(
+            **facts,
+            task=record["task"],
+            judge=record["judge"],
+            score_key=record["score_key"],
+            score=headline["value"],
+            low=headline["low"],
+            high=headline["high"],
+            n_scored=headline["n_scored"],
+            n_expected=headline["n_expected"],
+            completion_tokens=record["writer"]["completion_tokens"],
+            reflection=record.get("reflection"),
+        )
+
+
+def watch_once(folder: Path, config: RunConfig) -> list[ProgressRow]:
+    """Evaluate what is due and append its rows. Raises UsageError for a folder that is not there."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"{str(folder)!r}: no such folder. Expected the checkpoints of a training. Try: "
+            f"r2w-eval watch OUT/checkpoints"
+        )
+    evaluations(folder).mkdir(exist_ok=True)
+    new: list[ProgressRow] = []
+    for checkpoint in due(folder):
+        rows = evaluate_checkpoint(folder, checkpoint, config)
+        new += rows
+        _append(folder, rows)
+        _tell_decline(folder)
+    return new
+
+
+def _append(folder: Path, rows: Sequence[ProgressRow]) -> None:
+    writer = JsonlWriter(evaluations(folder) / ROWS)
+    for row in rows:
+        writer.append(row)
+    writer.close()
+    write_atomically(evaluations(folder) / "progress.svg", plot(read_progress(folder)))
+
+
+def watch(
+    folder: Path, config: RunConfig, interval_s: float, show: Callable[[ProgressRow], None]
+) -> None:
+    """Evaluate checkpoints as they come, until interrupted."""
+    while True:
+        for row in watch_once(folder, config):
+            show(row)
+        time.sleep(interval_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Decline:
+    """The newest checkpoint is worse than an earlier one, by a paired test on the same items."""
+
+    task: str
+    judge: str
+    best_step: int
+    step: int
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def find_decline(rows: Sequence[ProgressRow], alpha: float = 0.05) -> Decline | None:
+    """Newest against the best so far, on each (task, judge); None without a real decline.
+
+    The best is chosen among the earlier ones, so its score flatters it; with k earlier checkpoints
+    alpha is divided by k (Bonferroni).
+    """
+    places = {(row.task, row.judge) for row in rows if row.score is not None}
+    for task, judge in sorted(places):
+        own = [r for r in rows if (r.task, r.judge) == (task, judge) and r.score is not None]
+        *earlier, newest = sorted(own, key=lambda row: row.step)
+        earlier = [row for row in earlier if row.score_key == newest.score_key]
+        if not earlier:
+            continue
+        best = max(earlier, key=lambda row: row.score or 0.0)
+        found = _compare(best, newest)
+        if found and found.high < 0 and found.p <= alpha / len(earlier):
+            return found
+    return None
+
+
+def _compare(best: ProgressRow, newest: ProgressRow) -> Decline | None:
+    estimates = [
+        next(
+            r.estimate for r in load_results(row.run) if (r.task, r.judge) == (row.task, row.judge)
+        )
+        for row in (newest, best)
+    ]
+    paired = compare(*estimates)
+    values = (paired.difference, paired.low, paired.high, paired.p_value)
+    if any(value is None for value in values):
+        return None
+    return Decline(newest.task, newest.judge, best.step, newest.step, *map(_number, values))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value
+
+
+def _tell_decline(folder: Path) -> None:
+    decline = find_decline(read_progress(folder))
+    if decline is not None:
+        write_json(evaluations(folder) / DECLINE, decline)
+
+
+def plot(rows: Sequence[ProgressRow]) -> bytes:
+    """Scores with intervals, and tokens, over the steps: SVG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 5.5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    for task, judge in sorted({(row.task, row.judge) for row in rows if row.score is not None}):
+        own = [r for r in rows if (r.task, r.judge) == (task, judge) and r.score is not None]
+        steps, scores = [r.step for r in own], [float(r.score or 0.0) for r in own]
+        bars = [
+            [s - (r.low if r.low is not None else s) for s, r in zip(scores, own, strict=True)],
+            [(r.high if r.high is not None else s) - s for s, r in zip(scores, own, strict=True)],
+        ]
+        above.errorbar(steps, scores, yerr=bars, marker="o", capsize=3, label=f"{task}, {judge}")
+        per_answer = [r.completion_tokens / max(1, r.n_expected) for r in own]
+        below.plot(steps, per_answer, marker="o", label=task)
+    above.set_ylabel("score (95 % interval)")
+    below.set_ylabel("tokens an answer")
+    below.set_xlabel("training step")
+    if above.lines or above.containers:
+        above.legend(fontsize="small")
+    text = io.BytesIO()
+    figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()
