@@ -174,6 +174,23 @@ def _extract_facts(question: Question) -> Any:
     ]
 
 
+def _list_claims(question: Question) -> Any:
+    report = question.prompt.rpartition("from the report below:")[2]
+    sources = [match[0] for match in _ADDRESS.finditer(report)]
+    claims = [
+        {"claim_id": n, "claim": f"Claim {n} of the report.", "sources": [url]}
+        for n, url in enumerate(sources, 1)
+    ]
+    if "empty list of sources" in question.prompt:
+        claims.append({"claim_id": len(claims) + 1, "claim": "Unsourced.", "sources": []})
+    return {"claims": claims}
+
+
+def _check_claim(question: Question) -> Any:
+    support = ("full_support", "partial_support", "no_support")
+    return {"support": question.draw("support", support, "some"), "justification": "As it stands."}
+
+
 def _keep_all(question: Question) -> Any:
     return [int(number) for number in _NUMBERED.findall(question.prompt)]
 
@@ -192,6 +209,8 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("[[A>>B]]", _prefer),
     ("ref_idx", _extract_facts),
     ("List(int)", _keep_all),
+    ('"claim_id"', _list_claims),
+    ("``partial_support''", _check_claim),
     ("<statements>", _validate_facts),
     ("article_2_score", _rate_two_articles),
     ('"target_score"', _rate_one_article),

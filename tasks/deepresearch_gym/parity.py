@@ -14,6 +14,7 @@ from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
 from r2w_eval.parity import ParityCase, figures, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.template import Template
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -141,8 +142,9 @@ def _prompts(vectors: Mapping[str, Any], data: SuiteData) -> Iterator[ParityCase
     samples: dict[str, Sample] = {sample.id: sample for sample in utils.load_samples(data)}
     templates = utils.load_templates(data)
     for vector in vectors["vectors"]:
-        if vector["kind"] not in OWN_PROMPTS:
-            continue  # a prompt of the citation stage
+        if vector["kind"] == "citation_extract":
+            yield _claims_prompt(vector, templates["eval_citation.extract"])
+            continue
         answer = Answer(vector["answer"], vector["answer"], WriterStatus.OK)
         job = JudgingJob(samples[vector["id"]], answer, templates, Mode.PARITY)
         wanted = OWN_PROMPTS[vector["kind"]].format(**vector)
@@ -150,3 +152,11 @@ def _prompts(vectors: Mapping[str, Any], data: SuiteData) -> Iterator[ParityCase
         figure = f"query {vector['id']}, {wanted}"
         got = text_hash(request.messages[-1].content)
         yield ParityCase("judge prompts", figure, vector["sha256"], got)
+
+
+def _claims_prompt(vector: Mapping[str, Any], template: Template) -> ParityCase:
+    """The answers of these cases have no address, so that no run would ask about them."""
+    got = text_hash(template.replace(**{"<<answer>>": vector["answer"]}))
+    return ParityCase(
+        "judge prompts", f"claims in {vector['answer'][:20]!r}", vector["sha256"], got
+    )

@@ -1,4 +1,4 @@
-"""DeepResearchGym: key point recall and report quality of 1,000 research questions.
+"""DeepResearchGym: key point recall, quality and citations of reports on 1,000 research questions.
 
 Follows cxcscmu/deepresearch_benchmarking@d5fa708 (eval_kpr_async.py, eval_quality_async.py): one
 call a key point and one a quality criterion. Upstream relies on structured output; here labels and
@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from r2w_eval.tasks.deepresearch_gym.citations import STAGES
+from r2w_eval.tasks.deepresearch_gym import questions
+from r2w_eval.tasks.deepresearch_gym.citations import STAGES, names_a_source
 from r2w_eval.tasks.deepresearch_gym.scoring import CRITERIA, aggregate
 
 from r2w_eval.context import put_in_context
@@ -23,7 +24,16 @@ from r2w_eval.hashing import text_hash
 from r2w_eval.parsing import last_object, read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
-from r2w_eval.types import JudgeRequest, JudgeStatus, Message, Mode, Sample, Scale, Score
+from r2w_eval.types import (
+    Answer,
+    JudgeRequest,
+    JudgeStatus,
+    Message,
+    Mode,
+    Sample,
+    Scale,
+    Score,
+)
 
 SYSTEM = Message("system", "You are a helpful assistant.")
 LABELS = {"Supported": 1.0, "Omitted": 0.0, "Contradicted": 0.0}
@@ -68,7 +78,7 @@ def load_samples(data: SuiteData) -> Iterable[Sample]:
 
 
 def load_templates(data: SuiteData) -> Mapping[str, Template]:
-    """The two prompts, and under its name what each quality criterion asks for."""
+    """The official prompts, and under its name what each quality criterion asks for."""
     found = _read_criteria(data)
     if text_hash(json.dumps(found, ensure_ascii=False)) != CRITERIA_SHA256:
         raise DataError(
@@ -76,7 +86,7 @@ def load_templates(data: SuiteData) -> Mapping[str, Template]:
             "Try: r2w-eval data verify deepresearch_gym"
         )
     return {
-        **{source.name: data.template(source) for source in PROMPTS},
+        **{source.name: data.template(source) for source in PROMPTS + questions.PROMPTS},
         **{entry["name"]: Template(entry["name"], entry["description"]) for entry in found},
     }
 
@@ -100,7 +110,7 @@ def criteria(sample: Sample) -> Sequence[str]:
 
 
 def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
-    """All questions at once; none depends on another."""
+    """Points and criteria at once; citations step by step, where the run may read pages."""
     report = job.answer.text.strip()
     material = job.sample.material
     return [
@@ -112,6 +122,7 @@ def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
             _quality_request(job.templates, name, material["query"], report)
             for name in job.sample.meta["quality"]
         ),
+        *questions.plan_citations(job, SYSTEM),
     ]
 
 
@@ -135,6 +146,8 @@ def _quality_request(
 
 def parse_strict(request: JudgeRequest, text: str) -> Score:
     """The last JSON object with a label or a rating; prose and fences around it are allowed."""
+    if is_about_citations(request):
+        return questions.read_verdict(request, text, Mode.STRICT)
     if request.criterion.startswith("quality:"):
         score = read_number_verdict(text, "rating", 0, 10)
         return score if score.value is None else replace(score, value=score.value / 10)
@@ -146,6 +159,8 @@ def parse_strict(request: JudgeRequest, text: str) -> Score:
 
 def parse_parity(request: JudgeRequest, text: str) -> Score:
     """The whole text as one JSON object of the schema that upstream's endpoint enforces."""
+    if is_about_citations(request):
+        return questions.read_verdict(request, text, Mode.PARITY)
     found = parse_json(text)
     if not isinstance(found, dict) or not isinstance(found.get("justification"), str):
         return Score(None, JudgeStatus.PARSE_ERROR, "not an object with a justification")
@@ -155,6 +170,22 @@ def parse_parity(request: JudgeRequest, text: str) -> Score:
     if isinstance(rating, bool) or not isinstance(rating, int) or not 0 <= rating <= 10:
         return Score(None, JudgeStatus.OUT_OF_RANGE, f"rating {str(rating)[:40]!r}")
     return Score(rating / 10)
+
+
+def is_about_citations(request: JudgeRequest) -> bool:
+    """Whether a question is one of `questions`."""
+    return not request.criterion.startswith(("point:", "quality:"))
+
+
+def settle(request: JudgeRequest, texts: Sequence[str]) -> Score:
+    """What upstream makes of a reply that stayed unreadable."""
+    settled = questions.settle(request, texts) if is_about_citations(request) else None
+    return settled or parse_parity(request, texts[-1])
+
+
+def measure(answer: Answer) -> Mapping[str, bool]:
+    """Whether there is any citation to judge."""
+    return {"names_a_source": names_a_source(answer.text)}
 
 
 def _read_label(label: object) -> Score:
@@ -173,6 +204,8 @@ SUITE = Suite(
     plan_judging=plan_judging,
     parse_verdict={Mode.STRICT: parse_strict, Mode.PARITY: parse_parity},
     aggregate=aggregate,
-    parity=ParityRules(read_answer=str.strip),
+    parity=ParityRules(read_answer=str.strip, settle=settle),
     stages=STAGES,
+    measure=measure,
+    pages=questions.pages,
 )
