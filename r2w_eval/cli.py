@@ -154,14 +154,21 @@ def compare(
 
 @cli.command("list")
 @click.option("--path", is_flag=True, help="Print the folder for lm_eval --include_path.")
+@click.option("--suites", is_flag=True, help="Only suites: source, licence, size, calls, data.")
+@click.option("--markdown", is_flag=True, help="With --suites: what docs/suites.md holds.")
 @settings_options("data_dir")
-def list_(path: bool, data_dir: str | None) -> None:
+def list_(path: bool, suites: bool, markdown: bool, data_dir: str | None) -> None:
     """Suites, models and judges; whether their data is here."""
+    from r2w_eval.catalogue import print_catalogue, read_catalogue, write_markdown
     from r2w_eval.listing import print_listing
     from r2w_eval.paths import tasks_dir
 
     if path:
         print(tasks_dir())
+    elif suites and markdown:
+        print(write_markdown(read_catalogue()), end="")
+    elif suites:
+        print_catalogue(data_dir)
     else:
         print_listing(data_dir)
 

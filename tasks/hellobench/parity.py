@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.tasks.hellobench import utils
-from r2w_eval.tasks.hellobench_length import utils as length_utils
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
 from r2w_eval.parity import ParityCase, figures, replay, values_of
-from r2w_eval.suites import JudgingJob, load_info
+from r2w_eval.suites import JudgingJob
 from r2w_eval.tokenise import nltk_tokens
 from r2w_eval.types import (
     Answer,
@@ -34,13 +33,10 @@ MAIN_EXPERIMENTS = ("main_exp", "longcontext_exp")
 def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Printed tables from scores, from whole judgements, verdict texts, and prompts."""
     expected = json.loads((folder / "expected.json").read_bytes())
-    main, lengths = _samples(data)
-    for path in sorted(folder.glob("judge_scores_*.jsonl.gz")):
-        for (experiment, model), records in _by_model(path).items():
-            if experiment in MAIN_EXPERIMENTS:
-                yield from _table(model, expected[experiment][model], records, main)
-            else:
-                yield from _lengths(model, expected[experiment][model], records, lengths)
+    main = {sample.id: sample for sample in utils.load_samples(data)}
+    for (experiment, model), records in scores_by_model(folder).items():
+        if experiment in MAIN_EXPERIMENTS:
+            yield from _table(model, expected[experiment][model], records, main)
     for path in sorted(folder.glob("judgements_full_*.jsonl.gz")):
         model = path.name.removeprefix("judgements_full_").removesuffix(".jsonl.gz")
         records = [_from_whole(record) for record in _read(path)]
@@ -52,25 +48,18 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     yield from _prompts(folder, data, main)
 
 
-def _samples(data: SuiteData) -> tuple[dict[str, Sample], dict[str, Sample]]:
-    """The items of both task names, by id; the second reads its own file list."""
-    other = SuiteData(data.suite, load_info("hellobench_length").files, data.roots)
-    return (
-        {sample.id: sample for sample in utils.load_samples(data)},
-        {sample.id: sample for sample in length_utils.load_samples(other)},
-    )
-
-
 def _read(path: Path) -> Iterator[Any]:
     with gzip.open(path) as file:
         for line in file:
             yield json.loads(line)
 
 
-def _by_model(path: Path) -> dict[tuple[str, str], list[Any]]:
+def scores_by_model(folder: Path) -> dict[tuple[str, str], list[Any]]:
+    """Records of scores by (experiment, model), from all score files."""
     found = defaultdict(list)
-    for record in _read(path):
-        found[record["exp"], record["model"]].append(record)
+    for path in sorted(folder.glob("judge_scores_*.jsonl.gz")):
+        for record in _read(path):
+            found[record["exp"], record["model"]].append(record)
     return found
 
 
@@ -83,7 +72,8 @@ def _from_whole(record: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _to_item(record: Mapping[str, Any], sample: Sample) -> ItemVerdicts:
+def to_item(record: Mapping[str, Any], sample: Sample) -> ItemVerdicts:
+    """A record of scores as the aggregator sees it: written as a verdict, and read by us."""
     verdict = record.get("verdict") or json.dumps(
         [{"checklist_id": i, "evaluation_score": s} for i, s in enumerate(record["scores"])]
     )
@@ -105,7 +95,7 @@ def _table(
     samples: Mapping[str, Sample],
 ) -> Iterator[ParityCase]:
     case = f"table row of {model}"
-    items = [_to_item(record, samples[record["id"]]) for record in records]
+    items = [to_item(record, samples[record["id"]]) for record in records]
     got = values_of(utils.aggregate(items, Mode.PARITY))
     yield ParityCase(case, "overall", want["overall_rescaled"], got["overall"])
     yield ParityCase(case, "length", want["overall_length"], got["length"])
@@ -113,20 +103,22 @@ def _table(
     yield ParityCase(case, "scored", want["samples_scored_of_647"], scored)
     order = [*utils.TASKS, "overall"]
     for name, row in zip(order, want["printed"], strict=True):
-        score, length = (name, "length") if name == "overall" else _names(name)
-        yield ParityCase(case, f"{name}, printed", row, _printed(got[score], got[length]))
+        score, length = (name, "length") if name == "overall" else names_of(name)
+        yield ParityCase(case, f"{name}, printed", row, printed(got[score], got[length]))
     for task, exact in want["tasks"].items():
-        yield from _one_task(case, task, exact, got)
+        yield from one_task(case, task, exact, got)
 
 
-def _names(task: str) -> tuple[str, str]:
+def names_of(task: str) -> tuple[str, str]:
+    """Our names for a task's score and length."""
     return f"task/{task}", f"length/{task}"
 
 
-def _one_task(
+def one_task(
     case: str, task: str, want: Mapping[str, Any], got: Mapping[str, Any]
 ) -> Iterator[ParityCase]:
-    score, length = _names(task)
+    """Score, score before rescaling, and length, to the last digit."""
+    score, length = names_of(task)
     exact = {
         score: want["score_rescaled"],
         f"{score}:0_100": want["score_0_100"],
@@ -135,29 +127,9 @@ def _one_task(
     yield from figures(case, exact, got)
 
 
-def _printed(score: float | None, length: float | None) -> list[float] | None:
+def printed(score: float | None, length: float | None) -> list[float] | None:
     """A cell as compute.py prints it: two decimals, and whole words."""
     return None if score is None or length is None else [round(score, 2), round(length)]
-
-
-def _lengths(
-    model: str,
-    want: Mapping[str, Any],
-    records: Sequence[Mapping[str, Any]],
-    samples: Mapping[str, Sample],
-) -> Iterator[ParityCase]:
-    items = [_to_item(r, samples[f"{r['length']}/{r['id']}"]) for r in records]
-    got = values_of(utils.aggregate(items, Mode.PARITY))
-    for length, row in want.items():
-        case = f"length run of {model}, {length}"
-        if row is None:
-            yield ParityCase(case, "score", None, got.get(f"task/{length}"))
-            continue
-        score, words = (got[name] for name in _names(length))
-        yield ParityCase(case, "printed", row["printed"], _printed(score, words))
-        yield from _one_task(case, length, row, got)
-        scored = sum(i.meta["task"] == length and utils.read_item(i) is not None for i in items)
-        yield ParityCase(case, "scored", row["scored"], scored)
 
 
 def _judge_says(vector: Mapping[str, Any]) -> Iterator[ParityCase]:

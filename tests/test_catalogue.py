@@ -1,0 +1,46 @@
+"""The table of suites: complete, and equal to what the docs hold."""
+
+from __future__ import annotations
+
+import pytest
+from support import ROOT
+
+from r2w_eval.catalogue import COMMAND, read_catalogue, write_markdown
+from r2w_eval.cli import main
+from r2w_eval.suites import suite_folders
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
+    monkeypatch.setattr("sys.argv", ["r2w-eval", "list", *arguments])
+    monkeypatch.setenv("COLUMNS", "160")
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+
+
+def test_the_docs_are_what_the_command_writes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "--suites", "--markdown")
+    written = (ROOT / "docs/suites.md").read_text(encoding="utf-8")
+    assert written == capsys.readouterr().out, f"out of date, try: {COMMAND}"
+
+
+def test_every_suite_stands_in_both_tables(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(monkeypatch, "--suites")
+    shown = capsys.readouterr().out
+    text = write_markdown(read_catalogue())
+    for name in suite_folders():
+        assert name in shown
+        assert f"[`{name}`](../tasks/{name}/README.md)" in text
+
+
+def test_every_suite_says_where_it_comes_from_and_under_which_licence() -> None:
+    for entry in read_catalogue():
+        info = entry.info
+        assert info.licence and info.source and info.title
+        assert (info.folder / "README.md").is_file(), info.name
+        assert all(len(file.sha256) == 64 for file in info.files.values()), info.name
+        assert entry.calls > 0
