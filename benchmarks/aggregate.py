@@ -3,7 +3,7 @@
 `python benchmarks/aggregate.py --data-dir DATA [--repeats 1 2 5 10 20]`: WritingBench's 1,000
 queries, five verdicts an answer, so that 20 answers a query make 100,000 judgements. The records
 are written as a run writes them, each with a verdict text of realistic length; each size is
-aggregated by a process of its own, with all 122 estimates and their intervals.
+aggregated by a process of its own, with all metrics and their intervals.
 """
 
 from __future__ import annotations

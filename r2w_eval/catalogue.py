@@ -12,8 +12,7 @@ from rich.table import Table
 
 from r2w_eval.data import data_roots
 from r2w_eval.listing import needed_files
-from r2w_eval.parity import suites_with_cases
-from r2w_eval.suites import SuiteInfo, load_info, suite_folders
+from r2w_eval.suites import SuiteInfo, load_info, suite_folders, suites_with_cases
 
 COLUMNS = (
     "suite",

@@ -196,12 +196,13 @@ def data_verify(
     suites: tuple[str, ...], parity: bool, every_figure: bool, data_dir: str | None
 ) -> None:
     """Compare every data file that is here with its recorded SHA-256."""
-    from r2w_eval.listing import verify_data
-    from r2w_eval.parity import verify_parity
-
     if parity:
+        from r2w_eval.parity import verify_parity
+
         verify_parity(suites, data_dir, every_figure)
     else:
+        from r2w_eval.listing import verify_data
+
         verify_data(suites, data_dir)
 
 

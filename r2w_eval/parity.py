@@ -24,7 +24,7 @@ from rich.table import Table
 from r2w_eval.data import data_roots
 from r2w_eval.errors import DataError, R2WError, UnknownName
 from r2w_eval.stats import evaluate
-from r2w_eval.suites import Suite, SuiteInfo, load_info, load_module, suite_folders
+from r2w_eval.suites import Suite, SuiteInfo, load_info, load_module, suites_with_cases
 from r2w_eval.types import Estimate, JudgeRequest, Mode, Score
 
 VARIABLE = "R2W_VERIFICATION"
@@ -105,11 +105,6 @@ def verification_folder() -> Path:
             f"raw judge texts. Set {VARIABLE} to it"
         )
     return folder
-
-
-def suites_with_cases() -> list[str]:
-    """Names of the suites that state parity cases."""
-    return [name for name, folder in suite_folders().items() if (folder / "parity.py").is_file()]
 
 
 def parity_cases(info: SuiteInfo, verification: Path, data_dir: str | None) -> list[ParityCase]:

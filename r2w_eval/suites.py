@@ -195,6 +195,11 @@ def suite_folders(root: Path | None = None) -> dict[str, Path]:
     }
 
 
+def suites_with_cases() -> list[str]:
+    """Names of the suites that state parity cases (`parity.py`)."""
+    return [name for name, folder in suite_folders().items() if (folder / "parity.py").is_file()]
+
+
 def load_info(name: str, root: Path | None = None) -> SuiteInfo:
     """Read and validate `<name>.yaml`. Raises UnknownName, UsageError."""
     folders = suite_folders(root)

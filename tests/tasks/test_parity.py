@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from r2w_eval.parity import parity_cases, suites_with_cases
-from r2w_eval.suites import load_info
+from r2w_eval.parity import parity_cases
+from r2w_eval.suites import load_info, suites_with_cases
 
 
 @pytest.mark.parametrize("suite", suites_with_cases())
