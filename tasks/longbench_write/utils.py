@@ -204,23 +204,27 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     """S = (S_l + S_q) / 2, over all, and by demanded length, type and language.
 
     S_l is over all answers, S_q over those with a verdict, as upstream's two scripts have it. A run
-    that asked no judge has S_l as its headline.
+    that asked no judge has S_l alone.
     """
     scored = [read_item(item) for item in items]
-    first, *rest = _scores("", scored)
-    s_l, s_q = rest
-    judged = any(item.scores for item in items)
-    dimensions = [_dimension(place, name, scored) for place, name in enumerate(DIMENSIONS)]
+    scores = _scores if any(map(_was_judged, items)) else _length_scores
+    first, *rest = scores("", scored)
     groups = [
         estimate
         for key, value_of in GROUPS.items()
         for name in dict.fromkeys(value_of(item) for item in items)
-        for estimate in _scores(
+        for estimate in scores(
             f":{key}/{name}", [entry for entry in scored if value_of(entry.item) == name]
         )
     ]
-    ordered = [as_headline(first), s_l, s_q] if judged else [as_headline(s_l), first, s_q]
-    return [*ordered, *dimensions, _words(scored), *groups]
+    dimensions = [_dimension(place, name, scored) for place, name in enumerate(DIMENSIONS)]
+    own = dimensions if scores is _scores else []
+    return [as_headline(first), *rest, *own, _words(scored), *groups]
+
+
+def _was_judged(item: ItemVerdicts) -> bool:
+    # the floor mean gives failed answers a verdict that no judge gave
+    return bool(item.scores) and item.status.cause is not Cause.MODEL
 
 
 GROUPS: Mapping[str, Callable[[ItemVerdicts], str]] = {
@@ -232,16 +236,17 @@ GROUPS: Mapping[str, Callable[[ItemVerdicts], str]] = {
 
 def _scores(suffix: str, scored: Sequence[Scored]) -> list[Estimate]:
     """S, S_l and S_q of some answers."""
-    lengths = [(s.item.sample_id, s.length) for s in scored if s.length is not None]
+    (s_l,) = _length_scores(suffix, scored)
     qualities = [(s.item.sample_id, s.quality) for s in scored if s.quality is not None]
-    s_l = replace(mean_of(f"S_l{suffix}", lengths, len(scored)), bounded=False)
-    s_q = mean_of(f"S_q{suffix}", qualities, len(scored))
-    halves = (
-        replace(s_l.strata[0], weight=0.5),
-        replace(s_q.strata[0], weight=12.5),
-    )
-    both = Estimate(f"S{suffix}", halves, len(scored), offset=-12.5, bounded=False)
-    return [both, s_l, to_hundred(s_q)]
+    s_q = to_hundred(mean_of(f"S_q{suffix}", qualities, len(scored)))
+    halves = tuple(replace(part.strata[0], weight=0.5) for part in (s_l, s_q))
+    return [to_hundred(Estimate(f"S{suffix}", halves, len(scored))), s_l, s_q]
+
+
+def _length_scores(suffix: str, scored: Sequence[Scored]) -> list[Estimate]:
+    """S_l of some answers, stated on the scale of the verdicts so that its interval ends there."""
+    lengths = [(s.item.sample_id, 1 + s.length / 25) for s in scored if s.length is not None]
+    return [to_hundred(mean_of(f"S_l{suffix}", lengths, len(scored)))]
 
 
 def to_hundred(estimate: Estimate) -> Estimate:
