@@ -203,11 +203,17 @@ def _length_of(item: ItemVerdicts) -> float | None:
 def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     """S = (S_l + S_q) / 2, over all, and by demanded length, type and language.
 
-    S_l is over all answers, S_q over those with a verdict, as upstream's two scripts have it. A run
-    that asked no judge has S_l alone.
+    S_l is over all answers, S_q over those with a verdict. Parity halves the two, as upstream does;
+    strict averages the answers that have both. A run that asked no judge has S_l alone.
     """
     scored = [read_item(item) for item in items]
-    scores = _scores if any(map(_was_judged, items)) else _length_scores
+    judged = any(map(_was_judged, items))
+    combine = _of_both if mode is Mode.STRICT else _halves
+
+    def scores(suffix: str, own: Sequence[Scored]) -> list[Estimate]:
+        parts = [_lengths(suffix, own), _qualities(suffix, own)]
+        return [combine(suffix, own), *parts] if judged else parts[:1]
+
     first, *rest = scores("", scored)
     groups = [
         estimate
@@ -218,8 +224,7 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
         )
     ]
     dimensions = [_dimension(place, name, scored) for place, name in enumerate(DIMENSIONS)]
-    own = dimensions if scores is _scores else []
-    return [as_headline(first), *rest, *own, _words(scored), *groups]
+    return [as_headline(first), *rest, *(dimensions if judged else ()), _words(scored), *groups]
 
 
 def _was_judged(item: ItemVerdicts) -> bool:
@@ -234,19 +239,32 @@ GROUPS: Mapping[str, Callable[[ItemVerdicts], str]] = {
 }
 
 
-def _scores(suffix: str, scored: Sequence[Scored]) -> list[Estimate]:
-    """S, S_l and S_q of some answers."""
-    (s_l,) = _length_scores(suffix, scored)
-    qualities = [(s.item.sample_id, s.quality) for s in scored if s.quality is not None]
-    s_q = to_hundred(mean_of(f"S_q{suffix}", qualities, len(scored)))
-    halves = tuple(replace(part.strata[0], weight=0.5) for part in (s_l, s_q))
-    return [to_hundred(Estimate(f"S{suffix}", halves, len(scored))), s_l, s_q]
-
-
-def _length_scores(suffix: str, scored: Sequence[Scored]) -> list[Estimate]:
+def _lengths(suffix: str, scored: Sequence[Scored]) -> Estimate:
     """S_l of some answers, stated on the scale of the verdicts so that its interval ends there."""
-    lengths = [(s.item.sample_id, 1 + s.length / 25) for s in scored if s.length is not None]
-    return [to_hundred(mean_of(f"S_l{suffix}", lengths, len(scored)))]
+    values = [(s.item.sample_id, 1 + s.length / 25) for s in scored if s.length is not None]
+    return to_hundred(mean_of(f"S_l{suffix}", values, len(scored)))
+
+
+def _qualities(suffix: str, scored: Sequence[Scored]) -> Estimate:
+    values = [(s.item.sample_id, s.quality) for s in scored if s.quality is not None]
+    return to_hundred(mean_of(f"S_q{suffix}", values, len(scored)))
+
+
+def _halves(suffix: str, scored: Sequence[Scored]) -> Estimate:
+    """Upstream's S: each half over the answers that it has."""
+    parts = (_lengths(suffix, scored), _qualities(suffix, scored))
+    strata = tuple(replace(part.strata[0], weight=0.5) for part in parts)
+    return to_hundred(Estimate(f"S{suffix}", strata, len(scored)))
+
+
+def _of_both(suffix: str, scored: Sequence[Scored]) -> Estimate:
+    """The mean of (S_l + S_q) / 2 over the answers that have both."""
+    values = [
+        (s.item.sample_id, (1 + s.length / 25 + s.quality) / 2)
+        for s in scored
+        if s.length is not None and s.quality is not None
+    ]
+    return to_hundred(mean_of(f"S{suffix}", values, len(scored)))
 
 
 def to_hundred(estimate: Estimate) -> Estimate:

@@ -14,6 +14,7 @@ from support import run_with_fake_server
 
 from r2w_eval.data import data_roots
 from r2w_eval.parity import values_of
+from r2w_eval.stats import measure
 from r2w_eval.suites import Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
     ItemVerdicts,
@@ -115,12 +116,14 @@ def test_averages_by_hand() -> None:
         item("b", 2500, Score(None, JudgeStatus.PARSE_ERROR)),
         item("c", None, None),
     ]
-    estimates = UTILS.aggregate(items, Mode.STRICT)
+    estimates = UTILS.aggregate(items, Mode.PARITY)
     got = values_of(estimates)
     assert (got["S_l"], got["S_q"], got["S"]) == pytest.approx((50.0, 75.0, 62.5))
     assert (got["S_q/Clarity"], got["S_q/Reading Experience"]) == (75.0, 100.0)
     assert got["S:length/500 to 2k"] == got["S:language/en"] == got["S"]
     assert [e.name for e in estimates if e.is_headline] == ["S"]
+    strict = measure(UTILS.aggregate(items, Mode.STRICT)[0])
+    assert (strict.value, strict.n_scored, strict.n_expected) == (pytest.approx(87.5), 1, 3)
 
 
 def test_without_a_judge_the_length_score_stands_alone(
