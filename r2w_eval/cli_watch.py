@@ -48,8 +48,7 @@ def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
 
 
 def _show(row: Any) -> None:
-    score = (
-        "no score" if row.score is None else f"{row.score:.2f} ({row.low:.2f} to {row.high:.2f})"
-    )
+    interval = "" if row.low is None else f" ({row.low:.2f} to {row.high:.2f})"
+    score = "no score" if row.score is None else f"{row.score:.2f}{interval}"
     facts = row.error or f"{row.task}, {row.judge}: {score}, {row.n_scored} of {row.n_expected}"
     click.echo(f"step {row.step}: {facts}")

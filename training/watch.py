@@ -24,6 +24,7 @@ from r2w_eval.errors import CoverageTooLow, R2WError, UsageError
 from r2w_eval.run import evaluate
 from r2w_eval.stats import compare
 from r2w_eval.store import JsonlWriter, iter_jsonl, write_atomically, write_json
+from r2w_eval.types import Estimate
 
 ROWS, DECLINE = "progress.jsonl", "declined.json"
 
@@ -103,7 +104,7 @@ def _read_rows(run: Path, facts: dict[str, Any]) -> Iterator[ProgressRow]:
 
 
 def watch_once(folder: Path, config: RunConfig) -> list[ProgressRow]:
-    """Evaluate what is due and append its rows. Raises UsageError for a folder that is not there."""
+    """Evaluate what is due and append its rows. Raises UsageError when there is no such folder."""
     if not folder.is_dir():
         raise UsageError(
             f"{str(folder)!r}: no such folder. Expected the checkpoints of a training. Try: "
@@ -172,17 +173,16 @@ def find_decline(rows: Sequence[ProgressRow], alpha: float = 0.05) -> Decline | 
 
 
 def _compare(best: ProgressRow, newest: ProgressRow) -> Decline | None:
-    estimates = [
-        next(
-            r.estimate for r in load_results(row.run) if (r.task, r.judge) == (row.task, row.judge)
-        )
-        for row in (newest, best)
-    ]
-    paired = compare(*estimates)
+    paired = compare(_estimate(newest), _estimate(best))
     values = (paired.difference, paired.low, paired.high, paired.p_value)
     if any(value is None for value in values):
         return None
     return Decline(newest.task, newest.judge, best.step, newest.step, *map(_number, values))
+
+
+def _estimate(row: ProgressRow) -> Estimate:
+    place = (row.task, row.judge)
+    return next(r.estimate for r in load_results(row.run) if (r.task, r.judge) == place)
 
 
 def _number(value: float | None) -> float:
