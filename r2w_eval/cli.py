@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import r2w_eval
+from r2w_eval.cli_experiment import experiment
 from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
 from r2w_eval.cli_options import given, run_interruptibly, settings_options
@@ -232,6 +233,7 @@ def cache_prune(older_than_days: float, everything: bool) -> None:
 cli.add_command(leaderboard)
 cli.add_command(reflect)
 cli.add_command(watch)
+cli.add_command(experiment)
 
 
 def main() -> None:

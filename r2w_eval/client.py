@@ -123,8 +123,14 @@ class Retry(Exception):
 class HttpModel:
     """`ChatModel` over one endpoint (or several equal ones)."""
 
-    def __init__(self, endpoint: Endpoint, settings: ClientSettings = ClientSettings()) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: ClientSettings = ClientSettings(),
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
         self.endpoint = endpoint
+        self._extra = dict(extra_body or {})
         self.limiters = {
             url: Limiter(settings.max_connections, fixed=settings.fixed_concurrency)
             for url in endpoint.base_urls
@@ -145,7 +151,7 @@ class HttpModel:
 
     def describe(self) -> dict[str, Any]:
         """The kind of backend; where it runs changes no answer and is not part of an identity."""
-        return {"backend": "http"}
+        return {"backend": "http", **({"extra_body": self._extra} if self._extra else {})}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -168,7 +174,7 @@ class HttpModel:
 
         Raises CallFailed for this request, EndpointDown when no request can succeed.
         """
-        body = build_body(self.endpoint.model, request)
+        body = {**build_body(self.endpoint.model, request), **self._extra}
         started = time.monotonic()
         tries = 0
         while True:

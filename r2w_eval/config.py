@@ -99,6 +99,11 @@ class RunConfig:
     omit: str = _setting(
         "", "Parameters never sent, for endpoints that refuse them: top_k,seed (recorded)."
     )
+    extra_body: str = _setting(
+        "",
+        "JSON object added to every request of an HTTP writer, recorded: "
+        '{"chat_template_kwargs": {"enable_thinking": false}}',
+    )
     system_prompt: str | None = _setting(None, "System prompt of the writer.")
     think_tags: str = _setting(
         "<think>,</think>", "Opening and closing tag of the writer's thinking."

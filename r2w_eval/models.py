@@ -10,6 +10,7 @@ MODULE:ATTR                judge only: the user's own scorer, or a function that
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -84,13 +85,16 @@ class ModelPool:
         """What became of the requests to each endpoint since the pool was opened."""
         return [client.traffic() for client in self._clients]
 
-    async def model(self, spec: str, api_key_env: str = "R2W_API_KEY") -> OpenModel:
+    async def model(
+        self, spec: str, api_key_env: str = "R2W_API_KEY", extra_body: str = ""
+    ) -> OpenModel:
         """The model that `spec` names. Raises UsageError, UnknownName."""
-        if spec not in self._open:
-            opened = await self._open_model(spec, api_key_env)
+        place = f"{spec} {extra_body}"
+        if place not in self._open:
+            opened = await self._open_model(spec, api_key_env, extra_body)
             self._stack.push_async_callback(opened.chat.close)
-            self._open[spec] = opened
-        return self._open[spec]
+            self._open[place] = opened
+        return self._open[place]
 
     async def scorer(self, spec: str, score_mode: str) -> tuple[Scorer, OpenModel | None]:
         """The judge that `spec` names, and the model behind it (None for the user's own scorer)."""
@@ -110,9 +114,15 @@ class ModelPool:
         judge = ExpectedScoreJudge(opened.reader, opened.chat, 0.0 if smoke else MIN_MASS)
         return judge, opened
 
-    async def _open_model(self, spec: str, api_key_env: str) -> OpenModel:
+    async def _open_model(self, spec: str, api_key_env: str, extra_body: str) -> OpenModel:
+        extra = read_extra_body(extra_body)
         if spec.startswith(("http://", "https://")):
-            return await self._open_http(Endpoint.parse(spec, api_key_env))
+            return await self._open_http(Endpoint.parse(spec, api_key_env), extra)
+        if extra:
+            raise UsageError(
+                f"--extra-body is for HTTP endpoints, and {spec!r} is none. Use --model-args for "
+                f"checkpoints: enable_thinking=false"
+            )
         if spec == EMBEDDED:
             return self._open_embedded()
         backend, _, path = spec.rpartition(":")
@@ -122,8 +132,8 @@ class ModelPool:
             return self._open_local(self._options.backend, spec)
         raise UnknownName("--model/--judge", spec, "model", KINDS, "r2w-eval list")
 
-    async def _open_http(self, endpoint: Endpoint) -> OpenModel:
-        client = HttpModel(endpoint, self._options.client)
+    async def _open_http(self, endpoint: Endpoint, extra: Mapping[str, Any]) -> OpenModel:
+        client = HttpModel(endpoint, self._options.client, extra)
         try:
             warning = await client.check()
         except BaseException:
@@ -171,6 +181,20 @@ class ModelPool:
         return OpenModel(
             CachedModel(model, cache), CachedLabelReader(model, model, cache), concurrency
         )
+
+
+def read_extra_body(text: str) -> dict[str, Any]:
+    """The object of --extra-body. Raises UsageError."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise UsageError(f"--extra-body {text[:200]!r}: {error}. Expected a JSON object") from error
+    if not isinstance(value, dict) or value.keys() & {"model", "messages"}:
+        raise UsageError(
+            f"--extra-body {text[:200]!r}: expected a JSON object without model and messages, for "
+            'example {"chat_template_kwargs": {"enable_thinking": false}}'
+        )
+    return value
 
 
 def _is_user_scorer(spec: str) -> bool:

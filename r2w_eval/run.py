@@ -250,7 +250,7 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
         )
     if not config.model:
         raise UsageError("No --model. Try: r2w-eval --model smollm2 --tasks quickstart")
-    opened = await pool.model(config.model)
+    opened = await pool.model(config.model, extra_body=config.extra_body)
     identity = {
         "model": opened.chat.id,
         "system_prompt": config.system_prompt,
