@@ -5,7 +5,7 @@
 `r2w-eval`. All answers are judged together in the aggregation, because lm-eval hands
 `process_results` one document at a time. Without `R2W_JUDGE` the score is NaN and the
 deterministic metrics stand (harness M1-M4). `R2W_MODE` is `--mode`, `R2W_BASELINE` is `--baseline`
-and so on; `R2W_OUT` keeps the runs.
+and so on, `R2W_ONLY_COMPLETE=1` is `--only-complete`; `R2W_OUT` keeps the runs.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from r2w_eval.config import INPUT_OPTIONS, RunConfig, merge_config
 from r2w_eval.data import data_roots
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash
+from r2w_eval.selection import Selection, check_complete
 from r2w_eval.suites import load_info, load_suite
 from r2w_eval.thinking import split_thinking
 from r2w_eval.types import Mode, Sample
@@ -55,7 +56,9 @@ def load_dataset(*, suite: str, **_: object) -> dict[str, Any]:
     read_mode()
     info = load_info(suite)
     data = info.data(data_roots(None), read_inputs())
-    samples = load_suite(info.folder).load_samples(data)
+    chosen = Selection(only_complete=bool(os.environ.get("R2W_ONLY_COMPLETE")))
+    samples = list(chosen.take(load_suite(info.folder).load_samples(data)))
+    check_complete(suite, samples)
     return {"test": Dataset.from_list([make_document(sample) for sample in samples])}
 
 

@@ -82,7 +82,10 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
     if config.responses and (config.only_recorded or Path(config.responses).exists()):
         recorded = open_recorded(Path(config.responses), config.model, config.samples)
     plans = [plan_task(name, config, roots, recorded) for name in config.task_names]
-    if recorded and (strays := describe_strays((s for p in plans for s in p.samples()), recorded)):
+    if recorded:
+        # beyond any --limit: an answer that this run does not take may still belong to a sample
+        every = (s for p in plans for s in p.suite.load_samples(p.info.data(roots, config.inputs)))
+        strays = describe_strays(every, recorded)
         plans = [replace(plan, notes=(*plan.notes, *strays)) for plan in plans]
     for name in config.inputs.keys() - {own for plan in plans for own in plan.info.inputs}:
         raise UsageError(

@@ -32,6 +32,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError
 from r2w_eval.fakeserver import FakeServer
+from r2w_eval.lmeval_tasks import load_dataset
 from r2w_eval.run import Outcome, evaluate
 from r2w_eval.suites import JudgingJob, load_info
 from r2w_eval.template import Template
@@ -358,3 +359,28 @@ def test_missing_reports_are_named_and_not_averaged_away(
     assert (result.headline.n_scored, result.headline.n_expected) == (1, 2)
     assert result.writer.statuses == {"not_sent": 1, "ok": 1}
     assert "--responses has no answer for 1 of 2 samples: 58" in result.warnings
+
+
+def test_answers_beyond_the_limit_are_no_strays(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    given = tmp_path / "reports.jsonl"
+    lines = [{"id": n, "response": REPORT} for n in (58, 59, 60)]
+    given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    outcome = run(tasks="deepresearch_bench", responses=str(given), model="m", limit=1)
+    assert not any("to no sample" in warning for warning in outcome.results[0].warnings)
+
+
+def test_stock_lm_eval_gets_the_complete_tasks_or_an_error(
+    benchmarks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets", reason="needs pip install 'r2w-eval[hf]'")
+    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+    with pytest.raises(DataError, match="needs --references"):
+        load_dataset(suite="deepresearch_bench")
+    monkeypatch.setenv("R2W_REFERENCES", str(benchmarks / REFERENCES))
+    with pytest.raises(DataError, match="has nothing for 92 samples"):
+        load_dataset(suite="deepresearch_bench")
+    monkeypatch.setenv("R2W_ONLY_COMPLETE", "1")
+    documents = load_dataset(suite="deepresearch_bench")["test"]
+    assert [document["id"] for document in documents] == [str(n) for n in range(58, 66)]
