@@ -263,7 +263,8 @@ class Engine:
         judgement = replace(
             make_judgement(key, case.response, scorer.id, (request, repeat), verdict),
             at=round(time.time(), 3),
-            echoed=parse(request, answer).value is not None,
+            echoed=plan.suite.is_verdict(request.criterion)
+            and parse(request, answer).value is not None,
         )
         if judgement.score.status is not JudgeStatus.NOT_SENT:
             self._writers.judgements.append(judgement)

@@ -141,4 +141,5 @@ def _refused_upstream(items: Sequence[ItemVerdicts]) -> Iterable[Estimate]:
     ]
     if pairs:
         note = "share of batches read as plain JSON that upstream asks for again"
-        yield replace(mean_of("parser:json_first", pairs, len(pairs), note=note), bounded=False)
+        n_items = len({item_id for item_id, _ in pairs})
+        yield replace(mean_of("parser:json_first", pairs, n_items, note=note), bounded=False)

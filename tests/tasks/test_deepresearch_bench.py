@@ -312,6 +312,7 @@ def test_a_run_cleans_scores_and_names_the_tasks_left_out(run: Callable[..., Out
     assert (result.headline.n_scored, result.headline.n_expected) == (2, 2)
     assert result.judging.n_total == 4, "a cleaning and a scoring each"
     assert sum(result.judging.histogram.values()) == 2, "lengths are no verdicts"
+    assert result.judging.n_echoed == 0, "any long text would pass as a cleaned one"
     assert result.warnings[0].startswith(
         "92 samples left out that --references has nothing for: 1,"
     )

@@ -221,6 +221,18 @@ def test_a_long_report_is_cut_as_upstream_does(samples: list[Sample], data: Suit
         assert "END" not in request.messages[0].content
 
 
+def test_upstreams_refusals_are_shares_of_batches() -> None:
+    refused, read = (Score(0.0, parts={"levels": [0], "upstream_reads": own}) for own in (0.0, 1.0))
+    meta = {"theme": "", "sizes": [1, 0, 0], "superseded": []}
+    items = [
+        ItemVerdicts(name, "en", meta, WriterStatus.OK, {"batch:1": (own,)})
+        for name, own in (("1", refused), ("2", read))
+    ]
+    *_, estimate = aggregate(items, Mode.STRICT)
+    assert (estimate.name, value_of(estimate)) == ("parser:json_first", 0.5)
+    assert estimate.n_expected == 2
+
+
 def test_a_run_over_numbered_reports(benchmarks: Path, tmp_path: Path, own_cache: Path) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
