@@ -63,7 +63,7 @@ def write_run(folder: Path, number: int, plan: TaskPlan) -> None:
     """One run folder: 1 response and 3 verdicts an item, of a level that falls with the number."""
     draw = random.Random(number)
     level = 8.5 - 5 * number / 200
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     run = RunFolder(folder)
     model = f"lab-{number % 17}/writer-{number:03}"
     with run.responses_path.open("wb") as responses, run.judgements_path.open("wb") as verdicts:
@@ -144,18 +144,32 @@ def make_manifest(
 def write_prompts(folder: Path, plan: TaskPlan) -> None:
     """Prompts where a real run keeps them: in lm-eval's samples file."""
     target = folder / "lm_eval" / "m"
-    target.mkdir(parents=True)
+    target.mkdir(parents=True, exist_ok=True)
     with (target / "samples_quickstart_2026-01-01T00-00-00.jsonl").open("wb") as file:
         for sample in plan.samples():
             doc = {"id": sample.id, "prompt": sample.messages[-1].content}
             file.write(dump_line({"doc": doc}))
 
 
-def generate(folder: Path, models: int, samples: int) -> None:
+def generate(folder: Path, models: int, samples: int, distinct: int) -> None:
+    """Runs from `distinct` on are earlier ones renamed: as much work to read and show."""
     plan = make_plan(samples)
     for number in range(models):
-        if not (folder / f"run-{number:03}" / "results.json").exists():
-            write_run(folder / f"run-{number:03}", number, plan)
+        target = folder / f"run-{number:03}"
+        if (target / "results.json").exists():
+            continue
+        if number < distinct:
+            write_run(target, number, plan)
+        else:
+            copy_run(folder / f"run-{number % distinct:03}", target, number % distinct, number)
+
+
+def copy_run(source: Path, target: Path, old: int, new: int) -> None:
+    target.mkdir(parents=True, exist_ok=True)
+    before = f"lab-{old % 17}/writer-{old:03}".encode()
+    after = f"lab-{new % 17}/writer-{new:03}".encode()
+    for name in ("run.json", "responses.jsonl", "judgements.jsonl", "results.json"):
+        (target / name).write_bytes((source / name).read_bytes().replace(before, after))
 
 
 def build(runs: Path, site: Path, models: int) -> dict[str, Any]:
@@ -232,9 +246,10 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--models", type=int, default=200)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--distinct", type=int, default=80, help="runs made anew, not copied")
     given = parser.parse_args()
     if given.what == "generate":
-        generate(given.folders[0], given.models, given.samples)
+        generate(given.folders[0], given.models, given.samples, given.distinct)
     elif given.what == "build":
         keep(f"build_{given.models}", build(given.folders[0], given.folders[1], given.models))
     else:

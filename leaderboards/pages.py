@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -21,6 +22,7 @@ from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
+from r2w_eval.suites import load_info, suite_folders
 from r2w_eval.types import Metric
 
 MAX_HEAT_LINES = 30
@@ -312,10 +314,17 @@ def make_environment() -> jinja2.Environment:
         bar=bar_of,
         plain=to_plain,
         judge_slug=judge_slug,
+        suite_title=suite_title,
         system_slug=system_slug,
         reflection=lambda block: ", ".join(f"{k} {v}" for k, v in reflection_facts(block)) or "–",
     )
     return environment
+
+
+@cache
+def suite_title(task: str) -> str:
+    """The suite's own title; its name where the suite is not installed."""
+    return load_info(task).title if task in suite_folders() else task
 
 
 def signed(value: float | None) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MAX_LINES = 40
 MAX_LABELS = 10
+MAX_BINS = 24
 LABEL_CHARS = 32
 # marked by the page as quieter than the accent
 MUTED = "#7a8189"
@@ -135,13 +136,15 @@ def length_plot(standings: Sequence[Standing]) -> str:
 
 
 def histogram_plot(histogram: Mapping[float, int]) -> str:
-    """Verdicts by value."""
+    """Verdicts by value; a scale of many values is cut into `MAX_BINS` equal parts."""
     figure, axes = new_figure(6.2, 2.4)
     values = sorted(histogram)
-    gaps = [b - a for a, b in zip(values, values[1:], strict=False)]
-    axes.bar(
-        values, [histogram[v] for v in values], width=0.85 * min(gaps, default=1.0), color=ACCENT
-    )
+    counts = [histogram[value] for value in values]
+    if len(values) > MAX_BINS:
+        axes.hist(values, bins=MAX_BINS, weights=counts, color=ACCENT, rwidth=0.9)
+    else:
+        gaps = [b - a for a, b in zip(values, values[1:], strict=False)]
+        axes.bar(values, counts, width=0.85 * min(gaps, default=1.0), color=ACCENT)
     axes.set_xlabel("verdict")
     axes.set_ylabel("count")
     return inline(render_svg(figure, axes, "Distribution of verdicts"))

@@ -1,0 +1,37 @@
+"""Boards rebuilt from published judge texts: the ranking and every figure that was printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from r2w_eval.leaderboards.boards import BoardOptions, build_boards
+from r2w_eval.leaderboards.collect import collect
+from support import ROOT
+
+from r2w_eval.suites import load_module, suite_folders
+
+rebuilt: Any = load_module(ROOT / "benchmarks" / "eqbench_boards.py", "eqbench_boards")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", rebuilt.SOURCES, ids=lambda source: source.suite)
+def test_a_board_of_published_verdicts_is_the_published_ranking(
+    source: Any, verification: Path, benchmarks: Path, tmp_path: Path
+) -> None:
+    if source.suite not in suite_folders():
+        pytest.skip(f"the suite {source.suite} is not in this checkout")
+    if not (verification / source.folder / "items").is_dir():
+        pytest.skip(f"{verification / source.folder} is not here")
+    runs = rebuilt.write_runs(source, verification, tmp_path, str(benchmarks))
+    found = collect([str(run) for run in runs])
+    # one model of Longform was published with 9 of its 12 stories
+    (board,) = build_boards(found.entries, BoardOptions(allow_mixed=True))
+    printed = {s.label: f"{round(s.value, 2):.{source.digits}f}" for s in board.standings}
+    wanted = rebuilt.published(source, verification)
+    ours = {model: value for model, value in printed.items() if model in wanted}
+    assert list(ours.items()) == list(wanted.items())
+    assert len(board.tests) == len(printed) * (len(printed) - 1) // 2
+    best = board.standings[0]
+    assert best.rank.best == 1 and best.label not in best.rank.tied_with
