@@ -236,16 +236,28 @@ def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
 
 
 def reflection_facts(block: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    """Numbers of a run's reflection block, whatever it holds: metrics with intervals, counts."""
+    """Figures of a run's reflection block, whatever it holds: metrics with intervals, counts."""
     found = []
     for key, value in (block or {}).items():
-        name = key.replace("_", " ")
-        if isinstance(value, Mapping) and isinstance(value.get("value"), (int, float)):
-            bounds = interval_text(value.get("low"), value.get("high"))
-            found.append((name, f"{number(value['value'])} ({bounds})"))
+        if isinstance(value, list):
+            named = (one for one in value if isinstance(one, Mapping) and "name" in one)
+            found += [_told(str(one["name"]), one) for one in named if is_metric(one)]
+        elif isinstance(value, Mapping) and is_metric(value):
+            found.append(_told(key, value))
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found.append((name, f"{value:,}" if isinstance(value, int) else number(value)))
+            told = f"{value:,}" if isinstance(value, int) else number(value)
+            found.append((key.replace("_", " "), told))
     return tuple(found)
+
+
+def is_metric(value: Mapping[str, Any]) -> bool:
+    """A figure with a value; one that could not be measured is not shown."""
+    return isinstance(value.get("value"), (int, float))
+
+
+def _told(name: str, metric: Mapping[str, Any]) -> tuple[str, str]:
+    bounds = interval_text(metric.get("low"), metric.get("high"))
+    return name.replace("_", " "), f"{number(metric['value'])} ({bounds})"
 
 
 def judge_view(board: Board) -> JudgeView:
@@ -316,7 +328,9 @@ def make_environment() -> jinja2.Environment:
         judge_slug=judge_slug,
         suite_title=suite_title,
         system_slug=system_slug,
-        reflection=lambda block: ", ".join(f"{k} {v}" for k, v in reflection_facts(block)) or "–",
+        reflection=lambda block: (
+            ", ".join(f"{k} {v}" for k, v in reflection_facts(block)[:3]) or "–"
+        ),
     )
     return environment
 

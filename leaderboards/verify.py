@@ -28,6 +28,7 @@ from r2w_eval.leaderboards.collect import (
     hash_raw_files,
     rows_of_run,
 )
+from r2w_eval.leaderboards.pages import system_slug
 from r2w_eval.leaderboards.rows import Row, read_row
 from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, code_hash, write_site
 
@@ -280,7 +281,8 @@ def check_pages(
         )
         site = write_site(Collection(tuple(entries), left_out), again, site_options)
         gone = {entry.row.slug for entry in entries if entry.has_raw and not entry.runs}
-        untold = [f"data/{slug}/" for slug in gone]
+        untold = [f"{kind}/{slug}" for slug in gone for kind in ("data", "traces")]
+        untold += [f"models/{system_slug(e.row)}" for e in entries if e.row.slug in gone]
         untold += [f"data/{board.slug}/prompts" for board in site.boards] if gone else []
         made = json.loads((again / MANIFEST).read_bytes())["files"]
     names = sorted(made.keys() | manifest["files"].keys())

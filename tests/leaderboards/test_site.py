@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -229,13 +230,24 @@ def test_checkpoints_of_one_run_become_a_curve(tmp_path: Path) -> None:
 
 
 def test_a_reflection_block_gets_its_column_and_its_figures(tmp_path: Path) -> None:
-    block = {"effective_rate": {"value": 0.61, "low": 0.5, "high": 0.7}, "n_reflections": 48}
+    rate = {**metric("effective_rate", 0.61, 0.5, 0.7), "note": ""}
+    lost = {**metric("lost", 0.0, 0.0, 0.0), "value": None}
+    block = {"n_reflections": 48, "judge": None, "metrics": [rate, lost]}
     values = {item: 5.0 + n / 10 for n, item in enumerate(sample_ids())}
     entries = (Entry(make_row("a", values, reflection=block)), Entry(make_row("b", values)))
     site = write_site(Collection(entries, ()), tmp_path / "site", SiteOptions())
     board = (site.path / "boards" / f"{site.boards[0].slug}.html").read_text("utf-8")
-    assert "effective rate 0.61 (0.50 – 0.70)" in board
+    assert "n reflections 48, effective rate 0.61 (0.50 – 0.70)" in board
     assert "reflection</button>" in board
+
+
+def test_the_trace_viewers_page_comes_along(runs: dict[str, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs["thinking"], tmp_path / "run")
+    (tmp_path / "run" / "traces.html").write_text("<!doctype html><title>Traces</title>")
+    site = write_site(collect([str(tmp_path / "run")]), tmp_path / "site", SiteOptions())
+    (page,) = (site.path / "models").glob("*.html")
+    (traces,) = (site.path / "traces").glob("*.html")
+    assert f"../traces/{traces.name}" in page.read_text("utf-8")
 
 
 def test_quoted_figures_are_read_and_broken_ones_named() -> None:
