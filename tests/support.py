@@ -100,3 +100,12 @@ def run_with_fake_server(suite: str, data_dir: Path, out: Path, **settings: Any)
         }
         config = RunConfig(tasks=suite, data_dir=str(data_dir), out=str(out), **chosen)
         return asyncio.run(evaluate(config)).results[0]
+
+
+def run_recorded(suite: str, answers: dict[str, str], data_dir: Path, out: Path) -> Any:
+    """As `--responses`: the fake judge on given answers, and no writer."""
+    path = out.parent / f"{out.name}-answers.jsonl"
+    lines = [json.dumps({"id": name, "response": text}) for name, text in answers.items()]
+    path.write_text("\n".join(lines), "utf-8")
+    chosen = {"model": "mine", "responses": str(path), "only_recorded": True, "limit": None}
+    return run_with_fake_server(suite, data_dir, out, **chosen)
