@@ -146,7 +146,8 @@ def verify_parity(suites: Sequence[str], data_dir: str | None, every_figure: boo
 
 def _table(found: Mapping[str, Sequence[ParityCase]], every_figure: bool) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for title in ("suite", "case", "figure", "wanted", "got", "equal"):
+    table.add_column("suite", no_wrap=True)
+    for title in ("case", "figure", "wanted", "got", "equal"):
         table.add_column(title, overflow="fold", justify="right" if title in RIGHT else "left")
     for suite, cases in found.items():
         for name, group in groupby(cases, key=lambda case: case.case):
