@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from r2w_eval.tasks.discox.aspects import ASPECTS, GATE
 
 from r2w_eval.estimates import as_headline, group_means, mean_of
-from r2w_eval.types import Estimate, ItemVerdicts, Mode
+from r2w_eval.types import Cause, Estimate, ItemVerdicts, Mode
 
 PARTS = {"accuracy": 60, "fluency": 20, "appropriateness": 20}
 
@@ -72,8 +72,6 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     """Means over the answers with points, as upstream leaves out failed records."""
     scored = [(item, points) for item in items if (points := read_item(item))]
     totals = [(item, points.total / 100) for item, points in scored]
-    every = dict.fromkeys((id(item) for item in items), 0.0)
-    every |= {id(item): share for item, share in totals}
 
     def mean(name: str, of: str, points: int) -> Estimate:
         values = [(item.sample_id, getattr(own, of) / points) for item, own in scored]
@@ -82,11 +80,12 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     shares = [mean(f"{of}:share", of, n) for of, n in PARTS.items()]
     own_points = [replace(mean(of, of, n), scale=float(n)) for of, n in PARTS.items()]
     total = mean_of("total", [(item.sample_id, share) for item, share in totals], len(items))
+    failed = [(item.sample_id, 0.0) for item in items if item.status.cause is Cause.MODEL]
     complete = mean_of(
         "total:all",
-        [(item.sample_id, every[id(item)]) for item in items],
+        [*((item.sample_id, share) for item, share in totals), *failed],
         len(items),
-        note="items without points count 0",
+        note="answers that failed for the writer's own fault count 0",
     )
     groups = [
         *group_means("direction", lambda item: str(item.meta["direction"]), items, totals),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,10 @@ def test_averages_by_hand() -> None:
     ]
     got = values_of(aggregate(items, Mode.STRICT))
     assert [read_item(entry) is not None for entry in items] == [True, True, False, False]
-    assert (got["total"], got["total:all"]) == pytest.approx((38.0, 19.0))
+    assert (got["total"], got["total:all"]) == pytest.approx((38.0, 38.0))
+    failed = replace(items[3], status=WriterStatus.EMPTY, scores={})
+    got_all = values_of(aggregate([*items, failed], Mode.STRICT))
+    assert (got_all["total"], got_all["total:all"]) == pytest.approx((38.0, 76 / 3))
     assert (got["accuracy"], got["accuracy:share"]) == pytest.approx((22.5, 0.375))
     assert (got["fluency"], got["appropriateness"]) == pytest.approx((8.0, 7.5))
     assert got["not_translated"] == pytest.approx(1 / 3)
