@@ -96,18 +96,21 @@ async def check_judges(
                 questioner = Questioner(
                     folder, writers, judging, decoding, progress, config.retry_failed
                 )
-                found = await questioner.ask_all(
-                    {
-                        s.id: _questions(labelled, options, config.repeats, s)
-                        for s in judging.scorers
-                    }
-                )
-            prices = load_prices(config.prices)
-            cards = tuple(
-                make_card(scorer, (labelled, options), found[scorer.id], manifest, prices)
-                for scorer in judging.scorers
-            )
-    return CheckOutcome(folder.path, cards, tuple(write_cards(folder.path, cards)), progress)
+                questions = {
+                    scorer.id: _questions(labelled, options, config.repeats, scorer)
+                    for scorer in judging.scorers
+                }
+                prices = load_prices(config.prices)
+                try:
+                    await questioner.ask_all(questions)
+                finally:
+                    found = questioner.read_all(questions)
+                    cards = tuple(
+                        make_card(scorer, (labelled, options), found[scorer.id], manifest, prices)
+                        for scorer in judging.scorers
+                    )
+                    files = tuple(write_cards(folder.path, cards))
+    return CheckOutcome(folder.path, cards, files, progress)
 
 
 def _questions(

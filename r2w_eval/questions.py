@@ -44,6 +44,7 @@ class Questioner:
         progress: Progress,
         retry_failed: bool = False,
     ) -> None:
+        self._folder = folder
         self._index = RecordIndex(folder.judgements_path)
         self._writers = writers
         self._judging = judging
@@ -51,46 +52,50 @@ class Questioner:
         self._progress = progress
         self._retry_failed = retry_failed
 
-    async def ask_all(
-        self, questions: Mapping[str, Sequence[Question]]
-    ) -> dict[str, list[Judgement]]:
-        """Each judge's questions, by its id; verdicts come in their order. All judges work side by
-        side. Raises EndpointDown, OSError.
+    async def ask_all(self, questions: Mapping[str, Sequence[Question]]) -> None:
+        """Each judge's questions, by its id, all judges side by side.
+
+        Raises EndpointDown, OSError; whatever was answered stays on disk.
         """
-        scorers = self._judging.scorers
         self._progress.judgements_expected = sum(map(len, questions.values()))
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [
+                for scorer in self._judging.scorers:
                     group.create_task(self._ask_one_judge(scorer, questions[scorer.id]))
-                    for scorer in scorers
-                ]
         except ExceptionGroup as errors:
             raise first_leaf(errors) from errors
-        return {scorer.id: task.result() for scorer, task in zip(scorers, tasks, strict=True)}
 
-    async def _ask_one_judge(
-        self, scorer: Scorer, questions: Sequence[Question]
-    ) -> list[Judgement]:
-        found: dict[int, Judgement] = {}
+    async def _ask_one_judge(self, scorer: Scorer, questions: Sequence[Question]) -> None:
         # the shared iterator hands every worker another question, in order
-        work: Iterator[tuple[int, Question]] = iter(enumerate(questions))
+        work: Iterator[Question] = iter(questions)
 
         async def ask_some() -> None:
-            for place, question in work:
-                found[place] = await self._ask(scorer, question)
+            for question in work:
+                await self._ask(scorer, question)
 
         n_workers = max(1, self._judging.concurrency // len(self._judging.scorers))
         async with asyncio.TaskGroup() as group:
             for _ in range(n_workers):
                 group.create_task(ask_some())
-        return [found[place] for place in range(len(questions))]
 
-    async def _ask(self, scorer: Scorer, question: Question) -> Judgement:
+    def read_all(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Judgement]]:
+        """What is on disk, in the order of the questions, by judge; `not_sent` where nothing is."""
+        newest = {judgement.key: judgement for judgement in self._folder.judgements()}
+        lost = Verdict(Score(None, JudgeStatus.NOT_SENT, "not asked yet"))
+        return {
+            scorer.id: [
+                newest.get(key) or _record(key, scorer.id, question, lost)
+                for question in questions[scorer.id]
+                for key in [question_key(scorer, self._decoding, question)]
+            ]
+            for scorer in self._judging.scorers
+        }
+
+    async def _ask(self, scorer: Scorer, question: Question) -> None:
         key = question_key(scorer, self._decoding, question)
         if (stored := self._stored(key)) is not None:
             self._progress.count(stored, is_new=False)
-            return stored
+            return
         item = ScoreItem(
             question.request,
             self._decoding,
@@ -104,7 +109,6 @@ class Questioner:
         if judgement.score.status is not JudgeStatus.NOT_SENT:
             self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=True)
-        return judgement
 
     def _stored(self, key: str) -> Judgement | None:
         record = self._index.read(key)

@@ -266,6 +266,27 @@ def test_a_check_asks_everything_once(
     assert again.files[1].read_text("utf-8").startswith("# Evaluator card: judge-0")
 
 
+def test_a_stopped_check_has_a_card_that_says_so_and_goes_on(
+    server: FakeServer, config: RunConfig, small: CheckOptions
+) -> None:
+    options = replace(small, sets="nextchapter_crowd")
+    slow = replace(config, judge=(f"{server.base_url}#judge-50",), max_connections=1)
+
+    async def stop_soon() -> None:
+        await asyncio.wait_for(check_judges(slow, options), 1.5)
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(stop_soon())
+    (path,) = Path(config.out or "").glob("cards/*.json")
+    card = load_card(path)
+    assert 0 < card.consumption.n_usable < card.consumption.n_verdicts
+    assert card.consumption.failures.keys() == {"not_sent"}
+    assert any("verdicts lost: not_sent" in flag for flag in card.flags)
+    (whole,) = check(slow, options).cards
+    assert whole.consumption.n_usable == whole.consumption.n_verdicts == 28
+    assert server.stats().total.requests <= 28 + 1
+
+
 def test_a_check_of_other_sets_is_another_check(config: RunConfig, small: CheckOptions) -> None:
     check(config, small)
     with pytest.raises(IdentityMismatch, match="probes: 2 -> 1"):
