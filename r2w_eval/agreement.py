@@ -241,7 +241,7 @@ def pair_accuracy_estimate(
         (1.0,) * len(scored),
     )
     expected = len({pair.item for pair in kept})
-    return Estimate(name, (stratum,), expected, note=f"ties: {ties.value}")
+    return Estimate(name, (stratum,), expected, note=f"ties: {ties.value}", is_share=True)
 
 
 def _counts(pair: JudgedPair, ties: TieRule) -> bool:

@@ -39,30 +39,33 @@ def _levels(all_readings: Sequence[Readings]) -> Iterator[Metric]:
     """Mean score, and shares at the ends of the scale."""
     rows = [(r.cluster(item), value) for r in all_readings for item, _, value in _texts(r)]
     scored = [(cluster, value) for cluster, value in rows if value is not None]
-    yield measure(mean_of("mean_score", scored, len(rows)))
+    n_requests = len({cluster for cluster, _ in rows})
+    yield measure(mean_of("mean_score", scored, n_requests))
     if all_readings and (scale := all_readings[0].scale):
         for name, bound in zip(("share_at_floor", "share_at_ceiling"), scale, strict=True):
             at = [(cluster, float(value == bound)) for cluster, value in scored]
-            yield measure(mean_of(name, at, len(rows)))
+            yield measure(replace(mean_of(name, at, n_requests), is_share=True))
     distinct = float(len({round(value, 1) for _, value in scored}))
     yield Metric("distinct_scores", distinct, None, None, len(scored), len(rows))
 
 
 def _leniency(all_readings: Sequence[Readings]) -> Iterator[Metric]:
     """Judge minus people on rated texts, both mapped to 0 to 1; positive is lenient."""
-    gaps, expected = [], 0
+    gaps: list[tuple[str, float]] = []
+    expected: set[str] = set()
     for readings in all_readings:
         human_scale, own_scale = readings.labelled.spec.scale, readings.scale
         if human_scale is None or own_scale is None:
             continue
         for item, text, value in _texts(readings):
-            expected += text.rating is not None
+            if text.rating is not None:
+                expected.add(readings.cluster(item))
             if text.rating is not None and value is not None:
                 gap = rescale(value, own_scale, (0, 1)) - rescale(text.rating, human_scale, (0, 1))
                 gaps.append((readings.cluster(item), gap))
     if expected:
         note = "judge minus people, as a share of each scale"
-        yield measure(mean_of("leniency", gaps, expected, note=note))
+        yield measure(mean_of("leniency", gaps, len(expected), note=note))
 
 
 def _slopes(all_readings: Sequence[Readings]) -> Iterator[Metric]:

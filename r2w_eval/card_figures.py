@@ -319,7 +319,7 @@ def _null(name: str, all_readings: Sequence[Readings]) -> NullFigures:
         n_prompts=len(nulls),
         mean=_mean(nulls),
         real_mean=_mean(reals),
-        below=measure(mean_of("share below real answers", below, asked)),
+        below=measure(replace(mean_of("share below real answers", below, asked), is_share=True)),
         gap=measure(mean_of("real minus null", gaps, asked)),
         weakest_system=None if name == LONGEST else _weakest_system(all_readings),
     )

@@ -84,7 +84,7 @@ def _null_row(null: NullFigures) -> str:
         number(null.mean),
         number(null.real_mean),
         number(null.below.value),
-        f"{number(null.gap.value, '+.2f')} {span(null.gap, '+.2f')}",
+        f"{number(null.gap.value, '+.2f')} ({span(null.gap, '+.2f')})",
         f"{null.gap.n_scored}/{null.gap.n_expected}",
         "yes" if null.survives else "**not shown**",
     )

@@ -33,8 +33,11 @@ def print_check(outcome: CheckOutcome) -> None:
     console = Console()
     for card in outcome.cards:
         print_card(console, card)
+    done = outcome.progress
+    from_cache = done.judgements_done - done.sent - done.reused
     console.print(
-        f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} verdicts reused"
+        f"{done.sent:,} requests sent, {from_cache:,} verdicts from the reply cache, "
+        f"{done.reused:,} from the folder"
     )
     for path in outcome.files:
         console.print(f"Card: {escape(str(path))}", soft_wrap=True)

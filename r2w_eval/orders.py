@@ -164,4 +164,5 @@ def _mean_metric(
         tuple(value for _, value in values),
         (1.0,) * len(values),
     )
-    return measure(Estimate(name, (stratum,), n_expected), seed=seed)
+    is_share = name != "side_bias"
+    return measure(Estimate(name, (stratum,), n_expected, is_share=is_share), seed=seed)
