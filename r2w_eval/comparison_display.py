@@ -25,7 +25,8 @@ from r2w_eval.pairwise import find_contests, judge_contests
 from r2w_eval.ratings import Ratings, bradley_terry
 from r2w_eval.run import plan_tasks
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.types import Metric
+from r2w_eval.suites import PairwiseForm, show_last_turn
+from r2w_eval.types import Metric, Sample
 
 
 def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
@@ -99,11 +100,13 @@ async def print_preferences(
 ) -> None:
     """Judge all pairs of answers in both orders, then rate the models."""
     folders = _folders_by_model(runs)
+    plans = [p for f in folders.values() for p in plan_tasks(_config_of(f, flags))]
+    forms = {plan.info.name: plan.suite.pairwise for plan in plans if plan.suite.pairwise}
     prompts = {
-        (plan.info.name, sample.id): sample.messages[-1].content
-        for folder in folders.values()
-        for plan in plan_tasks(_config_of(folder, flags))
+        (plan.info.name, sample.id): prompt
+        for plan in plans
         for sample in plan.samples()
+        if (prompt := _prompt_of(forms.get(plan.info.name), sample)) is not None
     }
     settings = ClientSettings(
         max_connections=flags.get("max_connections", RunConfig.max_connections),
@@ -113,8 +116,13 @@ async def print_preferences(
     async with ModelPool(ModelOptions(client=settings)) as pool:
         judge, opened = await pool.scorer(judge_spec, "text")
         concurrency = opened.concurrency if opened else settings.max_connections
-        pairs = await judge_contests(find_contests(folders, prompts), judge, path, concurrency)
+        contests = find_contests(folders, prompts)
+        pairs = await judge_contests(contests, judge, path, concurrency, forms)
     _print_ratings(pairs, judge.id, path)
+
+
+def _prompt_of(form: PairwiseForm | None, sample: Sample) -> str | None:
+    return (form.prompt_of if form else show_last_turn)(sample)
 
 
 def _folders_by_model(runs: Sequence[str]) -> dict[str, RunFolder]:

@@ -18,6 +18,8 @@ _DIMENSION_NAMES = ("comprehensiveness", "insight", "instruction_following", "re
 _DIMENSIONS = re.compile(r'\{\s*"comprehensiveness"\s*:\s*\[\s*\{\s*"criterion"\s*:\s*"')
 _RUBRIC_TASK = re.compile(r'\{\s*"task"\s*:\s*"(?!\.\.\.)')
 _CHECKLISTS = re.compile(r'\{\s*"checklists"\s*:\s*\[\s*\{\s*"checklist_id"')
+_SIDES = re.compile(r"^\[WRITER (\w+)\]$", re.MULTILINE)
+_WINNERS = re.compile(r'^"(\w+)": "winner', re.MULTILINE)
 _LISTED = re.compile(r"^- (.+)$", re.MULTILINE)
 _FIXED_LISTS = re.compile(r"^\[\n.*?\n\]", re.DOTALL | re.MULTILINE)
 _ADDRESS = re.compile(r"https?://[^\s)\]>\"']+")
@@ -125,6 +127,9 @@ def _rate_checklist(question: Question) -> Any:
 def _rate_dimensions(question: Question) -> Any:
     names = "Relevance, Accuracy, Coherence, Clarity, Breadth and Depth, Reading Experience"
     scores = {name: question.draw(name, range(1, 6)) for name in names.split(", ")}
+    names = ["Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth"]
+    names += ["Reading Experience"]
+    scores = {name: question.draw(name, range(1, 6)) for name in names}
     return {"Analysis": "As it stands.", **scores}
 
 
@@ -153,6 +158,13 @@ def _rate_lines(question: Question) -> str:
     listed = question.prompt.rpartition("following criteria:")[2]
     lines = [f"{name}: {question.draw(name, range(21))}" for name in _LISTED.findall(listed)]
     return "\n".join(["[Analysis]", "", "As it stands.", "", "[Scores]", "", *lines])
+
+
+def _give_pluses(question: Question) -> Any:
+    """A winner and one to five pluses for each criterion of the form."""
+    sides = _SIDES.findall(question.prompt)
+    labels = [f"{side}{'+' * n}" for side in sides for n in range(1, 6)]
+    return {name: question.draw(name, labels, "draw") for name in _WINNERS.findall(question.prompt)}
 
 
 def _return_article(question: Question) -> str:
@@ -228,6 +240,7 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ('"rating"', _rate_quality),
     ("<user_prompt>", _return_article),
     ("Metric 1 name: [Score 0-20]", _rate_lines),
+    ("winner & disparity rating", _give_pluses),
 )
 
 

@@ -29,7 +29,7 @@ from r2w_eval.labelled import LabelledSet, choose_sets, labels_root, load_set, s
 from r2w_eval.manifest import claim_folder
 from r2w_eval.models import ModelPool, is_smoke_test
 from r2w_eval.nulls import null_templates
-from r2w_eval.pairwise import load_templates as pair_templates
+from r2w_eval.pairwise import own_form
 from r2w_eval.paths import safe_name
 from r2w_eval.plan import Judging, Progress
 from r2w_eval.questions import Question, Questioner
@@ -141,7 +141,7 @@ def make_check_manifest(
 ) -> dict[str, Any]:
     """run.json of a check: `identity` is everything that changes the figures."""
     labelled, decoding = asked
-    templates = (*check_templates(), *pair_templates())
+    prompts = [*(template.id for template in check_templates()), *own_form().prompt_ids]
     return {
         "schema": 1,
         "kind": "judge_check",
@@ -152,7 +152,7 @@ def make_check_manifest(
             {
                 "judges": judges,
                 "decoding": decoding.sent(),
-                "prompts": sorted(template.id for template in templates) + null_templates(),
+                "prompts": sorted(prompts) + null_templates(),
                 "sets": {one.spec.name: one.spec.sha256 for one in labelled},
                 "limit": config.limit,
                 "max_texts": options.max_texts,

@@ -1,18 +1,20 @@
 """Pairwise judging of two or more runs: every common answer in both orders, resumable.
 
 A label for each order becomes a margin; the two orders are averaged, so that a verdict that flips
-with the order is a tie; a pair with one order lost is unscored. Prompts are our own (specification:
-harness W1-W4).
+with the order is a tie; a pair with one order lost is unscored. Prompts are our own, or those of a
+suite that has a form of its own (specification: harness W1-W4).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 from itertools import combinations
 from pathlib import Path
+from types import MappingProxyType
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
@@ -20,6 +22,7 @@ from r2w_eval.judge import ScoreItem, Scorer
 from r2w_eval.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.parsing import iter_objects
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
+from r2w_eval.suites import PairwiseForm
 from r2w_eval.template import Template
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
 
@@ -46,6 +49,11 @@ class Contest:
         """Content hash of everything that is compared."""
         return content_hash(self)
 
+    @property
+    def task(self) -> str:
+        """The suite of the item."""
+        return self.item.partition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class OrderVerdict:
@@ -62,14 +70,21 @@ class OrderVerdict:
     asks: tuple[str, ...]
 
 
-def load_templates() -> tuple[Template, Template]:
-    """System and user prompt."""
+@cache
+def own_form() -> PairwiseForm:
+    """Our own prompts, for suites without a form of theirs."""
     folder = resources.files("r2w_eval").joinpath("prompts")
     system, user = (
         Template(name, folder.joinpath(f"{name}.txt").read_text("utf-8").strip())
         for name in ("pairwise_system", "pairwise_user")
     )
-    return system, user
+
+    def build(prompt: str, shown_first: str, shown_second: str) -> JudgeRequest:
+        content = user.fill(prompt=prompt, first=shown_first, second=shown_second)
+        messages = (Message("system", system.fill()), Message("user", content))
+        return JudgeRequest("preference", messages, scale=LABELS)
+
+    return PairwiseForm((system.id, user.id), JUDGE_DECODING, build, parse_label)
 
 
 def find_contests(
@@ -101,14 +116,11 @@ def _answers(folder: RunFolder) -> dict[tuple[str, str], Response]:
     return found
 
 
-def build_request(contest: Contest, order: str) -> JudgeRequest:
+def build_request(contest: Contest, order: str, form: PairwiseForm | None = None) -> JudgeRequest:
     """The judge's prompt; `order` "ab" shows the first model as A, "ba" as B."""
-    system, user = load_templates()
     texts = (contest.first_answer, contest.second_answer)
     shown = texts if order == "ab" else texts[::-1]
-    content = user.fill(prompt=contest.prompt, first=shown[0], second=shown[1])
-    messages = (Message("system", system.fill()), Message("user", content))
-    return JudgeRequest("preference", messages, scale=LABELS, order=order)
+    return replace((form or own_form()).build(contest.prompt, *shown), order=order)
 
 
 def parse_label(request: JudgeRequest, text: str) -> Score:
@@ -129,10 +141,16 @@ def parse_label(request: JudgeRequest, text: str) -> Score:
 
 
 async def judge_contests(
-    contests: Iterator[Contest], judge: Scorer, path: Path, concurrency: int
+    contests: Iterator[Contest],
+    judge: Scorer,
+    path: Path,
+    concurrency: int,
+    forms: Mapping[str, PairwiseForm] = MappingProxyType({}),
 ) -> list[OrderPair]:
-    """Ask about every contest in both orders that `path` does not hold yet; append as they come."""
-    facts = [judge.id, judge.describe(), [t.id for t in load_templates()], JUDGE_DECODING.sent()]
+    """Ask about every contest in both orders that `path` does not hold yet; append as they come.
+
+    `forms` are those of the suites that have their own, by task.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = JsonlWriter(path)
     known = {row["key"]: row for row in iter_jsonl(path) if not _is_transient(row["status"])}
@@ -140,11 +158,13 @@ async def judge_contests(
     margins: dict[tuple[str, str, str], dict[str, float | None]] = {}
 
     async def ask(contest: Contest, order: str) -> None:
+        form = forms.get(contest.task, own_form())
+        facts = [judge.id, judge.describe(), form.prompt_ids, form.decoding.sent()]
         key = content_hash([facts, contest.key, order])
         place = (contest.item, contest.first, contest.second)
         if key not in known:
             async with limit:
-                row = await _ask(contest, order, key, judge)
+                row = await _ask(contest, key, judge, (form, build_request(contest, order, form)))
             writer.append(row)
             margins.setdefault(place, {})[order] = row.margin
         else:
@@ -160,15 +180,17 @@ async def judge_contests(
     return [_pair(place, found) for place, found in sorted(margins.items())]
 
 
-async def _ask(contest: Contest, order: str, key: str, judge: Scorer) -> OrderVerdict:
-    request = build_request(contest, order)
-    (verdict,) = await judge.score([ScoreItem(request, JUDGE_DECODING, parse_label)])
+async def _ask(
+    contest: Contest, key: str, judge: Scorer, asked: tuple[PairwiseForm, JudgeRequest]
+) -> OrderVerdict:
+    form, request = asked
+    (verdict,) = await judge.score([ScoreItem(request, form.decoding, form.parse)])
     return OrderVerdict(
         key,
         contest.item,
         contest.first,
         contest.second,
-        order,
+        request.order,
         verdict.score.value,
         str(verdict.score.status),
         verdict.score.reason,

@@ -107,8 +107,7 @@ def plan_task(
     info = load_info(name)
     suite = load_suite(info.folder)
     data = info.data(roots, config.inputs)
-    if suite.load_measure:
-        suite = replace(suite, measure=suite.load_measure(data))
+    suite = suite.bind(data)
     mode = Mode(config.mode)
     judge_decoding = override_decoding(
         info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"

@@ -16,8 +16,8 @@ from r2w_eval.types import JudgeStatus, Score
 
 _MARKER = re.compile(r"\[Scores\]|--- Scores ---", re.IGNORECASE)
 _LINE = re.compile(
-    r"[\s>*_#•\-]*(?P<name>[^\W\d_][^:\n]{1,80}?)[\s*_]*:[\s*_]*(?:score\s*:?\s*)?"
-    r"\[?(?P<value>-?\d+(?:\.\d+)?)\]?\s*(?:/\s*\d+)?[\s*_.]*",
+    r"[\s>*_#•\-]*(?P<name>[^\W\d_][^:\n]{1,80}?)[\s*_]*:[\s*_]*(?:score(?:\s*:)?\s*)?"
+    r"\[?(?P<value>-?\d+(?:\.\d+)?)\]?(?:\s*/\s*\d+)?[\s*_.]*",
     re.IGNORECASE,
 )
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "-": " "})

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -105,6 +105,27 @@ class TurnRule:
         return len(answer) < (self.accepted_chars if is_last else self.wanted_chars)
 
 
+def show_last_turn(sample: Sample) -> str | None:
+    """The request that two answers are compared under: the last user turn."""
+    return sample.messages[-1].content
+
+
+@dataclass(frozen=True)
+class PairwiseForm:
+    """How a judge compares two answers: the prompts' ids, sampling, question and reading.
+
+    `build(prompt, shown_first, shown_second)` makes the question; `parse` gives the margin of the
+    answer shown first, positive when it is better. `prompt_of(sample)` is None for a sample that is
+    left out of comparisons.
+    """
+
+    prompt_ids: tuple[str, ...]
+    decoding: Decoding
+    build: Callable[[str, str, str], JudgeRequest]
+    parse: Callable[[JudgeRequest, str], Score]
+    prompt_of: Callable[[Sample], str | None] = show_last_turn
+
+
 @dataclass(frozen=True)
 class Suite:
     """The pure functions of one suite.
@@ -117,7 +138,8 @@ class Suite:
     conversation that broke off is judged in no mode. `turn_rule` holds for every turn.
     `measure(answer)` gives what the texts tell without a judge (lengths, counts:
     JSON-serialisable, no texts), for `aggregate`; `load_measure(data)` makes it where it needs data
-    files (word lists).
+    files (word lists). `load_pairwise(data)` makes the suite's own form of comparing two answers;
+    without it ours is used.
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
     no verdicts: `extract:2` belongs to the stage `extract`.
     """
@@ -135,7 +157,15 @@ class Suite:
     measure: Callable[[Answer], Mapping[str, Any]] | None = None
     pages: Callable[[JudgingJob], Iterable[str]] | None = None
     load_measure: Callable[[SuiteData], Callable[[Answer], Mapping[str, Any]]] | None = None
+    load_pairwise: Callable[[SuiteData], PairwiseForm] | None = None
+    pairwise: PairwiseForm | None = None
     stages: Collection[str] = ()
+
+    def bind(self, data: SuiteData) -> Suite:
+        """The suite with what its data files add to it. Raises DataError."""
+        measure = self.load_measure(data) if self.load_measure else self.measure
+        pairwise = self.load_pairwise(data) if self.load_pairwise else self.pairwise
+        return replace(self, measure=measure, pairwise=pairwise)
 
     def is_verdict(self, criterion: str) -> bool:
         """Whether the value of this question is on the suite's scale."""

@@ -16,8 +16,7 @@ POWER = 1.7
 STEEP = "forced poetry or metaphor"
 MARKERS = ("[Scores]", "--- Scores ---")
 PROSE = frozenset({"overall assessment", "summary", "reasoning", "critique", "feedback", "notes"})
-_LINE = re.compile(r"^\s*([^:]+?)\s*:\s*\[?(-?\d+(?:\.\d+)?)\]?")
-_ANYWHERE = re.compile(r"([^:]+?)\s*:\s*\[?(-?\d+(?:\.\d+)?)\]?")
+_NUMBER = re.compile(r"\s*\[?(-?\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +45,23 @@ def parse_scores(text: str) -> dict[str, float]:
     """
     scores: dict[str, float] = {}
     for line in _score_section(text):
-        match = _LINE.match(line) or _ANYWHERE.search(line)
-        if match is None or match[1].strip().lower() in PROSE:
-            continue
-        scores[match[1].strip()] = max(0.0, min(MAX_SCORE, float(match[2])))
+        if (found := _find_score(line)) and found[0].lower() not in PROSE:
+            scores[found[0]] = max(0.0, min(MAX_SCORE, float(found[1])))
     return scores
+
+
+def _find_score(line: str) -> tuple[str, str] | None:
+    """(name, number) at the first colon with a number behind and a name before it.
+
+    That is what upstream's two patterns find, in linear time.
+    """
+    *before, _ = line.split(":")
+    position = 0
+    for name in before:
+        position += len(name) + 1
+        if name and (number := _NUMBER.match(line, position)):
+            return name.strip(), number[1]
+    return None
 
 
 def _score_section(text: str) -> list[str]:

@@ -1,0 +1,89 @@
+"""EQ-Bench Creative Writing v3: from a judge's text to the published figure. Pure functions.
+
+Follows EQ-bench/creative-writing-bench@e7ab009 (core/scoring.py). A leaderboard is rebuilt with
+`parse_scores`, `good_values`, `pooled_mean` (the table) or `item_mean` (the script).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+MAX_SCORE = 20.0
+_PLAIN = re.compile(r":\s*(?:Score\s+)?(-?\d+(?:\.\d+)?)")
+_BRACKETED = re.compile(r":\s*\[(-?\d+(?:\.\d+)?)\]")
+
+
+def parse_scores(text: str) -> dict[str, float]:
+    """Upstream's reading: every `name: number` anywhere, whatever the name, but above 20.
+
+    >>> parse_scores("- Coherent: Score 12.5\\nPace: [4]")
+    {'- Coherent': 12.5, 'Pace': 4.0}
+    """
+    found = [*_find_scores(_PLAIN, text), *_find_scores(_BRACKETED, text)]
+    return {name.strip(): float(value) for name, value in found if float(value) <= MAX_SCORE}
+
+
+def _find_scores(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, str]]:
+    """All (name, number): what `(.*?)` before upstream's pattern finds, in linear time.
+
+    A name reaches back to the last match or the start of the line.
+    """
+    position = 0
+    for match in pattern.finditer(text):
+        line_start = text.rfind("\n", position, match.start()) + 1
+        yield text[max(position, line_start) : match.start()], match[1]
+        position = match.end()
+
+
+def good_values(scores: Mapping[str, float], negative: Collection[str]) -> list[float]:
+    """Values with "higher is better"; what then stands above 20 is dropped.
+
+    >>> good_values({"Coherent": 12, "Meandering": 5, "Overwrought": -1},
+    ...             {"Meandering", "Overwrought"})
+    [12, 15.0]
+    """
+    turned = (MAX_SCORE - v if name in negative else v for name, v in scores.items())
+    return [value for value in turned if value <= MAX_SCORE]
+
+
+def pooled_mean(items: Sequence[Sequence[float]]) -> float | None:
+    """Mean over all values of all items: the published table, 0 to 20."""
+    pool = [value for item in items for value in item]
+    return sum(pool) / len(pool) if pool else None
+
+
+def item_mean(items: Sequence[Sequence[float]]) -> float | None:
+    """Mean per item, then over items: the benchmark's own script, 0 to 20."""
+    means = [sum(item) / len(item) for item in items if item]
+    return sum(means) / len(means) if means else None
+
+
+def printed(score: float) -> str:
+    """The figure of the table.
+
+    >>> printed(16.604265402843602)
+    '16.60'
+    """
+    return f"{score:.2f}"
+
+
+def out_of_hundred(score: float) -> float:
+    """The script's figure: times five, two decimals.
+
+    >>> out_of_hundred(16.604888167388165)
+    83.02
+    """
+    return round(score * 5, 2)
+
+
+def strip_thinking(raw: str) -> str:
+    """Upstream's reading of an answer: up to a closing tag, when the opening one is there too.
+
+    >>> strip_thinking("<think>a</think> b"), strip_thinking("a</think> b")
+    ('b', 'a</think> b')
+    """
+    for tag in ("think", "reasoning"):
+        if f"<{tag}>" in raw and f"</{tag}>" in raw:
+            raw = raw.partition(f"</{tag}>")[2].strip()
+    return raw
