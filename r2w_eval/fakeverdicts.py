@@ -127,9 +127,6 @@ def _rate_checklist(question: Question) -> Any:
 def _rate_dimensions(question: Question) -> Any:
     names = "Relevance, Accuracy, Coherence, Clarity, Breadth and Depth, Reading Experience"
     scores = {name: question.draw(name, range(1, 6)) for name in names.split(", ")}
-    names = ["Relevance", "Accuracy", "Coherence", "Clarity", "Breadth and Depth"]
-    names += ["Reading Experience"]
-    scores = {name: question.draw(name, range(1, 6)) for name in names}
     return {"Analysis": "As it stands.", **scores}
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from r2w_eval.cache import ReplyCache
 from r2w_eval.data import FileState, SuiteData, data_roots
 from r2w_eval.errors import DataError
+from r2w_eval.groups import group_members
 from r2w_eval.models import KINDS
 from r2w_eval.paths import cache_path
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders
@@ -49,6 +50,8 @@ def print_listing(data_dir: str | None) -> None:
         console.print(
             f"{info.name}: {info.source}, published judge: {info.published_judge}", soft_wrap=True
         )
+    for group, members in group_members().items():
+        console.print(f"group {group}: {', '.join(members)}", soft_wrap=True)
     console.print("\n--model and --judge take: " + escape(", ".join(KINDS)), soft_wrap=True)
 
 

@@ -55,6 +55,14 @@ def load_dataset(*, suite: str, **_: object) -> dict[str, Any]:
 
     read_mode()
     info = load_info(suite)
+    if (n_turns := load_suite(info.folder).n_turns) > 1:
+        logger.warning(
+            "%s: a conversation of %d turns. lm-eval writes the first one only, so there is no "
+            "score. Try: r2w-eval --tasks %s",
+            suite,
+            n_turns,
+            suite,
+        )
     data = info.data(data_roots(None), read_inputs())
     chosen = Selection(only_complete=bool(os.environ.get("R2W_ONLY_COMPLETE")))
     samples = list(chosen.take(load_suite(info.folder).load_samples(data)))

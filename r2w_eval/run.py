@@ -19,6 +19,7 @@ from r2w_eval.cost import Budget, Price, load_prices
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow, UsageError
+from r2w_eval.groups import expand_groups
 from r2w_eval.hashing import path_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
 from r2w_eval.manifest import (
@@ -81,7 +82,9 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
     recorded = None
     if config.responses and (config.only_recorded or Path(config.responses).exists()):
         recorded = open_recorded(Path(config.responses), config.model, config.samples)
-    plans = [plan_task(name, config, roots, recorded) for name in config.task_names]
+    names, left_out = expand_groups(config.task_names, config.inputs)
+    plans = [plan_task(name, config, roots, recorded) for name in names]
+    plans = [replace(plan, notes=(*plan.notes, *left_out)) for plan in plans]
     if recorded:
         # beyond any --limit: an answer that this run does not take may still belong to a sample
         every = (s for p in plans for s in p.suite.load_samples(p.info.data(roots, config.inputs)))

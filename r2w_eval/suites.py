@@ -195,6 +195,7 @@ class SuiteInfo:
     data_folder: str
     files: Mapping[str, DataFile]
     inputs: tuple[str, ...] = ()
+    required_inputs: tuple[str, ...] = ()
     pages: str = ""
 
     def data(
@@ -268,6 +269,7 @@ def _read_info(name: str, folder: Path, config: Mapping[str, Any]) -> SuiteInfo:
         data_folder=meta.get("data_folder", name),
         files={file["name"]: DataFile(**file) for file in meta.get("files", ())},
         inputs=tuple(meta.get("inputs", ())),
+        required_inputs=tuple(meta.get("required_inputs", ())),
         pages=str(meta.get("pages", "")),
     )
 

@@ -1,37 +1,31 @@
-"""EQ-Bench Longform against published rows and upstream's functions; its turns under a kill."""
+"""EQ-Bench Longform: strict reading, variants, turns under a kill. Published rows: parity.py."""
 
 from __future__ import annotations
 
 import asyncio
-import csv
-import gzip
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from r2w_eval.tasks.eqbench_longform import scoring, utils
-from support import verification_files
+from r2w_eval.tasks.eqbench_longform import utils
 
 from r2w_eval import run
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver import FakeServer
-from r2w_eval.hashing import text_hash
 from r2w_eval.recorded import open_recorded
 from r2w_eval.stats import evaluate
 from r2w_eval.store import iter_jsonl
 from r2w_eval.suites import JudgingJob, Suite, load_info, load_suite
-from r2w_eval.textmeasures import why_uncounted
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -45,9 +39,6 @@ from r2w_eval.types import (
 
 INFO = load_info("eqbench_longform")
 SUITE: Suite = load_suite(INFO.folder)
-MODELS = [
-    name.removesuffix(".jsonl.gz") for name in verification_files("eqbench_longform/items", "*.gz")
-]
 TURNS = tuple(f"OUTPUT {number}" for number in range(1, 14))
 
 
@@ -61,159 +52,9 @@ def samples(data: SuiteData) -> dict[str, Sample]:
     return {sample.id: sample for sample in SUITE.load_samples(data)}
 
 
-@pytest.fixture(scope="module")
-def expected(verification: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(
-        (verification / "eqbench_longform/expected.json").read_bytes()
-    )
-    return content["models"]
-
-
-@pytest.fixture(scope="module")
-def published(verification: Path) -> dict[str, dict[str, str]]:
-    with (verification / "eqbench_longform/leaderboard_published.csv").open() as file:
-        return {row["model_name"]: row for row in csv.DictReader(file)}
-
-
-@pytest.fixture(scope="module")
-def vectors(verification: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(
-        (verification / "eqbench_longform/vectors.json").read_bytes()
-    )
-    return content
-
-
-def records(verification: Path, model: str) -> list[dict[str, Any]]:
-    path = verification / "eqbench_longform/items" / f"{model}.jsonl.gz"
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
-
-
-def raw_texts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(criterion, raw judge text) of one story."""
-    for number, text in record["chapter_judge_raw"].items():
-        if text is not None:
-            yield f"chapter_{number}", text
-    if record["final_judge_raw_first"] is not None:
-        yield utils.FINAL, record["final_judge_raw_first"]
-
-
-def read_item(
-    record: Mapping[str, Any], sample: Sample, mode: Mode, measures: Mapping[str, Any]
-) -> ItemVerdicts:
-    scores = {}
-    for name, text in raw_texts(record):
-        facts = sample.material["facts"]["final" if name == utils.FINAL else "chapter"]
-        request = JudgeRequest(name, (), facts=facts)
-        scores[name] = (SUITE.parse_verdict[mode](request, text),)
-    meta = sample.meta
-    return ItemVerdicts(sample.id, "en", meta, WriterStatus.OK, scores, measures=measures)
-
-
 def values_of(items: list[ItemVerdicts], mode: Mode) -> dict[str, float]:
     found = {e.name: evaluate(e) for e in SUITE.aggregate(items, mode)}
     return {name: value for name, value in found.items() if value is not None}
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_every_published_row_comes_out(
-    model: str,
-    verification: Path,
-    samples: dict[str, Sample],
-    expected: dict[str, Any],
-    published: dict[str, dict[str, str]],
-) -> None:
-    want = expected[model]
-    row = published[want["model"]]
-    items = [
-        read_item(record, samples[record["prompt_id"]], Mode.PARITY, {})
-        for record in records(verification, model)
-    ]
-    got = values_of(items, Mode.PARITY)
-    assert sum(bool(item.scores) for item in items) == want["tasks"]
-    assert got["score"] / 5 == pytest.approx(want["score_0_20"], abs=1e-9)
-    assert scoring.two_decimals(got["score"] / 5) == want["score_0_100_2dp"]
-    assert scoring.printed(got["score"] / 5) == want["score_printed"] == row["overall_score_100"]
-    for number, value in want["chapter_columns_unweighted"].items():
-        column = got[f"chapter_{number}"]
-        assert round(column, 2) == value
-        assert f"{column:.2f}" == row[f"chapter{number}_avg"]
-    assert f"{got['final']:.2f}" == row["final_judgement_avg"]
-    for item in items:
-        if (story := utils.read_story(item, Mode.PARITY)) is None:
-            assert item.sample_id not in want["per_task_0_20"]
-            continue
-        task = want["per_task_0_20"][item.sample_id]
-        assert story.score(story.weighted) == pytest.approx(task, abs=1e-9)
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_text_metrics_are_the_published_ones(
-    model: str,
-    verification: Path,
-    data: SuiteData,
-    samples: dict[str, Sample],
-    expected: dict[str, Any],
-) -> None:
-    want, own = expected[model], records(verification, model)
-    if "published" not in want:
-        pytest.skip("the published page has no story text")
-    if why_uncounted():
-        pytest.skip(why_uncounted())
-    measure = utils.load_measure(data)
-    items = []
-    for record in own:
-        turns = ("",) * utils.FIRST_CHAPTER + tuple(record["chapter_text"].values())
-        answer = Answer(turns[-1], turns[-1], WriterStatus.OK, turns)
-        measures = json.loads(json.dumps(measure(answer)))
-        items.append(read_item(record, samples[record["prompt_id"]], Mode.PARITY, measures))
-    got = values_of(items, Mode.PARITY)
-    assert got["length"] == pytest.approx(want["avg_chapter_length_chars"], abs=1e-9)
-    assert got["slop"] == pytest.approx(want["slop_recomputed"]["slop"], abs=1e-9)
-    assert got["repetition"] == pytest.approx(want["repetition_recomputed"], abs=1e-9)
-    row = want["published"]
-    assert f"{got['length']:.0f}" == row["avg_chapter_length"]
-    assert f"{got['slop']:.2f}" == row["slop_score"]
-    assert f"{got['repetition']:.1f}" == row["repetition_score"]
-    assert f"{got['repetition']:.4f}" == want["published_repetition_4dp"]
-
-
-def test_parsing_is_upstreams(vectors: dict[str, Any]) -> None:
-    for vector in vectors["parse"]["vectors"]:
-        assert scoring.parse_scores(vector["text"]) == vector["result"]
-
-
-def test_task_scores_are_upstreams(vectors: dict[str, Any], samples: dict[str, Sample]) -> None:
-    facts = samples["1"].material["facts"]
-    chapter, final = (
-        scoring.Signs.of(facts[part]["negative"], facts[part]["weights"])
-        for part in ("chapter", "final")
-    )
-    for vector in vectors["task_score"]["vectors"]:
-        chapters = [scoring.judgement(own, chapter) for own in vector["chapter_scores"].values()]
-        got = scoring.task_score(
-            [c for c in chapters if c is not None], scoring.judgement(vector["final_scores"], final)
-        )
-        assert got == pytest.approx(vector["task_score_0_20"], abs=1e-12)
-
-
-def test_prompts_are_byte_equal(
-    vectors: dict[str, Any], data: SuiteData, samples: dict[str, Sample]
-) -> None:
-    templates = SUITE.load_templates(data)
-    for vector in vectors["prompt"]["vectors"]:
-        assert vector["kind"] == "chapter"
-        number = vector["chapter_number"]
-        turns = [f"OUTPUT {n}" for n in range(1, 14)]
-        turns[utils.PLAN], turns[utils.PROFILES] = (
-            vector["final_plan"],
-            vector["character_profiles"],
-        )
-        turns[utils.FIRST_CHAPTER + number - 1] = vector["chapter_text"]
-        answer = Answer(turns[-1], turns[-1], WriterStatus.OK, tuple(turns))
-        job = JudgingJob(samples[vector["prompt_id"]], answer, templates, Mode.PARITY)
-        content = SUITE.plan_judging(job)[number - 1].messages[0].content
-        assert len(content) == vector["chars"]
-        assert text_hash(content) == vector["sha256"]
 
 
 def test_the_final_call_shows_the_whole_story(data: SuiteData, samples: dict[str, Sample]) -> None:

@@ -1,0 +1,128 @@
+"""EQ-Bench Creative Writing v3 beside its published rows and upstream's functions."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.tasks.eqbench_creative_v3 import scoring, utils
+
+from r2w_eval.data import SuiteData
+from r2w_eval.hashing import text_hash
+from r2w_eval.parity import ParityCase, values_of
+from r2w_eval.suites import JudgingJob
+from r2w_eval.textmeasures import why_uncounted
+from r2w_eval.textmetrics import RELEASE, SlopLists, count_slop, read_slop_lists
+from r2w_eval.tokenise import nltk_tokens
+from r2w_eval.types import Answer, ItemVerdicts, JudgeRequest, Mode, Sample, WriterStatus
+
+SLOP_COUNTS = {
+    "tokens": "tokens",
+    "words": "word_hits",
+    "bigrams": "bigram_hits",
+    "trigrams": "trigram_hits",
+}
+
+
+def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
+    """Two cases a model (verdicts, texts), and upstream's functions."""
+    samples = {sample.id: sample for sample in utils.load_samples(data)}
+    expected = json.loads((folder / "expected.json").read_bytes())["models"]
+    lists = read_slop_lists(*(data.path(name) for name in utils.SLOP_FILES))
+    for path in sorted(folder.glob("items/*.jsonl.gz")):
+        name = path.name.removesuffix(".jsonl.gz")
+        records, wanted = read_records(path), expected[name]
+        yield from _rubric(name, wanted, records, samples)
+        yield from _texts(f"{name}, texts", wanted, records, lists)
+    vectors = json.loads((folder / "vectors.json").read_bytes())
+    for number, vector in enumerate(vectors["parse"]["vectors"]):
+        got = scoring.parse_scores(vector["text"])
+        yield ParityCase("parser", f"text {number}", vector["result"], got)
+    yield from _averages(vectors["aggregate"]["vectors"], samples)
+    yield from _prompts(vectors["judge_prompt"]["vectors"], samples, data)
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The pieces of one model with the raw judge texts."""
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
+
+
+def read_item(record: Mapping[str, Any], samples: Mapping[str, Sample]) -> ItemVerdicts:
+    """One piece through our parser."""
+    sample = samples[f"{record['prompt_id']}-{record['iteration']}"]
+    request = JudgeRequest(utils.VERDICT, (), facts=sample.material["facts"])
+    scores = {utils.VERDICT: (utils.parse_parity(request, record["judge_raw"]),)}
+    return ItemVerdicts(sample.id, sample.language, sample.meta, WriterStatus.OK, scores)
+
+
+def _rubric(
+    case: str,
+    wanted: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    samples: Mapping[str, Sample],
+) -> Iterator[ParityCase]:
+    got = values_of(utils.aggregate([read_item(r, samples) for r in records], Mode.PARITY))
+    pooled, by_item = got["rubric"] or 0.0, got["rubric:item_mean"] or 0.0
+    printed = wanted.get("published", {}).get(
+        "creative_writing_score", wanted["rubric_pooled_printed"]
+    )
+    yield ParityCase(case, "rubric printed", printed, scoring.printed(pooled))
+    yield ParityCase(case, "rubric", wanted["rubric_pooled_0_20"], pooled)
+    yield ParityCase(case, "item mean", wanted["rubric_item_mean_0_20"], by_item)
+    hundred = f"{scoring.out_of_hundred(by_item):.2f}"
+    yield ParityCase(case, "item mean x5", wanted["rubric_item_mean_0_100_printed"], hundred)
+    same = sum(scoring.parse_scores(r["judge_raw"]) == r["scores"] for r in records)
+    stored = wanted["items_where_parsing_judge_raw_gives_the_stored_scores"]
+    yield ParityCase(case, "verdicts read as stored", stored, same)
+
+
+def _texts(
+    case: str,
+    wanted: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    lists: SlopLists,
+) -> Iterator[ParityCase]:
+    texts = [record["response"] for record in records]
+    length = sum(map(len, texts)) / len(texts)
+    yield ParityCase(case, "length", wanted["avg_length_chars"], length)
+    if "published" not in wanted or why_uncounted():
+        return
+    yield ParityCase(case, "length printed", wanted["published"]["avg_length"], f"{length:.0f}")
+    counts = count_slop(nltk_tokens("\n\n".join(texts).lower(), RELEASE), lists)
+    for name, upstream in SLOP_COUNTS.items():
+        hits = wanted["published_counts"][upstream]
+        yield ParityCase(case, f"slop {name}", hits, getattr(counts, name))
+    index = counts.index or 0.0
+    yield ParityCase(case, "slop", wanted["published_slop_index"], round(index, 4))
+    yield ParityCase(case, "slop printed", wanted["published"]["slop_score"], f"{index:.2f}")
+
+
+def _averages(
+    vectors: Iterable[Mapping[str, Any]], samples: Mapping[str, Sample]
+) -> Iterator[ParityCase]:
+    negative = next(iter(samples.values())).material["facts"]["negative"]
+    for number, vector in enumerate(vectors):
+        items = [
+            scoring.good_values(result["judge_scores"], negative)
+            for task in vector["tasks"]
+            for result in task["results_by_modifier"].values()
+        ]
+        mean, result = scoring.item_mean(items) or 0.0, vector["result"]
+        yield ParityCase("averages", f"run {number}", result["overall_score"], round(mean, 2))
+        hundred = scoring.out_of_hundred(mean)
+        yield ParityCase("averages", f"run {number} x5", result["eqbench_creative_score"], hundred)
+
+
+def _prompts(
+    vectors: Iterable[Mapping[str, Any]], samples: Mapping[str, Sample], data: SuiteData
+) -> Iterator[ParityCase]:
+    templates = utils.load_templates(data)
+    for vector in vectors:
+        answer = Answer(vector["response"], vector["response"], WriterStatus.OK)
+        job = JudgingJob(samples[f"{vector['prompt_id']}-1"], answer, templates, Mode.PARITY)
+        got = text_hash(utils.plan_judging(job)[0].messages[0].content)
+        figure = f"prompt {vector['prompt_id']}"
+        yield ParityCase("judge prompts", figure, vector["sha256"], got)
