@@ -14,6 +14,8 @@ from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
 from r2w_eval.cli_options import given, run_interruptibly, settings_options
 from r2w_eval.cli_reflect import reflect
+from r2w_eval.cli_score import score, serve
+from r2w_eval.cli_train import train
 from r2w_eval.cli_watch import watch
 from r2w_eval.config import RunConfig, merge_config
 from r2w_eval.errors import R2WError
@@ -124,6 +126,8 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
 
 
 cli.add_command(judge_check)
+for command in (score, serve, train):
+    cli.add_command(command)
 
 
 @cli.command()

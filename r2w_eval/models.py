@@ -4,6 +4,7 @@ smollm2                    the embedded model, served in this process
 http://HOST:PORT/v1#NAME   an OpenAI-compatible endpoint
 PATH, ORG/NAME             a checkpoint, by --backend; hf:PATH and vllm:PATH say which
 local                      judge only: smollm2 reading score probabilities (smoke test)
+r2w-quality                judge only: the shipped reward model's reading of the answer
 MODULE:ATTR                judge only: the user's own scorer, or a function that makes one
 """
 
@@ -27,7 +28,16 @@ from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
 
 EMBEDDED = "smollm2"
 SMOKE_TEST_JUDGE = "local"
-KINDS = (EMBEDDED, SMOKE_TEST_JUDGE, "http://HOST:PORT/v1#NAME", "hf:PATH", "vllm:PATH")
+# Scorers with a name of their own; resolved as MODULE:ATTR, so that no layer is imported here.
+NAMED_SCORERS = {"r2w-quality": "r2w_eval.reward_models.quality:QualityJudge"}
+KINDS = (
+    EMBEDDED,
+    SMOKE_TEST_JUDGE,
+    *NAMED_SCORERS,
+    "http://HOST:PORT/v1#NAME",
+    "hf:PATH",
+    "vllm:PATH",
+)
 
 
 class ReadableModel(ChatModel, LabelReader, Protocol):
@@ -98,6 +108,7 @@ class ModelPool:
 
     async def scorer(self, spec: str, score_mode: str) -> tuple[Scorer, OpenModel | None]:
         """The judge that `spec` names, and the model behind it (None for the user's own scorer)."""
+        spec = NAMED_SCORERS.get(spec, spec)
         if _is_user_scorer(spec):
             return _load_user_scorer(spec), None
         smoke = spec == SMOKE_TEST_JUDGE

@@ -31,7 +31,7 @@ CATEGORIES: Mapping[str, str] = {
 }
 PROMPT = "Write a paragraph of {kind}."
 NEGATIVES_PER_SPAN = 4
-SPANS_PER_DRAFT = 8
+SPANS_PER_DRAFT = 6
 
 
 @dataclass(frozen=True, slots=True)

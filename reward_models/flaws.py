@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from r2w_eval.reward_models.build_lamp import negative
@@ -151,7 +152,7 @@ def build_flaws(
 
     `hosts` are (split group, host). The group of an own text is the text, not its filling.
     """
-    texts = load_yaml("flaw_texts.yaml")
+    texts = _texts()
     material = {reserved: _material(texts, reserved) for reserved in (False, True)}
     for lang in ("en", "zh"):
         for number, entry in enumerate(texts[lang]):
@@ -163,6 +164,24 @@ def build_flaws(
     for number, (group, host) in enumerate(hosts):
         rng = random.Random(f"{seed}:host:{number}")
         yield from _rows(f"flaw:host:{number}", group, host, material, rng)
+
+
+@cache
+def _texts() -> dict[str, Any]:
+    return load_yaml("flaw_texts.yaml")
+
+
+def build_held(per_text: int, seed: int) -> Iterator[Row]:
+    """Rows from texts and phrasings that nothing is trained on, for the validity suite."""
+    texts = _texts()
+    material = dict.fromkeys((False, True), _material(texts, True))
+    for lang in ("en", "zh"):
+        for number, entry in enumerate(texts[f"held_{lang}"]):
+            for filling in range(per_text):
+                rng = random.Random(f"{seed}:held:{lang}:{number}:{filling}")
+                host = fill(entry, texts["slots" if lang == "en" else "slots_zh"], lang, rng)
+                group = f"held:{lang}:{number}"
+                yield from _rows(f"{group}:{filling}", group, host, material, rng)
 
 
 def _material(texts: Mapping[str, Any], reserved: bool) -> dict[str, Any]:
@@ -212,7 +231,7 @@ def _rows(
     material: Mapping[bool, Mapping[str, Any]],
     rng: random.Random,
 ) -> Iterator[Row]:
-    reserved = part_of(group) == "test"
+    reserved = part_of(group) == "test" or group.startswith("held:")
     found = rng.choice(PLANTERS)(host, material[reserved], rng)
     if found is None or found.flawed == found.clean:
         return
@@ -258,17 +277,59 @@ def _wrong(positive: Row, found: Flawed, rng: random.Random, reserved: bool) -> 
         {"relevance": -0.6, "constructiveness": -0.6, "efficiency": -0.5},
         reflection=say("generic", lang, rng),
     )  # fmt: skip
+    nothing = {"relevance": -1.0, "constructiveness": -1.0, "efficiency": -1.0}
+    yield negative(positive, "neg_null", nothing, reflection=_nothing(found, rng))
+    yield from _wrong_context(positive, found, sound, rng)
+
+
+def _wrong_context(
+    positive: Row, found: Flawed, sound: Sequence[str], rng: random.Random
+) -> Iterator[Row]:
+    """The right reflection where it was made before, or where the revision does not follow it."""
     item = positive.item
     assert isinstance(item, ReflectionItem)
-    yield negative(positive, "neg_repeat", {"efficiency": -1.0},
-                   earlier=(item.reflection,))  # fmt: skip
-    yield negative(positive, "neg_unchanged", {"constructiveness": -0.5, "effect": -0.7},
-                   revision=item.draft)  # fmt: skip
+    times = rng.randint(1, 4)
+    yield negative(
+        positive,
+        "neg_repeat",
+        {"efficiency": -0.4 - 0.15 * times},
+        earlier=(item.reflection,) * times,
+    )
+    yield negative(
+        positive,
+        "neg_unchanged",
+        {"constructiveness": -0.5, "effect": -0.7},
+        revision=item.draft,
+    )
     # another sentence is dropped and the flaw stays
     victim = rng.choice(sound)
-    wrong_cut = join([s for s in found.flawed if s != victim], lang)
-    yield negative(positive, "neg_wrong_edit", {"constructiveness": -0.7, "effect": -1.0},
-                   revision=wrong_cut)  # fmt: skip
+    wrong_cut = join([s for s in found.flawed if s != victim], found.lang)
+    wrong = {"constructiveness": -0.7, "effect": -0.9}
+    yield negative(positive, "neg_wrong_edit", wrong, revision=wrong_cut)
+    texts = _texts()
+    entry = rng.choice([e for e in texts[found.lang] if e["prompt"] != found.prompt])
+    slots = texts["slots" if found.lang == "en" else "slots_zh"]
+    other = join(fill(entry, slots, found.lang, rng).sentences, found.lang)
+    lost = {"constructiveness": -1.0, "effect": -1.0}
+    yield negative(positive, "neg_revision", lost, revision=other)
+
+
+def _nothing(found: Flawed, rng: random.Random) -> str:
+    """A reflection that says nothing about any text."""
+    return rng.choice(
+        (
+            ":",
+            "Thought process:",
+            "Solution",
+            "Score: 10",
+            "...",
+            "ok ok ok ok ok ok",
+            found.prompt,
+            "The quick answer is yes.",
+            '{"score": 10, "verdict": "excellent"}',
+            "Let us think step by step.",
+        )
+    )
 
 
 def _categories(lang: str) -> set[str]:

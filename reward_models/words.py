@@ -9,7 +9,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 _WORD = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+(?:['’][^\W_]+)?")
@@ -20,6 +20,8 @@ _QUOTED = re.compile(
 )
 # Above this many sentences a side, only sentences are compared, not words.
 _MAX_WORDS_COMPARED = 4000
+# Texts whose words are kept: many reflections are read against one draft.
+_CACHED = 2048
 
 
 @cache
@@ -29,32 +31,37 @@ def stop_words() -> frozenset[str]:
     return frozenset(text.split())
 
 
-def words(text: str) -> list[str]:
+@lru_cache(_CACHED)
+def words(text: str) -> tuple[str, ...]:
     """Lower-case words; a CJK character is a word.
 
     >>> words("It's 重复 again.")
-    ["it's", '重', '复', 'again']
+    ("it's", '重', '复', 'again')
     """
-    return _WORD.findall(text.lower())
+    return tuple(_WORD.findall(text.lower()))
 
 
-def tokens(text: str) -> list[str]:
+@lru_cache(_CACHED)
+def tokens(text: str) -> tuple[str, ...]:
     """Words with their case and punctuation marks, for differences."""
-    return _TOKEN.findall(text)
+    return tuple(_TOKEN.findall(text))
 
 
-def content_words(text: str) -> list[str]:
+@lru_cache(_CACHED)
+def content_words(text: str) -> tuple[str, ...]:
     """Words that carry content: no stop words, no single Latin letters."""
-    return [w for w in words(text) if w not in stop_words() and (len(w) > 1 or ord(w) > 0x2E7F)]
+    plain = stop_words()
+    return tuple(w for w in words(text) if w not in plain and (len(w) > 1 or ord(w) > 0x2E7F))
 
 
-def sentences(text: str) -> list[str]:
+@lru_cache(_CACHED)
+def sentences(text: str) -> tuple[str, ...]:
     """Sentences, without surrounding blanks.
 
     >>> sentences("One. Two!  三。四？")
-    ['One.', 'Two!', '三。', '四？']
+    ('One.', 'Two!', '三。', '四？')
     """
-    return [part.strip() for part in _SENTENCE_END.split(text) if part and part.strip()]
+    return tuple(part.strip() for part in _SENTENCE_END.split(text) if part and part.strip())
 
 
 def quotations(text: str) -> list[str]:
@@ -120,7 +127,7 @@ def difference(draft: str, revision: str) -> Difference:
     return Difference(tuple(before), tuple(changed), tuple(removed), tuple(added), tuple(hunks))
 
 
-def _opcodes(left: list[str], right: list[str]) -> Iterable[tuple[int, int, int, int]]:
+def _opcodes(left: Sequence[str], right: Sequence[str]) -> Iterable[tuple[int, int, int, int]]:
     if max(len(left), len(right)) > _MAX_WORDS_COMPARED:
         return [(0, len(left), 0, len(right))]
     matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
@@ -136,26 +143,38 @@ def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
     return count
 
 
-def find_span(span: str, draft: str, least: float = 0.8) -> tuple[int, int] | None:
-    """Where tokens of `span` stand in `draft` (token indices), exactly or `least` of them.
+def find_spans(span: str, draft: str, least: float = 0.8) -> list[tuple[int, int]]:
+    """Where tokens of `span` stand in `draft` (token indices): every exact place, else the best
+    one that has at least `least` of them.
 
-    >>> find_span("dark night", "It was a dark night.")
-    (3, 5)
+    >>> find_spans("dark night", "It was a dark night.")
+    [(3, 5)]
     """
-    part, whole = [t.lower() for t in tokens(span)], [t.lower() for t in tokens(draft)]
-    part = [t for t in part if t not in "….,"] or part
+    part, whole = _lowered(span), _lowered(draft)
+    part = tuple(t for t in part if t not in "….,") or part
     n = len(part)
-    if n == 0 or not whole:
-        return None
-    best, place = 0.0, 0
-    wanted = set(part)
+    if not part or not whole or n > len(whole) + 2:
+        return []
+    exact = [(i, i + n) for i, t in enumerate(whole) if t == part[0] and whole[i : i + n] == part]
+    return exact or _nearest(part, whole, least)
+
+
+def _nearest(part: tuple[str, ...], whole: tuple[str, ...], least: float) -> list[tuple[int, int]]:
+    n, wanted = len(part), set(part)
     hits = [t in wanted for t in whole]
+    inside = sum(hits[:n])
+    best, place = least - 1e-9, -1
     for start in range(max(1, len(whole) - n + 1)):
-        if hits[start] and sum(hits[start : start + n]) / n > best:
+        if hits[start] and inside / n > best:
             match = difflib.SequenceMatcher(None, part, whole[start : start + n], autojunk=False)
             share = sum(block.size for block in match.get_matching_blocks()) / n
             if share > best:
                 best, place = share, start
-                if share == 1.0:
-                    break
-    return (place, min(place + n, len(whole))) if best >= least else None
+        if start + n < len(whole):
+            inside += hits[start + n] - hits[start]
+    return [(place, min(place + n, len(whole)))] if place >= 0 else []
+
+
+@lru_cache(_CACHED)
+def _lowered(text: str) -> tuple[str, ...]:
+    return tuple(t.lower() for t in tokens(text))

@@ -9,7 +9,7 @@ from r2w_eval.reward_models.words import (
     containment,
     content_words,
     difference,
-    find_span,
+    find_spans,
     quotations,
     sentences,
     tokens,
@@ -51,12 +51,12 @@ def test_a_huge_text_is_compared_without_stalling() -> None:
     [("dark night", (3, 5)), ("DARK night", (3, 5)), ("a bright day", None), ("", None)],
 )
 def test_a_span_is_found_where_it_stands(span: str, expected: tuple[int, int] | None) -> None:
-    assert find_span(span, "It was a dark night.") == expected
+    assert find_spans(span, "It was a dark night.") == ([expected] if expected else [])
 
 
 def test_a_span_with_one_word_changed_is_still_found() -> None:
     draft = "He went down to the river and sat there until the moon came up."
-    assert find_span("he went down to a river and sat there", draft) == (0, 9)
+    assert find_spans("he went down to a river and sat there", draft) == [(0, 9)]
 
 
 def test_quotations_leave_apostrophes_alone() -> None:
@@ -75,4 +75,8 @@ def test_containment_of_short_parts_uses_single_words() -> None:
 
 
 def test_stop_words_carry_no_content() -> None:
-    assert content_words("The night was very dark") == ["night", "dark"]
+    assert content_words("The night was very dark") == ("night", "dark")
+
+
+def test_no_span_is_found_in_an_empty_text() -> None:
+    assert find_spans("goes", "") == []

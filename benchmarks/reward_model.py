@@ -1,0 +1,257 @@
+"""Figures of the shipped reward model: every labelled set, baselines, ablations, left-out sets.
+
+    python benchmarks/reward_model.py --reward-data DIR --work DIR --out benchmarks/results
+
+Process figures are out of fold (five folds by draft, paper, review or text), so that every row is
+predicted by heads that never saw its group. Intervals: bootstrap over groups (`r2w_eval.stats`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from r2w_eval.reward_models.fit import (
+    predict_left_out,
+    predict_out_of_fold,
+    prose_out_of_fold,
+    read_features,
+)
+from r2w_eval.reward_models.heads import HEADS, FitConfig, fit
+from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.prose import fit_prose
+from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, writing_rows
+from r2w_eval.reward_models.rows import POSITIVE, Row
+from r2w_eval.reward_models.sources import find_sets, reward_data_root
+from scipy.stats import rankdata
+
+from r2w_eval.agreement import Method, associate
+from r2w_eval.estimates import mean_of
+from r2w_eval.stats import measure
+
+REPORTED = ("relevance", "constructiveness", "value")
+# everything except the reflection's own words
+BLIND = ("c:", "cs:", "cw:", "k:", "kc:", "kr:", "t:", "quotes", "echo", "overlap", "restates",
+         "span_", "earlier", "repeated", "same_target", "times", "unchanged", "changed",
+         "rewritten", "uptake", "touched", "missed", "lift", "added", "has_revision")  # fmt: skip
+ABLATIONS = {
+    "all": FitConfig(heads=("value",)),
+    "no ranking loss": FitConfig(heads=("value",), ranking=0.0),
+    "no word crosses (cw)": FitConfig(heads=("value",), dropped=("cw:",)),
+    "no structure (cs, t)": FitConfig(heads=("value",), dropped=("cs:", "t:")),
+    "no reflection words (r)": FitConfig(heads=("value",), dropped=("r:",)),
+    "no change kinds (k)": FitConfig(heads=("value",), dropped=("k:", "kc:", "kr:")),
+    "no uptake": FitConfig(
+        heads=("value",),
+        dropped=("uptake", "touched", "missed", "lift", "unchanged", "changed", "rewritten",
+                 "added", "echo_change", "quotes_change"),
+    ),
+    "blind: reflection words only": FitConfig(heads=("value",), dropped=BLIND),
+}  # fmt: skip
+
+
+def interval(pairs: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Mean with a clustered interval."""
+    metric = measure(mean_of("", pairs, len(pairs)))
+    return {"value": metric.value, "low": metric.low, "high": metric.high, "n": len(pairs)}
+
+
+def pair_table(rows: Sequence[Row], value: Callable[[int], float]) -> dict[str, Any]:
+    """Share of pairs in which the positive is above the negative, by set and kind of negative."""
+    best = {(r.source, r.pair_id): i for i, r in enumerate(rows) if r.kind == POSITIVE}
+    found: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        top = best.get((row.source, row.pair_id))
+        if top is not None and top != i:
+            gap = value(top) - value(i)
+            share = 1.0 if gap > 0 else 0.5 if gap == 0 else 0.0
+            found[f"{row.source} {row.kind}"].append((row.split_group, share))
+            found[f"{row.source} all"].append((row.split_group, share))
+    return {name: interval(pairs) for name, pairs in sorted(found.items())}
+
+
+def auc(rows: Sequence[Row], value: Callable[[int], float], wrong: Sequence[str]) -> dict[str, Any]:
+    """Area under the curve of positives against kinds; interval over groups by placements."""
+    chosen = [i for i, r in enumerate(rows) if r.kind == POSITIVE or r.kind in wrong]
+    values = np.array([value(i) for i in chosen])
+    good = np.array([rows[i].kind == POSITIVE for i in chosen])
+    ranks, own = rankdata(values), np.zeros(len(values))
+    own[good] = rankdata(values[good])
+    placed = [
+        (rows[i].split_group, float((ranks[k] - own[k]) / (~good).sum()))
+        for k, i in enumerate(chosen)
+        if good[k]
+    ]
+    return interval(placed)
+
+
+def length_of(row: Row) -> float:
+    """Characters of the reflection."""
+    return float(len(row.item.reflection)) if isinstance(row.item, ReflectionItem) else 0.0
+
+
+def review_tables(rows: Sequence[Row], value: Callable[[Row], float]) -> dict[str, Any]:
+    """AUC on requests and on substantiated claims."""
+    found = {}
+    tasks = (
+        ("f1000rd_train", "request against the rest",
+         ("neg_recap", "neg_structure", "neg_strength", "neg_other")),
+        ("f1000rd_train", "request against weakness", ("neg_weakness",)),
+        ("substanreview_train", "justified against bare", ("neg_bare",)),
+    )  # fmt: skip
+    for source, name, wrong in tasks:
+        own = [r for r in rows if r.source == source]
+        if own:
+            found[name] = auc(own, lambda i, own=own: value(own[i]), wrong)
+    return found
+
+
+def process_figures(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
+    """Out-of-fold tables of each reported head, beside length."""
+    values = predict_out_of_fold(rows, features, FitConfig(heads=REPORTED))
+    found: dict[str, Any] = {}
+    for head in REPORTED:
+        column = values[:, HEADS.index(head)]
+        by_id = {row.id: float(v) for row, v in zip(rows, column, strict=True)}
+        found[head] = {
+            "pairs": pair_table(rows, lambda i, c=column: float(c[i])),
+            **review_tables(rows, lambda row, b=by_id: b[row.id]),
+        }
+    found["longer"] = {
+        "pairs": pair_table(rows, lambda i: length_of(rows[i])),
+        **review_tables(rows, length_of),
+    }
+    return found
+
+
+def left_out(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
+    """Each set predicted by heads trained on all the others."""
+    found = {}
+    for source in sorted({row.source for row in rows}):
+        own = [row for row in rows if row.source == source]
+        values = predict_left_out(rows, features, source, FitConfig(heads=("value",)))
+        column = values[:, HEADS.index("value")]
+        by_id = {row.id: float(v) for row, v in zip(own, column, strict=True)}
+        found[source] = {
+            "pairs": pair_table(own, lambda i, c=column: float(c[i])),
+            **review_tables(own, lambda row, b=by_id: b[row.id]),
+        }
+    return found
+
+
+def ablations(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
+    """Value head on the test part with one thing left out."""
+    train = [i for i, row in enumerate(rows) if row.part != "test"]
+    test = [i for i, row in enumerate(rows) if row.part == "test"]
+    own = [rows[i] for i in test]
+    found = {}
+    for name, config in ABLATIONS.items():
+        heads = fit([rows[i] for i in train], [features[i] for i in train], config)
+        column = heads.values([features[i] for i in test])[:, HEADS.index("value")]
+        by_id = {row.id: float(v) for row, v in zip(own, column, strict=True)}
+        pairs = pair_table(own, lambda i, c=column: float(c[i]))
+        tables = review_tables(own, lambda row, b=by_id: b[row.id])
+        found[name] = {**{k: v for k, v in pairs.items() if k.endswith("all")}, **tables}
+        print(name, {k: round(v["value"], 3) for k, v in found[name].items()}, flush=True)
+    return found
+
+
+def outcome_figures(corpus: Corpus, root: Path) -> dict[str, Any]:
+    """Outcome: official LAMP validation, and out-of-fold pairs of every other set."""
+    rows = writing_rows(corpus.rows)
+    lamp = find_sets(root)["lamp_train"].read("pairs_and_scores_val.jsonl")
+    pairs = [r for r in lamp if r["sample_type"] == "pairwise"]
+    scored = [r for r in lamp if r["sample_type"] == "reward"]
+    found: dict[str, Any] = {}
+    for name, model in (
+        ("all sets", fit_prose(rows, marks=False)),
+        ("lamp only", fit_prose([r for r in rows if r.source == "lamp_train"], marks=False)),
+    ):
+        first = model.outcomes([r["paragraph1"] for r in pairs])
+        second = model.outcomes([r["paragraph2"] for r in pairs])
+        right = [
+            (str(i), float((a > b) == (r["reference_preference"] == "1")))
+            for i, (a, b, r) in enumerate(zip(first, second, pairs, strict=True))
+        ]
+        texts = model.outcomes([r["paragraph"] for r in scored]).tolist()
+        rho = associate(texts, [float(r["zscore"]) for r in scored], Method.SPEARMAN)
+        found[f"LAMP validation, {name}"] = {
+            "pairs": interval(right),
+            "spearman": {"value": rho.value, "low": rho.low, "high": rho.high, "n": len(scored)},
+        }
+    longer = [
+        (str(i), float((len(r["paragraph1"]) > len(r["paragraph2"]))
+                       == (r["reference_preference"] == "1")))
+        for i, r in enumerate(pairs)
+    ]  # fmt: skip
+    found["LAMP validation, longer"] = {"pairs": interval(longer)}
+    values = prose_out_of_fold(rows)
+    found["out of fold"] = outcome_pairs(rows, values)
+    lengths = [float(len(r.item.response)) for r in rows if isinstance(r.item, WritingItem)]
+    found["longer"] = outcome_pairs(rows, lengths)
+    return found
+
+
+def outcome_pairs(rows: Sequence[Row], values: Sequence[float]) -> dict[str, Any]:
+    """Share of text pairs of one prompt ordered as people did, by set."""
+    members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        members[row.source, row.pair_id].append(i)
+    found: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
+    for (source, _), own in members.items():
+        for place, i in enumerate(own):
+            for j in own[:place]:
+                gap = rows[i].labels["outcome"] - rows[j].labels["outcome"]
+                if gap:
+                    said = values[i] - values[j]
+                    found[source].append((rows[i].split_group, 0.5 if said == 0 else
+                                          float((said > 0) == (gap > 0))))  # fmt: skip
+    return {source: interval(pairs) for source, pairs in sorted(found.items())}
+
+
+def cached_features(rows: Sequence[Row], corpus: Corpus, work: Path) -> list[Any]:
+    """Features, kept in the work folder under the corpus' hash (our own file, read back here)."""
+    path = work / f"features-{corpus.hash}.pkl"
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(read_features(rows)))
+    found: list[Any] = pickle.loads(path.read_bytes())
+    return found
+
+
+def main() -> None:
+    """Run the named parts and write one JSON file each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--reward-data")
+    parser.add_argument("--work", default="reward-work")
+    parser.add_argument("--out", default="benchmarks/results")
+    parser.add_argument("--parts", default="outcome,ablations,left_out,process")
+    options = parser.parse_args()
+    root = reward_data_root(options.reward_data)
+    corpus = build_corpus(root)
+    rows = reflection_rows(corpus.rows)
+    parts: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "outcome": lambda: outcome_figures(corpus, root),
+        "ablations": lambda: ablations(rows, features()),
+        "left_out": lambda: left_out(rows, features()),
+        "process": lambda: process_figures(rows, features()),
+    }
+
+    def features() -> list[Any]:
+        return cached_features(rows, corpus, Path(options.work))
+
+    for name in options.parts.split(","):
+        result = {"data_sha256": corpus.hash, name: parts[name]()}
+        path = Path(options.out) / f"reward_{name}.json"
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        print(path, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Reward functions in the shapes that trainers and harnesses call.
+
+    TRL     GRPOTrainer(reward_funcs=trl_reward) or trl_reward_async; None for an unscorable text
+    verl    reward.custom_reward_function.path=…/adapters.py, name=compute_score
+    lm-eval `register_lm_eval()`, then `filter: r2w_best_of_n` in a task's filter_list
+
+TRL's string form (`reward_funcs=DIR`) needs no adapter: it loads the exported folder. A failure is
+never a 0: TRL gets None, verl an exception, which its trainer counts as a failed sample.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.reward_models.scorer import NAME, ItemScorer, best_of_n, open_scorer
+
+
+class Unscorable(RuntimeError):
+    """A sample has no reward; training on a 0 instead would be wrong."""
+
+
+@cache
+def _scorer(spec: str) -> ItemScorer:
+    return open_scorer(spec)
+
+
+def text_of(message: Any) -> str:
+    """Plain text of a completion: text, or messages whose last assistant turn counts.
+
+    >>> text_of([{"role": "assistant", "content": "Yes."}])
+    'Yes.'
+    """
+    if isinstance(message, str):
+        return message
+    contents = [turn.get("content") for turn in message if isinstance(turn, Mapping)]
+    return next((text for text in reversed(contents) if isinstance(text, str)), "")
+
+
+def trl_reward(
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    scorer: str = NAME,
+    **columns: Any,
+) -> list[float | None]:
+    """TRL's callable: one number per completion, None where there is no score."""
+    items = [
+        WritingItem(str(i), text_of(prompt), text_of(completion))
+        for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+    ]
+    texts = [item for item in items if item.response.strip()]
+    found = {s.id: s.value for s in _scorer(scorer).score(texts)}
+    return [found.get(item.id) for item in items]
+
+
+async def trl_reward_async(
+    prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+) -> list[float | None]:
+    """The same, beside other asynchronous reward functions."""
+    return await asyncio.to_thread(trl_reward, prompts, completions, **columns)
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> dict[str, float]:
+    """verl's custom reward function: one sample, the same scalar keys for every sample.
+
+    `extra_info["prompt"]` is the prompt, where the data set has one. Raises Unscorable.
+    """
+    prompt = text_of((extra_info or {}).get("prompt") or "")
+    (value,) = trl_reward([prompt], [solution_str])
+    if value is None:
+        raise Unscorable(f"{data_source}: the answer has no score. It is no 0; leave it out")
+    return {"score": value, "r2w_reward": value}
+
+
+def register_lm_eval() -> None:
+    """Make `r2w_best_of_n` known to lm-eval: keeps of each document the best response."""
+    from lm_eval.api.filter import Filter
+    from lm_eval.api.registry import register_filter
+
+    @register_filter("r2w_best_of_n")
+    class BestOfN(Filter):  # type: ignore[misc]
+        """The response with the highest outcome; the first where none can be scored."""
+
+        def __init__(self, scorer: str = NAME) -> None:
+            self._scorer = open_scorer(scorer)
+
+        def apply(
+            self, resps: Iterable[Sequence[str]], docs: Sequence[Mapping[str, Any]]
+        ) -> list[list[str]]:
+            return [
+                [own[pick_best(self._scorer, text_of(doc.get("prompt") or ""), own)]]
+                for own, doc in zip(resps, docs, strict=True)
+            ]
+
+
+def pick_best(scorer: ItemScorer, prompt: str, responses: Sequence[str]) -> int:
+    """Index of the best response; 0 where none can be scored."""
+    texts = {i: r for i, r in enumerate(responses) if r.strip()}
+    best = best_of_n(scorer, [WritingItem(str(i), prompt, text) for i, text in texts.items()])
+    return 0 if best is None else list(texts)[best]

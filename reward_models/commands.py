@@ -1,0 +1,62 @@
+"""What the commands of `r2w-eval train rm` do; prints what was made and the next step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, write_corpus
+from r2w_eval.reward_models.sources import reward_data_root
+
+
+@dataclass(frozen=True, slots=True)
+class DataChoice:
+    """Which labelled sets are used."""
+
+    root: str | None
+    without: tuple[str, ...] = ()
+    allow_restricted: bool = False
+
+    def build(self) -> Corpus:
+        """All rows. Raises DataError, UsageError."""
+        return build_corpus(reward_data_root(self.root), self.allow_restricted, self.without)
+
+
+def train(choice: DataChoice, out: str, data_only: bool, max_seconds: float | None) -> None:
+    """Build the data, fit the shipped kind of model, or train the transformer for a while."""
+    corpus = choice.build()
+    folder = Path(out)
+    write_corpus(corpus, folder / "data.jsonl")
+    click.echo(f"{len(corpus.rows)} rows, hash {corpus.hash}: {folder / 'data.jsonl'}")
+    if data_only:
+        return
+    if max_seconds is not None:
+        from r2w_eval.reward_models.train_backbone import default_config
+        from r2w_eval.reward_models.train_backbone import train as train_transformer
+
+        made = train_transformer(corpus.rows, default_config(max_seconds), folder / "transformer")
+        click.echo(f"Weights in {made}. Next: r2w-eval train rm --export DIR --weights {made}")
+        return
+    from r2w_eval.reward_models.fit import fit_shipped, read_features
+
+    fit_shipped(corpus, read_features(reflection_rows(corpus.rows)), folder / "weights")
+    click.echo(f"Weights in {folder / 'weights'}. Next: r2w-eval train rm --validate")
+
+
+def export(folder: str, weights: str | None) -> None:
+    """Write the exchange artefact."""
+    from r2w_eval.reward_models.artifact import export_artifact
+
+    made = export_artifact(Path(folder), Path(weights) if weights else None)
+    click.echo(f"Artefact in {made}. Next: r2w-eval score --scorer {made} --input F --output F")
+
+
+def validate(scorer: str, out: str) -> None:
+    """Run the validity suite and write its report."""
+    from r2w_eval.reward_models.scorer import open_scorer
+    from r2w_eval.reward_models.validity import print_validity
+
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    print_validity(open_scorer(scorer), str(folder / "validity.json"))

@@ -1,0 +1,85 @@
+"""The rules scorer: the process axes by formula, without any trained weight.
+
+Definitions and guards: specification of the method, section 6.2. Axes in [-1, 1]; an axis that
+cannot be computed is missing and the weights are normalised again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from r2w_eval.reward_models.features import cue, reflection_features, strip_filler, unquoted
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, failed
+from r2w_eval.reward_models.scorer import unscorable
+from r2w_eval.reward_models.trees import combine
+from r2w_eval.reward_models.words import sentences, words
+
+MAX_SHARE_OF_DRAFT = 0.25
+
+
+class RulesScorer:
+    """Scores reflections; a piece of writing has no rule and gets the status `bad_item`."""
+
+    id = "r2w-rules"
+
+    def describe(self) -> Mapping[str, Any]:
+        """Nothing is tuned."""
+        return {"formula": "method section 6.2", "version": 1}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        """One score per item."""
+        return [_score(item) for item in items]
+
+
+def _score(item: Item) -> ItemScore:
+    if not isinstance(item, ReflectionItem):
+        return failed(item.id, ItemStatus.BAD_ITEM, "the rules score reflections only")
+    problem = unscorable(item)
+    if problem is not None:
+        return failed(item.id, *problem)
+    found = reflection_features(item).dense
+    axes = {
+        "relevance": relevance(found),
+        "constructiveness": constructiveness(found),
+        "efficiency": efficiency(item, found),
+    }
+    return ItemScore(item.id, round(combine(axes), 6), axes)
+
+
+def relevance(found: Mapping[str, float]) -> float:
+    """+1 for a quoted span of the draft with a named problem; -1 for a span the draft lacks."""
+    if found["quotes_absent"] > 0.5:
+        return -1.0
+    anchored = found["quotes_found"] if found["quotes"] else min(1.0, 2.0 * found["echo"])
+    named = 1.0 - found["no_category"]
+    return max(-1.0, min(1.0, anchored + named - 1.0))
+
+
+def constructiveness(found: Mapping[str, float]) -> float:
+    """Half for a stated change, half for its uptake: change inside minus change elsewhere."""
+    stated = 1.0 if found["has_request"] and not found["is_degenerate"] else -1.0
+    if not found["has_revision"]:
+        return stated
+    if found["quotes_found"] and not found["touched"]:
+        return 0.5 * stated - 0.5
+    return 0.5 * stated + 0.5 * max(-1.0, min(1.0, found["lift"]))
+
+
+def efficiency(item: ReflectionItem, found: Mapping[str, float]) -> float:
+    """1 - 2 max(redundancy, filler, restated prompt), less for more than a quarter of the draft."""
+    waste = max(found["repeated"], found["restates"], filler_share(item.reflection))
+    length = len(words(item.reflection)) / max(1, len(words(item.draft)))
+    return max(-1.0, 1.0 - 2.0 * waste - max(0.0, length - MAX_SHARE_OF_DRAFT))
+
+
+def filler_share(reflection: str) -> float:
+    """Share of sentences that praise or advise in general and name no change in particular."""
+    parts = sentences(strip_filler(reflection))
+    empty = [
+        part
+        for part in parts
+        if (cue("praise").search(unquoted(part)) or cue("generic").search(unquoted(part)))
+        and not cue("because").search(part)
+    ]
+    return len(empty) / len(parts) if parts else 0.0

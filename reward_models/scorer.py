@@ -1,0 +1,215 @@
+"""The shipped reward model `r2w-reward`: items in, scores out, in order.
+
+    from r2w_eval.reward_models.scorer import load_reward
+    scores = load_reward().score([ReflectionItem("1", prompt, draft, reflection, revision)])
+    print(scores[0].value, scores[0].parts)
+
+Reflections: relevance, constructiveness, efficiency, with a revision also effect; the value is its
+own head, trained on their weighted mean. Writing: the outcome. All in [-1, 1]. No torch is needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from r2w_eval.reward_models.features import MAX_CHARS, Features, reflection_features
+from r2w_eval.reward_models.heads import HEADS, Heads, load_heads
+from r2w_eval.reward_models.items import (
+    Item,
+    ItemScore,
+    ItemStatus,
+    ReflectionItem,
+    WritingItem,
+    failed,
+)
+from r2w_eval.reward_models.prose import Prose, load_prose
+
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.hashing import file_hash
+
+NAME = "r2w-reward"
+HEADS_FILE, PROSE_FILE = "process.safetensors", "outcome.safetensors"
+SCORERS = {
+    NAME: "r2w_eval.reward_models.scorer:load_reward",
+    "r2w-rules": "r2w_eval.reward_models.rules:RulesScorer",
+}
+
+
+class ItemScorer(Protocol):
+    """Anything that scores items: batch in, batch out, in order."""
+
+    @property
+    def id(self) -> str:
+        """Name and version of the weights."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """What else changes scores."""
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        """One score per item; an item that cannot be scored has a status instead of a value."""
+
+
+@dataclass(frozen=True)
+class RewardModel:
+    """Fitted process heads and outcome regression."""
+
+    heads: Heads
+    prose: Prose
+    weights_hash: str
+    train_run: str = ""
+
+    @property
+    def id(self) -> str:
+        """`r2w-reward@` and the beginning of the hash of the weights."""
+        return f"{NAME}@{self.weights_hash[:12]}"
+
+    def describe(self) -> Mapping[str, Any]:
+        """Weights and limits."""
+        return {"weights_sha256": self.weights_hash, "data": self.train_run,
+                "max_chars": MAX_CHARS}  # fmt: skip
+
+    @cached_property
+    def _column(self) -> dict[str, int]:
+        return {name: i for i, name in enumerate(HEADS)}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        """One score per item, in order."""
+        found: dict[int, ItemScore] = {}
+        reflections = {i: item for i, item in enumerate(items) if isinstance(item, ReflectionItem)}
+        writings = {i: item for i, item in enumerate(items) if isinstance(item, WritingItem)}
+        found |= self._score_reflections(reflections)
+        if writings:
+            values = self.prose.outcomes([item.response for item in writings.values()])
+            for (i, writing), value in zip(writings.items(), values, strict=True):
+                cut = _cut(len(writing.response))
+                found[i] = _finite(writing.id, float(np.tanh(value)), cut)
+        return [found[i] for i in range(len(items))]
+
+    def _score_reflections(self, items: Mapping[int, ReflectionItem]) -> dict[int, ItemScore]:
+        # reflections on one draft follow each other, so that the draft is read once
+        order = sorted(items, key=lambda i: (items[i].draft, items[i].revision or ""))
+        features: dict[int, Features] = {}
+        found: dict[int, ItemScore] = {}
+        for i in order:
+            problem = unscorable(items[i])
+            if problem is not None:
+                found[i] = failed(items[i].id, *problem)
+            else:
+                features[i] = reflection_features(items[i])
+        if features:
+            for i, row in zip(features, self.heads.values(list(features.values())), strict=True):
+                found[i] = self._as_score(items[i], row)
+        return found
+
+    def _as_score(self, item: ReflectionItem, row: Any) -> ItemScore:
+        axes = ["relevance", "constructiveness", "efficiency"]
+        if item.revision is not None:
+            axes.append("effect")
+        parts: dict[str, Any] = {axis: round(float(row[self._column[axis]]), 6) for axis in axes}
+        longest = max(len(item.draft), len(item.revision or ""), len(item.reflection))
+        return _finite(item.id, float(row[self._column["value"]]), {**parts, **_cut(longest)})
+
+
+def unscorable(item: ReflectionItem) -> tuple[ItemStatus, str] | None:
+    """Why an item that was built in code, not read from JSON, cannot be scored."""
+    if not item.draft.strip():
+        return ItemStatus.NO_DRAFT, "a reflection is scored against its draft, which is missing"
+    if not item.reflection.strip():
+        return ItemStatus.NO_SEGMENT, "the reflection is empty"
+    return None
+
+
+def _cut(length: int) -> dict[str, Any]:
+    """Says how much was not read; empty for texts of normal length."""
+    return {"unread_chars": length - MAX_CHARS} if length > MAX_CHARS else {}
+
+
+def _finite(item_id: str, value: float, parts: Mapping[str, Any]) -> ItemScore:
+    if not math.isfinite(value):
+        return failed(item_id, ItemStatus.NOT_FINITE, "the weights gave a value that is no number")
+    return ItemScore(item_id, round(value, 6), parts)
+
+
+def load_reward(folder: Path | None = None) -> RewardModel:
+    """The shipped weights, or those in `folder`. Raises DataError."""
+    root = folder or Path(str(resources.files(__package__).joinpath("weights")))
+    heads, metadata = load_heads(root / HEADS_FILE)
+    prose, _ = load_prose(root / PROSE_FILE)
+    both = file_hash(root / HEADS_FILE)[:32] + file_hash(root / PROSE_FILE)[:32]
+    return RewardModel(heads, prose, both, metadata.get("data", ""))
+
+
+def open_scorer(spec: str) -> ItemScorer:
+    """A scorer by name, by `module:attr`, or an exported folder. Raises UsageError."""
+    target = SCORERS.get(spec, spec)
+    if Path(spec).is_dir():
+        from r2w_eval.reward_models.artifact import ArtifactScorer
+
+        return ArtifactScorer.load(Path(spec))
+    if ":" not in target:
+        raise UnknownName(
+            "--scorer", spec, "scorer", [*SCORERS, "an exported folder", "MODULE:ATTR"],
+            "r2w-eval score --scorer r2w-reward --input items.jsonl --output scores.jsonl",
+        )  # fmt: skip
+    return _imported(spec, target)
+
+
+def _imported(spec: str, target: str) -> ItemScorer:
+    import importlib
+
+    module, _, attribute = target.partition(":")
+    try:
+        made: Any = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"--scorer {spec!r}: {error}. Expected MODULE:ATTR, importable from here. "
+            f"Try: python -c 'import {module}'"
+        ) from error
+    scorer: ItemScorer = made() if callable(made) else made
+    return scorer
+
+
+def score_all(
+    scorer: ItemScorer, items: Iterable[Item | ItemScore], batch: int = 256
+) -> Iterator[ItemScore]:
+    """Score a stream in batches; items that could not be read pass through, in their place."""
+    waiting: list[Item | ItemScore] = []
+    for item in items:
+        waiting.append(item)
+        if len(waiting) == batch:
+            yield from _score_batch(scorer, waiting)
+            waiting = []
+    yield from _score_batch(scorer, waiting)
+
+
+def _score_batch(scorer: ItemScorer, waiting: Sequence[Item | ItemScore]) -> Iterator[ItemScore]:
+    good = [item for item in waiting if not isinstance(item, ItemScore)]
+    scores = iter(scorer.score(good) if good else ())
+    for item in waiting:
+        yield item if isinstance(item, ItemScore) else next(scores)
+
+
+def best_of_n(scorer: ItemScorer, items: Sequence[Item]) -> int | None:
+    """Index of the item with the highest value; None when none could be scored.
+
+    Ties go to the first. Items without a value never win.
+    """
+    scores = scorer.score(items)
+    known = [(s.value, -i) for i, s in enumerate(scores) if s.value is not None]
+    return -max(known)[1] if known else None
+
+
+def rerank(scorer: ItemScorer, items: Sequence[Item]) -> list[int]:
+    """Indices from best to worst; items without a value last, in their order."""
+    scores = scorer.score(items)
+    return sorted(
+        range(len(items)),
+        key=lambda i: (scores[i].value is None, -(scores[i].value or 0.0), i),
+    )

@@ -1,0 +1,146 @@
+"""Training rows as trees of token segments: one draft, its reflections, their revisions.
+
+The draft is computed once for all reflections on it. Each reading has targets per axis in [-1, 1]
+and a pair name, for the ranking loss.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.packing import Pack, Segment, lay_out
+from r2w_eval.reward_models.render import render_unit, render_writing
+from r2w_eval.reward_models.rows import POSITIVE, Row
+
+Encode = Callable[[str], Sequence[int]]
+# weights of the axes in the scalar (specification: method, section 6.2)
+AXIS_WEIGHTS: Mapping[str, float] = {
+    "relevance": 0.25,
+    "constructiveness": 0.25,
+    "efficiency": 0.20,
+    "effect": 0.30,
+}
+HEAD_AXES = tuple(AXIS_WEIGHTS)
+# the reflection is the positive's own: it says nothing new at its closing tag
+SAME_REFLECTION = frozenset({"neg_revision", "neg_unchanged", "neg_wrong_edit", "neg_rewrite"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A position of the pack with what is known there."""
+
+    position: int
+    value: float
+    axes: Mapping[str, float]
+    pair: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A pack and its readings; `outcome` trees hold texts of one prompt instead."""
+
+    source: str
+    pack: Pack
+    readings: tuple[Reading, ...]
+    is_outcome: bool = False
+
+
+@dataclass(slots=True)
+class _Builder:
+    encode: Encode
+    segments: list[Segment] = field(default_factory=list)
+    index: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    readings: list[tuple[int, float, Mapping[str, float], str, float]] = field(default_factory=list)
+
+    def add(self, text: str, parent: int | None) -> int:
+        """The segment with this text under this parent, made once."""
+        key = (text, parent)
+        if key not in self.index:
+            self.segments.append(Segment(tuple(self.encode(text)), parent))
+            self.index[key] = len(self.segments) - 1
+        return self.index[key]
+
+    def read(self, at: int, labels: Mapping[str, float], pair: str, weight: float) -> None:
+        """Note a reading at the end of a segment."""
+        if labels:
+            self.readings.append((at, combine(labels), labels, pair, weight))
+
+    def tree(self, source: str, is_outcome: bool = False) -> Tree:
+        """Lay everything out."""
+        pack = lay_out(self.segments)
+        readings = tuple(
+            Reading(pack.ends[at], value, axes, pair, weight)
+            for at, value, axes, pair, weight in self.readings
+        )
+        return Tree(source, pack, readings, is_outcome)
+
+
+def combine(labels: Mapping[str, float]) -> float:
+    """The weighted mean of the axes that are known; the outcome alone where it is the only one.
+
+    >>> combine({"relevance": 1.0, "effect": -1.0})
+    -0.09090909090909088
+    """
+    known = {axis: AXIS_WEIGHTS[axis] for axis in labels if axis in AXIS_WEIGHTS}
+    if not known:
+        return labels["outcome"]
+    return sum(labels[axis] * w for axis, w in known.items()) / sum(known.values())
+
+
+def reflection_trees(
+    rows: Sequence[Row], encode: Encode, max_tokens: int, rng: random.Random
+) -> list[Tree]:
+    """One tree a draft; rows beyond `max_tokens` of a draft are left out, whole pairs first."""
+    by_head: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        assert isinstance(row.item, ReflectionItem)
+        by_head[render_unit(row.item).head].append(row)
+    trees = []
+    for head, members in by_head.items():
+        builder = _Builder(encode)
+        root = builder.add(head, None)
+        if len(builder.segments[root].ids) > max_tokens // 2:
+            continue
+        rng.shuffle(members)
+        for row in sorted(members, key=lambda r: r.pair_id):
+            if sum(len(s.ids) for s in builder.segments) > max_tokens:
+                break
+            _add_row(builder, root, row)
+        trees.append(builder.tree(members[0].source))
+    return trees
+
+
+def _add_row(builder: _Builder, root: int, row: Row) -> None:
+    assert isinstance(row.item, ReflectionItem)
+    unit = render_unit(row.item)
+    at = builder.add(unit.reflection, root)
+    before = {axis: v for axis, v in row.labels.items() if axis != "effect"}
+    if row.kind not in SAME_REFLECTION:
+        builder.read(at, before, f"{row.pair_id}:close", row.weight)
+    if unit.revision is not None and row.kind in (POSITIVE, *SAME_REFLECTION):
+        end = builder.add(unit.revision, at)
+        builder.read(end, row.labels, f"{row.pair_id}:end", row.weight)
+
+
+def outcome_trees(rows: Sequence[Row], encode: Encode, max_tokens: int) -> list[Tree]:
+    """One tree a pair of texts; texts beyond `max_tokens` are left out."""
+    by_pair: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_pair[row.pair_id].append(row)
+    trees = []
+    for members in by_pair.values():
+        builder = _Builder(encode)
+        for row in members:
+            assert isinstance(row.item, WritingItem)
+            text = render_writing(row.item.prompt, row.item.response)
+            if len(encode(text)) <= max_tokens:
+                at = builder.add(text, None)
+                builder.read(at, row.labels, row.pair_id, row.weight)
+        if len(builder.readings) > 1:
+            trees.append(builder.tree(members[0].source, is_outcome=True))
+    return trees

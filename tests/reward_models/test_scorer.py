@@ -1,0 +1,262 @@
+"""The shipped scorer, from Python, from the command line and as a judge of runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from r2w_eval.reward_models.items import ItemStatus, ReflectionItem, WritingItem
+from r2w_eval.reward_models.quality import QualityJudge, on_scale
+from r2w_eval.reward_models.rules import RulesScorer
+from r2w_eval.reward_models.scorer import (
+    HEADS_FILE,
+    best_of_n,
+    load_reward,
+    open_scorer,
+    rerank,
+    score_all,
+)
+
+from r2w_eval.cli import cli
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.judge import ScoreItem
+from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Scale, Score
+
+DRAFT = (
+    "The ferry left at six. The silence was deafening and time stood still. "
+    "Then the lamps of the town came up one by one."
+)
+FIXED = "The ferry left at six. Then the lamps of the town came up one by one."
+RIGHT = 'In "The silence was deafening and time stood still." I see a cliché. I should cut it.'
+
+
+def item(reflection: str = RIGHT, **fields: Any) -> ReflectionItem:
+    return ReflectionItem("1", "Describe a crossing.", DRAFT, reflection,
+                          fields.pop("revision", FIXED), **fields)  # fmt: skip
+
+
+def value(reflection: str = RIGHT, **fields: Any) -> float:
+    (score,) = load_reward().score([item(reflection, **fields)])
+    assert score.value is not None
+    return score.value
+
+
+def test_the_right_remark_is_above_every_wrong_one() -> None:
+    right = value()
+    wrong = (
+        "This reads very well and I am happy with it.",
+        'In "The ferry left at six." the tense slips. I should keep one tense.',
+        'The "crimson dragon" is a cliché. I should cut it.',
+        "Score: 10",
+        ":",
+    )
+    for reflection in wrong:
+        assert value(reflection) < right, reflection
+
+
+def test_a_revision_that_does_not_follow_scores_less() -> None:
+    assert value(revision=DRAFT) < value()
+    assert value(revision=DRAFT.replace("The ferry left at six. ", "")) < value()
+
+
+def test_each_repetition_scores_less() -> None:
+    values = [value(earlier=(RIGHT,) * n) for n in range(4)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] > values[1]
+
+
+def test_chinese_items_are_scored() -> None:
+    draft = "渡船六点开。空气仿佛在这一刻凝固了。后来镇上的灯亮了。"
+    right = "“空气仿佛在这一刻凝固了。”这里是陈词滥调，我应该删掉套话。"
+    items = [
+        ReflectionItem("a", "写一次坐船。", draft, right, "渡船六点开。后来镇上的灯亮了。"),
+        ReflectionItem("b", "写一次坐船。", draft, "写得很好，我很满意。", draft),
+    ]
+    first, second = load_reward().score(items)
+    assert first.value is not None and second.value is not None
+    assert first.value > second.value
+
+
+def test_parts_name_the_axes_and_effect_only_with_a_revision() -> None:
+    with_revision, without = load_reward().score([item(), item(revision=None)])
+    assert set(with_revision.parts) == {"relevance", "constructiveness", "efficiency", "effect"}
+    assert "effect" not in without.parts
+
+
+def test_a_batch_with_some_invalid_items_keeps_order_and_count() -> None:
+    items = [
+        item(),
+        ReflectionItem("2", "", " ", "r"),
+        WritingItem("3", "", "A text."),
+        ReflectionItem("4", "", "d", ""),
+    ]
+    scores = load_reward().score(items)
+    assert [s.status for s in scores] == [
+        ItemStatus.OK,
+        ItemStatus.NO_DRAFT,
+        ItemStatus.OK,
+        ItemStatus.NO_SEGMENT,
+    ]
+    assert [s.id for s in scores] == ["1", "2", "3", "4"]
+
+
+def test_a_huge_trace_says_what_was_not_read() -> None:
+    (score,) = load_reward().score([ReflectionItem("1", "", "word " * 100_000, RIGHT)])
+    assert score.parts["unread_chars"] == 440_000
+
+
+def test_neighbours_do_not_matter() -> None:
+    model = load_reward()
+    alone = model.score([item()])[0]
+    among = model.score([item(":"), item(), item("Great work.")])[1]
+    assert alone.value == among.value
+
+
+def test_weights_that_are_not_there_or_not_finite(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=HEADS_FILE):
+        load_reward(tmp_path)
+
+
+def test_scorers_resolve_by_name() -> None:
+    assert open_scorer("r2w-rules").id == "r2w-rules"
+    with pytest.raises(UnknownName, match="r2w-reward"):
+        open_scorer("r2w-rewrad")
+    with pytest.raises(UsageError, match="nowhere"):
+        open_scorer("nowhere:scorer")
+    with pytest.raises(UsageError, match="no r2w_rm.json"):
+        open_scorer(str(Path(__file__).parent))
+
+
+def test_best_of_n_and_rerank() -> None:
+    items = [item("Great work."), item(), item("")]
+    assert best_of_n(load_reward(), items) == 1
+    assert rerank(load_reward(), items) == [1, 0, 2]
+    assert best_of_n(load_reward(), [item("")]) is None
+
+
+def test_rules_score_reflections_by_formula() -> None:
+    scorer = RulesScorer()
+    right, praise, text = scorer.score([item(), item("Great work."), WritingItem("3", "", "x")])
+    assert right.value is not None and praise.value is not None
+    assert right.value > 0.5 > praise.value
+    assert text.status is ItemStatus.BAD_ITEM
+
+
+def run_score(tmp_path: Path, lines: list[str], *more: str) -> tuple[Any, list[dict[str, Any]]]:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    arguments = ["score", "--input", str(source), "--output", str(target), *more]
+    done = CliRunner().invoke(cli, arguments)
+    written = target.read_text("utf-8").splitlines() if target.exists() else []
+    return done, [json.loads(line) for line in written]
+
+
+def test_the_command_writes_one_line_an_item(tmp_path: Path) -> None:
+    lines = [
+        json.dumps({"id": "a", "prompt": "", "draft": DRAFT, "reflection": RIGHT}),
+        "{not json",
+        json.dumps({"id": "c", "response": "A text."}),
+        json.dumps({"id": "d", "draft": DRAFT, "reflection": ""}),
+    ]
+    done, records = run_score(tmp_path, lines)
+    assert done.exit_code == 0, done.output
+    assert [r["id"] for r in records] == ["a", "2", "c", "d"]
+    assert [r["status"] for r in records] == ["ok", "bad_item", "ok", "no_segment"]
+    assert records[1]["value"] is None and records[1]["reason"]
+    assert "2 ok" in done.output
+
+
+def test_a_second_run_keeps_what_was_scored(tmp_path: Path) -> None:
+    lines = [json.dumps({"id": str(i), "response": f"Text {i}."}) for i in range(6)]
+    _, first = run_score(tmp_path, lines)
+    target = tmp_path / "out.jsonl"
+    kept = target.read_bytes().splitlines(keepends=True)
+    target.write_bytes(b"".join(kept[:3]) + kept[3][:5])
+    source = tmp_path / "in.jsonl"
+    done = CliRunner().invoke(
+        cli, ["score", "--input", str(source), "--output", str(target), "--batch", "2"]
+    )
+    assert done.exit_code == 0, done.output
+    assert [json.loads(line) for line in target.read_bytes().splitlines()] == first
+
+
+def test_a_changed_input_is_scored_anew(tmp_path: Path) -> None:
+    run_score(tmp_path, [json.dumps({"id": "a", "response": "One."})])
+    _, records = run_score(tmp_path, [json.dumps({"id": "b", "response": "Another one."})])
+    assert [r["id"] for r in records] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--input", "absent.jsonl", "--output", "x"], "no such file"),
+        (["--scorer", "rw-reward", "--input", "a", "--output", "b"], "Did you mean r2w-reward"),
+    ],
+)
+def test_mistakes_are_explained(arguments: list[str], words: str) -> None:
+    code = "import sys; from r2w_eval.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "score", *arguments],
+                          capture_output=True, text=True)  # fmt: skip
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_run_loses_no_line(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    with source.open("w") as file:
+        for i in range(4000):
+            record = {"id": str(i), "draft": DRAFT, "reflection": RIGHT, "revision": FIXED}
+            file.write(json.dumps(record) + "\n")
+    command = [sys.executable, "-c", "from r2w_eval.cli import main; main()", "score",
+               "--batch", "16", "--input", str(source), "--output", str(target)]  # fmt: skip
+    process = subprocess.Popen(command)
+    until = time.monotonic() + 60
+    while time.monotonic() < until and (not target.exists() or target.stat().st_size < 2000):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = target.read_bytes()
+    whole = before[: before.rfind(b"\n") + 1]
+    assert 0 < whole.count(b"\n") < 4000
+    subprocess.run([*command[:-2], "--output", str(target)], check=True)
+    after = target.read_bytes()
+    assert after.startswith(whole)
+    assert after.count(b"\n") == 4000
+
+
+SCALE = Scale("", {str(k): float(k) for k in range(1, 11)})
+
+
+def test_the_judge_reads_the_answer_on_the_suites_scale() -> None:
+    import asyncio
+
+    judge = QualityJudge()
+    request = JudgeRequest("style", (), SCALE)
+    asked = [
+        ScoreItem(request, Decoding(), lambda r, t: Score(1.0), prompt="p", answer=text)
+        for text in (FIXED, "")
+    ]
+    first, second = asyncio.run(judge.score(asked))
+    assert first.score.value is not None and 1.0 <= first.score.value <= 10.0
+    assert second.score.value is not None
+    assert judge.id.startswith("r2w-quality@")
+    assert "blind" in judge.describe()["reads"]
+    no_scale = on_scale(load_reward().score([WritingItem("1", "", "x")])[0], None)
+    assert no_scale.status is JudgeStatus.BAD_REQUEST
+
+
+def test_items_that_could_not_be_read_pass_through_in_place() -> None:
+    from r2w_eval.reward_models.items import failed
+
+    broken = failed("x", ItemStatus.BAD_ITEM, "why")
+    scores = list(score_all(load_reward(), [broken, item(), broken], batch=2))
+    assert [s.id for s in scores] == ["x", "1", "x"]
