@@ -200,6 +200,27 @@ def _check_claim(question: Question) -> Any:
     return {"support": question.draw("support", support, "some"), "justification": "As it stands."}
 
 
+def _name_paper(question: Question) -> Any:
+    page = question.prompt.partition("Page:\n")[2]
+    return {"is_academic_paper": True, "title": page.partition("\n")[0]}
+
+
+def _list_statements(question: Question) -> Any:
+    report = question.prompt.rpartition("Report:")[2]
+    return [
+        {"statement": f"Statement {n} of the report.", "url": match[0]}
+        for n, match in enumerate(_ADDRESS.finditer(report), 1)
+    ]
+
+
+def _quote(question: Question) -> str:
+    return "The passage that comes nearest."
+
+
+def _match(question: Question) -> Any:
+    return {"reason": "As it stands.", "match": question.draw("match", (True, True, False))}
+
+
 def _keep_all(question: Question) -> Any:
     return [int(number) for number in _NUMBERED.findall(question.prompt)]
 
@@ -218,6 +239,10 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("[[A>>B]]", _prefer),
     ("ref_idx", _extract_facts),
     ("List(int)", _keep_all),
+    ('"is_academic_paper"', _name_paper),
+    ("canonical URL", _list_statements),
+    ("NOT_FOUND", _quote),
+    ('"match"', _match),
     ('"claim_id"', _list_claims),
     ("``partial_support''", _check_claim),
     ("<statements>", _validate_facts),
