@@ -2,8 +2,9 @@
 
     python benchmarks/reward_model.py --reward-data DIR --work DIR --out benchmarks/results
 
-Process figures are out of fold (five folds by draft, paper, review or text), so that every row is
-predicted by heads that never saw its group. Intervals: bootstrap over groups (`r2w_eval.stats`).
+Part `test` uses the shipped weights on the fifth of all groups that they never saw; part `process`
+is out of fold (five folds by draft, paper, review or text).
+Intervals: bootstrap over groups (`r2w_eval.stats`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from r2w_eval.reward_models.features import Features
 from r2w_eval.reward_models.fit import (
+    fit_both,
     predict_left_out,
     predict_out_of_fold,
     prose_out_of_fold,
@@ -28,6 +31,7 @@ from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.prose import fit_prose
 from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, writing_rows
 from r2w_eval.reward_models.rows import POSITIVE, Row
+from r2w_eval.reward_models.scorer import RewardModel, load_reward
 from r2w_eval.reward_models.sources import find_sets, reward_data_root
 from scipy.stats import rankdata
 
@@ -162,6 +166,74 @@ def ablations(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
+def test_part(corpus: Corpus, features: Sequence[Any], root: Path) -> dict[str, Any]:
+    """The shipped weights on the test part, which they never saw: pairs, AUC, outcomes."""
+    model = load_reward()
+    kept = [(r, f) for r, f in zip(reflection_rows(corpus.rows), features, strict=True)
+            if r.part == "test"]  # fmt: skip
+    rows = [r for r, _ in kept]
+    values = model.heads.values([f for _, f in kept])
+    found: dict[str, Any] = {}
+    for head in REPORTED:
+        column = values[:, HEADS.index(head)]
+        by_id = {row.id: float(v) for row, v in zip(rows, column, strict=True)}
+        found[head] = {
+            "pairs": pair_table(rows, lambda i, c=column: float(c[i])),
+            **review_tables(rows, lambda row, b=by_id: b[row.id]),
+        }
+    found["longer"] = {
+        "pairs": pair_table(rows, lambda i: length_of(rows[i])),
+        **review_tables(rows, length_of),
+    }
+    found["words only"] = _bag_of_words(corpus, features, rows)
+    found["outcome"] = _outcome_test_part(corpus, root, model)
+    return found
+
+
+def _bag_of_words(corpus: Corpus, features: Sequence[Any], test: Sequence[Row]) -> dict[str, Any]:
+    """Logistic regression on the reflection's words: the blind baseline, on the same rows."""
+    every = reflection_rows(corpus.rows)
+    only = [Features({}, tuple(t for t in f.sparse if t.startswith("r:"))) for f in features]
+    train = [i for i, row in enumerate(every) if row.part != "test"]
+    heads = fit([every[i] for i in train], [only[i] for i in train], FitConfig(heads=("value",)))
+    held = [only[i] for i, row in enumerate(every) if row.part == "test"]
+    column = heads.values(held)[:, HEADS.index("value")]
+    by_id = {row.id: float(v) for row, v in zip(test, column, strict=True)}
+    return {
+        "pairs": pair_table(test, lambda i: float(column[i])),
+        **review_tables(test, lambda row: by_id[row.id]),
+    }
+
+
+def _outcome_test_part(corpus: Corpus, root: Path, model: RewardModel) -> dict[str, Any]:
+    """LAMP's official validation split, and pairs of the test part of the other sets."""
+    lamp = find_sets(root)["lamp_train"].read("pairs_and_scores_val.jsonl")
+    pairs = [r for r in lamp if r["sample_type"] == "pairwise"]
+    scored = [r for r in lamp if r["sample_type"] == "reward"]
+    found: dict[str, Any] = {}
+    readers: Mapping[str, Callable[[str], float]] = {
+        "r2w-reward": lambda text: float(model.prose.outcomes([text])[0]),
+        "longer": lambda text: float(len(text)),
+    }
+    rows = [r for r in writing_rows(corpus.rows) if r.part == "test"]
+    texts = [r.item.response for r in rows if isinstance(r.item, WritingItem)]
+    for name, read in readers.items():
+        right = [
+            (str(i), float((read(r["paragraph1"]) > read(r["paragraph2"]))
+                           == (r["reference_preference"] == "1")))
+            for i, r in enumerate(pairs)
+        ]  # fmt: skip
+        rho = associate([read(r["paragraph"]) for r in scored],
+                        [float(r["zscore"]) for r in scored], Method.SPEARMAN)  # fmt: skip
+        found[name] = {
+            "LAMP validation pairs": interval(right),
+            "LAMP validation scores": {"value": rho.value, "low": rho.low, "high": rho.high,
+                                       "n": len(scored)},
+            **outcome_pairs(rows, [read(text) for text in texts]),
+        }  # fmt: skip
+    return found
+
+
 def outcome_figures(corpus: Corpus, root: Path) -> dict[str, Any]:
     """Outcome: official LAMP validation, and out-of-fold pairs of every other set."""
     rows = writing_rows(corpus.rows)
@@ -170,8 +242,8 @@ def outcome_figures(corpus: Corpus, root: Path) -> dict[str, Any]:
     scored = [r for r in lamp if r["sample_type"] == "reward"]
     found: dict[str, Any] = {}
     for name, model in (
-        ("all sets", fit_prose(rows, marks=False)),
-        ("lamp only", fit_prose([r for r in rows if r.source == "lamp_train"], marks=False)),
+        ("all sets in one", fit_prose(rows, marks=False)),
+        ("one set a script", fit_both(rows)),
     ):
         first = model.outcomes([r["paragraph1"] for r in pairs])
         second = model.outcomes([r["paragraph2"] for r in pairs])
@@ -231,12 +303,13 @@ def main() -> None:
     parser.add_argument("--reward-data")
     parser.add_argument("--work", default="reward-work")
     parser.add_argument("--out", default="benchmarks/results")
-    parser.add_argument("--parts", default="outcome,ablations,left_out,process")
+    parser.add_argument("--parts", default="test,ablations,left_out,process,outcome")
     options = parser.parse_args()
     root = reward_data_root(options.reward_data)
     corpus = build_corpus(root)
     rows = reflection_rows(corpus.rows)
     parts: Mapping[str, Callable[[], dict[str, Any]]] = {
+        "test": lambda: test_part(corpus, features(), root),
         "outcome": lambda: outcome_figures(corpus, root),
         "ablations": lambda: ablations(rows, features()),
         "left_out": lambda: left_out(rows, features()),

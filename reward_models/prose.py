@@ -7,6 +7,7 @@ strongest bag-of-words baseline of the specification, shipped as one half of the
 from __future__ import annotations
 
 import math
+import random
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,9 @@ from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.rows import Row
 from r2w_eval.reward_models.words import tokens, words
 
-PLACES = 1 << 17
+PLACES = 1 << 18
+_FIRST_CJK = "\u2e7f"
+MAX_PAIRS = 20
 MIN_TEXTS = 3
 LEVEL_SCALE = 10.0
 MAX_ITERATIONS = 300
@@ -51,9 +54,13 @@ def gram_counts(text: str, with_marks: bool = True) -> Counter[int]:
     own = words(text[:MAX_CHARS])
     marks = [f"m:{t}" for t in tokens(text[:MAX_CHARS]) if with_marks and not t[0].isalnum()]
     pairs = [f"{a} {b}" for a, b in zip(own, own[1:], strict=False)]
-    return Counter(
-        zlib.crc32(t.encode("utf-8", "surrogatepass")) % PLACES for t in [*own, *pairs, *marks]
-    )
+    return Counter(map(_place, [*own, *pairs, *marks]))
+
+
+def _place(gram: str) -> int:
+    """Chinese, Japanese and Korean n-grams have a half of their own: no collisions with others."""
+    place = zlib.crc32(gram.encode("utf-8", "surrogatepass")) % (PLACES // 2)
+    return place + PLACES // 2 if max(gram) > _FIRST_CJK else place
 
 
 def _unit_rows(counts: Sequence[Mapping[int, int]], idf: FloatArray) -> Any:
@@ -106,17 +113,14 @@ def fit_prose(
 def _differences(
     rows: Sequence[Row], labels: FloatArray
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Index pairs of texts of one prompt whose labels differ."""
+    """Index pairs of texts of one prompt whose labels differ, at most MAX_PAIRS a prompt."""
     members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         members[row.source, row.pair_id].append(i)
-    found = [
-        (i, j)
-        for own in members.values()
-        for place, i in enumerate(own)
-        for j in own[:place]
-        if labels[i] != labels[j]
-    ]
+    found: list[tuple[int, int]] = []
+    for own in members.values():
+        pairs = [(i, j) for k, i in enumerate(own) for j in own[:k] if labels[i] != labels[j]]
+        found += random.Random(0).sample(pairs, min(len(pairs), MAX_PAIRS))
     table = np.array(found, np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 
@@ -157,6 +161,16 @@ def _ridge(design: Any, labels: FloatArray, weights: FloatArray, penalty: float)
         diags_array(root) @ design, root * labels, damp=math.sqrt(penalty), iter_lim=MAX_ITERATIONS
     )[0]
     return found
+
+
+def joined(latin: Prose, cjk: Prose) -> Prose:
+    """Two regressions as one: each n-gram belongs to one of them by its script."""
+    half = PLACES // 2
+    return Prose(
+        np.concatenate([latin.idf[:half], cjk.idf[half:]]),
+        np.concatenate([latin.weights[:half], cjk.weights[half:]]),
+        0.0,
+    )
 
 
 def save_prose(prose: Prose, path: Path, metadata: dict[str, str]) -> None:
