@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 
@@ -48,3 +50,89 @@ def rm(  # noqa: PLR0913
     else:
         chosen = commands.DataChoice(reward_data, without, allow_restricted)
         commands.train(chosen, out, data_only, max_seconds if transformer else None)
+
+
+RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Recipe file or name.")
+
+
+@train.command()
+@RECIPE
+@click.option("--writer", default="smollm2", show_default=True, help="As --model of run.")
+@click.option("--judge", help="Default: the writer.")
+@click.option("--internaliser", help="Default: the writer.")
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
+@click.option("--out", default="synth", show_default=True, help="Folder for calls and traces.")
+@click.option("--expert", is_flag=True, help="Traces from professional edits instead; no model.")
+@click.option("--reward-data", help="With --expert. Default: $R2W_REWARD_DATA.")
+def synth(
+    recipe: str, writer: str, out: str, expert: bool, reward_data: str | None, **chosen: Any
+) -> None:
+    """Make training traces: a writer and a judge interact until the piece is good.
+
+    r2w-eval train synth --writer http://HOST:PORT/v1#NAME --n 100 --out synth
+    """
+    from pathlib import Path
+
+    from r2w_eval.cli_options import run_interruptibly
+    from r2w_eval.training import commands
+
+    if expert:
+        n = commands.write_expert_traces(reward_data, Path(out))
+        click.echo(f"{n} traces of professional edits in {out}/{commands.TRACES}")
+        return
+    prompts, notes = commands.choose_prompts(chosen["prompts"], chosen["n"], 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    models = (writer, chosen["judge"] or writer, chosen["internaliser"] or writer)
+    settings = commands.settings_of(recipe)["synth"]
+    made = run_interruptibly(commands.run_synthesis(models, prompts, settings, Path(out)))
+    commands.show_census(made, click.echo)
+
+
+@train.command()
+@RECIPE
+@click.option("--traces", default="synth/traces.jsonl", show_default=True, help="Trace file.")
+@click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
+@click.option("--out", default="sft", show_default=True, help="Folder for checkpoints and model.")
+def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
+    """Fine-tune on traces; goes on from the last whole checkpoint in --out.
+
+    r2w-eval train sft --recipe smoke --traces synth/traces.jsonl --out sft
+    """
+    from pathlib import Path
+
+    from r2w_eval.training import commands
+
+    settings = commands.with_model(commands.settings_of(recipe)["sft"], model)
+    _show_trained(commands.run_sft(settings, Path(traces), Path(out)), "loss")
+
+
+@train.command()
+@RECIPE
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
+@click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
+@click.option("--out", default="rl", show_default=True, help="Folder for checkpoints and model.")
+def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) -> None:
+    """Reinforcement learning with process rewards on reflections; resumable.
+
+    r2w-eval train rl --recipe smoke --model sft/model --out rl
+    """
+    from pathlib import Path
+
+    from r2w_eval.training import commands
+
+    chosen, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    settings = commands.with_model(commands.settings_of(recipe)["rl"], model)
+    _show_trained(commands.run_rl(settings, chosen, Path(out)), "reward")
+
+
+def _show_trained(trained: Any, what: str) -> None:
+    last = "n/a" if trained.loss is None else f"{trained.loss:.4f}"
+    click.echo(
+        f"{trained.steps} steps on {trained.n_rows} rows, {trained.n_too_long} too long for it; "
+        f"last {what} {last}; model in {trained.model}"
+    )

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from r2w_eval.reward_models.build_lamp import CATEGORIES, PROMPT
+from r2w_eval.reward_models.build_lamp import CATEGORIES, PROMPT, group_of
 from r2w_eval.reward_models.levels import level_of
 from r2w_eval.reward_models.phrasing import phrase
 from r2w_eval.reward_models.rows import part_of
@@ -30,8 +30,8 @@ def expert_traces(data: LabelledSet, seed: int = 0, part: str = "train") -> Iter
     At most four reflections: the longest marked spans, in the order of the text.
     """
     for record in data.read("span_edits_train.jsonl"):
-        group = f"lamp:{record['source_id']}"
-        if record.get("expert_revision") and record["expert_spans"] and part_of(group) == part:
+        is_usable = record.get("expert_revision") and record["expert_spans"]
+        if is_usable and part_of(group_of(record)) == part:
             yield _trace(record, random.Random(f"{seed}:{record['id']}"))
 
 

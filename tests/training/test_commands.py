@@ -1,0 +1,84 @@
+"""The stages as a user calls them: folders that hold one work, prompts that no benchmark has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from r2w_eval.training import commands
+from r2w_eval.training.prompts import starter_prompts
+from r2w_eval.training.synthesise import SynthSettings
+from r2w_eval.training.traces import DEFAULT_TAGS
+from support import data_folder
+
+from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.fakeserver import FakeServer
+from r2w_eval.trace_tags import parse_tagged
+
+
+def test_a_folder_holds_one_work_and_says_what_differs(tmp_path: Path) -> None:
+    commands.claim(tmp_path / "a", "sft", {"settings": {"epochs": 1}})
+    commands.claim(tmp_path / "a", "sft", {"settings": {"epochs": 1}})
+    with pytest.raises(IdentityMismatch, match="settings.epochs: 1 -> 2"):
+        commands.claim(tmp_path / "a", "sft", {"settings": {"epochs": 2}})
+
+
+def test_our_recipes_are_read() -> None:
+    for name in ("smoke", "r2write-8b"):
+        assert set(commands.settings_of(name)) == {"synth", "sft", "rl"}
+
+
+def test_a_benchmark_prompt_is_refused(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = data_folder("R2W_DATA", "benchmarks")
+    source = folder / "longbench_write" / "longbench_write.jsonl"
+    if not source.is_file():
+        pytest.skip(f"{source}: no benchmark data here. Set R2W_DATA")
+    query = json.loads(source.read_text("utf-8").split("\n")[3])["prompt"]
+    path = tmp_path / "prompts.jsonl"
+    record = {"id": "mine", "lang": "en", "domain": "x", "prompt": query}
+    path.write_text(json.dumps(record) + "\n", "utf-8")
+    # this suite alone: the index of all takes longer than the rest of these tests
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "longbench_write").symlink_to(source.parent)
+    with pytest.raises(UsageError, match="prompt 'mine'.*benchmark"):
+        commands.choose_prompts(str(path), 0, 0, str(data))
+
+
+def test_suites_that_could_not_be_compared_are_told(tmp_path: Path, own_cache: Path) -> None:
+    prompts, notes = commands.choose_prompts(None, 4, 0, str(tmp_path))
+    assert len(prompts) == 4 and "not compared with" in notes[-1]
+
+
+def test_a_judge_that_writes_no_marks_ends_every_episode_typed(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    with FakeServer() as server:
+        models = (f"{server.base_url}#gen-0",) * 3
+        made = asyncio.run(
+            commands.run_synthesis(models, starter_prompts(2), SynthSettings(), tmp_path / "out")
+        )
+    assert made.census.stops == {"judge_failed": 2} and made.census.n_kept == 0
+    lines: list[str] = []
+    commands.show_census(made, lines.append)
+    assert "judge_failed 2" in lines[0] and "n/a" in lines[3]
+    assert (tmp_path / "out" / commands.TRACES).read_bytes() == b""
+
+
+def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) -> None:
+    folder = data_folder("R2W_REWARD_DATA", "reward_data")
+    if not (folder / "lamp_train").is_dir():
+        pytest.skip(f"{folder}: no labelled sets here. Set R2W_REWARD_DATA")
+    n = commands.write_expert_traces(str(folder), tmp_path / "out")
+    lines = (tmp_path / "out" / commands.TRACES).read_text("utf-8").split("\n")[:-1]
+    assert len(lines) == n > 300
+    for line in lines[:50]:
+        trace = json.loads(line)
+        found = parse_tagged(trace["thinking"], DEFAULT_TAGS)
+        kinds = [str(s.kind) for s in found.segments if s.kind != "other"]
+        assert kinds[0] == "draft" and kinds[-1] == "revision" and "reflection" in kinds
+        assert found.text_of(found.segments[-1]) == trace["answer"].strip()

@@ -1,0 +1,199 @@
+"""What `r2w-eval train synth|sft|rl` do: recipe in, folder out, each stage restartable.
+
+A stage's folder holds `manifest.json` (settings, inputs by hash, versions), so that a row of a
+leaderboard can be followed back to its prompts.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
+from r2w_eval.training.journal import Journal, Role, Tally
+from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
+from r2w_eval.training.recipe import read_recipe, recipe_path
+from r2w_eval.training.rl import RLSettings, train_rl
+from r2w_eval.training.sft import SFTSettings, Trained, read_rows, train_sft
+from r2w_eval.training.synthesise import Roles, SynthSettings, synthesise
+from r2w_eval.training.traces import (
+    Census,
+    TrainingTrace,
+    near_duplicates,
+    stitch,
+    take_census,
+)
+
+import r2w_eval
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.hashing import content_hash, dump_line, path_hash, to_plain
+from r2w_eval.manifest import diff_fields
+from r2w_eval.store import write_atomically, write_json
+from r2w_eval.types import Decoding
+
+STAGES: dict[str, type] = {"synth": SynthSettings, "sft": SFTSettings, "rl": RLSettings}
+TRACES = "traces.jsonl"
+# our choices: room for a draft of some pages; a judge that varies little
+WRITER = Decoding(temperature=0.8, top_p=0.95, max_tokens=4096)
+JUDGE = Decoding(temperature=0.0, max_tokens=2048)
+
+
+def settings_of(recipe: str) -> dict[str, Any]:
+    """The settings of all stages. Raises UsageError, UnknownName."""
+    return read_recipe(recipe_path(recipe), STAGES)
+
+
+def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
+    """Write the stage's manifest, or check that the folder holds the same work.
+
+    Raises IdentityMismatch naming every setting that differs.
+    """
+    import json
+
+    path = out / "manifest.json"
+    plain = to_plain({"stage": stage, **identity})
+    if path.exists():
+        before = json.loads(path.read_bytes())["identity"]
+        if differing := list(diff_fields(before, plain)):
+            raise IdentityMismatch(
+                f"{out} holds another {stage}:\n  " + "\n  ".join(differing) + "\nUse another --out"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(
+        path,
+        {
+            "identity": plain,
+            "r2w_eval": r2w_eval.__version__,
+            "python": platform.python_version(),
+            "statement": "Independent reconstruction after the abstract of arXiv 2604.03004.",
+        },
+    )
+
+
+def choose_prompts(
+    prompts_file: str | None, n: int, seed: int, data_dir: str | None
+) -> tuple[list[Prompt], list[str]]:
+    """Prompts to train on, and what was left out or could not be checked, in words.
+
+    Raises UsageError when a prompt of the user's file stands in a benchmark: training on it would
+    spoil every score.
+    """
+    prompts = read_prompts(Path(prompts_file)) if prompts_file else starter_prompts(n, seed)
+    benchmark = benchmark_texts(data_dir)
+    index = BenchmarkIndex(benchmark.texts)
+    for prompt in prompts:
+        if hit := index.check(prompt.prompt):
+            raise UsageError(
+                f"prompt {prompt.id!r}: {hit}. Training on benchmark prompts makes every score "
+                f"worthless; remove it and run the same command again"
+            )
+    twins = near_duplicates([prompt.prompt for prompt in prompts])
+    notes = [f"{prompts[i].id}: nearly an earlier prompt, left out" for i in sorted(twins)]
+    if benchmark.unchecked:
+        notes.append(f"not compared with {', '.join(benchmark.unchecked)}: their data is not here")
+    return [prompt for i, prompt in enumerate(prompts) if i not in twins], notes
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What a synthesis made."""
+
+    census: Census
+    tally: Tally
+    path: Path
+
+
+async def run_synthesis(
+    models: tuple[str, str, str], prompts: Sequence[Prompt], settings: SynthSettings, out: Path
+) -> Synthesis:
+    """The loop over all prompts; `models` are writer, judge and internaliser as in --model."""
+    from r2w_eval.models import ModelPool
+    from r2w_eval.run import model_options
+
+    # the journal keeps every reply: a second cache would only double them
+    async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
+        writer, judge, internaliser = [await pool.model(name) for name in models]
+        roles = Roles(
+            Role(writer.chat, WRITER), Role(judge.chat, JUDGE), Role(internaliser.chat, WRITER)
+        )
+        claim(out, "synth", {"settings": settings, "models": models})
+        with Journal(out / "steps.jsonl") as journal:
+            episodes = await synthesise(prompts, roles, journal, settings)
+    results = [stitch(episode) for episode in episodes]
+    kept = [result for result in results if isinstance(result, TrainingTrace)]
+    write_traces(out / TRACES, kept)
+    census = take_census(episodes, results)
+    write_json(out / "census.json", census)
+    return Synthesis(census, journal.tally, out / TRACES)
+
+
+def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
+    """All traces of a stage, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, b"".join(dump_line(trace) for trace in traces))
+
+
+def write_expert_traces(reward_data: str | None, out: Path, seed: int = 0) -> int:
+    """Traces from professional edits (LAMP); the number written."""
+    from r2w_eval.reward_models.sources import find_sets, reward_data_root
+    from r2w_eval.training.expert import expert_traces
+
+    sets = find_sets(reward_data_root(reward_data))
+    if "lamp_train" not in sets:
+        raise UsageError("no set lamp_train among the labelled sets. Try: --reward-data DIR")
+    traces = list(expert_traces(sets["lamp_train"], seed))
+    claim(out, "expert", {"set": "lamp_train", "licence": sets["lamp_train"].licence, "seed": seed})
+    write_traces(out / TRACES, traces)
+    return len(traces)
+
+
+def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
+    """Fine-tune on a trace file."""
+    rows = read_rows(traces)
+    claim(out, "sft", {"settings": settings, "traces": path_hash(traces)})
+    return _finish(out, train_sft(settings, rows, out))
+
+
+def run_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trained:
+    """Reinforcement learning on prompts."""
+    claim(out, "rl", {"settings": settings, "prompts": content_hash(prompts)})
+    return _finish(out, train_rl(settings, prompts, out))
+
+
+def _finish(out: Path, trained: Trained) -> Trained:
+    write_json(out / "trained.json", {**asdict(trained), "model": str(trained.model)})
+    return trained
+
+
+def with_model(settings: Any, model: str | None) -> Any:
+    """The settings with another model, where one was named."""
+    return settings if model is None else replace(settings, model=model)
+
+
+Show = Callable[[str], None]
+
+
+def show_census(made: Synthesis, show: Show) -> None:
+    """A synthesis in a few lines: what was kept, what the steps did, what it cost."""
+    census = made.census
+    steps = sum(census.labels.values())
+    shares = ", ".join(f"{label} {n} of {steps}" for label, n in census.labels.items())
+    show(f"{census.n_kept} traces kept in {made.path}; ends: {_pairs(census.stops)}")
+    show(f"steps (side steps too): {shares or 'none'}")
+    show(f"dropped: {_pairs(census.dropped)}; refused reflections: {_pairs(census.leaks)}")
+    gain = census.mean_fresh_gain
+    show(f"mean gain by fresh assessments: {'n/a' if gain is None else f'{gain:+.2f}'}")
+    tally = made.tally
+    show(
+        f"{sum(tally.sent.values())} calls sent, {tally.reused} reused; tokens in/out "
+        f"{tally.prompt_tokens:,}/{tally.completion_tokens:,}; failed: {_pairs(tally.failed)}"
+    )
+
+
+def _pairs(counts: Any) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"
