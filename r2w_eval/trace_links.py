@@ -174,7 +174,8 @@ def full_texts(trace: Trace) -> dict[int, str]:
     """The whole text as it stands after each draft or revision, by where the segment begins.
 
     A draft stands for itself. A revision much shorter than the text before it replaces a part of
-    it: the stretch that the reflection before it points at, else the most similar stretch.
+    it: the stretch that the reflection before it points at, else the most similar stretch. A blank
+    one leaves the text as it is.
     """
     found: dict[int, str] = {}
     current = ""
@@ -193,7 +194,9 @@ def full_texts(trace: Trace) -> dict[int, str]:
 
 
 def _revised(base: str, revision: str, reflection: str) -> str:
-    if not base or len(revision) >= PATCH_SHARE * len(base):
+    if not revision.strip():
+        return base
+    if not base.strip() or len(revision) >= PATCH_SHARE * len(base):
         return revision
     place = _place_of_patch(base, revision, reflection)
     return revision if place is None else base[: place.start] + revision + base[place.end :]

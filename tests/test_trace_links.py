@@ -104,3 +104,15 @@ def test_praise_change_and_both() -> None:
     assert is_praise_only("这句很好，我满意。")
     assert not is_praise_only("这句很好，但结尾太弱。")
     assert states_change("应该删掉最后一句") and not states_change("It is sad.")
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\n \n"])
+def test_a_blank_revision_changes_nothing(blank: str) -> None:
+    (link,) = linked(BASE, ("reflection", 'Cut "very sad".'), ("revision", blank))
+    assert (link.base, link.outcome, link.edits) == (BASE, BASE, ())
+    assert link.is_useless and link.uptake.is_taken_up is False
+
+
+def test_a_blank_draft_has_no_place_for_a_part() -> None:
+    (link,) = linked(" " * 40, ("reflection", "Nothing stands there yet."), ("revision", "Rain."))
+    assert link.outcome == "Rain."
