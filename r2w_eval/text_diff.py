@@ -24,7 +24,8 @@ MAX_GAP_CELLS = 64_000_000
 MIN_SENTENCE_WORDS = 4
 
 _WORD = re.compile(r"[^\W\d_㐀-鿿]+(?:['’-][^\W\d_㐀-鿿]+)*|\d+(?:[.,]\d+)*|[㐀-鿿]|[^\w\s]")
-_SENTENCE_END = re.compile(r"[.!?…]+[\"'”’)\]]*\s+|[。！？；]+[”’」』）]*\s*|\n+")
+# only the last mark of a run is looked at: a text of full stops must not become quadratic
+_SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|[。！？；]+[”’」』）]*\s*|\n+")
 
 
 class EditKind(StrEnum):

@@ -29,7 +29,8 @@ MIN_TEXT = {True: 12, False: 40}
 MAX_LABEL = {True: 10, False: 26}
 
 _LINE = re.compile(r"[^\n]+")
-_END = re.compile(r"[.!?…]+[\"'”’)\]*_]*(?:\s+|$)|[。！？；]+[”’」』）]*\s*")
+# searched from the second character on: only the last mark of a run of full stops is looked at
+_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*(?:\s+|$)|(?<=[。！？；])[。！？；]*[”’」』）]*\s*")
 _RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|={3,}|—{3,}|_{3,}|```\w*)\s*$")
 _COLON = re.compile(r":(?=\s|$|[\"“「*_])|：")
 _CJK = re.compile(r"[\u3400-\u9fff]")
@@ -167,7 +168,7 @@ class _Scanner:
 
     def _read_sentence(self, start: int, line_end: int, opens: bool) -> int:
         """Take one sentence; returns where reading goes on."""
-        found = _END.search(self.text, start, line_end)
+        found = _END.search(self.text, start + 1, line_end)
         end = found.end() if found else line_end
         head = cues.Head(self.lower[start:end])
         colon = _COLON.search(self.text, start, end)

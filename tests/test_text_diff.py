@@ -81,6 +81,13 @@ def test_a_long_text_takes_time_in_proportion() -> None:
     assert seconds(8_000) < 40 * max(seconds(800), 0.005)
 
 
+def test_a_text_of_marks_alone_takes_time_in_proportion() -> None:
+    for mark in (".", "!", '."', "。", ". ", "\n"):
+        begin = time.process_time()
+        diff(mark * 20_000 + "x", mark * 20_000 + "y")
+        assert time.process_time() - begin < 2.0, mark
+
+
 def test_one_sentence_without_end_does_not_explode() -> None:
     text = "the same words again and " * 8_000
     assert diff(text, text + "and more") != ()
