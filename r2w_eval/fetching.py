@@ -8,6 +8,7 @@ pip install 'r2w-eval[pages]'.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import datetime
 import time
 import zlib
@@ -36,6 +37,10 @@ USER_AGENT = f"r2w-eval/{r2w_eval.__version__}"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
 TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/csv", "application/json"})
+# Python's codecs that no browser knows: quadratic in the text, or leading to lone surrogates
+NO_CHARSETS = frozenset(
+    {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"}
+)
 # RFC 9309 asks crawlers to read at least 500 KiB
 MAX_ROBOTS_BYTES = 512 << 10
 MAX_CRAWL_DELAY_S = 30.0
@@ -310,7 +315,8 @@ def read_body(url: str, body: Body) -> Page:
 def decode(content: bytes, charset: str | None) -> str:
     """Text in its announced charset, else UTF-8; what does not fit is replaced."""
     try:
-        return content.decode(charset or "utf-8", "replace")
+        name = codecs.lookup(charset or "utf-8").name
+        return content.decode("utf-8" if name in NO_CHARSETS else name, "replace")
     except LookupError:
         return content.decode("utf-8", "replace")
 
@@ -326,7 +332,14 @@ def extract_html(content: bytes, charset: str | None) -> tuple[str, str, str]:
         if found is None:
             return "", "", trafilatura.html2txt(source)
         facts = found if isinstance(found, dict) else found.as_dict()
-    except (lxml.etree.LxmlError, ValueError, LookupError, TypeError, RecursionError):
+    except (
+        lxml.etree.LxmlError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         return "", "", ""
     title, description, text = (facts.get(k) or "" for k in ("title", "description", "text"))
     return title, description, text

@@ -103,7 +103,11 @@ def page_key(url: str) -> str:
     >>> page_key("https://a.example/x#:~:text=y") == page_key(" https://a.example/x ")
     True
     """
-    return content_hash(urldefrag(url.strip()).url)
+    bare = url.strip()
+    try:
+        return content_hash(urldefrag(bare).url)
+    except ValueError:
+        return content_hash(bare.partition("#")[0])
 
 
 class PageStore:

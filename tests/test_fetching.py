@@ -20,7 +20,7 @@ pytest.importorskip("protego", reason="needs pip install 'r2w-eval[pages]'")
 
 import r2w_eval
 from r2w_eval.addresses import parse_networks
-from r2w_eval.fetching import FetchLimits, LiveFetcher, parse_robots, unpack
+from r2w_eval.fetching import FetchLimits, LiveFetcher, decode, parse_robots, unpack
 from r2w_eval.pages import Page, PageStatus
 
 ARTICLE = (
@@ -194,6 +194,22 @@ def test_other_charsets_are_read() -> None:
     plain, latin = fetch_all(Site(), "/plain", "/latin")
     assert plain.text == "naïve\u2028text"
     assert "très bas" in latin.text
+
+
+@pytest.mark.parametrize("charset", ["punycode", "idna", "undefined", "utf-7", "zlib", "nonsense"])
+def test_a_charset_that_no_page_has_is_read_as_utf_8(charset: str) -> None:
+    started = time.process_time()
+    assert decode("naïve +2AA- ".encode() + b"a9" * 500_000, charset).startswith("naïve +2AA- a9")
+    assert time.process_time() - started < 1
+
+
+def test_a_page_that_breaks_the_reader_has_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object, **__: object) -> None:
+        raise AttributeError("NoneType")
+
+    monkeypatch.setattr("trafilatura.bare_extraction", breaks)
+    (page,) = fetch_all(Site(), "/article")
+    assert (page.status, page.text) == (PageStatus.NO_TEXT, "")
 
 
 @pytest.mark.parametrize(

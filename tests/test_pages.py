@@ -57,6 +57,13 @@ def test_a_page_is_fetched_once_and_replayed_as_it_was(tmp_path: Path) -> None:
     assert anchored.text == page.text, "a fragment is a place on the same page"
 
 
+@pytest.mark.parametrize("url", ["http://[x#y", "http://[x", "https://a.example/\ud800#y", "#"])
+def test_an_address_that_is_none_has_a_record_too(url: str, tmp_path: Path) -> None:
+    page = Page(url, PageStatus.BAD_URL, reason="no address")
+    assert record(tmp_path, ScriptedFetcher(page), url)[url] == page
+    assert replay(tmp_path, url) == page
+
+
 def test_two_readers_at_once_cause_one_request(tmp_path: Path) -> None:
     fetcher = ScriptedFetcher(Page(URL, PageStatus.OK, "x"))
     source = RecordedPages(PageStore(tmp_path), fetcher)
