@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.collect import latest_judgements
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.recorded import ID_KEYS, TEXT_KEYS, read_responses
 from r2w_eval.reflection import TraceInput
 from r2w_eval.store import RunFolder, iter_jsonl
+from r2w_eval.suites import load_info, load_suite
 from r2w_eval.thinking import ThinkTags, split_thinking
 from r2w_eval.types import Response, WriterStatus
 
@@ -62,11 +65,16 @@ def _prompts(folder: RunFolder) -> dict[tuple[str, str], str]:
 
 
 def _mean_scores(folder: RunFolder) -> dict[str, float]:
-    """Mean verdict of each response over criteria, judges and repeats."""
+    """Mean newest verdict of each response over criteria, judges and repeats; a suite's stages
+    give none.
+    """
+    suite = cache(lambda task: load_suite(load_info(task).folder))
     values: dict[str, list[float]] = defaultdict(list)
-    for judgement in folder.judgements():
-        if judgement.score.value is not None:
-            values[judgement.response_key].append(judgement.score.value)
+    for (response_key, _), own in latest_judgements(folder.judgements()).items():
+        for judgement in own.values():
+            value = judgement.score.value
+            if value is not None and suite(judgement.task).is_verdict(judgement.criterion):
+                values[response_key].append(value)
     return {key: sum(own) / len(own) for key, own in values.items()}
 
 

@@ -16,12 +16,14 @@ from r2w_eval.cli import cli
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver import FakeServer
+from r2w_eval.hashing import dump_line
 from r2w_eval.reflect_report import mark_text
-from r2w_eval.reflection_sources import read_file
+from r2w_eval.reflection_sources import read_file, read_run
 from r2w_eval.run import evaluate
-from r2w_eval.store import iter_jsonl
+from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites import load_info
 from r2w_eval.trace import Span
+from r2w_eval.types import Judgement, Response, Score, WriterStatus
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
@@ -158,6 +160,19 @@ def test_a_runs_results_carry_the_reflection_block(tmp_path: Path, own_cache: Pa
     assert "1 of 1 responses think" in output
     rows = list(iter_jsonl(tmp_path / "run/reflect/traces.jsonl"))
     assert rows[0]["score"] is not None
+
+
+def test_a_response_scores_its_newest_verdicts_and_no_stages(tmp_path: Path) -> None:
+    response = Response("k", "discox", "1", "writer", "x", "x", "Hm.", WriterStatus.OK)
+    verdicts = [("first", 5_000.0), ("accuracy", 10.0), ("accuracy", 50.0), ("fluency", 20.0)]
+    judged = [
+        Judgement(f"j{n}", "k", "discox", "1", "judge", criterion, Score(value))
+        for n, (criterion, value) in enumerate(verdicts)
+    ]
+    (tmp_path / "responses.jsonl").write_bytes(dump_line(response))
+    (tmp_path / "judgements.jsonl").write_bytes(b"".join(map(dump_line, judged)))
+    [source] = read_run(RunFolder(tmp_path))["discox"]
+    assert source.score == 35.0
 
 
 def test_a_run_without_thinking_has_no_block(tmp_path: Path, own_cache: Path) -> None:
