@@ -18,7 +18,13 @@ from r2w_eval.training.advantages import LocalMapping
 from r2w_eval.training.checkpoints import resume_from
 from r2w_eval.training.completions import prompt_text
 from r2w_eval.training.prompts import Prompt
-from r2w_eval.training.sft import EMBEDDED, Trained, model_folder, save_model
+from r2w_eval.training.sft import (
+    EMBEDDED,
+    Trained,
+    device_arguments,
+    model_folder,
+    save_model,
+)
 
 from r2w_eval.thinking import ThinkTags, split_thinking
 from r2w_eval.trace import TagSchema
@@ -129,6 +135,7 @@ def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trai
             seed=settings.seed,
             report_to=[],
             logging_steps=1,
+            **device_arguments(),
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": prompt.prompt}]} for prompt in rows]

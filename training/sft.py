@@ -128,6 +128,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
             seed=settings.seed,
             report_to=[],
             logging_steps=1,
+            **device_arguments(),
         ),
         train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,
@@ -139,6 +140,14 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     last = float(losses[-1]) if losses else None
     return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last)
+
+
+def device_arguments() -> dict[str, Any]:
+    """bf16 on a GPU that has it; single precision on a CPU."""
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {"bf16": has_gpu and torch.cuda.is_bf16_supported(), "use_cpu": not has_gpu}
 
 
 def lora(rank: int) -> Any:
