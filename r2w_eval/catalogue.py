@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.data import data_roots
 from r2w_eval.listing import needed_files
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders, suites_with_cases
+from r2w_eval.terminal import escape
 
 COLUMNS = (
     "suite",

@@ -19,6 +19,7 @@ from r2w_eval.cli_train import train
 from r2w_eval.cli_watch import watch
 from r2w_eval.config import RunConfig, merge_config
 from r2w_eval.errors import R2WError
+from r2w_eval.terminal import visible
 
 EXIT_INTERRUPTED = 130
 
@@ -248,7 +249,7 @@ def main() -> None:
         error.show()
         code = error.exit_code
     except R2WError as error:
-        print(f"r2w-eval: {error}", file=sys.stderr)
+        print(f"r2w-eval: {visible(str(error))}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print(

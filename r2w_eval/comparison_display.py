@@ -11,7 +11,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.client import ClientSettings
@@ -26,6 +25,7 @@ from r2w_eval.ratings import Ratings, bradley_terry
 from r2w_eval.run import plan_tasks
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import PairwiseForm, show_last_turn
+from r2w_eval.terminal import escape
 from r2w_eval.types import Metric, Sample
 
 

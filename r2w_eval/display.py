@@ -17,7 +17,6 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -28,6 +27,7 @@ from r2w_eval.plan import Progress
 from r2w_eval.run import Outcome
 from r2w_eval.store import write_atomically
 from r2w_eval.summary import TaskResult
+from r2w_eval.terminal import escape
 from r2w_eval.types import Metric
 
 TERMINAL_INTERVAL_S = 0.5

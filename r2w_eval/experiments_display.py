@@ -8,13 +8,13 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.experiments import ArmResult, OnOff
 from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
 from r2w_eval.reflect_display import interval, number
 from r2w_eval.store import write_atomically, write_json
+from r2w_eval.terminal import escape
 
 
 def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.card_markdown import SIGNALS, number, span
@@ -12,6 +11,7 @@ from r2w_eval.check_plan import CheckOptions, plan_questions
 from r2w_eval.config import RunConfig
 from r2w_eval.evaluator_card import EvaluatorCard
 from r2w_eval.judge_check import CheckOutcome, load_labels
+from r2w_eval.terminal import escape
 
 
 def print_plan(config: RunConfig, options: CheckOptions) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.cache import ReplyCache
@@ -17,6 +16,7 @@ from r2w_eval.groups import group_members
 from r2w_eval.models import KINDS
 from r2w_eval.paths import cache_path
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders
+from r2w_eval.terminal import escape
 
 
 def print_listing(data_dir: str | None) -> None:

@@ -18,13 +18,13 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.data import data_roots
 from r2w_eval.errors import DataError, R2WError, UnknownName
 from r2w_eval.stats import evaluate
 from r2w_eval.suites import Suite, SuiteInfo, load_info, load_module, suites_with_cases
+from r2w_eval.terminal import escape
 from r2w_eval.types import Estimate, JudgeRequest, Mode, Score
 
 VARIABLE = "R2W_VERIFICATION"

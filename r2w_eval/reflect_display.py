@@ -7,10 +7,10 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from r2w_eval.reflection_measures import ReflectionSummary, is_estimated
+from r2w_eval.terminal import escape
 from r2w_eval.types import Metric
 
 _SHARES = ("tokens/", "level/", "steps/")

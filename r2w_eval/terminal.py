@@ -1,0 +1,28 @@
+"""Text from models and endpoints in a terminal: no order to the terminal, no markup of ours."""
+
+from __future__ import annotations
+
+import re
+
+# all but tab and newline, and the marks that turn the direction of writing
+_ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def visible(text: str) -> str:
+    r"""The text with a mark for every character that could steer a terminal.
+
+    >>> visible("a\x1b[2Jb\n")
+    'a�[2Jb\n'
+    """
+    return _ORDERS.sub("\ufffd", text)
+
+
+def escape(text: str) -> str:
+    r"""The text as rich shows it: visible, brackets and all.
+
+    >>> escape("[red]a\x1b")
+    '\\[red]a�'
+    """
+    from rich import markup
+
+    return markup.escape(visible(text))

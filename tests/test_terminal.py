@@ -1,0 +1,42 @@
+"""What a terminal shows: hostile names and messages steer nothing."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from rich.console import Console
+
+from r2w_eval import cli
+from r2w_eval.errors import UsageError
+from r2w_eval.terminal import escape, visible
+
+HOSTILE = "a\x1b]0;title\x07b\x1b[2J\x9b2J\r\x00\u202ec[bold]\nd\te"
+
+
+def test_no_order_reaches_the_terminal() -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, color_system=None, highlight=False)
+    console.print(escape(HOSTILE), soft_wrap=True)
+    assert not set(shown.getvalue()) & set("\x1b\x07\x9b\r\x00\u202e")
+    assert "c[bold]\nd" in shown.getvalue()
+
+
+def test_plain_text_is_left_as_it_is() -> None:
+    text = "naïve 雨\n\tline [x] \u200d"
+    assert visible(text) == text
+
+
+def test_an_error_that_tells_a_hostile_value_is_shown_without_orders(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(**_: object) -> None:
+        raise UsageError(f"the endpoint said {HOSTILE}")
+
+    monkeypatch.setattr(cli.cli, "main", fails)
+    monkeypatch.setattr(sys, "argv", ["r2w-eval"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and "the endpoint said a" in told and "\x1b" not in told
