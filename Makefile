@@ -34,7 +34,7 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local,hf,text,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local,hf,text,pages,train,dev]"
 	touch $@
 
 clean:
