@@ -57,11 +57,10 @@ def read_longform(path: Path) -> Iterator[Judged]:
 
 
 def read_creative(path: Path) -> Iterator[Judged]:
-    """96 answers of one model: 32 prompts, three iterations, one judge text each."""
+    """96 answers of one model: 32 prompts, three iterations each, one judge text an answer."""
     for record in read_items(path):
-        repeat = int(record["iteration"]) - 1
-        verdicts = {"rubric": record["judge_raw"]}
-        yield Judged(str(record["prompt_id"]), repeat, record["response"], verdicts)
+        place = f"{record['prompt_id']}-{record['iteration']}"
+        yield Judged(place, 0, record["response"], {"rubric": record["judge_raw"]})
 
 
 def read_items(path: Path) -> Iterator[dict[str, Any]]:
@@ -84,11 +83,11 @@ class Source:
 SOURCES = (
     Source("eqbench_longform", "eqbench_longform", "overall_score_100", 1, 1, read_longform),
     Source(
-        "eqbench_creative",
+        "eqbench_creative_v3",
         "eqbench_creative_writing_v3",
         "creative_writing_score",
         2,
-        3,
+        1,
         read_creative,
     ),
 )

@@ -95,8 +95,15 @@ def _read_source(path: Path) -> Iterable[Entry]:
 
 
 def _read_row_file(path: Path) -> Entry:
+    """A row, with the folder that it names only if that holds the files it was signed over.
+
+    The name of the folder is not signed: a stranger's row could point at any run of this machine,
+    whose texts would then be published.
+    """
     row = read_row(path)
-    return enter(row, path.parent / row.evidence.folder if row.evidence.folder else None)
+    entry = enter(row, path.parent / row.evidence.folder if row.evidence.folder else None)
+    is_own = all(hash_raw_files(run.path) == row.evidence.files for run in entry.runs)
+    return entry if is_own else Entry(row)
 
 
 def enter(row: Row, run: Path | None) -> Entry:

@@ -222,3 +222,17 @@ def test_a_site_whose_runs_are_gone_still_proves_its_rows(tmp_path: Path) -> Non
     site = write_site(collect([str(tmp_path / "row.json")]), tmp_path / "site", SiteOptions())
     check = verify(site.path)
     assert check.is_sound and (check.rows, check.computed) == (1, 0)
+
+
+def test_a_row_that_points_at_anothers_run_shows_none_of_its_texts(
+    submission: Path, runs: dict[str, Path]
+) -> None:
+    """The folder's name is not signed: only the files that the row was signed over are shown."""
+    file = only_row(submission)
+    (sound,) = collect([str(file)]).entries
+    assert sound.has_raw
+    row = read_row(file)
+    pointing = replace(row, evidence=replace(row.evidence, folder=str(runs["plain"].resolve())))
+    write_row(file, pointing)
+    (entry,) = collect([str(file)]).entries
+    assert (entry.has_raw, entry.runs) == (False, ())
