@@ -70,7 +70,7 @@ class TaskResult:
     judging: JudgeSummary
     warnings: tuple[str, ...]
     estimate: Estimate = field(repr=False)
-    performance: Performance = field(repr=False)
+    performance: Performance = field(repr=False, compare=False)
     noise: NoiseSplit | None = None
     ensemble: EnsembleSummary | None = None
     reflection: ReflectionSummary | None = None

@@ -115,7 +115,7 @@ def test_an_interrupt_reports_what_there_is_and_can_go_on(
 ) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
-        command(*job(server, out, "gen-20", "judge-300")), env=environment, cwd="/",
+        command(*job(server, out, "gen-20", "judge-1000")), env=environment, cwd="/",
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while requests(server) < 40:
@@ -124,7 +124,7 @@ def test_an_interrupt_reports_what_there_is_and_can_go_on(
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130 and "same command goes on" in " ".join(stderr.split())
     assert json.loads((out / "results.json").read_bytes())[0]["writer"]["n_expected"] == 24
-    assert run(environment, *job(server, out, "gen-20", "judge-300")).returncode == 0
+    assert run(environment, *job(server, out, "gen-20", "judge-1000")).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,8 @@ def test_time_grows_with_the_length_and_not_faster(unit: str) -> None:
         segment_trace(text)
         return time.process_time() - begin
 
-    seconds(10_000)
+    def best(n: int) -> float:
+        return min(seconds(n) for _ in range(3))
+
     # a square law would give 100 here
-    assert seconds(200_000) < 40 * max(seconds(20_000), 0.002)
+    assert best(200_000) < 40 * max(best(20_000), 0.002)

@@ -83,8 +83,9 @@ def _score_section(text: str) -> list[str]:
 def goodness(name: str, value: float, signs: Signs) -> float:
     """The value with "higher is better", 0 to 20; one criterion enters as 20 (x / 20) ** 1.7.
 
-    >>> goodness("Forced Poetry or Metaphor", 10.0, Signs.of(["Forced Poetry or Metaphor"], {}))
-    6.155722066724583
+    >>> signs = Signs.of(["Forced Poetry or Metaphor"], {})
+    >>> round(goodness("Forced Poetry or Metaphor", 10.0, signs), 9)
+    6.155722067
     """
     good = MAX_SCORE - value if name.lower().strip() in signs.negative else value
     return (good / MAX_SCORE) ** POWER * MAX_SCORE if name.lower() == STEEP else good
