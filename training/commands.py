@@ -6,6 +6,7 @@ leaderboard can be followed back to its prompts.
 
 from __future__ import annotations
 
+import json
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -52,8 +53,6 @@ def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
 
     Raises IdentityMismatch naming every setting that differs.
     """
-    import json
-
     path = out / "manifest.json"
     plain = to_plain({"stage": stage, **identity})
     if path.exists():

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather, gather_object
 from r2w_eval.reward_models.items import ReflectionItem
-from r2w_eval.training.advantages import LocalMapping, Rollout, local_terms, valid_scores
+from r2w_eval.training.advantages import LocalMapping, Rollout, local_terms
 from r2w_eval.training.completions import (
     prompt_text,
     read_completion,
@@ -148,8 +148,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             log["process/score"].append(float(np.mean(scores)))
         if size := float(advantages.abs().mean()):
             log["process/relative_size"].append(float(process.abs().mean()) / size)
-        paid = [len(valid_scores(replace(r, outcome=0.0))) for r in own]
-        log["process/segments_scored"].append(float(np.mean(paid)) if paid else 0.0)
+        log["process/segments_scored"].append(len(scores) / max(1, len(own)))
 
 
 def combine(rewards: torch.Tensor, weights: torch.Tensor) -> list[float | None]:
