@@ -1,15 +1,15 @@
-"""Agreement between judges, with human labels, and with length.
+"""Agreement between judges, and with human labels.
 
 In: ratings of the same units by several raters, or two columns of values. Out: coefficients with
 bootstrap intervals over units. Undefined coefficients (no spread) are None, never 0. Sources:
-harness A7, A8, B2; Krippendorff 2011 (alpha); Kendall 1945 (tau-b); Cohen 1968 (weighted kappa).
+harness A7, A8; Krippendorff 2011 (alpha); Kendall 1945 (tau-b); Cohen 1968 (weighted kappa).
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -92,21 +92,12 @@ class JudgedPair:
 class Ceiling:
     """A judge beside the people it is measured by, both against the mean of the other people."""
 
-    human: float | None
+    human: Association
     """Mean over people of the agreement of one with the mean of the others."""
-    judge: float | None
+    judge: Association
     """Mean over the same left-out sets of the agreement of the judge."""
     n_humans: int
     """People that could be left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class LengthPoint:
-    """Score and length of one answer; length in any unit above 0 (characters, words, tokens)."""
-
-    item: str
-    score: float
-    length: float
 
 
 def krippendorff_alpha(
@@ -182,19 +173,26 @@ def associate(
     ]
     pairs = np.array([[a, b] for _, a, b in rows], dtype=float).reshape(-1, 2)
     value = coefficient(pairs[:, 0], pairs[:, 1], method)
+    names = [name for name, _, _ in rows]
+    drawn = [
+        coefficient(pairs[own, 0], pairs[own, 1], method)
+        for own in (_resampled(names, draws, seed) if value is not None else ())
+    ]
+    return Association(value, *_bounds(value, drawn, 0.95), len(rows))
+
+
+def _resampled(names: Sequence[str], draws: int, seed: int) -> Iterator[NDArray[np.int_]]:
+    """Rows of each bootstrap draw, rows of a name together; none for fewer than three names."""
     members: defaultdict[str, list[int]] = defaultdict(list)
-    for index, (name, _, _) in enumerate(rows):
+    for index, name in enumerate(names):
         members[name].append(index)
-    if value is None or len(members) < 3:
-        return Association(value, None, None, len(rows))
+    if len(members) < 3:
+        return
     groups = [np.array(own) for _, own in sorted(members.items())]
-    drawn = []
     generator = np.random.default_rng(seed)
     for _ in range(draws):
         picked = generator.integers(0, len(groups), size=len(groups))
-        own = pairs[np.concatenate([groups[i] for i in picked])]
-        drawn.append(coefficient(own[:, 0], own[:, 1], method))
-    return Association(value, *_bounds(value, drawn, 0.95), len(rows))
+        yield np.concatenate([groups[i] for i in picked])
 
 
 def coefficient(
@@ -304,69 +302,54 @@ def human_ceiling(
     humans: Sequence[Sequence[float | None]],
     judge: Sequence[float | None],
     method: Method = Method.SPEARMAN,
+    clusters: Sequence[str] | None = None,
+    draws: int = AGREEMENT_DRAWS,
+    seed: int = 0,
 ) -> Ceiling:
     """Leave one human out: ratings [unit][human], the judge's value per unit.
 
     Person and judge are compared with the same target on the same units: those that the person,
-    the judge and at least one other person rated.
+    the judge and at least one other person rated. Intervals by resampling units, or whole clusters.
     """
     n_humans = max((len(unit) for unit in humans), default=0)
+    table = np.array(humans, dtype=float).reshape(len(humans), n_humans)
+    judged = np.array(judge, dtype=float)
+    person, machine, n_left_out = _leave_each_out(table, judged, method)
+    shared = ~np.isnan(judged) & ((~np.isnan(table)).sum(axis=1) > 1)
+    rows = np.flatnonzero(shared)
+    names = [clusters[i] if clusters is not None else str(i) for i in rows.tolist()]
+    drawn = [
+        _leave_each_out(table[rows[own]], judged[rows[own]], method)
+        for own in (_resampled(names, draws, seed) if person is not None else ())
+    ]
+    return Ceiling(
+        Association(person, *_bounds(person, [own[0] for own in drawn], 0.95), len(rows)),
+        Association(machine, *_bounds(machine, [own[1] for own in drawn], 0.95), len(rows)),
+        n_left_out,
+    )
+
+
+def _leave_each_out(
+    table: FloatArray, judge: FloatArray, method: Method
+) -> tuple[float | None, float | None, int]:
+    """Mean coefficient of a person and of the judge with the mean of the others, and of how many.
+
+    `table` [unit, person] and `judge` [unit] with NaN for what is missing.
+    """
+    rated = ~np.isnan(table)
+    filled = np.where(rated, table, 0.0)
     people, judges = [], []
-    for left_out in range(n_humans):
-        rows = [
-            (own, value, target)
-            for unit, value in zip(humans, judge, strict=True)
-            if (own := unit[left_out]) is not None
-            and value is not None
-            and (target := _mean_of_others(unit, left_out)) is not None
-        ]
-        table = np.array(rows, dtype=float).reshape(-1, 3)
-        person = coefficient(table[:, 0], table[:, 2], method)
-        machine = coefficient(table[:, 1], table[:, 2], method)
+    for column in range(table.shape[1]):
+        n_others = rated.sum(axis=1) - rated[:, column]
+        kept = rated[:, column] & (n_others > 0) & ~np.isnan(judge)
+        target = (filled.sum(axis=1) - filled[:, column])[kept] / n_others[kept]
+        person = coefficient(table[kept, column], target, method)
+        machine = coefficient(judge[kept], target, method)
         if person is not None and machine is not None:
             people.append(person)
             judges.append(machine)
-    return Ceiling(_mean(people), _mean(judges), len(people))
-
-
-def _mean_of_others(unit: Sequence[float | None], left_out: int) -> float | None:
-    return _mean([v for i, v in enumerate(unit) if i != left_out and v is not None])
+    return _mean(people), _mean(judges), len(people)
 
 
 def _mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
-
-
-def length_slope(points: Iterable[LengthPoint], seed: int = 0) -> Metric:
-    """Points per doubling of length inside an item, interval clustered by item (B2).
-
-    Regression of score on log2(length) with one intercept per item. The slope is a ratio of sums
-    over items, so that its interval is the one of every other metric.
-    """
-    groups: defaultdict[str, list[LengthPoint]] = defaultdict(list)
-    for point in points:
-        if point.length <= 0:
-            raise UsageError(
-                f"length {point.length} of item {point.item!r}: only lengths above 0 have a "
-                "logarithm; leave empty answers out"
-            )
-        groups[point.item].append(point)
-    moments = {item: _within_item(own) for item, own in sorted(groups.items())}
-    usable = {item: own for item, own in moments.items() if own[1] > 0}
-    stratum = Stratum(
-        tuple(usable),
-        tuple(own[0] for own in usable.values()),
-        tuple(own[1] for own in usable.values()),
-    )
-    return measure(Estimate("length_slope", (stratum,), len(groups)), seed=seed)
-
-
-def _within_item(points: Sequence[LengthPoint]) -> tuple[float, float]:
-    """Sums of (x - mean x)(y - mean y) and (x - mean x)^2 with x = log2(length)."""
-    x = [math.log2(point.length) for point in points]
-    centre, level = math.fsum(x) / len(x), math.fsum(p.score for p in points) / len(points)
-    gaps = [value - centre for value in x]
-    return (
-        math.fsum(gap * (p.score - level) for gap, p in zip(gaps, points, strict=True)),
-        math.fsum(gap * gap for gap in gaps),
-    )

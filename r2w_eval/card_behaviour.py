@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from r2w_eval.agreement import LengthPoint, krippendorff_alpha, length_slope
+from r2w_eval.agreement import krippendorff_alpha
 from r2w_eval.card_figures import Readings, order_pairs, rescale, text_place
 from r2w_eval.estimates import mean_of
 from r2w_eval.labelled import LabelledItem, LabelledText
+from r2w_eval.length_slope import LengthPoint, length_slope
 from r2w_eval.noise import Observation, noise_split
 from r2w_eval.orders import positions
 from r2w_eval.stats import measure

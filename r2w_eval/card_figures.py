@@ -234,17 +234,18 @@ def _by_system(
 
 
 def _ceiling(readings: Readings) -> Iterator[Metric]:
-    """One person against the others, and the judge against the same others (no interval)."""
+    """One person against the others, and the judge against the same others."""
     rated = _rated(readings)
     people = [text.ratings for _, text, _ in rated]
     judge = [readings.score(item, text.id) for item, text, _ in rated]
-    found = human_ceiling(people, judge) if max(map(len, people), default=0) > 1 else None
-    if found is None or not found.n_humans:
+    if max(map(len, people), default=0) < 2:
         return
-    n = sum(len([r for r in ratings if r is not None]) > 1 for ratings in people)
+    found = human_ceiling(people, judge, clusters=[readings.cluster(item) for item, _, _ in rated])
+    if not found.n_humans:
+        return
     note = "Spearman with the people left over"
-    for name, value in (("person", found.human), ("judge", found.judge)):
-        yield Metric(f"left_out:{name}", value, None, None, n, len(rated), note=note)
+    for name, own in (("person", found.human), ("judge", found.judge)):
+        yield _as_metric(f"left_out:{name}", own, len(rated), note)
 
 
 def _length_correlation(readings: Readings) -> Metric:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from r2w_eval.collect import Written
 from r2w_eval.cost import Price
-from r2w_eval.types import Judgement, JudgeStatus, WriterStatus
+from r2w_eval.length_slope import LengthPoint, overall_length_slope
+from r2w_eval.types import Judgement, JudgeStatus, Metric, WriterStatus
 
 TRUNCATION_WARNING = 0.02
+# more criteria than this are those of single queries, and none of them has a distribution
+MAX_HISTOGRAMS = 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ class JudgeSummary:
     """Between repeats of a question; None without repeats."""
     means_by_model: Mapping[str, tuple[int, float]]
     """Number and mean of the values, by the model id that the endpoint returned."""
+    histograms: Mapping[str, Mapping[str, int]]
+    """The histogram of each criterion, where there are a few of them for all queries."""
+    length_slope: Metric | None = None
+    """Points per doubling of the answer's length; None without scored answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +126,12 @@ def summarise_judge(
     absent: Mapping[str, int],
     score_range: tuple[float, float],
     is_verdict: Callable[[str], bool] = lambda _: True,
+    orders: Mapping[str, str] = {},
 ) -> JudgeSummary:
     """Counts of one judge over one task; `absent` counts the verdicts that have no record.
 
-    Every reply counts as usable or lost; only verdicts stand in the histogram.
+    Every reply counts as usable or lost; only verdicts stand in the histograms. `orders`: see
+    `Suite.orders`.
     """
     valid = [j for j in judgements if j.score.value is not None]
     failed = [j for j in judgements if j.score.value is None]
@@ -150,8 +159,9 @@ def summarise_judge(
         failures_by_cause=_by_cause(failures),
         distinct_values=len(set(values)),
         n_echoed=sum(j.echoed for j in judgements),
-        disagreement=disagreement(valid, (low + high) / 2),
+        disagreement=disagreement(valid, (low + high) / 2, orders),
         means_by_model=_means_by_model(valid),
+        histograms=_by_criterion([j for j in valid if is_verdict(j.criterion)]),
     )
 
 
@@ -163,15 +173,18 @@ def _by_cause(failures: Mapping[str, int]) -> dict[str, int]:
     return {str(cause): count for cause, count in sorted(causes.items())}
 
 
-def disagreement(judgements: Sequence[Judgement], middle: float) -> Disagreement | None:
+def disagreement(
+    judgements: Sequence[Judgement], middle: float, orders: Mapping[str, str] = {}
+) -> Disagreement | None:
     """Spread of the values for each question with two or more; None where there are none."""
     values: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     by_order: defaultdict[tuple[str, str, int], dict[str, float]] = defaultdict(dict)
     for j in judgements:
         if j.score.value is not None:
             values[j.response_key, j.criterion, j.order].append(j.score.value)
-            if j.order:
-                by_order[j.response_key, j.criterion, j.repeat][j.order] = j.score.value
+            if order := j.order or (j.criterion in orders and j.criterion):
+                question = orders.get(j.criterion, j.criterion)
+                by_order[j.response_key, question, j.repeat][order] = j.score.value
     ranges = [max(own) - min(own) for own in values.values() if len(own) > 1]
     pairs = [list(own.values()) for own in by_order.values() if len(own) == 2]
     if not ranges and not pairs:
@@ -281,6 +294,28 @@ def warn(writer: WriterSummary, judging: JudgeSummary) -> Iterable[str]:
     if judging.failures:
         lost = ", ".join(f"{status} {count}" for status, count in judging.failures.items())
         yield f"{judging.n_total - judging.n_valid} of {judging.n_total} verdicts lost: {lost}"
+
+
+def run_length_slope(rows: Iterable[SampleRow]) -> Metric | None:
+    """Mean verdict on the length of the answers that have one; None without any."""
+    points = [
+        LengthPoint(row.sample_id, row.value, row.answer_chars)
+        for row in rows
+        if row.value is not None and row.answer_chars
+    ]
+    if not points:
+        return None
+    return replace(overall_length_slope(points), note="points per doubling, over all answers")
+
+
+def _by_criterion(valid: Iterable[Judgement]) -> dict[str, dict[str, int]]:
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for j in valid:
+        if j.score.value is not None:
+            values[j.criterion].append(j.score.value)
+    if not 1 < len(values) <= MAX_HISTOGRAMS:
+        return {}
+    return {name: _histogram(own) for name, own in sorted(values.items())}
 
 
 def _histogram(values: Sequence[float]) -> dict[str, int]:

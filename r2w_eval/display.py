@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from r2w_eval.client import Traffic
+from r2w_eval.counts import JudgeSummary
 from r2w_eval.ensembles import EnsembleSummary
 from r2w_eval.noise import Prices, advise
 from r2w_eval.plan import Progress
@@ -194,12 +195,27 @@ def describe_counts(result: TaskResult) -> str:
     writer, judging = result.writer, result.judging
     thinking = f", thinking {writer.mean_thinking_chars:,.0f}" if writer.mean_thinking_chars else ""
     return (
-        f"{describe_noise(result)}lost: {format_losses(result)}\n"
+        f"{describe_noise(result)}lost: {format_losses(result)}\n{describe_leanings(judging)}"
         f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
         f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
         f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"
         f"score key {result.score_key}: compare only with scores of the same key"
     )
+
+
+def describe_leanings(judging: JudgeSummary) -> str:
+    """What the verdicts go with besides quality: length, and the order of showing."""
+    lines = []
+    if (slope := judging.length_slope) is not None and slope.value is not None:
+        interval = "–" if slope.low is None else f"{slope.low:+.2f} to {slope.high:+.2f}"
+        lines.append(
+            f"per doubling of length: {slope.value:+.2f} points ({interval}, n {slope.n_scored})\n"
+        )
+    if (apart := judging.disagreement) is not None and apart.n_order_pairs:
+        lines.append(
+            f"winner changed with the order: {apart.n_order_flips} of {apart.n_order_pairs}\n"
+        )
+    return "".join(lines)
 
 
 def ensemble_table(result: TaskResult, results: Sequence[TaskResult]) -> Table:

@@ -26,6 +26,7 @@ from r2w_eval.records import (
     answer_to_judge,
     apply_turn_rule,
     derive_seed,
+    holds_verdict,
     judgement_key,
     make_judgement,
     make_response,
@@ -263,8 +264,7 @@ class Engine:
         judgement = replace(
             make_judgement(key, case.response, scorer.id, (request, repeat), verdict),
             at=round(time.time(), 3),
-            echoed=plan.suite.is_verdict(request.criterion)
-            and parse(request, answer).value is not None,
+            echoed=holds_verdict(case, request),
         )
         if judgement.score.status is not JudgeStatus.NOT_SENT:
             self._writers.judgements.append(judgement)

@@ -25,6 +25,7 @@ from r2w_eval.client import ClientSettings, Endpoint, HttpModel, Traffic
 from r2w_eval.cost import Budget, MeteredModel, Price
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
+from r2w_eval.terminal import warn
 
 EMBEDDED = "smollm2"
 SMOKE_TEST_JUDGE = "local"
@@ -63,7 +64,6 @@ class OpenModel:
     chat: ChatModel
     reader: LabelReader | None
     concurrency: int
-    warning: str | None = None
 
 
 def is_smoke_test(spec: str) -> bool:
@@ -146,7 +146,8 @@ class ModelPool:
     async def _open_http(self, endpoint: Endpoint, extra: Mapping[str, Any]) -> OpenModel:
         client = HttpModel(endpoint, self._options.client, extra)
         try:
-            warning = await client.check()
+            if (warning := await client.check()) is not None:
+                warn(warning)
         except BaseException:
             await client.close()
             raise
@@ -155,7 +156,7 @@ class ModelPool:
             # outside the meter: what the cache holds costs nothing
             chat = CachedModel(chat, self._options.cache, endpoint.base_urls)
         self._clients.append(client)
-        return OpenModel(chat, None, self._options.client.max_connections, warning)
+        return OpenModel(chat, None, self._options.client.max_connections)
 
     def _meter(self, client: HttpModel) -> ChatModel:
         """Put an endpoint under the budget; local models cost nothing. Raises UsageError."""

@@ -5,7 +5,7 @@ folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2w_eval.chat import Reply
@@ -47,6 +47,8 @@ class Case:
     sample: Sample
     response: Response
     answer: Answer
+    echoes: dict[str, bool] = field(default_factory=dict, hash=False)
+    """Found once for all judges and repeats, by question: see `holds_verdict`."""
 
 
 def derive_seed(run_seed: int | None, sample: Sample, repeat: int, attempt: int = 0) -> int | None:
@@ -100,6 +102,21 @@ def apply_turn_rule(turn: Turn, response: Response) -> tuple[Response, bool]:
 def verdict_name(request: JudgeRequest) -> str:
     """What tells the verdicts about one answer apart."""
     return f"{request.criterion}|{request.order}" if request.order else request.criterion
+
+
+def holds_verdict(case: Case, request: JudgeRequest) -> bool:
+    """The judged text itself holds a whole verdict in the form that is asked for (harness S3).
+
+    By the strict reading in both modes: what upstream's scripts take for a verdict, a line such as
+    "Chapter One: 3", is no sign of a planted one.
+    """
+    name = verdict_name(request)
+    if name not in case.echoes:
+        suite = case.plan.suite
+        read = suite.parse_verdict[Mode.STRICT] if suite.is_verdict(request.criterion) else None
+        found = read is not None and read(request, case.answer.text).value is not None
+        case.echoes[name] = found
+    return case.echoes[name]
 
 
 def judgement_key(

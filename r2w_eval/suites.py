@@ -142,6 +142,8 @@ class Suite:
     without it ours is used.
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
     no verdicts: `extract:2` belongs to the stage `extract`.
+    `orders` gives criteria that ask one question in different orders of showing the name of that
+    question, so that verdicts which turn with the order are counted.
     """
 
     load_samples: Callable[[SuiteData], Iterable[Sample]]
@@ -160,6 +162,7 @@ class Suite:
     load_pairwise: Callable[[SuiteData], PairwiseForm] | None = None
     pairwise: PairwiseForm | None = None
     stages: Collection[str] = ()
+    orders: Mapping[str, str] = field(default_factory=dict)
 
     def bind(self, data: SuiteData) -> Suite:
         """The suite with what its data files add to it. Raises DataError."""

@@ -20,6 +20,7 @@ from r2w_eval.counts import (
     SampleRow,
     WriterSummary,
     measure_performance,
+    run_length_slope,
     summarise_judge,
     summarise_writer,
     warn,
@@ -180,7 +181,12 @@ def _summarise_task(
         note="model failures at the lowest value",
         is_headline=False,
     )
-    judging = summarise_judge(judge, found.judgements, found.absent, bounds, is_verdict)
+    judging = replace(
+        summarise_judge(
+            judge, found.judgements, found.absent, bounds, is_verdict, plan.suite.orders
+        ),
+        length_slope=run_length_slope(found.rows),
+    )
     writer = summarise_writer(found.rows, written)
     identity = score_identity(plan, judge, facts)
     has_repeats = facts.n_judge_repeats > 1 or facts.n_repeats > 1

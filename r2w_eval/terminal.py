@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 # all but tab and newline, and the marks that turn the direction of writing
 _ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -26,3 +27,8 @@ def escape(text: str) -> str:
     from rich import markup
 
     return markup.escape(visible(text))
+
+
+def warn(text: str) -> None:
+    """One line on standard error, at once."""
+    sys.stderr.write(f"warning: {visible(text)}\n")

@@ -39,6 +39,7 @@ class ScriptedServer:
         self.replies = list(replies)
         self.seen: list[dict[str, str]] = []
         self.times: list[float] = []
+        self.models: list[str] = []
         self.on_body: Callable[[dict[str, Any]], object] = lambda body: None
         script = self
 
@@ -55,6 +56,13 @@ class ScriptedServer:
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def do_GET(self) -> None:
+                content = json.dumps({"data": [{"id": name} for name in script.models]}).encode()
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)
 

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from r2w_eval.agreement import (
     JudgedPair,
-    LengthPoint,
     Level,
     Method,
     TieRule,
@@ -22,13 +21,13 @@ from r2w_eval.agreement import (
     coefficient,
     human_ceiling,
     krippendorff_alpha,
-    length_slope,
     mean_by_system,
     pair_accuracy,
     quadratic_kappa,
     score_pairs,
 )
 from r2w_eval.errors import UsageError
+from r2w_eval.length_slope import LengthPoint, length_slope, overall_length_slope
 
 RATINGS = st.lists(
     st.lists(st.one_of(st.none(), st.integers(1, 5).map(float)), min_size=3, max_size=3),
@@ -166,8 +165,29 @@ def test_the_ceiling_is_one_person_against_the_others() -> None:
             for left in range(3)
         ]
     )
-    assert found.human == pytest.approx(expected) and found.n_humans == 3
-    assert found.judge is not None and found.judge > found.human
+    assert found.human.value == pytest.approx(expected) and found.n_humans == 3
+    assert found.human.low is not None and found.human.high is not None
+    assert found.human.low < found.human.value < found.human.high < found.human.low + 0.2  # type: ignore[operator]
+    assert found.judge.low is not None and found.judge.low > found.human.value  # type: ignore[operator]
+    assert found.human.n == len(kept)
+    whole = [str(i // 50) for i in range(200)]
+    clustered = human_ceiling(table, truth, clusters=whole, draws=50)
+    assert clustered.human.value == human_ceiling(table, truth, draws=50).human.value
+
+
+def test_the_slope_of_a_run_is_least_squares_with_a_robust_interval() -> None:
+    draw = random.Random(6)
+    points = [
+        LengthPoint(str(item), 3 + 0.4 * x + draw.gauss(0, 0.2 * x), 2**x)
+        for item in range(150)
+        for x in [draw.uniform(5, 12)]
+    ]
+    found = overall_length_slope(points)
+    design = sm.add_constant(np.log2([p.length for p in points]))
+    fitted = sm.OLS([p.score for p in points], design).fit(cov_type="HC1")
+    low, high = fitted.conf_int()[1]
+    assert found.value == pytest.approx(fitted.params[1]) and found.n_scored == 150
+    assert found.low == pytest.approx(low, abs=0.03) and found.high == pytest.approx(high, abs=0.03)
 
 
 def test_the_length_slope_equals_a_fixed_effects_regression() -> None:

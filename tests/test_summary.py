@@ -133,6 +133,7 @@ def test_a_lost_verdict_is_no_number_and_takes_its_answer_out(
     )
     assert found.judging.failures_by_criterion == {"b": 1}
     assert found.judging.histogram == {"8": 3} and found.judging.status == "degraded"
+    assert found.judging.histograms == {"a": {"8": 2}, "b": {"8": 1}}
     assert (found.judging.n_valid, found.judging.n_total) == (3, 10)
 
 

@@ -240,4 +240,5 @@ SUITE = Suite(
     parse_verdict={Mode.STRICT: parse_strict, Mode.PARITY: parse_parity},
     aggregate=aggregate,
     parity=ParityRules(),
+    orders=dict.fromkeys(GAMES, "game"),
 )

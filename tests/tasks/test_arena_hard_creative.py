@@ -16,6 +16,7 @@ from support import ScriptedReply, ScriptedServer, completion
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.display import describe_leanings
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import text_hash
 from r2w_eval.run import evaluate
@@ -199,7 +200,7 @@ def test_a_baseline_with_gaps_or_doubles_is_refused(benchmarks: Path, tmp_path: 
 
 
 def test_both_games_are_judged_over_http_and_the_lost_one_is_asked_again(
-    benchmarks: Path, baseline: Path, tmp_path: Path, own_cache: Path
+    benchmarks: Path, baseline: Path, tmp_path: Path, own_cache: Path, capsys: Any
 ) -> None:
     answers = tmp_path / "answers.jsonl"
     answers.write_text(
@@ -223,6 +224,7 @@ def test_both_games_are_judged_over_http_and_the_lost_one_is_asked_again(
     def run(*texts: str, retry_failed: bool = False) -> TaskResult:
         replies: list[ScriptedReply] = [(200, {}, completion(text)) for text in texts]
         with ScriptedServer(*replies) as server:
+            server.models = ["judge-2\x1b[2J"]
             judges = (f"{server.base_url}#judge",)
             changed = replace(config, judge=judges, retry_failed=retry_failed)
             outcome = asyncio.run(evaluate(changed))
@@ -230,7 +232,11 @@ def test_both_games_are_judged_over_http_and_the_lost_one_is_asked_again(
         return outcome.results[0]
 
     result = run("[[A>>B]]", "[[A>>B]]", "I cannot decide", "[[A>>B]]")
+    assert "does not list model 'judge'; it lists judge-2\ufffd[2J" in capsys.readouterr().err
     assert result.judging.failures == {"parse_error": 1}
+    apart = result.judging.disagreement
+    assert apart is not None and (apart.n_order_flips, apart.n_order_pairs) == (1, 1)
+    assert "winner changed with the order: 1 of 1" in describe_leanings(result.judging)
     assert (result.headline.value, result.headline.n_scored, result.headline.n_expected) == (
         0.5,
         1,

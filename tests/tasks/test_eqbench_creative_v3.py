@@ -294,7 +294,7 @@ def test_two_runs_are_judged_and_compared_from_end_to_end(
 def test_short_answers_are_no_answers(tmp_path: Path, benchmarks: Path, own_cache: Path) -> None:
     lines = [
         json.dumps({"id": "1-1", "response": "x" * 499}),
-        json.dumps({"id": "1-2", "response": "x" * 500}),
+        json.dumps({"id": "1-2", "response": "Chapter One: 3\n".ljust(500, "x")}),
         json.dumps({"id": "1-3", "response": "word\u2028" * 120}, ensure_ascii=False),
     ]
     (tmp_path / "answers.jsonl").write_text("\n".join(lines), "utf-8")
@@ -312,6 +312,7 @@ def test_short_answers_are_no_answers(tmp_path: Path, benchmarks: Path, own_cach
         (result,) = asyncio.run(run.evaluate(config)).results
     assert result.writer.statuses == {"ok": 2, "too_short": 1}
     assert result.judging.n_valid == 2
+    assert result.judging.n_echoed == 0, "a heading with a number is no verdict"
 
 
 def test_the_same_id_twice_is_refused(tmp_path: Path, benchmarks: Path) -> None:
