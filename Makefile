@@ -4,19 +4,24 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # On busy cores a second thread spin-waits; one thread is faster in tests.
 export OMP_NUM_THREADS ?= 1
+# One worker per core; each holds a torch, so not more than eight.
+PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check format types bench clean
+.PHONY: demo test check coverage format types clean
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
 
 test: $(VENV)/.test
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: $(VENV)/.test types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pytest
+	$(PYTEST)
+
+coverage: $(VENV)/.test
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 format: $(VENV)/.test
 	$(BIN)/ruff format .
