@@ -13,6 +13,7 @@ from r2w_eval.cli_experiment import experiment
 from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
 from r2w_eval.cli_options import given, run_interruptibly, settings_options
+from r2w_eval.cli_parquet import aggregate, export
 from r2w_eval.cli_reflect import reflect
 from r2w_eval.cli_score import score, serve
 from r2w_eval.cli_train import train
@@ -127,7 +128,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
 
 
 cli.add_command(judge_check)
-for command in (score, serve, train):
+for command in (score, serve, train, export, aggregate):
     cli.add_command(command)
 
 
