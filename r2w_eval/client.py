@@ -8,13 +8,10 @@ the environment, go into one header, and nowhere else.
 from __future__ import annotations
 
 import asyncio
-import difflib
-import email.utils
-import json
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,17 +19,25 @@ from urllib.parse import urlsplit, urlunsplit
 import aiohttp
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.completions import (
+    Retry,
+    build_body,
+    compare_contexts,
+    compare_names,
+    read_reply,
+    read_retry_after,
+)
 from r2w_eval.errors import EndpointDown, UsageError
-from r2w_eval.hashing import to_plain
 from r2w_eval.limiter import Limiter
-from r2w_eval.types import Usage
+from r2w_eval.replicas import Replicas
+from r2w_eval.types import Decoding, Message
 
 MAX_TRIES = 6
 MAX_BACKOFF_S = 60.0
 RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
 SYSTEMATIC_FAILURES = 20
-AVOID_FAILING_S = 5.0
+PROBE_TIMEOUT_S = 30.0
 TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 CONTEXT_MARKS = (
     "context_length",
@@ -109,15 +114,16 @@ class Traffic:
     """How often a 429, 503 or timeout cut the number of connections."""
     connections: tuple[int, ...]
     """Connections allowed at the end, by address."""
+    out: tuple[str, ...] = ()
+    """Why an address got no more requests: it served another model than the rest."""
 
 
-class Retry(Exception):
-    """One failed try that deserves another one."""
+class TooSmall(Exception):
+    """A prompt over the context of one address, while others may have a longer one."""
 
-    def __init__(self, status: CallStatus, message: str, wait_s: float | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.wait_s = wait_s
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
 
 
 class HttpModel:
@@ -142,7 +148,7 @@ class HttpModel:
         self._finished = 0
         self._failures: dict[str, int] = {}
         self._down: str | None = None
-        self._failed_at = dict.fromkeys(endpoint.base_urls, float("-inf"))
+        self._replicas = Replicas(self.limiters)
 
     @property
     def id(self) -> str:
@@ -167,6 +173,7 @@ class HttpModel:
             {str(status): n for status, n in sorted(self.retries.items())},
             sum(limiter.cuts for limiter in limiters),
             tuple(int(limiter.limit) for limiter in limiters),
+            tuple(self._replicas.out.values()),
         )
 
     async def complete(self, request: ChatRequest) -> Reply:
@@ -177,11 +184,14 @@ class HttpModel:
         body = {**build_body(self.endpoint.model, request), **self._extra}
         started = time.monotonic()
         tries = 0
+        too_small: set[str] = set()
         while True:
             if self._down:
                 raise EndpointDown(self._down)
             try:
-                reply = await self._send(body)
+                reply = await self._send(body, too_small)
+            except TooSmall as refusal:
+                too_small.add(refusal.url)
             except Retry as retry:
                 self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
                 # a pause that the endpoint asked for does not use up tries
@@ -200,36 +210,55 @@ class HttpModel:
                 return reply
 
     async def check(self) -> str | None:
-        """Ask for the model list before any work. Returns a warning when our model is not on it.
+        """Ask every address for its model list before any work; several must serve one model.
 
-        Raises UsageError when nothing answers there, EndpointDown when the key is refused.
+        Returns a warning when an address is lost or our model is not on a list. Raises UsageError
+        when nothing answers or models differ, EndpointDown when the key is refused.
         """
+        lost: dict[str, str] = {}
+        lists: dict[str, bytes] = {}
         for url in self.endpoint.base_urls:
             try:
-                async with self._open().get(f"{url}/models") as http:
-                    content = await _read_bounded(http.content)
-                    status = http.status
+                lists[url] = await self._list_models(url)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                raise UsageError(
-                    f"{url}: unreachable ({type(error).__name__}: {error}). Expected an "
-                    f"OpenAI-compatible server there. Try: curl {url}/models"
-                ) from error
-            if status in (401, 403):
-                raise EndpointDown(self._refusal(f"HTTP {status}"))
-        return self._compare_names(content) if status == 200 else None
+                lost[url] = f"{url}: unreachable ({type(error).__name__}: {error})"
+                self._replicas.failed(url)
+        if not lists:
+            url = self.endpoint.base_urls[0]
+            raise UsageError(
+                f"{'. '.join(lost.values())}. Expected an OpenAI-compatible server there. "
+                f"Try: curl {url}/models"
+            )
+        if len(lists) > 1:
+            self._replicas.agree(await self._probe(lists))
+        names = (compare_names(self.endpoint.model, url, content) for url, content in lists.items())
+        warnings = [*lost.values(), *filter(None, names), *compare_contexts(lists)]
+        return "; ".join(warnings) or None
 
-    def _compare_names(self, content: bytes) -> str | None:
-        try:
-            served = [str(entry["id"]) for entry in json.loads(content)["data"]]
-        except (ValueError, LookupError, TypeError, RecursionError):
-            return None
-        if not served or self.endpoint.model in served:
-            return None
-        close = difflib.get_close_matches(self.endpoint.model, served, n=3) or served[:3]
-        return (
-            f"{self.endpoint.base_urls[-1]} does not list model {self.endpoint.model!r}; "
-            f"it lists {', '.join(close)}"
-        )
+    async def _list_models(self, url: str) -> bytes:
+        async with self._open().get(f"{url}/models") as http:
+            content = await _read_bounded(http.content)
+        if http.status in (401, 403):
+            raise EndpointDown(self._refusal(f"HTTP {http.status}"))
+        return content if http.status == 200 else b""
+
+    async def _probe(self, urls: Iterable[str]) -> dict[str, str]:
+        """The model id that each address returns with one token; absent where none comes."""
+        request = ChatRequest((Message("user", "Hi"),), Decoding(max_tokens=1))
+        body = {**build_body(self.endpoint.model, request), **self._extra}
+        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+
+        async def ask(url: str) -> str | None:
+            path = f"{url}/chat/completions"
+            try:
+                async with self._open().post(path, json=body, timeout=timeout) as http:
+                    return read_reply(await _read_bounded(http.content)).model
+            except (aiohttp.ClientError, OSError, TimeoutError, Retry, CallFailed):
+                return None
+
+        urls = list(urls)
+        found = await asyncio.gather(*map(ask, urls))
+        return {url: model for url, model in zip(urls, found, strict=True) if model}
 
     def _refusal(self, message: str) -> str:
         return (
@@ -237,8 +266,8 @@ class HttpModel:
             f"The key is read from ${self.endpoint.api_key_env}; set it and run again"
         )
 
-    async def _send(self, body: Mapping[str, Any]) -> Reply:
-        url, limiter = await self._take_slot()
+    async def _send(self, body: Mapping[str, Any], avoid: Set[str]) -> Reply:
+        url, limiter = await self._replicas.take(avoid)
         if self._down:
             limiter.release()
             raise EndpointDown(self._down)
@@ -249,39 +278,36 @@ class HttpModel:
                 status, headers = http.status, http.headers
         except TimeoutError as error:
             limiter.congested()
-            self._failed_at[url] = time.monotonic()
+            self._replicas.failed(url)
             raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            self._failed_at[url] = time.monotonic()
+            self._replicas.failed(url)
             raise Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
         finally:
             limiter.release()
         if status in TRANSIENT_HTTP:
-            self._failed_at[url] = time.monotonic()
+            self._replicas.failed(url)
         if status != 200:
-            self._raise_for(status, headers, content, limiter)
+            try:
+                self._raise_for(status, headers, content, limiter)
+            except CallFailed as failure:
+                self._pass_on(url, status, failure, avoid)
+                raise
         reply = read_reply(content)
+        if not self._replicas.is_same_model(url, reply.model):
+            raise Retry(CallStatus.TRANSPORT, self._replicas.out[url], wait_s=0.0)
         limiter.succeeded()
         return replace(reply, latency_s=time.monotonic() - started)
 
-    async def _take_slot(self) -> tuple[str, Limiter]:
-        """A slot at the best address; who waits at one that pauses goes to another that does
-        not.
-        """
-        while True:
-            url = min(self.limiters, key=self._burden)
-            limiter = self.limiters[url]
-            elsewhere = any(not other.is_paused for other in self.limiters.values())
-            if await limiter.acquire(leave_when_paused=elsewhere):
-                return url, limiter
-
-    def _burden(self, url: str) -> tuple[bool, bool, float]:
-        """What speaks against an address: it pauses, it fails, it carries much already."""
-        limiter = self.limiters[url]
-        # a dead address is the least loaded one, and would draw everything
-        failing = time.monotonic() - self._failed_at[url] < AVOID_FAILING_S
-        load = (limiter.in_flight + limiter.n_waiting) / limiter.limit
-        return limiter.is_paused, failing, load
+    def _pass_on(self, url: str, status: int, failure: CallFailed, avoid: Set[str]) -> None:
+        """Where one of several addresses lacks the model or the context, others are asked."""
+        if not self._replicas.can_spare(url, avoid):
+            return
+        if failure.status is CallStatus.CONTEXT:
+            raise TooSmall(url) from failure
+        if status == 404:
+            self._replicas.put_out(url, f"{url} does not serve this model: {failure}")
+            raise Retry(CallStatus.TRANSPORT, str(failure), wait_s=0.0) from failure
 
     def _raise_for(
         self, status: int, headers: Mapping[str, str], content: bytes, limiter: Limiter
@@ -369,76 +395,3 @@ async def _read_bounded(stream: aiohttp.StreamReader) -> bytes:
         if len(content) > MAX_REPLY_BYTES:
             break
     return bytes(content)
-
-
-def build_body(model: str, request: ChatRequest) -> dict[str, Any]:
-    """The JSON body of a chat completion; only what is set is sent."""
-    return {"model": model, "messages": to_plain(request.messages), **request.decoding.sent()}
-
-
-def read_reply(content: bytes) -> Reply:
-    """Read a chat completion. Raises `Retry` for a broken one, CallFailed for a filtered one."""
-    try:
-        data = json.loads(content)
-        choice = data["choices"][0]
-        message = choice["message"]
-        text = message.get("content") or ""
-        usage = data.get("usage")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        shown = content[:200].decode("utf-8", "replace")
-        raise Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
-    if not isinstance(text, str):
-        raise Retry(CallStatus.TRANSPORT, f"content is {type(text).__name__}, not text")
-    if choice.get("finish_reason") == "content_filter":
-        raise CallFailed(CallStatus.FILTERED, "finish_reason content_filter")
-    return Reply(
-        text=text,
-        finish_reason=_text(choice.get("finish_reason")),
-        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
-        model=_text(data.get("model")),
-        fingerprint=_text(data.get("system_fingerprint")),
-        usage=read_usage(usage),
-        refusal=_text(message.get("refusal")),
-    )
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def read_usage(usage: Any) -> Usage:
-    """Token counts of an OpenAI-style usage object; whatever is no count is unknown.
-
-    >>> read_usage({"prompt_tokens": 3, "completion_tokens": "many"}).completion_tokens
-    """
-    return Usage(
-        prompt_tokens=_count(usage, "prompt_tokens"),
-        completion_tokens=_count(usage, "completion_tokens"),
-        reasoning_tokens=_count(usage, "completion_tokens_details", "reasoning_tokens"),
-        cached_tokens=_count(usage, "prompt_tokens_details", "cached_tokens"),
-    )
-
-
-def _count(value: Any, *keys: str) -> int | None:
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value if type(value) is int and value >= 0 else None
-
-
-def read_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or HTTP date).
-
-    >>> read_retry_after({"retry-after-ms": "1500"})
-    1.5
-    """
-    try:
-        if "retry-after-ms" in headers:
-            return float(headers["retry-after-ms"]) / 1000
-        value = headers.get("Retry-After") or headers.get("retry-after")
-        if value is None:
-            return None
-        if value.strip().isdigit():
-            return float(value)
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
-        return None
