@@ -1,4 +1,4 @@
-"""Several servers behind one endpoint: one is killed, one has another model, one a short context."""
+"""Several servers behind one endpoint: one killed, one of another model, one of a short context."""
 
 from __future__ import annotations
 
