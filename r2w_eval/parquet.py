@@ -141,17 +141,18 @@ class ParquetFolder:
         """Make the new files the run's own, then drop those that they replace."""
         n = {schema: sum(rows.values()) for schema, rows in files.items()}
         done = Exported(run, n.get("responses/1", 0), n["judgements/1"])
+        paths = {schema: sorted(rows) for schema, rows in files.items()}
         note = {
             "run": run,
             "state": state,
             "responses": done.n_responses,
             "judgements": done.n_judgements,
-            "files": {schema: sorted(rows) for schema, rows in files.items()},
+            "files": paths,
         }
         self._fs.makedirs(f"{self._root}/runs", exist_ok=True)
         self._fs.pipe_file(self._note_path(run), json.dumps(note, indent=1).encode())
-        kept = {path for paths in note["files"].values() for path in paths}
-        for path in {p for paths in before.get("files", {}).values() for p in paths} - kept:
+        kept = {path for own in paths.values() for path in own}
+        for path in {p for own in before.get("files", {}).values() for p in own} - kept:
             with suppress(FileNotFoundError):
                 self._fs.rm_file(f"{self._root}/{path}")
         return done
