@@ -131,6 +131,8 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
 
 
 def _show_trained(trained: Any, what: str) -> None:
+    for note in trained.notes:
+        click.echo(f"note: {note}", err=True)
     last = "n/a" if trained.loss is None else f"{trained.loss:.4f}"
     click.echo(
         f"{trained.steps} steps on {trained.n_rows} rows, {trained.n_too_long} too long for it; "

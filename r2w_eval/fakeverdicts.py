@@ -235,6 +235,18 @@ def _validate_facts(question: Question) -> Any:
     ]
 
 
+def _mark_criteria(question: Question) -> Any:
+    """Marks of the criteria that stand, as lines, under the last `Criteria:`."""
+    listed = question.prompt.rpartition("Criteria:\n")[2]
+    names = [line.partition(":")[0] for line in _LISTED.findall(listed)]
+    return {"scores": {name: question.draw(name, range(1, 11), 11) for name in names}}
+
+
+def _name_criteria(question: Question) -> Any:
+    names = ("Clear aim", "Fitting tone", "Concrete detail", "Sound order", "Good end")
+    return {"criteria": [{"name": n, "description": "As it says.", "weight": 1} for n in names]}
+
+
 FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ("[[A>>B]]", _prefer),
     ("ref_idx", _extract_facts),
@@ -258,6 +270,8 @@ FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
     ('"有问题"', _label_entries("问题严重程度", ("整体无问题", "有问题"))),
     ('"正确/错误"', _label_entries("判断结果", ("正确", "错误"))),
     ('{"verdict": "LABEL"', _prefer_one),
+    ('{"scores": {"name of criterion"', _mark_criteria),
+    ('{"criteria": [{"name": "two to five words"', _name_criteria),
     ('"label"', _rate_key_point),
     ('"rating"', _rate_quality),
     ("<user_prompt>", _return_article),

@@ -1,18 +1,26 @@
-"""What happens beside the training steps: seeds, a stop on broken losses. Imports transformers."""
+"""What happens beside the training steps: seeds, a stop on broken losses, evaluations.
+
+Imports transformers: load this module from within a function.
+"""
 
 from __future__ import annotations
 
 import math
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import torch
+from r2w_eval.training.checkpoints import last_sound
+from r2w_eval.training.validation import EvaluationSettings
+from r2w_eval.training.watch import DECLINE, due, evaluations
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from r2w_eval.errors import R2WError
 
 
 class TrainingBroke(R2WError):
-    """The loss is no number any more; the last checkpoint is sound."""
+    """Loss or gradient is no number any more; names the last checkpoint with sound weights."""
 
 
 class SeedEachStep(TrainerCallback):  # type: ignore[misc]
@@ -34,7 +42,7 @@ class SeedEachStep(TrainerCallback):  # type: ignore[misc]
 
 
 class StopOnBrokenLoss(TrainerCallback):  # type: ignore[misc]
-    """Ends training when the loss is NaN or infinite, before the next checkpoint is written."""
+    """Ends training when loss or gradient is NaN or infinite, before the next checkpoint."""
 
     def on_log(
         self,
@@ -45,9 +53,87 @@ class StopOnBrokenLoss(TrainerCallback):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """Raises TrainingBroke."""
-        loss = (logs or {}).get("loss")
-        if loss is not None and not math.isfinite(float(loss)):
-            raise TrainingBroke(
-                f"loss {loss} at step {state.global_step}. The last checkpoint is sound: lower "
-                f"learning_rate or max_grad_norm in the recipe and run the same command again"
+        for name, value in (logs or {}).items():
+            if name in ("loss", "grad_norm") and not is_number(value):
+                raise TrainingBroke(
+                    f"{name} is {value} at step {state.global_step}: not a number any more. "
+                    f"{_way_on(Path(args.output_dir))}"
+                )
+
+
+def is_number(value: float | None) -> bool:
+    """A finite number; transformers logs NaN as None.
+
+    >>> is_number(0.5), is_number(float("inf")), is_number(None)
+    (True, False, False)
+    """
+    return value is not None and math.isfinite(float(value))
+
+
+def _way_on(folder: Path) -> str:
+    sound = last_sound(folder)
+    if sound is None:
+        return (
+            "There is no good checkpoint yet. Lower learning_rate in the recipe, use another --out"
+        )
+    return (
+        f"The last good checkpoint is {sound.path}. Lower learning_rate in the recipe and go on "
+        f"from it: --model {sound.path} --out OTHER"
+    )
+
+
+class EvaluateOnSave(TrainerCallback):  # type: ignore[misc]
+    """Evaluates each saved checkpoint in a process of its own, so that training does not stall.
+
+    It runs `r2w-eval watch DIR --once`, one at a time; what is due when training ends is evaluated
+    then. A failing evaluation is a line in `evaluations/watch.log` and never ends training.
+    """
+
+    def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def on_save(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start an evaluation, unless one is at work: it will find this checkpoint too."""
+        if state.is_world_process_zero:
+            self._start()
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start what became due meanwhile, and stop on a decline."""
+        if state.is_world_process_zero and self._running and self._running.poll() is not None:
+            self._running = None
+            if due(self._folder):
+                self._start()
+        if self._settings.stop_on_decline and (evaluations(self._folder) / DECLINE).exists():
+            control.should_training_stop = True
+
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wait for the evaluation at work, and for that of the last checkpoints."""
+        if not state.is_world_process_zero:
+            return
+        self._wait()
+        if due(self._folder):
+            self._start()
+            self._wait()
+
+    def _start(self) -> None:
+        if self._running is not None and self._running.poll() is None:
+            return
+        place = evaluations(self._folder)
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "watch.log").open("ab") as log:
+            self._running = subprocess.Popen(
+                self._settings.command(self._folder), stdout=log, stderr=log
             )
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.wait()
+            self._running = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,20 +34,60 @@ class Checkpoint:
         except (OSError, ValueError):
             return False
         has_weights = any((self.path / name).is_file() for name in _WEIGHTS)
-        return has_weights and state.get("global_step") == self.step
+        has_all = all(_is_complete(path) for path in self.path.glob("*.safetensors"))
+        return has_weights and has_all and state.get("global_step") == self.step
+
+
+def _is_complete(path: Path) -> bool:
+    """As long as its own header says: a disk that filled up cuts files short."""
+    try:
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
+        return path.stat().st_size == 8 + length + max(ends, default=0)
+    except (OSError, ValueError, struct.error, LookupError, TypeError):
+        return False
+
+
+def _folders(folder: Path) -> list[Checkpoint]:
+    found = (
+        Checkpoint(int(match[1]), path)
+        for path in folder.glob("checkpoint-*")
+        if path.is_dir() and (match := _NAME.search(path.name))
+    )
+    return sorted(found)
 
 
 def find_checkpoints(folder: Path) -> list[Checkpoint]:
     """All whole checkpoints, by step; half-written ones are left out."""
-    found = [
-        Checkpoint(int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if path.is_dir() and (match := _NAME.search(path.name))
-    ]
-    return sorted(one for one in found if one.is_whole)
+    return [one for one in _folders(folder) if one.is_whole]
+
+
+def half_written(folder: Path) -> list[Path]:
+    """Folders of checkpoints that a kill left unfinished, by step."""
+    return [one.path for one in _folders(folder) if not one.is_whole]
 
 
 def resume_from(folder: Path) -> str | None:
     """The last whole checkpoint as the trainer wants it, or None to begin."""
     found = find_checkpoints(folder)
     return str(found[-1].path) if found else None
+
+
+def last_sound(folder: Path) -> Checkpoint | None:
+    """The newest whole checkpoint whose weights are all finite numbers; reads them all."""
+    return next((one for one in reversed(find_checkpoints(folder)) if is_sound(one)), None)
+
+
+def is_sound(checkpoint: Checkpoint) -> bool:
+    """Every weight is a finite number."""
+    import torch
+    from safetensors import safe_open
+
+    for path in checkpoint.path.glob("*.safetensors"):
+        with safe_open(path, "pt") as weights:
+            names = list(weights.keys())
+            if not all(torch.isfinite(weights.get_tensor(name)).all() for name in names):
+                return False
+    return True

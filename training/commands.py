@@ -18,7 +18,8 @@ from r2w_eval.training.journal import Journal, Role, Tally
 from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl import RLSettings, train_rl
-from r2w_eval.training.sft import SFTSettings, Trained, read_rows, train_sft
+from r2w_eval.training.sft import SFTSettings, read_rows, train_sft
+from r2w_eval.training.stage import Trained
 from r2w_eval.training.synthesise import Roles, SynthSettings, synthesise
 from r2w_eval.training.traces import (
     Census,

@@ -20,6 +20,7 @@ from accelerate.utils import gather, gather_object
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.advantages import LocalMapping, Rollout, local_terms
 from r2w_eval.training.completions import (
+    ScorableReflection,
     prompt_text,
     read_completion,
     reflections,
@@ -37,6 +38,8 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     `score_reflections` gives one score in [-1, 1] per reflection, None where there is no valid one;
     it runs in a thread beside the outcome rewards. `mapping.weight` 0 switches everything off.
+    With `groups_per_call` that many groups are generated at a time (0: all), and rewards that can
+    `begin` are asked for the finished groups while the next ones are generated.
     """
 
     def __init__(
@@ -45,9 +48,12 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         score_reflections: ScoreReflections,
         mapping: LocalMapping,
         schema: TagSchema,
+        groups_per_call: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._groups_per_call = groups_per_call
+        self._prompts: Sequence[Any] = ()
         self._score_reflections = score_reflections
         self._mapping = mapping
         self._schema = schema
@@ -61,6 +67,37 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             return 0.0
         return self._mapping.weight_at(self.state.global_step / self.state.max_steps)
 
+    def _generate(self, prompts: Any) -> Any:
+        """The parent's generation; the prompts are kept for rewards that begin meanwhile."""
+        self._prompts = prompts
+        return super()._generate(prompts)
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, fields: Any, num_generations: int, **more: Any
+    ) -> tuple[list[Any], Any]:
+        """The parent's completions, a few groups at a time where rewards overlap."""
+        size = self._groups_per_call * num_generations
+        if not size or size >= len(prompt_ids) or images or fields:
+            return super()._generate_single_turn(  # type: ignore[no-any-return]
+                prompt_ids, images, fields, num_generations, **more
+            )
+        ids: list[Any] = []
+        logprobs: list[Any] = []
+        for start in range(0, len(prompt_ids), size):
+            own, own_logprobs = super()._generate_single_turn(
+                prompt_ids[start : start + size], images, fields, num_generations, **more
+            )
+            self._begin_rewards(self._prompts[start : start + size], own)
+            ids += own
+            logprobs += own_logprobs or ()
+        return ids, logprobs or None
+
+    def _begin_rewards(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> None:
+        texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        for reward in self.reward_funcs:
+            if begin := getattr(reward, "begin", None):
+                begin(prompts, texts)
+
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
@@ -68,15 +105,30 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._scored = None
         if self._process_weight():
             self._scored = self._thread.submit(self._read_rollouts, prompts, completion_ids_list)
+        else:
+            self._count_reflections(prompts, completion_ids_list)
         rewards: torch.Tensor = super()._calculate_rewards(
             inputs, prompts, completions, completion_ids_list
         )
         self._outcomes = combine(rewards, self.reward_weights)
+        self._log_outcomes()
         return rewards
 
-    def _read_rollouts(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> list[Rollout]:
-        """Segments and scores of this rank's completions; all of them in one call of the scorer."""
-        found = [
+    def _log_outcomes(self) -> None:
+        """How much of the batch has no reward: of all ranks, so logged alike by each."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        groups = [self._outcomes[i : i + size] for i in range(0, len(self._outcomes), size)]
+        log = self._metrics["train" if self.model.training else "eval"]
+        lost = sum(outcome is None for outcome in self._outcomes)
+        log["outcome/invalid"].append(float(lost))
+        log["outcome/groups_without_reward"].append(
+            float(sum(all(outcome is None for outcome in group) for group in groups))
+        )
+
+    def _find_reflections(
+        self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
+    ) -> list[list[ScorableReflection]]:
+        return [
             reflections(
                 read_completion(own, self.processing_class.decode, self._schema),
                 prompt_text(prompt),
@@ -84,6 +136,20 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             )
             for place, (prompt, own) in enumerate(zip(prompts, ids, strict=True))
         ]
+
+    def _count_reflections(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> None:
+        """Without a process term reflections are counted all the same, for comparison."""
+        if self.model.training:
+            self._log_counts([len(own) for own in self._find_reflections(prompts, ids)])
+
+    def _log_counts(self, counts: Sequence[int]) -> None:
+        log = self._metrics["train"]
+        log["process/reflections"].append(sum(counts) / max(1, len(counts)))
+        log["process/without_reflection"].append(counts.count(0) / max(1, len(counts)))
+
+    def _read_rollouts(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> list[Rollout]:
+        """Segments and scores of this rank's completions; all of them in one call of the scorer."""
+        found = self._find_reflections(prompts, ids)
         items = [one.item for own in found for one in own]
         scores = iter(self._score_reflections(items) if items else [])
         return [
@@ -138,10 +204,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         segments = [segment for rollout in own for segment in rollout.segments]
         scores = [segment.score for segment in segments if segment.score is not None]
         log = self._metrics["train"]
-        log["process/reflections"].append(len(segments) / max(1, len(own)))
-        log["process/without_reflection"].append(
-            sum(not r.segments for r in own) / max(1, len(own))
-        )
+        self._log_counts([len(rollout.segments) for rollout in own])
         if segments:
             log["process/invalid_share"].append(1 - len(scores) / len(segments))
         if scores:

@@ -13,21 +13,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.training.advantages import LocalMapping
-from r2w_eval.training.checkpoints import resume_from
-from r2w_eval.training.completions import prompt_text
+from r2w_eval.training.faults import without_missing_reward_texts
+from r2w_eval.training.journal import Journal, Role
+from r2w_eval.training.judging import Patience, PatientJudge
+from r2w_eval.training.outcomes import (
+    RUBRIC_DECODING,
+    JudgedOutcome,
+    Pairwise,
+    Pointwise,
+    ScorerOutcome,
+)
 from r2w_eval.training.prompts import Prompt
-from r2w_eval.training.sft import (
+from r2w_eval.training.rubrics import Rubric, complete_rubrics
+from r2w_eval.training.stage import (
     EMBEDDED,
     Trained,
     device_arguments,
+    fit,
+    last_value,
     model_folder,
-    save_model,
 )
+from r2w_eval.training.validation import EvaluationSettings
 
-from r2w_eval.thinking import ThinkTags, split_thinking
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import UsageError
 from r2w_eval.trace import TagSchema
+
+MEMORY = "rl.max_completion_tokens, rl.groups_per_step or rl.group"
 
 
 @dataclass(frozen=True)
@@ -35,17 +48,27 @@ class RLSettings:
     """Values of the stage (r2write.md section 6.5; marked there by source).
 
     model: checkpoint folder, hub id, or smollm2
-    outcome, process: scorers of writings and of reflections, as in r2w-eval score --scorer
+    outcome_form: who says what an answer is worth: a scorer, or a judge by rubric or by pairs
+    outcome: a scorer, as in r2w-eval score --scorer; a judge, as in --judge, for the other forms
+    opponents: answers of the group that each is compared with, before and after it (pairwise)
+    patience_s: seconds that a silent judge is waited for, before its rewards are invalid
+    process: scorer of reflections
     process_mapping: how reflection scores become token advantages; weight 0 is outcome only
     steps, group, groups_per_step: optimiser steps, rollouts per prompt, prompts per step
     max_completion_tokens, temperature: of the rollouts
     learning_rate, loss, beta: as in TRL's GRPOConfig; dapo keeps the weight of short spans
+    groups_per_call: groups generated at a time; a judge reads the finished ones meanwhile; 0: all
+    vllm: generate with vLLM in this process, where it is installed
     save_steps: steps between checkpoints
     seed: of prompts, rollouts and order
+    evaluation: of each checkpoint, while training goes on
     """
 
     model: str = EMBEDDED
+    outcome_form: Literal["scorer", "pointwise", "pairwise"] = "scorer"
     outcome: str = "r2w-reward"
+    opponents: int = 2
+    patience_s: float = 1800.0
     process: str = "r2w-reward"
     process_mapping: LocalMapping = LocalMapping()
     steps: int = 100
@@ -56,8 +79,11 @@ class RLSettings:
     learning_rate: float = 1e-6
     loss: Literal["dapo", "dr_grpo", "grpo"] = "dapo"
     beta: float = 0.0
+    groups_per_call: int = 0
+    vllm: bool = False
     save_steps: int = 50
     seed: int = 0
+    evaluation: EvaluationSettings = EvaluationSettings()
 
 
 def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
@@ -75,43 +101,36 @@ def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
     return laid[:n]
 
 
-def answer_of(completion: str) -> str | None:
-    """What stands after the thinking; None while the thinking is not closed, or nothing follows."""
-    split = split_thinking(completion, ThinkTags())
-    return None if split.unclosed or not split.answer else split.answer
+def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Any:
+    """The reward callable that the settings name. Raises UsageError, EndpointDown."""
+    if settings.outcome_form == "scorer":
+        from r2w_eval.reward_models.scorer import open_scorer
 
+        return ScorerOutcome(open_scorer(settings.outcome))
+    from r2w_eval.run import model_options
 
-class OutcomeReward:
-    """TRL's reward callable over a scorer of writings: None where there is no valid score."""
-
-    __name__ = "outcome"
-
-    def __init__(self, scorer: Any) -> None:
-        self._scorer = scorer
-
-    def __call__(
-        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> list[float | None]:
-        """One number per completion."""
-        texts = [c if isinstance(c, str) else str(c[-1]["content"]) for c in completions]
-        answers = [answer_of(text) for text in texts]
-        items = [
-            WritingItem(str(place), prompt_text(prompts[place]), answer)
-            for place, answer in enumerate(answers)
-            if answer is not None
-        ]
-        values = {score.id: score.value for score in self._scorer.score(items)} if items else {}
-        return [values.get(str(place)) for place in range(len(texts))]
+    # every text is new: a cache of replies would only fill the disk
+    options = model_options(RunConfig(cache=False), None)
+    judge = PatientJudge(settings.outcome, options, Patience(settings.patience_s))
+    if settings.outcome_form == "pairwise":
+        outcome = JudgedOutcome(judge, Pairwise(judge, settings.opponents), settings.group)
+        outcome.run(judge.open())
+        return outcome
+    rubrics: dict[str, Rubric] = {}
+    outcome = JudgedOutcome(judge, Pointwise(judge, rubrics), settings.group)
+    role = Role(outcome.run(judge.open()), RUBRIC_DECODING)
+    with Journal(out / "rubrics.jsonl") as journal:
+        rubrics |= outcome.run(complete_rubrics(prompts, journal, role))
+    return outcome
 
 
 def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trained:
-    """Train and write `out/model`. Raises UsageError for an unknown scorer."""
+    """Train and write `out/model`. Raises UsageError for an unknown scorer or judge."""
     from datasets import Dataset
     from r2w_eval.reward_models.scorer import open_scorer
     from r2w_eval.training.callbacks import SeedEachStep, StopOnBrokenLoss
     from r2w_eval.training.grpo import ProcessGRPOTrainer
     from transformers import AutoTokenizer
-    from trl import GRPOConfig
 
     process = open_scorer(settings.process)
     source = model_folder(settings.model)
@@ -119,24 +138,8 @@ def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trai
     rows = lay_out(prompts, settings.steps * settings.groups_per_step, settings.seed)
     trainer = ProcessGRPOTrainer(
         model=source,
-        reward_funcs=[OutcomeReward(open_scorer(settings.outcome))],
-        args=GRPOConfig(
-            output_dir=str(out / "checkpoints"),
-            max_steps=settings.steps,
-            per_device_train_batch_size=settings.group * settings.groups_per_step,
-            num_generations=settings.group,
-            max_completion_length=settings.max_completion_tokens,
-            temperature=settings.temperature,
-            learning_rate=settings.learning_rate,
-            loss_type=settings.loss,
-            beta=settings.beta,
-            save_steps=settings.save_steps,
-            shuffle_dataset=False,
-            seed=settings.seed,
-            report_to=[],
-            logging_steps=1,
-            **device_arguments(),
-        ),
+        reward_funcs=[open_outcome(settings, prompts, out)],
+        args=grpo_config(settings, out / "checkpoints"),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": prompt.prompt}]} for prompt in rows]
         ),
@@ -145,9 +148,68 @@ def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trai
         score_reflections=lambda items: [score.value for score in process.score(items)],
         mapping=settings.process_mapping,
         schema=TagSchema(),
+        groups_per_call=settings.groups_per_call,
     )
-    trainer.train(resume_from_checkpoint=resume_from(out / "checkpoints"))
-    save_model(trainer, tokenizer, out / "model")
-    rewards = [entry["reward"] for entry in trainer.state.log_history if "reward" in entry]
-    last = float(rewards[-1]) if rewards else None
-    return Trained(out / "model", len(rows), 0, trainer.state.global_step, last)
+    with without_missing_reward_texts():
+        notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY)
+    history = trainer.state.log_history
+    return Trained(
+        out / "model",
+        len(rows),
+        0,
+        trainer.state.global_step,
+        last_value(history, "reward"),
+        (*notes, *reward_notes(history, settings)),
+    )
+
+
+def grpo_config(settings: RLSettings, folder: Path) -> Any:
+    """TRL's settings of the stage. Raises UsageError when vLLM is wanted and not there."""
+    from importlib.util import find_spec
+
+    from trl import GRPOConfig
+
+    if settings.vllm and find_spec("vllm") is None:
+        raise UsageError("rl.vllm: vLLM is not installed here. Set vllm: false, or install it")
+    return GRPOConfig(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.group * settings.groups_per_step,
+        num_generations=settings.group,
+        max_completion_length=settings.max_completion_tokens,
+        temperature=settings.temperature,
+        learning_rate=settings.learning_rate,
+        loss_type=settings.loss,
+        beta=settings.beta,
+        use_vllm=settings.vllm,
+        vllm_mode="colocate",
+        save_steps=settings.save_steps,
+        shuffle_dataset=False,
+        seed=settings.seed,
+        report_to=[],
+        logging_steps=1,
+        **device_arguments(),
+    )
+
+
+def reward_notes(history: Sequence[dict[str, Any]], settings: RLSettings) -> list[str]:
+    """What was missing over the whole training, in words: rewards, groups, reflections.
+
+    >>> log = [{"outcome/invalid": 3.0, "outcome/groups_without_reward": 1.0,
+    ...         "process/without_reflection": 1.0}]
+    >>> len(reward_notes(log, RLSettings()))
+    3
+    """
+    steps = [entry for entry in history if "outcome/invalid" in entry]
+    if not steps:
+        return []
+    n_groups = len(steps) * settings.groups_per_step
+    invalid = round(sum(entry["outcome/invalid"] for entry in steps))
+    lost = round(sum(entry["outcome/groups_without_reward"] for entry in steps))
+    silent = sum(entry.get("process/without_reflection") == 1.0 for entry in steps)
+    found = {
+        f"{invalid} of {n_groups * settings.group} rollouts had no valid reward": invalid,
+        f"{lost} of {n_groups} groups had none at all and gave no gradient": lost,
+        f"{silent} of {len(steps)} steps had no reflection in any rollout": silent,
+    }
+    return [note for note, n in found.items() if n]

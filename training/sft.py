@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.training.checkpoints import resume_from
+from r2w_eval.training.stage import (
+    EMBEDDED,
+    Trained,
+    device_arguments,
+    fit,
+    last_value,
+    model_folder,
+)
+from r2w_eval.training.validation import EvaluationSettings
 
 from r2w_eval.errors import UsageError
 from r2w_eval.store import iter_jsonl
-
-EMBEDDED = "smollm2"
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class SFTSettings:
     packing: several rows in one sequence
     save_steps: steps between checkpoints; 0 keeps the last state only
     seed: of order and dropout
+    evaluation: of each checkpoint, while training goes on
     """
 
     model: str = EMBEDDED
@@ -42,17 +49,7 @@ class SFTSettings:
     packing: bool = False
     save_steps: int = 100
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a stage made: the model's folder, rows used and left out, steps."""
-
-    model: Path
-    n_rows: int
-    n_too_long: int
-    steps: int
-    loss: float | None
+    evaluation: EvaluationSettings = EvaluationSettings()
 
 
 def to_row(trace: dict[str, Any]) -> dict[str, Any]:
@@ -72,15 +69,6 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             f"{path}: no traces. Try: r2w-eval train synth, or --expert for real edits"
         )
     return rows
-
-
-def model_folder(model: str) -> str:
-    """The embedded model as a checkpoint folder; everything else as it is."""
-    if model != EMBEDDED:
-        return model
-    from r2w_eval.embedded import convert_to_hf
-
-    return str(convert_to_hf())
 
 
 def fitting(
@@ -124,7 +112,8 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
             packing=settings.packing,
             save_strategy="steps" if settings.save_steps else "no",
             save_steps=settings.save_steps or 500,
-            save_total_limit=2,
+            # all stay while they wait for their evaluation
+            save_total_limit=None if settings.evaluation.is_on else 2,
             seed=settings.seed,
             report_to=[],
             logging_steps=1,
@@ -135,19 +124,15 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
         peft_config=lora(settings.lora_rank),
         callbacks=[StopOnBrokenLoss()],
     )
-    trainer.train(resume_from_checkpoint=resume_from(out / "checkpoints"))
-    save_model(trainer, tokenizer, out / "model")
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    last = float(losses[-1]) if losses else None
-    return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last)
-
-
-def device_arguments() -> dict[str, Any]:
-    """bf16 on a GPU that has it; single precision on a CPU."""
-    import torch
-
-    has_gpu = torch.cuda.is_available()
-    return {"bf16": has_gpu and torch.cuda.is_bf16_supported(), "use_cpu": not has_gpu}
+    notes = fit(
+        trainer,
+        tokenizer,
+        out,
+        settings.evaluation,
+        "sft.max_tokens or sft.batch_size (raise accumulate by as much), or set lora_rank,",
+    )
+    last = last_value(trainer.state.log_history, "loss")
+    return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
 
 
 def lora(rank: int) -> Any:
@@ -159,12 +144,3 @@ def lora(rank: int) -> Any:
     return LoraConfig(
         r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
-
-
-def save_model(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights (adapters merged, so that every engine loads them) and tokenizer."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if hasattr(model, "merge_and_unload"):
-        model = model.merge_and_unload()
-    model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)

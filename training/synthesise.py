@@ -19,7 +19,6 @@ from r2w_eval.training.assess import (
     Assessment,
     Unreadable,
     read_assessment,
-    read_rubric,
     show_issues,
     show_rubric,
 )
@@ -27,6 +26,7 @@ from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
 from r2w_eval.training.leaks import Leak, Thought, find_leak
 from r2w_eval.training.patches import apply_patch, numbered
 from r2w_eval.training.prompts import Criterion, Prompt
+from r2w_eval.training.rubrics import propose_rubric
 
 from r2w_eval.cost import estimate_tokens
 from r2w_eval.errors import UsageError
@@ -290,15 +290,13 @@ class _Loop:
 
     async def _propose_rubric(self, episode: Episode) -> tuple[Criterion, ...]:
         text = self.templates["rubric"].fill(prompt=episode.prompt.prompt)
-        reason = ""
-        for attempt in range(self.settings.tries):
-            call = Call(episode.prompt.id, 0, "rubric", text, attempt)
-            reply = await self._ask(self.roles.judge, call, Stop.JUDGE_FAILED)
-            try:
-                return read_rubric(reply)
-            except Unreadable as error:
-                reason = str(error)
-        raise _Ended(Stop.JUDGE_FAILED, reason)
+        asked = (self.journal, self.roles.judge, episode.prompt, text, self.settings.tries)
+        try:
+            return await propose_rubric(*asked)
+        except NoAnswer as error:
+            raise _Ended(Stop.JUDGE_FAILED, f"rubric: {error}") from error
+        except Unreadable as error:
+            raise _Ended(Stop.JUDGE_FAILED, str(error)) from error
 
     async def _assess(self, episode: Episode, text: str, number: int) -> Assessment:
         filled = self.templates["judge"].fill(

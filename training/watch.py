@@ -8,10 +8,12 @@ evaluation is a row with its reason and never ends the training (specification: 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -112,12 +114,27 @@ def watch_once(folder: Path, config: RunConfig) -> list[ProgressRow]:
         )
     evaluations(folder).mkdir(exist_ok=True)
     new: list[ProgressRow] = []
-    for checkpoint in due(folder):
-        rows = evaluate_checkpoint(folder, checkpoint, config)
-        new += rows
-        _append(folder, rows)
-        _tell_decline(folder)
+    with _only_watcher(folder):
+        for checkpoint in due(folder):
+            rows = evaluate_checkpoint(folder, checkpoint, config)
+            new += rows
+            _append(folder, rows)
+            _tell_decline(folder)
     return new
+
+
+@contextmanager
+def _only_watcher(folder: Path) -> Iterator[None]:
+    """Two would evaluate a checkpoint twice. Raises UsageError while another is at work."""
+    with (evaluations(folder) / ".lock").open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(
+                f"{str(folder)!r}: another process evaluates these checkpoints, perhaps the "
+                f"training itself. Its table is {evaluations(folder) / ROWS}"
+            ) from error
+        yield
 
 
 def _append(folder: Path, rows: Sequence[ProgressRow]) -> None:
@@ -190,32 +207,64 @@ def _number(value: float | None) -> float:
 
 
 def _tell_decline(folder: Path) -> None:
+    """The file stands as long as the newest checkpoint is the one that is worse."""
     decline = find_decline(read_progress(folder))
     if decline is not None:
         write_json(evaluations(folder) / DECLINE, decline)
+    else:
+        (evaluations(folder) / DECLINE).unlink(missing_ok=True)
+
+
+# measures that need no judge of drafts, as shares of the reflections
+REFLECTION_SHARES = {
+    "specificity": "specific",
+    "not_taken_up": "not taken up",
+    "repeats": "repeats",
+}
 
 
 def plot(rows: Sequence[ProgressRow]) -> bytes:
-    """Scores with intervals, and tokens, over the steps: SVG."""
+    """Scores with intervals, reflection measures and tokens over the steps: SVG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 5.5), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True)
+    figure = Figure(figsize=(7, 8), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True)
     for task, judge in sorted({(row.task, row.judge) for row in rows if row.score is not None}):
         own = [r for r in rows if (r.task, r.judge) == (task, judge) and r.score is not None]
-        steps, scores = [r.step for r in own], [float(r.score or 0.0) for r in own]
-        bars = [
-            [s - (r.low if r.low is not None else s) for s, r in zip(scores, own, strict=True)],
-            [(r.high if r.high is not None else s) - s for s, r in zip(scores, own, strict=True)],
-        ]
-        above.errorbar(steps, scores, yerr=bars, marker="o", capsize=3, label=f"{task}, {judge}")
+        _plot_scores(panels[0], own, f"{task}, {judge}")
+        _plot_reflection(panels[1], own, task)
         per_answer = [r.completion_tokens / max(1, r.n_expected) for r in own]
-        below.plot(steps, per_answer, marker="o", label=task)
-    above.set_ylabel("score (95 % interval)")
-    below.set_ylabel("tokens an answer")
-    below.set_xlabel("training step")
-    if above.lines or above.containers:
-        above.legend(fontsize="small")
+        panels[2].plot([r.step for r in own], per_answer, marker="o", label=task)
+    panels[0].set_ylabel("score (95 % interval)")
+    panels[1].set_ylabel("reflection")
+    panels[2].set_ylabel("tokens an answer")
+    panels[2].set_xlabel("training step")
+    for panel in panels[:2]:
+        if panel.lines or panel.containers:
+            panel.legend(fontsize="small")
     text = io.BytesIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
     return text.getvalue()
+
+
+def _plot_scores(panel: Any, own: Sequence[ProgressRow], label: str) -> None:
+    steps, scores = [r.step for r in own], [float(r.score or 0.0) for r in own]
+    bars = [
+        [s - (r.low if r.low is not None else s) for s, r in zip(scores, own, strict=True)],
+        [(r.high if r.high is not None else s) - s for s, r in zip(scores, own, strict=True)],
+    ]
+    panel.errorbar(steps, scores, yerr=bars, marker="o", capsize=3, label=label)
+
+
+def _plot_reflection(panel: Any, own: Sequence[ProgressRow], task: str) -> None:
+    for name, label in REFLECTION_SHARES.items():
+        values = [(row.step, reflection_share(row, name)) for row in own]
+        known = [(step, value) for step, value in values if value is not None]
+        if known:
+            panel.plot(*zip(*known, strict=True), marker="o", label=f"{label}, {task}")
+
+
+def reflection_share(row: ProgressRow, name: str) -> float | None:
+    """One measure of the row's `reflection` block; None where there was no thinking."""
+    metrics = (row.reflection or {}).get("metrics", ())
+    return next((metric["value"] for metric in metrics if metric["name"] == name), None)

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import pytest
 from r2w_eval.training.advantages import LocalMapping
-from r2w_eval.training.checkpoints import find_checkpoints, resume_from
+from r2w_eval.training.checkpoints import find_checkpoints, half_written, resume_from
+from r2w_eval.training.outcomes import answer_of
 from r2w_eval.training.prompts import starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
-from r2w_eval.training.rl import RLSettings, answer_of, lay_out
+from r2w_eval.training.rl import RLSettings, lay_out
 from r2w_eval.training.sft import SFTSettings, fitting, read_rows, to_row
 from r2w_eval.training.synthesise import SynthSettings
 
 from r2w_eval.errors import R2WError
 
+# eight bytes of length and an empty header: the smallest whole file of its kind
+EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
 STAGES = {"synth": SynthSettings, "sft": SFTSettings, "rl": RLSettings}
 
 
@@ -63,7 +66,7 @@ def test_an_unknown_recipe_names_ours() -> None:
 def make_checkpoint(folder: Path, step: int, *, whole: bool = True) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / "model.safetensors").write_bytes(b"x")
+    (path / "model.safetensors").write_bytes(EMPTY_WEIGHTS)
     state = json.dumps({"global_step": step})
     (path / "trainer_state.json").write_text(state if whole else state[:-4])
     return path
@@ -76,8 +79,12 @@ def test_training_goes_on_from_the_last_whole_checkpoint(tmp_path: Path) -> None
     make_checkpoint(tmp_path, 11, whole=False)
     (make_checkpoint(tmp_path, 12) / "trainer_state.json").unlink()
     (make_checkpoint(tmp_path, 13) / "model.safetensors").unlink()
+    (make_checkpoint(tmp_path, 14) / "model.safetensors").write_bytes(EMPTY_WEIGHTS[:-1])
     assert [one.step for one in find_checkpoints(tmp_path)] == [9, 10]
     assert resume_from(tmp_path) == str(last)
+    assert [path.name for path in half_written(tmp_path)] == [
+        f"checkpoint-{step}" for step in (11, 12, 13, 14)
+    ]
 
 
 def test_rows_keep_thinking_and_answer_on_the_assistants_side() -> None:

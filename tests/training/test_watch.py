@@ -39,7 +39,7 @@ def config(server: FakeServer, own_cache: Path) -> RunConfig:
 def checkpoint(folder: Path, step: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    (path / "model.safetensors").write_bytes(b"x")
+    (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
     return path
 

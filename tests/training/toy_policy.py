@@ -99,3 +99,12 @@ def weights_of(model: Any) -> Any:
     import torch
 
     return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+
+def save_policy(folder: Path) -> Path:
+    """The toy as a checkpoint that the stages of the pipeline load."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    make_policy().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

@@ -1,0 +1,167 @@
+"""Whole stages on the toy policy: killed and resumed, broken, out of memory, evaluated."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl", reason="needs the train extra: pip install 'r2w-eval[train]'")
+
+from r2w_eval.training.advantages import LocalMapping
+from r2w_eval.training.checkpoints import find_checkpoints, last_sound
+from r2w_eval.training.faults import OutOfMemory, out_of_memory_named
+from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.rl import RLSettings, train_rl
+from r2w_eval.training.sft import SFTSettings, to_row, train_sft
+from safetensors.torch import save_file
+from toy_policy import save_policy
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+HERE = Path(__file__).parent
+PROMPTS = [Prompt(f"p{i}", "en", "toy", text) for i, text in enumerate(("rain", "sun", "sun rain"))]
+ROWS = [
+    to_row({"prompt": "sun", "thinking": "rain " * n, "answer": "rain sun"}) for n in range(1, 9)
+]
+
+
+def rl_settings(model: Path) -> RLSettings:
+    return RLSettings(
+        model=str(model),
+        outcome="toy_scorer:Rain",
+        process="toy_scorer:Rain",
+        process_mapping=LocalMapping(weight=0.5, warmup_share=0.0),
+        steps=5,
+        group=4,
+        groups_per_step=2,
+        max_completion_tokens=12,
+        learning_rate=1e-2,
+        save_steps=1,
+    )
+
+
+def sft_settings(model: Path) -> SFTSettings:
+    return SFTSettings(
+        model=str(model), learning_rate=1e-2, batch_size=1, accumulate=2, epochs=2.0, save_steps=1
+    )
+
+
+def run_rl(model: Path, out: Path, **changed: Any) -> Any:
+    return train_rl(replace(rl_settings(model), **changed), PROMPTS, out)
+
+
+def run_sft(model: Path, out: Path, **changed: Any) -> Any:
+    return train_sft(replace(sft_settings(model), **changed), ROWS, out)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def same(a: Path, b: Path) -> bool:
+    one, other = weights(a), weights(b)
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_policy(tmp_path_factory.mktemp("policy"))
+
+
+def start(call: str, **variables: str) -> subprocess.Popen[bytes]:
+    """A stage in a process of its own, so that it can be killed."""
+    code = f"import pathlib, test_stage; test_stage.{call}"
+    paths = os.pathsep.join([str(HERE), str(HERE.parent)])
+    environment = {**os.environ, "PYTHONPATH": paths, **variables}
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code], env=environment, cwd=HERE.parent.parent
+    )
+
+
+def test_rl_killed_in_a_step_ends_with_the_weights_of_an_unbroken_run(
+    policy: Path, tmp_path: Path
+) -> None:
+    killed = start(
+        f"run_rl(pathlib.Path({str(policy)!r}), pathlib.Path({str(tmp_path / 'a')!r}))",
+        TOY_KILL_AT="4",
+    )
+    whole = run_rl(policy, tmp_path / "b")
+    assert killed.wait() == -9
+    assert [one.step for one in find_checkpoints(tmp_path / "a" / "checkpoints")] == [1, 2, 3]
+    # and the newest one cut short, as by a kill while it was written
+    (tmp_path / "a" / "checkpoints" / "checkpoint-3" / "trainer_state.json").write_text("{")
+    again = run_rl(policy, tmp_path / "a")
+    assert any("checkpoint-3 is half-written" in note for note in again.notes)
+    assert same(again.model, whole.model) and again.steps == whole.steps == 5
+    assert not same(again.model, policy)
+
+
+def test_sft_killed_while_it_runs_ends_with_the_weights_of_an_unbroken_run(
+    policy: Path, tmp_path: Path
+) -> None:
+    killed = start(f"run_sft(pathlib.Path({str(policy)!r}), pathlib.Path({str(tmp_path / 'a')!r}))")
+    whole = run_sft(policy, tmp_path / "b")
+    while killed.poll() is None and not find_checkpoints(tmp_path / "a" / "checkpoints"):
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() in (-9, 0)
+    again = run_sft(policy, tmp_path / "a")
+    assert same(again.model, whole.model) and not same(again.model, policy)
+
+
+def test_a_loss_that_is_no_number_stops_before_it_is_saved(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from r2w_eval.training.callbacks import TrainingBroke
+    from trl import SFTTrainer
+
+    original = SFTTrainer.compute_loss
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        factor = float("nan") if self.state.global_step >= 2 else 1.0
+        return original(self, *args, **kwargs) * factor
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", broken)
+    with pytest.raises(TrainingBroke, match="not a number any more.*last good checkpoint is .*-2"):
+        run_sft(policy, tmp_path / "a")
+    checkpoints = tmp_path / "a" / "checkpoints"
+    assert [one.step for one in find_checkpoints(checkpoints)] == [1, 2]
+    broken_weights = {name: tensor * float("inf") for name, tensor in weights(policy).items()}
+    save_file(broken_weights, checkpoints / "checkpoint-2" / "model.safetensors")
+    sound = last_sound(checkpoints)
+    assert sound is not None and sound.step == 1
+
+
+def test_memory_that_runs_out_names_the_settings() -> None:
+    import torch
+
+    with pytest.raises(OutOfMemory, match=r"rl\.group in the recipe"):
+        with out_of_memory_named("rl.group"):
+            torch.empty(10**14)
+    with pytest.raises(RuntimeError, match="another"), out_of_memory_named("rl.group"):
+        raise RuntimeError("another fault")
+
+
+def test_groups_without_any_reward_leave_the_weights_and_are_counted(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import toy_scorer
+    from r2w_eval.reward_models.items import ItemScore, ItemStatus
+
+    def lost(self: Any, items: Any) -> list[ItemScore]:
+        return [ItemScore(item.id, None, {}, ItemStatus.ERROR, "down") for item in items]
+
+    monkeypatch.setattr(toy_scorer.Rain, "score", lost)
+    made = run_rl(policy, tmp_path / "a", steps=2)
+    assert same(made.model, policy) and made.loss is None
+    assert "16 of 16 rollouts had no valid reward" in made.notes
+    assert "4 of 4 groups had none at all and gave no gradient" in made.notes
+    assert "All reward functions returned None" not in caplog.text

@@ -1,0 +1,57 @@
+"""What goes wrong in a training, said in words: memory that runs out, rewards that are missing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from r2w_eval.errors import R2WError
+
+_SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "cannot allocate memory")
+
+
+class OutOfMemory(R2WError):
+    """A training step did not fit; names the settings that make it smaller."""
+
+
+@contextmanager
+def out_of_memory_named(settings: str) -> Iterator[None]:
+    """Turn an allocation that failed, on a GPU or a CPU, into OutOfMemory; the rest passes."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not is_out_of_memory(str(error)):
+            raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise OutOfMemory(
+            f"out of memory: {first[:200]}. Lower {settings} in the recipe and run it again with "
+            f"another --out; what was saved stays whole"
+        ) from error
+
+
+def is_out_of_memory(message: str) -> bool:
+    """Whether a framework's message tells of a failed allocation.
+
+    >>> is_out_of_memory("CUDA out of memory. Tried to allocate 2.00 GiB")
+    True
+    """
+    return any(sign in message.lower() for sign in _SIGNS)
+
+
+@contextmanager
+def without_missing_reward_texts() -> Iterator[None]:
+    """Keep TRL from printing prompt and completion for each rollout without a reward.
+
+    They are counted in the log; model text does not belong on a terminal.
+    """
+
+    def is_wanted(record: logging.LogRecord) -> bool:
+        return "All reward functions returned None" not in str(record.msg)
+
+    logger = logging.getLogger("trl.trainer.grpo_trainer")
+    logger.addFilter(is_wanted)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_wanted)

@@ -1,0 +1,145 @@
+"""A judge for rewards: asked from the training's thread, and waited for while it is down.
+
+A judge that does not answer for minutes makes training wait, with growing pauses, for at most a
+stated time; what is unanswered then has a status and no value, never 0.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from r2w_eval.chat import ChatModel
+from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.judge import ScoreItem, Scorer, TextJudge, add_usage
+from r2w_eval.models import ModelOptions, ModelPool
+from r2w_eval.types import JudgeStatus, Score, Usage
+
+T = TypeVar("T")
+LONGEST_PAUSE_S = 60.0
+
+
+class Background:
+    """An event loop in a thread of its own: rewards are asked for while the model generates."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="judge", daemon=True).start()
+
+    def submit(self, job: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a job; its result is there when the future is done."""
+        return asyncio.run_coroutine_threadsafe(job, self._loop)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a silent judge is waited for, and the first pause; seconds."""
+
+    limit_s: float = 1800.0
+    first_pause_s: float = 1.0
+
+
+class PatientJudge:
+    """A chat judge behind `--judge`'s words that outlives the absence of its endpoint.
+
+    `asked`, `statuses`, `waited_s` and `usage` count over the life of this object.
+    """
+
+    def __init__(self, spec: str, options: ModelOptions, patience: Patience = Patience()) -> None:
+        self._spec = spec
+        self._options = options
+        self._patience = patience
+        self._pool: ModelPool | None = None
+        self._chat: ChatModel | None = None
+        self._judge: Scorer | None = None
+        self._opening = asyncio.Lock()
+        self.asked = 0
+        self.statuses: Counter[str] = Counter()
+        self.waited_s = 0.0
+        self.usage = Usage()
+
+    async def open(self, instead_of: Scorer | None = None) -> ChatModel:
+        """Open the endpoint, unless another task has already replaced `instead_of`.
+
+        Raises UsageError when nothing answers, EndpointDown when the key is refused.
+        """
+        async with self._opening:
+            if self._chat is not None and self._judge is not instead_of:
+                return self._chat
+            await self._close()
+            pool = ModelPool(self._options)
+            try:
+                opened = await pool.model(self._spec, "R2W_JUDGE_API_KEY")
+            except BaseException:
+                await pool.__aexit__(None, None, None)
+                raise
+            self._pool, self._chat, self._judge = pool, opened.chat, TextJudge(opened.chat)
+            return opened.chat
+
+    async def close(self) -> None:
+        """Give back the connections."""
+        async with self._opening:
+            await self._close()
+
+    async def _close(self) -> None:
+        pool, self._pool, self._chat, self._judge = self._pool, None, None, None
+        if pool is not None:
+            await pool.__aexit__(None, None, None)
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Score]:
+        """One score per item, in order; unanswered ones have a status.
+
+        Raises EndpointDown when the endpoint is there and refuses all work (a wrong key or name):
+        waiting would not mend that.
+        """
+        found: dict[int, Score] = {}
+        waiting = list(range(len(items)))
+        deadline = time.monotonic() + self._patience.limit_s
+        pause = self._patience.first_pause_s
+        while True:
+            scores = await self._ask([items[i] for i in waiting])
+            found |= dict(zip(waiting, scores, strict=True))
+            waiting = [i for i in waiting if found[i].status.is_transient]
+            if not waiting or time.monotonic() + pause > deadline:
+                break
+            await asyncio.sleep(pause)
+            self.waited_s += pause
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+        self.asked += len(items)
+        self.statuses.update(str(score.status) for score in found.values())
+        return [found[i] for i in range(len(items))]
+
+    async def _ask(self, items: Sequence[ScoreItem]) -> list[Score]:
+        judge = self._judge
+        try:
+            if judge is None:
+                await self.open()
+                return await self._ask(items)
+            verdicts = await judge.score(items)
+        except UsageError as error:
+            return _unanswered(items, str(error))
+        except EndpointDown as error:
+            if judge is None or (judge is self._judge and await self._is_there(judge)):
+                raise
+            return _unanswered(items, str(error))
+        for verdict in verdicts:
+            self.usage = add_usage(self.usage, verdict.usage)
+        return [verdict.score for verdict in verdicts]
+
+    async def _is_there(self, judge: Scorer) -> bool:
+        """Whether the endpoint answers. One that does, and refuses, is not worth waiting for."""
+        try:
+            await self.open(instead_of=judge)
+        except UsageError:
+            return False
+        return True
+
+
+def _unanswered(items: Sequence[ScoreItem], reason: str) -> list[Score]:
+    return [Score(None, JudgeStatus.TRANSPORT, reason)] * len(items)
