@@ -143,9 +143,8 @@ def test_a_loss_that_is_no_number_stops_before_it_is_saved(
 def test_memory_that_runs_out_names_the_settings() -> None:
     import torch
 
-    with pytest.raises(OutOfMemory, match=r"rl\.group in the recipe"):
-        with out_of_memory_named("rl.group"):
-            torch.empty(10**14)
+    with pytest.raises(OutOfMemory, match=r"rl\.group in"), out_of_memory_named("rl.group"):
+        torch.empty(10**14)
     with pytest.raises(RuntimeError, match="another"), out_of_memory_named("rl.group"):
         raise RuntimeError("another fault")
 
