@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from r2w_eval.cli_pipeline import pipeline
+
 
 @click.group()
 def train() -> None:
@@ -51,6 +53,8 @@ def rm(  # noqa: PLR0913
         chosen = commands.DataChoice(reward_data, without, allow_restricted)
         commands.train(chosen, out, data_only, max_seconds if transformer else None)
 
+
+train.add_command(pipeline)
 
 RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Recipe file or name.")
 

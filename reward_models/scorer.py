@@ -147,8 +147,13 @@ def load_reward(folder: Path | None = None) -> RewardModel:
 
 
 def open_scorer(spec: str) -> ItemScorer:
-    """A scorer by name, by `module:attr`, or an exported folder. Raises UsageError."""
+    """A scorer by name, by `module:attr`, or a folder: fitted weights, or an exported artefact.
+
+    Raises UsageError.
+    """
     target = SCORERS.get(spec, spec)
+    if (Path(spec) / HEADS_FILE).is_file():
+        return load_reward(Path(spec))
     if Path(spec).is_dir():
         from r2w_eval.reward_models.artifact import ArtifactScorer
 

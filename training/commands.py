@@ -15,6 +15,7 @@ from typing import Any
 
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.journal import Journal, Role, Tally
+from r2w_eval.training.pipeline_recipe import SECTIONS
 from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl import RLSettings, train_rl
@@ -37,16 +38,15 @@ from r2w_eval.manifest import diff_fields
 from r2w_eval.store import write_atomically, write_json
 from r2w_eval.types import Decoding
 
-STAGES: dict[str, type] = {"synth": SynthSettings, "sft": SFTSettings, "rl": RLSettings}
 TRACES = "traces.jsonl"
-# our choices: room for a draft of some pages; a judge that varies little
-WRITER = Decoding(temperature=0.8, top_p=0.95, max_tokens=4096)
-JUDGE = Decoding(temperature=0.0, max_tokens=2048)
+# our choices: variety in the writing; a judge that varies little
+WRITER = Decoding(temperature=0.8, top_p=0.95)
+JUDGE = Decoding(temperature=0.0)
 
 
 def settings_of(recipe: str) -> dict[str, Any]:
     """The settings of all stages. Raises UsageError, UnknownName."""
-    return read_recipe(recipe_path(recipe), STAGES)
+    return read_recipe(recipe_path(recipe), SECTIONS)
 
 
 def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
@@ -76,15 +76,18 @@ def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
 
 
 def choose_prompts(
-    prompts_file: str | None, n: int, seed: int, data_dir: str | None
+    prompts_file: str | None, n: int, seed: int, data_dir: str | None, tasks: Sequence[str] = ()
 ) -> tuple[list[Prompt], list[str]]:
     """Prompts to train on, and what was left out or could not be checked, in words.
+
+    `tasks` are the suites that will be evaluated: their prompts are refused even where they are
+    this project's own.
 
     Raises UsageError when a prompt of the user's file stands in a benchmark: training on it would
     spoil every score.
     """
     prompts = read_prompts(Path(prompts_file)) if prompts_file else starter_prompts(n, seed)
-    benchmark = benchmark_texts(data_dir)
+    benchmark = benchmark_texts(data_dir, tasks)
     index = BenchmarkIndex(benchmark.texts)
     for prompt in prompts:
         if hit := index.check(prompt.prompt):
@@ -118,8 +121,10 @@ async def run_synthesis(
     # the journal keeps every reply: a second cache would only double them
     async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
         writer, judge, internaliser = [await pool.model(name) for name in models]
+        writes = replace(WRITER, max_tokens=settings.writer_tokens)
+        judges = replace(JUDGE, max_tokens=settings.judge_tokens)
         roles = Roles(
-            Role(writer.chat, WRITER), Role(judge.chat, JUDGE), Role(internaliser.chat, WRITER)
+            Role(writer.chat, writes), Role(judge.chat, judges), Role(internaliser.chat, writes)
         )
         claim(out, "synth", {"settings": settings, "models": models})
         with Journal(out / "steps.jsonl") as journal:
@@ -138,16 +143,19 @@ def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
     write_atomically(path, b"".join(dump_line(trace) for trace in traces))
 
 
-def write_expert_traces(reward_data: str | None, out: Path, seed: int = 0) -> int:
-    """Traces from professional edits (LAMP); the number written."""
+def write_expert_traces(
+    reward_data: str | None, out: Path, seed: int = 0, limit: int | None = None
+) -> int:
+    """Traces from professional edits (LAMP), `limit` at most; the number written."""
     from r2w_eval.reward_models.sources import find_sets, reward_data_root
     from r2w_eval.training.expert import expert_traces
 
     sets = find_sets(reward_data_root(reward_data))
     if "lamp_train" not in sets:
         raise UsageError("no set lamp_train among the labelled sets. Try: --reward-data DIR")
-    traces = list(expert_traces(sets["lamp_train"], seed))
-    claim(out, "expert", {"set": "lamp_train", "licence": sets["lamp_train"].licence, "seed": seed})
+    traces = list(expert_traces(sets["lamp_train"], seed))[:limit]
+    source = {"set": "lamp_train", "licence": sets["lamp_train"].licence}
+    claim(out, "expert", {**source, "seed": seed, "limit": limit})
     write_traces(out / TRACES, traces)
     return len(traces)
 

@@ -1,20 +1,22 @@
-"""Traces from real editing, without any model: draft, what an expert marked, the expert's revision.
+"""Traces without a language model: a draft, what is wrong with it, and the revision.
 
-The marked problems are put as first-person reflections (our wording, from the reward model's
-phrasings), so the trace shows how a professional rereads and revises. Only permissively licensed
-sets are used.
+`expert_traces`: what an expert marked in a draft and the expert's own revision, from permissively
+licensed sets. `planted_traces`: flaws put into texts of our own, so that no data is needed. The
+problems are put as first-person reflections (our wording, from the reward model's phrasings).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from r2w_eval.reward_models.build_lamp import CATEGORIES, PROMPT, group_of
+from r2w_eval.reward_models.flaws import build_flaws
+from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.levels import level_of
 from r2w_eval.reward_models.phrasing import phrase
-from r2w_eval.reward_models.rows import part_of
+from r2w_eval.reward_models.rows import POSITIVE, Row, part_of
 from r2w_eval.reward_models.sources import LabelledSet
 from r2w_eval.training.traces import DEFAULT_TAGS, TracePart, TrainingTrace
 
@@ -44,10 +46,7 @@ def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
         phrase(category, span["span"], "en", chance)
         for category, span in zip(categories, spans, strict=True)
     ]
-    parts = [(Kind.DRAFT, draft), *((Kind.REFLECTION, thought) for thought in thoughts)]
-    thinking = write_tagged([*parts, (Kind.REVISION, revision)], DEFAULT_TAGS)
-    levels = ["", *(level_of()[category] for category in categories), ""]
-    found = [s for s in parse_tagged(thinking, DEFAULT_TAGS).segments if s.kind is not Kind.OTHER]
+    thinking, segments = _stitch(draft, thoughts, revision, categories)
     return TrainingTrace(
         id=record["id"],
         lang="en",
@@ -55,13 +54,58 @@ def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
         prompt=PROMPT.format(kind="fiction"),
         thinking=thinking,
         answer=revision,
-        segments=tuple(
-            TracePart(str(s.kind), s.span.start, s.span.end, int(s.kind is not Kind.DRAFT), level)
-            for s, level in zip(found, levels, strict=True)
-        ),
+        segments=segments,
         source="expert",
         gain=_gain(record),
         facts={"categories": categories},
+    )
+
+
+def _stitch(
+    draft: str, thoughts: Sequence[str], revision: str, categories: Sequence[str]
+) -> tuple[str, tuple[TracePart, ...]]:
+    """The thinking text and its parts; one category a thought gives its level."""
+    parts = [(Kind.DRAFT, draft), *((Kind.REFLECTION, thought) for thought in thoughts)]
+    thinking = write_tagged([*parts, (Kind.REVISION, revision)], DEFAULT_TAGS)
+    levels = ["", *(level_of()[category] for category in categories), ""]
+    found = [s for s in parse_tagged(thinking, DEFAULT_TAGS).segments if s.kind is not Kind.OTHER]
+    segments = tuple(
+        TracePart(str(s.kind), s.span.start, s.span.end, int(s.kind is not Kind.DRAFT), level)
+        for s, level in zip(found, levels, strict=True)
+    )
+    return thinking, segments
+
+
+def planted_traces(n: int, seed: int = 0) -> list[TrainingTrace]:
+    """`n` different traces of a planted flaw, found and taken out again; fewer where there are.
+
+    From the texts and phrasings that the reward model is trained on, never from its test part.
+    """
+    rows = [row for row in build_flaws(1 + n // 4, seed) if _is_model(row)]
+    chosen = random.Random(seed).sample(rows, min(n, len(rows)))
+    return [_planted(row) for row in chosen]
+
+
+def _is_model(row: Row) -> bool:
+    """The right reflection with its revision, outside the test part."""
+    return row.kind == POSITIVE and row.part == "train"
+
+
+def _planted(row: Row) -> TrainingTrace:
+    item, category = row.item, str(row.meta["category"])
+    assert isinstance(item, ReflectionItem) and item.revision is not None
+    thinking, segments = _stitch(item.draft, [item.reflection], item.revision, [category])
+    return TrainingTrace(
+        id=row.id,
+        lang=row.lang,
+        domain="planted",
+        prompt=item.prompt,
+        thinking=thinking,
+        answer=item.revision,
+        segments=segments,
+        source="planted",
+        gain=None,
+        facts={"categories": [category]},
     )
 
 

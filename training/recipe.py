@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -68,15 +68,27 @@ def read_settings(kind: type[S], values: Mapping[str, Any], where: str) -> S:
 def _read_value(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, type) and hasattr(kind, "__dataclass_fields__"):
         return read_settings(kind, value, where)
+    if get_origin(kind) is tuple:
+        if not isinstance(value, list):
+            raise UsageError(f"{where}: {value!r:.80}: expected a list, as in [1, 2]")
+        return tuple(_read_value(get_args(kind)[0], one, where) for one in value)
     choices = get_args(kind)
     if choices and all(isinstance(choice, str) for choice in choices):
         if value not in choices:
             raise UsageError(f"{where}: {value!r:.80}: expected {' or '.join(choices)}")
         return value
     allowed = choices or (kind,)
-    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if float in allowed and not isinstance(value, bool):
+        value = _as_float(value)
     if type(value) not in allowed or (isinstance(value, float) and math.isnan(value)):
         names = " or ".join(getattr(one, "__name__", str(one)) for one in allowed)
         raise UsageError(f"{where}: {value!r:.80}: expected {names}")
     return value
+
+
+def _as_float(value: Any) -> Any:
+    """YAML reads 3 as a whole number and 1e-5, which has no point, as text."""
+    try:
+        return float(value) if isinstance(value, (int, str)) else value
+    except ValueError:
+        return value

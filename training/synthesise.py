@@ -68,6 +68,7 @@ class SynthSettings:
     patch_tokens: drafts longer than this are revised by patch, not written out again
     tries: attempts at a reflection that passes the leak filter, and at a readable assessment
     concurrency: prompts in work at a time
+    writer_tokens, judge_tokens: most tokens of one reply of the writer and of the judge
     """
 
     rounds: int = 3
@@ -78,6 +79,8 @@ class SynthSettings:
     patch_tokens: int = 800
     tries: int = 3
     concurrency: int = 32
+    writer_tokens: int = 4096
+    judge_tokens: int = 2048
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from r2w_eval.training import commands
+from r2w_eval.training.pipeline_recipe import SECTIONS
 from r2w_eval.training.prompts import starter_prompts
 from r2w_eval.training.synthesise import SynthSettings
 from r2w_eval.training.traces import DEFAULT_TAGS
@@ -26,8 +27,8 @@ def test_a_folder_holds_one_work_and_says_what_differs(tmp_path: Path) -> None:
 
 
 def test_our_recipes_are_read() -> None:
-    for name in ("smoke", "r2write-8b"):
-        assert set(commands.settings_of(name)) == {"synth", "sft", "rl"}
+    for name in ("smoke", "small", "r2write-8b"):
+        assert set(commands.settings_of(name)) == set(SECTIONS)
 
 
 def test_a_benchmark_prompt_is_refused(

@@ -1,0 +1,83 @@
+"""`r2w-eval train pipeline`: all stages of a recipe. The work is in `training.pipeline`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command()
+@click.argument("recipe", metavar="RECIPE")
+@click.option("--out", help="Folder of the pipeline. Default: pipeline-<recipe>.")
+@click.option("--dry-run", is_flag=True, help="Memory, tokens, calls, hours; runs nothing.")
+@click.option("--prices", help="With --dry-run: YAML price file, as for r2w-eval run.")
+@click.option("--only", metavar="STAGE", help="One stage, or all of a kind: prompts, sft, rl, …")
+def pipeline(
+    recipe: str, out: str | None, dry_run: bool, prices: str | None, only: str | None
+) -> None:
+    """From prompts to a leaderboard: traces, SFT, reward model, RL, evaluation of each model.
+
+    Run the same command again after a kill, or after a change of the recipe: what is finished is
+    not done twice.
+
+    r2w-eval train pipeline smoke --out smoke
+    """
+    from r2w_eval.training import pipeline as work
+    from r2w_eval.training.pipeline_plan import plan_pipeline, select
+    from r2w_eval.training.pipeline_recipe import load_recipe
+
+    chosen = load_recipe(recipe)
+    stages = plan_pipeline(chosen)
+    folder = Path(out or f"pipeline-{chosen.name}")
+    wanted = select(stages, only) if only else stages
+    if dry_run:
+        from r2w_eval.training.pipeline_forecast import print_forecast
+
+        print_forecast(chosen, stages, folder, prices)
+        return
+    launch = work.Subprocesses(recipe, folder)
+    if work.is_stage_process():
+        work.end_with_parent()
+        _run_here(chosen, stages, wanted[0], launch)
+        return
+    planned = work.Pipeline(chosen.name, stages, folder)
+    records = work.run_pipeline(planned, wanted, launch, click.echo)
+    click.echo(work.tell_total(records.values()))
+
+
+def _run_here(recipe: Any, stages: Any, stage: Any, launch: Any) -> None:
+    """One stage in this process."""
+    import shlex
+
+    from r2w_eval.training.pipeline_stages import RUNNERS, job_of, run_stage
+
+    job = job_of(recipe, stages, stage, launch.out)
+    command = f"r2w-eval {shlex.join(launch.command(stage))}"
+    run_stage(job, {**RUNNERS, "leaderboard": make_leaderboard}, command)
+
+
+def make_leaderboard(job: Any) -> Any:
+    """The boards of all evaluated models. Here, since boards are no part of training."""
+    from r2w_eval.leaderboards.boards import BoardOptions
+    from r2w_eval.leaderboards.collect import collect
+    from r2w_eval.leaderboards.site import SiteOptions, write_site
+    from r2w_eval.training.pipeline_stages import Made
+
+    runs = {str(job.input(name, "run")): name for name in job.stage.inputs}
+    collection = collect(list(runs))
+    site = job.folder / "site"
+    options = SiteOptions(job.stage.settings["title"], BoardOptions(), references=False)
+    write_site(collection, site, options)
+    rows = [
+        {
+            "model": runs[str(entry.runs[0].path)].removeprefix("evaluate-"),
+            "task": entry.row.task,
+            "judge": entry.row.judge,
+            "hash": entry.row.signature,
+            "run": runs[str(entry.runs[0].path)],
+        }
+        for entry in collection.entries
+    ]
+    return Made((site,), {"n": len(rows), "rows": rows, "left_out": collection.left_out})

@@ -1,0 +1,222 @@
+"""The dry run of a pipeline: memory, tokens, calls and hours of each stage, before it starts.
+
+The formulae, with P parameters, P' trained ones, L layers, h hidden width, V vocabulary, b rows in
+a batch, s tokens in a row (docs/training.md):
+
+    states       4 P + 12 P' bytes     32-bit weights; gradients and two Adam moments of P'
+    activations  b s (2 L h + 34 h + 8 V) bytes, twice the first two in 32 bits
+                 kept at layer borders, one layer opened at a time (gradient checkpointing;
+                 34 h: Korthikanti et al. 2022, table 2), logits and their gradient
+    training     8 P FLOPs a token, 6 P with adapters only; generation 2 P
+    loop         6 + 3 K calls a prompt at most, K rounds
+
+One device; what parallel training spreads is not subtracted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2w_eval.training.model_shape import ModelShape, shape_of
+from r2w_eval.training.pipeline_plan import Stage
+from r2w_eval.training.pipeline_recipe import Recipe
+from r2w_eval.training.pipeline_records import finished
+
+from r2w_eval.cost import FIRST_GUESS_TOKENS, Price, load_prices
+from r2w_eval.dryrun import Forecast, forecast
+from r2w_eval.errors import UsageError
+from r2w_eval.run import plan_tasks
+
+# the interpreter with torch and the trainers, measured
+PROGRAM_BYTES = 0.9e9
+# a template of the loop with its prompt; a prompt of RL
+TEMPLATE_TOKENS = 400
+PROMPT_TOKENS = 100
+# kept traces a prompt of the loop (specification: r2write.md section 11)
+LOOP_YIELD = 0.4
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage is expected to take; None where it cannot be known.
+
+    trained, generated: tokens through the model in training and in generation on this machine
+    calls: of writers, judges and rewards
+    """
+
+    memory_bytes: float | None = None
+    trained: float = 0
+    generated: float = 0
+    hours: float | None = 0.0
+    calls: tuple[Forecast, ...] = ()
+
+
+def train_memory(shape: ModelShape, trained: int, rows: int, tokens: int, bits: int = 32) -> float:
+    """Bytes of one training process."""
+    states = 4 * shape.parameters + 12 * trained
+    inner = (2 * shape.layers + 34) * shape.hidden * (bits / 16)
+    return PROGRAM_BYTES + states + rows * tokens * (inner + 8 * shape.vocabulary)
+
+
+def cache_memory(shape: ModelShape, rows: int, tokens: int, bits: int = 32) -> float:
+    """Bytes of the keys and values of `rows` answers."""
+    return 2.0 * shape.layers * shape.keys * (bits / 8) * rows * tokens
+
+
+def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, Forecast]:
+    """Calls of writer and judge for `n` prompts, every round used."""
+    rounds, synth = recipe.synth.rounds, recipe.synth
+    writing = min(synth.writer_tokens, FIRST_GUESS_TOKENS)
+    judging = min(synth.judge_tokens, FIRST_GUESS_TOKENS)
+    writer, judge = n * (2 + 2 * rounds), n * (4 + rounds)
+    told = TEMPLATE_TOKENS + writing
+    return (
+        Forecast("loop", "write", writer, writer * told, writer * writing),
+        Forecast("loop", "judge", judge, judge * told, judge * judging),
+    )
+
+
+class Forecaster:
+    """What every kind of stage needs."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.problem = ""
+        try:
+            self.shape: ModelShape | None = shape_of(recipe.sft.model)
+        except UsageError as error:
+            self.shape, self.problem = None, str(error)
+
+    def need(self, stage: Stage) -> Need:
+        """By kind; stages without a model need nothing worth a figure."""
+        if stage.kind == "traces-loop":
+            return self._loop()
+        known = {"sft": self._sft, "rl": self._rl, "evaluate": self._evaluate}
+        return known[stage.kind]() if stage.kind in known else Need()
+
+    def n_prompts(self) -> int:
+        """Prompts of the file, or those to be taken from the grammar."""
+        from r2w_eval.training.prompts import read_prompts
+
+        own = self.recipe.prompts
+        return len(read_prompts(Path(own.file))) if own.file else own.n
+
+    def n_traces(self) -> int:
+        """Expected rows of SFT, at most."""
+        limit = self.recipe.traces.limit
+        counts = {"loop": round(LOOP_YIELD * self.n_prompts()), "expert": limit, "planted": limit}
+        return sum(counts[source] for source in self.recipe.traces.sources)
+
+    def hours(self, shape: ModelShape, per_token: float, trained: float, generated: float) -> float:
+        """Hours of one device."""
+        own = self.recipe.hardware
+        training = per_token * shape.parameters * trained / own.train_share
+        generation = 2 * shape.parameters * generated / own.generate_share
+        return (training + generation) / (own.teraflops * 1e12) / 3600
+
+    def _loop(self) -> Need:
+        return Need(calls=loop_calls(self.n_prompts(), self.recipe))
+
+    def _sft(self) -> Need:
+        own, shape = self.recipe.sft, self.shape
+        tokens = self.n_traces() * own.epochs * own.max_tokens
+        if shape is None:
+            return Need(trained=tokens, hours=None)
+        few = shape.adapter_parameters(own.lora_rank)
+        trained, cost = (few, 6) if own.lora_rank else (shape.parameters, 8)
+        memory = train_memory(shape, trained, own.batch_size, own.max_tokens)
+        return Need(memory, tokens, 0, self.hours(shape, cost, tokens, 0))
+
+    def _rl(self) -> Need:
+        own, shape = self.recipe.rl, self.shape
+        rows = own.group * own.groups_per_step
+        length = PROMPT_TOKENS + own.max_completion_tokens
+        generated = own.steps * rows * own.max_completion_tokens
+        trained = own.steps * rows * length
+        rewards = Forecast("rl", "reward", own.steps * rows, 0, 0)
+        if shape is None:
+            return Need(None, trained, generated, None, (rewards,))
+        memory = train_memory(shape, shape.parameters, rows, length)
+        memory += 4 * shape.parameters * (own.beta > 0) + cache_memory(shape, rows, length)
+        hours = self.hours(shape, 8, trained, generated)
+        return Need(memory, trained, generated, hours, (rewards,))
+
+    def _evaluate(self) -> Need:
+        config = self.recipe.evaluate
+        calls = tuple(row for plan in plan_tasks(config) for row in forecast(plan, config))
+        generated = sum(row.completion_tokens for row in calls if row.stage == "write")
+        if self.shape is None:
+            return Need(None, 0, generated, None, calls)
+        memory = PROGRAM_BYTES + 4 * self.shape.parameters
+        return Need(memory, 0, generated, self.hours(self.shape, 0, 0, generated), calls)
+
+
+def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
+    """Dollars of all calls to endpoints; "n/a" where one has no price. What runs here has none."""
+    writer, judge, _ = recipe.traces.models
+    of_loop = {"write": [writer], "judge": [judge]}
+    of_evaluation = {"judge": recipe.evaluate.judge}
+    total = 0.0
+    for row in (row for need in needs for row in need.calls):
+        models = (of_loop if row.task == "loop" else of_evaluation).get(row.stage, ())
+        for name in (model.partition("#")[2] for model in models if model.startswith("http")):
+            if name not in prices:
+                return f"n/a (no price for {name})"
+            share = 1 if row.task == "loop" else len(models)
+            total += prices[name].cost_usd(row.prompt_tokens, row.completion_tokens) / share
+    return f"${total:,.2f}"
+
+
+def print_forecast(
+    recipe: Recipe, stages: Sequence[Stage], out: Path, price_file: str | None
+) -> None:
+    """A table of all stages; runs nothing, sends nothing."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    forecaster, prices = Forecaster(recipe), load_prices(price_file)
+    title = f"Dry run of {recipe.name} (estimates; nothing was run)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    for column in ("memory", "trained", "generated", "calls", "hours", ""):
+        table.add_column(column, justify="right", no_wrap=True)
+    needs = {stage.name: forecaster.need(stage) for stage in stages}
+    for stage in stages:
+        done = "done" if finished(stage, out) else ""
+        table.add_row(stage.name, *_cells(needs[stage.name]), done)
+    console = Console()
+    console.print(table)
+    for line in _notes(recipe, forecaster, needs.values(), prices):
+        console.print(line, highlight=False, markup=False)
+
+
+def _notes(
+    recipe: Recipe, forecaster: Forecaster, needs: Iterable[Need], prices: Mapping[str, Price]
+) -> Iterator[str]:
+    every, own = list(needs), recipe.hardware
+    hours = [need.hours for need in every]
+    total = "n/a" if None in hours else f"{sum(hour or 0 for hour in hours):,.3g}"
+    yield (
+        f"In all: {total} hours of one device ({own.teraflops:g} TFLOPS, {own.train_share:.0%} of "
+        f"it in training, {own.generate_share:.0%} in generation: section hardware of the recipe); "
+        f"{total_cost(every, recipe, prices)} for calls to endpoints."
+    )
+    yield "Tokens and calls are upper bounds. Calls: w of the writer, j of judges, r of rewards."
+    if forecaster.problem:
+        yield f"Memory and hours n/a: {recipe.sft.model}: {forecaster.problem}."
+
+
+def _cells(need: Need) -> list[str]:
+    calls = " ".join(f"{row.calls:,}{row.stage[0]}" for row in need.calls)
+    if not need.trained and not need.generated:
+        return ["", "", "", calls, ""]
+    memory = "n/a" if need.memory_bytes is None else f"{need.memory_bytes / 1e9:,.1f} GB"
+    hours = "n/a" if need.hours is None else f"{need.hours:,.2g}"
+    return [memory, _tokens(need.trained), _tokens(need.generated), calls, hours]
+
+
+def _tokens(value: float) -> str:
+    return f"{value:,.0f}" if value else ""

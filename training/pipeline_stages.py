@@ -1,0 +1,326 @@
+"""What each kind of stage does: the same functions that the single commands call.
+
+A stage gets its inputs from the folders of the stages before it, works in its own folder, and ends
+with its record. Everything heavy is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training import commands
+from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
+from r2w_eval.training.expert import planted_traces
+from r2w_eval.training.pipeline_plan import BASE, Stage
+from r2w_eval.training.pipeline_recipe import Recipe
+from r2w_eval.training.pipeline_records import (
+    Record,
+    cpu_seconds,
+    describe_outputs,
+    finished,
+    locked,
+    note_attempt,
+    peak_memory,
+    versions,
+    write_record,
+)
+from r2w_eval.training.prompts import read_prompts
+from r2w_eval.training.sft import EMBEDDED, Trained, model_folder
+
+from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.hashing import dump_line, to_plain
+from r2w_eval.store import iter_jsonl, write_atomically
+
+PROMPTS_FILE = "prompts.jsonl"
+REWARD_NAME = "r2w-reward"
+# what to turn down when a stage runs out of memory
+KNOBS = {
+    "sft": "lower sft.batch_size (raise sft.accumulate) or sft.max_tokens, or set sft.lora_rank",
+    "rl": "lower rl.max_completion_tokens, rl.groups_per_step or rl.group",
+    "evaluate": "lower the batch in evaluate.model_args: batch_size=1",
+}
+
+
+class OutOfMemory(R2WError):
+    """A stage needs more memory than there is."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a stage leaves: files and folders by their paths, and what is worth telling."""
+
+    outputs: tuple[Path, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage in its pipeline."""
+
+    recipe: Recipe
+    stages: Mapping[str, Stage]
+    stage: Stage
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where this stage works."""
+        return self.stage.folder(self.out)
+
+    def input(self, name: str, file: str) -> Path:
+        """A file that an earlier stage made. Raises UsageError when that has not run."""
+        earlier = self.stages[name]
+        if finished(earlier, self.out) is None:
+            raise UsageError(
+                f"{self.stage.name} needs {name}, which is not finished. Try the same command "
+                f"with --only {name}, or without --only"
+            )
+        return earlier.folder(self.out) / file
+
+    def model(self, name: str) -> str:
+        """The model that an earlier stage trained."""
+        return str(self.input(name, "model").resolve())
+
+
+Runner = Callable[[Job], Made]
+
+
+def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
+    """Run a stage to its end and write its record; a finished one is left as it is.
+
+    Raises R2WError subclasses; OutOfMemory names the settings to turn down.
+    """
+    with locked(job.folder):
+        if done := finished(job.stage, job.out):
+            return done
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        attempts = note_attempt(job.folder, now)
+        started = time.monotonic()
+        made = _run_in_memory(job, runners[job.stage.kind])
+        resident, on_gpu = peak_memory()
+        record = Record(
+            stage=job.stage.name,
+            kind=job.stage.kind,
+            key=job.stage.key,
+            inputs={name: job.stages[name].key for name in job.stage.inputs},
+            settings=job.stage.settings,
+            outputs=describe_outputs(job.folder, made.outputs),
+            command=command,
+            versions=versions(),
+            started=now,
+            seconds=round(time.monotonic() - started, 2),
+            cpu_seconds=cpu_seconds(),
+            peak_bytes=resident,
+            peak_gpu_bytes=on_gpu,
+            attempts=attempts,
+            facts=to_plain(made.facts),
+        )
+        write_record(job.folder, record)
+    return record
+
+
+def _run_in_memory(job: Job, runner: Runner) -> Made:
+    try:
+        return runner(job)
+    except (MemoryError, RuntimeError) as error:
+        # torch's own out-of-memory errors, on CPU and GPU, are RuntimeErrors that say so
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        knob = KNOBS.get(job.stage.kind, "use a machine with more of it")
+        raise OutOfMemory(
+            f"{job.stage.name}: out of memory ({str(error)[:160]}). In the recipe, {knob}"
+        ) from error
+
+
+def run_prompts(job: Job) -> Made:
+    """Choose prompts and compare them with every benchmark and with what will be evaluated."""
+    own, tasks = job.recipe.prompts, job.recipe.evaluate.task_names
+    chosen, notes = commands.choose_prompts(own.file, own.n, own.seed, own.data_dir, tasks)
+    path = job.folder / PROMPTS_FILE
+    write_atomically(path, b"".join(map(dump_line, chosen)))
+    return Made((path,), {"n": len(chosen), "notes": notes})
+
+
+def run_loop(job: Job) -> Made:
+    """The writer-judge loop; every finished call is kept."""
+    prompts = read_prompts(job.input("prompts", PROMPTS_FILE))
+    models = job.recipe.traces.models
+    made = asyncio.run(commands.run_synthesis(models, prompts, job.recipe.synth, job.folder))
+    tally = made.tally
+    facts = {
+        "n": made.census.n_kept,
+        "census": made.census,
+        "calls_sent": sum(tally.sent.values()),
+        "calls_reused": tally.reused,
+        "calls_failed": tally.failed,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+    }
+    return Made((made.path, job.folder / "census.json"), facts)
+
+
+def run_expert(job: Job) -> Made:
+    """Traces of professional edits."""
+    own = job.recipe.traces
+    n = commands.write_expert_traces(own.reward_data, job.folder, limit=own.limit)
+    return Made((job.folder / commands.TRACES,), {"n": n})
+
+
+def run_planted(job: Job) -> Made:
+    """Traces of planted flaws."""
+    traces = planted_traces(job.recipe.traces.limit)
+    commands.write_traces(job.folder / commands.TRACES, traces)
+    return Made((job.folder / commands.TRACES,), {"n": len(traces)})
+
+
+def run_traces(job: Job) -> Made:
+    """All sources together, without what a benchmark holds. Raises UsageError when none is left."""
+    tasks = job.recipe.evaluate.task_names
+    benchmark = benchmark_texts(job.recipe.prompts.data_dir, tasks)
+    index = BenchmarkIndex(benchmark.texts)
+    files = [job.input(name, commands.TRACES) for name in job.stage.inputs]
+    traces = [trace for file in files for trace in iter_jsonl(file)]
+    refused = {trace["id"]: hit for trace in traces if (hit := find_overlap(index, trace))}
+    kept = [trace for trace in traces if trace["id"] not in refused]
+    if not kept:
+        raise UsageError(
+            f"no traces to train on: {len(traces)} made, {len(refused)} of them refused. Name "
+            f"another of loop, expert, planted in traces.sources, or a stronger writer and judge"
+        )
+    commands.write_traces(job.folder / commands.TRACES, kept)
+    facts = {
+        "n": len(kept),
+        "refused": {name: str(hit) for name, hit in sorted(refused.items())},
+        "not_compared_with": benchmark.unchecked,
+    }
+    return Made((job.folder / commands.TRACES,), facts)
+
+
+def find_overlap(index: BenchmarkIndex, trace: Mapping[str, Any]) -> str:
+    """Why a trace is not to be trained on: its prompt, its thinking or its answer; or nothing."""
+    for name in ("prompt", "thinking", "answer"):
+        if hit := index.check(trace[name]):
+            return f"{name}: {hit}"
+    return ""
+
+
+def run_sft(job: Job) -> Made:
+    """Fine-tune the base on all traces."""
+    settings = job.recipe.sft_of(int(job.stage.settings["settings"]["seed"]))
+    traces = job.input("traces", commands.TRACES)
+    trained = commands.run_sft(settings, traces, job.folder)
+    return _trained(job, trained)
+
+
+def run_reward(job: Job) -> Made:
+    """The shipped reward model checked to load, or one trained on the labelled sets."""
+    from r2w_eval.reward_models.scorer import open_scorer
+
+    own = job.recipe.rm
+    if own.source == "shipped":
+        return Made((), {"scorer": open_scorer(REWARD_NAME).id})
+    from r2w_eval.reward_models import commands as reward_commands
+
+    choice = reward_commands.DataChoice(own.reward_data, own.without)
+    reward_commands.train(choice, str(job.folder), data_only=False, max_seconds=None)
+    weights = job.folder / "weights"
+    return Made((weights,), {"scorer": open_scorer(str(weights)).id})
+
+
+def run_rl(job: Job) -> Made:
+    """Reinforcement learning from the SFT model, with the reward model of the recipe."""
+    sft, prompts_stage, reward = job.stage.inputs
+    own = job.stage.settings["settings"]
+    settings = job.recipe.rl_of(own["seed"], own["process_mapping"]["weight"])
+    if job.recipe.rm.source == "trained":
+        weights = str(job.input(reward, "weights").resolve())
+        named = {name: getattr(settings, name) for name in ("outcome", "process")}
+        settings = replace(
+            settings, **{name: weights for name, spec in named.items() if spec == REWARD_NAME}
+        )
+    settings = replace(settings, model=job.model(sft))
+    prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
+    return _trained(job, commands.run_rl(settings, prompts, job.folder))
+
+
+def _trained(job: Job, trained: Trained) -> Made:
+    facts = {
+        "n": trained.n_rows,
+        "n_too_long": trained.n_too_long,
+        "steps": trained.steps,
+        "last": trained.loss,
+    }
+    return Made((trained.model, job.folder / "trained.json"), facts)
+
+
+def run_evaluation(job: Job) -> Made:
+    """The evaluation that `r2w-eval run` would make of this model."""
+    from r2w_eval.run import evaluate
+
+    name = job.stage.name.removeprefix("evaluate-")
+    run = job.folder / "run"
+    config = replace(job.recipe.evaluate, model=show_model(job, name), out=str(run))
+    asyncio.run(evaluate(config))
+    return Made((run / "run.json", run / "results.json"), {"model": name, "rows": list(rows(run))})
+
+
+def show_model(job: Job, name: str) -> str:
+    """The model under a name that a board can show: `OUT/models/NAME`, a link to its folder."""
+    base = job.recipe.sft.model
+    if name == BASE and base != EMBEDDED and not Path(base).is_dir():
+        return base
+    target = model_folder(base) if name == BASE else job.model(name)
+    link = job.out / "models" / name
+    link.parent.mkdir(exist_ok=True)
+    aside = link.with_name(f".{name}.{os.getpid()}.tmp")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(Path(target).resolve())
+    os.replace(aside, link)
+    return str(link)
+
+
+def rows(run: Path) -> Iterator[dict[str, Any]]:
+    """The headline of every task and judge of a run."""
+    for result in json.loads((run / "results.json").read_bytes()):
+        headline = next(metric for metric in result["metrics"] if metric["is_headline"])
+        yield {
+            **{name: result[name] for name in ("task", "judge", "score_key")},
+            **{name: headline[name] for name in ("value", "low", "high", "n_scored", "n_expected")},
+            "completion_tokens": result["writer"]["completion_tokens"],
+            "reflection": _reflection(result.get("reflection")),
+        }
+
+
+def _reflection(summary: Any) -> dict[str, Any] | None:
+    """The measures of thinking that the pipeline's pages show, by name."""
+    if not summary:
+        return None
+    shown = ("value", "low", "high", "n_scored", "n_expected")
+    measures = {m["name"]: {name: m[name] for name in shown} for m in summary["metrics"]}
+    return {"n_reflections": summary["n_reflections"], "measures": measures}
+
+
+RUNNERS: Mapping[str, Runner] = {
+    "prompts": run_prompts,
+    "traces-loop": run_loop,
+    "traces-expert": run_expert,
+    "traces-planted": run_planted,
+    "traces": run_traces,
+    "sft": run_sft,
+    "reward": run_reward,
+    "rl": run_rl,
+    "evaluate": run_evaluation,
+}
+
+
+def job_of(recipe: Recipe, stages: Sequence[Stage], stage: Stage, out: Path) -> Job:
+    """A stage with the plan that it belongs to."""
+    return Job(recipe, {one.name: one for one in stages}, stage, out)
