@@ -40,6 +40,7 @@ class PageStatus(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED_TYPE = "unsupported_type"
     NO_TEXT = "no_text"
+    UNREADABLE = "unreadable"
     TIMEOUT = "timeout"
     TRANSPORT = "transport"
 
@@ -145,7 +146,7 @@ class ReplayedPages:
 
     async def page(self, url: str) -> Page:
         """The recorded page. Raises DataError when there is none."""
-        page = self._store.read(url)
+        page = await asyncio.to_thread(self._store.read, url)
         if page is None:
             raise DataError(
                 f"--pages replay: {self._store.folder} has no record of {url[:300]!r}. Record it "
@@ -172,10 +173,10 @@ class RecordedPages:
         """
         key = page_key(url)
         async with self._locks[key]:
-            page = self._store.read(url)
+            page = await asyncio.to_thread(self._store.read, url)
             if page is None or (page.is_passing and key not in self._tried):
                 page = await self._fetcher.fetch(url)
-                self._store.write(page)
+                await asyncio.to_thread(self._store.write, page)
                 self._tried.add(key)
         return page
 
