@@ -71,6 +71,19 @@ class Page:
         return is_lost or self.http_status in PASSING_HTTP
 
 
+@dataclass(frozen=True, slots=True)
+class PageCounts:
+    """Of the addresses that one judging of a task asked for: how many, and those without a text."""
+
+    n_wanted: int
+    failures: Mapping[str, int]
+
+    def __str__(self) -> str:
+        lost = ", ".join(f"{status} {n}" for status, n in self.failures.items())
+        n_read = self.n_wanted - sum(self.failures.values())
+        return f"{n_read} of {self.n_wanted} read" + (f"; lost: {lost}" if lost else "")
+
+
 class PageSource(Protocol):
     """Where a run gets its pages from."""
 
@@ -251,12 +264,3 @@ def identify_pages(suite: str, needs: str, text: str | None, allowed: str) -> di
     if access.is_live or access.folder is None:
         return {"pages": "live"}
     return {"pages": path_hash(access.folder)}
-
-
-def count_failures(pages: Mapping[str, Page]) -> dict[str, int]:
-    """How many addresses gave no text, by status."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    for page in pages.values():
-        if page.status is not PageStatus.OK:
-            counts[str(page.status)] += 1
-    return dict(sorted(counts.items()))
