@@ -1,15 +1,16 @@
 """The phrases by which reasoning models announce what they do next, English and Chinese.
 
-A cue is tried at the beginning of a sentence only: its first word picks a short pattern from a
-table, so most sentences cost one look-up. Word sets tell thoughts about the writing from sentences
-of the writing. The rules that use both are in `trace_prose`.
+A cue is tried at the beginning of a sentence only: its first word picks short patterns from one
+table for all cues, so most sentences cost one look-up. Word sets tell thoughts about the writing
+from sentences of the writing. The rules that use both are in `trace_prose`.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 # How much of a sentence or line tells whether it speaks about the writing (characters)
@@ -22,26 +23,26 @@ _LEAD = re.compile(
     r"([a-z]+(?:'[a-z]+)?|[\u3400-\u9fff])?"
 )
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
+_BITS = itertools.count()
 
 
 class Head:
-    """The beginning of a sentence in lower case, with its first word; words are found on demand."""
+    """The beginning of a sentence in lower case, and the bits of all cues that it opens with."""
 
-    __slots__ = ("_words", "after", "at", "first", "text")
+    __slots__ = ("_words", "cues", "text")
 
-    def __init__(self, lowered: str) -> None:
-        self.text = lowered[:WINDOW]
-        found = _LEAD.match(self.text)
-        assert found is not None, "every part of the pattern is optional"
-        self.first = found[1] or ""
-        self.at = found.start(1)
-        self.after = found.end(1)
+    def __init__(self, lowered: str, start: int, end: int) -> None:
+        self.text = text = lowered[start : end if end - start < WINDOW else start + WINDOW]
+        self.cues = 0
         self._words: frozenset[str] | None = None
-
-    @property
-    def may_open(self) -> bool:
-        """At least one cue begins with this word; most sentences of a text are none's."""
-        return self.first in ALL_FIRST
+        found = _LEAD.match(text)
+        if found is not None and (first := found[1]):
+            for bit, rest in _ENGLISH.get(first, ()):
+                if rest.match(text, found.end()):
+                    self.cues |= bit
+            for bit, phrases in _CHINESE.get(first, ()):
+                if phrases.match(text, found.start(1)):
+                    self.cues |= bit
 
     @property
     def words(self) -> frozenset[str]:
@@ -49,6 +50,11 @@ class Head:
         if self._words is None:
             self._words = frozenset(_WORD.findall(self.text))
         return self._words
+
+
+def head_of(lowered: str) -> Head:
+    """The beginning of a text that is one sentence."""
+    return Head(lowered, 0, len(lowered))
 
 
 def lowered(text: str) -> str:
@@ -59,21 +65,9 @@ def lowered(text: str) -> str:
     return lower.replace("’", "'")
 
 
-@dataclass(frozen=True, slots=True)
-class Cue:
-    """Openings of one meaning: by first English word what must follow, and Chinese phrases."""
-
-    english: Mapping[str, re.Pattern[str]]
-    chinese: re.Pattern[str]
-    chinese_first: frozenset[str]
-
-    def opens(self, head: Head) -> bool:
-        """The sentence begins with this cue."""
-        if (rest := self.english.get(head.first)) is not None:
-            return rest.match(head.text, head.after) is not None
-        if head.first in self.chinese_first:
-            return self.chinese.match(head.text, head.at) is not None
-        return False
+# By first word or character: the bit of a cue, and the pattern that makes it one
+_ENGLISH: defaultdict[str, list[tuple[int, re.Pattern[str]]]] = defaultdict(list)
+_CHINESE: defaultdict[str, list[tuple[int, re.Pattern[str]]]] = defaultdict(list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,19 +84,24 @@ class Words:
         return not head.text.isascii() and self.chinese.search(head.text) is not None
 
 
-def _cue(english: Iterable[tuple[str, str]], chinese: str, prefixes: str = "") -> Cue:
-    """From (first words, pattern that follows) pairs, and Chinese phrases behind any prefixes."""
+def _cue(english: Iterable[tuple[str, str]], chinese: str, prefixes: str = "") -> int:
+    """The bit of a cue.
+
+    From (first words, pattern that follows) pairs, and Chinese phrases behind any prefixes.
+    """
+    bit = 1 << next(_BITS)
     rests: dict[str, list[str]] = defaultdict(list)
     for words, rest in english:
         for word in words.split():
             rests[word].append(rest)
+    for word, own in rests.items():
+        _ENGLISH[word].append((bit, re.compile("|".join(f"(?:{rest})" for rest in own))))
     phrases, before = chinese.split(), prefixes.split()
     lead = f"(?:{'|'.join(before)})*" if before else ""
-    return Cue(
-        {word: re.compile("|".join(f"(?:{rest})" for rest in own)) for word, own in rests.items()},
-        re.compile(lead + f"(?:{'|'.join(phrases)})"),
-        frozenset[str]().union(*map(_first_characters, (*phrases, *before))),
-    )
+    pattern = re.compile(lead + f"(?:{'|'.join(phrases)})")
+    for character in frozenset[str]().union(*map(_first_characters, (*phrases, *before))):
+        _CHINESE[character].append((bit, pattern))
+    return bit
 
 
 def _first_characters(phrase: str) -> frozenset[str]:
@@ -119,8 +118,8 @@ def _words(english: str, chinese: str) -> Words:
 
 
 _ADVERBS = (
-    "(?: (?:also|now|just|first|try to|quickly|maybe|probably|then|next|start|again|at least"
-    "|go back and|simply))*"
+    "(?: (?:also|now|just|first|try to|quickly|maybe|probably|then|next|start|again|at least|go"
+    " back and|simply))*"
 )
 _INTENT = (
     ("let", " (?:me|us)"),
@@ -159,9 +158,8 @@ DRAFT_INTRO = _cue(
         ("could", r" (?:start|open|begin|go)\b"),
     ],
     "写(?![得的了着过]) 起草 草拟 试写 动笔 拟 初稿 草稿 正文 第一版 第一稿 开头[:：] 开头可以"
-    " 开头写 开头是"
-    " 标题[:：]"
-    " 首段 首句 第一段[:：] 第一句[:：] 比如 例如 大概是 大概这样 可以这样 这样写 内容如下 暂定",
+    " 开头写 开头是 标题[:：] 首段 首句 第一段[:：] 第一句[:：] 比如 例如 大概是 大概这样 可以这样"
+    " 这样写 内容如下 暂定",
     "那 我 就 现在 下面 开始 来 先 试着 尝试 可以 不妨 直接",
 )
 
@@ -169,15 +167,13 @@ DRAFT_INTRO = _cue(
 REVISION_INTRO = _cue(
     [
         *_intent(
-            "revise rewrite rework redo redraft fix tighten change rephrase replace cut trim"
-            " make adjust recast restructure soften sharpen swap polish edit improve reword retry"
-            " turn"
+            "revise rewrite rework redo redraft fix tighten change rephrase replace cut trim make"
+            " adjust recast restructure soften sharpen swap polish edit improve reword retry turn"
         ),
         ("let let's i'll", r"(?: me)? (?:try|do) (?:again|it again|that again|another)\b"),
         (
             "revised rewritten improved updated new second third final better tighter shorter"
-            " corrected"
-            " cleaner reworked polished corrected plainer simpler warmer",
+            " corrected cleaner reworked polished corrected plainer simpler warmer",
             r"(?: (?:draft|version|attempt|opening|ending|line|stanza|paragraph|pass|text"
             r"|sentence|try|closing|title|couplet|verse|option|tagline|pass))?(?:\s*:|\W*$)",
         ),
@@ -194,8 +190,7 @@ REVISION_INTRO = _cue(
     ],
     "修改 改写 重写 改成 改为 换成 修订 调整 润色 重新写 重新组织 重来 改一 改 换一个 换个 精简 删"
     " 修改后 改写后 修订后 第二版 第二稿 第三版 新版 新的开头 终稿 修改版 修订版 润色后 调整后"
-    " 不如写成"
-    " 不如说",
+    " 不如写成 不如说",
     "那 我 就 现在 下面 开始 来 可以 把 应该 需要 不如 还是 试着 最好 干脆 再 或者",
 )
 
@@ -223,12 +218,9 @@ REFLECTION_STRONG = _cue(
         ("weakness weaknesses weak", r"\b"),
     ],
     "等等 等一下 等下 不对 慢着 再读 重读 重新读 回头看 回头读 回过头 读起来 读一遍 读了 读下来"
-    " 反思 仔细看"
-    " 问题是 问题在于 问题出 有个问题 有一个问题 还有个问题 还有一个问题 感觉有点 感觉不 感觉还"
-    " 感觉太 感觉这"
-    " 我觉得这 我觉得开头 我觉得结尾 我觉得不 我觉得还 我觉得有点 我觉得太 是不是太 是不是有点"
-    " 是不是不"
-    " 太[^。]{1,8}了 再看 审视 转念一想 缺点 不足",
+    " 反思 仔细看 问题是 问题在于 问题出 有个问题 有一个问题 还有个问题 还有一个问题 感觉有点"
+    " 感觉不 感觉还 感觉太 感觉这 我觉得这 我觉得开头 我觉得结尾 我觉得不 我觉得还 我觉得有点"
+    " 我觉得太 是不是太 是不是有点 是不是不 太[^。]{1,8}了 再看 审视 转念一想 缺点 不足",
 )
 
 # Weak ones open sentences of stories too: a word of judgement must stand beside them
@@ -244,8 +236,7 @@ REFLECTION_WEAK = _cue(
         ("i've", ""),
     ],
     "不过 但 可是 可 其实 然而 另外 而且 这 那 感觉 似乎 好像 有点 是不是 会不会 也许 或许 还是 我"
-    " 它 第"
-    " 最后 开头 结尾 整体 总体 只是 还有 此外 虽然 又 同样 中间 语气 用词 比喻 节奏",
+    " 它 第 最后 开头 结尾 整体 总体 只是 还有 此外 虽然 又 同样 中间 语气 用词 比喻 节奏",
 )
 
 # "The second line reads stiffly": the writing is the subject
@@ -269,11 +260,10 @@ DEICTIC = _cue(
         ("it", r" (?:feels|reads|sounds|still reads|needs)\b"),
         ("i", r" (?:used|repeated|forgot|never|wrote|keep|have used|overuse)\b"),
     ],
-    "开头 结尾 句 段 比喻 意象 节奏 语气 用词 措辞 标题 题目 文章 文字 全文 整体 初稿 草稿 版本 稿"
-    " 首诗"
-    " 描写 对话 过渡 韵脚 称呼 落款 中间",
-    "不过 但 可是 可 其实 另外 还有 嗯 而且 只是 此外 这 那 第 [一二三四五六两几] 最后 个 篇 首 ，"
-    " 、",
+    "开头 结尾 句 段 比喻 意象 节奏 语气 用词 措辞 标题 题目 文章 文字 全文 整体 初稿 草稿"
+    " 版本 稿 首诗 描写 对话 过渡 韵脚 称呼 落款 中间",
+    "不过 但 可是 可 其实 另外 还有 嗯 而且 只是 此外"
+    " 这 那 第 [一二三四五六两几] 最后 个 篇 首 ， 、",
 )
 
 VERIFICATION = _cue(
@@ -303,10 +293,10 @@ VERIFICATION = _cue(
         ),
     ],
     "检查 核对 确认 数一下 数数 数一数 统计 验证 核查 对照 比对 自查"
-    " (?:字数|行数|句数|押韵|平仄|时态|格式)"
-    "(?:方面|上)?(?:大约|大概|差不多|检查|统计|是|在|符合|够|都|:|：|没|也|有) 是否符合 是否满足"
-    " 有没有超"
-    " 有没有跑题 看看是否 看看有没有 看看符不符合 要求都 条件都 要求[:：] 全部要求 所有要求"
+    " (?:字数|行数|句数|押韵|平仄|时态|格式)(?:方面|上)?"
+    "(?:大约|大概|差不多|检查|统计|是|在|符合|够|都|:|：|没|也|有)"
+    " 是否符合 是否满足 有没有超 有没有跑题 看看是否 看看有没有 看看符不符合 要求都 条件都"
+    " 要求[:：] 全部要求 所有要求"
     " (?:大约|大概|共|一共|总共|约)[\\s\\d一二三四五六七八九十百两]+(?:字|行|句|个字) 逐条",
     "再 最后 先 现在 来 需要 要 应该 让我 我 得",
 )
@@ -344,17 +334,14 @@ PLAN = _cue(
         ("maybe perhaps", " (?:a|an|the|set|use|about|he|she|something|two|three)"),
     ],
     "(?:用户|题目|任务|要求|读者|对方|客户)(?:让|要|想|希望|需要|是|说|提到|给|可能|应该) 首先"
-    " 其次 然后"
-    " 接下来 接着"
-    " 最后(?![一那两]) 第一步 第二步 第三步 一、 二、 三、"
+    " 其次 然后 接下来 接着 最后(?![一那两]) 第一步 第二步 第三步 一、 二、 三、"
     " (?:我|我们)(?:需要|应该|得|要|打算|想|可以|先|会|必须|来) 让我想 让我先 让我来 让我考虑"
     " 让我构思 让我理"
     " (?:思路|大纲|结构|计划|构思|提纲|主题|人物|背景|语气|风格|基调|立意|框架|方向|情节|题材|要点)"
     " (?:可以|不妨|最好|应该|需要|考虑)"
     "(?:从|用|写|先|以|选|设|把|加|让|围绕|注意|突出|体现|包括|分)"
     " 先想 先定 先确定 先列 先理 先考虑 先弄 先构思 (?:开头|结尾)(?:要|可以|用|从|写|先|回) 选一个"
-    " 选择"
-    " 这是一 这个任务 这个题 这个要求",
+    " 选择 这是一 这个任务 这个题 这个要求",
 )
 
 # Nothing but the way to the answer
@@ -390,40 +377,34 @@ META = _words(
     " flat sentimental purple sounds reads feels works weak weaker stronger better cut closing"
     " hook transition fluff formal casual",
     "开头 结尾 句 段 用词 措辞 语气 字数 读者 用户 草稿 初稿 比喻 意象 节奏 押韵 韵 平仄 对仗 标题"
-    " 题目 修改"
-    " 改 删 重复 啰嗦 空洞 俗套 老套 陈词 抽象 具体 细节 主题 描写 叙述 对话 生硬 平淡 拖沓 煽情"
-    " 说教 表达"
-    " 这样写 写得 风格 文字 笔 过渡 衔接 铺垫 要求 口语 书面",
+    " 题目 修改 改 删 重复 啰嗦 空洞 俗套 老套 陈词 抽象 具体 细节 主题 描写 叙述 对话 生硬 平淡"
+    " 拖沓 煽情 说教 表达 这样写 写得 风格 文字 笔 过渡 衔接 铺垫 要求 口语 书面",
 )
 
 JUDGEMENT = _words(
     "too weak weaker flat cliché clichéd clichés cliche clich generic vague boring dull forced"
     " wordy repetitive repeat repeats repeated redundant abstract missing lack lacks lacking"
-    " doesn't don't isn't aren't didn't not wrong off stiff heavy-handed sentimental awkward clunky"
-    " confusing unclear overwritten purple stale tired problem issue mistake contradicts"
+    " doesn't don't isn't aren't didn't not wrong off stiff heavy-handed sentimental awkward"
+    " clunky confusing unclear overwritten purple stale tired problem issue mistake contradicts"
     " contradiction hollow preachy melodramatic predictable rushed overdone drags loses never"
     " nothing only already twice better stronger works work good nice feels reads sounds needs"
-    " forgot wrote used said again circles same should could can't won't hasn't missed thin"
-    " tidy plain plainer lecture lectures cold explains explain tells telling hardly barely",
+    " forgot wrote used said again circles same should could can't won't hasn't missed thin tidy"
+    " plain plainer lecture lectures cold explains explain tells telling hardly barely",
     "太 不够 缺 空洞 俗 老套 平淡 生硬 啰嗦 重复 不太 不对 不好 不像 没有 没写 没提 弱 问题 抽象"
-    " 拖沓 煽情"
-    " 说教 矛盾 突兀 别扭 单薄 陈词 平铺 模糊 笼统 多余 不自然 不合 偏 错 漏 忘 还行 不错 更好"
-    " 有力 好一些"
-    " 可以更 应该更 又是 又 不准 硬 假 乱 散 直白 没必要 用力 像",
+    " 拖沓 煽情 说教 矛盾 突兀 别扭 单薄 陈词 平铺 模糊 笼统 多余 不自然 不合 偏 错 漏 忘 还行"
+    " 不错 更好 有力 好一些 可以更 应该更 又是 又 不准 硬 假 乱 散 直白 没必要 用力 像",
 )
 
 # Words about the writing that hardly occur in a piece of writing
 META_STRONG = _words(
     "draft drafts reader readers user prompt joke jokes label leaflet advert stanza stanzas cliché"
-    " clichéd clichés cliche clich"
-    " paragraph paragraphs revise revising revision rewrite rewriting rewritten metaphor"
-    " metaphors simile similes imagery adjective adjectives adverbs syllable syllables dialogue"
-    " wordy pacing tense version requirement requirements constraint constraints",
+    " clichéd clichés cliche clich paragraph paragraphs revise revising revision rewrite rewriting"
+    " rewritten metaphor metaphors simile similes imagery adjective adjectives adverbs syllable"
+    " syllables dialogue wordy pacing tense version requirement requirements constraint"
+    " constraints",
     "开头 结尾 字数 读者 用户 草稿 初稿 比喻 意象 押韵 平仄 对仗 措辞 用词 语气 修改 改成 改一"
-    " 段落 这段 这句"
-    " 这一句 这一段 节奏 笑点 笑话 前半句 后半句 两句 第[一二三四五]句 第[一二三四五]段 陈词 俗套"
-    " 老套 题目 标题 衔接 过渡 文风 全文"
-    " 整体",
+    " 段落 这段 这句 这一句 这一段 节奏 笑点 笑话 前半句 后半句 两句 第[一二三四五]句"
+    " 第[一二三四五]段 陈词 俗套 老套 题目 标题 衔接 过渡 文风 全文 整体",
 )
 _META_PHRASE = re.compile(
     r"\b(?:word count|on the nose|(?:opening|first|last|closing) (?:line|sentence|image|paragraph)"
@@ -442,12 +423,8 @@ def is_about_writing(head: Head) -> bool:
     return not _META_PHRASE_WORDS.isdisjoint(head.words) and bool(_META_PHRASE.search(head.text))
 
 
-ALL_FIRST = frozenset[str]().union(
-    *(
-        frozenset(cue.english) | cue.chinese_first
-        for cue in (DRAFT_INTRO, REVISION_INTRO, REFLECTION_STRONG, VERIFICATION, PLAN, DONE)
-    )
-)
+WORK = DRAFT_INTRO | REVISION_INTRO | REFLECTION_STRONG | VERIFICATION | PLAN | DONE
+"""Any opening of deliberation; weak ones and those about parts of the text open stories too."""
 
 # Labels of plans and critiques: what follows their colon is no text of the piece
 LABELS_OF_WORK = _words(
@@ -457,8 +434,7 @@ LABELS_OF_WORK = _words(
     " check count yes no so and but understand understanding request brief that's it's this that"
     " is are because target then next first finally also second",
     "读者 长度 字数 语气 目标 结构 风格 格式 场景 要求 主题 角度 思路 要点 材料 事实 问题 原因"
-    " 注意 办法 顺序"
-    " 检查 核对 基调 要素 内容是 缺点 不足 优点 理解 任务 情节 人物 以及 因为",
+    " 注意 办法 顺序 检查 核对 基调 要素 内容是 缺点 不足 优点 理解 任务 情节 人物 以及 因为",
 )
 
 # After "good, …": the matter is not closed

@@ -28,9 +28,12 @@ MIN_TEXT = {True: 12, False: 40}
 # A label before a colon is at most this long (characters)
 MAX_LABEL = {True: 10, False: 26}
 
-_LINE = re.compile(r"[^\n]+")
-# searched from the second character on: only the last mark of a run of full stops is looked at
-_END = re.compile(r"(?<=[.!?…])[\"'”’)\]*_]*(?:\s+|$)|(?<=[。！？；])[。！？；]*[”’」』）]*\s*")
+# a line without the white space at its ends
+_LINE = re.compile(r"\S(?:[^\n]*\S)?")
+# one class first: the search for it is what a sentence costs
+_END = re.compile(
+    r"[.!?…。！？；](?:(?<=[.!?…])[\"'”’)\]*_]*(?:\s+|$)|(?<=[。！？；])[。！？；]*[”’」』）]*\s*)"
+)
 _RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|={3,}|—{3,}|_{3,}|```\w*)\s*$")
 _COLON = re.compile(r":(?=\s|$|[\"“「*_])|：")
 _CJK = re.compile(r"[\u3400-\u9fff]")
@@ -42,28 +45,32 @@ _CHECK = re.compile(
     r"|(?:现在|大约|大概|一共|才)?[\d一二三四五六七八九十百两]+(?:来|多|几)?个?(?:字|行|句)"
     r"(?:[，。]|左右|以内|上下)|[^。？]{1,12}(?:有没有|是否|够不够)？)"
 )
-_SELF = re.compile(r"\bi\b|\bi'|我")
+# "i" as a word; the letter comes first so that the search for it is fast
+_SELF = re.compile(r"i(?<!\wi)(?!\w)|我")
 
 
 class _Memory:
     """What was written last: its words, and its beginning for finding excerpts."""
 
     def __init__(self) -> None:
-        self.words: set[str] = set()
         self.text = ""
         self.has_self = False
+        self._words: set[str] = set()
+        self._n_read = 0
 
     def add(self, lowered: str) -> None:
         """Remember another line of the same text."""
         if len(self.text) < MEMORY:
             self.text += lowered[:MEMORY] + "\n"
-            self.words.update(_TOKEN.findall(lowered, 0, MEMORY))
         self.has_self = self.has_self or _SELF.search(lowered) is not None
 
     def repeats(self, lowered: str) -> bool:
         """The line says much of the text again."""
+        if self._n_read < len(self.text):
+            self._words.update(_TOKEN.findall(self.text, self._n_read))
+            self._n_read = len(self.text)
         words = set(_TOKEN.findall(lowered, 0, cues.WINDOW))
-        return len(words) > 3 and len(words & self.words) >= MIN_SHARED * len(words)
+        return len(words) > 3 and len(words & self._words) >= MIN_SHARED * len(words)
 
     def is_quoted_in(self, lowered: str) -> bool:
         """The first quotation of the line is an excerpt of the text."""
@@ -94,19 +101,16 @@ class _Scanner:
         """All segments as (kind, start, end)."""
         end = -1
         for found in _LINE.finditer(self.text):
-            line = found[0]
-            bare = line.strip()
-            if bare:
-                start = found.start() + len(line) - len(line.lstrip())
-                self.after_blank = end >= 0 and found.start() - end > 1
-                self._read_line(start, start + len(bare))
-                end = found.end()
+            start = found.start()
+            self.after_blank = end >= 0 and self.text.count("\n", end, start) > 1
+            end = found.end()
+            self._read_line(start, end)
         return self.found
 
     def _read_line(self, start: int, end: int) -> None:
         """One line, without the white space at its ends."""
         is_rule = self.text[start] in "-*=—_`" and _RULE.match(self.text, start, end)
-        head = cues.Head(self.lower[start:end])
+        head = cues.Head(self.lower, start, end)
         if self.body is not None:
             ends = is_rule or (self.is_one_paragraph and self.after_blank) or self._leaves(head)
             if not ends:
@@ -117,9 +121,9 @@ class _Scanner:
         kind = self._unmarked_text(head)
         if kind is not None:
             return self._begin(kind, start, end)
-        position = start
+        position = self._read_sentence(start, end, head)
         while position < end:
-            position = self._read_sentence(position, end, position == start)
+            position = self._read_sentence(position, end)
         return None
 
     def _leaves(self, head: cues.Head) -> bool:
@@ -153,7 +157,7 @@ class _Scanner:
         long = len(head.text) >= MIN_TEXT[_CJK.search(head.text) is not None]
         if not long or self.just_wrote or head.text[0] in cues.QUOTES:
             return False
-        weak = cues.REFLECTION_WEAK.opens(head) or cues.JUDGEMENT.occur(head)
+        weak = head.cues & cues.REFLECTION_WEAK or cues.JUDGEMENT.occur(head)
         return not weak and not _SELF.search(head.text) and not _COLON.search(head.text)
 
     def _begin(self, kind: Kind, start: int, end: int) -> None:
@@ -166,14 +170,16 @@ class _Scanner:
         else:
             self._begin_body(kind, start, end)
 
-    def _read_sentence(self, start: int, line_end: int, opens: bool) -> int:
-        """Take one sentence; returns where reading goes on."""
-        found = _END.search(self.text, start + 1, line_end)
+    def _read_sentence(self, start: int, line_end: int, line: cues.Head | None = None) -> int:
+        """Take one sentence, the first one with its `line`; returns where reading goes on."""
+        found = _END.search(self.text, start, line_end)
         end = found.end() if found else line_end
-        head = cues.Head(self.lower[start:end])
-        colon = _COLON.search(self.text, start, end)
+        opens = line is not None
+        is_whole = end == line_end or end - start >= cues.WINDOW
+        head = line if line is not None and is_whole else cues.Head(self.lower, start, end)
         intro = introduced(head)
-        is_label = intro is None and colon is not None and opens
+        is_label = intro is None and opens
+        colon = _COLON.search(self.text, start, end) if intro or opens else None
         if colon is not None and is_label:
             intro = labelled(self.lower[start : colon.start()], head)
         if intro is not None:
@@ -233,51 +239,49 @@ class _Scanner:
         self._add(kind, start, end, is_new)
 
     def _think(self, start: int, end: int, head: cues.Head, opens: bool) -> None:
-        is_check = opens and _CHECK.match(self.lower, start) is not None
-        self.thought, is_new = self._thought_of(head, opens, is_check)
+        self.thought, is_new = self._thought_of(head, opens, start)
         self._add(self.thought, start, end, is_new)
         self.just_wrote = False
 
-    def _thought_of(self, head: cues.Head, opens: bool, is_check: bool) -> tuple[Kind, bool]:
+    def _thought_of(self, head: cues.Head, opens: bool, start: int) -> tuple[Kind, bool]:
         """The kind of a sentence of deliberation, and whether it begins another segment."""
         if self.written is None:
             return self._before_any_text(head, opens), False
-        if is_check or cues.VERIFICATION.opens(head):
+        if head.cues & cues.VERIFICATION or (opens and _CHECK.match(self.lower, start)):
             return Kind.VERIFICATION, False
-        if cues.DONE.opens(head) and opens and not cues.RESERVATION.occur(head):
+        if head.cues & cues.DONE and opens and not cues.RESERVATION.occur(head):
             return Kind.OTHER, False
         if self._looks_back(head, opens):
             return Kind.REFLECTION, opens
         if self.just_wrote or (opens and self.thought in (Kind.VERIFICATION, Kind.OTHER)):
-            return (Kind.PLAN if cues.PLAN.opens(head) else Kind.REFLECTION), opens
+            return (Kind.PLAN if head.cues & cues.PLAN else Kind.REFLECTION), opens
         if self.thought is Kind.PLAN or not opens:
             return self.thought, False
-        return (Kind.PLAN if cues.PLAN.opens(head) else self.thought), self.after_blank
+        return (Kind.PLAN if head.cues & cues.PLAN else self.thought), self.after_blank
 
     def _before_any_text(self, head: cues.Head, opens: bool) -> Kind:
-        if cues.REFLECTION_STRONG.opens(head) and self.found:
+        if head.cues & cues.REFLECTION_STRONG and self.found:
             doubts = cues.JUDGEMENT.occur(head) or cues.META.occur(head)
             return Kind.REFLECTION if doubts else Kind.PLAN
-        if opens and self.thought is not Kind.PLAN and cues.PLAN.opens(head):
+        if opens and self.thought is not Kind.PLAN and head.cues & cues.PLAN:
             return Kind.PLAN
         return self.thought
 
     def _looks_back(self, head: cues.Head, opens: bool) -> bool:
         assert self.written is not None
-        if cues.REFLECTION_STRONG.opens(head):
+        if head.cues & cues.REFLECTION_STRONG:
             return True
         if not opens and self.thought in (Kind.REFLECTION, Kind.VERIFICATION):
             return self.thought is Kind.REFLECTION
         if opens and self.written.is_quoted_in(head.text):
             return True
-        is_about = cues.DEICTIC.opens(head) or cues.REFLECTION_WEAK.opens(head)
+        is_about = head.cues & (cues.DEICTIC | cues.REFLECTION_WEAK) != 0
         return is_about and cues.JUDGEMENT.occur(head)
 
     def _add(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
         """Add a piece, or lengthen the last segment when it says the same."""
         piece = self.text[start:end]
-        bare = piece.lstrip()
-        start, end = start + len(piece) - len(bare), start + len(piece.rstrip())
+        start, end = end - len(piece.lstrip()), start + len(piece.rstrip())
         if start >= end:
             return
         if self.found and not is_new and self.found[-1][0] is kind:
@@ -288,25 +292,23 @@ class _Scanner:
 
 def introduced(head: cues.Head) -> Kind | None:
     """What kind of text the sentence announces, if any."""
-    if not head.may_open:
-        return None
-    if cues.REVISION_INTRO.opens(head):
+    if head.cues & cues.REVISION_INTRO:
         return Kind.REVISION
-    return Kind.DRAFT if cues.DRAFT_INTRO.opens(head) else None
+    return Kind.DRAFT if head.cues & cues.DRAFT_INTRO else None
 
 
 def labelled(label: str, head: cues.Head) -> Kind | None:
     """What a short label before a colon announces: "Tagline:", "口号再来："; None for "Tone:".
 
-    >>> labelled("口号再来", cues.Head("口号再来："))
+    >>> labelled("口号再来", cues.head_of("口号再来："))
     <Kind.REVISION: 'revision'>
     """
     bare = label.strip(" *_#>-0123456789.")
     if not bare or len(bare) > MAX_LABEL[_CJK.search(bare) is not None]:
         return None
-    if has_cue(head) or cues.LABELS_OF_WORK.occur(cues.Head(bare)):
+    if head.cues & cues.WORK or cues.LABELS_OF_WORK.occur(cues.head_of(bare)):
         return None
-    return Kind.REVISION if cues.AGAIN.occur(cues.Head(bare)) else Kind.DRAFT
+    return Kind.REVISION if cues.AGAIN.occur(cues.head_of(bare)) else Kind.DRAFT
 
 
 def whole_quotation(line: str) -> int:
@@ -337,19 +339,19 @@ def leaves_text(head: cues.Head, after_blank: bool) -> bool:
     """A line inside a draft that is about the draft, whatever the draft says."""
     if head.text[:1] in cues.QUOTES:
         return False
-    if cues.VERIFICATION.opens(head) or (after_blank and _CHECK.match(head.text)):
+    if head.cues & cues.VERIFICATION or (after_blank and _CHECK.match(head.text)):
         return True
-    if cues.REFLECTION_STRONG.opens(head):
+    if head.cues & cues.REFLECTION_STRONG:
         is_heading = len(head.text) < 16
         return is_heading or cues.META.occur(head) or cues.JUDGEMENT.occur(head)
-    if cues.DEICTIC.opens(head) and cues.JUDGEMENT.occur(head):
+    if head.cues & cues.DEICTIC and cues.JUDGEMENT.occur(head):
         return True
     if introduced(head) and (head.text.rstrip(" *_")[-1:] in (":", "：") or cues.META.occur(head)):
         return True
     if cues.is_about_writing(head):
-        speaks = cues.REFLECTION_WEAK.opens(head) or cues.PLAN.opens(head) or cues.DONE.opens(head)
+        speaks = head.cues & (cues.REFLECTION_WEAK | cues.PLAN | cues.DONE) != 0
         return speaks or (after_blank and cues.JUDGEMENT.occur(head))
-    return (after_blank and cues.DONE.opens(head) and len(head.text) < 60) or relabels(head)
+    return (after_blank and head.cues & cues.DONE and len(head.text) < 60) or relabels(head)
 
 
 def relabels(head: cues.Head) -> bool:
@@ -364,29 +366,14 @@ def speaks_of_work(head: cues.Head) -> bool:
     """A line of deliberation, where the announced text was expected."""
     if head.text[:1] in cues.QUOTES:
         return False
-    if cues.REFLECTION_STRONG.opens(head) or cues.PLAN.opens(head):
+    if head.cues & (cues.REFLECTION_STRONG | cues.PLAN):
         return cues.is_about_writing(head)
     return leaves_text(head, False)
 
 
 def is_work(head: cues.Head) -> bool:
     """A line that speaks about the task or the text, by any cue or word for it."""
-    return has_cue(head) or cues.META.occur(head)
-
-
-def has_cue(head: cues.Head) -> bool:
-    """A line that begins with any cue of deliberation."""
-    if not head.may_open:
-        return False
-    openings = (
-        cues.PLAN,
-        cues.REFLECTION_STRONG,
-        cues.VERIFICATION,
-        cues.DONE,
-        cues.DRAFT_INTRO,
-        cues.REVISION_INTRO,
-    )
-    return any(cue.opens(head) for cue in openings)
+    return head.cues & cues.WORK != 0 or cues.META.occur(head)
 
 
 def parse_prose(text: str, answer: str | None = None) -> Trace:
@@ -398,8 +385,9 @@ def parse_prose(text: str, answer: str | None = None) -> Trace:
 ('reflection', 'Hmm, the line is flat.')]
     """
     found = _Scanner(text).scan()
-    segments = [Segment(kind, Span(a, b), Span(a, b)) for kind, a, b in found]
-    return Trace(text, tuple(segments), Form.PROSE, (), answer)
+    spans = [(kind, Span(start, end)) for kind, start, end in found]
+    segments = tuple(Segment(kind, span, span) for kind, span in spans)
+    return Trace(text, segments, Form.PROSE, (), answer)
 
 
 # How `write_prose` announces each kind; `parse_prose` reads these cues back

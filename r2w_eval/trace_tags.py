@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from r2w_eval.errors import UsageError
 from r2w_eval.trace import Fault, Form, Kind, Segment, Span, TagSchema, Trace
 
 
-@dataclass(frozen=True, slots=True)
-class _Tag:
+class _Tag(NamedTuple):
     kind: Kind
-    span: Span
+    start: int
+    end: int
     is_open: bool
 
 
@@ -37,31 +37,27 @@ def parse_tagged(text: str, schema: TagSchema, answer: str | None = None) -> Tra
     >>> trace.segments[-1].faults
     (<Fault.UNCLOSED: 'unclosed'>,)
     """
-    tags = _find_tags(text, schema)
+    tags = list(_find_tags(text, schema))
     partner = _match(tags)
     segments = _cut(text, tags, partner)
     n_open = sum(tag.is_open for tag in tags)
     faults = [Fault.STRAY_CLOSE] if len(tags) - n_open > len(partner) else []
-    if answer is not None and _find_tags(answer, schema):
+    if answer is not None and any(_find_tags(answer, schema)):
         faults.append(Fault.TAG_IN_ANSWER)
     return Trace(text, tuple(segments), Form.TAGGED, tuple(faults), answer)
 
 
-def _find_tags(text: str, schema: TagSchema) -> list[_Tag]:
+def _find_tags(text: str, schema: TagSchema) -> Iterator[_Tag]:
+    """All tags in order, but for those that stand in backticks."""
     names = {pair.open: (pair.kind, True) for pair in schema.pairs}
     names |= {pair.close: (pair.kind, False) for pair in schema.pairs}
     # the longest first, so that no tag hides one that begins alike
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return [
-        _Tag(names[found[0]][0], Span(*found.span()), names[found[0]][1])
-        for found in re.finditer(pattern, text)
-        if not _is_mentioned(text, found)
-    ]
-
-
-def _is_mentioned(text: str, found: re.Match[str]) -> bool:
-    start, end = found.span()
-    return text[start - 1 : start] == "`" and text[end : end + 1] == "`"
+    for found in re.finditer(pattern, text):
+        start, end = found.span()
+        if text[start - 1 : start] != "`" or text[end : end + 1] != "`":
+            kind, is_open = names[found[0]]
+            yield _Tag(kind, start, end, is_open)
 
 
 def _match(tags: Sequence[_Tag]) -> dict[int, int]:
@@ -87,43 +83,44 @@ def _cut(text: str, tags: Sequence[_Tag], partner: Mapping[int, int]) -> list[Se
     """Walk the tags: every piece of text belongs to the innermost segment that is open there."""
     segments: list[Segment] = []
     stack: list[int] = []
+    ends = set(partner.values())
     position = 0
-    unclosed: int | None = None
-    ends = {close: opening for opening, close in partner.items()}
-    for index, tag in enumerate(tags):
-        owner = unclosed if unclosed is not None else stack[-1] if stack else None
-        segments.extend(_segment(text, tags, partner, owner, Span(position, tag.span.start)))
-        position, unclosed = tag.span.end, None
+    owner: int | None = None
+    for index, tag in enumerate([*tags, None]):
+        end = len(text) if tag is None else tag.start
+        close = None if owner is None or (at := partner.get(owner)) is None else tags[at]
+        own = None if owner is None else tags[owner]
+        if (found := _segment(text, own, close, Span(position, end))) is not None:
+            segments.append(found)
+        if tag is None:
+            break
         if index in partner:
             stack.append(index)
-        elif tag.is_open:
-            unclosed = index
         elif index in ends:
             stack.pop()
-    owner = unclosed if unclosed is not None else stack[-1] if stack else None
-    segments.extend(_segment(text, tags, partner, owner, Span(position, len(text))))
+        position = tag.end
+        # one without its end owns the text up to the next tag only
+        is_unclosed = tag.is_open and index not in partner
+        owner = index if is_unclosed else stack[-1] if stack else None
     return segments
 
 
-def _segment(
-    text: str, tags: Sequence[_Tag], partner: Mapping[int, int], owner: int | None, piece: Span
-) -> list[Segment]:
-    """The segment of one piece, if it is one: blank text between segments is none."""
-    if owner is None:
-        inner = stripped(text, piece)
-        return [Segment(Kind.OTHER, inner, inner)] if len(inner) else []
-    own, close = tags[owner], partner.get(owner)
-    opens = own.span.end == piece.start
-    closes = close is not None and tags[close].span.start == piece.end
+def _segment(text: str, own: _Tag | None, close: _Tag | None, piece: Span) -> Segment | None:
+    """The segment of one piece between the tags of its owner, if it is one: blank text is none."""
     is_blank = not piece.cut(text).strip()
+    if own is None:
+        inner = stripped(text, piece)
+        return None if is_blank else Segment(Kind.OTHER, inner, inner)
+    opens = own.end == piece.start
+    closes = close is not None and close.start == piece.end
     if is_blank and not (opens and (closes or close is None)):
-        return []
-    faults = [Fault.UNCLOSED] if close is None else [] if opens and closes else [Fault.NESTED]
+        return None
+    faults = (Fault.UNCLOSED,) if close is None else () if opens and closes else (Fault.NESTED,)
     outer = Span(
-        own.span.start if opens else piece.start,
-        tags[close].span.end if close is not None and closes else piece.end,
+        own.start if opens else piece.start,
+        close.end if close is not None and closes else piece.end,
     )
-    return [Segment(own.kind, piece, outer, (*faults, *([Fault.EMPTY] if is_blank else [])))]
+    return Segment(own.kind, piece, outer, (*faults, Fault.EMPTY) if is_blank else faults)
 
 
 def stripped(text: str, span: Span) -> Span:
