@@ -95,6 +95,34 @@ def synth(
 
 
 @train.command()
+@click.option("--policy", default="smollm2", show_default=True, help="As --model of run.")
+@click.option("--judge", required=True, help="Marks the policy's answers; as --judge of run.")
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
+@click.option("--traces", type=click.Path(exists=True), help="Traces of synth: best known texts.")
+@click.option("--quota", default=0, show_default=True, help="Most per language and domain; 0: all.")
+@click.option("--out", default="choice", show_default=True, help="Folder for calls and prompts.")
+def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **chosen: Any) -> None:
+    """Choose prompts that are neither too easy nor too hard for a policy.
+
+    r2w-eval train choose --policy sft/model --judge http://HOST:PORT/v1#NAME --out choice
+    """
+    from pathlib import Path
+
+    from r2w_eval.cli_options import run_interruptibly
+    from r2w_eval.training import commands
+    from r2w_eval.training.difficulty import DifficultySettings
+
+    found, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    traces = Path(chosen["traces"]) if chosen["traces"] else None
+    rules = DifficultySettings(quota=chosen["quota"]), commands.read_references(traces)
+    made = run_interruptibly(commands.run_choice((policy, judge), found, rules, Path(out)))
+    commands.show_choice(made, click.echo)
+
+
+@train.command()
 @RECIPE
 @click.option("--traces", default="synth/traces.jsonl", show_default=True, help="Trace file.")
 @click.option("--model", help="Checkpoint to start from. Default: the recipe's.")

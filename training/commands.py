@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
-from r2w_eval.training.journal import Journal, Role, Tally
+from r2w_eval.training.difficulty import DifficultySettings, Trial, choose
+from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
 from r2w_eval.training.pipeline_recipe import SECTIONS
 from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
@@ -35,7 +36,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, dump_line, path_hash, to_plain
 from r2w_eval.manifest import diff_fields
-from r2w_eval.store import write_atomically, write_json
+from r2w_eval.store import iter_jsonl, write_atomically, write_json
 from r2w_eval.types import Decoding
 
 TRACES = "traces.jsonl"
@@ -134,7 +135,59 @@ async def run_synthesis(
     write_traces(out / TRACES, kept)
     census = take_census(episodes, results)
     write_json(out / "census.json", census)
+    write_json(out / "costs.json", read_costs(out / "steps.jsonl"))
     return Synthesis(census, journal.tally, out / TRACES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a choice of prompts by difficulty made; `costs` are those of all its runs."""
+
+    path: Path
+    n_tried: int
+    n_kept: int
+    left_out: Mapping[str, int]
+    costs: Costs
+    tally: Tally
+
+
+async def run_choice(
+    models: tuple[str, str],
+    prompts: Sequence[Prompt],
+    rules: tuple[DifficultySettings, Mapping[str, float]],
+    out: Path,
+) -> Choice:
+    """Try prompts with `models` (policy, judge) and keep those of use, with their rubrics.
+
+    `rules` are the settings and the mark of the best known text by prompt id.
+    """
+    from r2w_eval.models import ModelPool
+    from r2w_eval.run import model_options
+
+    settings, references = rules
+    async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
+        policy, judge = [await pool.model(name) for name in models]
+        claim(out, "choice", {"settings": settings, "models": models})
+        with Journal(out / "steps.jsonl") as journal:
+            roles = Role(policy.chat, WRITER), Role(judge.chat, JUDGE)
+            tried = await Trial(*roles, journal, settings).run(prompts, references)
+    kept, left_out = choose(tried, settings)
+    path = out / "prompts.jsonl"
+    write_atomically(path, b"".join(dump_line(one.prompt) for one in kept))
+    write_atomically(out / "tried.jsonl", b"".join(dump_line(one) for one in tried))
+    costs = read_costs(out / "steps.jsonl")
+    choice = Choice(path, len(tried), len(kept), left_out, costs, journal.tally)
+    facts = {"n_tried": len(tried), "n_kept": len(kept), "left_out": left_out}
+    write_json(out / "choice.json", {**facts, **asdict(costs)})
+    return choice
+
+
+def read_references(traces: Path | None) -> dict[str, float]:
+    """The mark of the best text of each prompt in a trace file of the loop."""
+    if traces is None:
+        return {}
+    rows = ((row["id"], row["facts"].get("mean_best")) for row in iter_jsonl(traces))
+    return {prompt_id: mark for prompt_id, mark in rows if mark is not None}
 
 
 def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
@@ -200,6 +253,16 @@ def show_census(made: Synthesis, show: Show) -> None:
     show(
         f"{sum(tally.sent.values())} calls sent, {tally.reused} reused; tokens in/out "
         f"{tally.prompt_tokens:,}/{tally.completion_tokens:,}; failed: {_pairs(tally.failed)}"
+    )
+
+
+def show_choice(made: Choice, show: Show) -> None:
+    """A choice in two lines: what was kept and why not the rest, what it cost."""
+    show(f"{made.n_kept} of {made.n_tried} prompts kept in {made.path}; {_pairs(made.left_out)}")
+    costs = made.costs
+    show(
+        f"calls: {_pairs(costs.calls)}; tokens in/out {costs.prompt_tokens:,}/"
+        f"{costs.completion_tokens:,}; failed: {_pairs(made.tally.failed)}"
     )
 
 

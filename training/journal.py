@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from r2w_eval.chat import CallFailed, ChatModel, ChatRequest
 from r2w_eval.hashing import content_hash
-from r2w_eval.store import JsonlWriter, RecordIndex
+from r2w_eval.store import JsonlWriter, RecordIndex, iter_jsonl
 from r2w_eval.thinking import ThinkTags, read_reply_text, writer_status
 from r2w_eval.types import Decoding, Message, WriterStatus
 
@@ -61,6 +61,37 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """All calls that a journal holds, those of earlier runs too: by step, and their tokens.
+
+    Calls that failed left no row; what they cost is not known.
+    """
+
+    calls: Mapping[str, int]
+    prompt_tokens: int
+    completion_tokens: int
+    n_without_usage: int
+
+
+def read_costs(path: Path) -> Costs:
+    """The costs of a journal so far."""
+    calls: Counter[str] = Counter()
+    tokens: Counter[str] = Counter()
+    for row in iter_jsonl(path):
+        calls[row["step"]] += 1
+        usage = row["usage"] or {}
+        counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
+        tokens.update({name: n for name, n in counts.items() if n is not None})
+        tokens["unknown"] += None in counts.values()
+    return Costs(
+        dict(sorted(calls.items())),
+        tokens["prompt_tokens"],
+        tokens["completion_tokens"],
+        tokens["unknown"],
+    )
 
 
 class Journal:

@@ -128,8 +128,7 @@ class Pointwise:
     def __init__(self, judge: PatientJudge, rubrics: Mapping[str, Sequence[Criterion]]) -> None:
         self._judge = judge
         self._rubrics = rubrics
-        folder = resources.files(__package__).joinpath("templates")
-        self._template = Template("outcome", folder.joinpath("outcome.txt").read_text("utf-8"))
+        self._template = marking_template()
 
     async def __call__(self, prompt: str, answers: Answers) -> Rewards:
         """Weighted mean of the marks, mapped to [0, 1]."""
@@ -142,8 +141,14 @@ class Pointwise:
 
     def _item(self, prompt: str, answer: str, rubric: Sequence[Criterion]) -> ScoreItem:
         text = self._template.fill(prompt=prompt, text=answer, rubric=show_rubric(rubric))
-        request = JudgeRequest("rubric", (Message("user", text.strip()),))
+        request = JudgeRequest("rubric", (Message("user", text),))
         return ScoreItem(request, RUBRIC_DECODING, functools.partial(read_marks, rubric))
+
+
+def marking_template() -> Template:
+    """The question for marks by rubric."""
+    folder = resources.files(__package__).joinpath("templates")
+    return Template("outcome", folder.joinpath("outcome.txt").read_text("utf-8").strip())
 
 
 def read_marks(rubric: Sequence[Criterion], request: JudgeRequest, reply: str) -> Score:

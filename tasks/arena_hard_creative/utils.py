@@ -42,8 +42,7 @@ LABELS = {Mode.STRICT: OFFERED, Mode.PARITY: OFFERED | ALSO_KNOWN}
 DOUBLE, SINGLE = (re.compile(p) for p in (r"\[\[([AB<>=]+)\]\]", r"\[([AB<>=]+)\]"))
 WHERE = (
     "The official baseline is data/arena-hard-v2.0/model_answer/gemini-2.0-flash-001.jsonl of "
-    "https://github.com/lmarena/arena-hard-auto; lines of {id, response} serve as well, "
-    "and of a file that answers some prompts only those are run with --only-complete"
+    "https://github.com/lmarena/arena-hard-auto; lines of {id, response} serve as well"
 )
 PROMPTS = (
     PromptSource(
@@ -64,25 +63,21 @@ PROMPTS = (
 
 
 def load_samples(data: SuiteData) -> Iterable[Sample]:
-    """The 250 creative prompts in file order, each with its baseline answer or lacking one.
-
-    Raises DataError for a file that answers none of them.
-    """
+    """The 250 creative prompts in file order, each with its baseline answer. Raises DataError."""
     questions = list(_read_questions(data))
     baseline = _read_baseline(data)
-    if baseline.keys().isdisjoint(question["uid"] for question in questions):
+    missing = [question["uid"] for question in questions if question["uid"] not in baseline]
+    if missing:
         raise DataError(
-            f"--baseline {str(data.inputs['baseline'])!r}: no answer to any of the "
-            f"{len(questions)} prompts. {WHERE}"
+            f"--baseline {str(data.inputs['baseline'])!r}: no answer to {len(missing)} of "
+            f"{len(questions)} prompts, the first is {missing[0]}. {WHERE}"
         )
     for question in questions:
-        answer = baseline.get(question["uid"])
         yield Sample(
             task="arena_hard_creative",
             id=question["uid"],
             messages=(Message("user", question["prompt"]),),
-            material={} if answer is None else {"baseline": answer},
-            lacks="baseline" if answer is None else "",
+            material={"baseline": baseline[question["uid"]]},
         )
 
 

@@ -20,8 +20,12 @@ from r2w_eval.training.faults import OutOfMemory, out_of_memory_named
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl import RLSettings, train_rl
 from r2w_eval.training.sft import SFTSettings, to_row, train_sft
+from r2w_eval.training.validation import EvaluationSettings, best_checkpoint
+from r2w_eval.training.watch import read_progress
 from safetensors.torch import save_file
 from toy_policy import save_policy
+
+from r2w_eval.fakeserver import FakeServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 HERE = Path(__file__).parent
@@ -164,3 +168,33 @@ def test_groups_without_any_reward_leave_the_weights_and_are_counted(
     assert "16 of 16 rollouts had no valid reward" in made.notes
     assert "4 of 4 groups had none at all and gave no gradient" in made.notes
     assert "All reward functions returned None" not in caplog.text
+
+
+def test_a_judged_training_with_its_checkpoints_evaluated_beside_it(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
+    evaluation = EvaluationSettings(
+        tasks="quickstart", judge="r2w-quality", limit=2, gen_kwargs="max_tokens=8"
+    )
+    with FakeServer() as server:
+        made = run_rl(
+            policy,
+            tmp_path / "a",
+            steps=2,
+            outcome_form="pairwise",
+            outcome=f"{server.base_url}#judge-0",
+            groups_per_call=1,
+            evaluation=evaluation,
+        )
+    checkpoints = tmp_path / "a" / "checkpoints"
+    rows = read_progress(checkpoints)
+    log = (checkpoints / "evaluations" / "watch.log").read_text()
+    assert [row.step for row in rows] == [1, 2], log
+    assert not any(row.error for row in rows) and all(row.n_expected == 2 for row in rows), log
+    scores = {row.step: row.score for row in rows if row.score is not None}
+    best = best_checkpoint(checkpoints)
+    if scores:
+        assert best is not None and best.step == max(sorted(scores), key=lambda s: scores[s])
+        assert same(made.model, best.path)
+    assert made.loss is not None and 0 <= made.loss <= 1
