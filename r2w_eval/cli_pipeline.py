@@ -42,9 +42,15 @@ def pipeline(
         work.end_with_parent()
         _run_here(chosen, stages, wanted[0], launch)
         return
+    from r2w_eval.training.pipeline_report import write_pipeline_report
+
     planned = work.Pipeline(chosen.name, stages, folder)
-    records = work.run_pipeline(planned, wanted, launch, click.echo)
+    try:
+        records = work.run_pipeline(planned, wanted, launch, click.echo)
+    finally:
+        report = write_pipeline_report(planned)
     click.echo(work.tell_total(records.values()))
+    click.echo(f"Report: {report}")
 
 
 def _run_here(recipe: Any, stages: Any, stage: Any, launch: Any) -> None:

@@ -72,7 +72,7 @@ def shape_of(model: str) -> ModelShape:
 
     Raises UsageError saying why it cannot be known.
     """
-    from r2w_eval.training.sft import EMBEDDED
+    from r2w_eval.training.stage import EMBEDDED
 
     if model == EMBEDDED:
         # the pinned weights: SmolLM2-135M-Instruct

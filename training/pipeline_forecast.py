@@ -15,6 +15,7 @@ One device; what parallel training spreads is not subtracted.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,13 +180,13 @@ def print_forecast(
 
     forecaster, prices = Forecaster(recipe), load_prices(price_file)
     title = f"Dry run of {recipe.name} (estimates; nothing was run)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("stage", no_wrap=True)
-    for column in ("memory", "trained", "generated", "calls", "hours", ""):
+    for column in ("GB", "trained", "generated", "calls", "hours", ""):
         table.add_column(column, justify="right", no_wrap=True)
     needs = {stage.name: forecaster.need(stage) for stage in stages}
     for stage in stages:
-        done = "done" if finished(stage, out) else ""
+        done = "✓" if finished(stage, out) else ""
         table.add_row(stage.name, *_cells(needs[stage.name]), done)
     console = Console()
     console.print(table)
@@ -204,19 +205,32 @@ def _notes(
         f"it in training, {own.generate_share:.0%} in generation: section hardware of the recipe); "
         f"{total_cost(every, recipe, prices)} for calls to endpoints."
     )
-    yield "Tokens and calls are upper bounds. Calls: w of the writer, j of judges, r of rewards."
+    yield (
+        "Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper bounds."
+    )
     if forecaster.problem:
         yield f"Memory and hours n/a: {recipe.sft.model}: {forecaster.problem}."
 
 
 def _cells(need: Need) -> list[str]:
-    calls = " ".join(f"{row.calls:,}{row.stage[0]}" for row in need.calls)
+    counts: Counter[str] = Counter()
+    for row in need.calls:
+        counts[row.stage[0]] += row.calls
+    calls = " ".join(f"{short(n)}{letter}" for letter, n in counts.items())
     if not need.trained and not need.generated:
         return ["", "", "", calls, ""]
-    memory = "n/a" if need.memory_bytes is None else f"{need.memory_bytes / 1e9:,.1f} GB"
+    memory = "n/a" if need.memory_bytes is None else f"{need.memory_bytes / 1e9:,.3g}"
     hours = "n/a" if need.hours is None else f"{need.hours:,.2g}"
-    return [memory, _tokens(need.trained), _tokens(need.generated), calls, hours]
+    return [memory, short(need.trained), short(need.generated), calls, hours]
 
 
-def _tokens(value: float) -> str:
-    return f"{value:,.0f}" if value else ""
+def short(value: float) -> str:
+    """A count in three or four digits; nothing for none.
+
+    >>> short(592), short(12_960), short(130_896_000), short(0)
+    ('592', '13k', '131M', '')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}" if value else ""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.pipeline_recipe import Recipe, plain_difference
-from r2w_eval.training.sft import EMBEDDED
+from r2w_eval.training.stage import EMBEDDED
 
 from r2w_eval.embedded import GGUF_SHA256
 from r2w_eval.errors import UnknownName, UsageError
@@ -90,7 +90,7 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
 
 
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:
-    tasks = recipe.evaluate.task_names
+    tasks = recipe.tasks
     content = _prompt_file(recipe.prompts.file)
     planner.add("prompts", "prompts", [], settings=recipe.prompts, content=content, tasks=tasks)
     own: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl import RLSettings
-from r2w_eval.training.sft import EMBEDDED, SFTSettings
+from r2w_eval.training.sft import SFTSettings
+from r2w_eval.training.stage import EMBEDDED
 from r2w_eval.training.synthesise import SynthSettings
 
 from r2w_eval.config import RunConfig, check_setting
@@ -128,6 +129,13 @@ class Recipe:
     grid: GridSettings
     evaluate: RunConfig
     hardware: HardwareSettings
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All suites that something is evaluated on: their prompts are not trained on."""
+        beside = ",".join((self.sft.evaluation.tasks, self.rl.evaluation.tasks))
+        names = (name.strip() for name in beside.split(","))
+        return tuple(dict.fromkeys((*self.evaluate.task_names, *filter(None, names))))
 
     def sft_of(self, seed: int) -> SFTSettings:
         """The SFT stage of one seed."""

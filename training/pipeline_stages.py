@@ -19,6 +19,7 @@ from typing import Any
 from r2w_eval.training import commands
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.expert import planted_traces
+from r2w_eval.training.faults import out_of_memory_named
 from r2w_eval.training.pipeline_plan import BASE, Stage
 from r2w_eval.training.pipeline_recipe import Recipe
 from r2w_eval.training.pipeline_records import (
@@ -33,24 +34,14 @@ from r2w_eval.training.pipeline_records import (
     write_record,
 )
 from r2w_eval.training.prompts import read_prompts
-from r2w_eval.training.sft import EMBEDDED, Trained, model_folder
+from r2w_eval.training.stage import EMBEDDED, Trained, model_folder
 
-from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.errors import UsageError
 from r2w_eval.hashing import dump_line, to_plain
 from r2w_eval.store import iter_jsonl, write_atomically
 
 PROMPTS_FILE = "prompts.jsonl"
 REWARD_NAME = "r2w-reward"
-# what to turn down when a stage runs out of memory
-KNOBS = {
-    "sft": "lower sft.batch_size (raise sft.accumulate) or sft.max_tokens, or set sft.lora_rank",
-    "rl": "lower rl.max_completion_tokens, rl.groups_per_step or rl.group",
-    "evaluate": "lower the batch in evaluate.model_args: batch_size=1",
-}
-
-
-class OutOfMemory(R2WError):
-    """A stage needs more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ Runner = Callable[[Job], Made]
 def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
     """Run a stage to its end and write its record; a finished one is left as it is.
 
-    Raises R2WError subclasses; OutOfMemory names the settings to turn down.
+    Raises R2WError subclasses.
     """
     with locked(job.folder):
         if done := finished(job.stage, job.out):
@@ -104,7 +95,7 @@ def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         attempts = note_attempt(job.folder, now)
         started = time.monotonic()
-        made = _run_in_memory(job, runners[job.stage.kind])
+        made = runners[job.stage.kind](job)
         resident, on_gpu = peak_memory()
         record = Record(
             stage=job.stage.name,
@@ -127,22 +118,9 @@ def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
     return record
 
 
-def _run_in_memory(job: Job, runner: Runner) -> Made:
-    try:
-        return runner(job)
-    except (MemoryError, RuntimeError) as error:
-        # torch's own out-of-memory errors, on CPU and GPU, are RuntimeErrors that say so
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-            raise
-        knob = KNOBS.get(job.stage.kind, "use a machine with more of it")
-        raise OutOfMemory(
-            f"{job.stage.name}: out of memory ({str(error)[:160]}). In the recipe, {knob}"
-        ) from error
-
-
 def run_prompts(job: Job) -> Made:
     """Choose prompts and compare them with every benchmark and with what will be evaluated."""
-    own, tasks = job.recipe.prompts, job.recipe.evaluate.task_names
+    own, tasks = job.recipe.prompts, job.recipe.tasks
     chosen, notes = commands.choose_prompts(own.file, own.n, own.seed, own.data_dir, tasks)
     path = job.folder / PROMPTS_FILE
     write_atomically(path, b"".join(map(dump_line, chosen)))
@@ -183,8 +161,7 @@ def run_planted(job: Job) -> Made:
 
 def run_traces(job: Job) -> Made:
     """All sources together, without what a benchmark holds. Raises UsageError when none is left."""
-    tasks = job.recipe.evaluate.task_names
-    benchmark = benchmark_texts(job.recipe.prompts.data_dir, tasks)
+    benchmark = benchmark_texts(job.recipe.prompts.data_dir, job.recipe.tasks)
     index = BenchmarkIndex(benchmark.texts)
     files = [job.input(name, commands.TRACES) for name in job.stage.inputs]
     traces = [trace for file in files for trace in iter_jsonl(file)]
@@ -257,6 +234,7 @@ def _trained(job: Job, trained: Trained) -> Made:
         "n_too_long": trained.n_too_long,
         "steps": trained.steps,
         "last": trained.loss,
+        "notes": trained.notes,
     }
     return Made((trained.model, job.folder / "trained.json"), facts)
 
@@ -268,7 +246,8 @@ def run_evaluation(job: Job) -> Made:
     name = job.stage.name.removeprefix("evaluate-")
     run = job.folder / "run"
     config = replace(job.recipe.evaluate, model=show_model(job, name), out=str(run))
-    asyncio.run(evaluate(config))
+    with out_of_memory_named("batch_size in evaluate.model_args"):
+        asyncio.run(evaluate(config))
     return Made((run / "run.json", run / "results.json"), {"model": name, "rows": list(rows(run))})
 
 
