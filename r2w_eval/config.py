@@ -60,7 +60,9 @@ class RunConfig:
         False, "With --responses: leave out samples that the file has no answer for."
     )
     only_complete: bool = _setting(
-        False, "Leave out samples that --references or --context has nothing for (counted, named)."
+        False,
+        "Leave out samples that --references, --baseline or --context has nothing for (counted, "
+        "named).",
     )
     limit: int | None = _setting(None, "Only the first N samples of each suite.", min=1)
     mode: str = _setting(

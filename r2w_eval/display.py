@@ -191,11 +191,13 @@ def breakdown_table(result: TaskResult) -> Table:
 
 
 def describe_counts(result: TaskResult) -> str:
-    """Losses, lengths, tokens and the score key, a line each."""
+    """Losses, pages, lengths, tokens and the score key, a line each."""
     writer, judging = result.writer, result.judging
+    pages = f"pages: {result.pages}\n" if result.pages else ""
     thinking = f", thinking {writer.mean_thinking_chars:,.0f}" if writer.mean_thinking_chars else ""
     return (
-        f"{describe_noise(result)}lost: {format_losses(result)}\n{describe_leanings(judging)}"
+        f"{describe_noise(result)}lost: {format_losses(result)}\n"
+        f"{pages}{describe_leanings(judging)}"
         f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
         f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
         f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"

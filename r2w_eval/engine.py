@@ -223,7 +223,7 @@ class Engine:
         plan = case.plan
         while True:
             job = JudgingJob(case.sample, case.answer, plan.templates, plan.mode, done)
-            job = await self._with_pages(plan, job, pages)
+            job = await self._with_pages(plan, scorer, job, pages)
             requests = [r for r in plan.suite.plan_judging(job) if verdict_name(r) not in done]
             if not requests:
                 return
@@ -233,13 +233,16 @@ class Engine:
                 done[verdict_name(request)] = (judgement.score, text)
 
     async def _with_pages(
-        self, plan: TaskPlan, job: JudgingJob, pages: dict[str, Page]
+        self, plan: TaskPlan, scorer: Scorer, job: JudgingJob, pages: dict[str, Page]
     ) -> JudgingJob:
         """The job with the web pages that it needs; those read before are in `pages`."""
         if self._judging.pages is None or plan.suite.pages is None:
             return job
         wanted = [url for url in plan.suite.pages(job) if url not in pages]
-        pages.update(await read_pages(self._judging.pages, wanted))
+        found = await read_pages(self._judging.pages, wanted)
+        pages.update(found)
+        statuses = self._progress.pages.setdefault((plan.info.name, scorer.id), {})
+        statuses.update((url, page.status) for url, page in found.items())
         return replace(job, pages=pages)
 
     async def _ask(

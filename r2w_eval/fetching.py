@@ -8,8 +8,9 @@ pip install 'r2w-eval[pages]'.
 from __future__ import annotations
 
 import asyncio
-import codecs
 import datetime
+import gzip
+import io
 import time
 import zlib
 from collections import defaultdict
@@ -29,18 +30,14 @@ from r2w_eval.addresses import (
     parse_networks,
 )
 from r2w_eval.errors import UsageError
+from r2w_eval.page_text import find_reader, read_plain
+from r2w_eval.page_worker import TextReader, UnreadablePage
 from r2w_eval.pages import Page, PageStatus
 
 __all__ = ["FetchLimits", "LiveFetcher", "parse_networks"]
 
 USER_AGENT = f"r2w-eval/{r2w_eval.__version__}"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-HTML_TYPES = frozenset({"text/html", "application/xhtml+xml"})
-TEXT_TYPES = frozenset({"text/plain", "text/markdown", "text/csv", "application/json"})
-# Python's codecs that no browser knows: quadratic in the text, or leading to lone surrogates
-NO_CHARSETS = frozenset(
-    {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"}
-)
 # RFC 9309 asks crawlers to read at least 500 KiB
 MAX_ROBOTS_BYTES = 512 << 10
 MAX_CRAWL_DELAY_S = 30.0
@@ -48,10 +45,14 @@ MAX_CRAWL_DELAY_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class FetchLimits:
-    """Bounds of one fetcher. `allowed` are networks beyond the public ones."""
+    """Bounds of one fetcher. `allowed` are networks beyond the public ones.
+
+    `timeout_s` is for one request, `read_timeout_s` for finding the text in what came.
+    """
 
     max_bytes: int = 8 << 20
     timeout_s: float = 30.0
+    read_timeout_s: float = 30.0
     connect_timeout_s: float = 10.0
     max_redirects: int = 5
     tries: int = 3
@@ -89,6 +90,7 @@ class LiveFetcher:
         self._limits = limits
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
+        self._text = TextReader(limits.read_timeout_s)
         self._slots = asyncio.Semaphore(limits.concurrency)
         self._hosts: defaultdict[str, HostPace] = defaultdict(
             lambda: HostPace(limits.host_interval_s)
@@ -96,7 +98,8 @@ class LiveFetcher:
         self._robots: defaultdict[str, RobotsRules] = defaultdict(RobotsRules)
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and end the process that reads texts."""
+        await self._text.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -114,17 +117,46 @@ class LiveFetcher:
     async def _fetch_once(self, url: str) -> Page:
         try:
             body = await self._follow(read_url(url))
-            return await asyncio.to_thread(read_body, url, body)
+            return await self._read_text(url, body)
         except Stopped as stop:
             return Page(url, stop.status, reason=str(stop), http_status=stop.http_status)
         except AddressRefused as refused:
             return Page(url, PageStatus.REFUSED_ADDRESS, reason=str(refused))
         except TimeoutError:
             return Page(url, PageStatus.TIMEOUT, reason=f"over {self._limits.timeout_s:g} s")
-        except (aiohttp.InvalidURL, ValueError) as error:
+        # a host name that cannot be encoded is found only when it is looked up
+        except (aiohttp.InvalidURL, UnicodeError) as error:
             return Page(url, PageStatus.BAD_URL, reason=f"{type(error).__name__}: {error}"[:300])
         except (aiohttp.ClientError, OSError) as error:
             return Page(url, PageStatus.TRANSPORT, reason=f"{type(error).__name__}: {error}"[:300])
+        except ValueError as error:
+            return Page(url, PageStatus.UNREADABLE, reason=f"{type(error).__name__}: {error}"[:300])
+
+    async def _read_text(self, url: str, body: Body) -> Page:
+        """The readable text of a reply."""
+        page = Page(
+            url,
+            PageStatus.OK,
+            final_url=str(body.url),
+            http_status=body.status,
+            content_type=body.content_type,
+            n_bytes=len(body.content),
+        )
+        reader = find_reader(body.content_type)
+        if reader is None:
+            reason = f"content type {body.content_type[:80]!r}"
+            return replace(page, status=PageStatus.UNSUPPORTED_TYPE, reason=reason)
+        try:
+            if reader is read_plain:
+                # nothing to parse, so nothing to be taken along by
+                found = await asyncio.to_thread(reader, body.content, body.charset)
+            else:
+                found = await self._text.read(body.content, body.content_type, body.charset)
+        except UnreadablePage as error:
+            return replace(page, status=PageStatus.UNREADABLE, reason=str(error))
+        if not found.text.strip():
+            return replace(page, status=PageStatus.NO_TEXT, reason="the page has no readable text")
+        return replace(page, title=found.title, description=found.description, text=found.text)
 
     async def _follow(self, url: URL) -> Body:
         """The reply at the end of all redirects; every hop is checked anew."""
@@ -154,7 +186,8 @@ class LiveFetcher:
             if rules.allows is None:
                 await self._read_robots(url, rules)
         assert rules.allows is not None, "read above"
-        if not rules.allows(str(url)):
+        # a hostile file has many rules: all is matched beside the event loop
+        if not await asyncio.to_thread(rules.allows, str(url)):
             raise Stopped(PageStatus.ROBOTS, f"{url.origin()}/robots.txt forbids it")
 
     async def _read_robots(self, url: URL, rules: RobotsRules) -> None:
@@ -170,7 +203,7 @@ class LiveFetcher:
         if body.status >= 500 or body.status == 429:
             raise Stopped(PageStatus.ROBOTS, f"robots.txt: HTTP {body.status}", body.status)
         text = body.content.decode("utf-8", "replace") if 200 <= body.status < 300 else ""
-        rules.allows, delay_s = parse_robots(text)
+        rules.allows, delay_s = await asyncio.to_thread(parse_robots, text)
         pace = self._hosts[str(url.origin())]
         pace.interval_s = max(pace.interval_s, delay_s)
 
@@ -230,6 +263,7 @@ def require_extra() -> None:
     """Raises UsageError when the packages that read pages are not installed."""
     try:
         import protego  # noqa: F401
+        import pypdf  # noqa: F401
         import trafilatura  # noqa: F401
     except ImportError as error:
         raise UsageError(
@@ -270,8 +304,10 @@ async def read_content(reply: aiohttp.ClientResponse, max_bytes: int, *, cut: bo
         packed += chunk
         if len(packed) > max_bytes:
             break
+    if len(packed) > max_bytes and not cut:
+        raise Stopped(PageStatus.TOO_LARGE, f"over {max_bytes} bytes")
     encoding = reply.headers.get("Content-Encoding", "identity").strip().lower()
-    content = unpack(bytes(packed), encoding, max_bytes)
+    content = await asyncio.to_thread(unpack, bytes(packed), encoding, max_bytes)
     if len(content) > max_bytes and not cut:
         raise Stopped(PageStatus.TOO_LARGE, f"over {max_bytes} bytes")
     return content[:max_bytes]
@@ -281,65 +317,12 @@ def unpack(packed: bytes, encoding: str, max_bytes: int) -> bytes:
     """At most one byte over the bound, whatever a small body unpacks to. Raises Stopped."""
     if encoding in ("", "identity"):
         return packed
-    if encoding not in ("gzip", "x-gzip", "deflate"):
-        raise Stopped(PageStatus.UNSUPPORTED_TYPE, f"content encoding {encoding[:40]!r}")
     try:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(packed, max_bytes + 1)
-    except zlib.error as error:
+        if encoding in ("gzip", "x-gzip"):
+            # reads all members of the file, one after another
+            return gzip.GzipFile(fileobj=io.BytesIO(packed)).read(max_bytes + 1)
+        if encoding == "deflate":
+            return zlib.decompressobj().decompress(packed, max_bytes + 1)
+    except (zlib.error, OSError, EOFError) as error:
         raise Stopped(PageStatus.TRANSPORT, f"broken {encoding}: {error}") from error
-
-
-def read_body(url: str, body: Body) -> Page:
-    """The readable text of a reply."""
-    page = Page(
-        url,
-        PageStatus.OK,
-        final_url=str(body.url),
-        http_status=body.status,
-        content_type=body.content_type,
-        n_bytes=len(body.content),
-    )
-    if body.content_type in HTML_TYPES:
-        title, description, text = extract_html(body.content, body.charset)
-        page = replace(page, title=title, description=description, text=text)
-    elif body.content_type in TEXT_TYPES:
-        page = replace(page, text=decode(body.content, body.charset))
-    else:
-        reason = f"content type {body.content_type[:80]!r}"
-        return replace(page, status=PageStatus.UNSUPPORTED_TYPE, reason=reason)
-    if not page.text.strip():
-        return replace(page, status=PageStatus.NO_TEXT, reason="the page has no readable text")
-    return page
-
-
-def decode(content: bytes, charset: str | None) -> str:
-    """Text in its announced charset, else UTF-8; what does not fit is replaced."""
-    try:
-        name = codecs.lookup(charset or "utf-8").name
-        return content.decode("utf-8" if name in NO_CHARSETS else name, "replace")
-    except LookupError:
-        return content.decode("utf-8", "replace")
-
-
-def extract_html(content: bytes, charset: str | None) -> tuple[str, str, str]:
-    """Title, description and main text, without menus and scripts; empty where there is none."""
-    import lxml.etree
-    import trafilatura
-
-    source = decode(content, charset) if charset else content
-    try:
-        found = trafilatura.bare_extraction(source, with_metadata=True, include_comments=False)
-        if found is None:
-            return "", "", trafilatura.html2txt(source)
-        facts = found if isinstance(found, dict) else found.as_dict()
-    except (
-        lxml.etree.LxmlError,
-        ValueError,
-        LookupError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-    ):
-        return "", "", ""
-    title, description, text = (facts.get(k) or "" for k in ("title", "description", "text"))
-    return title, description, text
+    raise Stopped(PageStatus.UNSUPPORTED_TYPE, f"content encoding {encoding[:40]!r}")

@@ -40,6 +40,7 @@ class PageStatus(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED_TYPE = "unsupported_type"
     NO_TEXT = "no_text"
+    UNREADABLE = "unreadable"
     TIMEOUT = "timeout"
     TRANSPORT = "transport"
 
@@ -68,6 +69,19 @@ class Page:
         """A failure that may be over later: another try is worth it, although there is a record."""
         is_lost = self.status in (PageStatus.TIMEOUT, PageStatus.TRANSPORT)
         return is_lost or self.http_status in PASSING_HTTP
+
+
+@dataclass(frozen=True, slots=True)
+class PageCounts:
+    """Of the addresses that one judging of a task asked for: how many, and those without a text."""
+
+    n_wanted: int
+    failures: Mapping[str, int]
+
+    def __str__(self) -> str:
+        lost = ", ".join(f"{status} {n}" for status, n in self.failures.items())
+        n_read = self.n_wanted - sum(self.failures.values())
+        return f"{n_read} of {self.n_wanted} read" + (f"; lost: {lost}" if lost else "")
 
 
 class PageSource(Protocol):
@@ -145,7 +159,7 @@ class ReplayedPages:
 
     async def page(self, url: str) -> Page:
         """The recorded page. Raises DataError when there is none."""
-        page = self._store.read(url)
+        page = await asyncio.to_thread(self._store.read, url)
         if page is None:
             raise DataError(
                 f"--pages replay: {self._store.folder} has no record of {url[:300]!r}. Record it "
@@ -172,10 +186,10 @@ class RecordedPages:
         """
         key = page_key(url)
         async with self._locks[key]:
-            page = self._store.read(url)
+            page = await asyncio.to_thread(self._store.read, url)
             if page is None or (page.is_passing and key not in self._tried):
                 page = await self._fetcher.fetch(url)
-                self._store.write(page)
+                await asyncio.to_thread(self._store.write, page)
                 self._tried.add(key)
         return page
 
@@ -250,12 +264,3 @@ def identify_pages(suite: str, needs: str, text: str | None, allowed: str) -> di
     if access.is_live or access.folder is None:
         return {"pages": "live"}
     return {"pages": path_hash(access.folder)}
-
-
-def count_failures(pages: Mapping[str, Page]) -> dict[str, int]:
-    """How many addresses gave no text, by status."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    for page in pages.values():
-        if page.status is not PageStatus.OK:
-            counts[str(page.status)] += 1
-    return dict(sorted(counts.items()))

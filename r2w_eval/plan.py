@@ -8,7 +8,7 @@ from typing import Any
 
 from r2w_eval.chat import ChatRequest, Reply
 from r2w_eval.judge import Scorer
-from r2w_eval.pages import PageSource
+from r2w_eval.pages import PageSource, PageStatus
 from r2w_eval.suites import Suite, SuiteInfo
 from r2w_eval.template import Template
 from r2w_eval.thinking import ThinkTags
@@ -84,6 +84,8 @@ class Progress:
     losses: dict[str, int] = field(default_factory=dict)
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    pages: dict[tuple[str, str], dict[str, PageStatus]] = field(default_factory=dict)
+    """What became of each address, by task and judge."""
 
     def count(self, record: Response | Judgement, *, is_new: bool) -> None:
         """Count one finished record, new or found in the folder."""

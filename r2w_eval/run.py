@@ -37,6 +37,7 @@ from r2w_eval.models import (
     OpenModel,
     is_smoke_test,
 )
+from r2w_eval.page_counts import add_page_counts, keep_page_counts
 from r2w_eval.pages import identify_pages, open_pages
 from r2w_eval.paths import cache_path
 from r2w_eval.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
@@ -201,6 +202,7 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
                     writers.responses.sync()
                     writers.judgements.sync()
                     write_json(folder.path / "traffic.json", pool.traffic())
+                    keep_page_counts(folder, progress.pages)
                     results = write_outputs(folder, plans, manifest)
             traffic = tuple(pool.traffic())
     wall_s = asyncio.get_running_loop().time() - started
@@ -332,6 +334,7 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
                         reading = replace(judging, pages=pages)
                         await Engine(folder, writers, writing, reading, progress).run(plans)
                 finally:
+                    keep_page_counts(folder, progress.pages)
                     results = write_outputs(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
     return Outcome(folder, results, manifest, progress, wall_s)
@@ -372,7 +375,8 @@ def write_outputs(
         ensemble=read_ensemble(identity.get("ensemble")),
         prices=_stored_prices(manifest["config"].get("prices")),
     )
-    results = add_reflection(folder, summarise(folder, plans, facts), plans)
+    results = add_page_counts(folder, summarise(folder, plans, facts))
+    results = add_reflection(folder, results, plans)
     write_json(folder.results_path, [strip_performance(result) for result in results])
     write_json(folder.path / "performance.json", [result.performance for result in results])
     write_lm_eval_files(folder, results, plans, manifest)

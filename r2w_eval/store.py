@@ -198,6 +198,7 @@ class RunFolder:
         self.responses_path = path / "responses.jsonl"
         self.judgements_path = path / "judgements.jsonl"
         self.results_path = path / "results.json"
+        self.page_counts_path = path / "page_counts.json"
         self.report_path = path / "report.html"
 
     @classmethod

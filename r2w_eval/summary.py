@@ -35,6 +35,7 @@ from r2w_eval.ensembles import (
 from r2w_eval.families import is_own_family
 from r2w_eval.hashing import content_hash
 from r2w_eval.noise import NoiseSplit, Observation, noise_split
+from r2w_eval.pages import PageCounts
 from r2w_eval.plan import NO_JUDGE, TaskPlan
 from r2w_eval.reflection_measures import ReflectionSummary
 from r2w_eval.stats import measure
@@ -75,6 +76,7 @@ class TaskResult:
     noise: NoiseSplit | None = None
     ensemble: EnsembleSummary | None = None
     reflection: ReflectionSummary | None = None
+    pages: PageCounts | None = None
     samples: tuple[SampleRow, ...] = field(default=(), repr=False)
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from r2w_eval.errors import DataError, UsageError
+from r2w_eval.page_counts import count_pages
 from r2w_eval.pages import (
     Page,
     PageAccess,
@@ -16,7 +17,6 @@ from r2w_eval.pages import (
     PageStore,
     RecordedPages,
     ReplayedPages,
-    count_failures,
     read_pages,
 )
 
@@ -83,7 +83,9 @@ def test_failures_are_records_and_passing_ones_are_tried_again_by_the_next_run(
     busy = Page("https://c.example", PageStatus.HTTP_ERROR, http_status=503)
     fetcher = ScriptedFetcher(gone, slow, busy)
     urls = (gone.url, slow.url, busy.url)
-    assert count_failures(record(tmp_path, fetcher, *urls)) == {"http_error": 2, "timeout": 1}
+    pages = record(tmp_path, fetcher, *urls)
+    counts = count_pages({url: page.status for url, page in pages.items()})
+    assert str(counts) == "0 of 3 read; lost: http_error 2, timeout 1"
     assert replay(tmp_path, slow.url).status is PageStatus.TIMEOUT
     fetcher.asked.clear()
     source = RecordedPages(PageStore(tmp_path), fetcher)

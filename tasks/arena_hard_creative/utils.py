@@ -42,7 +42,8 @@ LABELS = {Mode.STRICT: OFFERED, Mode.PARITY: OFFERED | ALSO_KNOWN}
 DOUBLE, SINGLE = (re.compile(p) for p in (r"\[\[([AB<>=]+)\]\]", r"\[([AB<>=]+)\]"))
 WHERE = (
     "The official baseline is data/arena-hard-v2.0/model_answer/gemini-2.0-flash-001.jsonl of "
-    "https://github.com/lmarena/arena-hard-auto; lines of {id, response} serve as well"
+    "https://github.com/lmarena/arena-hard-auto; lines of {id, response} serve as well, "
+    "and of a file that answers some prompts only those are run with --only-complete"
 )
 PROMPTS = (
     PromptSource(
@@ -63,21 +64,25 @@ PROMPTS = (
 
 
 def load_samples(data: SuiteData) -> Iterable[Sample]:
-    """The 250 creative prompts in file order, each with its baseline answer. Raises DataError."""
+    """The 250 creative prompts in file order, each with its baseline answer or lacking one.
+
+    Raises DataError for a file that answers none of them.
+    """
     questions = list(_read_questions(data))
     baseline = _read_baseline(data)
-    missing = [question["uid"] for question in questions if question["uid"] not in baseline]
-    if missing:
+    if baseline.keys().isdisjoint(question["uid"] for question in questions):
         raise DataError(
-            f"--baseline {str(data.inputs['baseline'])!r}: no answer to {len(missing)} of "
-            f"{len(questions)} prompts, the first is {missing[0]}. {WHERE}"
+            f"--baseline {str(data.inputs['baseline'])!r}: no answer to any of the "
+            f"{len(questions)} prompts. {WHERE}"
         )
     for question in questions:
+        answer = baseline.get(question["uid"])
         yield Sample(
             task="arena_hard_creative",
             id=question["uid"],
             messages=(Message("user", question["prompt"]),),
-            material={"baseline": baseline[question["uid"]]},
+            material={} if answer is None else {"baseline": answer},
+            lacks="baseline" if answer is None else "",
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ScriptedReply, ScriptedServer, completion
+from support import ScriptedReply, ScriptedServer, completion, run_with_fake_server
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
@@ -186,17 +186,45 @@ def test_without_a_baseline_it_says_where_to_get_one(benchmarks: Path) -> None:
         list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)))))
 
 
-def test_a_baseline_with_gaps_or_doubles_is_refused(benchmarks: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("lines", "complaint"),
+    [
+        ([("nobody", "x")], "no answer to any of the 250 prompts.*gemini-2.0-flash-001"),
+        ([("{uid}", "x"), ("{uid}", "y")], "two different answers to {uid}"),
+    ],
+)
+def test_a_baseline_of_strangers_or_doubles_is_refused(
+    lines: list[tuple[str, str]], complaint: str, benchmarks: Path, tmp_path: Path
+) -> None:
+    uid = read_uids(benchmarks)[0]
+    path = write_baseline(tmp_path, [(name.format(uid=uid), text) for name, text in lines])
+    with pytest.raises(DataError, match=complaint.format(uid=uid)):
+        list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)), {"baseline": path})))
+
+
+def write_baseline(folder: Path, answers: list[tuple[str, str]]) -> Path:
+    path = folder / "partial.jsonl"
+    lines = [json.dumps({"id": name, "response": text}) for name, text in answers]
+    path.write_text("\n".join(lines), "utf-8")
+    return path
+
+
+def test_prompts_without_a_baseline_answer_are_named_counted_and_not_averaged_away(
+    benchmarks: Path, tmp_path: Path, own_cache: Path
+) -> None:
     uids = read_uids(benchmarks)
-    path = tmp_path / "baseline.jsonl"
-    lines = [json.dumps({"id": uid, "response": "x"}) for uid in uids[1:]]
-    for extra, complaint in (
-        ([], f"no answer to 1 of 250 prompts, the first is {uids[0]}"),
-        ([json.dumps({"id": uids[1], "response": "y"})], f"two different answers to {uids[1]}"),
-    ):
-        path.write_text("\n".join([*lines, *extra]), "utf-8")
-        with pytest.raises(DataError, match=complaint):
-            list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)), {"baseline": path})))
+    partial = write_baseline(tmp_path, [(uid, "The baseline's.") for uid in uids[1:3]])
+    given = {"baseline": str(partial), "limit": None, "mode": "parity"}
+    with pytest.raises(DataError, match=f"has nothing for 248 samples: {uids[0]}.*--only-complete"):
+        run_with_fake_server("arena_hard_creative", benchmarks, tmp_path / "all", **given)
+    result = run_with_fake_server(
+        "arena_hard_creative", benchmarks, tmp_path / "run", only_complete=True, **given
+    )
+    assert [row.sample_id for row in result.samples] == uids[1:3]
+    assert (result.headline.n_expected, result.judging.n_total) == (2, 4)
+    assert result.warnings[0].startswith(
+        f"248 samples left out that --baseline has nothing for: {uids[0]}, {uids[3]}"
+    )
 
 
 def test_both_games_are_judged_over_http_and_the_lost_one_is_asked_again(

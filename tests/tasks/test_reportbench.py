@@ -14,8 +14,9 @@ from r2w_eval.tasks.reportbench import build, texts, utils
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import data_roots
+from r2w_eval.display import describe_counts
 from r2w_eval.fakeserver import FakeServer
-from r2w_eval.pages import Page, PageStatus, PageStore
+from r2w_eval.pages import Page, PageCounts, PageStatus, PageStore
 from r2w_eval.parity import values_of
 from r2w_eval.run import evaluate
 from r2w_eval.suites import load_info
@@ -148,3 +149,9 @@ def test_a_run_over_recorded_pages(
     found = {metric.name: metric.value for metric in outcome.results[0].metrics}
     assert (found["precision"], found["references"]) == (0.5, 2.0)
     assert found["cited_match_rate"] is not None
+    assert outcome.results[0].pages == PageCounts(3, {"http_error": 1})
+    line = "2 of 3 read; lost: http_error 1"
+    assert line in describe_counts(outcome.results[0])
+    assert line in outcome.folder.report_path.read_text("utf-8")
+    (stored,) = json.loads(outcome.folder.results_path.read_bytes())
+    assert stored["pages"] == {"n_wanted": 3, "failures": {"http_error": 1}}
