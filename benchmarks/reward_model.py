@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from r2w_eval.reward_models.build_lamp import PROMPT
 from r2w_eval.reward_models.features import Features
 from r2w_eval.reward_models.fit import (
     fit_both,
+    outcomes_out_of_fold,
     predict_left_out,
     predict_out_of_fold,
-    prose_out_of_fold,
     read_features,
 )
 from r2w_eval.reward_models.heads import HEADS, FitConfig, fit
@@ -211,27 +212,31 @@ def _outcome_test_part(corpus: Corpus, root: Path, model: RewardModel) -> dict[s
     pairs = [r for r in lamp if r["sample_type"] == "pairwise"]
     scored = [r for r in lamp if r["sample_type"] == "reward"]
     found: dict[str, Any] = {}
-    readers: Mapping[str, Callable[[str], float]] = {
-        "r2w-reward": lambda text: float(model.prose.outcomes([text])[0]),
-        "longer": lambda text: float(len(text)),
+    readers: Mapping[str, Callable[[WritingItem], float]] = {
+        "r2w-reward": lambda item: float(model.outcome.values([item])[0]),
+        "longer": lambda item: float(len(item.response)),
     }
     rows = [r for r in writing_rows(corpus.rows) if r.part == "test"]
-    texts = [r.item.response for r in rows if isinstance(r.item, WritingItem)]
+    items = [r.item for r in rows if isinstance(r.item, WritingItem)]
     for name, read in readers.items():
         right = [
-            (str(i), float((read(r["paragraph1"]) > read(r["paragraph2"]))
+            (str(i), float((read(_fiction(r["paragraph1"])) > read(_fiction(r["paragraph2"])))
                            == (r["reference_preference"] == "1")))
             for i, r in enumerate(pairs)
         ]  # fmt: skip
-        rho = associate([read(r["paragraph"]) for r in scored],
+        rho = associate([read(_fiction(r["paragraph"])) for r in scored],
                         [float(r["zscore"]) for r in scored], Method.SPEARMAN)  # fmt: skip
         found[name] = {
             "LAMP validation pairs": interval(right),
             "LAMP validation scores": {"value": rho.value, "low": rho.low, "high": rho.high,
                                        "n": len(scored)},
-            **outcome_pairs(rows, [read(text) for text in texts]),
+            **outcome_pairs(rows, [read(item) for item in items]),
         }  # fmt: skip
     return found
+
+
+def _fiction(text: str) -> WritingItem:
+    return WritingItem("", PROMPT.format(kind="fiction"), text)
 
 
 def outcome_figures(corpus: Corpus, root: Path) -> dict[str, Any]:
@@ -263,7 +268,7 @@ def outcome_figures(corpus: Corpus, root: Path) -> dict[str, Any]:
         for i, r in enumerate(pairs)
     ]  # fmt: skip
     found["LAMP validation, longer"] = {"pairs": interval(longer)}
-    values = prose_out_of_fold(rows)
+    values = outcomes_out_of_fold(rows)
     found["out of fold"] = outcome_pairs(rows, values)
     lengths = [float(len(r.item.response)) for r in rows if isinstance(r.item, WritingItem)]
     found["longer"] = outcome_pairs(rows, lengths)

@@ -13,10 +13,11 @@ import numpy as np
 from r2w_eval.reward_models.features import Features, reflection_features
 from r2w_eval.reward_models.heads import HEADS, FitConfig, FloatArray, fit, save_heads
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.outcome import Outcome, fit_form, save_form
 from r2w_eval.reward_models.prose import Prose, fit_prose, joined, save_prose
 from r2w_eval.reward_models.recipe import Corpus, reflection_rows, writing_rows
 from r2w_eval.reward_models.rows import Row
-from r2w_eval.reward_models.scorer import HEADS_FILE, PROSE_FILE
+from r2w_eval.reward_models.scorer import FORM_FILE, HEADS_FILE, PROSE_FILE
 
 from r2w_eval.store import write_json
 
@@ -34,6 +35,11 @@ def fit_both(rows: Sequence[Row]) -> Prose:
         own = [row for row in rows if row.source == source]
         parts.append(fit_prose(own, PROSE_PENALTY, PROSE_PAIRS, marks=False))
     return joined(*parts)
+
+
+def fit_outcome(rows: Sequence[Row]) -> Outcome:
+    """Words by script and form from all sets."""
+    return Outcome(fit_both(rows), fit_form(rows))
 
 
 def read_features(rows: Sequence[Row]) -> list[Features]:
@@ -63,9 +69,9 @@ def fit_shipped(
     metadata = {"data": corpus.hash, "licences": json.dumps(dict(corpus.licences))}
     save_heads(heads, out / HEADS_FILE, metadata)
     texts = [row for row in writing_rows(corpus.rows) if row.part != "test"]
-    save_prose(
-        fit_prose(texts, PROSE_PENALTY, PROSE_PAIRS, marks=False), out / PROSE_FILE, metadata
-    )
+    outcome = fit_outcome(texts)
+    save_prose(outcome.prose, out / PROSE_FILE, metadata)
+    save_form(outcome.form, out / FORM_FILE, metadata)
     facts = {
         "data_sha256": corpus.hash,
         "licences": dict(corpus.licences),
@@ -102,14 +108,14 @@ def predict_left_out(
     return heads.values([features[i] for i in inside])
 
 
-def prose_out_of_fold(rows: Sequence[Row]) -> FloatArray:
-    """Outcomes of writing rows, each from a regression that never saw the row's group."""
+def outcomes_out_of_fold(rows: Sequence[Row]) -> FloatArray:
+    """Outcomes of writing rows, each from a model that never saw the row's group."""
     folds = np.array([fold_of(row.split_group) for row in rows])
     found = np.zeros(len(rows))
     for fold in range(FOLDS):
         train = [row for row, f in zip(rows, folds, strict=True) if f != fold]
         test = np.flatnonzero(folds == fold)
-        model = fit_both(train)
-        texts = [rows[i].item for i in test]
-        found[test] = model.outcomes([t.response for t in texts if isinstance(t, WritingItem)])
+        items = [rows[i].item for i in test]
+        own = [item for item in items if isinstance(item, WritingItem)]
+        found[test] = fit_outcome(train).values(own)
     return found

@@ -99,7 +99,7 @@ def fit_prose(
     sizes = Counter(row.source for row in rows)
     weights = np.array([row.weight / math.sqrt(sizes[row.source]) for row in rows])
     weights /= weights.mean()
-    first, second = _differences(rows, labels)
+    first, second = differences(rows, labels)
     stacked, targets, own = _stack(design, labels, weights, [row.source for row in rows])
     if len(first) and pairs:
         # a text in many pairs must not count for more
@@ -110,7 +110,7 @@ def fit_prose(
     return Prose(idf, _ridge(stacked, targets, own, penalty)[:PLACES], 0.0)
 
 
-def _differences(
+def differences(
     rows: Sequence[Row], labels: FloatArray
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Index pairs of texts of one prompt whose labels differ, at most MAX_PAIRS a prompt."""

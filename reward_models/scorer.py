@@ -29,13 +29,15 @@ from r2w_eval.reward_models.items import (
     WritingItem,
     failed,
 )
-from r2w_eval.reward_models.prose import Prose, load_prose
+from r2w_eval.reward_models.outcome import Outcome, load_form
+from r2w_eval.reward_models.prose import load_prose
 
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.hashing import file_hash
+from r2w_eval.hashing import file_hash, text_hash
 
 NAME = "r2w-reward"
 HEADS_FILE, PROSE_FILE = "process.safetensors", "outcome.safetensors"
+FORM_FILE = "form.safetensors"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
     "r2w-rules": "r2w_eval.reward_models.rules:RulesScorer",
@@ -58,10 +60,10 @@ class ItemScorer(Protocol):
 
 @dataclass(frozen=True)
 class RewardModel:
-    """Fitted process heads and outcome regression."""
+    """Fitted process heads and outcome reading."""
 
     heads: Heads
-    prose: Prose
+    outcome: Outcome
     weights_hash: str
     train_run: str = ""
 
@@ -86,7 +88,7 @@ class RewardModel:
         writings = {i: item for i, item in enumerate(items) if isinstance(item, WritingItem)}
         found |= self._score_reflections(reflections)
         if writings:
-            values = self.prose.outcomes([item.response for item in writings.values()])
+            values = self.outcome.values(list(writings.values()))
             for (i, writing), value in zip(writings.items(), values, strict=True):
                 cut = _cut(len(writing.response))
                 found[i] = _finite(writing.id, float(np.tanh(value)), cut)
@@ -142,8 +144,9 @@ def load_reward(folder: Path | None = None) -> RewardModel:
     root = folder or Path(str(resources.files(__package__).joinpath("weights")))
     heads, metadata = load_heads(root / HEADS_FILE)
     prose, _ = load_prose(root / PROSE_FILE)
-    both = file_hash(root / HEADS_FILE)[:32] + file_hash(root / PROSE_FILE)[:32]
-    return RewardModel(heads, prose, both, metadata.get("data", ""))
+    hashes = [file_hash(root / name) for name in (HEADS_FILE, PROSE_FILE, FORM_FILE)]
+    outcome = Outcome(prose, load_form(root / FORM_FILE))
+    return RewardModel(heads, outcome, text_hash("".join(hashes)), metadata.get("data", ""))
 
 
 def open_scorer(spec: str) -> ItemScorer:
