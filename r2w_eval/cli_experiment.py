@@ -13,6 +13,7 @@ from r2w_eval.cli_options import given, run_interruptibly, settings_options
 _SETTINGS = (
     "model",
     "tasks",
+    "include_path",
     "judge",
     "limit",
     "mode",

@@ -13,6 +13,8 @@ from r2w_eval.config import merge_config
 @click.command("judge-check")
 @settings_options(
     "judge",
+    "combine",
+    "min_valid_judges",
     "limit",
     "repeats",
     "out",
@@ -43,7 +45,8 @@ from r2w_eval.config import merge_config
 def judge_check(dry_run: bool, quiet: bool, **flags: Any) -> None:
     """How far can a judge be trusted? Agreement with people, biases, null answers.
 
-    Judges labelled texts and writes an evaluator card (JSON and Markdown) for each --judge.
+    Judges labelled texts and writes an evaluator card (JSON and Markdown) for each --judge, and
+    one for the combination of several.
     """
     from r2w_eval.check_plan import CheckOptions
     from r2w_eval.judge_check import check_judges

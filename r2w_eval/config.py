@@ -34,7 +34,13 @@ class RunConfig:
         "Writer: a checkpoint folder or hub id, http://HOST:PORT/v1#NAME (several URLs separated "
         "by commas share the load), or smollm2 (embedded).",
     )
-    tasks: str = _setting("quickstart", "Suites, separated by commas. See r2w-eval list.")
+    tasks: str = _setting(
+        "quickstart",
+        "Suites, separated by commas (r2w-eval list), and tasks of lm-eval as lm_eval:NAME.",
+    )
+    include_path: str | None = _setting(
+        None, "Folder of your own lm-eval task files, for --tasks lm_eval:NAME."
+    )
     judge: tuple[str, ...] = _setting(
         ("local",),
         "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, local "

@@ -14,6 +14,7 @@ import yaml
 
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.paths import tasks_dir
+from r2w_eval.stock_tasks import PREFIX, is_stock
 from r2w_eval.suites import load_info, suite_folders
 
 
@@ -43,6 +44,9 @@ def expand_groups(
     suites: dict[str, None] = {}
     notes = []
     for name in names:
+        if is_stock(name):
+            suites[name] = None
+            continue
         if name not in groups:
             _check(name, groups, root)
             suites[name] = None
@@ -62,7 +66,8 @@ def expand_groups(
 def _check(name: str, groups: Collection[str], root: Path | None) -> None:
     known = suite_folders(root)
     if name not in known:
-        raise UnknownName("--tasks", name, "suite or group", [*known, *groups], "r2w-eval list")
+        names = [*known, *groups, f"{PREFIX}NAME"]
+        raise UnknownName("--tasks", name, "suite or group", names, "r2w-eval list")
 
 
 def _flatten(

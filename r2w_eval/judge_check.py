@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,12 @@ import r2w_eval
 from r2w_eval.card_behaviour import behaviour_figures
 from r2w_eval.card_figures import Readings, language_figures, null_figures, set_figures
 from r2w_eval.card_verdict import conclude
+from r2w_eval.check_ensemble import (
+    CheckedJudge,
+    add_consumption,
+    combine_check,
+    plan_combination,
+)
 from r2w_eval.check_plan import BOUNDS, CheckOptions, check_templates, plan_questions
 from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.cost import Price, load_prices
@@ -73,6 +79,12 @@ def score_scale(scorer: Scorer) -> tuple[float, float] | None:
     return float(stated[0]), float(stated[1])
 
 
+def checked_judge(scorer: Scorer) -> CheckedJudge:
+    """What a card says of the judge itself."""
+    facts = to_plain(scorer.describe())
+    return CheckedJudge(scorer.id, facts, score_scale(scorer), compares_pairs(scorer))
+
+
 async def check_judges(
     config: RunConfig, options: CheckOptions, watch: Callable[[Progress], Any] | None = None
 ) -> CheckOutcome:
@@ -96,6 +108,8 @@ async def check_judges(
                 questioner = Questioner(
                     folder, writers, judging, decoding, progress, config.retry_failed
                 )
+                checked = [checked_judge(scorer) for scorer in judging.scorers]
+                combination = plan_combination(config, checked)
                 questions = {
                     scorer.id: _questions(labelled, options, config.repeats, scorer)
                     for scorer in judging.scorers
@@ -105,10 +119,18 @@ async def check_judges(
                     await questioner.ask_all(questions)
                 finally:
                     found = questioner.read_all(questions)
+                    sets = labelled, options
                     cards = tuple(
-                        make_card(scorer, (labelled, options), found[scorer.id], manifest, prices)
-                        for scorer in judging.scorers
+                        make_card(judge, sets, found[judge.id], manifest, prices)
+                        for judge in checked
                     )
+                    if combination is not None:
+                        spec, combined = combination
+                        verdicts = combine_check(found, spec, combined.sees_pairs)
+                        card = make_card(combined, sets, verdicts, manifest, {})
+                        used = [own.consumption for own in cards if own.judge in spec.judges]
+                        all_used = add_consumption(card.consumption, used)
+                        cards = (*cards, replace(card, consumption=all_used))
                     files = tuple(write_cards(folder.path, cards))
     return CheckOutcome(folder.path, cards, files, progress)
 
@@ -193,21 +215,19 @@ def read_answers(
 
 
 def make_card(
-    scorer: Scorer,
-    checked: tuple[Sequence[LabelledSet], CheckOptions],
+    judge: CheckedJudge,
+    sets: tuple[Sequence[LabelledSet], CheckOptions],
     judgements: Sequence[Judgement],
     manifest: Mapping[str, Any],
     prices: Mapping[str, Price],
 ) -> EvaluatorCard:
     """All figures of one judge."""
-    labelled, options = checked
-    scale = score_scale(scorer)
-    readings = [read_answers(one, options, judgements, scale) for one in labelled]
-    facts = to_plain(scorer.describe())
-    identity = {**manifest["identity"], "judges": {scorer.id: facts}}
+    labelled, options = sets
+    readings = [read_answers(one, options, judgements, judge.scale) for one in labelled]
+    identity = {**manifest["identity"], "judges": {judge.id: judge.facts}}
     card = EvaluatorCard(
-        judge=scorer.id,
-        judge_facts=facts,
+        judge=judge.id,
+        judge_facts=judge.facts,
         judge_decoding=manifest["identity"]["decoding"],
         key=content_hash(identity, 12),
         created=manifest["created"],
@@ -221,17 +241,17 @@ def make_card(
         languages=language_figures(readings),
         behaviour=behaviour_figures(readings),
         nulls=null_figures(readings),
-        consumption=consumption(judgements, prices.get(scorer.id)),
+        consumption=consumption(judgements, prices.get(judge.id)),
         models_returned=tuple(sorted({j.model_returned for j in judgements if j.model_returned})),
-        notes=tuple(_notes(scorer, manifest)),
+        notes=tuple(_notes(judge, manifest)),
     )
     return conclude(card)
 
 
-def _notes(scorer: Scorer, manifest: Mapping[str, Any]) -> Iterator[str]:
-    if not compares_pairs(scorer):
+def _notes(judge: CheckedJudge, manifest: Mapping[str, Any]) -> Iterator[str]:
+    if not judge.sees_pairs:
         yield "a scorer of single texts: no pairs were shown, so there is no order to be swayed by"
-    if score_scale(scorer) is None:
+    if judge.scale is None:
         yield "the scorer states no `range`: no leniency, no kappa, no shares at the ends"
     if manifest["identity"]["repeats"] == 1:
         yield "self-consistency was not measured: --repeats K with a judge that samples does"

@@ -19,6 +19,7 @@ from r2w_eval.hashing import content_hash, file_hash, to_plain
 from r2w_eval.models import is_smoke_test
 from r2w_eval.paths import safe_name
 from r2w_eval.plan import TaskPlan, Writing
+from r2w_eval.stock_tasks import is_stock
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import load_info
 from r2w_eval.types import Decoding
@@ -57,7 +58,8 @@ def make_manifest(
 
 def describe_task(plan: TaskPlan) -> dict[str, Any]:
     """What identifies one suite in a run; `differs` lists where sampling is not the suite's own."""
-    official = load_info(plan.info.name)
+    stock = is_stock(plan.info.name)
+    official = plan.info if stock else load_info(plan.info.name)
     return {
         "version": plan.info.version,
         "decoding": plan.decoding.sent(),
@@ -69,7 +71,7 @@ def describe_task(plan: TaskPlan) -> dict[str, Any]:
         "prompts": sorted(template.id for template in plan.templates.values()),
         "data": {name: file.sha256 for name, file in plan.info.files.items()},
         "inputs": plan.inputs,
-        "code": code_hash(plan.info.folder),
+        "code": plan.info.version if stock else code_hash(plan.info.folder),
     }
 
 

@@ -153,7 +153,7 @@ def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) 
         return None
     else:
         text = response.answer
-    return Answer(text, response.raw, response.status, turns)
+    return Answer(text, response.raw, response.status, turns, response.sample_id)
 
 
 def make_response(reply: Reply, split: SplitText, facts: Mapping[str, Any]) -> Response:

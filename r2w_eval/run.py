@@ -49,6 +49,7 @@ from r2w_eval.selection import (
     describe_recorded,
     describe_strays,
 )
+from r2w_eval.stock_tasks import is_stock, load_stock
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import SuiteInfo, load_info, load_suite
 from r2w_eval.summary import RunFacts, TaskResult, summarise
@@ -108,8 +109,11 @@ def plan_task(
     name: str, config: RunConfig, roots: tuple[Path, ...], recorded: RecordedResponses | None = None
 ) -> TaskPlan:
     """One suite with its data found, checked and limited. Raises UnknownName, DataError."""
-    info = load_info(name)
-    suite = load_suite(info.folder)
+    if is_stock(name):
+        info, suite = load_stock(name, config.include_path)
+    else:
+        info = load_info(name)
+        suite = load_suite(info.folder)
     data = info.data(roots, config.inputs)
     suite = suite.bind(data)
     mode = Mode(config.mode)

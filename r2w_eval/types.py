@@ -206,6 +206,7 @@ class Answer:
     raw: str
     status: WriterStatus
     turns: tuple[str, ...] = ()
+    sample_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from r2w_eval.judge import ScoreItem, Scorer, Verdict
 from r2w_eval.judge_check import (
     CheckOutcome,
     check_judges,
+    checked_judge,
     make_card,
     make_check_manifest,
     read_answers,
@@ -132,7 +133,7 @@ def card_of(scorer: Scorer, labelled: Sequence[LabelledSet]) -> EvaluatorCard:
     manifest = make_check_manifest(
         RunConfig(judge=("x:y",)), OPTIONS, (labelled, Decoding()), {scorer.id: scorer.describe()}
     )
-    return make_card(scorer, (labelled, OPTIONS), judgements, manifest, {})
+    return make_card(checked_judge(scorer), (labelled, OPTIONS), judgements, manifest, {})
 
 
 @pytest.fixture(scope="module")
@@ -313,6 +314,26 @@ def test_faults_are_statuses_and_red_flags(
     used = card.consumption
     assert used.failures["parse_error"] == used.n_verdicts - used.n_usable > 0
     assert any("verdicts lost: parse_error" in flag for flag in card.flags)
+
+
+def test_several_judges_have_a_card_of_their_combination(
+    server: FakeServer, config: RunConfig, small: CheckOptions
+) -> None:
+    judges = tuple(f"{server.base_url}#{name}" for name in ("judge-0", "judge-1"))
+    options = replace(small, sets="nextchapter_crowd")
+    outcome = check(replace(config, judge=judges), options)
+    first, second, combined = outcome.cards
+    assert combined.judge == "mean(judge-0, judge-1)" and len(outcome.files) == 6
+    assert combined.judge_facts["judges"]["judge-1"] == second.judge_facts
+    assert combined.consumption.n_usable == first.consumption.n_usable
+    tokens = first.consumption.prompt_tokens + second.consumption.prompt_tokens
+    assert combined.consumption.prompt_tokens == tokens
+    own = [next(m for m in card.behaviour if m.name == "mean_score") for card in outcome.cards]
+    values = [metric.value for metric in own]
+    assert values[2] == pytest.approx((values[0] + values[1]) / 2)  # type: ignore[operator]
+    mixed = replace(config, judge=(judges[0], "test_judge_check:MarkScorer"), combine="mean")
+    with pytest.raises(UsageError, match="scales differ"):
+        check(replace(mixed, out=f"{config.out}-mixed"), options)
 
 
 def test_a_scorer_of_single_texts_sees_no_pairs(config: RunConfig, small: CheckOptions) -> None:
