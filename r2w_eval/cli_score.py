@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 SCORER_HELP = "r2w-reward (shipped), r2w-rules, an exported folder, or MODULE:ATTR."
@@ -13,13 +15,18 @@ SCORER_HELP = "r2w-reward (shipped), r2w-rules, an exported folder, or MODULE:AT
 @click.option("--output", "target", help="JSON lines of scores, in input order.")
 @click.option("--batch", default=256, show_default=True, type=click.IntRange(1), help="Items read.")
 @click.option("--validity", is_flag=True, help="Test the scorer's validity; needs no --input.")
-def score(scorer: str, source: str | None, target: str | None, batch: int, validity: bool) -> None:
+@click.option("--baselines", is_flag=True, help="Trivial readings beside each score.")
+def score(  # noqa: PLR0913
+    scorer: str, source: str | None, target: str | None, batch: int, validity: bool, baselines: bool
+) -> None:
     """Score items; one that cannot be scored gets a status and no value.
 
     r2w-eval score --scorer r2w-reward --input items.jsonl --output scores.jsonl
     """
+    from r2w_eval.reward_models.baselines import WithBaselines, correlations
     from r2w_eval.reward_models.files import score_file
     from r2w_eval.reward_models.scorer import open_scorer
+    from r2w_eval.store import iter_jsonl
 
     if validity:
         from r2w_eval.reward_models.validity import print_validity
@@ -28,8 +35,11 @@ def score(scorer: str, source: str | None, target: str | None, batch: int, valid
         return
     if source is None or target is None:
         raise click.UsageError("Name --input and --output, or use --validity")
-    counts = score_file(open_scorer(scorer), source, target, batch)
+    chosen = open_scorer(scorer)
+    counts = score_file(WithBaselines(chosen) if baselines else chosen, source, target, batch)
     click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    for line in correlations(iter_jsonl(Path(target))) if baselines else ():
+        click.echo(line)
 
 
 @click.command()
