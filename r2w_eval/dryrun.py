@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -16,12 +17,18 @@ from r2w_eval.cost import (
     estimate_tokens,
     load_prices,
 )
+from r2w_eval.fakeverdicts import write_verdict
 from r2w_eval.plan import TaskPlan
+from r2w_eval.records import verdict_name
 from r2w_eval.run import plan_tasks
 from r2w_eval.suites import JudgingJob, Suite
-from r2w_eval.types import Answer, Message, Sample, WriterStatus
+from r2w_eval.types import Answer, JudgeRequest, Message, Sample, Score, WriterStatus
 
-# A judge's verdict with a reason of two or three sentences
+WRITE, JUDGE = "write", "judge"
+# Under this seed the fake judge lets everything through, so that the forecast is of a whole chain
+NO_GATE = "0" * 64
+
+# At least: a judge's verdict with a reason of two or three sentences
 VERDICT_TOKENS = 150
 
 
@@ -46,36 +53,69 @@ class Forecast:
 
 
 def forecast(plan: TaskPlan, config: RunConfig) -> list[Forecast]:
-    """Both stages of one task; every judge prompt is really rendered, with an answer of typical
-    length.
+    """All stages of one task; every judge prompt is really rendered, with an answer of typical
+    length, and later questions follow from invented verdicts.
     """
     answer_tokens = min(plan.decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
     n_turns = plan.suite.n_turns
-    is_conversation = n_turns > 1
-    turn = "x" * round(answer_tokens * LATIN_CHARS_PER_TOKEN) if is_conversation else ""
+    turn = "x" * round(answer_tokens * LATIN_CHARS_PER_TOKEN)
     placeholder = Answer(turn, turn, WriterStatus.OK, (turn,) * n_turns)
-    not_rendered = 0 if is_conversation else answer_tokens
-    writing = judging = prompt = judge_prompt = 0
+    writing = prompt = 0
+    asked: Counter[str] = Counter()
+    shown: Counter[str] = Counter()
+    replied: Counter[str] = Counter()
     for sample in plan.samples():
-        requests = plan.suite.plan_judging(
-            JudgingJob(sample, placeholder, plan.templates, plan.mode)
-        )
         writing += n_turns
         prompt += _conversation_tokens(plan.suite, sample, turn)
-        judging += len(requests)
-        judge_prompt += sum(_message_tokens(r.messages) + not_rendered for r in requests)
+        for stage, request, reply in plan_stages(plan, sample, placeholder):
+            asked[stage] += 1
+            shown[stage] += _message_tokens(request.messages)
+            replied[stage] += max(VERDICT_TOKENS, estimate_tokens(reply))
     n, per_answer = config.samples, len(config.judge) * config.repeats * config.samples
     name = plan.info.name
-    return [
-        Forecast(name, "write", writing * n, prompt * n, writing * n * answer_tokens),
+    stages = [
         Forecast(
             name,
-            "judge",
-            judging * per_answer,
-            judge_prompt * per_answer,
-            judging * per_answer * VERDICT_TOKENS,
-        ),
+            f"{JUDGE}: {stage}" if len(asked) > 1 else JUDGE,
+            asked[stage] * per_answer,
+            shown[stage] * per_answer,
+            replied[stage] * per_answer,
+        )
+        for stage in asked
     ]
+    return [Forecast(name, WRITE, writing * n, prompt * n, writing * n * answer_tokens), *stages]
+
+
+def plan_stages(
+    plan: TaskPlan, sample: Sample, answer: Answer
+) -> Iterator[tuple[str, JudgeRequest, str]]:
+    """The questions about an answer, each with its stage and an invented reply; later ones follow
+    from the replies to earlier ones.
+
+    A suite that asks everything at once has one stage, "". Pages are not read, so that questions
+    about them are not among these.
+    """
+    done: dict[str, tuple[Score, str]] = {}
+    rounds = []
+    while True:
+        job = JudgingJob(sample, answer, plan.templates, plan.mode, done)
+        requests = [r for r in plan.suite.plan_judging(job) if verdict_name(r) not in done]
+        if not requests:
+            break
+        rounds.append(requests)
+        for request in requests:
+            done[verdict_name(request)] = invent_verdict(plan, request)
+    for number, requests in enumerate(rounds, 1):
+        for request in requests:
+            stage = str(number) if len(rounds) > 1 else ""
+            yield stage, request, done[verdict_name(request)][1]
+
+
+def invent_verdict(plan: TaskPlan, request: JudgeRequest) -> tuple[Score, str]:
+    """The fake judge's reply in the form of the question, and how the suite reads it."""
+    text = "\n\n".join(message.content for message in request.messages)
+    reply = write_verdict(text, NO_GATE, None, unit=False)
+    return plan.suite.parse_verdict[plan.mode](request, reply), reply
 
 
 def _conversation_tokens(suite: Suite, sample: Sample, turn: str) -> int:
@@ -99,11 +139,12 @@ def print_forecast(config: RunConfig) -> None:
         table.add_column(column)
     prices = load_prices(config.prices)
     models = {
-        "write": [config.model.partition("#")[2] or config.model],
-        "judge": [spec.partition("#")[2] or spec for spec in config.judge],
+        WRITE: [config.model.partition("#")[2] or config.model],
+        JUDGE: [spec.partition("#")[2] or spec for spec in config.judge],
     }
     for column in ("calls", "tokens in", "tokens out", "cost"):
         table.add_column(column, justify="right")
+    notes: list[str] = []
     for plan in plan_tasks(config):
         for row in forecast(plan, config):
             table.add_row(
@@ -112,6 +153,14 @@ def print_forecast(config: RunConfig) -> None:
                 f"{row.calls:,}",
                 f"{row.prompt_tokens:,}",
                 f"{row.completion_tokens:,}",
-                row.cost(prices, models[row.stage]),
+                row.cost(prices, models[row.stage.partition(":")[0]]),
             )
-    Console().print(table)
+        if plan.info.pages and config.pages:
+            notes.append(
+                f"{plan.info.name}: questions about cited pages depend on the reports and are not "
+                f"counted; the suite's README says how many to expect"
+            )
+    console = Console()
+    console.print(table)
+    for note in notes:
+        console.print(note)

@@ -40,7 +40,6 @@ from r2w_eval.thinking import (
     split_thinking,
 )
 from r2w_eval.types import (
-    Decoding,
     Judgement,
     JudgeRequest,
     JudgeStatus,
@@ -149,7 +148,8 @@ class Engine:
         """One answer, stored or new, and whether the suite asks for another one."""
         sample, planned = turn.sample, turn.plan.decoding
         seed = derive_seed(self._writing.seed, sample, turn.repeat, turn.attempt)
-        decoding = Decoding(**{**planned.sent(), "stop": planned.stop, "seed": seed})
+        bounds = [n for n in (planned.max_tokens, sample.max_tokens) if n is not None]
+        decoding = replace(planned, seed=seed, max_tokens=min(bounds, default=None))
         prompt_hash = content_hash(turn.messages)
         key = response_key(turn, prompt_hash, self._writing.identity, decoding)
         if (stored := self._stored_response(key)) is not None:

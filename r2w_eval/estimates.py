@@ -7,7 +7,7 @@ summing in upstream's order.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from r2w_eval.types import Estimate, ItemVerdicts, Stratum
@@ -54,6 +54,26 @@ def group_means(
             n,
         )
         for name, n in expected.items()
+    ]
+
+
+def criterion_means(
+    title: str,
+    names: Iterable[str],
+    verdicts: Sequence[tuple[str, Mapping[str, float]]],
+    n_expected: int,
+) -> list[Estimate]:
+    """One mean per criterion, named `title/criterion`, of values as the judge wrote them; pairs
+    are (cluster, values by name).
+    """
+    return [
+        mean_of(
+            f"{title}/{name}",
+            [(cluster, values[name]) for cluster, values in verdicts if name in values],
+            n_expected,
+            note="as written by the judge",
+        )
+        for name in names
     ]
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -76,9 +77,30 @@ def describe_task(plan: TaskPlan) -> dict[str, Any]:
 
 
 def code_hash(folder: Path) -> str:
-    """Of all modules of a suite; of the one file where there is one."""
-    hashes = [file_hash(path) for path in sorted(folder.glob("*.py"))]
+    """Of all modules of a suite, and of the suites whose modules they import; of the one file
+    where there is one.
+    """
+    folders = {folder: None}
+    pending = [folder]
+    while pending:
+        for name in imported_suites(pending.pop()):
+            if (other := folder.parent / name) not in folders:
+                folders[other] = None
+                pending.append(other)
+    hashes = [file_hash(path) for own in folders for path in sorted(own.glob("*.py"))]
     return hashes[0][:12] if len(hashes) == 1 else content_hash(hashes, 12)
+
+
+def imported_suites(folder: Path) -> list[str]:
+    """Names of the suites whose modules the modules of a folder import."""
+    prefix = "r2w_eval.tasks."
+    modules = [
+        node.module or ""
+        for path in sorted(folder.glob("*.py"))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ImportFrom)
+    ]
+    return sorted({m.removeprefix(prefix).split(".")[0] for m in modules if m.startswith(prefix)})
 
 
 def _differences(who: str, official: Decoding, used: Decoding) -> list[str]:

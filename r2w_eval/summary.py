@@ -268,8 +268,13 @@ def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
 
 
 def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimate]:
-    """All estimates of the suite, the headline first."""
+    """All estimates of the suite, the headline first; `n_expected` counts samples."""
     estimates = plan.suite.aggregate(items, plan.mode)
+    if any(item.repeat for item in items):
+        # several answers to a sample are one of what an interval draws, and of what is scored
+        first = [item for item in items if not item.repeat]
+        expected = {e.name: e.n_expected for e in plan.suite.aggregate(first, plan.mode)}
+        estimates = [replace(e, n_expected=expected.get(e.name, e.n_expected)) for e in estimates]
     return sorted(estimates, key=lambda estimate: not estimate.is_headline)
 
 

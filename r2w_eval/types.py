@@ -155,7 +155,7 @@ class Sample:
     `meta` holds small facts for aggregation (domains, criterion names), `material` the texts that
     the judge needs (criteria, references); both are JSON-serialisable. `language` is a BCP 47 code.
     `lacks` names the user's option (references, context) that has nothing for this sample, which
-    can then not be run.
+    can then not be run. `max_tokens` bounds its answer where not all have the suite's own bound.
     """
 
     task: str
@@ -165,6 +165,7 @@ class Sample:
     meta: Mapping[str, Any] = field(default_factory=dict)
     material: Mapping[str, Any] = field(default_factory=dict)
     lacks: str = ""
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

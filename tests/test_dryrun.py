@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,34 @@ def test_what_is_promised_is_what_is_sent(
     assert writing.calls == by_model["gen-0"].requests
     judged = sum(stats.requests for name, stats in by_model.items() if name != "gen-0")
     assert judging.calls == judged
+
+
+def test_every_stage_of_a_suite_is_promised(
+    benchmarks: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    with FakeServer() as server:
+        config = RunConfig(
+            tasks="discox",
+            model=f"{server.base_url}#gen-0",
+            judge=(f"{server.base_url}#judge-0",),
+            limit=2,
+            data_dir=str(benchmarks),
+            out=str(tmp_path / "run"),
+        )
+        (plan,) = plan_tasks(config)
+        writing, *judging = forecast(plan, config)
+        outcome = asyncio.run(evaluate(config))
+        sent = server.stats().by_model["judge-0"].requests
+    by_sample = Counter(j.sample_id for j in outcome.folder.judgements())
+    n_refused = sum(count == 1 for count in by_sample.values())
+    assert [(row.stage, row.calls) for row in judging] == [
+        ("judge: 1", 2),
+        ("judge: 2", 8),
+        ("judge: 3", 2),
+        ("judge: 4", 8),
+    ]
+    assert sent == 20 - 9 * n_refused, "the gate may end it early, which no forecast can know"
+    assert all(row.completion_tokens >= 150 * row.calls for row in judging)
 
 
 def test_token_estimates_grow_with_the_work() -> None:

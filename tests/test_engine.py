@@ -158,6 +158,27 @@ def test_a_conversation_is_a_record_a_turn_and_goes_on_in_the_middle(tmp_path: P
     assert healed.sent[1].messages[-1] == Message("user", "End it.")
 
 
+def test_a_sample_may_have_less_room_than_the_suite_gives(tmp_path: Path) -> None:
+    writer = Writer()
+    bounds = dict(zip((s.id for s in samples()), (4, None, 99, 9), strict=False))
+    info = load_info("quickstart")
+    plan = TaskPlan(
+        info,
+        STAGED,
+        Mode.STRICT,
+        {},
+        lambda: (replace(s, max_tokens=bounds[s.id]) for s in samples()),
+        Decoding(max_tokens=9, temperature=0.5),
+    )
+    folder = RunFolder(tmp_path)
+    with folder.open_writers() as writers:
+        writing = Writing("w", {"model": "w"}, writer.generate, 1)
+        asyncio.run(Engine(folder, writers, writing, Judging((), 1), Progress()).run([plan]))
+    sent = [request.decoding for request in writer.sent]
+    assert [d.max_tokens for d in sent] == [min(9, n or 9) for n in bounds.values()]
+    assert {d.temperature for d in sent} == {0.5}
+
+
 def test_two_judges_are_asked_about_the_same_answers(tmp_path: Path) -> None:
     results = run(tmp_path, STAGED, Writer(), Judge("a"), Judge("b"))
     assert [result.judge for result in results] == ["a", "b"]
@@ -267,6 +288,8 @@ def test_every_sample_and_repeat_has_its_own_seed_and_key(tmp_path: Path) -> Non
     keys = [row["key"] for name in ("responses", "judgements") for row in work.rows(name)]
     assert len(keys) == len(set(keys)) == 4 * 3 + 4 * 3 * 2
     assert result.judging.n_valid == 24 and result.writer.n_expected == 12
+    head = result.headline
+    assert (head.n_scored, head.n_expected) == (4, 4), "three answers to a sample are one sample"
     again, asked = says("other"), says("1")
     assert work.run(again, asked) == [result] and not again.requests + asked.requests
 

@@ -21,7 +21,7 @@ from r2w_eval.tasks.eqbench_creative_v3.scoring import (
 )
 
 from r2w_eval.data import SuiteData
-from r2w_eval.estimates import as_headline, mean_of, pooled
+from r2w_eval.estimates import as_headline, criterion_means, mean_of, pooled
 from r2w_eval.scorelines import Rubric, read_score_lines
 from r2w_eval.suites import JudgingJob, PairwiseForm, ParityRules, Suite, TurnRule
 from r2w_eval.template import Template
@@ -71,6 +71,7 @@ def load_samples(data: SuiteData) -> Iterable[Sample]:
                     "prompt_id": str(prompt_id),
                     "iteration": number,
                     "category": prompt["category"],
+                    "criteria": facts["criteria"],
                 },
                 material={"writing_prompt": prompt["writing_prompt"], "facts": facts},
             )
@@ -164,8 +165,21 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
         as_headline(pool(pieces, n_expected)),
         item_mean,
         replace(item_mean, name="rubric:item_mean_x5", scale=5.0),
+        *_criteria(items, n_expected),
         *map(mark_unverified, text_estimates(items, prompt_of, MIN_PROMPTS)),
     ]
+
+
+def _criteria(items: Sequence[ItemVerdicts], n_expected: int) -> list[Estimate]:
+    """The official criteria one by one; of negative ones low values are good."""
+    names = dict.fromkeys(name for item in items for name in item.meta.get("criteria", ()))
+    verdicts = [
+        (prompt_of(item), score.parts["criteria"])
+        for item in items
+        for score in item.scores.get(VERDICT, ())
+        if "criteria" in score.parts
+    ]
+    return criterion_means("criterion", names, verdicts, n_expected)
 
 
 def pool(pieces: Sequence[JudgedPiece], n_expected: int) -> Estimate:

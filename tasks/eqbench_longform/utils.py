@@ -24,7 +24,7 @@ from r2w_eval.tasks.eqbench_longform.scoring import (
 )
 
 from r2w_eval.data import SuiteData
-from r2w_eval.estimates import as_headline, mean_of
+from r2w_eval.estimates import as_headline, criterion_means, mean_of
 from r2w_eval.scorelines import Rubric, read_score_lines
 from r2w_eval.suites import JudgingJob, Suite, TurnRule
 from r2w_eval.template import Template
@@ -76,7 +76,11 @@ def load_samples(data: SuiteData) -> Iterable[Sample]:
             id=str(sample_id),
             messages=(Message("user", turns[0]),),
             language="en",
-            meta={"category": prompt["category"], "title": prompt["title"]},
+            meta={
+                "category": prompt["category"],
+                "title": prompt["title"],
+                "criteria": {part: own["criteria"] for part, own in facts.items()},
+            },
             material={"writing_prompt": prompt["writing_prompt"], "turns": turns, "facts": facts},
         )
 
@@ -236,8 +240,23 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
         scores("score:final4", lambda story: story.score(story.weighted, 4.0), "final weighs 4"),
         scores("score:unweighted", lambda story: story.score(story.plain), "all criteria weigh 1"),
         *(replace(column(name, stories, len(items)), scale=1.0) for name in (*CHAPTERS, FINAL)),
+        *_criteria("chapter", CHAPTERS, items),
+        *_criteria(FINAL, (FINAL,), items),
         *text_estimates(items, lambda item: item.sample_id, MIN_PROMPTS),
     ]
+
+
+def _criteria(part: str, verdicts: Sequence[str], items: Sequence[ItemVerdicts]) -> list[Estimate]:
+    """The official criteria of one kind of verdict; of negative ones low values are good."""
+    names = dict.fromkeys(n for item in items for n in item.meta.get("criteria", {}).get(part, ()))
+    found = [
+        (item.sample_id, score.parts["criteria"])
+        for item in items
+        for verdict in verdicts
+        for score in item.scores.get(verdict, ())
+        if "criteria" in score.parts
+    ]
+    return criterion_means(f"{part} criterion", names, found, len(items))
 
 
 def column(name: str, stories: Sequence[JudgedStory], n_expected: int) -> Estimate:

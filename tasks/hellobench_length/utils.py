@@ -14,6 +14,8 @@ from r2w_eval.data import SuiteData
 from r2w_eval.types import Sample
 
 LENGTHS = ("2k", "4k", "8k", "16k")
+# only the longest demand may use all that the suite's sampling allows
+SHORTER_MAX_TOKENS = 16_384
 
 
 def load_samples(data: SuiteData) -> Iterable[Sample]:
@@ -21,7 +23,9 @@ def load_samples(data: SuiteData) -> Iterable[Sample]:
     weights = hellobench.load_weights(data)
     for length in LENGTHS:
         path = data.path(f"length_constrained_data/heuristic_text_generation_{length}.jsonl")
-        yield from hellobench.read_task("hellobench_length", length, path, weights)
+        bound = None if length == LENGTHS[-1] else SHORTER_MAX_TOKENS
+        for sample in hellobench.read_task("hellobench_length", length, path, weights):
+            yield replace(sample, max_tokens=bound)
 
 
 SUITE = replace(hellobench.SUITE, load_samples=load_samples)

@@ -125,6 +125,22 @@ def test_upstream_takes_thinking_out_only_between_two_tags() -> None:
     assert scoring.strip_thinking("<think>x") == "<think>x"
 
 
+def test_each_official_criterion_has_a_mean_of_what_the_judge_wrote(
+    samples: dict[str, Sample],
+) -> None:
+    first, other = (samples[name] for name in ("1-1", "2-1"))
+    names = first.meta["criteria"]
+    assert len(names) == 22
+    lines = {first.id: f"{names[0]}: 4\nCharm: 9", other.id: f"{names[0]}: 5"}
+    records = [
+        {"prompt_id": s.meta["prompt_id"], "iteration": 1, "judge_raw": lines[s.id]}
+        for s in (first, other)
+    ]
+    found = values_of([read_item(record, samples) for record in records])
+    assert found[f"criterion/{names[0]}"] == 4.5
+    assert not any(name.endswith("Charm") for name in found)
+
+
 NAMES = ("Coherent", "Weak Dialogue", "Meandering")
 REQUEST = JudgeRequest("rubric", (), facts={"criteria": NAMES, "negative": NAMES[1:]})
 

@@ -130,6 +130,22 @@ def test_an_invented_criterion_counts_in_parity_only() -> None:
     )
 
 
+def test_each_official_criterion_has_a_mean_of_what_the_judge_wrote() -> None:
+    texts = ("Plot: 10\nCharm: 20", "Plot: 16\nTell-Don't-Show: 3")
+    read = SUITE.parse_verdict[Mode.PARITY]
+    scores = {f"chapter_{n}": (read(REQUEST, text),) for n, text in enumerate(texts, 1)}
+    meta = {"criteria": {"chapter": list(NAMES), "final": ["Plot"]}}
+    found = {
+        e.name: evaluate(e)
+        for e in SUITE.aggregate(
+            [ItemVerdicts("1", "en", meta, WriterStatus.OK, scores)], Mode.PARITY
+        )
+    }
+    assert found["chapter criterion/Plot"] == 13
+    assert found["chapter criterion/Tell-Don't-Show"] == 3, "not turned round"
+    assert found["final criterion/Plot"] is None and not any("Charm" in name for name in found)
+
+
 def test_a_verdict_quoted_from_the_story_does_not_count() -> None:
     text = f"He wrote: Plot: 20\n[Scores]\nPlot: 2\n{NAMES[1]}: 1\n{NAMES[2]}: 0"
     assert strict(text).parts["criteria"]["Plot"] == 2

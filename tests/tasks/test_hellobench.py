@@ -53,6 +53,8 @@ def test_the_suites_have_the_documented_shape(data: SuiteData, benchmarks: Path)
     info = load_info("hellobench_length")
     runs = list(load_suite(info.folder).load_samples(info.data(data_roots(str(benchmarks)))))
     assert len({s.id for s in runs}) == len(runs) == info.n_samples == 492
+    bounds = {s.id.partition("/")[0]: s.max_tokens or info.decoding.max_tokens for s in runs}
+    assert bounds == {"2k": 16_384, "4k": 16_384, "8k": 16_384, "16k": 24_000}, "as upstream"
 
 
 def test_weights_are_read_from_the_upstream_file_too(tmp_path: Path) -> None:
