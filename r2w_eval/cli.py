@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import r2w_eval
+from r2w_eval.cli_doctor import doctor
 from r2w_eval.cli_experiment import experiment
 from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
@@ -128,7 +129,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
 
 
 cli.add_command(judge_check)
-for command in (score, serve, train, export, aggregate):
+for command in (doctor, score, serve, train, export, aggregate):
     cli.add_command(command)
 
 

@@ -24,6 +24,7 @@ from r2w_eval.completions import (
     build_body,
     compare_contexts,
     compare_names,
+    read_models,
     read_reply,
     read_retry_after,
 )
@@ -221,7 +222,7 @@ class HttpModel:
             try:
                 lists[url] = await self._list_models(url)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                lost[url] = f"{url}: unreachable ({type(error).__name__}: {error})"
+                lost[url] = _unreachable(url, error)
                 self._replicas.failed(url)
         if not lists:
             url = self.endpoint.base_urls[0]
@@ -234,6 +235,15 @@ class HttpModel:
         names = (compare_names(self.endpoint.model, url, content) for url, content in lists.items())
         warnings = [*lost.values(), *filter(None, names), *compare_contexts(lists)]
         return "; ".join(warnings) or None
+
+    async def served(self) -> tuple[str, ...]:
+        """Names on the first address's model list. Raises UsageError, EndpointDown."""
+        url = self.endpoint.base_urls[0]
+        try:
+            content = await self._list_models(url)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UsageError(_unreachable(url, error)) from error
+        return tuple(str(entry["id"]) for entry in read_models(content) if "id" in entry)
 
     async def _list_models(self, url: str) -> bytes:
         async with self._open().get(f"{url}/models") as http:
@@ -385,6 +395,19 @@ class HttpModel:
         """Exponential, up to 60 s, full jitter."""
         longest = self._settings.backoff_s * 2.0 ** max(tries - 1, 0)
         return self._random.uniform(0.0, min(MAX_BACKOFF_S, longest))
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    return f"{url}: unreachable ({type(error).__name__}: {error})"
+
+
+async def list_models(endpoint: Endpoint, timeout_s: float) -> tuple[str, ...]:
+    """The models that the first address lists; none where it gives no list. Raises as `check`."""
+    client = HttpModel(endpoint, ClientSettings(timeout_s=timeout_s, connect_timeout_s=timeout_s))
+    try:
+        return await client.served()
+    finally:
+        await client.close()
 
 
 async def _read_bounded(stream: aiohttp.StreamReader) -> bytes:

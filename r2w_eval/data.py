@@ -111,6 +111,14 @@ class SuiteData:
         candidates = (root / self.suite / name for root in self.roots)
         return next((path for path in candidates if path.is_file()), None)
 
+    def needed(self) -> list[str]:
+        """The files a run would open: a prepared file that is here stands for those it was made
+        from.
+        """
+        prepared = {name: file.instead_of for name, file in self.files.items() if file.instead_of}
+        replaced = {old for name, olds in prepared.items() if self.find(name) for old in olds}
+        return [name for name in self.files if name not in prepared and name not in replaced]
+
     def path(self, name: str) -> Path:
         """The checked file, downloaded if need be. Raises DataError."""
         file = self.files[name]

