@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.data import data_roots
-from r2w_eval.listing import needed_files
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders, suites_with_cases
 from r2w_eval.terminal import escape
 
@@ -81,7 +80,7 @@ def print_catalogue(data_dir: str | None) -> None:
 
 def _data_state(entry: CatalogueEntry, data_dir: str | None) -> str:
     data = entry.info.data(data_roots(data_dir))
-    absent = [name for name in needed_files(entry.info, data) if not data.find(name)]
+    absent = [name for name in data.needed() if not data.find(name)]
     here = "here" if not absent else f"{len(absent)} files not here"
     return f"{here}; takes {entry.from_user}" if entry.info.inputs else here
 

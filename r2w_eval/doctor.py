@@ -78,7 +78,7 @@ def examine(endpoints: Iterable[str] = (), data_dir: str | None = None) -> tuple
         ("data", lambda: check_data(data_dir)),
         ("cache", check_cache),
         ("keys", check_keys),
-        *(("endpoint", lambda url=url: check_endpoint(url)) for url in endpoints),  # type: ignore[misc]
+        *(("endpoint", lambda url=url: check_endpoint(url)) for url in endpoints),
     ]
     return tuple(finding for area, check in checks for finding in _guarded(area, check))
 
