@@ -41,7 +41,9 @@ from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.store import write_json
 
 SCHEMA = 1
-META_FILE, AXES_FILE = "r2w_rm.json", "r2w_axes.safetensors"
+META_FILE = "r2w_rm.json"
+# In a folder of its own: vLLM reads every *.safetensors beside config.json and refuses other keys.
+AXES_FILE = "r2w/axes.safetensors"
 GOLDEN_TOLERANCE = 1e-4
 PACK_TOKENS = 1536
 MAX_TOKENS = 8192
@@ -91,6 +93,7 @@ def export_artifact(folder: Path, weights: Path | None = None) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _embed_template(folder, tokenizer.chat_template)
+    (folder / AXES_FILE).parent.mkdir(exist_ok=True)
     save_file({"axes.weight": state["axes.weight"].float()}, folder / AXES_FILE)
     scorer = ArtifactScorer(folder, model.eval(), tokenizer, state["axes.weight"].float())
     _write_meta(folder, scorer, source)

@@ -158,6 +158,8 @@ def test_openrlhf_reads_the_last_attended_token_with_left_padding(
     model, tokenizer = load(artifact)
     weights = load_file(artifact / "model.safetensors")
     assert weights["score.weight"].shape == (1, model.config.hidden_size)
+    # vLLM reads every weight file beside the configuration and refuses keys it does not know
+    assert [path.name for path in artifact.glob("*.safetensors")] == ["model.safetensors"]
     assert "score.bias" not in weights
     tokenizer.padding_side = "left"
     texts = [g["text"] for g in golden[:5]]
