@@ -16,12 +16,31 @@ SCORER_HELP = "r2w-reward (shipped), r2w-rules, an exported folder, or MODULE:AT
 @click.option("--batch", default=256, show_default=True, type=click.IntRange(1), help="Items read.")
 @click.option("--validity", is_flag=True, help="Test the scorer's validity; needs no --input.")
 @click.option("--baselines", is_flag=True, help="Trivial readings beside each score.")
+@click.option("--on", type=click.Choice(["here", "ray"]), default="here", show_default=True,
+              help="ray: by Ray Data, here or on the cluster of $RAY_ADDRESS.")  # fmt: skip
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1),
+              help="Ray actors, one CPU each.")  # fmt: skip
+@click.option("--worker-gpus", default=0.0, show_default=True, type=click.FloatRange(0),
+              help="GPUs of each Ray actor.")  # fmt: skip
+@click.option("--split-mb", default=8.0, show_default=True,
+              type=click.FloatRange(0, min_open=True), help="Input of one Ray task.")  # fmt: skip
 def score(  # noqa: PLR0913
-    scorer: str, source: str | None, target: str | None, batch: int, validity: bool, baselines: bool
+    scorer: str,
+    source: str | None,
+    target: str | None,
+    batch: int,
+    validity: bool,
+    baselines: bool,
+    on: str,
+    workers: int,
+    worker_gpus: float,
+    split_mb: float,
 ) -> None:
     """Score items; one that cannot be scored gets a status and no value.
 
     r2w-eval score --scorer r2w-reward --input items.jsonl --output scores.jsonl
+
+    With --on ray, input and output may be Parquet and lie in an object store (s3://…).
     """
     from r2w_eval.reward_models.baselines import WithBaselines, correlations
     from r2w_eval.reward_models.files import score_file
@@ -36,7 +55,16 @@ def score(  # noqa: PLR0913
     if source is None or target is None:
         raise click.UsageError("Name --input and --output, or use --validity")
     chosen = open_scorer(scorer)
-    counts = score_file(WithBaselines(chosen) if baselines else chosen, source, target, batch)
+    if on == "ray":
+        from r2w_eval.reward_models.ray_scoring import RayJob, score_on_ray
+
+        if baselines:
+            raise click.UsageError("--baselines is for --on here")
+        split_bytes = max(1, int(split_mb * 2**20))
+        job = RayJob(scorer, source, target, workers, worker_gpus, split_bytes, batch)
+        counts = score_on_ray(job)
+    else:
+        counts = score_file(WithBaselines(chosen) if baselines else chosen, source, target, batch)
     click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
     for line in correlations(iter_jsonl(Path(target))) if baselines else ():
         click.echo(line)

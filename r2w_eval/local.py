@@ -1,4 +1,4 @@
-"""Checkpoints on this machine through lm-eval's own classes: `HFLM` and `VLLM`.
+"""Checkpoints on this machine in transformers, through lm-eval's `HFLM`; vLLM has its own module.
 
 Loading, chat templates, PEFT, quantisation and `--model-args` are lm-eval's. Generation keeps what
 lm-eval drops: special tokens, finish reasons, token counts; and a prompt that does not fit is an
@@ -16,12 +16,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import text_hash, to_plain
 from r2w_eval.types import Decoding, Message, Scale, Usage
+
+if TYPE_CHECKING:
+    from r2w_eval.vllm_engine import VllmModel
 
 SETTLE_S = 0.02
 BATCHES_PER_CHUNK = 8
@@ -154,15 +157,11 @@ def _resolve(
     )
 
 
-def open_local(backend: str, path: str, model_args: str = "") -> LocalModel:
+def open_local(backend: str, path: str, model_args: str = "") -> LocalModel | VllmModel:
     """Load a checkpoint folder or hub id. Raises UsageError."""
     _check_folder(path)
     try:
-        from lm_eval.utils import simple_parse_args_string
-
-        arguments = {"trust_remote_code": False, **simple_parse_args_string(model_args)}
-        engine: LocalEngine
-        engine = HfEngine(path, arguments) if backend == "hf" else VllmEngine(path, arguments)
+        return _open(backend, path, model_args)
     except ModuleNotFoundError as error:
         raise UsageError(
             f"--backend {backend} needs {error.name}. Try: pip install 'r2w-eval[{backend}]'"
@@ -172,7 +171,17 @@ def open_local(backend: str, path: str, model_args: str = "") -> LocalModel:
             f"{path!r} cannot be loaded as a {backend} checkpoint: {error}. Expected a folder with "
             f"config.json, weights and a tokenizer, or a hub id that can be reached"
         ) from error
-    return LocalModel(path, engine)
+
+
+def _open(backend: str, path: str, model_args: str) -> LocalModel | VllmModel:
+    if backend == "vllm":
+        from r2w_eval.vllm_engine import VllmModel
+
+        return VllmModel.open(path, model_args)
+    from lm_eval.utils import simple_parse_args_string
+
+    arguments = {"trust_remote_code": False, **simple_parse_args_string(model_args)}
+    return LocalModel(path, HfEngine(path, arguments))
 
 
 def _check_folder(path: str) -> None:
@@ -199,7 +208,7 @@ class HfEngine:
         self._lm = HFLM(pretrained=path, **{"batch_size": 4, **device, **arguments})
         self.batch_size = int(self._lm.batch_size)
         self._path = path
-        _check_template(self._lm.tokenizer, path)
+        check_template(self._lm.tokenizer, path)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt by the chat template."""
@@ -305,85 +314,13 @@ class HfEngine:
         ]
 
 
-class VllmEngine:
-    """A checkpoint in vLLM, loaded by lm-eval's `VLLM`; continuous batching, a seed a request."""
-
-    # vLLM schedules by itself: a chunk is only what is handed over at once
-    batch_size = 32
-
-    def __init__(self, path: str, arguments: dict[str, Any]) -> None:
-        from lm_eval.models.vllm_causallms import VLLM
-
-        self._lm = VLLM(pretrained=path, **arguments)
-        self._path = path
-        _check_template(self._lm.tokenizer, path)
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """The prompt by the chat template."""
-        return str(self._lm.apply_chat_template(to_plain(messages)))
-
-    def describe(self) -> dict[str, Any]:
-        """Backend, weights, template, version."""
-        from importlib.metadata import version
-
-        return {
-            "backend": "vllm",
-            "weights": fingerprint(self._path),
-            "lm_eval": version("lm_eval"),
-            "chat_template": text_hash(str(self._lm.tokenizer.chat_template))[:12],
-        }
-
-    def generate(self, jobs: Sequence[Job]) -> list[Generated]:
-        """One call for all jobs that fit."""
-        from vllm import SamplingParams
-
-        encoded = [self._lm.tok_encode(job.prompt, add_special_tokens=False) for job in jobs]
-        fitting = [i for i, tokens in enumerate(encoded) if len(tokens) < self._lm.max_length]
-        sampling = []
-        for i in fitting:
-            room = self._lm.max_length - len(encoded[i])
-            limit = min(jobs[i].decoding.max_tokens or self._lm.max_gen_toks, room)
-            sent = replace(jobs[i].decoding, max_tokens=limit).sent()
-            sampling.append(SamplingParams(**sent, skip_special_tokens=False))
-        outputs = self._lm._model_generate(
-            [encoded[i] for i in fitting], generate=True, sampling_params=sampling
-        )
-        results = {i: Generated("", None, len(tokens), 0) for i, tokens in enumerate(encoded)}
-        for i, output in zip(fitting, outputs, strict=True):
-            best = output.outputs[0]
-            text = best.text.removesuffix(str(self._lm.tokenizer.eos_token))
-            reason = best.finish_reason or "length"
-            results[i] = Generated(text, reason, len(encoded[i]), len(best.token_ids))
-        return [results[i] for i in range(len(jobs))]
-
-    def label_probabilities(self, prompt: str, continuations: Sequence[str]) -> list[float]:
-        """Prompt log-probabilities of each continuation; vLLM's prefix cache shares the prompt."""
-        from vllm import SamplingParams
-
-        paths = [
-            self._lm.tok_encode(prompt + text, add_special_tokens=False) for text in continuations
-        ]
-        shared = len(os.path.commonprefix(paths))
-        if max(map(len, paths)) >= self._lm.max_length:
-            raise CallFailed(CallStatus.CONTEXT, f"{shared} tokens do not fit the model's context")
-        sampling = SamplingParams(temperature=0, prompt_logprobs=1, max_tokens=1)
-        outputs = self._lm._model_generate(
-            paths, generate=True, sampling_params=[sampling] * len(paths)
-        )
-        found = []
-        for path, output in zip(paths, outputs, strict=True):
-            steps = zip(path[shared:], output.prompt_logprobs[shared:], strict=True)
-            found.append(math.exp(sum(step[token].logprob for token, step in steps)))
-        return found
-
-
 def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
 
 
-def _check_template(tokenizer: Any, path: str) -> None:
+def check_template(tokenizer: Any, path: str) -> None:
     if not tokenizer.chat_template:
         raise UsageError(
             f"{path!r}: the tokenizer has no chat template, so there is no way to put a request "

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
+from r2w_eval.places import open_place, publish
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Judgement, Response, Usage
 
@@ -70,7 +71,7 @@ class ParquetFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, self._root = _open_place(url)
+        self._fs, self._root = open_place(url)
 
     def export(self, folder: RunFolder) -> Exported:
         """Put a run into the dataset, or replace it there. Raises DataError, OSError."""
@@ -149,8 +150,7 @@ class ParquetFolder:
             "judgements": done.n_judgements,
             "files": paths,
         }
-        self._fs.makedirs(f"{self._root}/runs", exist_ok=True)
-        self._fs.pipe_file(self._note_path(run), json.dumps(note, indent=1).encode())
+        publish(self._fs, self._note_path(run), json.dumps(note, indent=1).encode())
         kept = {path for own in paths.values() for path in own}
         for path in {p for own in before.get("files", {}).values() for p in own} - kept:
             with suppress(FileNotFoundError):
@@ -211,24 +211,6 @@ class ParquetFolder:
             f"{', '.join(lacks) or 'none'}). Export its run again: "
             f"r2w-eval export RUN --parquet {self.url}"
         )
-
-
-def _open_place(url: str) -> tuple[Any, str]:
-    """A file system and a path in it. Raises UsageError."""
-    try:
-        import fsspec
-        import pyarrow  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"Parquet needs {error.name}. Try: pip install 'r2w-eval[scale]'"
-        ) from error
-    try:
-        fs, path = fsspec.core.url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise UsageError(
-            f"{url!r}: {error}. Expected a folder, or an address such as s3://BUCKET/PATH"
-        ) from error
-    return fs, str(path).rstrip("/")
 
 
 def _read_note(path: str, content: bytes) -> dict[str, Any]:

@@ -1,0 +1,35 @@
+"""Folders and objects anywhere that fsspec reaches: `out/`, `s3://BUCKET/PATH`, `memory://x`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.errors import UsageError
+from r2w_eval.store import write_atomically
+
+
+def open_place(url: str) -> tuple[Any, str]:
+    """An fsspec file system and an absolute path in it. Raises UsageError."""
+    try:
+        import fsspec
+        import pyarrow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is missing. Try: pip install 'r2w-eval[scale]'") from error
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UsageError(
+            f"{url!r}: {error}. Expected a folder, or an address such as s3://BUCKET/PATH"
+        ) from error
+    return fs, str(path).rstrip("/")
+
+
+def publish(fs: Any, path: str, content: bytes) -> None:
+    """Write a whole file: readers see the old one or the new one. Raises OSError."""
+    fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+    if "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,)):
+        write_atomically(Path(path), content)
+    else:
+        # object stores show an object when its upload is complete
+        fs.pipe_file(path, content)
