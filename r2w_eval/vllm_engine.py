@@ -156,7 +156,9 @@ class VllmModel:
 
     async def close(self) -> None:
         """Stop the engine's processes."""
-        await asyncio.to_thread(self._engine.shutdown)
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            await asyncio.to_thread(engine.shutdown)
 
     async def _probability(self, path: list[int], shared: int) -> float:
         """Of the tokens after the first `shared` ones, given those."""
