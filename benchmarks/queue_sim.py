@@ -1,0 +1,167 @@
+"""The judge queue in virtual time: rate limits, stragglers, lost connections; checked for real.
+
+`python benchmarks/queue_sim.py`: the real client (`HttpModel`, its limiter, retries, pauses) runs
+in an event loop whose clock jumps to the next event, against a server that draws its faults as the
+fake server does, prompt by prompt. First the same work is sent to the fake server and the times are
+compared; then the queue of a large run is predicted. Writes results/queue_sim.json.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import selectors
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from r2w_eval.chat import CallFailed, ChatRequest
+from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.fakeserver import FakeServer, build_completion, hash_prompt, parse_model
+from r2w_eval.types import Decoding, Message
+
+RESULTS = Path(__file__).parent / "results" / "queue_sim.json"
+URL = "http://127.0.0.1:1/v1"
+TIMEOUT_S = 3.0
+CHECKED = (
+    (400, 32, "judge-500"),
+    (400, 32, "judge-500+http429=0.02+retryafter=1+seed=1"),
+    (400, 32, "judge-500+hang=0.01+seed=2"),
+    (400, 32, "judge-500+http503=0.05+http429=0.02+retryafter=1+hang=0.005+seed=3"),
+)
+PREDICTED = tuple(
+    (20_000, 256, f"judge-2000+http429={rate}+retryafter=5+hang={slow}+seed=1")
+    for rate in (0.0, 0.001, 0.01)
+    for slow in (0.0, 0.001)
+)
+
+
+class JumpingSelector(selectors.SelectSelector):
+    """Waits for nothing: time moves on by what the loop would have slept."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        self.now += max(0.0, timeout or 0.0)
+        return []
+
+
+class Body:
+    """What `aiohttp` calls the content of a reply."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def iter_any(self) -> AsyncIterator[bytes]:
+        yield self._content
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualReply:
+    status: int
+    headers: Mapping[str, str]
+    content: Body
+
+
+class VirtualServer:
+    """Stands where the client's session stands; faults as the fake server draws them."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.sends: dict[str, int] = {}
+        self._timeout_s = timeout_s
+
+    @asynccontextmanager
+    async def post(self, url: str, json: Mapping[str, Any]) -> AsyncIterator[VirtualReply]:
+        plan = parse_model(json["model"])
+        prompt_hash = hash_prompt(json["messages"], json.get("seed"))
+        attempt = self.sends.get(prompt_hash, 0)
+        self.sends[prompt_hash] = attempt + 1
+        fault = plan.fault(prompt_hash, attempt)
+        if fault == "hang":
+            await asyncio.sleep(self._timeout_s)
+            raise TimeoutError
+        await asyncio.sleep(plan.latency_s or 0.0)
+        if fault is None:
+            content = build_completion(plan, json, prompt_hash, attempt)
+            yield VirtualReply(200, {}, Body(content))
+        else:
+            headers = {"Retry-After": plan.retry_after} if plan.retry_after else {}
+            code = int(fault.removeprefix("http"))
+            sent = headers if code in (429, 503) else {}
+            yield VirtualReply(code, sent, Body(b"{}"))
+
+    async def close(self) -> None: ...
+
+
+async def send_all(client: HttpModel, count: int) -> int:
+    """Ask `count` questions as the engine's judge does; returns how many were lost."""
+    waiting = asyncio.Semaphore(1024)
+
+    async def one(number: int) -> bool:
+        messages = (Message("user", f"Score this text: text {number}."),)
+        async with waiting:
+            try:
+                await client.complete(ChatRequest(messages, Decoding(max_tokens=10)))
+            except CallFailed:
+                return True
+        return False
+
+    try:
+        return sum(await asyncio.gather(*map(one, range(count))))
+    finally:
+        await client.close()
+
+
+def make_client(url: str, model: str, connections: int) -> HttpModel:
+    settings = ClientSettings(max_connections=connections, timeout_s=TIMEOUT_S)
+    return HttpModel(Endpoint((url,), model), settings)
+
+
+def simulate(count: int, connections: int, model: str) -> dict[str, Any]:
+    """Seconds of virtual time, requests sent, verdicts lost."""
+    selector = JumpingSelector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.time = lambda: selector.now  # type: ignore[method-assign]
+    client = make_client(URL, model, connections)
+    server = VirtualServer(TIMEOUT_S)
+    client._session = server  # type: ignore[assignment]
+    for limiter in client.limiters.values():
+        limiter._clock = loop.time
+    with mock.patch("time.monotonic", loop.time):
+        lost = loop.run_until_complete(send_all(client, count))
+    loop.close()
+    return {"s": round(selector.now, 2), "sent": sum(server.sends.values()), "lost": lost}
+
+
+def measure(count: int, connections: int, model: str) -> dict[str, Any]:
+    """The same against the fake server, on the clock of the wall."""
+    with FakeServer() as server:
+        started = time.monotonic()
+        lost = asyncio.run(send_all(make_client(server.base_url, model, connections), count))
+        took = time.monotonic() - started
+        sent = server.stats().total.requests
+    return {"s": round(took, 2), "sent": sent, "lost": lost}
+
+
+def main() -> None:
+    checked = []
+    for scenario in CHECKED:
+        row = {"scenario": scenario, "simulated": simulate(*scenario), "real": measure(*scenario)}
+        row["ratio"] = round(row["simulated"]["s"] / row["real"]["s"], 3)
+        checked.append(row)
+        print(json.dumps(row), flush=True)
+    predicted = []
+    for scenario in PREDICTED:
+        predicted.append({"scenario": scenario, "simulated": simulate(*scenario)})
+        print(json.dumps(predicted[-1]), flush=True)
+    found = {"load": round(os.getloadavg()[0], 1), "checked": checked, "predicted": predicted}
+    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
