@@ -263,10 +263,11 @@ def _as_metric(name: str, found: Association, n_expected: int, note: str = "") -
 
 
 def _lift(judge: Estimate, rule: Estimate) -> Metric:
+    """Difference of two shares; an interval of a few pairs must not leave -1 to 1."""
     found = compare(judge, rule)
+    low, high = (None if x is None else min(1.0, max(-1.0, x)) for x in (found.low, found.high))
     name = f"pair_accuracy minus {rule.name}"
-    n = found.n_common
-    return Metric(name, found.difference, found.low, found.high, n, judge.n_expected)
+    return Metric(name, found.difference, low, high, found.n_common, judge.n_expected)
 
 
 def rescale(value: float, source: tuple[float, float], target: tuple[float, float]) -> float:
