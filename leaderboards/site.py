@@ -64,13 +64,20 @@ def write_site(collection: Collection, out: Path, options: SiteOptions) -> Site:
         boards = _Writer(aside, collection, options).write()
         names = _list_files(aside)
         write_json(aside / MANIFEST, _manifest(aside, out, names, collection, options))
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(aside, out)
+        _put_in_place(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     sizes = [(out / name).stat().st_size for name in names]
     return Site(out, tuple(boards), len(sizes), sum(sizes))
+
+
+def _put_in_place(made: Path, out: Path) -> None:
+    """The old site goes only when the new one stands: a kill in between leaves both."""
+    before = made.with_name(made.name + ".before")
+    if out.exists():
+        os.replace(out, before)
+    os.replace(made, out)
+    shutil.rmtree(before, ignore_errors=True)
 
 
 def _check_target(out: Path) -> None:

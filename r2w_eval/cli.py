@@ -112,14 +112,13 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
 
     --combine makes one verdict of all judges that RUN then holds; without --judge it asks nobody.
     """
-    from r2w_eval.config import split_judges
+    from r2w_eval.config import split_judges, stored_config
     from r2w_eval.display import print_outcome
     from r2w_eval.run import judge_again
     from r2w_eval.store import RunFolder
 
     run_folder = RunFolder.existing(folder)
-    stored = run_folder.manifest()["config"]
-    settings = RunConfig(**{**stored, "judge": tuple(stored["judge"])})
+    settings = stored_config(run_folder.manifest(), folder)
     if not reparse and not flags["judge"] and not flags["combine"]:
         raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
     judges = split_judges(flags.pop("judge"))
@@ -260,6 +259,13 @@ def main() -> None:
             file=sys.stderr,
         )
         code = EXIT_INTERRUPTED
+    except MemoryError:
+        print(
+            "r2w-eval: out of memory. What was finished before is on disk; the same command goes "
+            "on from there, with less at a time: --max-connections, --limit or a smaller recipe",
+            file=sys.stderr,
+        )
+        code = 1
     except OSError as error:
         print(
             f"r2w-eval: {error}. What was finished before is on disk; mend this and run the same "

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from r2w_eval.client import ClientSettings
 from r2w_eval.comparison import Comparison, compare_runs
-from r2w_eval.config import RunConfig
+from r2w_eval.config import RunConfig, stored_config
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import to_plain
 from r2w_eval.models import ModelOptions, ModelPool
@@ -137,8 +137,7 @@ def _folders_by_model(runs: Sequence[str]) -> dict[str, RunFolder]:
 
 
 def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
-    stored = folder.manifest()["config"]
-    config = RunConfig(**{**stored, "judge": tuple(stored["judge"])})
+    config = stored_config(folder.manifest(), str(folder.path))
     return replace(config, data_dir=flags.get("data_dir", config.data_dir))
 
 

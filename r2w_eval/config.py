@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.types import Decoding, Mode
 
 
@@ -235,6 +235,21 @@ def read_config_file(path: str) -> dict[str, Any]:
     if isinstance(settings.get("judge"), str):
         settings["judge"] = (settings["judge"],)
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def stored_config(manifest: Mapping[str, Any], where: str) -> RunConfig:
+    """The settings that run.json holds. Raises DataError for those of another version."""
+    stored = manifest.get("config")
+    if not isinstance(stored, dict) or not isinstance(stored.get("judge"), list):
+        raise DataError(f"{where}: run.json holds no settings. Use another --out and run it anew")
+    known = {f.name for f in fields(RunConfig)}
+    if unknown := sorted(stored.keys() - known):
+        raise DataError(
+            f"{where}: written by r2w-eval {str(manifest.get('r2w_eval'))[:40]!r} with settings "
+            f"that this version does not know: {', '.join(unknown)[:200]}. Use that version, or "
+            f"run it anew with another --out"
+        )
+    return RunConfig(**{**stored, "judge": tuple(stored["judge"])})
 
 
 _DECODING_TYPES = {

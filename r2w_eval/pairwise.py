@@ -21,6 +21,7 @@ from r2w_eval.hashing import content_hash
 from r2w_eval.judge import ScoreItem, Scorer
 from r2w_eval.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.parsing import iter_objects
+from r2w_eval.questions import first_leaf
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.suites import PairwiseForm
 from r2w_eval.template import Template
@@ -149,7 +150,8 @@ async def judge_contests(
 ) -> list[OrderPair]:
     """Ask about every contest in both orders that `path` does not hold yet; append as they come.
 
-    `forms` are those of the suites that have their own, by task.
+    `forms` are those of the suites that have their own, by task. Raises EndpointDown, OSError;
+    whatever was answered stays on disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = JsonlWriter(path)
@@ -175,6 +177,8 @@ async def judge_contests(
             for contest in contests:
                 for order in ("ab", "ba"):
                     group.create_task(ask(contest, order))
+    except ExceptionGroup as errors:
+        raise first_leaf(errors) from errors
     finally:
         writer.close()
     return [_pair(place, found) for place, found in sorted(margins.items())]

@@ -12,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -25,12 +26,14 @@ T = TypeVar("T")
 
 
 class JsonlWriter:
-    """Appends records to one file."""
+    """Appends records to one file, as its only writer. Raises UsageError when there is another."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        set_partial_line_aside(path)
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        # before the look at the last line: it may be one that the other writer is about to finish
+        lock(self._fd, path)
+        set_partial_line_aside(path)
         self._synced = time.monotonic()
 
     def append(self, record: object) -> None:
@@ -56,6 +59,29 @@ class JsonlWriter:
         """Sync and close."""
         self.sync()
         os.close(self._fd)
+
+
+def lock(fd: int, path: Path) -> None:
+    """Hold an open file until it is closed. Raises UsageError while another process does."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(fd)
+        raise UsageError(
+            f"{path}: another process is writing it. Wait for that one, or use another --out"
+        ) from error
+
+
+@contextmanager
+def only_process(path: Path) -> Iterator[None]:
+    """Hold a lock file of a folder meanwhile. Raises UsageError while another process does."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    lock(fd, path.parent)
+    try:
+        yield
+    finally:
+        os.close(fd)
 
 
 def set_partial_line_aside(path: Path) -> None:
@@ -111,7 +137,7 @@ def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 return
             try:
                 record = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number}: not JSON ({error}). Move the line away and run the "
                     f"same command again; what it held will be made anew"
@@ -129,7 +155,7 @@ class RecordIndex:
         for line in _complete_lines(path):
             try:
                 self._offsets[json.loads(line)["key"]] = offset
-            except (ValueError, LookupError, TypeError) as error:
+            except (ValueError, LookupError, TypeError, RecursionError) as error:
                 raise DataError(
                     f"{path}, byte {offset}: not a record ({error}). Move that line to another "
                     f"file and run the same command again; what it held will be made anew"
@@ -189,6 +215,16 @@ def _read_all(path: Path, read: Callable[[Mapping[str, Any]], T]) -> Iterator[T]
             ) from error
 
 
+def _check_manifest(manifest: Mapping[str, Any], path: str) -> None:
+    expected = {"model": str, "identity": dict, "config": dict}
+    wrong = [name for name, kind in expected.items() if not isinstance(manifest.get(name), kind)]
+    if wrong:
+        raise DataError(
+            f"{path}/run.json lacks {', '.join(wrong)}: not written by this tool, or damaged. Run "
+            f"it anew with another --out"
+        )
+
+
 class RunFolder:
     """A run on disk. Reading needs no lock; `open_writers` takes it."""
 
@@ -214,6 +250,7 @@ class RunFolder:
             raise UsageError(
                 f"{path!r} holds a {kind}, not a run. Expected the --out folder of r2w-eval run"
             )
+        _check_manifest(folder.manifest(), path)
         return folder
 
     def manifest(self) -> dict[str, Any]:
@@ -222,7 +259,7 @@ class RunFolder:
             return {}
         try:
             content = json.loads(self.manifest_path.read_bytes())
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(
                 f"{self.manifest_path}: not JSON ({error}). Use another --out"
             ) from error
@@ -255,14 +292,7 @@ class RunWriters:
                 f"an earlier run"
             ) from error
         self._lock = os.open(folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._lock)
-            raise UsageError(
-                f"{folder.path}: another process is writing this run. Wait for it, or use "
-                f"another --out"
-            ) from error
+        lock(self._lock, folder.path)
         self.responses = JsonlWriter(folder.responses_path)
         self.judgements = JsonlWriter(folder.judgements_path)
 

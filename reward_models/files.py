@@ -7,8 +7,10 @@ scorer are unchanged and scores the rest.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,18 +38,18 @@ def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Coun
         )
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--output {target!r}: expected a file in a folder that exists")
-    done = _take_over(scorer, path, out)
-    counts = Counter(str(record["status"]) for record in islice(iter_jsonl(out), done))
-    with path.open("rb") as file:
-        items = (read_line(line, n) for n, line in enumerate(file, 1) if line.strip())
-        writer = JsonlWriter(out)
-        try:
-            for score in score_all(scorer, islice(items, done, None), batch):
-                writer.append(score.as_record())
-                counts[str(score.status)] += 1
-        finally:
-            writer.close()
+    with closing(JsonlWriter(out)) as writer:
+        done = _take_over(scorer, path, out)
+        counts = Counter(str(record["status"]) for record in iter_jsonl(out))
+        for score in score_all(scorer, islice(_read_items(path), done, None), batch):
+            writer.append(score.as_record())
+            counts[str(score.status)] += 1
     return counts
+
+
+def _read_items(path: Path) -> Iterator[Item | ItemScore]:
+    with path.open("rb") as file:
+        yield from (read_line(line, n) for n, line in enumerate(file, 1) if line.strip())
 
 
 def read_line(line: bytes, number: int) -> Item | ItemScore:
@@ -62,17 +64,41 @@ def read_line(line: bytes, number: int) -> Item | ItemScore:
 
 
 def _take_over(scorer: ItemScorer, path: Path, out: Path) -> int:
-    """How many scores of an earlier, interrupted run stand; 0 where anything differs."""
+    """How many scores of an earlier, interrupted run stand; the others are cut off."""
     note = out.with_name(out.name + ".run.json")
     stat = path.stat()
     own = content_hash([scorer.id, dict(scorer.describe()), str(path.resolve()), stat.st_size,
                         stat.st_mtime_ns])  # fmt: skip
-    known = json.loads(note.read_bytes()).get("run") if note.is_file() else None
-    if known != own:
-        out.unlink(missing_ok=True)
-        write_json(note, {"run": own, "scorer": scorer.id})
-    return sum(1 for _ in _whole_lines(out))
+    if _noted_run(note) == own:
+        return _keep_matching(path, out)
+    os.truncate(out, 0)
+    write_json(note, {"run": own, "scorer": scorer.id})
+    return 0
 
 
-def _whole_lines(out: Path) -> Iterator[Any]:
-    yield from iter_jsonl(out)
+def _noted_run(note: Path) -> Any:
+    try:
+        content = json.loads(note.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return content.get("run") if isinstance(content, dict) else None
+
+
+def _keep_matching(path: Path, out: Path) -> int:
+    """Scores that belong to the items in their order stand, up to the first that does not."""
+    done, end = 0, 0
+    with out.open("rb") as file:
+        for line, item in zip(file, _read_items(path), strict=False):
+            if not _is_score_of(item, line):
+                break
+            done, end = done + 1, end + len(line)
+    os.truncate(out, end)
+    return done
+
+
+def _is_score_of(item: Item | ItemScore, line: bytes) -> bool:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.get("id") == item.id and "status" in record

@@ -21,6 +21,7 @@ from r2w_eval.judge import ScoreItem, Verdict
 from r2w_eval.orders import positions
 from r2w_eval.pairwise import Contest, build_request, judge_contests, parse_label
 from r2w_eval.run import evaluate
+from r2w_eval.store import JsonlWriter
 from r2w_eval.types import Estimate, JudgeRequest, Stratum
 
 # pytest would take the table for a test
@@ -118,6 +119,25 @@ def test_both_orders_are_asked_kept_and_resumed(tmp_path: Path) -> None:
     assert bias.flip_rate.value == 0.5 and bias.first_wins.value == 0.75
     assert asyncio.run(judge_contests(iter(contests()), judge, path, 4)) == pairs
     assert judge.asked == 8
+
+
+def test_a_full_disk_is_one_error_and_what_was_answered_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / "pairs.jsonl", JsonlWriter.append
+
+    def append(writer: JsonlWriter, record: object) -> None:
+        if writer.path.stat().st_size:
+            raise OSError(28, "No space left on device", str(path))
+        write(writer, record)
+
+    monkeypatch.setattr(JsonlWriter, "append", append)
+    with pytest.raises(OSError, match="No space left"):
+        asyncio.run(judge_contests(iter(contests()), BiasedJudge(), path, 2))
+    monkeypatch.undo()
+    judge = BiasedJudge()
+    assert len(asyncio.run(judge_contests(iter(contests()), judge, path, 2))) == 4
+    assert judge.asked == 7
 
 
 def test_hostile_texts_stay_inside_their_frame() -> None:

@@ -202,3 +202,16 @@ def test_a_killed_replacement_leaves_the_old_file(
 
 def _fail(*_: object) -> None:
     raise OSError(28, "No space left on device")
+
+
+def test_two_writers_of_one_file_are_refused_and_its_last_line_stays(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    first = JsonlWriter(path)
+    # as if the first were in the middle of a long line
+    path.write_bytes(b'{"half')
+    with pytest.raises(UsageError, match="another process is writing it"):
+        JsonlWriter(path)
+    assert path.read_bytes() == b'{"half'
+    first.close()
+    JsonlWriter(path).close()
+    assert path.read_bytes() == b""

@@ -33,13 +33,15 @@ from r2w_eval.training.traces import (
 
 import r2w_eval
 from r2w_eval.config import RunConfig
-from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, dump_line, path_hash, to_plain
 from r2w_eval.manifest import diff_fields
-from r2w_eval.store import iter_jsonl, write_atomically, write_json
+from r2w_eval.store import iter_jsonl, only_process, write_atomically, write_json
 from r2w_eval.types import Decoding
 
 TRACES = "traces.jsonl"
+# the pipeline holds .lock of the same folder
+LOCK = ".training.lock"
 # our choices: variety in the writing; a judge that varies little
 WRITER = Decoding(temperature=0.8, top_p=0.95)
 JUDGE = Decoding(temperature=0.0)
@@ -58,7 +60,7 @@ def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
     path = out / "manifest.json"
     plain = to_plain({"stage": stage, **identity})
     if path.exists():
-        before = json.loads(path.read_bytes())["identity"]
+        before = _read_identity(path)
         if differing := list(diff_fields(before, plain)):
             raise IdentityMismatch(
                 f"{out} holds another {stage}:\n  " + "\n  ".join(differing) + "\nUse another --out"
@@ -74,6 +76,13 @@ def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
             "statement": "Independent reconstruction after the abstract of arXiv 2604.03004.",
         },
     )
+
+
+def _read_identity(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())["identity"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: not a manifest ({error}). Use another --out") from error
 
 
 def choose_prompts(
@@ -216,14 +225,16 @@ def write_expert_traces(
 def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
     """Fine-tune on a trace file."""
     rows = read_rows(traces)
-    claim(out, "sft", {"settings": settings, "traces": path_hash(traces)})
-    return _finish(out, train_sft(settings, rows, out))
+    with only_process(out / LOCK):
+        claim(out, "sft", {"settings": settings, "traces": path_hash(traces)})
+        return _finish(out, train_sft(settings, rows, out))
 
 
 def run_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trained:
     """Reinforcement learning on prompts."""
-    claim(out, "rl", {"settings": settings, "prompts": content_hash(prompts)})
-    return _finish(out, train_rl(settings, prompts, out))
+    with only_process(out / LOCK):
+        claim(out, "rl", {"settings": settings, "prompts": content_hash(prompts)})
+        return _finish(out, train_rl(settings, prompts, out))
 
 
 def _finish(out: Path, trained: Trained) -> Trained:

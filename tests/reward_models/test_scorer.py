@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from r2w_eval.reward_models.files import score_file
 from r2w_eval.reward_models.items import ItemStatus, ReflectionItem, WritingItem
 from r2w_eval.reward_models.quality import QualityJudge, on_scale
 from r2w_eval.reward_models.rules import RulesScorer
@@ -260,3 +261,22 @@ def test_items_that_could_not_be_read_pass_through_in_place() -> None:
     broken = failed("x", ItemStatus.BAD_ITEM, "why")
     scores = list(score_all(load_reward(), [broken, item(), broken], batch=2))
     assert [s.id for s in scores] == ["x", "1", "x"]
+
+
+@pytest.mark.parametrize("damage", ["gone", "broken", "note"])
+def test_scores_go_on_from_the_first_line_that_is_not_their_items(
+    tmp_path: Path, damage: str
+) -> None:
+    source, target = tmp_path / "items.jsonl", tmp_path / "scores.jsonl"
+    records = [{"id": str(n), "prompt": "", "draft": DRAFT, "reflection": RIGHT} for n in range(6)]
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    score_file(RulesScorer(), str(source), str(target), 2)
+    whole = target.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    if damage == "note":
+        (tmp_path / "scores.jsonl.run.json").write_text("{")
+    else:
+        lines[2:3] = [] if damage == "gone" else [b'{"id": \xff\n']
+        target.write_bytes(b"".join(lines))
+    score_file(RulesScorer(), str(source), str(target), 2)
+    assert target.read_bytes() == whole

@@ -1,0 +1,1 @@
+"""Every stage under every fault: `python -m benchmarks.reliability`."""
