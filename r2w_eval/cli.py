@@ -259,6 +259,13 @@ def main() -> None:
             file=sys.stderr,
         )
         code = EXIT_INTERRUPTED
+    except ImportError as error:
+        print(
+            f"r2w-eval: a library could not be loaded ({error}). Is memory short, or does an extra "
+            f"lack? Try: pip install 'r2w-eval[local,hf,text,pages,train]'",
+            file=sys.stderr,
+        )
+        code = 1
     except MemoryError:
         print(
             "r2w-eval: out of memory. What was finished before is on disk; the same command goes "
