@@ -105,6 +105,8 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     "max_connections",
     "timeout",
     "data_dir",
+    "cache_dir",
+    "replay",
 )
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
 def judge(folder: str, reparse: bool, **flags: Any) -> None:
@@ -123,6 +125,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
         raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
     judges = split_judges(flags.pop("judge"))
     fresh = {"judge": judges, "combine": None, "min_valid_judges": None, "exclude_self": False}
+    fresh["replay"] = None
     settings = dataclasses.replace(settings, **{**fresh, **given(flags)})
     print_outcome(run_interruptibly(judge_again(run_folder, settings, reparse)))
 

@@ -28,6 +28,8 @@ from r2w_eval.config import merge_config
     "backend",
     "model_args",
     "cache",
+    "cache_dir",
+    "replay",
     "prices",
     "retry_failed",
     "progress_file",

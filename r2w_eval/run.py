@@ -39,9 +39,10 @@ from r2w_eval.models import (
 )
 from r2w_eval.page_counts import add_page_counts, keep_page_counts
 from r2w_eval.pages import identify_pages, open_pages
-from r2w_eval.paths import cache_path
+from r2w_eval.paths import CACHE_FILE, cache_path
 from r2w_eval.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
 from r2w_eval.recorded import RecordedResponses, open_recorded
+from r2w_eval.replay import open_records
 from r2w_eval.selection import (
     Selection,
     check_complete,
@@ -102,6 +103,11 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
             f"--pages: none of the suites {', '.join(config.task_names)} reads web pages. "
             f"Try: r2w-eval list"
         )
+    if config.replay and config.pages and not config.pages.startswith("replay:"):
+        raise UsageError(
+            f"--pages {config.pages} with --replay, which asks nobody. Use --pages replay:DIR, or "
+            f"leave --pages out: {config.replay}/pages is read"
+        )
     return plans
 
 
@@ -144,7 +150,7 @@ def plan_task(
         decoding=decoding,
         inputs={
             **describe_inputs(info, data, is_given=bool(config.responses)),
-            **identify_pages(info.name, info.pages, config.pages, config.pages_allow),
+            **identify_pages(info.name, info.pages, config.page_access, config.pages_allow),
         },
         notes=(*notes, *missing),
     )
@@ -197,7 +203,7 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
                 manifest = claim_folder(folder, manifest)
                 expect(progress, plans, writing, judging)
                 try:
-                    access = (config.pages, config.pages_allow)
+                    access = (config.page_access, config.pages_allow)
                     async with open_pages(*access, folder.path) as pages:
                         reading = replace(judging, pages=pages)
                         again = config.retry_failed
@@ -214,8 +220,11 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
 
 
 def open_cache(config: RunConfig) -> AbstractContextManager[ReplyCache | None]:
-    """The reply cache, or nothing under --no-cache. Raises UsageError."""
-    return ReplyCache(cache_path()) if config.cache else nullcontext(None)
+    """The records of --replay, the reply cache, or nothing under --no-cache. Raises UsageError."""
+    if config.replay:
+        return open_records(config.replay)
+    path = Path(config.cache_dir) / CACHE_FILE if config.cache_dir else cache_path()
+    return ReplyCache(path) if config.cache else nullcontext(None)
 
 
 def model_options(
@@ -227,8 +236,15 @@ def model_options(
         fixed_concurrency=config.fixed_concurrency,
         timeout_s=config.timeout,
     )
-    prices = load_prices(config.prices)
-    return ModelOptions(config.backend, config.model_args, client, cache, prices, budget)
+    return ModelOptions(
+        config.backend,
+        config.model_args,
+        client,
+        cache,
+        load_prices(config.prices),
+        budget,
+        config.replay,
+    )
 
 
 def think_tags(config: RunConfig) -> ThinkTags:
@@ -333,7 +349,7 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
                 write_json(folder.manifest_path, manifest)
                 expect(progress, plans, writing, judging)
                 try:
-                    access = (config.pages, config.pages_allow)
+                    access = (config.page_access, config.pages_allow)
                     async with open_pages(*access, folder.path, offline=reparse) as pages:
                         reading = replace(judging, pages=pages)
                         await Engine(folder, writers, writing, reading, progress).run(plans)

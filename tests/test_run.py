@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
+from r2w_eval.client import HttpModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import (
     BudgetReached,
@@ -26,6 +27,7 @@ from r2w_eval.errors import (
 )
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.manifest import diff_fields
+from r2w_eval.replay import MissingRecord
 from r2w_eval.run import Outcome, check_outcome, evaluate, judge_again
 from r2w_eval.store import RunFolder, iter_jsonl
 
@@ -315,3 +317,34 @@ def test_without_a_judge_answers_are_written_and_nothing_is_owed(
     assert result.headline.value is None
     assert (result.judging.n_total, result.judging.coverage) == (0, 1.0)
     check_outcome(outcome, 0.98)
+
+
+def test_a_replay_gives_the_same_files_without_a_connection_and_names_what_it_lacks(
+    server: FakeServer, config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = str(tmp_path / "records")
+    first = run(replace(config, cache=True, cache_dir=records))
+    monkeypatch.setattr(HttpModel, "_open", None)  # even an attempt to connect would fail
+    again = replace(config, replay=records, out=str(tmp_path / "again"), max_cost=0.0)
+    second = run(again)
+    assert second.folder.results_path.read_bytes() == first.folder.results_path.read_bytes()
+    later = replace(config, replay=records, judge_kwargs="temperature=0.5")
+    with pytest.raises(MissingRecord, match=r"quickstart \S+, verdict '.+': .*judge-0 .*--cache-"):
+        asyncio.run(judge_again(first.folder, later, reparse=False))
+    with pytest.raises(MissingRecord, match="answer: .*gen-0"):
+        run(replace(again, limit=4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"replay": "nowhere"}, "no replies.sqlite there"),
+        ({"replay": ".", "pages": "live", "tasks": "deepresearch_gym"}, "asks nobody"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_refused_before_any_request(
+    server: FakeServer, config: RunConfig, change: dict[str, Any], message: str, benchmarks: Path
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        run(replace(config, data_dir=str(benchmarks), **change))
+    assert sent(server) == 0
