@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -82,10 +83,13 @@ def serve(  # noqa: PLR0913
 ) -> None:
     """Serve a scorer over HTTP: /score, /classify, /get_reward, /health, /metrics.
 
+    With $R2W_SERVE_TOKEN set, requests need it as their bearer token.
+
     r2w-eval serve --scorer r2w-reward --port 8747
     """
     from r2w_eval.reward_models.scorer import open_scorer
-    from r2w_eval.reward_models.server import ServeSettings, run_server
+    from r2w_eval.reward_models.server import TOKEN_VARIABLE, ServeSettings, run_server
 
-    settings = ServeSettings(host, port, max_body_mb << 20, timeout, max_waiting)
+    token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    settings = ServeSettings(host, port, max_body_mb << 20, timeout, max_waiting, token)
     run_server(open_scorer(scorer), settings)

@@ -238,7 +238,7 @@ def read_config_file(path: str) -> dict[str, Any]:
     """Settings of a YAML file; names are the flags' names with `-` or `_`."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"--config {path!r}: {error}. Expected a YAML file of settings") from error
     if not isinstance(content, dict):
         raise UsageError(

@@ -27,6 +27,11 @@ CJK_CHARS_PER_TOKEN = 1.5
 FIRST_GUESS_TOKENS = 1500
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
+# all that a made-up price file can bring about
+_UNREADABLE = (
+    OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError,
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Price:
@@ -54,7 +59,7 @@ def load_prices(path: str | None) -> dict[str, Price]:
             str(model): Price(float(price["input"]), float(price["output"]))
             for model, price in content.items()
         }
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except _UNREADABLE as error:
         raise UsageError(
             f"--prices {path!r}: {type(error).__name__}: {error}. Expected lines such as "
             f"my-model: {{input: 3.0, output: 15.0}} (US dollars per million tokens)"

@@ -25,7 +25,7 @@ def group_members(root: Path | None = None) -> dict[str, tuple[str, ...]]:
         try:
             content = yaml.safe_load(path.read_text("utf-8"))
             groups[str(content["group"])] = tuple(str(name) for name in content["task"])
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"{path}: broken group file ({type(error).__name__}: {error}). Expected the keys "
                 f"group and task, as in tasks/creative.yaml"

@@ -160,6 +160,7 @@ def _resolve(
 def open_local(backend: str, path: str, model_args: str = "") -> LocalModel | VllmModel:
     """Load a checkpoint folder or hub id. Raises UsageError."""
     _check_folder(path)
+    _check_weights(path, model_args)
     try:
         return _open(backend, path, model_args)
     except ModuleNotFoundError as error:
@@ -191,6 +192,19 @@ def _check_folder(path: str) -> None:
         raise UsageError(
             f"{path!r}: no config.json, so not a checkpoint. The folder holds {held}. Expected "
             f"what save_pretrained writes"
+        )
+
+
+def _check_weights(path: str, model_args: str) -> None:
+    """Pickled weights can run code when they are read: only where the user says so."""
+    folder = Path(path)
+    pickled = sorted(file.name for end in ("bin", "pt", "pth") for file in folder.glob(f"*.{end}"))
+    has_weights = any(folder.glob("*.safetensors"))
+    if pickled and not has_weights and "use_safetensors=False" not in model_args:
+        raise UsageError(
+            f"{path!r}: weights only as pickle ({', '.join(pickled[:4])}), which may run code when "
+            f"read. Save them as safetensors; or, if you trust them: --model-args "
+            f"use_safetensors=False"
         )
 
 

@@ -212,6 +212,9 @@ class SuiteInfo:
         return SuiteData(self.data_folder, self.files, (self.folder.parent, *roots), own)
 
 
+_BROKEN = (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
+
+
 class _TaskLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]
     """Safe YAML that reads lm-eval's `!function` tags as plain strings."""
 
@@ -243,7 +246,7 @@ def load_info(name: str, root: Path | None = None) -> SuiteInfo:
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
         return _read_info(name, folders[name], config)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _BROKEN as error:
         raise UsageError(
             f"{path}: broken task file ({type(error).__name__}: {error}). Expected the keys of "
             f"tasks/quickstart/quickstart.yaml. Try: r2w-eval list"

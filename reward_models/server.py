@@ -6,12 +6,15 @@ POST /get_reward   OpenRLHF's shape: {"query": [texts], "prompts": [...]} -> {"r
 GET  /health, /metrics, /selftest
 
 An item that cannot be scored is HTTP 422 on the shapes that have no room for a status, with its
-index; too much waiting work is 503 with Retry-After. Never a 0. Loopback unless told otherwise.
+index; too much waiting work is 503 with Retry-After. Never a 0. Loopback unless told otherwise;
+with R2W_SERVE_TOKEN set, a request without that bearer token is 401.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
+import ipaddress
 import json
 import logging
 import signal
@@ -32,6 +35,7 @@ MAX_BATCH_ITEMS = 256
 MAX_BATCH_CHARS = 400_000
 RETRY_AFTER_S = 1
 DRAIN_S = 20.0
+TOKEN_VARIABLE = "R2W_SERVE_TOKEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,14 @@ class ServeSettings:
     max_body_bytes: int = 16 << 20
     timeout_s: float = 60.0
     max_waiting: int = 4096
+    token: str | None = field(default=None, repr=False)
+
+    def admits(self, authorization: str) -> bool:
+        """Whether a request's header carries the token, compared in constant time."""
+        if self.token is None:
+            return True
+        given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(given, self.token.encode())
 
 
 @dataclass(slots=True)
@@ -199,6 +211,9 @@ class Handlers:
         """Time limit, overload and faults as HTTP statuses with a JSON reason."""
         counters = self._batcher.counters
         counters.requests += 1
+        if not self._settings.admits(request.headers.get("Authorization", "")):
+            counters.rejected += 1
+            return self._error(401, "send the server's token: Authorization: Bearer TOKEN")
         try:
             async with asyncio.timeout(self._settings.timeout_s):
                 response: web.StreamResponse = await handler(request)
@@ -355,6 +370,8 @@ def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
         await web.TCPSite(runner, settings.host, settings.port).start()
         host, port = runner.addresses[0][:2]
         LOG.warning("serving %s on http://%s:%s", scorer.id, host, port)
+        if settings.token is None and not ipaddress.ip_address(host).is_loopback:
+            LOG.warning("anyone who reaches %s may use it: set %s", host, TOKEN_VARIABLE)
         stop = asyncio.Event()
         for name in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)

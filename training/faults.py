@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from r2w_eval.errors import R2WError
 
@@ -28,6 +29,36 @@ def out_of_memory_named(settings: str) -> Iterator[None]:
             f"out of memory: {first[:200]}. Lower {settings} in the recipe and run it again with "
             f"another --out; what was saved stays whole"
         ) from error
+
+
+class NotWritten(R2WError):
+    """A checkpoint or model could not be put on disk."""
+
+
+@contextmanager
+def full_disk_named(out: Path) -> Iterator[None]:
+    """Turn what the writers of weights raise on a full disk into NotWritten; the rest passes."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (SafetensorError, RuntimeError) as error:
+        if not is_full_disk(str(error)):
+            raise
+        raise NotWritten(
+            f"{out}: not written ({str(error)[:200]}). Make room and run the same command again: "
+            f"it goes on from the last whole checkpoint"
+        ) from error
+
+
+def is_full_disk(message: str) -> bool:
+    """Whether a writer's message tells of a disk that took no more.
+
+    >>> is_full_disk("Error while serializing: I/O error: No space left on device (os error 28)")
+    True
+    """
+    signs = ("No space left", "iostream error", "PytorchStreamWriter failed", "unexpected pos")
+    return any(sign in message for sign in signs)
 
 
 def is_out_of_memory(message: str) -> bool:

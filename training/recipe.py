@@ -35,7 +35,7 @@ def read_recipe(path: Path, stages: Mapping[str, type]) -> dict[str, Any]:
     """The settings of every stage, by section; a missing section has its defaults."""
     try:
         content = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: {error}. Expected YAML with a section per stage") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected sections {', '.join(stages)}, each with its settings")

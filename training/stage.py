@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.checkpoints import Checkpoint, half_written, resume_from
-from r2w_eval.training.faults import out_of_memory_named
+from r2w_eval.training.faults import full_disk_named, out_of_memory_named
 from r2w_eval.training.validation import EvaluationSettings, best_checkpoint
 
 EMBEDDED = "smollm2"
@@ -65,7 +65,8 @@ def fit(
 ) -> tuple[str, ...]:
     """Train to the end and write `out/model`; notes for the reader.
 
-    `memory` names the settings that make a step smaller. Raises OutOfMemory, TrainingBroke.
+    `memory` names the settings that make a step smaller. Raises OutOfMemory, NotWritten,
+    TrainingBroke.
     """
     folder = out / "checkpoints"
     notes = [f"{path.name} is half-written and was left out" for path in half_written(folder)]
@@ -73,18 +74,26 @@ def fit(
         from r2w_eval.training.callbacks import EvaluateOnSave
 
         trainer.add_callback(EvaluateOnSave(folder, evaluation))
-    with out_of_memory_named(memory):
+    with out_of_memory_named(memory), full_disk_named(folder):
         trainer.train(resume_from_checkpoint=resume_from(folder))
+    with full_disk_named(out / "model"):
+        return (*notes, *_save_chosen(trainer, tokenizer, out, evaluation))
+
+
+def _save_chosen(
+    trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings
+) -> tuple[str, ...]:
+    """Write the last state or the best checkpoint; a note where it is not the last."""
+    folder = out / "checkpoints"
     best = best_checkpoint(folder) if evaluation.is_on and evaluation.keep == "best" else None
     if best is None or best.step == trainer.state.global_step:
         save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
-        return tuple(notes)
+        return ()
     save_model(load_checkpoint(best), tokenizer, out / "model")
-    notes.append(
+    return (
         f"the model is {best.path.name}, the best by validation; training ended at step "
-        f"{trainer.state.global_step}"
+        f"{trainer.state.global_step}",
     )
-    return tuple(notes)
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Any:

@@ -104,21 +104,23 @@ def digests(stage: Stage, folder: Path) -> dict[str, str]:
 
 
 def keys_of(stage: Stage, folder: Path) -> Counter[str]:
-    """Finished rows by key; a last line without its end is not finished."""
+    """Finished rows by key: neither a last line without its end nor a call that failed."""
     return Counter(
         f"{path.parent.name}:{json.loads(line)[stage.key]}"
         for pattern in stage.records
         for path in sorted(folder.glob(pattern))
         for line in path.read_bytes().splitlines(keepends=True)
-        if line.endswith(b"\n") and _is_json(line)
+        if line.endswith(b"\n") and _is_finished(line)
     )
 
 
-def _is_json(line: bytes) -> bool:
+def _is_finished(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        row = json.loads(line)
     except ValueError:
         return False
+    status = row.get("status") or row.get("score", {}).get("status", "ok")
+    return status in ("ok", "valid")
 
 
 def wait_for_strike(bench: Bench, stage: Stage, running: Running, share: float = 0.5) -> bool:

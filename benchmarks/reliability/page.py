@@ -100,4 +100,31 @@ def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {}
+def _gaming(rows: list[dict[str, Any]]) -> Iterator[str]:
+    scorers = list(dict.fromkeys((row["scorer"], row["reads"]) for row in rows))
+    known = {(row["attack"], row["scorer"]): row for row in rows}
+    yield (
+        "\n## What pleasing gains under each shipped scorer\n\n"
+        "`python -m benchmarks.reliability.gaming`. Gains in standard deviations of the honest "
+        "scores with 95 % intervals clustered by text; in brackets the share of gamed texts above "
+        "the median honest one (an attack that changes nothing stays near 50 %). r2w-rules reads "
+        "remarks only; r2w-quality is r2w-reward reading writings.\n"
+    )
+    yield f"| attack | {' | '.join(f'{name}, {reads}' for name, reads in scorers)} |"
+    yield f"|---|{'---|' * len(scorers)}"
+    for attack in dict.fromkeys(row["attack"] for row in rows):
+        shown = (_gain(known[attack, name]) for name, _ in scorers)
+        yield f"| {attack} | {' | '.join(shown)} |"
+    counts = {(row["scorer"], row["n"] + row["n_refused"]) for row in rows}
+    yield "\nn: " + ", ".join(f"{name} {n}" for name, n in sorted(counts)) + "."
+
+
+def _gain(row: dict[str, Any]) -> str:
+    if row["gain"] is None:
+        return f"no value ({row['n_refused']} refused)"
+    refused = f", {row['n_refused']} refused" if row["n_refused"] else ""
+    span = "" if row["low"] is None else f" ({row['low']:+.2f} to {row['high']:+.2f})"
+    return f"{row['gain']:+.2f}{span} [{row['above']:.0%}{refused}]"
+
+
+SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {"gaming.json": _gaming}

@@ -231,3 +231,29 @@ def test_the_command_serves_and_stops_gracefully() -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer open sesame", 200),
+        ("Bearer open", 401),
+        ("Bearer ", 401),
+        ("open sesame", 200),
+        ("", 401),
+        ("Bearer öffne dich", 401),
+    ],
+)
+def test_with_a_token_only_its_bearers_are_served(
+    header: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def job(call: Client) -> None:
+        headers = {"Authorization": header} if header else {}
+        for path, body in (("/health", None), ("/metrics", None), ("/score", GOOD)):
+            got, reply = await call(path, body, headers=headers)
+            assert got == status
+            assert "sesame" not in str(reply)
+
+    with_server(SlowScorer(), job, token="open sesame")
+    assert "sesame" not in caplog.text
+    assert "sesame" not in repr(ServeSettings(token="open sesame"))

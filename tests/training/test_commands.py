@@ -83,3 +83,13 @@ def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) ->
         kinds = [str(s.kind) for s in found.segments if s.kind != "other"]
         assert kinds[0] == "draft" and kinds[-1] == "revision" and "reflection" in kinds
         assert found.text_of(found.segments[-1]) == trace["answer"].strip()
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_named(tmp_path: Path) -> None:
+    from r2w_eval.training.faults import NotWritten, full_disk_named
+
+    told = "Make room and run the same command again"
+    with pytest.raises(NotWritten, match=told), full_disk_named(tmp_path):
+        raise RuntimeError("basic_ios::clear: iostream error")
+    with pytest.raises(RuntimeError, match="shapes"), full_disk_named(tmp_path):
+        raise RuntimeError("shapes do not match")
