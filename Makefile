@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # One worker per core; each holds a torch, so not more than eight.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo smoke test check coverage format types clean
+.PHONY: demo smoke test check coverage format types lock licences wheel clean
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
@@ -29,6 +29,25 @@ format: $(VENV)/.test
 
 types: $(VENV)/.test
 	$(BIN)/mypy -p r2w_eval
+
+# Exact versions with hashes; uv writes them, pip installs them: pip install --require-hashes -r FILE
+LOCK := uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --python-version 3.11 --quiet
+lock:
+	$(LOCK) --extra local -o requirements/demo.txt
+	$(LOCK) --extra local --extra hf --extra text --extra pages --extra train --extra scale --extra dev \
+		-o requirements/test.txt
+
+licences: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet pip-licenses
+	$(BIN)/pip-licenses --from=mixed --order=license --format=markdown
+
+# Built twice from the last commit; fails unless both are the same bytes.
+wheel: $(VENV)/.test
+	for n in 1 2; do rm -rf build/$$n && mkdir -p build/$$n/src && git archive HEAD | tar -x -C build/$$n/src && \
+	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m pip wheel --quiet --no-deps \
+	  -w build/$$n build/$$n/src || exit 1; done
+	cmp build/1/*.whl build/2/*.whl
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -116,7 +116,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     """
     from r2w_eval.config import split_judges, stored_config
     from r2w_eval.display import print_outcome
-    from r2w_eval.run import judge_again
+    from r2w_eval.run import check_outcome, judge_again
     from r2w_eval.store import RunFolder
 
     run_folder = RunFolder.existing(folder)
@@ -127,7 +127,9 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     fresh = {"judge": judges, "combine": None, "min_valid_judges": None, "exclude_self": False}
     fresh["replay"] = None
     settings = dataclasses.replace(settings, **{**fresh, **given(flags)})
-    print_outcome(run_interruptibly(judge_again(run_folder, settings, reparse)))
+    outcome = run_interruptibly(judge_again(run_folder, settings, reparse))
+    print_outcome(outcome)
+    check_outcome(outcome, settings.min_coverage)
 
 
 cli.add_command(judge_check)

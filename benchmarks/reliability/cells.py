@@ -173,6 +173,7 @@ def check_end(cell: Cell, running: Running, allowed: tuple[int, ...]) -> None:
 
 
 def last(running: Running) -> str:
-    """The last line that it printed."""
+    """The error that it told, else the last line that it printed."""
     lines = [line for line in running.text.splitlines() if line.strip()]
-    return lines[-1][:200] if lines else "no output"
+    told = [line for line in lines if line.startswith("r2w-eval: ")] or lines
+    return told[-1][:200] if told else "no output"

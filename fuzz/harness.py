@@ -1,0 +1,121 @@
+"""Coverage-guided fuzzing of everything that reads what others wrote.
+
+    pip install atheris            # Python 3.11 or newer on Linux
+    python fuzz/harness.py TARGET fuzz/corpus/TARGET -max_total_time=60
+
+A target lets through the errors that its reader states, and nothing else: any other exception, a
+score outside its scale, or an input that takes more than ten seconds (`-timeout=10`) is a finding.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["r2w_eval"]):
+    from r2w_eval.reward_models.items import read_item
+    from r2w_eval.reward_models.server import BadRequest, read_classify, read_get_reward
+    from r2w_eval.training.assess import Unreadable, read_assessment, read_rubric
+    from r2w_eval.training.pipeline_recipe import SECTIONS
+    from r2w_eval.training.prompts import Criterion
+    from r2w_eval.training.recipe import read_recipe
+
+    from r2w_eval.chat import CallFailed
+    from r2w_eval.completions import Retry, read_reply
+    from r2w_eval.config import read_config_file
+    from r2w_eval.errors import R2WError
+    from r2w_eval.extraction import balanced_braces, last_list, parse_json
+    from r2w_eval.pairwise import parse_label
+    from r2w_eval.parsing import last_object, read_number_verdict
+    from r2w_eval.store import RecordIndex, iter_jsonl
+    from r2w_eval.suites import load_info
+    from r2w_eval.thinking import split_thinking
+    from r2w_eval.trace import TagSchema
+    from r2w_eval.trace_tags import parse_tagged
+
+FOLDER = Path(tempfile.mkdtemp())
+RUBRIC = (Criterion("Clarity", "It is clear."),)
+LOW, HIGH = 1, 10
+
+
+def verdict(data: bytes) -> None:
+    """Judge text: a number inside the scale, or none."""
+    text = data.decode("utf-8", "surrogateescape")
+    score = read_number_verdict(text, "score", LOW, HIGH)
+    assert score.value is None or LOW <= score.value <= HIGH
+    margin = parse_label(None, text).value  # type: ignore[arg-type]
+    assert margin is None or math.isfinite(margin)
+    last_object(text, "score")
+    balanced_braces(text)
+    for read in (parse_json, last_list):
+        read(text)
+    for read_marks in (lambda: read_assessment(text, "It was late.", RUBRIC),
+                       lambda: read_rubric(text)):  # fmt: skip
+        with contextlib.suppress(Unreadable):
+            read_marks()
+
+
+def trace(data: bytes) -> None:
+    """Thinking and tags: segments in order, inside the text."""
+    text = data.decode("utf-8", "surrogateescape")
+    split_thinking(text)
+    parsed = parse_tagged(text, TagSchema())
+    for segment in parsed.segments:
+        assert 0 <= segment.span.start <= segment.span.end <= len(text)
+
+
+def records(data: bytes) -> None:
+    """Record files."""
+    path = FOLDER / "rows.jsonl"
+    path.write_bytes(data)
+    for read in (lambda: list(iter_jsonl(path)), lambda: RecordIndex(path)):
+        with contextlib.suppress(R2WError):
+            read()
+
+
+def recipe(data: bytes) -> None:
+    """Recipes, settings files and task files."""
+    path = FOLDER / "task" / "task.yaml"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    for read in (lambda: read_recipe(path, SECTIONS), lambda: read_config_file(str(path)),
+                 lambda: load_info("task", FOLDER)):  # fmt: skip
+        with contextlib.suppress(R2WError):
+            read()
+
+
+def reply(data: bytes) -> None:
+    """The body of an endpoint's answer."""
+    with contextlib.suppress(CallFailed, Retry):
+        read_reply(data)
+
+
+def request(data: bytes) -> None:
+    """Bodies that `serve` gets."""
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    read_item(body, 1)
+    if isinstance(body, dict):
+        for read in (read_classify, read_get_reward):
+            with contextlib.suppress(BadRequest):
+                read(body)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    f.__name__: f for f in (verdict, trace, records, recipe, reply, request)
+}
+
+if __name__ == "__main__":
+    target = TARGETS[sys.argv.pop(1)]
+    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    atheris.Setup(sys.argv, target)
+    atheris.Fuzz()

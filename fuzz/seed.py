@@ -1,0 +1,34 @@
+"""Writes the seeds of every target's corpus; what fuzzing adds beside them is kept too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SEEDS = {
+    "verdict": ['{"score": 7, "reason": "ok"}', '```json\n{"score": 3}\n```', '{"verdict": "A>>B"}',
+                '{"scores": {"Clarity": 4}, "issues": []}', '{"criteria": [{"name": "x"}]}', "[1]"],
+    "trace": ["<think>\n<draft>a</draft><reflection>b</reflection>\n</think>\n\nc", "<plan>x",
+              "<revision>y</revision></draft>"],
+    "records": ['{"key": "a"}\n', '{"key": "a"}\n{"key"', "[]\n"],
+    "recipe": ["sft:\n  epochs: 1\n", "model: smollm2\njudge: [a, b]\n",
+               "task: t\nmetadata: {version: 1, judge: {}, score_range: [1, 10]}\n"
+               "generation_kwargs: {max_gen_toks: 5}\n"],
+    "reply": ['{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}',
+              '{"error": {"message": "no"}}'],
+    "request": ['{"input": ["x"]}', '{"query": ["ab"], "prompts": ["a"]}',
+                '{"messages": [{"role": "assistant", "content": "x"}]}',
+                json.dumps({"id": "1", "draft": "d", "reflection": "r"})],
+}  # fmt: skip
+
+
+def main() -> None:
+    for target, texts in SEEDS.items():
+        folder = Path(__file__).parent / "corpus" / target
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, text in enumerate(texts):
+            (folder / f"seed-{number}").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
