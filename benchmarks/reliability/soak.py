@@ -43,6 +43,8 @@ def watch(process: subprocess.Popen[bytes], path: Path, limit_s: float) -> list[
             memory, files = look(process.pid)
         except (FileNotFoundError, ProcessLookupError):
             break
+        if not memory:  # ended, and not reaped yet
+            break
         n = path.read_bytes().count(b"\n") if path.exists() else 0
         rows.append({"s": round(spent, 1), "mb": round(memory, 1), "files": files, "n": n})
         time.sleep(1)
