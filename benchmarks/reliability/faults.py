@@ -207,7 +207,9 @@ def other_version(bench: Bench, stage: Stage, cell: Cell) -> None:
     running = bench.start(stage, folder)
     running.wait()
     check_end(cell, running, (0, 2))
-    cell.note = ("refused: " if running.returncode == 2 else "made anew: ") + last(running)
+    cell.note = ("refused: " if running.returncode == 2 else "made anew or gone on: ") + last(
+        running
+    )
 
 
 def _other(value: Any) -> Any:

@@ -228,3 +228,11 @@ def test_lambda_warms_up_linearly() -> None:
     assert [mapping.weight_at(p) for p in (0.0, 0.05, 0.1, 1.0)] == pytest.approx(
         [0, 0.15, 0.3, 0.3]
     )
+
+
+def test_the_default_mapping_is_the_specified_one() -> None:
+    # other defaults would train otherwise without a word (r2write.md section 6.3)
+    assert LocalMapping() == LocalMapping(
+        weight=0.3, warmup_share=0.1, token_cap=1.0, sum_cap=0.5,
+        gate="acceptable", baseline="floored_mean", max_segments=8,
+    )  # fmt: skip
