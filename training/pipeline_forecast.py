@@ -1,7 +1,8 @@
 """The dry run of a pipeline: memory, tokens, calls and hours of each stage, before it starts.
 
 The formulae, with P parameters, P' trained ones, L layers, h hidden width, V vocabulary, b rows in
-a batch, s tokens in a row (docs/training.md):
+a pass (SFT: batch_size; RL: micro_batch; keys and values: one call of the generation), s tokens in
+a row (docs/training.md):
 
     states       4 P + 12 P' bytes     32-bit weights; gradients and two Adam moments of P'
     activations  b s (2 L h + 34 h + 8 V) bytes, twice the first two in 32 bits
@@ -132,15 +133,16 @@ class Forecaster:
 
     def _rl(self) -> Need:
         own, shape = self.recipe.rl, self.shape
-        rows = own.group * own.groups_per_step
+        rows = own.rollouts
         length = PROMPT_TOKENS + own.max_completion_tokens
         generated = own.steps * rows * own.max_completion_tokens
         trained = own.steps * rows * length
         rewards = Forecast("rl", "reward", own.steps * rows, 0, 0)
         if shape is None:
             return Need(None, trained, generated, None, (rewards,))
-        memory = train_memory(shape, shape.parameters, rows, length)
-        memory += 4 * shape.parameters * (own.beta > 0) + cache_memory(shape, rows, length)
+        memory = train_memory(shape, shape.parameters, own.rollouts_per_pass, length)
+        memory += 4 * shape.parameters * (own.beta > 0)
+        memory += cache_memory(shape, own.rollouts_per_call, length)
         hours = self.hours(shape, 8, trained, generated)
         return Need(memory, trained, generated, hours, (rewards,))
 

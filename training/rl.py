@@ -40,7 +40,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.trace import TagSchema
 
-MEMORY = "rl.max_completion_tokens, rl.groups_per_step or rl.group"
+MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class RLSettings:
     process: scorer of reflections
     process_mapping: how reflection scores become token advantages; weight 0 is outcome only
     steps, group, groups_per_step: optimiser steps, rollouts per prompt, prompts per step
+    micro_batch: rollouts in one forward and backward pass; gradients of the step's others are added
+        up, and nothing else changes; 0: all of the step at once
     max_completion_tokens, temperature: of the rollouts
     learning_rate, loss, beta: as in TRL's GRPOConfig; dapo keeps the weight of short spans
     groups_per_call: groups generated at a time; a judge reads the finished ones meanwhile; 0: all
@@ -74,6 +76,7 @@ class RLSettings:
     steps: int = 100
     group: int = 8
     groups_per_step: int = 4
+    micro_batch: int = 0
     max_completion_tokens: int = 512
     temperature: float = 1.0
     learning_rate: float = 1e-6
@@ -84,6 +87,32 @@ class RLSettings:
     save_steps: int = 50
     seed: int = 0
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def rollouts(self) -> int:
+        """Rollouts of one optimiser step."""
+        return self.group * self.groups_per_step
+
+    @property
+    def rollouts_per_pass(self) -> int:
+        """Rollouts whose activations are in memory together."""
+        return self.micro_batch or self.rollouts
+
+    @property
+    def rollouts_per_call(self) -> int:
+        """Rollouts whose keys and values are in memory together."""
+        return min(self.groups_per_call * self.group or self.rollouts, self.rollouts)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError when the passes of a step would not be of one size."""
+        if self.micro_batch < 0 or self.rollouts % self.rollouts_per_pass:
+            smaller = range(1, min(self.micro_batch, self.rollouts) + 1)
+            fits = max((n for n in smaller if self.rollouts % n == 0), default=1)
+            raise UsageError(
+                f"rl.micro_batch {self.micro_batch}: expected 0, or a divisor of the "
+                f"{self.rollouts} rollouts of a step (rl.group {self.group} x rl.groups_per_step "
+                f"{self.groups_per_step}). Try micro_batch: {fits}"
+            )
 
 
 def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
@@ -174,7 +203,9 @@ def grpo_config(settings: RLSettings, folder: Path) -> Any:
     return GRPOConfig(
         output_dir=str(folder),
         max_steps=settings.steps,
-        per_device_train_batch_size=settings.group * settings.groups_per_step,
+        per_device_train_batch_size=settings.rollouts_per_pass,
+        # all rollouts of a step are written and rewarded together, so groups stay whole
+        gradient_accumulation_steps=settings.rollouts // settings.rollouts_per_pass,
         num_generations=settings.group,
         max_completion_length=settings.max_completion_tokens,
         temperature=settings.temperature,

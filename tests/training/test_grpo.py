@@ -65,8 +65,9 @@ def train(folder: Path, mapping: LocalMapping | None, **changed: Any) -> Any:
 
 
 def test_lambda_0_gives_the_weights_of_the_parent_trainer_bit_for_bit(tmp_path: Path) -> None:
-    plain = train(tmp_path / "a", None)
-    ours = train(tmp_path / "b", LocalMapping(weight=0.0))
+    small = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    plain = train(tmp_path / "a", None, **small)
+    ours = train(tmp_path / "b", LocalMapping(weight=0.0), **small)
     assert weights_of(ours.model).equal(weights_of(plain.model))
     assert not weights_of(ours.model).equal(weights_of(make_policy()))
 
@@ -78,6 +79,22 @@ def test_a_process_term_changes_the_update_and_is_logged(tmp_path: Path) -> None
     assert not weights_of(ours.model).equal(weights_of(plain.model))
     logged = {name for entry in ours.state.log_history for name in entry}
     assert {"process/reflections", "process/without_reflection"} <= logged
+
+
+def test_micro_batches_change_the_memory_and_not_the_update(tmp_path: Path) -> None:
+    # plain descent: the weights move by the gradient itself, so sums in another order stay near
+    descent = {"optim": "sgd", "max_steps": 1}
+    small = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    mapping = LocalMapping(weight=0.5, warmup_share=0.0)
+    for loss in ("dapo", "dr_grpo", "grpo"):
+        whole = train(tmp_path / "a", mapping, loss_type=loss, **descent)
+        parts = train(tmp_path / "b", mapping, loss_type=loss, **descent, **small)
+        moved = (weights_of(whole.model) - weights_of(make_policy())).abs().max()
+        apart = (weights_of(parts.model) - weights_of(whole.model)).abs().max()
+        assert float(moved) > 1e-5 and float(apart) < 1e-3 * float(moved), loss
+        # one generation a step, so the group statistics are those of whole groups
+        logged = [t.state.log_history[0]["process/reflections"] for t in (whole, parts)]
+        assert logged[0] == logged[1]
 
 
 def test_scores_that_are_all_invalid_train_as_without_them(tmp_path: Path) -> None:

@@ -15,7 +15,13 @@ from typing import Any
 import pytest
 from r2w_eval.training import pipeline as work
 from r2w_eval.training.model_shape import read_shape, shape_of
-from r2w_eval.training.pipeline_forecast import loop_calls, print_forecast, train_memory
+from r2w_eval.training.pipeline_forecast import (
+    Forecaster,
+    cache_memory,
+    loop_calls,
+    print_forecast,
+    train_memory,
+)
 from r2w_eval.training.pipeline_plan import Stage, dependants, plan_pipeline, select
 from r2w_eval.training.pipeline_recipe import Recipe, load_recipe
 from r2w_eval.training.pipeline_records import finished, locked, read_record
@@ -284,6 +290,22 @@ def test_the_dry_run_tells_every_stage_and_runs_nothing(
     assert "n/a" not in shown and "$" in shown and not (tmp_path / "out").exists()
     print_forecast(recipe, plan_pipeline(recipe), tmp_path / "out", None)
     assert "no price for w" in capsys.readouterr().out
+
+
+def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:
+    def memory(**changed: int) -> float:
+        rl = {"group": 8, "groups_per_step": 4, "max_completion_tokens": 900, **changed}
+        recipe = load_recipe(str(write(rl=rl)))
+        stage = next(one for one in plan_pipeline(recipe) if one.kind == "rl")
+        return Forecaster(recipe).need(stage).memory_bytes or 0.0
+
+    shape, tokens = shape_of("smollm2"), 1000
+    one_pass = [train_memory(shape, shape.parameters, rows, tokens) for rows in (32, 2)]
+    assert memory() == one_pass[0] + cache_memory(shape, 32, tokens)
+    assert memory(micro_batch=2) == one_pass[1] + cache_memory(shape, 32, tokens)
+    assert memory(micro_batch=2, groups_per_call=1) == one_pass[1] + cache_memory(shape, 8, tokens)
+    with pytest.raises(UsageError, match=r"divisor of the 32 rollouts.*Try micro_batch: 4"):
+        memory(micro_batch=5)
 
 
 def test_an_unknown_recipe_names_the_nearest() -> None:

@@ -44,6 +44,7 @@ def rl_settings(model: Path) -> RLSettings:
         steps=5,
         group=4,
         groups_per_step=2,
+        micro_batch=4,
         max_completion_tokens=12,
         learning_rate=1e-2,
         save_steps=1,
