@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # One worker per core; each holds a torch, so not more than eight.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo smoke test check coverage format types lock licences wheel clean
+.PHONY: demo smoke test check coverage format types lock licences wheel clean docs
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
@@ -61,5 +61,13 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local,hf,text,pages,train,dev]"
 	touch $@
 
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,train,docs]"
+	touch $@
+
+# The site opens from site/index.html without a server and loads nothing from elsewhere.
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -1,0 +1,142 @@
+"""Runs the examples of the pages, and puts what they print into the pages.
+
+    python docs/blocks.py README.md docs/tutorials/*.md     # run them again, write their output
+
+A comment before a fenced block says what it is: `<!-- run -->` runs it (each line that begins with
+`$ ` in a console block, or a Python block as a whole), `<!-- run: exit 3 -->` expects that exit code,
+`<!-- file: NAME -->` writes it to a file that later blocks find. Blocks of a page share a folder, and
+`127.0.0.1:8901` is our stand-in server, which a page tells its readers to start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ADDRESS = "127.0.0.1:8901"
+TIMEOUT_S = 170
+_BLOCK = re.compile(
+    r"^<!-- (?P<kind>run|file)(?:: (?P<argument>[^>]+?))? -->\n```(?P<language>\w*)\n(?P<body>.*?)^```$",
+    re.DOTALL | re.MULTILINE,
+)
+_COMMAND = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A marked block and where its body stands in the page."""
+
+    kind: str
+    argument: str
+    language: str
+    body: str
+    start: int
+    end: int
+
+    @property
+    def exit_code(self) -> int:
+        """What the last command of the block should return."""
+        return (
+            int(self.argument.removeprefix("exit ")) if self.kind == "run" and self.argument else 0
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One command, what it printed on both streams, and its exit code."""
+
+    command: str
+    output: str
+    exit_code: int
+
+
+def read_blocks(page: str) -> list[Block]:
+    """The marked blocks of a page, in order."""
+    return [
+        Block(
+            match["kind"],
+            match["argument"] or "",
+            match["language"],
+            match["body"],
+            match.start("body"),
+            match.end("body"),
+        )
+        for match in _BLOCK.finditer(page)
+    ]
+
+
+def run_page(page: str, folder: Path, address: str) -> Iterator[tuple[Block, list[Ran]]]:
+    """Run a page's blocks in a folder; `address` (host:port) is a running stand-in server."""
+    for block in read_blocks(page):
+        if block.kind == "file":
+            (folder / block.argument).write_text(block.body, "utf-8")
+            yield block, []
+        elif block.language == "python":
+            yield block, [_run([sys.executable, "-c", block.body], "python", folder, address)]
+        else:
+            commands = [match[1] for match in _COMMAND.finditer(block.body)]
+            yield block, [_run(["bash", "-c", c], c, folder, address) for c in commands]
+
+
+def _run(words: list[str], command: str, folder: Path, address: str) -> Ran:
+    scripts = str(Path(sys.executable).parent)
+    environment = {
+        **os.environ,
+        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
+        "R2W_THREADS": "1",
+        "COLUMNS": "92",
+        "NO_COLOR": "1",
+    }
+    done = subprocess.run(
+        [word.replace(ADDRESS, address) for word in words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env=environment,
+        timeout=TIMEOUT_S,
+    )
+    output = done.stdout.replace(address, ADDRESS).replace(str(folder), ".")
+    return Ran(command, output, done.returncode)
+
+
+def rewrite(page: str, ran: list[tuple[Block, list[Ran]]]) -> str:
+    """The page with the new output below its commands; Python blocks print into nothing."""
+    for block, commands in reversed(ran):
+        if block.kind == "run" and block.language == "console":
+            body = "".join(f"$ {one.command}\n{_tidy(one.output)}" for one in commands)
+            page = page[: block.start] + body + page[block.end :]
+    return page
+
+
+def _tidy(output: str) -> str:
+    lines = [line.rstrip() for line in output.strip("\n").splitlines()]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def main() -> None:
+    """Run the named pages and write their output into them."""
+    from r2w_eval.fakeserver import FakeServer
+
+    for name in sys.argv[1:]:
+        path = Path(name)
+        page = path.read_text("utf-8")
+        with FakeServer() as server, tempfile.TemporaryDirectory() as folder:
+            os.environ["R2W_CACHE"] = str(Path(folder) / ".cache")
+            address = server.base_url.split("/")[2]
+            ran = list(run_page(page, Path(folder), address))
+        for block, commands in ran:
+            for one in commands:
+                if one.exit_code != (block.exit_code if one is commands[-1] else 0):
+                    sys.exit(f"{name}: {one.command}\nexit code {one.exit_code}\n{one.output}")
+        path.write_text(rewrite(page, ran), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What `mkdocs build` adds to the pages here: references made from the code, pages of other folders,
+diagrams, and links that lead to the site's own pages.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(HERE), str(ROOT / "benchmarks")]
+
+_LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s]+)\)")
+_DIAGRAM = re.compile(r"<!-- diagram: (\w+) -->")
+# pages that stand elsewhere in the repository keep their path on the site
+ELSEWHERE = ("tasks/*/README.md", "reward_models/*.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the generated pages and those of other folders."""
+    import code_metrics
+    import reference
+
+    pages = {
+        "reference/commands.md": reference.commands_page(),
+        "reference/api.md": reference.api_page(HERE / "api.yaml"),
+        "reference/code.md": code_metrics.page(ROOT),
+    }
+    for pattern in ELSEWHERE:
+        for path in sorted(ROOT.glob(pattern)):
+            pages[path.relative_to(ROOT).as_posix()] = path.read_text("utf-8")
+    for uri, text in pages.items():
+        page = File.generated(config, uri, content=text)
+        if uri.startswith("tasks/"):
+            # reached from the page of all suites
+            page.inclusion = page.inclusion.NOT_IN_NAV
+        files.append(page)
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Turn links between files of the repository into links of the site, and draw the diagrams."""
+    import diagrams
+
+    uri = page.file.src_uri
+    published = {file.src_uri for file in files.documentation_pages()}
+
+    def relink(match: re.Match[str]) -> str:
+        text, target = match.groups()
+        if target.startswith(("#", "http://", "https://", "mailto:")):
+            return match[0]
+        path, _, anchor = target.partition("#")
+        found = resolve(uri, path, published)
+        if found is None:
+            return text
+        return f"[{text}]({found}{'#' + anchor if anchor else ''})"
+
+    linked = _outside_code(markdown, lambda text: _LINK.sub(relink, text))
+    return _DIAGRAM.sub(lambda match: diagrams.draw(match[1]), linked)
+
+
+def resolve(uri: str, path: str, published: set[str]) -> str | None:
+    """A link of a repository file as one of the site; None where the site lacks its target."""
+    own = uri if (ROOT / uri).is_file() else f"docs/{uri}"
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(own), path))
+    for candidate in (target.removeprefix("docs/"), f"{target}/README.md"):
+        if candidate in published or (HERE / candidate).is_file():
+            return posixpath.relpath(candidate, posixpath.dirname(uri) or ".")
+    return None
+
+
+def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
+    """Apply a change to everything but fenced blocks."""
+    parts = re.split(r"(^```.*?^```\s*$)", markdown, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if n % 2 else change(part) for n, part in enumerate(parts))

@@ -1,0 +1,53 @@
+"""Every marked block of the README and the tutorials runs, with the exit code that it states."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT
+
+from r2w_eval.fakeserver import FakeServer
+
+sys.path.append(str(ROOT / "docs"))
+import blocks  # noqa: E402
+
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    if blocks.read_blocks(path.read_text("utf-8"))
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_of_a_page_run(page: str, tmp_path: Path, own_cache: Path) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    with FakeServer() as server:
+        address = server.base_url.split("/")[2]
+        for block, commands in blocks.run_page(text, tmp_path, address):
+            codes = [one.exit_code for one in commands]
+            wanted = [0] * (len(codes) - 1) + [block.exit_code] if codes else []
+            assert codes == wanted, [(one.command, one.output) for one in commands]
+
+
+def test_blocks_are_found_run_and_rewritten(tmp_path: Path) -> None:
+    page = (
+        "<!-- file: a.txt -->\n```text\none\n```\n\n<!-- run: exit 3 -->\n"
+        "```console\n$ cat a.txt\nold\n$ echo 127.0.0.1:8901 \\\n  two; exit 3\n```\nend\n"
+    )
+    ran = list(blocks.run_page(page, tmp_path, "127.0.0.1:7"))
+    assert [one.exit_code for _, commands in ran for one in commands] == [0, 3]
+    new = blocks.rewrite(page, ran)
+    assert (
+        "$ cat a.txt\none\n$ echo 127.0.0.1:8901 \\\n  two; exit 3\n127.0.0.1:8901 two\n```\nend"
+        in new
+    )
+
+
+def test_the_tutorials_have_examples() -> None:
+    assert {page for page in PAGES if page.startswith("docs/tutorials/")} >= {
+        f"docs/tutorials/{name}.md"
+        for name in ("evaluate", "compare", "thinking", "reward", "pipeline")
+    }
