@@ -2,10 +2,10 @@
 
     python docs/blocks.py README.md docs/tutorials/*.md     # run them again, write their output
 
-A comment before a fenced block says what it is: `<!-- run -->` runs it (each line that begins with
-`$ ` in a console block, or a Python block as a whole), `<!-- run: exit 3 -->` expects that exit code,
-`<!-- file: NAME -->` writes it to a file that later blocks find. Blocks of a page share a folder, and
-`127.0.0.1:8901` is our stand-in server, which a page tells its readers to start.
+A comment before a fenced block says what it is: `<!-- run -->` runs it (each line that begins
+with `$ ` in a console block, or a Python block as a whole), `<!-- run: exit 3 -->` expects that
+exit code, `<!-- file: NAME -->` writes a file that later blocks find. Blocks of a page share a
+folder, and `127.0.0.1:8901` is our stand-in server, which a page tells its readers to start.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pathlib import Path
 ADDRESS = "127.0.0.1:8901"
 TIMEOUT_S = 170
 _BLOCK = re.compile(
-    r"^<!-- (?P<kind>run|file)(?:: (?P<argument>[^>]+?))? -->\n```(?P<language>\w*)\n(?P<body>.*?)^```$",
+    r"^<!-- (?P<kind>run|file)(?:: (?P<argument>[^>]+?))? -->\n"
+    r"```(?P<language>\w*)\n(?P<body>.*?)^```$",
     re.DOTALL | re.MULTILINE,
 )
 _COMMAND = re.compile(r"^\$ ((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)

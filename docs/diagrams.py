@@ -1,4 +1,4 @@
-"""The diagrams of the pages as SVG in the page: boxes on a grid, arrows between them, theme colours."""
+"""The diagrams of the pages as SVG in the page: boxes on a grid, arrows, theme colours."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def draw(name: str) -> str:
     ]
     head = (
         f'<marker id="tip-{name}" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
-        f'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" style="fill:currentColor"/></marker>'
+        f'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" style="fill:currentColor"/>'
+        "</marker>"
     )
     return (
         f'<div class="diagram"><svg viewBox="0 0 {width:g} {height:g}" role="img" '

@@ -1,4 +1,4 @@
-"""What `mkdocs build` adds to the pages here: references made from the code, pages of other folders,
+"""What `mkdocs build` adds to these pages: references made from the code, pages of other folders,
 diagrams, and links that lead to the site's own pages.
 """
 
@@ -15,8 +15,6 @@ from mkdocs.structure.files import File, Files
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-sys.path[:0] = [str(HERE), str(ROOT / "benchmarks")]
-
 _LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s]+)\)")
 _DIAGRAM = re.compile(r"<!-- diagram: (\w+) -->")
 # pages that stand elsewhere in the repository keep their path on the site
@@ -25,6 +23,7 @@ ELSEWHERE = ("tasks/*/README.md", "reward_models/*.md", "CONTRIBUTING.md", "CHAN
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages and those of other folders."""
+    _find_generators()
     import code_metrics
     import reference
 
@@ -45,8 +44,14 @@ def on_files(files: Files, config: Any) -> Files:
     return files
 
 
+def _find_generators() -> None:
+    """mkdocs puts the path back after each hook."""
+    sys.path[:0] = [str(HERE), str(ROOT / "benchmarks")]
+
+
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Turn links between files of the repository into links of the site, and draw the diagrams."""
+    _find_generators()
     import diagrams
 
     uri = page.file.src_uri

@@ -52,9 +52,9 @@ def api_page(path: Path) -> str:
         "# Python",
         "",
         "These names are stable: until 1.0 a change of one of them raises the minor version and",
-        "stands in the changelog; from 1.0 on it raises the major version. So do the files of a run",
-        "folder, the JSON lines of `r2w-eval score`, options, and exit codes. Every other name may",
-        "change with any version.",
+        "stands in the changelog; from 1.0 on it raises the major version. So do the files of a",
+        "run folder, the JSON lines of `r2w-eval score`, options, and exit codes. Every other",
+        "name may change with any version.",
         "",
     ]
     for module, names in public_names(path).items():

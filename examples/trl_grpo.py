@@ -1,4 +1,4 @@
-"""GRPO in TRL with two rewards of r2w-reward: the outcome on all tokens, the process on reflections.
+"""GRPO in TRL with two rewards of r2w-reward: outcome on all tokens, process on reflections.
 
     python examples/trl_grpo.py --model Qwen/Qwen3-0.6B --steps 100 --out out
 
