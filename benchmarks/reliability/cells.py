@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -176,4 +177,5 @@ def last(running: Running) -> str:
     """The error that it told, else the last line that it printed."""
     lines = [line for line in running.text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("r2w-eval: ")] or lines
-    return told[-1][:200] if told else "no output"
+    # a published table names no folder of the machine that made it
+    return told[-1].replace(sys.prefix, "PREFIX")[:200] if told else "no output"
