@@ -136,6 +136,25 @@ def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def check_suites(folder: RunFolder, manifest: Mapping[str, Any], plans: Sequence[TaskPlan]) -> None:
+    """Verdicts of two versions of a suite never share a folder. Raises IdentityMismatch."""
+    before = manifest["identity"]["tasks"]
+    after = {plan.info.name: to_plain(describe_task(plan)) for plan in plans}
+    differing = [
+        line
+        for name, now in after.items()
+        for field in ("version", "data")
+        for line in diff_fields(before.get(name, {}).get(field), now[field], f"{name}.{field}")
+    ]
+    if differing:
+        raise IdentityMismatch(
+            f"{folder.path} was judged under another form of its suites:\n  "
+            + "\n  ".join(differing)
+            + f"\nJudge it with r2w-eval {manifest['r2w_eval']}, which made it, or judge "
+            f"its answers in a new run: --responses {folder.path}"
+        )
+
+
 def diff_fields(before: Any, after: Any, path: str = "") -> Iterable[str]:
     """Every leaf that differs, as `path: before -> after`.
 

@@ -23,6 +23,7 @@ from r2w_eval.groups import expand_groups
 from r2w_eval.hashing import path_hash, to_plain
 from r2w_eval.judge import Scorer, StoredJudge
 from r2w_eval.manifest import (
+    check_suites,
     choose_folder,
     claim_folder,
     make_manifest,
@@ -319,6 +320,7 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
     manifest = folder.manifest()
     identity = manifest["identity"]
     plans = plan_tasks(config)
+    check_suites(folder, manifest, plans)
     progress = Progress()
     started = asyncio.get_running_loop().time()
     with open_cache(config) as cache:

@@ -29,7 +29,7 @@ from r2w_eval.fakeserver import FakeServer
 from r2w_eval.manifest import diff_fields
 from r2w_eval.replay import MissingRecord
 from r2w_eval.run import Outcome, check_outcome, evaluate, judge_again
-from r2w_eval.store import RunFolder, iter_jsonl
+from r2w_eval.store import RunFolder, iter_jsonl, write_json
 
 
 @pytest.fixture
@@ -159,6 +159,20 @@ def test_a_judge_added_later_equals_one_named_at_once(
     )
     both = [[(r.judge, r.score_key, r.metrics) for r in o.results] for o in (together, added)]
     assert both[0] == both[1]
+
+
+def test_an_answer_is_not_judged_again_under_another_version_of_its_suite(
+    server: FakeServer, config: RunConfig
+) -> None:
+    folder = run(replace(config, judge=(f"{server.base_url}#judge-0",))).folder
+    manifest = folder.manifest()
+    manifest["identity"]["tasks"]["quickstart"]["version"] = "0"
+    write_json(folder.manifest_path, manifest)
+    count = sent(server)
+    again = replace(config, judge=(f"{server.base_url}#judge-0+seed=5",))
+    with pytest.raises(IdentityMismatch, match=r"quickstart.version: '0' -> "):
+        asyncio.run(judge_again(folder, again, reparse=False))
+    assert sent(server) == count
 
 
 def test_reparsing_sends_nothing_and_changes_nothing(server: FakeServer, config: RunConfig) -> None:
