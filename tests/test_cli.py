@@ -109,6 +109,11 @@ def test_killed_runs_go_on_without_loss_or_double_work(
     assert (killed / "results.json").read_bytes() == (whole / "results.json").read_bytes()
 
 
+def hear_interrupts() -> None:
+    """A shell starts background jobs deaf to SIGINT, and their children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_reports_what_there_is_and_can_go_on(
     server: FakeServer, environment: dict[str, str], tmp_path: Path, number: int
@@ -116,7 +121,7 @@ def test_an_interrupt_reports_what_there_is_and_can_go_on(
     out = tmp_path / "run"
     process = subprocess.Popen(
         command(*job(server, out, "gen-20", "judge-1000")), env=environment, cwd="/",
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=hear_interrupts,
     )  # fmt: skip
     while requests(server) < 40:
         time.sleep(0.01)

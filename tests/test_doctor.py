@@ -41,7 +41,10 @@ def findings(*arguments: str) -> tuple[int, dict[str, Any]]:
     return done.exit_code, {f"{f['area']}/{f['name']}": f for f in report["findings"]}
 
 
-def test_this_environment_is_in_order_and_imports_no_torch(own_cache: Path) -> None:
+def test_this_environment_is_in_order_and_imports_no_torch(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("R2W_DATA", raising=False)
     code = (
         "import sys; from r2w_eval.doctor import examine; examine()\n"
         "print([m for m in ('torch', 'aiohttp', 'pandas', 'xllamacpp') if m in sys.modules])"

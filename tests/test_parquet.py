@@ -45,7 +45,9 @@ def verdicts(n_queries: int, answers: int = 2) -> Iterator[Judgement]:
 def make_run(folder: Path, judgements: Iterator[Judgement], text: str = "Once.") -> RunFolder:
     run = RunFolder(folder)
     with run.open_writers() as writers:
-        write_json(run.manifest_path, {"created": str(folder), "model": "m"})
+        write_json(
+            run.manifest_path, {"created": str(folder), "model": "m", "identity": {}, "config": {}}
+        )
         for judgement in judgements:
             writers.judgements.append(judgement)
         facts = (text, text, None, WriterStatus.OK)

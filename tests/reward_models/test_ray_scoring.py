@@ -126,7 +126,7 @@ def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path
 @pytest.mark.slow
 @pytest.mark.timeout(540)
 def test_a_killed_ray_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("ray", reason="scoring on Ray needs pip install 'r2w-eval[ray]'")
+    pytest.importorskip("ray.data", reason="scoring on Ray needs pip install 'r2w-eval[ray]'")
     source, out, lethal = tmp_path / "items.jsonl", tmp_path / "out.jsonl", tmp_path / "lethal"
     write_items(source, 40)
     lethal.write_text("i20")

@@ -116,7 +116,9 @@ def write_result(folder: Path, values: list[float]) -> None:
         "samples": [],
     }
     (folder / "results.json").write_text(json.dumps([record]))
-    (folder / "run.json").write_text(json.dumps({"model": folder.name, "identity": {}}))
+    (folder / "run.json").write_text(
+        json.dumps({"model": folder.name, "identity": {}, "config": {}})
+    )
 
 
 def row(folder: Path, step: int, score: float) -> ProgressRow:
