@@ -8,11 +8,14 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support import ROOT
 
-from r2w_eval.suites import load_info, load_suite, suite_folders
+from r2w_eval.suites import load_info, load_module, load_suite, suite_folders
+
+metrics: Any = load_module(ROOT / "benchmarks" / "code_metrics.py", "code_metrics")
 
 LAYERS = {
     "r2w_eval": {"r2w_eval"},
@@ -61,28 +64,9 @@ def test_no_module_imports_a_layer_above_its_own(folder: str) -> None:
 
 
 def test_there_are_no_import_cycles() -> None:
-    graph: dict[str, set[str]] = {}
-    for path in sources("r2w_eval"):
-        # imports inside functions do not run at import and so cannot close a cycle
-        top = ast.Module(ast.parse(path.read_text("utf-8")).body, [])
-        names = {n for node in top.body for _, n in imported_at_top(node)}
-        graph[f"r2w_eval.{path.stem}"] = {n for n in names if n.startswith("r2w_eval.")}
-    done: set[str] = set()
-
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " -> ".join([*trail, name])
-        if name not in done:
-            for following in graph.get(name, ()):
-                visit(following, (*trail, name))
-            done.add(name)
-
-    for name in graph:
-        visit(name, ())
-
-
-def imported_at_top(node: ast.stmt) -> Iterator[tuple[int, str]]:
-    if isinstance(node, (ast.Import, ast.ImportFrom)):
-        yield from imported(ast.Module([node], []))
+    # imports inside functions do not run at import and so cannot close a cycle
+    cycles = metrics.find_cycles(metrics.imports(ROOT))
+    assert not cycles, "\n".join(" -> ".join(cycle) for cycle in cycles)
 
 
 def run_python(code: str) -> str:
