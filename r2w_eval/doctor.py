@@ -7,6 +7,7 @@ another processor ends the process.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -183,15 +184,16 @@ def check_gpu() -> list[Finding]:
     return [Finding("gpu", f"gpu {n}", State.OK, gpu) for n, gpu in enumerate(gpus)]
 
 
-def _list_gpus() -> list[str]:
+@functools.cache
+def _list_gpus() -> tuple[str, ...]:
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired):
-        return []
-    return [
+        return ()
+    return tuple(
         line.strip() for line in done.stdout.splitlines() if line.strip() and not done.returncode
-    ]
+    )
 
 
 def check_backends() -> list[Finding]:
