@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.hashing import dump_line
 from r2w_eval.reflection import Analysis
 from r2w_eval.reflection_measures import ReflectionSummary
-from r2w_eval.store import write_atomically, write_json
+from r2w_eval.store import write_json, write_jsonl
 from r2w_eval.trace_links import ReflectionLink
 
 
@@ -29,8 +28,8 @@ def write_files(
         for link in a.links
     ]
     write_json(folder / "reflection.json", summaries)
-    write_atomically(folder / "traces.jsonl", b"".join(map(dump_line, traces)))
-    write_atomically(folder / "reflections.jsonl", b"".join(map(dump_line, reflections)))
+    write_jsonl(folder / "traces.jsonl", traces)
+    write_jsonl(folder / "reflections.jsonl", reflections)
     written = [folder / n for n in ("reflection.json", "traces.jsonl", "reflections.jsonl")]
     if importlib.util.find_spec("pyarrow"):
         written.append(folder / "reflections.parquet")

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -125,6 +125,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Atomic, indented, ASCII-safe JSON with a final newline."""
     write_atomically(path, (json.dumps(to_plain(value), indent=1) + "\n").encode())
+
+
+def write_jsonl(path: Path, records: Iterable[object]) -> None:
+    """A whole file of records in one step; `JsonlWriter` is for those that come one by one."""
+    write_atomically(path, b"".join(map(dump_line, records)))
 
 
 def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:

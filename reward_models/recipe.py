@@ -31,7 +31,7 @@ from r2w_eval.reward_models.rows import Row, count
 from r2w_eval.reward_models.sources import LabelledSet, Permission, choose_sets
 
 from r2w_eval.hashing import dump_line
-from r2w_eval.store import write_atomically
+from r2w_eval.store import write_atomically, write_jsonl
 
 BUILDERS: Mapping[str, Callable[[LabelledSet], Iterator[Row]]] = {
     "lamp_train": build_lamp,
@@ -126,7 +126,7 @@ def _hosts(rows: Sequence[Row]) -> list[tuple[str, Host]]:
 def write_corpus(corpus: Corpus, path: Path) -> None:
     """The rows as JSON lines, and the data card beside them as Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, b"".join(dump_line(row) for row in corpus.rows))
+    write_jsonl(path, corpus.rows)
     write_atomically(path.with_suffix(".md"), data_card(corpus).encode())
 
 

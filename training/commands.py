@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,12 @@ from r2w_eval.training.traces import (
 )
 
 import r2w_eval
+from r2w_eval.chat import ChatModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
-from r2w_eval.hashing import content_hash, dump_line, path_hash, to_plain
+from r2w_eval.hashing import content_hash, path_hash, to_plain
 from r2w_eval.manifest import diff_fields
-from r2w_eval.store import iter_jsonl, only_process, write_atomically, write_json
+from r2w_eval.store import iter_jsonl, only_process, write_json, write_jsonl
 from r2w_eval.types import Decoding
 
 TRACES = "traces.jsonl"
@@ -112,6 +114,18 @@ def choose_prompts(
     return [prompt for i, prompt in enumerate(prompts) if i not in twins], notes
 
 
+@asynccontextmanager
+async def open_models(names: Sequence[str]) -> AsyncIterator[list[ChatModel]]:
+    """Models as in --model, in order, without the reply cache: a stage's journal keeps every reply
+    already. Raises UsageError.
+    """
+    from r2w_eval.models import ModelPool
+    from r2w_eval.run import model_options
+
+    async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
+        yield [(await pool.model(name)).chat for name in names]
+
+
 @dataclass(frozen=True)
 class Synthesis:
     """What a synthesis made."""
@@ -125,17 +139,10 @@ async def run_synthesis(
     models: tuple[str, str, str], prompts: Sequence[Prompt], settings: SynthSettings, out: Path
 ) -> Synthesis:
     """The loop over all prompts; `models` are writer, judge and internaliser as in --model."""
-    from r2w_eval.models import ModelPool
-    from r2w_eval.run import model_options
-
-    # the journal keeps every reply: a second cache would only double them
-    async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
-        writer, judge, internaliser = [await pool.model(name) for name in models]
+    async with open_models(models) as (writer, judge, internaliser):
         writes = replace(WRITER, max_tokens=settings.writer_tokens)
         judges = replace(JUDGE, max_tokens=settings.judge_tokens)
-        roles = Roles(
-            Role(writer.chat, writes), Role(judge.chat, judges), Role(internaliser.chat, writes)
-        )
+        roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes))
         claim(out, "synth", {"settings": settings, "models": models})
         with Journal(out / "steps.jsonl") as journal:
             episodes = await synthesise(prompts, roles, journal, settings)
@@ -170,20 +177,16 @@ async def run_choice(
 
     `rules` are the settings and the mark of the best known text by prompt id.
     """
-    from r2w_eval.models import ModelPool
-    from r2w_eval.run import model_options
-
     settings, references = rules
-    async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
-        policy, judge = [await pool.model(name) for name in models]
+    async with open_models(models) as (policy, judge):
         claim(out, "choice", {"settings": settings, "models": models})
         with Journal(out / "steps.jsonl") as journal:
-            roles = Role(policy.chat, WRITER), Role(judge.chat, JUDGE)
+            roles = Role(policy, WRITER), Role(judge, JUDGE)
             tried = await Trial(*roles, journal, settings).run(prompts, references)
     kept, left_out = choose(tried, settings)
     path = out / "prompts.jsonl"
-    write_atomically(path, b"".join(dump_line(one.prompt) for one in kept))
-    write_atomically(out / "tried.jsonl", b"".join(dump_line(one) for one in tried))
+    write_jsonl(path, (one.prompt for one in kept))
+    write_jsonl(out / "tried.jsonl", tried)
     costs = read_costs(out / "steps.jsonl")
     choice = Choice(path, len(tried), len(kept), left_out, costs, journal.tally)
     facts = {"n_tried": len(tried), "n_kept": len(kept), "left_out": left_out}
@@ -202,7 +205,7 @@ def read_references(traces: Path | None) -> dict[str, float]:
 def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
     """All traces of a stage, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, b"".join(dump_line(trace) for trace in traces))
+    write_jsonl(path, traces)
 
 
 def write_expert_traces(

@@ -37,8 +37,8 @@ from r2w_eval.training.prompts import read_prompts
 from r2w_eval.training.stage import EMBEDDED, Trained, model_folder
 
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import dump_line, to_plain
-from r2w_eval.store import iter_jsonl, write_atomically
+from r2w_eval.hashing import to_plain
+from r2w_eval.store import iter_jsonl, write_jsonl
 
 PROMPTS_FILE = "prompts.jsonl"
 REWARD_NAME = "r2w-reward"
@@ -123,7 +123,7 @@ def run_prompts(job: Job) -> Made:
     own, tasks = job.recipe.prompts, job.recipe.tasks
     chosen, notes = commands.choose_prompts(own.file, own.n, own.seed, own.data_dir, tasks)
     path = job.folder / PROMPTS_FILE
-    write_atomically(path, b"".join(map(dump_line, chosen)))
+    write_jsonl(path, chosen)
     return Made((path,), {"n": len(chosen), "notes": notes})
 
 
