@@ -1,7 +1,7 @@
 """The transformer: the first layers of the embedded SmolLM2, low-rank adapters, one linear head.
 
-The base weights come from the embedded model; only adapters, tag embeddings and heads are stored.
-Merged, they are an ordinary `LlamaForSequenceClassification`.
+The base weights come from the embedded model; only adapters and heads are stored. Merged, they are
+an ordinary `LlamaForSequenceClassification`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -57,14 +58,12 @@ class LowRank(nn.Module):
         return self.linear
 
 
-def load_tokenizer() -> Any:
-    """The embedded model's tokenizer with the tags as single tokens and a pad that is not EOS."""
+def load_tokenizer(base: Path) -> Any:
+    """The base model's tokenizer with the tags as single tokens and a pad that is not EOS."""
     from r2w_eval.reward_models.render import CHAT_TEMPLATE
     from transformers import AutoTokenizer
 
-    from r2w_eval.embedded import convert_to_hf
-
-    tokenizer = AutoTokenizer.from_pretrained(convert_to_hf())
+    tokenizer = AutoTokenizer.from_pretrained(base)
     # special tokens would vanish when rollouts are decoded with skip_special_tokens=True
     tokenizer.add_tokens(list(TAGS), special_tokens=False)
     tokenizer.add_special_tokens({"pad_token": PAD})
@@ -74,16 +73,13 @@ def load_tokenizer() -> Any:
     return tokenizer
 
 
-def load_backbone(config: BackboneConfig, tokenizer: Any) -> Any:
+def load_backbone(config: BackboneConfig, tokenizer: Any, base: Path) -> Any:
     """A `LlamaForSequenceClassification` with one label, cut to `config.layers`, float32.
 
     Tag embeddings start as the mean of the pieces that they replace; the head starts at zero.
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from r2w_eval.embedded import convert_to_hf
-
-    base = convert_to_hf()
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=1, num_hidden_layers=config.layers, dtype=torch.float32
     )

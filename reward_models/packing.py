@@ -2,11 +2,13 @@
 
 A pack is a tree of token segments. Each token attends to its own segment and to its ancestors, at
 the position it would have if the branch stood alone, so that values equal those of separate texts.
+Segments are laid out depth first, so that what a token may be seen by is one range: itself up to
+`until`. A mask of n x n bits is made from that on the device; only vectors travel there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,10 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     import torch
+
+Ints = NDArray[np.int64]
+# rows end at a multiple of this: attention kernels for masks and matrix units want it
+ALIGN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +35,25 @@ class Segment:
 class Pack:
     """A tree laid out as one sequence of n tokens.
 
-    `ids`, `positions`: (n,). `allowed`: (n, n), row attends to column. `ends[s]` is the index of
-    the last token of segment s.
+    `ids`, `positions`, `until`: (n,); token j is seen by the tokens i with j <= i < until[j].
+    `ends[s]` is the index of the last token of segment s.
     """
 
-    ids: NDArray[np.int64]
-    positions: NDArray[np.int64]
-    allowed: NDArray[np.bool_]
+    ids: Ints
+    positions: Ints
+    until: Ints
     ends: tuple[int, ...]
+
+    @property
+    def is_chain(self) -> bool:
+        """One text without branches: ordinary causal attention."""
+        return bool((self.until == len(self.ids)).all())
+
+    @property
+    def allowed(self) -> NDArray[np.bool_]:
+        """(n, n), row attends to column."""
+        order = np.arange(len(self.ids))
+        return (order <= order[:, None]) & (order[:, None] < self.until)
 
 
 def lay_out(segments: Sequence[Segment]) -> Pack:
@@ -46,45 +63,104 @@ def lay_out(segments: Sequence[Segment]) -> Pack:
     >>> pack.positions.tolist(), pack.allowed.astype(int)[3].tolist()
     ([0, 1, 2, 2], [1, 1, 0, 1])
     """
+    subtree = [len(s.ids) for s in segments]
+    for s in range(len(segments) - 1, -1, -1):
+        parent = segments[s].parent
+        if parent is not None:
+            subtree[parent] += subtree[s]
     n = sum(len(s.ids) for s in segments)
-    ids, positions = np.empty(n, np.int64), np.empty(n, np.int64)
-    allowed = np.zeros((n, n), np.bool_)
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for segment in segments:
+    ids, positions, until = (np.empty(n, np.int64) for _ in range(3))
+    # where the next child of a segment begins; of the whole pack at the last place
+    free = [0] * len(segments) + [0]
+    depth = [0] * len(segments) + [0]
+    ends = []
+    for s, segment in enumerate(segments):
+        above = len(segments) if segment.parent is None else segment.parent
+        start, first = free[above], depth[above]
         end = start + len(segment.ids)
         ids[start:end] = segment.ids
-        first = 0
-        if segment.parent is not None:
-            low, high = spans[segment.parent]
-            first = int(positions[high - 1]) + 1
-            # the parent's last token sees all of its ancestors and its segment
-            allowed[start:end] = allowed[high - 1]
         positions[start:end] = np.arange(first, first + end - start)
-        allowed[start:end, start:end] = np.tri(end - start, dtype=np.bool_)
-        spans.append((start, end))
-        start = end
-    return Pack(ids, positions, allowed, tuple(end - 1 for _, end in spans))
+        until[start:end] = start + subtree[s]
+        free[above] = start + subtree[s]
+        free[s], depth[s] = end, first + end - start
+        ends.append(end - 1)
+    return Pack(ids, positions, until, tuple(ends))
 
 
-def collate(packs: Sequence[Pack], pad_id: int) -> dict[str, torch.Tensor]:
-    """Model inputs for several packs, padded on the right: ids, positions, 4-d mask.
+def by_budget(sizes: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Indices of packs in batches of like length, at most `budget` tokens with their padding.
 
-    The mask is (batch, 1, n, n), True where attention is allowed; padding attends to itself.
+    >>> list(by_budget([5, 96, 6, 88], 200))
+    [[0, 2], [3, 1]]
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(sizes)), key=sizes.__getitem__):
+        padded = aligned(sizes[index])
+        # padding of more than an eighth of the longest is worth a pass of its own
+        short = bool(batch) and aligned(sizes[batch[0]]) * 8 < padded * 7
+        if batch and (short or padded * (len(batch) + 1) > budget):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def aligned(n: int) -> int:
+    """The next multiple of ALIGN."""
+    return -(-n // ALIGN) * ALIGN
+
+
+def collate(
+    packs: Sequence[Pack], pad_id: int, device: torch.device | str = "cpu"
+) -> dict[str, torch.Tensor]:
+    """Model inputs for several packs, padded on the right, on the device.
+
+    Chains need ids alone: causal attention never looks at padding to the right. Trees get positions
+    and a mask (batch, 1, n, n), True where attention is allowed; padding attends to itself.
     """
     import torch
 
-    n = max(len(pack.ids) for pack in packs)
+    n = aligned(max(len(pack.ids) for pack in packs))
     ids = np.full((len(packs), n), pad_id, np.int64)
-    positions = np.zeros((len(packs), n), np.int64)
-    allowed = np.zeros((len(packs), 1, n, n), np.bool_)
-    allowed[:, 0, np.arange(n), np.arange(n)] = True
     for row, pack in enumerate(packs):
-        size = len(pack.ids)
-        ids[row, :size], positions[row, :size] = pack.ids, pack.positions
-        allowed[row, 0, :size, :size] = pack.allowed
+        ids[row, : len(pack.ids)] = pack.ids
+    if all(pack.is_chain for pack in packs):
+        return {"input_ids": to_device(ids, device)}
+    positions = np.zeros((len(packs), n), np.int64)
+    until = np.tile(np.arange(1, n + 1), (len(packs), 1))
+    for row, pack in enumerate(packs):
+        positions[row, : len(pack.ids)] = pack.positions
+        until[row, : len(pack.ids)] = pack.until
+    order, last = torch.arange(n, device=device), to_device(until, device)
+    allowed = (order <= order[:, None]) & (order[:, None] < last[:, None, :])
     return {
-        "input_ids": torch.from_numpy(ids),
-        "position_ids": torch.from_numpy(positions),
-        "attention_mask": torch.from_numpy(allowed),
+        "input_ids": to_device(ids, device),
+        "position_ids": to_device(positions, device),
+        "attention_mask": allowed[:, None],
     }
+
+
+def to_device(array: NDArray[np.generic], device: torch.device | str) -> torch.Tensor:
+    """A tensor on the device, copied from pinned memory so that the host need not wait."""
+    import torch
+
+    tensor = torch.from_numpy(array)
+    if torch.device(device).type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def hidden_at(
+    model: torch.nn.Module, packs: Sequence[Pack], places: Sequence[Sequence[int]], pad_id: int
+) -> torch.Tensor:
+    """Last hidden states (readings, width) at places of each pack, in order, in one pass.
+
+    `model` is the body of a transformers model (`.model` of a classifier).
+    """
+    device = next(model.parameters()).device
+    inputs = collate(packs, pad_id, device)
+    width = inputs["input_ids"].shape[1]
+    flat = [row * width + place for row, own in enumerate(places) for place in own]
+    hidden: torch.Tensor = model(**inputs, use_cache=False).last_hidden_state
+    return hidden.flatten(0, 1)[to_device(np.array(flat, np.int64), device)]

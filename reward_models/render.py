@@ -49,9 +49,14 @@ class Unit:
     n_defused: int
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The parts that are there, in order."""
+        return tuple(t for t in (self.head, self.reflection, self.revision) if t)
+
+    @property
     def text(self) -> str:
         """What the model reads."""
-        return self.head + self.reflection + (self.revision or "")
+        return "".join(self.texts)
 
 
 def defuse(text: str) -> tuple[str, int]:
@@ -102,6 +107,13 @@ def render_writing(prompt: str, response: str) -> str:
     """A prompt and its answer; the score is read at the final end-of-turn token."""
     prompt, response = defuse(prompt)[0], defuse(response)[0]
     return f"{USER}{prompt}{TURN_END}\n{ASSISTANT}{response}{TURN_END}"
+
+
+def render(item: Item) -> Unit:
+    """An item in its parts; a piece of writing shares no head with another."""
+    if isinstance(item, ReflectionItem):
+        return render_unit(item)
+    return Unit("", render_writing(item.prompt, item.response), None, 0)
 
 
 def messages_of(item: Item) -> list[dict[str, str]]:

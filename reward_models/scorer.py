@@ -158,7 +158,7 @@ def open_scorer(spec: str) -> ItemScorer:
     if (Path(spec) / HEADS_FILE).is_file():
         return load_reward(Path(spec))
     if Path(spec).is_dir():
-        from r2w_eval.reward_models.artifact import ArtifactScorer
+        from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
 
         return ArtifactScorer.load(Path(spec))
     if ":" not in target:

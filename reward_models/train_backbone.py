@@ -138,8 +138,11 @@ def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Path:
     """Train and write `adapter.safetensors`, `train.json` and `log.jsonl`; returns `out`."""
     torch.manual_seed(config.seed)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer = load_tokenizer()
-    model = load_backbone(config.backbone, tokenizer)
+    from r2w_eval.embedded import convert_to_hf
+
+    base = convert_to_hf()
+    tokenizer = load_tokenizer(base)
+    model = load_backbone(config.backbone, tokenizer, base)
     trained = add_adapters(model, config.backbone)
     axis_head = torch.nn.Parameter(torch.zeros(len(HEAD_AXES), model.config.hidden_size))
     trees = choose_trees(rows, config, tokenizer) * config.epochs

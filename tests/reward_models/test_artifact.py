@@ -87,7 +87,7 @@ def test_a_revision_is_rendered_as_what_is_new() -> None:
 
 @pytest.mark.slow
 def test_the_folder_passes_its_own_self_test(artifact: Path) -> None:
-    from r2w_eval.reward_models.artifact import ArtifactScorer
+    from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
 
     scorer = ArtifactScorer.load(artifact)
     scores = scorer.score([*reversed(GOLDEN_ITEMS)])
@@ -228,7 +228,8 @@ def test_what_a_consumer_would_read_wrongly_is_refused(
 
 @pytest.mark.slow
 def test_a_stale_folder_and_foreign_adapters_are_refused(artifact: Path, tmp_path: Path) -> None:
-    from r2w_eval.reward_models.artifact import META_FILE, ArtifactScorer, export_artifact
+    from r2w_eval.reward_models.artifact import META_FILE, export_artifact
+    from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
 
     stale = tmp_path / "stale"
     shutil.copytree(artifact, stale)

@@ -1,0 +1,426 @@
+"""Reward scoring and generation on one device, as shares of what the device can do at all.
+
+    python benchmarks/gpu_throughput.py --out results.json --seconds 75
+
+Scoring: `ArtifactScorer` of the exchange artefact beside the transformers pipeline, on the same
+texts, the same random weights and in the same run; the share is model FLOP/s over the rate of a
+large matrix product measured first. Generation: transformers, and one decoding step replayed as a
+CUDA graph, beside the time in which weights and cache can be read once a step at the measured copy
+rate. Weights are random (speed does not depend on them) in the shapes of real models. On a CPU it
+runs a tiny shape, to check that it works; those figures say nothing about speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import re
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from r2w_eval.reward_models.artifact_scorer import BATCH_TOKENS, ArtifactScorer
+from r2w_eval.reward_models.backbone import load_tokenizer
+from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
+from r2w_eval.reward_models.packing import by_budget
+from r2w_eval.reward_models.plans import Plan, plan, tokenise, windows
+from r2w_eval.reward_models.render import render
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+from transformers.cache_utils import StaticCache
+
+STARTED = time.monotonic()
+LENGTHS = (512, 1024, 2048)
+BRANCHES = 8
+Texts = Mapping[int, list[WritingItem]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Dimensions of a decoder; `tokens` is what one timed pass reads on a GPU."""
+
+    name: str
+    width: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head: int
+    inner: int
+    tokens: int
+
+    @property
+    def linear(self) -> int:
+        """Weights that every token is multiplied with, without embeddings."""
+        own = self.head * (2 * self.heads + 2 * self.kv_heads) + 3 * self.inner
+        return self.layers * self.width * own
+
+    def flop(self, length: int) -> float:
+        """FLOP a token of a causal text: two a weight, and attention to half of the text."""
+        return 2.0 * self.linear + 2.0 * (length + 1) * self.layers * self.heads * self.head
+
+    def config(self, vocabulary: int, pad: int) -> LlamaConfig:
+        """As transformers wants it."""
+        return LlamaConfig(
+            vocab_size=vocabulary, hidden_size=self.width, intermediate_size=self.inner,
+            num_hidden_layers=self.layers, num_attention_heads=self.heads,
+            num_key_value_heads=self.kv_heads, head_dim=self.head, pad_token_id=pad,
+            max_position_embeddings=8192, num_labels=1, tie_word_embeddings=True,
+            problem_type="regression",
+        )  # fmt: skip
+
+
+SHAPES = (
+    Shape("SmolLM2-135M", 576, 30, 9, 3, 64, 1536, 1 << 18),
+    Shape("SmolLM2-1.7B", 2048, 24, 32, 32, 64, 8192, 1 << 16),
+    Shape("Qwen3-0.6B (as Llama)", 1024, 28, 16, 8, 128, 3072, 1 << 17),
+)
+TINY = Shape("tiny", 64, 2, 4, 2, 16, 128, 1 << 12)
+
+
+@dataclass
+class Run:
+    """The device, its ceilings, and what was found."""
+
+    device: str
+    deadline: float
+    vocabulary: Any
+    words: list[str]
+    found: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether figures mean anything."""
+        return self.device == "cuda"
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """bfloat16 on a GPU; a CPU without a matrix unit is slower in it."""
+        return torch.bfloat16 if self.on_gpu else torch.float32
+
+    def left(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - (time.monotonic() - STARTED)
+
+    def sync(self) -> None:
+        """Wait for the device."""
+        if self.on_gpu:
+            torch.cuda.synchronize()
+
+    def seconds(self, work: Callable[[], object], repeats: int = 3) -> float:
+        """Median wall-clock seconds of `work`, the device's part included; warm it up before."""
+        taken = []
+        for _ in range(repeats):
+            self.sync()
+            started = time.perf_counter()
+            work()
+            self.sync()
+            taken.append(time.perf_counter() - started)
+        return statistics.median(taken)
+
+    def section(self, name: str, needs_s: float, work: Callable[[dict[str, Any]], None]) -> None:
+        """One section, if there is time; a failure is recorded and does not end the run."""
+        own = self.found.setdefault(name, {})
+        if self.left() < needs_s:
+            own["not run"] = f"{self.left():.0f} s left, {needs_s:.0f} needed"
+            return
+        started = time.monotonic()
+        try:
+            work(own)
+        except Exception as error:  # noqa: BLE001 - one section must not cost the others
+            own["failed"] = f"{type(error).__name__}: {str(error)[:400]}"
+        own["section_s"] = round(time.monotonic() - started, 1)
+        say(name, {k: v for k, v in own.items() if not isinstance(v, (dict, list))})
+
+
+def say(*parts: object) -> None:
+    """A line with the time."""
+    print(f"[{time.monotonic() - STARTED:6.1f}]", *parts, flush=True)
+
+
+def ceilings(run: Run) -> dict[str, float]:
+    """TFLOP/s of a large matrix product and GB/s of a large copy, both on random data."""
+    n = 8192 if run.on_gpu else 512
+    a, b = (torch.randn(n, n, device=run.device, dtype=run.dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    for _ in range(3):
+        torch.matmul(a, b, out=out)
+    product = run.seconds(lambda: [torch.matmul(a, b, out=out) for _ in range(10)], 5) / 10
+    source = torch.empty((1 << 30) if run.on_gpu else (1 << 24), dtype=torch.uint8,
+                         device=run.device).random_()  # fmt: skip
+    target = torch.empty_like(source)
+    target.copy_(source)
+    copy = run.seconds(lambda: [target.copy_(source) for _ in range(5)], 5) / 5
+    return {"matrix_tflops": 2 * n**3 / product / 1e12, "copy_gbs": 2 * len(source) / copy / 1e9}
+
+
+def texts_of(run: Run, length: int, total: int, seed: int) -> list[WritingItem]:
+    """Pieces of random words, each about `length` tokens, together about `total`."""
+    rng = random.Random(seed)
+    return [
+        WritingItem(str(i), "Write.", " ".join(rng.choices(run.words, k=length - 14)))
+        for i in range(max(2, total // length))
+    ]
+
+
+def reflections_of(run: Run, length: int, drafts: int, seed: int) -> list[ReflectionItem]:
+    """Drafts of `length` tokens with eight reflections of 64 and revisions of 64 tokens."""
+    rng = random.Random(seed)
+
+    def text(n: int) -> str:
+        return " ".join(rng.choices(run.words, k=n))
+
+    bases = [text(length) for _ in range(drafts)]
+    return [
+        ReflectionItem(f"{d}-{k}", "Write.", base, text(64), text(64))
+        for d, base in enumerate(bases)
+        for k in range(BRANCHES)
+    ]
+
+
+def scorer_of(run: Run, shape: Shape) -> ArtifactScorer:
+    """A scorer with random weights of a shape."""
+    tokenizer = run.vocabulary
+    with torch.device(run.device):
+        model = AutoModelForSequenceClassification.from_config(
+            shape.config(len(tokenizer), tokenizer.pad_token_id), dtype=run.dtype
+        )
+    axes = torch.randn(4, shape.width, device=run.device)
+    return ArtifactScorer(Path(shape.name), model.to(run.device).eval(), tokenizer, axes)
+
+
+def plans_of(scorer: ArtifactScorer, items: Sequence[Item], shared: bool) -> list[list[Plan]]:
+    """Batches of tokenised items; `shared=False` gives every item a pack of its own."""
+    units = {i: render(item) for i, item in enumerate(items)}
+    groups = [g for window in windows(units) for g in window]
+    if not shared:
+        groups = [[i] for g in groups for i in g]
+    tokens = tokenise(units.values(), scorer.encode_all)
+    ready = [plan(group, units, tokens) for group in groups]
+    sizes = [len(p.pack.ids) for p in ready]
+    budget = BATCH_TOKENS[scorer.model.device.type]
+    return [[ready[k] for k in chosen] for chosen in by_budget(sizes, budget)]
+
+
+def forward(scorer: ArtifactScorer, batches: Sequence[Sequence[Plan]]) -> torch.Tensor:
+    """All readings of all batches, left on the device."""
+    with torch.inference_mode():
+        return torch.cat([scorer.read(batch) for batch in batches])
+
+
+def count(batches: Sequence[Sequence[Plan]]) -> int:
+    """Tokens without padding."""
+    return sum(len(p.pack.ids) for batch in batches for p in batch)
+
+
+def pipeline_row(
+    run: Run, scorer: ArtifactScorer, items: Sequence[WritingItem]
+) -> tuple[float, list[float]]:
+    """Seconds and values of the transformers pipeline on rendered texts, batches of 32."""
+    from transformers import pipeline
+
+    classify = pipeline("text-classification", model=scorer.model, tokenizer=scorer.tokenizer,
+                        function_to_apply="none", device=run.device)  # fmt: skip
+    texts = [scorer.text_of(item) for item in items]
+    classify(texts[:32], batch_size=32)
+    kept: list[Any] = []
+    spent = run.seconds(lambda: kept.append(classify(texts, batch_size=32)), 1)
+    return spent, [row["score"] for row in kept[-1]]
+
+
+def score_shape(run: Run, shape: Shape, lengths: Sequence[int]) -> None:
+    """One shape at all lengths: eager and pipeline, shared drafts, then with fused layers."""
+    scorer = scorer_of(run, shape)
+    total = shape.tokens if run.on_gpu else TINY.tokens
+    sets = {n: texts_of(run, n, total, n) for n in lengths}
+    run.section(f"{shape.name}: eager", 8, lambda own: eager_rows(run, shape, scorer, sets, own))
+    run.section(f"{shape.name}: shared drafts", 5, lambda own: shared_rows(run, scorer, own))
+    run.section(f"{shape.name}: fused", 20, lambda own: fused_rows(run, shape, scorer, sets, own))
+
+
+def eager_rows(
+    run: Run, shape: Shape, scorer: ArtifactScorer, sets: Texts, own: dict[str, Any]
+) -> None:
+    """Tokens ready, from text to score, and the pipeline on the same texts."""
+    rate = run.found["ceilings"]["matrix_tflops"]
+    for n, items in sets.items():
+        batches = plans_of(scorer, items, True)
+        forward(scorer, batches)
+        spent = run.seconds(lambda b=batches: forward(scorer, b))
+        own[str(n)] = rates(shape, n, count(batches), spent, rate)
+        scores = scorer.score(items)
+        ours = run.seconds(lambda i=items: scorer.score(i), 1)
+        taken, values = pipeline_row(run, scorer, items)
+        gaps = [abs(a - (s.value or 0.0)) for a, s in zip(values, scores, strict=True)]
+        own[str(n)] |= {"items": len(items), "text_to_score_tokens_s": count(batches) / ours,
+                        "pipeline_tokens_s": count(batches) / taken,
+                        "largest_gap_to_pipeline": max(gaps)}  # fmt: skip
+
+
+def rates(shape: Shape, length: int, tokens: int, spent: float, ceiling: float) -> dict[str, float]:
+    """Tokens and model FLOP a second, and their share of the matrix rate."""
+    tflops = tokens * shape.flop(length) / spent / 1e12
+    return {"tokens_s": tokens / spent, "model_tflops": tflops, "share": tflops / ceiling}
+
+
+def shared_rows(run: Run, scorer: ArtifactScorer, own: dict[str, Any]) -> None:
+    """Eight reflections a draft: draft computed once against once a reflection."""
+    for n in LENGTHS[:2] if run.on_gpu else (128,):
+        items = reflections_of(run, n, max(2, (1 << 17) // (n + 1024)) if run.on_gpu else 2, n)
+        row: dict[str, float] = {"reflections": len(items)}
+        values = []
+        for name, shared in (("shared", True), ("alone", False)):
+            batches = plans_of(scorer, items, shared)
+            values.append(forward(scorer, batches)[:, 0].float().sort().values)
+            spent = run.seconds(lambda b=batches: forward(scorer, b))
+            row |= {f"{name}_reflections_s": len(items) / spent, f"{name}_tokens": count(batches)}
+        row["gain"] = row["shared_reflections_s"] / row["alone_reflections_s"]
+        row["largest_gap"] = float((values[0] - values[1]).abs().max())
+        own[str(n)] = row
+
+
+def fused_rows(
+    run: Run, shape: Shape, scorer: ArtifactScorer, sets: Texts, own: dict[str, Any]
+) -> None:
+    """The same texts with every layer compiled."""
+    scorer.compiled()
+    rate = run.found["ceilings"]["matrix_tflops"]
+    batches = {n: plans_of(scorer, items, True) for n, items in sets.items()}
+    started = time.monotonic()
+    for own_batches in batches.values():
+        forward(scorer, own_batches)
+    run.sync()
+    own["compile_s"] = round(time.monotonic() - started, 1)
+    for n, items in sets.items():
+        spent = run.seconds(lambda b=batches[n]: forward(scorer, b))
+        own[str(n)] = rates(shape, n, count(batches[n]), spent, rate)
+        ours = run.seconds(lambda i=items: scorer.score(i), 2)
+        own[str(n)]["text_to_score_tokens_s"] = count(batches[n]) / ours
+    if run.on_gpu and run.left() > 5:
+        own["kernels"] = kernels(lambda: forward(scorer, batches[LENGTHS[1]]))
+
+
+def kernels(work: Callable[[], object]) -> dict[str, Any]:
+    """Where the device's time goes: matrix products, attention, the rest; and the longest."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as seen:
+        work()
+        torch.cuda.synchronize()
+    spent = [(event.key, event.self_device_time_total) for event in seen.key_averages()]
+    total = sum(t for _, t in spent) or 1.0
+    kinds = {"matrix": r"gemm|nvjet|cutlass|xmma|cublas", "attention": r"flash|fmha|sdpa|attn"}
+    shares = {name: sum(t for k, t in spent if re.search(pattern, k, re.IGNORECASE)) / total
+              for name, pattern in kinds.items()}  # fmt: skip
+    longest = sorted(spent, key=lambda kt: -kt[1])[:12]
+    return {**shares, "longest": [[k[:100], round(t / total, 4)] for k, t in longest]}
+
+
+def generation(run: Run, shape: Shape, own: dict[str, Any]) -> None:
+    """Tokens a second by batch, and the floor of reading weights and cache once a step."""
+    prompt, new = (128, 128) if run.on_gpu else (16, 4)
+    pad = run.vocabulary.pad_token_id
+    with torch.device(run.device):
+        model = AutoModelForCausalLM.from_config(
+            shape.config(len(run.vocabulary), pad), dtype=run.dtype
+        ).eval()
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    own["weights_gb"] = weights / 1e9
+    for batch in (1, 32, 128) if run.on_gpu else (1, 2):
+        ids = torch.randint(100, len(run.vocabulary) - 100, (batch, prompt), device=run.device)
+        cache = batch * shape.layers * 2 * shape.kv_heads * shape.head * (prompt + new / 2)
+        floor_s = (weights + cache * model.dtype.itemsize) / run.found["ceilings"]["copy_gbs"] / 1e9
+        row = {"floor_tokens_s": batch / floor_s}
+        settings = {"do_sample": False, "min_new_tokens": new, "max_new_tokens": new,
+                    "pad_token_id": pad, "attention_mask": torch.ones_like(ids)}  # fmt: skip
+        with torch.inference_mode():
+            model.generate(ids, **settings | {"min_new_tokens": 2, "max_new_tokens": 2})
+            spent = run.seconds(lambda i=ids, s=settings: model.generate(i, **s), 1)
+            row["generate_tokens_s"] = batch * new / spent
+            own[f"batch {batch}"] = row
+            step_s = graph_step(run, model, ids, new)
+        row["graph_tokens_s"] = batch / step_s
+        row["graph_share_of_floor"] = floor_s / step_s
+
+
+def graph_step(run: Run, model: Any, ids: torch.Tensor, new: int) -> float:
+    """Seconds of one greedy decoding step; on a GPU replayed as a CUDA graph."""
+    batch, prompt = ids.shape
+    cache = StaticCache(config=model.config, max_cache_len=prompt + new)
+    logits = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+    token = logits[:, -1].argmax(-1, keepdim=True)
+    place = torch.full((batch, 1), prompt, device=run.device)
+
+    def step() -> None:
+        logits = model(token, position_ids=place, past_key_values=cache, use_cache=True).logits
+        token.copy_(logits[:, -1].argmax(-1, keepdim=True))
+        place.add_(1)
+
+    if not run.on_gpu:
+        return run.seconds(step, 2)
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        step()
+        step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    steps = new - 8
+    spent = run.seconds(lambda: [graph.replay() for _ in range(steps)], 1)
+    return spent / steps
+
+
+def words_of(tokenizer: Any) -> list[str]:
+    """Lower-case words that are one token each, so that lengths can be planned."""
+    pieces = (tokenizer.decode([i]) for i in range(300, min(20_000, len(tokenizer))))
+    return [p.strip() for p in pieces if re.fullmatch(r" [a-z]{3,}", p)]
+
+
+def table(found: dict[str, Any]) -> None:
+    """The figures, short, last."""
+    top = found["ceilings"]
+    print(f"\nmatrix product {top['matrix_tflops']:.0f} TFLOP/s, copy {top['copy_gbs']:.0f} GB/s")
+    for name, own in found.items():
+        for key, row in own.items() if isinstance(own, dict) else ():
+            if isinstance(row, dict) and key != "kernels":
+                cells = ", ".join(f"{k} {v:,.4g}" for k, v in row.items())
+                print(f"{name} | {key} | {cells}")
+
+
+def main() -> None:
+    """All sections, as JSON and as lines."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--tokenizer", type=Path, help="Folder; default: the embedded model's.")
+    parser.add_argument("--out", type=Path, default=Path("gpu_throughput.json"))
+    parser.add_argument("--seconds", type=float, default=75.0, help="Sections stop before.")
+    options = parser.parse_args()
+    if options.tokenizer is None:
+        from r2w_eval.embedded import convert_to_hf
+
+        options.tokenizer = convert_to_hf()
+    tokenizer = load_tokenizer(options.tokenizer)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    run = Run(device, options.seconds, tokenizer, words_of(tokenizer))
+    name = torch.cuda.get_device_name() if run.on_gpu else platform.processor() or "CPU"
+    run.found["machine"] = {"device": name, "torch": torch.__version__, "figures mean something":
+                            run.on_gpu}  # fmt: skip
+    run.section("ceilings", 0, lambda own: own.update(ceilings(run)))
+    for shape in SHAPES[:2] if run.on_gpu else (TINY,):
+        score_shape(run, shape, LENGTHS if run.on_gpu else (64, 128))
+    shape = SHAPES[0] if run.on_gpu else TINY
+    run.section(f"generation, {shape.name}", 8, lambda own: generation(run, shape, own))
+    if run.on_gpu and run.left() > 20:
+        score_shape(run, SHAPES[2], LENGTHS)
+    run.found["shapes"] = [asdict(s) for s in SHAPES]
+    table(run.found)
+    options.out.write_text(json.dumps(run.found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

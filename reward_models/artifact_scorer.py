@@ -1,0 +1,192 @@
+"""Scores items with an exported folder, on the CPU or a GPU; the raw head, as others read it.
+
+On a GPU: bfloat16, batches of like length, causal attention without a mask for single texts, a mask
+made on the device for drafts with many reflections, one read-back a call. Only the body and the
+head at the places that are read are computed. `compiled` fuses each layer (torch.compile, once a
+process and about half a minute): for millions of items.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.reward_models.golden import GOLDEN_ITEMS
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, failed
+from r2w_eval.reward_models.packing import by_budget, hidden_at
+from r2w_eval.reward_models.plans import Plan, n_tokens, plan, tokenise, windows
+from r2w_eval.reward_models.render import CLOSE_TAG, REVISION_END, Unit, render
+from r2w_eval.reward_models.scorer import unscorable
+from r2w_eval.reward_models.trees import HEAD_AXES
+
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import file_hash
+
+META_FILE = "r2w_rm.json"
+# In a folder of its own: vLLM reads every *.safetensors beside config.json and refuses other keys.
+AXES_FILE = "r2w/axes.safetensors"
+MAX_TOKENS = 8192
+# tokens of one pass, with padding; on a CPU a pass of one long text is as good as any
+BATCH_TOKENS: Mapping[str, int] = {"cuda": 1 << 16, "cpu": 1 << 10}
+
+
+@dataclass(frozen=True)
+class ArtifactScorer:
+    """A `LlamaForSequenceClassification` with its tokenizer; `axes` (4, width) in float32."""
+
+    folder: Path
+    model: Any
+    tokenizer: Any
+    axes: Any
+
+    @property
+    def id(self) -> str:
+        """The folder's name and the hash of its weights."""
+        return f"{self.folder.name}@{file_hash(self.folder / 'model.safetensors')[:12]}"
+
+    def describe(self) -> Mapping[str, Any]:
+        """Form, position and limit of reading."""
+        return {"input_form": "unit", "read_position": "next_revision_end",
+                "truncation": "error", "max_tokens": MAX_TOKENS}  # fmt: skip
+
+    @classmethod
+    def load(
+        cls, folder: Path, dtype: str | None = None, device: str | None = None
+    ) -> ArtifactScorer:
+        """Load and self-test against the golden vectors. Raises UsageError.
+
+        Default: a GPU in bfloat16 where there is one, else the CPU in float32.
+        """
+        import torch
+        from safetensors.torch import load_file
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        if not (folder / META_FILE).is_file():
+            raise UsageError(
+                f"--scorer {str(folder)!r}: no {META_FILE}, so this is no exported reward model. "
+                f"Try: r2w-eval train rm --export DIR"
+            )
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or ("bfloat16" if device.startswith("cuda") else "float32")
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder, dtype=getattr(torch, dtype)
+        ).to(device)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        axes = load_file(folder / AXES_FILE)["axes.weight"].to(model.device)
+        scorer = cls(folder, model.eval(), tokenizer, axes)
+        scorer.self_test(dtype)
+        return scorer
+
+    def self_test(self, dtype: str = "float32") -> None:
+        """Compare with the golden vectors. Raises UsageError naming the likely causes."""
+        from r2w_eval.reward_models.artifact import check
+
+        meta = json.loads((self.folder / META_FILE).read_bytes())
+        check(self.model, self.tokenizer)
+        found = self.score(list(GOLDEN_ITEMS))
+        for kept, score in zip(meta["golden"], found, strict=True):
+            gap = abs((score.value if score.value is not None else math.nan) - kept["outcome"])
+            if not gap <= meta["tolerance"].get(dtype, 5e-2):
+                raise UsageError(
+                    f"{self.folder}: golden vector {kept['id']!r} gives {score.value}, recorded "
+                    f"{kept['outcome']} (stale_artifact). Likely a head that was not loaded, an "
+                    f"activation, another chat template or another pad token. Export it again"
+                )
+
+    def compiled(self) -> ArtifactScorer:
+        """The same, each layer fused; one compilation serves all layers, lengths and batches."""
+        for layer in self.model.model.layers:
+            layer.compile(dynamic=True)
+        return self
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids; tags are single tokens, so parts and whole give the same ids."""
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of many texts, on all cores."""
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
+        return ids
+
+    def text_of(self, item: Item) -> str:
+        """What the model reads of an item."""
+        return render(item).text
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        """One score per item, in order; drafts with many reflections are computed once."""
+        import torch
+
+        found: dict[int, ItemScore] = {}
+        units: dict[int, Unit] = {}
+        for i, item in enumerate(items):
+            problem = unscorable(item) if isinstance(item, ReflectionItem) else None
+            if problem is None:
+                units[i] = render(item)
+            else:
+                found[i] = failed(item.id, *problem)
+        plans: list[Plan] = []
+        with torch.inference_mode():
+            # a window is tokenised while the device works on the one before; nothing is read back
+            # until all are under way
+            outputs = [
+                self.read(batch)
+                for window in windows(units)
+                for batch in self._batches(items, units, window, found, plans)
+            ]
+            rows = iter(torch.cat(outputs).tolist() if outputs else [])
+        for one in plans:
+            for member, places in zip(one.members, one.places, strict=True):
+                found[member] = _as_score(items[member], [next(rows) for _ in places])
+        return [found[i] for i in range(len(items))]
+
+    def _batches(  # noqa: PLR0913
+        self,
+        items: Sequence[Item],
+        units: Mapping[int, Unit],
+        window: Sequence[Sequence[int]],
+        found: dict[int, ItemScore],
+        plans: list[Plan],
+    ) -> Iterator[list[Plan]]:
+        """Batches of plans; notes them in `plans`, and items that are too long in `found`."""
+        tokens = tokenise((units[i] for group in window for i in group), self.encode_all)
+        ready = []
+        for group in window:
+            kept = [i for i in group if n_tokens(units[i], tokens) <= MAX_TOKENS]
+            for i in set(group) - set(kept):
+                reason = f"more than {MAX_TOKENS} tokens; cut it yourself"
+                found[i] = failed(items[i].id, ItemStatus.TOO_LONG, reason)
+            if kept:
+                ready.append(plan(kept, units, tokens))
+        budget = BATCH_TOKENS[self.model.device.type]
+        for chosen in by_budget([len(p.pack.ids) for p in ready], budget):
+            batch = [ready[k] for k in chosen]
+            plans += batch
+            yield batch
+
+    def read(self, batch: Sequence[Plan]) -> Any:
+        """Value and axes (readings, 1 + 4) of all places of a batch, on the device."""
+        import torch
+
+        places = [[place for own in p.places for place in own] for p in batch]
+        packs = [p.pack for p in batch]
+        at = hidden_at(self.model.model, packs, places, self.tokenizer.pad_token_id)
+        return torch.cat([self.model.score(at).float(), at.float() @ self.axes.T], 1)
+
+
+def _as_score(item: Item, rows: Sequence[Sequence[float]]) -> ItemScore:
+    """The last reading is the value; each reading of a reflection is a segment."""
+    value, *axes = rows[-1]
+    if not math.isfinite(value):
+        return failed(item.id, ItemStatus.NOT_FINITE, "the model gave no finite number")
+    if not isinstance(item, ReflectionItem):
+        return ItemScore(item.id, value)
+    parts: dict[str, Any] = dict(zip(HEAD_AXES if len(rows) > 1 else HEAD_AXES[:3], axes,
+                                     strict=False))  # fmt: skip
+    tags = (CLOSE_TAG, REVISION_END)
+    parts["segments"] = [{"end_token": tag, "score": row[0]}
+                         for tag, row in zip(tags, rows, strict=False)]  # fmt: skip
+    return ItemScore(item.id, value, parts)
