@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,39 +73,47 @@ def read_blocks(page: str) -> list[Block]:
     ]
 
 
-def run_page(page: str, folder: Path, address: str) -> Iterator[tuple[Block, list[Ran]]]:
+Shell = Callable[[str, Path], tuple[str, int]]
+
+
+def run_shell(command: str, folder: Path) -> tuple[str, int]:
+    """What one command prints in a folder, and its exit code."""
+    done = subprocess.run(
+        ["bash", "-c", command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment()},
+        timeout=TIMEOUT_S,
+    )
+    return done.stdout, done.returncode
+
+
+def environment() -> dict[str, str]:
+    """Our own commands first, one thread, and output of one width without colours."""
+    scripts = str(Path(sys.executable).parent)
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "R2W_THREADS": "1", "COLUMNS": "92", "NO_COLOR": "1"}
+
+
+def run_page(
+    page: str, folder: Path, address: str, shell: Shell = run_shell
+) -> Iterator[tuple[Block, list[Ran]]]:
     """Run a page's blocks in a folder; `address` (host:port) is a running stand-in server."""
+
+    def run(shown: str, command: str) -> Ran:
+        output, exit_code = shell(command.replace(ADDRESS, address), folder)
+        return Ran(shown, output.replace(address, ADDRESS).replace(str(folder), "."), exit_code)
+
     for block in read_blocks(page):
         if block.kind == "file":
             (folder / block.argument).write_text(block.body, "utf-8")
             yield block, []
         elif block.language == "python":
-            yield block, [_run([sys.executable, "-c", block.body], "python", folder, address)]
+            yield block, [run("python", f"python -c {shlex.quote(block.body)}")]
         else:
-            commands = [match[1] for match in _COMMAND.finditer(block.body)]
-            yield block, [_run(["bash", "-c", c], c, folder, address) for c in commands]
-
-
-def _run(words: list[str], command: str, folder: Path, address: str) -> Ran:
-    scripts = str(Path(sys.executable).parent)
-    environment = {
-        **os.environ,
-        "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}",
-        "R2W_THREADS": "1",
-        "COLUMNS": "92",
-        "NO_COLOR": "1",
-    }
-    done = subprocess.run(
-        [word.replace(ADDRESS, address) for word in words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=folder,
-        env=environment,
-        timeout=TIMEOUT_S,
-    )
-    output = done.stdout.replace(address, ADDRESS).replace(str(folder), ".")
-    return Ran(command, output, done.returncode)
+            yield block, [run(match[1], match[1]) for match in _COMMAND.finditer(block.body)]
 
 
 def rewrite(page: str, ran: list[tuple[Block, list[Ran]]]) -> str:

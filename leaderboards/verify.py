@@ -131,14 +131,15 @@ def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | str:
 
 def recompute_rows(run: RunFolder, data_dir: str | None = None) -> list[Row]:
     """Rows of a copy of the run in which every judge text was read again."""
-    from r2w_eval.run import judge_again
+    from r2w_eval.run import judge_again, write_results
 
     with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
         copy = Path(folder) / "run"
         copy.mkdir()
         for name in RAW_FILES:
             shutil.copyfile(run.path / name, copy / name)
-        asyncio.run(judge_again(RunFolder(copy), _config(run, data_dir), reparse=True))
+        settings = _config(run, data_dir)
+        asyncio.run(judge_again(RunFolder(copy), settings, reparse=True, write=write_results))
         return rows_of_run(copy)
 
 

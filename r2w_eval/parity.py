@@ -108,12 +108,23 @@ def verification_folder() -> Path:
 
 
 def parity_cases(info: SuiteInfo, verification: Path, data_dir: str | None) -> list[ParityCase]:
-    """All cases of one suite, in its own order; none where the folder has nothing on it."""
+    """All cases of one suite, in its own order; none where the folder has nothing on it.
+
+    Raises DataError where a raw file and expected.json do not fit together.
+    """
     folder = verification / info.data_folder
     if not folder.is_dir():
         return []
     module = load_module(info.folder / "parity.py", f"r2w_eval.tasks.{info.folder.name}.parity")
-    return list(module.cases(folder, info.data(data_roots(data_dir))))
+    data = info.data(data_roots(data_dir))
+    try:
+        return list(module.cases(folder, data))
+    except (KeyError, ValueError, EOFError, OSError) as error:
+        raise DataError(
+            f"{folder}: {type(error).__name__} {error} in the cases of {info.name}. Expected a raw "
+            f"file for every entry of expected.json, and an entry for every raw file; see "
+            f"tasks/README.md, Parity"
+        ) from error
 
 
 def verify_parity(suites: Sequence[str], data_dir: str | None, every_figure: bool) -> None:

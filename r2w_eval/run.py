@@ -63,6 +63,7 @@ from r2w_eval.types import Mode, Sample
 EMBEDDED_MAX_TOKENS = 512
 
 Watch = Callable[[Progress], Any]
+Write = Callable[[RunFolder, Sequence[TaskPlan], Mapping[str, Any]], list[TaskResult]]
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,11 @@ def plan_task(
     data = info.data(roots, config.inputs)
     suite = suite.bind(data)
     mode = Mode(config.mode)
+    if mode not in suite.parse_verdict:
+        raise UsageError(
+            f"--mode {mode}: {name} has no such scoring, only {', '.join(suite.parse_verdict)}. "
+            f"Try: --mode {next(iter(suite.parse_verdict))}"
+        )
     judge_decoding = override_decoding(
         info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"
     )
@@ -310,13 +316,16 @@ async def open_judging(
     return judging, {scorer.id: scorer.describe() for scorer in scorers}
 
 
-async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Outcome:
+async def judge_again(
+    folder: RunFolder, config: RunConfig, reparse: bool, write: Write | None = None
+) -> Outcome:
     """Judge the answers of a finished run once more, generating nothing.
 
     `config` is the run's own with the new judges in place. Earlier judges stay in the folder and in
     the results, each under its own identity. With `reparse` every stored text is read again
-    instead.
+    instead. `write` says what is written: `write_outputs` (the default) or `write_results`.
     """
+    write = write or write_outputs
     manifest = folder.manifest()
     identity = manifest["identity"]
     plans = plan_tasks(config)
@@ -357,7 +366,7 @@ async def judge_again(folder: RunFolder, config: RunConfig, reparse: bool) -> Ou
                         await Engine(folder, writers, writing, reading, progress).run(plans)
                 finally:
                     keep_page_counts(folder, progress.pages)
-                    results = write_outputs(folder, plans, manifest)
+                    results = write(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
     return Outcome(folder, results, manifest, progress, wall_s)
 
@@ -385,8 +394,19 @@ def write_outputs(
     alone.
     """
     from r2w_eval.lmeval_io import write_lm_eval_files
-    from r2w_eval.reflection_results import add_reflection
     from r2w_eval.report import write_report
+
+    results = write_results(folder, plans, manifest)
+    write_lm_eval_files(folder, results, plans, manifest)
+    write_report(folder, results, plans, manifest)
+    return results
+
+
+def write_results(
+    folder: RunFolder, plans: Sequence[TaskPlan], manifest: Mapping[str, Any]
+) -> list[TaskResult]:
+    """results.json and performance.json alone, for who needs no page."""
+    from r2w_eval.reflection_results import add_reflection
 
     identity = manifest["identity"]
     facts = RunFacts(
@@ -401,8 +421,6 @@ def write_outputs(
     results = add_reflection(folder, results, plans)
     write_json(folder.results_path, [strip_performance(result) for result in results])
     write_json(folder.path / "performance.json", [result.performance for result in results])
-    write_lm_eval_files(folder, results, plans, manifest)
-    write_report(folder, results, plans, manifest)
     return results
 
 

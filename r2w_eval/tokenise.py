@@ -12,6 +12,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,7 @@ from r2w_eval.paths import cache_dir
 from r2w_eval.wheels import extract_member
 
 Release = Literal["3.9.1", "3.10.4"]
-Rule = tuple[re.Pattern[str], str]
+Substitution = tuple[re.Pattern[str], str]
 
 PUNKT_WHEEL = "llama-index-core==0.14.25"
 PUNKT_MEMBER = "llama_index/core/_static/nltk_cache/tokenizers/punkt_tab.zip"
@@ -43,6 +44,29 @@ RULES_SHA256 = "1059a2113d474d28cb4cd86daeb9e788f46aabc919fa088f0c164a10f5841f07
 CURLY = r"\u2018\u2019\u201c\u201d\xab\xbb"
 OLD_APOSTROPHE = (re.compile(r"(?i)(')(?!re|ve|ll|m|t|s|d|n)(\w)\b"), r"\1 \2")
 PADDED_PAIR = r" \1 \2 "
+# What a sentence holds wherever a rule matches, in the order of the rules: one of these characters,
+# or this part of a contraction in lower case. Most sentences hold little of it, and a rule that
+# cannot match is not tried. Where an earlier rule may have put a quote for another, both are named
+NEEDED_CHARS = (
+    "«“‘„`", '"', '"`', "\"'", "'", ".", ":,", ":,", ".", ";@#$%&", "\u2012\u2013\u2014\u2015",
+    ".", "?!", "'", "*", "[](){}<>", "-",
+)  # fmt: skip
+NEEDED_CHARS_AFTER = ("»”’", "'", '"', "", "\"'", "\"'")
+NEEDED_PARTS = ("cannot", "d'ye", "mme", "nna", "otta", "mme", "more'n", "nna", "'t", "'t")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A substitution, and what a sentence in lower case holds wherever it matches.
+
+    Letters of `part` are matched by themselves and their capitals alone: no i, k or s, for which
+    `re` also takes others when it ignores case.
+    """
+
+    pattern: re.Pattern[str]
+    replacement: str
+    chars: frozenset[str] = frozenset()
+    part: str = ""
 
 
 def nltk_tokens(text: str, release: Release) -> list[str]:
@@ -76,8 +100,11 @@ def nltk_sentences(text: str, release: Release) -> Sequence[str]:
 
 
 def _apply(rules: Iterable[Rule], text: str) -> str:
-    for pattern, replacement in rules:
-        text = pattern.sub(replacement, text)
+    low = text.lower()
+    seen = set(low)
+    for rule in rules:
+        if rule.part in low and not (rule.chars and rule.chars.isdisjoint(seen)):
+            text = rule.pattern.sub(rule.replacement, text)
     return text
 
 
@@ -92,20 +119,26 @@ def _load(
         raise UsageError(
             "Counting words as published needs NLTK. Try: pip install 'r2w-eval[text]'"
         ) from error
-    before, after = _word_rules(destructive.NLTKWordTokenizer)
+    words = destructive.NLTKWordTokenizer
+    first, then = _word_rules(words)
     language = punkt.PunktLanguageVars
-    _refuse_other_rules([*before, *after], language)
+    _refuse_other_rules([*first, *then], language)
     if release == "3.9.1":
-        apostrophe = len(destructive.NLTKWordTokenizer.STARTING_QUOTES) - 1
-        before[apostrophe] = OLD_APOSTROPHE
-        before = [rule for rule in before if r"\u2012" not in rule[0].pattern]
+        first[len(words.STARTING_QUOTES) - 1] = OLD_APOSTROPHE
+    needs = [*((chars, "") for chars in NEEDED_CHARS_AFTER), *(("", part) for part in NEEDED_PARTS)]
+    before = _with_needs(first, [(chars, "") for chars in NEEDED_CHARS])
+    after = _with_needs(then, needs)
+    if release == "3.9.1":
+        before = [rule for rule in before if r"\u2012" not in rule.pattern.pattern]
     splitter = punkt.PunktSentenceTokenizer(lang_vars=_language(language, release))
     splitter._params = _parameters(punkt.PunktParameters(), load_punkt())
     return splitter.tokenize, tuple(before), tuple(after)
 
 
-def _word_rules(tokenizer: Any) -> tuple[list[Rule], list[Rule]]:
-    """NLTK's substitutions in its order: `NLTKWordTokenizer.tokenize`."""
+def _word_rules(tokenizer: Any) -> tuple[list[Substitution], list[Substitution]]:
+    """NLTK's substitutions in its order, before and after a sentence is padded with blanks:
+    `NLTKWordTokenizer.tokenize`.
+    """
     before = [
         *tokenizer.STARTING_QUOTES,
         *tokenizer.PUNCTUATION,
@@ -117,12 +150,19 @@ def _word_rules(tokenizer: Any) -> tuple[list[Rule], list[Rule]]:
     return [(_plain(p), r) for p, r in before], [(_plain(p), r) for p, r in after]
 
 
+def _with_needs(rules: Iterable[Substitution], needs: Iterable[tuple[str, str]]) -> list[Rule]:
+    return [
+        Rule(pattern, replacement, frozenset(chars), part)
+        for (pattern, replacement), (chars, part) in zip(rules, needs, strict=True)
+    ]
+
+
 def _plain(pattern: Any) -> re.Pattern[str]:
     """The same pattern for Python's own engine."""
     return re.compile(pattern.pattern, pattern.flags & (re.IGNORECASE | re.MULTILINE | re.VERBOSE))
 
 
-def _refuse_other_rules(rules: Sequence[Rule], language: Any) -> None:
+def _refuse_other_rules(rules: Sequence[Substitution], language: Any) -> None:
     sources = [f"{pattern.pattern}\t{replacement}" for pattern, replacement in rules]
     sources.append(language.re_boundary_realignment.pattern)
     # the order of the last characters in the set follows the process's hash seed

@@ -108,7 +108,7 @@ def test_the_packages_listed_are_the_folders_that_exist() -> None:
 def test_every_suite_loads(name: str) -> None:
     info = load_info(name)
     suite = load_suite(info.folder)
-    assert set(suite.parse_verdict) == {"parity", "strict"}
+    assert {"strict"} <= set(suite.parse_verdict) <= {"parity", "strict"}
     assert info.decoding.max_tokens, "lm-eval's default of 256 tokens would cut every text"
     assert (info.folder / "README.md").is_file()
 

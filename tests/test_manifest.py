@@ -31,6 +31,9 @@ def test_the_variants_follow_the_suite_that_they_vary() -> None:
     for name, base in {
         "deepresearch_bench_static": "deepresearch_bench",
         "discox_detailed": "discox",
+        "hellobench_layout": "hellobench",
         "hellobench_length": "hellobench",
+        "hellobench_opencompass": "hellobench",
+        "longbench_write_ruler": "longbench_write",
     }.items():
         assert base in imported_suites(folders[name])

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import shlex
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support import ROOT
 
+from r2w_eval.cli import main
 from r2w_eval.fakeserver import FakeServer
 
 sys.path.append(str(ROOT / "docs"))
@@ -20,13 +26,45 @@ PAGES = sorted(
 )
 
 
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], tuple[str, int]]:
+    """Runs `r2w-eval …` in this process, which imports everything once, and the rest in bash."""
+    for name, value in blocks.environment().items():
+        monkeypatch.setenv(name, value)
+
+    def run(command: str, folder: Path) -> tuple[str, int]:
+        ours, *pipe = command.split(" | ", 1)
+        words = shlex.split(ours.replace("\\\n", " "))
+        if words[0] != "r2w-eval" or {"&&", ";", ">"} & set(words):
+            return blocks.run_shell(command, folder)
+        monkeypatch.setattr("sys.argv", words)
+        shown = io.StringIO()
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(shown),
+            contextlib.redirect_stderr(shown),
+            pytest.raises(SystemExit) as stop,
+        ):
+            main()
+        if not pipe:
+            return shown.getvalue(), int(stop.value.code or 0)
+        piped = subprocess.run(
+            pipe[0], shell=True, input=shown.getvalue(), text=True, capture_output=True, cwd=folder
+        )
+        return piped.stdout + piped.stderr, piped.returncode
+
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
-def test_the_examples_of_a_page_run(page: str, tmp_path: Path, own_cache: Path) -> None:
+def test_the_examples_of_a_page_run(
+    page: str, tmp_path: Path, own_cache: Path, shell: Callable[[str, Path], tuple[str, int]]
+) -> None:
     text = (ROOT / page).read_text("utf-8")
     with FakeServer() as server:
         address = server.base_url.split("/")[2]
-        for block, commands in blocks.run_page(text, tmp_path, address):
+        for block, commands in blocks.run_page(text, tmp_path, address, shell):
             codes = [one.exit_code for one in commands]
             wanted = [0] * (len(codes) - 1) + [block.exit_code] if codes else []
             assert codes == wanted, [(one.command, one.output) for one in commands]

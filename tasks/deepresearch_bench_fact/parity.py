@@ -70,7 +70,7 @@ def _statistics(
 
 def _printed(case: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Iterator[ParityCase]:
     got = values_of(utils.aggregate([read_item(record) for record in records], Mode.PARITY))
-    for line in path.read_text("utf-8").split("\n"):
+    for line in path.read_text("utf-8").split("\n") if path.is_file() else ():
         name, _, printed = line.partition(": ")
         if name:
             yield ParityCase(case, f"{name} as printed", printed, str(got[name]))

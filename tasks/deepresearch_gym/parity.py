@@ -94,24 +94,42 @@ def _divisor(case: Mapping[str, Any]) -> Iterator[ParityCase]:
 
 def _quality(folder: Path, want: Mapping[str, Any]) -> Iterator[ParityCase]:
     case = f"quality of {folder.name}"
-    items = read_ratings(folder, "gpt-4o-mini")
+    others = {key.removesuffix("_judge"): key for key in want if key.endswith("_judge")}
+    (main,) = set(list_judges(folder)) - others.keys()
+    items = read_ratings(folder, main)
     got = values_of(utils.aggregate(items, Mode.PARITY))
+    yield from figures(case, {"quality": want["score_without_citations"]}, got)
+    yield from figures(case, want["per_criterion_mean_0_10"], got, "quality/")
+    if "citation_precision_mean_0_100" in want:
+        yield from _citations(case, items, got, want)
+    for judge, key in others.items():
+        again = values_of(utils.aggregate(read_ratings(folder, judge), Mode.PARITY))
+        yield ParityCase(case, f"quality, {key}", want[key]["stored"], again["quality"])
+
+
+def _citations(
+    case: str,
+    items: Sequence[ItemVerdicts],
+    got: Mapping[str, float | None],
+    want: Mapping[str, Any],
+) -> Iterator[ParityCase]:
     wanted = {
-        "quality": want["score_without_citations"],
         "quality:with_citations": want["score_with_citations"],
         "citation_precision": want["citation_precision_mean_0_100"],
     }
     yield from figures(case, wanted, got)
-    yield from figures(case, want["per_criterion_mean_0_10"], got, "quality/")
     support = [s.value for i in items for n, (s,) in i.scores.items() if n.startswith("support:")]
     levels = [support.count(level) for level in (1.0, 0.5, 0.0)]
     yield ParityCase(case, "claims", want["claims_full_partial_none"], levels)
     without = sum(item.scores["claims"][0].value == 0 for item in items)
     yield ParityCase(case, "queries without claims", want["queries_without_claims"], without)
-    for judge in (key for key in want if key.endswith("_judge")):
-        again = read_ratings(folder, judge.removesuffix("_judge"))
-        got = values_of(utils.aggregate(again, Mode.PARITY))
-        yield ParityCase(case, f"quality, {judge}", want[judge]["stored"], got["quality"])
+
+
+def list_judges(folder: Path) -> list[str]:
+    """The judges whose ratings of one system lie in its folder."""
+    head, tail = "evaluation_results_detailed_", ".json.gz"
+    paths = sorted(folder.glob(f"{head}*{tail}"))
+    return [path.name.removeprefix(head).removesuffix(tail) for path in paths]
 
 
 def read_ratings(folder: Path, judge: str) -> list[ItemVerdicts]:

@@ -25,6 +25,8 @@ SLOP_COUNTS = {
     "bigrams": "bigram_hits",
     "trigrams": "trigram_hits",
 }
+OTHER_JUDGING = "the published row stems from another judging than the verdicts at hand"
+OTHER_TEXTS = "the published row stems from other texts than those at hand"
 
 
 def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
@@ -69,7 +71,8 @@ def _rubric(
     printed = wanted.get("published", {}).get(
         "creative_writing_score", wanted["rubric_pooled_printed"]
     )
-    yield ParityCase(case, "rubric printed", printed, scoring.printed(pooled))
+    cause = _named(wanted, "rubric_matches_published", OTHER_JUDGING)
+    yield ParityCase(case, "rubric printed", printed, scoring.printed(pooled), cause)
     yield ParityCase(case, "rubric", wanted["rubric_pooled_0_20"], pooled)
     yield ParityCase(case, "item mean", wanted["rubric_item_mean_0_20"], by_item)
     hundred = f"{scoring.out_of_hundred(by_item):.2f}"
@@ -88,16 +91,43 @@ def _texts(
     texts = [record["response"] for record in records]
     length = sum(map(len, texts)) / len(texts)
     yield ParityCase(case, "length", wanted["avg_length_chars"], length)
-    if "published" not in wanted or why_uncounted():
+    if "published" not in wanted:
         return
-    yield ParityCase(case, "length printed", wanted["published"]["avg_length"], f"{length:.0f}")
-    counts = count_slop(nltk_tokens("\n\n".join(texts).lower(), RELEASE), lists)
+    printed = wanted["published"]["avg_length"]
+    cause = _named(wanted, "length_matches_published", OTHER_TEXTS)
+    yield ParityCase(case, "length printed", printed, f"{length:.0f}", cause)
+    if not why_uncounted():
+        yield from _slop(case, wanted, records, lists)
+
+
+def _named(wanted: Mapping[str, Any], flag: str, cause: str) -> str:
+    """The cause of a difference that expected.json itself states."""
+    return "" if wanted.get(flag, True) else cause
+
+
+def _slop(
+    case: str,
+    wanted: Mapping[str, Any],
+    records: Sequence[Mapping[str, Any]],
+    lists: SlopLists,
+) -> Iterator[ParityCase]:
+    """Phrases at the seams of two texts count too, so that the order of the texts matters."""
+    orders = wanted["slop_recomputed"]
+    by_prompt = not orders["file_order"]["equals_published"]
+    if by_prompt:
+        records = sorted(records, key=lambda record: int(record["prompt_id"]))
+    again = orders["by_prompt" if by_prompt else "file_order"]
+    cause = _named(again, "equals_published", OTHER_TEXTS)
+    joined = "\n\n".join(record["response"] for record in records)
+    counts = count_slop(nltk_tokens(joined.lower(), RELEASE), lists)
     for name, upstream in SLOP_COUNTS.items():
-        hits = wanted["published_counts"][upstream]
-        yield ParityCase(case, f"slop {name}", hits, getattr(counts, name))
+        got = getattr(counts, name)
+        yield ParityCase(case, f"slop {name}", wanted["published_counts"][upstream], got, cause)
+        yield ParityCase(case, f"slop {name}, upstream's code on these texts", again[upstream], got)
     index = counts.index or 0.0
-    yield ParityCase(case, "slop", wanted["published_slop_index"], round(index, 4))
-    yield ParityCase(case, "slop printed", wanted["published"]["slop_score"], f"{index:.2f}")
+    yield ParityCase(case, "slop", wanted["published_slop_index"], round(index, 4), cause)
+    printed = wanted["published"]["slop_score"]
+    yield ParityCase(case, "slop printed", printed, f"{index:.2f}", cause)
 
 
 def _averages(

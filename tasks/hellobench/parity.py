@@ -40,8 +40,8 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     for path in sorted(folder.glob("judgements_full_*.jsonl.gz")):
         model = path.name.removeprefix("judgements_full_").removesuffix(".jsonl.gz")
         records = [_from_whole(record) for record in _read(path)]
-        name = f"{model}, from texts"
-        yield from _table(name, expected["main_exp"][model], records, main)
+        rows = {name: row for part in MAIN_EXPERIMENTS for name, row in expected[part].items()}
+        yield from _table(f"{model}, from texts", rows[model], records, main)
     vectors = json.loads((folder / "judge_parse_vectors.json").read_bytes())
     for vector in vectors["parser"]:
         yield from _judge_says(vector)
@@ -151,9 +151,14 @@ def _stored(score: Score) -> Any:
 
 def _prompts(folder: Path, data: SuiteData, samples: Mapping[str, Sample]) -> Iterator[ParityCase]:
     templates = utils.load_templates(data)
-    for vector in json.loads((folder / "prompt_vectors.json").read_bytes())["vectors"]:
-        path = folder / f"judgements_full_{vector['response_model']}.jsonl.gz"
-        text = next(record["response"] for record in _read(path) if record["id"] == vector["id"])
+    vectors = json.loads((folder / "prompt_vectors.json").read_bytes())["vectors"]
+    answers = {
+        (model, record["id"]): record["response"]
+        for model in {vector["response_model"] for vector in vectors}
+        for record in _read(folder / f"judgements_full_{model}.jsonl.gz")
+    }
+    for vector in vectors:
+        text = answers[vector["response_model"], vector["id"]]
         answer = Answer(text, text, WriterStatus.OK)
         job = JudgingJob(samples[vector["id"]], answer, templates, Mode.PARITY)
         user = utils.plan_judging(job)[0].messages[1].content

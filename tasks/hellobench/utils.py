@@ -112,18 +112,32 @@ def criteria(sample: Sample) -> Sequence[str]:
 
 def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
     """One request; the answer goes in as NLTK's words joined by blanks, cut when very long."""
-    checklists = job.sample.material["checklists"]
-    entries = [{"checklist_id": i, "checklist_content": c} for i, c in enumerate(checklists)]
     tokens = nltk_tokens(job.answer.text, NLTK_RELEASE)
+    return [ask_helloeval(job, " ".join(tokens[:KEPT] if len(tokens) > LONG else tokens))]
+
+
+def ask_helloeval(job: JudgingJob, response: str) -> JudgeRequest:
+    """The official question, with the answer in the given form."""
     user = job.templates["helloeval.user_template"].fill(
         instruction=job.sample.messages[0].content,
-        response=" ".join(tokens[:KEPT] if len(tokens) > LONG else tokens),
-        checklists=json.dumps(entries, ensure_ascii=False),
-        num_checklist=str(len(checklists)),
+        response=response,
+        checklists=show_checklist(job.sample),
+        num_checklist=str(len(job.sample.material["checklists"])),
     )
-    system = Message("system", job.templates["helloeval.system"].text)
-    facts = {"weights": job.sample.material["weights"]}
-    return [JudgeRequest(CHECKLIST, (system, Message("user", user)), facts=facts)]
+    return ask_checklist(job, "helloeval.system", user)
+
+
+def show_checklist(sample: Sample) -> str:
+    """The checklist as the judge reads it: JSON with numbers from 0."""
+    items = enumerate(sample.material["checklists"])
+    entries = [{"checklist_id": i, "checklist_content": content} for i, content in items]
+    return json.dumps(entries, ensure_ascii=False)
+
+
+def ask_checklist(job: JudgingJob, system: str, user: str) -> JudgeRequest:
+    """One question about a whole checklist, under the system prompt of that name."""
+    messages = (Message("system", job.templates[system].text), Message("user", user))
+    return JudgeRequest(CHECKLIST, messages, facts={"weights": job.sample.material["weights"]})
 
 
 def parse_strict(request: JudgeRequest, text: str) -> Score:

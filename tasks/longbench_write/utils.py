@@ -16,7 +16,7 @@ from r2w_eval.data import SuiteData, data_roots, read_jsonl
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.extraction import parse_json
 from r2w_eval.parsing import iter_objects
-from r2w_eval.suites import JudgingJob, ParityRules, Suite, load_info
+from r2w_eval.suites import JudgingJob, ParityRules, Suite, load_info, load_suite
 from r2w_eval.template import Template
 from r2w_eval.thinking import split_thinking
 from r2w_eval.types import (
@@ -289,7 +289,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     from r2w_eval import lmeval_tasks
 
     words = count_words(split_thinking(results[0]).answer)
-    required = _required_lengths()[doc["id"]]
+    required = _required_lengths(doc["suite"])[doc["id"]]
     return {
         **lmeval_tasks.process_results(doc, results),
         "length_score": length_score(required, words),
@@ -297,9 +297,10 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
 
 @cache
-def _required_lengths() -> Mapping[str, int]:
-    data = load_info("longbench_write").data(data_roots(None))
-    return {sample.id: sample.meta["length"] for sample in load_samples(data)}
+def _required_lengths(suite: str) -> Mapping[str, int]:
+    info = load_info(suite)
+    samples = load_suite(info.folder).load_samples(info.data(data_roots(None)))
+    return {sample.id: sample.meta["length"] for sample in samples}
 
 
 SUITE = Suite(

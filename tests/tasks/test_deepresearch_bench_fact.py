@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
+from r2w_eval.client import HttpModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver import FakeServer
+from r2w_eval.pages import PageCounts
 from r2w_eval.parity import values_of
 from r2w_eval.run import Outcome, evaluate, judge_again
 from r2w_eval.suites import Suite, load_info, load_module, load_suite
@@ -227,8 +229,12 @@ def run(config: RunConfig, server: FakeServer, **changes: Any) -> Outcome:
 
 
 def test_a_run_reads_records_and_replays_the_cited_pages(
-    config: RunConfig, site: str, tmp_path: Path
+    config: RunConfig, site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    records = tmp_path / "records"
+    config = replace(
+        config, cache=True, cache_dir=str(records), pages=f"record:{records / 'pages'}"
+    )
     cited = f"One {site}/good for one. Two ({site}/good#part) and {site}/gone and {site}/private"
     write_reports(config, cited, "No citation at all.")
     with FakeServer() as server:
@@ -244,22 +250,24 @@ def test_a_run_reads_records_and_replays_the_cited_pages(
     asked = {j.criterion: j.score for j in recorded.folder.judgements()}
     assert {asked[f"validate:{n}"].parts["unknown"] for n in (2, 3)} == {1}, "two pages are unread"
     assert n_sent == 2 + 4
-    statuses = sorted(
-        json.loads(p.read_bytes())["status"] for p in (tmp_path / "pages").glob("*.json")
-    )
+    statuses = sorted(read_statuses(records / "pages"))
     assert statuses == ["http_error", "ok", "robots"], "a fragment is no page of its own"
-    # the site is gone for the second run, and must not be missed
-    replay = {
-        "pages": f"replay:{tmp_path / 'pages'}",
-        "pages_allow": "",
-        "out": str(tmp_path / "again"),
-    }
-    with FakeServer() as server:
-        replayed = run(config, server, **replay)
-    assert [m.value for m in replayed.results[0].metrics] == [m.value for m in result.metrics]
-    assert replayed.results[0].score_key != result.score_key
-    again = asyncio.run(judge_again(recorded.folder, config, reparse=True))
-    assert [m.value for m in again.results[0].metrics] == [m.value for m in result.metrics]
+    # judge and site are gone for the second run: even an attempt to connect would fail
+    monkeypatch.setattr(HttpModel, "_open", None)
+    monkeypatch.setattr("r2w_eval.fetching.LiveFetcher", None)
+    offline: dict[str, Any] = {"cache_dir": None, "pages": None, "pages_allow": "", "max_cost": 0.0}
+    replayed = run(config, server, **offline, replay=str(records), out=str(tmp_path / "again"))
+    again = replayed.results[0]
+    assert again.metrics == result.metrics and again.judging == result.judging
+    assert again.pages == result.pages == PageCounts(4, {"http_error": 1, "robots": 1})
+    assert again.identity["inputs"]["pages"] != "live" and again.score_key != result.score_key
+    texts = [
+        {j.criterion: j.asks for j in outcome.folder.judgements()}
+        for outcome in (recorded, replayed)
+    ]
+    assert texts[0] == texts[1]
+    reread = asyncio.run(judge_again(recorded.folder, config, reparse=True))
+    assert reread.results[0].metrics == result.metrics
 
 
 def test_a_page_that_was_never_recorded_stops_the_run(config: RunConfig, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -11,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import run_recorded, run_with_fake_server
 
+from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
-from r2w_eval.errors import DataError
+from r2w_eval.errors import DataError, UsageError
 from r2w_eval.parity import values_of
+from r2w_eval.run import plan_tasks
 from r2w_eval.suites import JudgingJob, Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
     Answer,
@@ -158,7 +162,41 @@ def test_the_judge_sees_words_joined_by_blanks_and_no_more_than_16000(data: Suit
     assert prompt("w " * 16_000) == prompt("w " * 20_000)
 
 
-@pytest.mark.parametrize("suite", ["hellobench", "hellobench_length"])
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("hellobench_layout", '{"response": It didn\'t\n\n- {stop}.}'),
+        ("hellobench_opencompass", '{{"response": It didn\'t\n\n- {stop}.}}'),
+    ],
+)
+def test_variants_show_the_judge_the_layout_of_the_same_items(
+    name: str, shown: str, data: SuiteData, benchmarks: Path
+) -> None:
+    info = load_info(name)
+    suite = load_suite(info.folder)
+    own = info.data(data_roots(str(benchmarks)))
+    samples = list(suite.load_samples(own))
+    assert [replace(s, task="hellobench") for s in samples] == list(SUITE.load_samples(data))
+    text = "It didn't\n\n- {stop}."
+    answer = Answer(text, text, WriterStatus.OK)
+    job = JudgingJob(samples[0], answer, suite.load_templates(own), Mode.STRICT)
+    (request,) = suite.plan_judging(job)
+    system, user = (message.content for message in request.messages)
+    assert shown in user and system == SUITE.load_templates(data)["helloeval.system"].text
+    assert f'"checklist_content": {json.dumps(samples[0].material["checklists"][-1])}' in user
+    assert not re.search(r"\{(prediction|response|instruction|num_checklist)\}", user)
+    assert request.facts == {"weights": samples[0].material["weights"]}
+
+
+def test_opencompass_asks_once_and_the_layout_has_no_parity(benchmarks: Path) -> None:
+    asked = load_suite(load_info("hellobench_opencompass").folder).parity
+    assert not asked.asks_again(REQUEST, ["noise"]) and SUITE.parity.asks_again(REQUEST, ["noise"])
+    config = RunConfig("m", "hellobench_layout", mode="parity", data_dir=str(benchmarks))
+    with pytest.raises(UsageError, match="only strict. Try: --mode strict"):
+        plan_tasks(config)
+
+
+@pytest.mark.parametrize("suite", ["hellobench", "hellobench_length", "hellobench_opencompass"])
 def test_a_run_over_http(suite: str, benchmarks: Path, tmp_path: Path, own_cache: Path) -> None:
     result = run_with_fake_server(suite, benchmarks, tmp_path / "run")
     assert (result.headline.n_scored, result.judging.failures) == (2, {})

@@ -48,6 +48,27 @@ def test_the_suite_has_the_documented_shape(samples: list[Sample]) -> None:
     assert len({sample.meta["type"] for sample in samples}) == 7
 
 
+def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(
+    benchmarks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = load_info("longbench_write_ruler")
+    suite = load_suite(info.folder)
+    samples = list(suite.load_samples(info.data(data_roots(str(benchmarks)))))
+    lengths = Counter((s.meta["bin"], s.language) for s in samples)
+    assert len(samples) == info.n_samples == 48 and set(lengths.values()) == {4}
+    assert {b for b, _ in lengths} == {"1,000", "2,000", "5,000", "10,000", "20,000", "30,000"}
+    items = [
+        ItemVerdicts(s.id, s.language, s.meta, WriterStatus.OK, {}, measures={"words": 2000})
+        for s in samples
+    ]
+    got = values_of(suite.aggregate(items, Mode.STRICT))
+    assert got["S_l:length/2,000"] == 100.0 and got["S_l:length/30,000"] == 0.0
+    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+    doc = {"suite": info.name, "id": samples[-1].id}
+    words = "word " * samples[-1].meta["length"]
+    assert UTILS.process_results(doc, [words])["length_score"] == 100.0
+
+
 @given(st.integers(1, 20_000), st.integers(0, 100_000))
 def test_length_score_peaks_at_the_demand_and_falls_to_both_sides(x: int, y: int) -> None:
     score = UTILS.length_score(x, y)
