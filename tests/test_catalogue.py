@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from support import ROOT
 
@@ -35,6 +37,19 @@ def test_every_suite_stands_in_both_tables(
     for name in suite_folders():
         assert name in shown
         assert f"[`{name}`](../tasks/{name}/README.md)" in text
+
+
+IN_EVERY_README = (
+    "full run", r"\$[0-9]", "tokens", "judge", "licence|MIT|Apache-2.0", "English|languages",
+    r"\*\*Pitfalls\.\*\*", r"\*\*How our numbers were checked\.\*\*",
+)  # fmt: skip
+
+
+def test_every_readme_says_what_a_run_costs_what_to_beware_of_and_how_it_was_checked() -> None:
+    for entry in read_catalogue():
+        text = (entry.info.folder / "README.md").read_text("utf-8")
+        absent = [part for part in IN_EVERY_README if not re.search(part, text)]
+        assert not absent, entry.info.name
 
 
 def test_every_suite_says_where_it_comes_from_and_under_which_licence() -> None:

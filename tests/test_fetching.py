@@ -48,6 +48,7 @@ class Site:
         self.seen: Counter[str] = Counter()
         self.times: list[float] = []
         self.agents: set[str] = set()
+        self.megabytes = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.seen[request.path] += 1
@@ -83,6 +84,7 @@ class Site:
         await response.prepare(request)
         for _ in range(300):
             await response.write(b"x" * 1_000_000)
+            self.megabytes += 1
         return response
 
     async def announced(self, _: web.Request) -> web.StreamResponse:
@@ -285,6 +287,7 @@ def test_of_300_megabytes_little_is_read() -> None:
     site = Site()
     (page,) = fetch_all(site, "/huge", limits=replace(LIMITS, timeout_s=20.0))
     assert page.status is PageStatus.TOO_LARGE
+    assert site.megabytes < 30, "what the sockets' buffers took"
 
 
 def test_redirects_are_followed_and_told() -> None:

@@ -106,11 +106,15 @@ def read_references(data: SuiteData) -> dict[str, str]:
     path = data.input("references", WHERE)
     found: dict[str, str] = {}
     for number, record in enumerate(read_jsonl(path), 1):
-        if not isinstance(record, dict) or not all(
-            isinstance(record.get(key), str) for key in ("prompt", "article")
-        ):
+        own = record if isinstance(record, dict) else {}
+        prompt, article = own.get("prompt"), own.get("article")
+        if not (isinstance(prompt, str) and isinstance(article, str) and article.strip()):
             raise DataError(f"{path}, record {number}: expected prompt and article. {WHERE}")
-        found[record["prompt"]] = record["article"]
+        if found.setdefault(prompt, article) != article:
+            raise DataError(
+                f"{path}, record {number}: another reference for the prompt {prompt[:60]!r}, which "
+                f"has one already. Leave one of them in the file"
+            )
     return found
 
 

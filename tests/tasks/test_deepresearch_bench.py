@@ -236,13 +236,25 @@ def test_tasks_without_a_reference_lack_it(
     assert len(criteria) == 2517
 
 
-@pytest.mark.parametrize("line", ['{"prompt": "x"}', '["x"]', '{"prompt": "x", "article": 5}'])
-def test_a_reference_of_another_form_is_named(
-    line: str, read: Callable[..., SuiteData], tmp_path: Path
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ('{"prompt": "x"}', "record 1: expected prompt and article"),
+        ('["x"]', "record 1: expected prompt and article"),
+        ('{"prompt": "x", "article": 5}', "record 1: expected prompt and article"),
+        ('{"prompt": "x", "article": " "}', "record 1: expected prompt and article"),
+        (
+            '{"prompt": "x", "article": "a"}\n{"prompt": "x", "article": "b"}',
+            "record 2: another reference for the prompt 'x'",
+        ),
+    ],
+)
+def test_a_reference_of_another_form_or_a_second_one_is_named(
+    line: str, complaint: str, read: Callable[..., SuiteData], tmp_path: Path
 ) -> None:
     path = tmp_path / "reference.jsonl"
     path.write_text(line + "\n", encoding="utf-8")
-    with pytest.raises(DataError, match="record 1: expected prompt and article"):
+    with pytest.raises(DataError, match=complaint):
         list(load_samples(RACE, read(references=path)))
     assert "only-complete" in WHERE
 
