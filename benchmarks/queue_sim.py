@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import selectors
 import time
@@ -25,6 +26,9 @@ from r2w_eval.client import ClientSettings, Endpoint, HttpModel
 from r2w_eval.fakeserver import FakeServer, build_completion, hash_prompt, parse_model
 from r2w_eval.types import Decoding, Message
 
+# a slow server with few places: its own queue is what takes the time
+QUEUED = tuple((count, 256, f"judge-{s}000+slots=2") for count, s in ((500, 10), (500, 60), (200, 200)))
+QUEUED_TIMEOUT_S = 600.0
 RESULTS = Path(__file__).parent / "results" / "queue_sim.json"
 URL = "http://127.0.0.1:1/v1"
 TIMEOUT_S = 3.0
@@ -57,8 +61,9 @@ class Body:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
-    async def iter_any(self) -> AsyncIterator[bytes]:
-        yield self._content
+    async def readany(self) -> bytes:
+        content, self._content = self._content, b""
+        return content
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class VirtualServer:
     def __init__(self, timeout_s: float) -> None:
         self.sends: dict[str, int] = {}
         self._timeout_s = timeout_s
+        self._slots: asyncio.Semaphore | None = None
 
     @asynccontextmanager
     async def post(self, url: str, json: Mapping[str, Any]) -> AsyncIterator[VirtualReply]:
@@ -82,10 +88,9 @@ class VirtualServer:
         attempt = self.sends.get(prompt_hash, 0)
         self.sends[prompt_hash] = attempt + 1
         fault = plan.fault(prompt_hash, attempt)
-        if fault == "hang":
-            await asyncio.sleep(self._timeout_s)
-            raise TimeoutError
-        await asyncio.sleep(plan.latency_s or 0.0)
+        self._slots = self._slots or asyncio.Semaphore(plan.slots or 1 << 30)
+        async with asyncio.timeout(self._timeout_s), self._slots:
+            await asyncio.sleep(math.inf if fault == "hang" else plan.latency_s or 0.0)
         if fault is None:
             content = build_completion(plan, json, prompt_hash, attempt)
             yield VirtualReply(200, {}, Body(content))
@@ -117,32 +122,37 @@ async def send_all(client: HttpModel, count: int) -> int:
         await client.close()
 
 
-def make_client(url: str, model: str, connections: int) -> HttpModel:
-    settings = ClientSettings(max_connections=connections, timeout_s=TIMEOUT_S)
+def make_client(url: str, model: str, connections: int, timeout_s: float) -> HttpModel:
+    settings = ClientSettings(max_connections=connections, timeout_s=timeout_s)
     return HttpModel(Endpoint((url,), model), settings)
 
 
-def simulate(count: int, connections: int, model: str) -> dict[str, Any]:
-    """Seconds of virtual time, requests sent, verdicts lost."""
+def simulate(
+    count: int, connections: int, model: str, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
+    """Seconds of virtual time, requests sent, verdicts lost, the limit at the end."""
     selector = JumpingSelector()
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now  # type: ignore[method-assign]
-    client = make_client(URL, model, connections)
-    server = VirtualServer(TIMEOUT_S)
+    client = make_client(URL, model, connections, timeout_s)
+    server = VirtualServer(timeout_s)
     client._session = server  # type: ignore[assignment]
     for limiter in client.limiters.values():
         limiter._clock = loop.time
     with mock.patch("time.monotonic", loop.time):
         lost = loop.run_until_complete(send_all(client, count))
     loop.close()
-    return {"s": round(selector.now, 2), "sent": sum(server.sends.values()), "lost": lost}
+    sent = sum(server.sends.values())
+    limit = int(client.limiters[URL].limit)
+    return {"s": round(selector.now, 2), "sent": sent, "lost": lost, "limit": limit}
 
 
 def measure(count: int, connections: int, model: str) -> dict[str, Any]:
     """The same against the fake server, on the clock of the wall."""
     with FakeServer() as server:
+        client = make_client(server.base_url, model, connections, TIMEOUT_S)
         started = time.monotonic()
-        lost = asyncio.run(send_all(make_client(server.base_url, model, connections), count))
+        lost = asyncio.run(send_all(client, count))
         took = time.monotonic() - started
         sent = server.stats().total.requests
     return {"s": round(took, 2), "sent": sent, "lost": lost}
@@ -159,7 +169,12 @@ def main() -> None:
     for scenario in PREDICTED:
         predicted.append({"scenario": scenario, "simulated": simulate(*scenario)})
         print(json.dumps(predicted[-1]), flush=True)
-    found = {"load": round(os.getloadavg()[0], 1), "checked": checked, "predicted": predicted}
+    queued = []
+    for scenario in QUEUED:
+        queued.append({"scenario": scenario, "simulated": simulate(*scenario, QUEUED_TIMEOUT_S)})
+        print(json.dumps(queued[-1]), flush=True)
+    found = {"load": round(os.getloadavg()[0], 1), "checked": checked}
+    found |= {"predicted": predicted, "queued": queued}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")
 
 

@@ -32,7 +32,6 @@ from r2w_eval.types import Cause, JudgeStatus, Metric, WriterStatus
 RAW_FILES = ("run.json", "responses.jsonl", "judgements.jsonl")
 ROWS, RUNS = "rows", "runs"
 NULL_PREFIX = "null/"
-_ANSWERED = ("ok", "truncated")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +236,3 @@ def count_tokens(folder: RunFolder, result: Mapping[str, Any]) -> Tokens:
     total = thinking + sum(sample["answer_chars"] for sample in samples)
     share = round(completion * thinking / total) if total else 0
     return Tokens(writer["prompt_tokens"], completion, share)
-
-
-def is_answered(status: str) -> bool:
-    """There was an answer to judge."""
-    return status in _ANSWERED

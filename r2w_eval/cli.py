@@ -91,7 +91,7 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
         print(json.dumps([strip_performance(result) for result in outcome.results]))
     else:
         print_outcome(outcome)
-    check_outcome(outcome, settings.min_coverage)
+    check_outcome(outcome, settings.min_coverage, settings.max_unscored)
 
 
 @cli.command()
@@ -129,7 +129,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     settings = dataclasses.replace(settings, **{**fresh, **given(flags)})
     outcome = run_interruptibly(judge_again(run_folder, settings, reparse))
     print_outcome(outcome)
-    check_outcome(outcome, settings.min_coverage)
+    check_outcome(outcome, settings.min_coverage, settings.max_unscored)
 
 
 cli.add_command(judge_check)
@@ -146,7 +146,7 @@ for command in (doctor, score, serve, train, export, aggregate):
     "--judge", "judge_spec", help="Judge pairs of answers in both orders with this model."
 )
 @click.option("--out", default="comparison", show_default=True, help="Folder for pair verdicts.")
-@settings_options("data_dir", "max_connections", "timeout")
+@settings_options("data_dir", "max_connections", "timeout", "min_coverage")
 def compare(
     runs: tuple[str, ...],
     force_common: bool,

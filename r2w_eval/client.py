@@ -8,6 +8,7 @@ the environment, go into one header, and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import random
 import time
@@ -38,6 +39,9 @@ MAX_BACKOFF_S = 60.0
 RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
 SYSTEMATIC_FAILURES = 20
+# An endpoint that has answered before may restart; one that is silent for this long is dead
+DEAD_AFTER_S = 300.0
+UNREACHABLE = frozenset({CallStatus.TRANSPORT, CallStatus.TIMEOUT, CallStatus.RATE_LIMITED})
 PROBE_TIMEOUT_S = 30.0
 TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 CONTEXT_MARKS = (
@@ -95,7 +99,11 @@ def _clean_url(url: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClientSettings:
-    """Limits of the client; seconds unless the name says otherwise."""
+    """Limits of the client; seconds unless the name says otherwise.
+
+    `timeout_s` is for a whole request, the queue of the server included; `idle_timeout_s` for a
+    pause within a reply that has begun.
+    """
 
     max_connections: int = 256
     fixed_concurrency: bool = False
@@ -139,14 +147,18 @@ class HttpModel:
         self.endpoint = endpoint
         self._extra = dict(extra_body or {})
         self.limiters = {
-            url: Limiter(settings.max_connections, fixed=settings.fixed_concurrency)
+            url: Limiter(
+                settings.max_connections,
+                fixed=settings.fixed_concurrency,
+                timeout_s=settings.timeout_s,
+            )
             for url in endpoint.base_urls
         }
         self.retries: dict[str, int] = {}
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._random = random.Random(0)
-        self._finished = 0
+        self._answered_at: float | None = None
         self._failures: dict[str, int] = {}
         self._down: str | None = None
         self._replicas = Replicas(self.limiters)
@@ -183,22 +195,27 @@ class HttpModel:
         Raises CallFailed for this request, EndpointDown when no request can succeed.
         """
         body = {**build_body(self.endpoint.model, request), **self._extra}
-        started = time.monotonic()
         tries = 0
+        refused_at: float | None = None
         too_small: set[str] = set()
         while True:
             if self._down:
                 raise EndpointDown(self._down)
             try:
-                reply = await self._send(body, too_small)
+                reply = await self._send(body, too_small, is_retry=tries > 0 or bool(refused_at))
             except TooSmall as refusal:
                 too_small.add(refusal.url)
             except Retry as retry:
                 self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
-                # a pause that the endpoint asked for does not use up tries
-                tries += retry.status is not CallStatus.RATE_LIMITED
-                waited = time.monotonic() - started
-                if tries >= MAX_TRIES or waited > RATE_LIMIT_PATIENCE_S:
+                if retry.status is CallStatus.RATE_LIMITED:
+                    # a pause that the endpoint asked for does not use up tries; neither does the
+                    # wait for a slot before the first of them
+                    refused_at = refused_at or time.monotonic()
+                    is_over = time.monotonic() - refused_at > RATE_LIMIT_PATIENCE_S
+                else:
+                    tries += 1
+                    is_over = tries >= MAX_TRIES
+                if is_over:
                     self._note(retry.status)
                     raise CallFailed(retry.status, str(retry)) from retry
                 if retry.wait_s is None:
@@ -276,18 +293,18 @@ class HttpModel:
             f"The key is read from ${self.endpoint.api_key_env}; set it and run again"
         )
 
-    async def _send(self, body: Mapping[str, Any], avoid: Set[str]) -> Reply:
-        url, limiter = await self._replicas.take(avoid)
+    async def _send(self, body: Mapping[str, Any], avoid: Set[str], *, is_retry: bool) -> Reply:
+        url, limiter = await self._replicas.take(avoid, is_retry=is_retry)
         if self._down:
             limiter.release()
             raise EndpointDown(self._down)
         started = time.monotonic()
         try:
             async with self._open().post(f"{url}/chat/completions", json=body) as http:
-                content = await _read_bounded(http.content)
+                content = await _read_bounded(http.content, self._settings.idle_timeout_s)
                 status, headers = http.status, http.headers
         except TimeoutError as error:
-            limiter.congested()
+            limiter.timed_out(started)
             self._replicas.failed(url)
             raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -306,8 +323,9 @@ class HttpModel:
         reply = read_reply(content)
         if not self._replicas.is_same_model(url, reply.model):
             raise Retry(CallStatus.TRANSPORT, self._replicas.out[url], wait_s=0.0)
-        limiter.succeeded()
-        return replace(reply, latency_s=time.monotonic() - started)
+        latency_s = time.monotonic() - started
+        limiter.succeeded(latency_s)
+        return replace(reply, latency_s=latency_s)
 
     def _pass_on(self, url: str, status: int, failure: CallFailed, avoid: Set[str]) -> None:
         """Where one of several addresses lacks the model or the context, others are asked."""
@@ -332,13 +350,13 @@ class HttpModel:
             self._down = self._refusal(message)
             raise EndpointDown(self._down)
         if status == 429 or (status == 503 and wait_s is not None):
-            limiter.congested()
+            limiter.refused()
             # "now" (or a date in the past) from a server that refuses is no leave to hammer it
             limiter.pause(wait_s or self._backoff(2))
             raise Retry(CallStatus.RATE_LIMITED, message, wait_s=0.0)
         if status in TRANSIENT_HTTP:
             if status == 503:
-                limiter.congested()
+                limiter.refused()
             raise Retry(CallStatus.TRANSPORT, message)
         if any(mark in text.lower() for mark in CONTEXT_MARKS):
             raise CallFailed(CallStatus.CONTEXT, message)
@@ -356,7 +374,6 @@ class HttpModel:
                 timeout=aiohttp.ClientTimeout(
                     total=settings.timeout_s,
                     sock_connect=settings.connect_timeout_s,
-                    sock_read=settings.idle_timeout_s,
                 ),
             )
         return self._session
@@ -375,18 +392,20 @@ class HttpModel:
         return text.replace(key, "[key]") if key else text
 
     def _note(self, status: CallStatus | None) -> None:
-        """Stop early when the first calls all fail alike: a wrong name should not cost
-        thousands.
+        """Stop early when calls all fail alike: a wrong name should not cost thousands of them, nor
+        a server that died.
         """
-        self._finished += 1
-        if self._finished > SYSTEMATIC_FAILURES or status is None:
+        if status is None:
+            self._answered_at = time.monotonic()
+        if status is None or (self._answered_at and status not in UNREACHABLE):
             self._failures.clear()
-            self._finished = SYSTEMATIC_FAILURES
             return
-        self._failures[status] = self._failures.get(status, 0) + 1
-        if self._failures[status] == SYSTEMATIC_FAILURES:
+        count = self._failures[status] = self._failures.get(status, 0) + 1
+        silent_s = time.monotonic() - (self._answered_at or -math.inf)
+        if count >= SYSTEMATIC_FAILURES and silent_s > DEAD_AFTER_S:
+            calls = "The first" if self._answered_at is None else "The last"
             self._down = (
-                f"The first {SYSTEMATIC_FAILURES} calls to {self.endpoint.base_urls[0]} (model "
+                f"{calls} {count} calls to {self.endpoint.base_urls[0]} (model "
                 f"{self.endpoint.model!r}) all failed with {status!s}. Check the address and the "
                 f"model name, then run the same command again"
             )
@@ -410,10 +429,14 @@ async def list_models(endpoint: Endpoint, timeout_s: float) -> tuple[str, ...]:
         await client.close()
 
 
-async def _read_bounded(stream: aiohttp.StreamReader) -> bytes:
-    """The whole body; a body over the limit is cut, which makes it unreadable and so a retry."""
+async def _read_bounded(stream: aiohttp.StreamReader, idle_s: float | None = None) -> bytes:
+    """The whole body; a body over the limit is cut, which makes it unreadable and so a retry.
+
+    Raises TimeoutError when a body that has begun stands still for `idle_s`: before its first byte
+    a reply may take as long as the whole request, because it is written before it is sent.
+    """
     content = bytearray()
-    async for chunk in stream.iter_any():
+    while chunk := await asyncio.wait_for(stream.readany(), idle_s):
         content += chunk
         if len(content) > MAX_REPLY_BYTES:
             break

@@ -16,7 +16,7 @@ from rich.table import Table
 from r2w_eval.client import ClientSettings
 from r2w_eval.comparison import Comparison, compare_runs
 from r2w_eval.config import RunConfig, stored_config
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import CoverageTooLow, UsageError
 from r2w_eval.hashing import to_plain
 from r2w_eval.models import ModelOptions, ModelPool
 from r2w_eval.orders import OrderPair, Positions, combined_battle, positions
@@ -118,7 +118,8 @@ async def print_preferences(
         concurrency = opened.concurrency if opened else settings.max_connections
         contests = find_contests(folders, prompts)
         pairs = await judge_contests(contests, judge, path, concurrency, forms)
-    _print_ratings(pairs, judge.id, path)
+    minimum = flags.get("min_coverage", RunConfig.min_coverage)
+    _print_ratings(pairs, judge.id, path, minimum)
 
 
 def _prompt_of(form: PairwiseForm | None, sample: Sample) -> str | None:
@@ -141,18 +142,30 @@ def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
     return replace(config, data_dir=flags.get("data_dir", config.data_dir))
 
 
-def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path) -> None:
+def _print_ratings(
+    pairs: Sequence[OrderPair], judge: str, path: Path, min_coverage: float
+) -> None:
+    """Raises CoverageTooLow, after everything is printed where there is something to print."""
     console = Console()
     battles = [battle for pair in pairs if (battle := combined_battle(pair)) is not None]
     scored = len(battles)
     bias = positions(pairs)
     if not battles:
-        raise UsageError(f"No pair has a verdict in both orders. Look into {path}")
+        raise CoverageTooLow(
+            f"None of {len(pairs)} pairs has a verdict in both orders. Look into {path} for the "
+            f"reasons; the same command asks again for what was lost on the way"
+        )
     ratings = bradley_terry(battles)
     write_json(path.with_name("ratings.json"), to_plain({"ratings": ratings, "positions": bias}))
     console.print(ratings_table(ratings, judge, scored, len(pairs)))
     console.print(positions_table(bias))
     console.print(f"Verdicts: {escape(str(path))}", soft_wrap=True)
+    if scored < min_coverage * len(pairs):
+        raise CoverageTooLow(
+            f"{scored} of {len(pairs)} pairs have a verdict in both orders, under --min-coverage "
+            f"{min_coverage}. The same command asks again for what was lost on the way; or lower "
+            f"--min-coverage"
+        )
 
 
 def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Table:

@@ -19,7 +19,6 @@ import yaml
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.errors import UsageError
-from r2w_eval.types import Usage
 
 LATIN_CHARS_PER_TOKEN = 4.0
 CJK_CHARS_PER_TOKEN = 1.5
@@ -74,14 +73,6 @@ def estimate_tokens(text: str) -> int:
     """
     cjk = len(_CJK.findall(text))
     return round((len(text) - cjk) / LATIN_CHARS_PER_TOKEN + cjk / CJK_CHARS_PER_TOKEN)
-
-
-def cost_of(prices: Mapping[str, Price], model: str, usage: Usage) -> float | None:
-    """Dollars, or None for a model without a price or a reply without token counts."""
-    price = prices.get(model)
-    if price is None or usage.prompt_tokens is None or usage.completion_tokens is None:
-        return None
-    return price.cost_usd(usage.prompt_tokens, usage.completion_tokens)
 
 
 class Budget:

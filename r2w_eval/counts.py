@@ -275,8 +275,8 @@ def warn(writer: WriterSummary, judging: JudgeSummary) -> Iterable[str]:
         count = writer.statuses.get(status, 0)
         if writer.n_expected and count / writer.n_expected > TRUNCATION_WARNING:
             yield (
-                f"{count} of {writer.n_expected} answers are {status}: raise --max-tokens, "
-                f"or read the scores as those of cut texts"
+                f"{count} of {writer.n_expected} answers are {status}: raise "
+                f"--gen-kwargs max_tokens=N, or read the scores as those of cut texts"
             )
     for who, models in (("writer", writer.models_returned), ("judge", judging.models_returned)):
         if len(models) > 1:

@@ -210,29 +210,36 @@ class Engine:
             self._progress.judgements_expected -= lost * self._judging.n_repeats
             return
         case = Case(plan, sample, response, answer)
-        await asyncio.gather(
-            *(
-                self._judge_once(case, scorer, repeat)
-                for scorer in self._judging.scorers
-                for repeat in range(self._judging.n_repeats)
-            )
-        )
+        await asyncio.gather(*(self._judge_by(case, scorer) for scorer in self._judging.scorers))
 
-    async def _judge_once(self, case: Case, scorer: Scorer, repeat: int) -> None:
-        """Ask one judge until the suite wants nothing more; later stages see earlier verdicts."""
-        done: dict[str, tuple[Score, str]] = {}
-        pages: dict[str, Page] = {}
-        plan = case.plan
+    async def _judge_by(self, case: Case, scorer: Scorer) -> None:
+        """Ask one judge until the suite wants nothing more; later stages see earlier verdicts.
+
+        Questions about an answer, repeats included, leave in the order of their texts: those that
+        begin alike follow each other, and a server that caches prefixes reads the beginning once.
+        """
+        plan, repeats = case.plan, range(self._judging.n_repeats)
+        done: list[dict[str, tuple[Score, str]]] = [{} for _ in repeats]
+        pages: list[dict[str, Page]] = [{} for _ in repeats]
         while True:
-            job = JudgingJob(case.sample, case.answer, plan.templates, plan.mode, done)
-            job = await self._with_pages(plan, scorer, job, pages)
-            requests = [r for r in plan.suite.plan_judging(job) if verdict_name(r) not in done]
-            if not requests:
+            jobs = (JudgingJob(case.sample, case.answer, plan.templates, plan.mode, d) for d in done)
+            jobs = await asyncio.gather(
+                *(self._with_pages(plan, scorer, *own) for own in zip(jobs, pages, strict=True))
+            )
+            owed = [
+                (request, repeat)
+                for repeat, job in enumerate(jobs)
+                for request in plan.suite.plan_judging(job)
+                if verdict_name(request) not in done[repeat]
+            ]
+            if not owed:
                 return
-            asked = (self._ask(case, scorer, repeat, request) for request in requests)
-            for request, judgement in zip(requests, await asyncio.gather(*asked), strict=True):
+            owed.sort(key=lambda asked: [message.content for message in asked[0].messages])
+            asked = (self._ask(case, scorer, repeat, request) for request, repeat in owed)
+            found = await asyncio.gather(*asked)
+            for (request, repeat), judgement in zip(owed, found, strict=True):
                 text = judgement.asks[-1] if judgement.asks else ""
-                done[verdict_name(request)] = (judgement.score, text)
+                done[repeat][verdict_name(request)] = (judgement.score, text)
 
     async def _with_pages(
         self, plan: TaskPlan, scorer: Scorer, job: JudgingJob, pages: dict[str, Page]

@@ -42,7 +42,7 @@ VERDICT_FAULTS = ("malformed", "fenced", "comma", "score11")
 # At most one fault meets a request; the extras are drawn on their own and combine with everything.
 FAULTS = HTTP_FAULTS + WIRE_FAULTS + FINISH_FAULTS + VERDICT_FAULTS
 EXTRAS = ("newmodel", "reasoning", "think", "unclosed")
-SETTINGS = ("seed", "retryafter", "marker")
+SETTINGS = ("seed", "retryafter", "marker", "slots")
 FLAGS = ("sticky", "unit")
 
 _SENTENCES = (
@@ -76,6 +76,7 @@ class Plan:
     seed: str = "0"
     retry_after: str | None = None
     marker: str | None = None
+    slots: int | None = None
     sticky: bool = False
     unit: bool = False
 
@@ -122,6 +123,7 @@ def parse_model(name: str) -> Plan:
         seed=options.get("seed", "0"),
         retry_after=options.get("retryafter"),
         marker=options.get("marker"),
+        slots=int(options["slots"]) if "slots" in options else None,
         sticky="sticky" in options,
         unit="unit" in options,
     )
@@ -134,6 +136,8 @@ def _parse_option(suffix: str) -> tuple[str, str]:
         raise ValueError(f"model option {suffix[:100]!r}: unknown. Known: {known}")
     if key in FAULTS + EXTRAS and not 0 <= float(value or 1) <= 1:
         raise ValueError(f"model option {suffix[:100]!r}: the rate must lie in [0, 1]")
+    if key == "slots" and int(value) < 1:
+        raise ValueError(f"model option {suffix[:100]!r}: a server needs a slot")
     return key, value or "1"
 
 
@@ -262,12 +266,18 @@ class Stats:
 
 
 class FakeServer:
-    """The server, on loopback: `with` runs it in a thread, `async with` in the running loop."""
+    """The server, on loopback: `with` runs it in a thread, `async with` in the running loop.
 
-    def __init__(self, port: int = 0, latency_ms: float = 0.0) -> None:
+    With `keep_log`, `log` holds the body of every chat request in the order of arrival.
+    """
+
+    def __init__(self, port: int = 0, latency_ms: float = 0.0, *, keep_log: bool = False) -> None:
         self.port = port
+        self.log: list[Mapping[str, Any]] = []
+        self._keep_log = keep_log
         self._latency_s = latency_ms / 1000
         self._stats = Stats()
+        self._slots: dict[str, asyncio.Semaphore] = {}
         self._runner: web.AppRunner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -343,6 +353,8 @@ class FakeServer:
             return _error(400, "invalid_request", str(error))
         if body.get("stream"):
             return _error(400, "unsupported", "stream: true is not supported; send stream: false")
+        if self._keep_log:
+            self.log.append(body)
         body_hash = hashlib.sha256(raw).hexdigest()
         attempt = self._stats.sends[body_hash]
         self._stats.sends[body_hash] += 1
@@ -351,13 +363,20 @@ class FakeServer:
         else:
             fault = plan.fault(prompt_hash, attempt)
         with self._counted(body["model"], fault):
-            await asyncio.sleep(self._latency_s if plan.latency_s is None else plan.latency_s)
+            async with self._slot(body["model"], plan.slots):
+                await asyncio.sleep(self._latency_s if plan.latency_s is None else plan.latency_s)
             if fault in HTTP_FAULTS or fault in ("context", "html"):
                 return _http_fault(plan, fault)
             content = build_completion(plan, body, prompt_hash, attempt)
             if fault in ("reset", "hang", "cutjson", "cutstream"):
                 return await _wire_fault(request, fault, content)
             return web.Response(body=content, content_type="application/json")
+
+    def _slot(self, model: str, count: int | None) -> contextlib.AbstractAsyncContextManager[None]:
+        """One of the few places where this model works; who finds none waits, as in llama.cpp."""
+        if count is None:
+            return contextlib.nullcontext()
+        return self._slots.setdefault(model, asyncio.Semaphore(count))
 
     @contextlib.contextmanager
     def _counted(self, model: str, fault: str | None) -> Iterator[None]:

@@ -8,6 +8,7 @@ suite that has a form of its own (specification: harness W1-W4).
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -91,13 +92,20 @@ def own_form() -> PairwiseForm:
 def find_contests(
     runs: Mapping[str, RunFolder], prompts: Mapping[tuple[str, str], str]
 ) -> Iterator[Contest]:
-    """Every pair of models on every item that both have answered; `prompts` by (task, sample)."""
+    """Every pair of models on every item that both have answered; `prompts` by (task, sample).
+
+    Item by item: the questions about one begin alike, for servers that cache prefixes.
+    """
     answers = {model: _answers(folder) for model, folder in runs.items()}
+    common: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for first, second in combinations(sorted(runs), 2):
-        common = answers[first].keys() & answers[second].keys() & prompts.keys()
-        if not common:
+        places = answers[first].keys() & answers[second].keys() & prompts.keys()
+        if not places:
             raise UsageError(f"{first} and {second} have no answered sample in common")
-        for place in sorted(common):
+        for place in places:
+            common[place].append((first, second))
+    for place in sorted(common):
+        for first, second in common[place]:
             yield Contest(
                 "/".join(place),
                 first,

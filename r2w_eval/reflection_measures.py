@@ -259,6 +259,7 @@ SIMPLE: tuple[Callable[[Analyses], Estimate], ...] = (
     restating,
     tokens_after_last_useful,
 )
+SIGNED = frozenset({"uptake_lift"})
 JUDGED: tuple[Callable[[Analyses], Estimate], ...] = (unscored_share, mean_gain)
 
 
@@ -282,7 +283,7 @@ def summarise_reflection(analyses: Analyses, judge: str | None = None) -> Reflec
     estimates = [function(analyses) for function in SIMPLE]
     estimates += [census(analyses, kind) for kind in Kind]
     estimates += [level_share(analyses, level) for level in (*Level, None)]
-    metrics = [measure(estimate) for estimate in estimates]
+    metrics = [_measure_within(estimate) for estimate in estimates]
     if judge is not None:
         shares = (Outcome.IMPROVED, Outcome.NEUTRAL, Outcome.DEGRADED)
         metrics += [measure(outcome_share(analyses, outcome)) for outcome in shares]
@@ -300,6 +301,14 @@ def summarise_reflection(analyses: Analyses, judge: str | None = None) -> Reflec
         judge=judge,
         metrics=tuple(metrics),
     )
+
+
+def _measure_within(estimate: Estimate) -> Metric:
+    """With an interval over a few prompts cut at 0, where counts and lengths end."""
+    metric = measure(estimate)
+    if metric.low is None or estimate.name in SIGNED:
+        return metric
+    return replace(metric, low=max(0.0, metric.low))
 
 
 def _counts(values: Iterable[object]) -> dict[str, int]:

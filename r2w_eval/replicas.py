@@ -67,7 +67,9 @@ class Replicas:
             )
         self._returned = common
 
-    async def take(self, avoid: Set[str] = frozenset()) -> tuple[str, Limiter]:
+    async def take(
+        self, avoid: Set[str] = frozenset(), *, is_retry: bool = False
+    ) -> tuple[str, Limiter]:
         """A slot at the best address; who waits at one that pauses goes to one that does not.
 
         Raises EndpointDown when every address is out.
@@ -77,9 +79,10 @@ class Replicas:
             if not usable:
                 raise EndpointDown(f"No address is left: {'; '.join(self.out.values())}")
             url = min([u for u in usable if u not in avoid] or usable, key=self._burden)
-            elsewhere = any(not self.limiters[other].is_paused for other in usable)
-            if await self.limiters[url].acquire(leave_when_paused=elsewhere):
-                return url, self.limiters[url]
+            elsewhere = any(not self.limiters[u].is_paused for u in usable if u != url)
+            limiter = self.limiters[url]
+            if await limiter.acquire(leave_when_paused=elsewhere, is_retry=is_retry):
+                return url, limiter
 
     def _usable(self) -> Sequence[str]:
         return [url for url in self.limiters if url not in self.out]

@@ -203,7 +203,9 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     with open_cache(config) as cache:
         async with ModelPool(model_options(config, cache, budget)) as pool:
             writing = await open_writing(config, pool)
-            judging, judges = await open_judging(config, pool)
+            asked = any(plan.info.asks_judges for plan in plans)
+            named = config if asked else replace(config, judge=(NO_JUDGE,))
+            judging, judges = await open_judging(named, pool)
             manifest = make_manifest(config, plans, writing, judges)
             folder = RunFolder(choose_folder(config, manifest))
             with folder.open_writers() as writers:

@@ -201,6 +201,11 @@ class SuiteInfo:
     required_inputs: tuple[str, ...] = ()
     pages: str = ""
 
+    @property
+    def asks_judges(self) -> bool:
+        """Whether any judge is asked; tasks of lm-eval are scored by their own metrics."""
+        return self.judge_calls_per_sample > 0
+
     def data(
         self, roots: tuple[Path, ...], inputs: Mapping[str, Path] = MappingProxyType({})
     ) -> SuiteData:

@@ -106,16 +106,16 @@ Verdicts = Mapping[tuple[str, str], Mapping[Question, Judgement]]
 
 
 def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> list[TaskResult]:
-    """One result per task and judge, in plan order."""
+    """One result per task and judge, in plan order; one per task where no judge is asked."""
     responses = latest_responses(folder.responses(), plans)
     verdicts = latest_judgements(folder.judgements())
     results = []
     for plan in plans:
         written = responses[plan.info.name]
-        for judge in facts.judges:
+        for judge in facts.judges if plan.info.asks_judges else (NO_JUDGE,):
             collected = _collect(plan, judge, facts, written, verdicts)
             results.append(_summarise_task(plan, judge, facts, written, collected))
-        if facts.ensemble is not None:
+        if facts.ensemble is not None and plan.info.asks_judges:
             results.append(_summarise_ensemble(plan, facts.ensemble, facts, written, verdicts))
     return results
 
@@ -343,10 +343,10 @@ def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any
         "items": content_hash([sample.id for sample in plan.samples()], 12),
         "mode": str(plan.mode),
         "judge": judge,
-        "judge_facts": facts.judges[judge],
+        "judge_facts": facts.judges.get(judge, {}),
         "judge_decoding": plan.info.judge_decoding.sent(),
         "judge_prompts": sorted(template.id for template in plan.templates.values()),
-        "judge_repeats": facts.n_judge_repeats,
+        "judge_repeats": facts.n_judge_repeats if judge != NO_JUDGE else 1,
         "inputs": plan.inputs,
         "aggregator": "published",
     }

@@ -8,7 +8,7 @@ results.json.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,11 +44,10 @@ def verdict_means(
     for name in by:
         if name not in GROUPS:
             raise UnknownName("--by", name, "column", GROUPS, "r2w-eval aggregate --help")
-    queries = _grouped(judgements, [*by, *_CLUSTER])
-    counts = _by_group(_grouped(judgements, [*by, "status"]), by)
+    found = _by_group(_grouped(judgements, [*by, *_CLUSTER, "status"]), by)
     return [
-        _mean(dict(zip(by, map(_shown, group), strict=True)), rows, counts[group], draws)
-        for group, rows in sorted(_by_group(queries, by).items(), key=lambda pair: repr(pair[0]))
+        _mean(dict(zip(by, map(_shown, group), strict=True)), rows, draws)
+        for group, rows in sorted(found.items(), key=lambda pair: repr(pair[0]))
     ]
 
 
@@ -77,28 +76,24 @@ def _grouped(judgements: ds.Dataset, keys: Sequence[str]) -> pa.Table:
     return acero.Declaration.from_sequence(steps).to_table(use_threads=True)
 
 
-def _by_group(
-    table: pa.Table, by: Sequence[str]
-) -> defaultdict[tuple[Any, ...], list[dict[str, Any]]]:
+def _by_group(table: pa.Table, by: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
     found: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
     for row in table.to_pylist():
         found[tuple(row[name] for name in by)].append(row)
     return found
 
 
-def _mean(
-    group: Mapping[str, str],
-    queries: Sequence[Mapping[str, Any]],
-    statuses: Sequence[Mapping[str, Any]],
-    draws: int,
-) -> VerdictMean:
-    ordered = sorted(queries, key=lambda row: [row[name] for name in _CLUSTER])
-    stratum = Stratum(
-        tuple("\0".join(row[name] for name in _CLUSTER) for row in ordered),
-        tuple(float(row["total"] or 0.0) for row in ordered),
-        tuple(float(row["n"]) for row in ordered),
-    )
-    failures = {r["status"]: r["n_rows"] for r in statuses if r["status"] != str(JudgeStatus.OK)}
-    estimate = Estimate("mean verdict", (stratum,), len(ordered))
-    n_verdicts = sum(row["n_rows"] for row in queries)
+def _mean(group: Mapping[str, str], rows: Sequence[Mapping[str, Any]], draws: int) -> VerdictMean:
+    """From one row for each query and status; only usable verdicts have a total."""
+    queries: dict[str, tuple[float, float]] = {}
+    failures: Counter[str] = Counter()
+    for row in sorted(rows, key=lambda row: [row[name] for name in (*_CLUSTER, "status")]):
+        name = "\0".join(row[key] for key in _CLUSTER)
+        total, n = queries.get(name, (0.0, 0.0))
+        queries[name] = (total + (row["total"] or 0.0), n + row["n"])
+        if row["status"] != str(JudgeStatus.OK):
+            failures[row["status"]] += row["n_rows"]
+    totals, counts = zip(*queries.values(), strict=True)
+    estimate = Estimate("mean verdict", (Stratum(tuple(queries), totals, counts),), len(queries))
+    n_verdicts = sum(row["n_rows"] for row in rows)
     return VerdictMean(group, measure(estimate, draws), n_verdicts, dict(sorted(failures.items())))

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import email.utils
 import json
+import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,15 +35,25 @@ def server() -> Iterator[FakeServer]:
         yield running
 
 
-def ask(server: FakeServer | ScriptedServer, model: str, settings: ClientSettings = FAST) -> Reply:
-    async def job() -> Reply:
-        client = HttpModel(Endpoint((server.base_url,), model), settings)
-        try:
-            return await client.complete(REQUEST)
-        finally:
-            await client.close()
+async def complete(url: str, settings: ClientSettings = FAST, model: str = "m") -> Reply:
+    client = HttpModel(Endpoint((url,), model), settings)
+    try:
+        return await client.complete(REQUEST)
+    finally:
+        await client.close()
 
-    return asyncio.run(job())
+
+def ask(server: FakeServer | ScriptedServer, model: str, settings: ClientSettings = FAST) -> Reply:
+    return asyncio.run(complete(server.base_url, settings, model))
+
+
+def send_heads(listening: socket.socket, head: bytes) -> None:
+    """Begin a reply to everybody who connects, and never go on."""
+    kept = []
+    with contextlib.suppress(OSError):
+        while True:
+            kept.append(listening.accept()[0])
+            kept[-1].sendall(head)
 
 
 def sent(server: FakeServer) -> int:
@@ -71,6 +83,16 @@ def test_a_hanging_server_is_a_timeout(server: FakeServer) -> None:
         ask(server, "gen-0+hang=1", replace(FAST, timeout_s=0.1))
     assert caught.value.status is CallStatus.TIMEOUT
     assert sent(server) == 6
+
+
+def test_a_reply_may_take_long_to_begin_but_not_stand_still(server: FakeServer) -> None:
+    assert ask(server, "gen-600", replace(FAST, idle_timeout_s=0.2)).latency_s >= 0.6
+    with socket.create_server(("127.0.0.1", 0)) as half, pytest.raises(CallFailed) as caught:
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{"
+        threading.Thread(target=send_heads, args=(half, head), daemon=True).start()
+        url = f"http://127.0.0.1:{half.getsockname()[1]}/v1"
+        asyncio.run(complete(url, replace(FAST, idle_timeout_s=0.1)))
+    assert caught.value.status is CallStatus.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -135,6 +157,28 @@ def test_twenty_equal_failures_stop_the_endpoint(server: FakeServer) -> None:
     assert sent(server) <= 40
 
 
+def test_an_endpoint_that_dies_later_stops_the_work_and_single_failures_do_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("r2w_eval.client.DEAD_AFTER_S", 0.0)
+    too_long = (400, {}, b"maximum context length")
+
+    async def job(url: str) -> list[BaseException | Reply]:
+        client = HttpModel(Endpoint((url,), "m"), FAST)
+        calls = [client.complete(REQUEST) for _ in range(100)]
+        replies = [(await asyncio.gather(call, return_exceptions=True))[0] for call in calls]
+        await client.close()
+        return replies
+
+    script = [(200, {}, completion()), *[too_long] * 30, (502, {}, b"gone")]
+    with ScriptedServer(*script) as server:
+        replies = asyncio.run(job(server.base_url))
+        assert [type(reply) for reply in replies[:52]] == [
+            *(Reply, *[CallFailed] * 50, EndpointDown)
+        ]
+        assert "The last 20 calls" in str(replies[51]) and len(server.seen) == 31 + 20 * 6
+
+
 def test_a_lost_endpoint_of_two_costs_nothing_but_time(server: FakeServer) -> None:
     async def job() -> list[Reply]:
         urls = (server.base_url, "http://127.0.0.1:9/v1")
@@ -145,6 +189,23 @@ def test_a_lost_endpoint_of_two_costs_nothing_but_time(server: FakeServer) -> No
             await client.close()
 
     assert len(asyncio.run(job())) == 5
+
+
+def test_a_server_of_two_places_loses_nothing_to_its_own_queue(server: FakeServer) -> None:
+    async def job() -> tuple[list[Reply], HttpModel]:
+        # ten would wait 0.5 s for a reply, twenty 1 s
+        settings = replace(FAST, timeout_s=0.7)
+        client = HttpModel(Endpoint((server.base_url,), "gen-100+slots=2"), settings)
+        texts = (f"Write {n}." for n in range(60))
+        requests = [ChatRequest((Message("user", text),), Decoding()) for text in texts]
+        replies = await asyncio.gather(*map(client.complete, requests))
+        await client.close()
+        return replies, client
+
+    replies, client = asyncio.run(job())
+    assert len({reply.text for reply in replies}) == 60
+    assert client.limiters[server.base_url].limit <= 10
+    assert sent(server) == 60 + sum(client.retries.values()) <= 80
 
 
 def test_two_endpoints_share_the_load() -> None:

@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2w_eval.cli import cli
 from r2w_eval.comparison import compare_runs, item_values
 from r2w_eval.comparison_display import left_out_table, ranking_table, test_table
 from r2w_eval.config import RunConfig
-from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.judge import ScoreItem, Verdict
 from r2w_eval.orders import positions
@@ -138,6 +140,26 @@ def test_a_full_disk_is_one_error_and_what_was_answered_stays(
     judge = BiasedJudge()
     assert len(asyncio.run(judge_contests(iter(contests()), judge, path, 2))) == 4
     assert judge.asked == 7
+
+
+def test_lost_pairs_end_with_the_code_of_lost_verdicts(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    first = str(asyncio.run(evaluate(replace(config, limit=6))).folder.path)
+    runs = [first, second_run(config, tmp_path, limit=6)]
+
+    def compare(judge: str) -> Result:
+        judge = config.judge[0].replace("judge-0", judge)
+        out = str(tmp_path / "pairs" / judge[-9:].replace("/", "-"))
+        return CliRunner().invoke(cli, ["compare", *runs, "--judge", judge, "--out", out])
+
+    assert compare("judge-0").exit_code == 0
+    some = compare("judge-0+http400=0.3+sticky")
+    assert isinstance(some.exception, CoverageTooLow), some.output
+    assert "of 6 pairs have a verdict in both orders, under --min-coverage" in str(some.exception)
+    assert "pairs with both orders" in some.output
+    none = compare("judge-0+http400")
+    assert isinstance(none.exception, CoverageTooLow) and "None of 6 pairs" in str(none.exception)
 
 
 def test_hostile_texts_stay_inside_their_frame() -> None:

@@ -16,10 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
+from r2w_eval.client import ClientSettings, Endpoint, HttpModel
 from r2w_eval.engine import Engine
 from r2w_eval.errors import EndpointDown
 from r2w_eval.estimates import as_headline, mean_of
+from r2w_eval.fakeserver import FakeServer
 from r2w_eval.judge import ScoreItem, TextJudge, Verdict
 from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.store import RunFolder, iter_jsonl
@@ -254,7 +256,7 @@ class Work:
     reparse: bool = False
     concurrency: int = 2
 
-    def run(self, writer: Chat, *judges: Chat) -> list[TaskResult]:
+    def run(self, writer: Chat, *judges: ChatModel) -> list[TaskResult]:
         scorers = [TextJudge(judge) for judge in judges]
         plan = TaskPlan(load_info("quickstart"), self.suite, self.mode, {}, samples, Decoding())
         folder = RunFolder(self.folder)
@@ -264,7 +266,14 @@ class Work:
         judging = Judging(scorers, self.concurrency, self.n_repeats, self.reparse)
         with folder.open_writers() as writers:
             engine = Engine(folder, writers, writing, judging, Progress(), self.retry_failed)
-            asyncio.run(engine.run([plan]))
+
+            async def job() -> None:
+                try:
+                    await engine.run([plan])
+                finally:
+                    await asyncio.gather(*(scorer.close() for scorer in scorers))
+
+            asyncio.run(job())
         facts = {scorer.id: scorer.describe() for scorer in scorers}
         return summarise(folder, [plan], RunFacts({}, self.n_samples, facts, self.n_repeats))
 
@@ -450,6 +459,42 @@ def test_a_response_is_judged_while_others_are_written(tmp_path: Path) -> None:
 
     Work(tmp_path, concurrency=1).run(Chat(write), Chat(grade))
     assert events.index("judge 1") < events.index("write 3")
+
+
+def plan_in_both_orders(job: JudgingJob) -> list[JudgeRequest]:
+    """Four questions that begin with one of two long texts, planned in turn."""
+    return [
+        JudgeRequest("grade", (Message("user", f"{order} {job.answer.text} {name}"),), order=order)
+        for name in ("plot", "style")
+        for order in ("ab", "ba")
+    ]
+
+
+@pytest.mark.parametrize("latency_ms", [0, 20])
+def test_questions_that_begin_alike_reach_the_server_side_by_side(
+    tmp_path: Path, latency_ms: int
+) -> None:
+    suite = replace(
+        PLAIN,
+        plan_judging=plan_in_both_orders,
+        criteria=lambda sample: ["grade"] * 4,
+        parse_verdict={Mode.STRICT: lambda request, text: Score(5.0)},
+    )
+    with FakeServer(keep_log=True) as server:
+        judge = HttpModel(
+            Endpoint((server.base_url,), f"judge-{latency_ms}"),
+            ClientSettings(max_connections=2, fixed_concurrency=True),
+        )
+        writer = Chat(lambda request, _: Reply(request.messages[0].content * 9, "stop"))
+        Work(tmp_path, suite, n_repeats=2, concurrency=4).run(writer, judge)
+        texts = [str(body["messages"][0]["content"]) for body in server.log]
+    asked = [text for text in texts if text.startswith(("ab", "ba"))]
+    beginnings = [text.rpartition(" ")[0] for text in asked]
+    assert len(set(asked)) == 16 and len(set(beginnings)) == 8
+    # two connections may swap neighbours, and nothing else
+    for beginning in set(beginnings):
+        places = [place for place, found in enumerate(beginnings) if found == beginning]
+        assert places[-1] - places[0] <= len(places)
 
 
 def test_a_dead_judge_ends_the_run_and_every_answer_stays(tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import scipy.stats
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2w_eval.cli import cli
 from r2w_eval.config import RunConfig, merge_config, split_judges
 from r2w_eval.display import describe_traffic, ensemble_table, work_prices
 from r2w_eval.ensembles import (
@@ -209,6 +211,10 @@ def test_too_many_answers_without_a_score_fail_the_run(config: RunConfig) -> Non
     with pytest.raises(CoverageTooLow, match="4 of 4 answers have no score, over --max-unscored"):
         check_outcome(outcome, 0.0, 0.5)
     check_outcome(outcome, 0.0, 1.0)
+    flags = ["--min-coverage", "0", "--max-unscored", "0.5", "--quiet", "--no-cache"]
+    command = ["run", "--model", config.model, "--judge", lossy, "--limit", "4", *flags]
+    done = CliRunner().invoke(cli, [*command, "--out", f"{config.out}-cli"])
+    assert isinstance(done.exception, CoverageTooLow), done.output
 
 
 def test_the_summary_says_what_was_sent_and_what_differed(

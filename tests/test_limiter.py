@@ -32,24 +32,24 @@ def test_it_doubles_a_clean_round_until_the_ceiling() -> None:
     assert seen == [20, 40, 80, 100]
 
 
-def test_congestion_cuts_once_in_fifteen_seconds_and_growth_is_slow_after() -> None:
+def test_a_refusal_cuts_once_in_fifteen_seconds_and_growth_is_slow_after() -> None:
     clock = Clock()
     limiter = Limiter(100, clock=clock)
     clean_round(limiter)
-    limiter.congested()
-    limiter.congested()
+    limiter.refused()
+    limiter.refused()
     assert limiter.limit == 32 and limiter.cuts == 1
     clean_round(limiter)
     assert 33 <= limiter.limit < 34
     clock.now = 16
-    limiter.congested()
+    limiter.refused()
     assert limiter.cuts == 2
 
 
 def test_a_fixed_limit_never_moves() -> None:
     limiter = Limiter(7, fixed=True)
     clean_round(limiter)
-    limiter.congested()
+    limiter.refused()
     assert limiter.limit == 7
 
 
@@ -58,7 +58,7 @@ def test_it_never_falls_under_one() -> None:
     limiter = Limiter(1, clock=clock)
     for step in range(20):
         clock.now = 20.0 * step
-        limiter.congested()
+        limiter.refused()
     assert limiter.limit == 1
 
 
@@ -152,14 +152,69 @@ def test_a_pause_holds_everybody_and_then_nobody() -> None:
 
 
 def test_a_pause_is_capped_and_the_longest_counts() -> None:
+    async def job() -> None:
+        clock = Clock()
+        limiter = Limiter(4, clock=clock)
+        limiter.pause(10_000)
+        limiter.pause(1)
+        clock.now = 299
+        assert limiter.is_paused
+        clock.now = 300
+        assert not limiter.is_paused
+        limiter.pause(-5)
+        limiter.pause(float("nan"))
+        assert not limiter.is_paused
+
+    asyncio.run(job())
+
+
+def test_slots_go_to_those_who_came_first_and_retries_before_them() -> None:
+    served: list[str] = []
+
+    async def work(limiter: Limiter, name: str, is_retry: bool = False) -> None:
+        await limiter.acquire(is_retry=is_retry)
+        served.append(name)
+        await asyncio.sleep(0)
+        limiter.release()
+        # growth between two hand-outs is where a newcomer could slip in
+        limiter.succeeded()
+
+    async def job() -> None:
+        limiter = Limiter(2)
+        tasks = [asyncio.create_task(work(limiter, str(n))) for n in range(9)]
+        await asyncio.sleep(0)
+        tasks += [asyncio.create_task(work(limiter, "again", is_retry=True))]
+        await asyncio.gather(*tasks)
+
+    asyncio.run(job())
+    assert served == ["0", "1", "2", "3", "again", *map(str, range(4, 9))]
+
+
+def test_a_tenth_of_a_round_out_of_time_halves_once_for_all_that_were_on_the_way() -> None:
     clock = Clock()
-    limiter = Limiter(4, clock=clock)
-    limiter.pause(10_000)
-    limiter.pause(1)
-    clock.now = 299
-    assert limiter.is_paused
-    clock.now = 300
-    assert not limiter.is_paused
-    limiter.pause(-5)
-    limiter.pause(float("nan"))
-    assert not limiter.is_paused
+    limiter = Limiter(64, timeout_s=600, clock=clock)
+    clock.now = 600
+    limiter.timed_out(0)
+    assert limiter.limit == 20, "one that hangs says nothing about the rest"
+    for sent_at in (0, 0, 5, 599):
+        limiter.timed_out(sent_at)
+    assert limiter.limit == 10 and limiter.cuts == 1
+    clock.now = 1200
+    limiter.timed_out(600)
+    assert limiter.limit == 5
+
+
+def test_hangs_in_different_rounds_do_not_add_up() -> None:
+    limiter = Limiter(20, timeout_s=600)
+    for _ in range(9):
+        limiter.timed_out(float("inf"))
+        clean_round(limiter)
+    assert limiter.limit == 20 and limiter.cuts == 0
+
+
+def test_growth_slows_and_ends_as_replies_come_near_the_time_limit() -> None:
+    limiter = Limiter(256, timeout_s=600)
+    for latency_s, expected in ((1.0, 40), (200.0, 60), (400.0, 63), (500.0, 63), (1.0, 126)):
+        for _ in range(int(limiter.limit)):
+            limiter.succeeded(latency_s)
+        assert limiter.limit == expected

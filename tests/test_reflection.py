@@ -129,6 +129,13 @@ def test_a_measure_without_data_has_no_value() -> None:
     assert {m.value for m in empty if m.name not in lengths} == {None}
 
 
+def test_no_interval_of_a_count_goes_below_zero() -> None:
+    pair = [response("a", "x", usage=Usage(completion_tokens=9)), response("b", f"{DRAFT}{GOOD}")]
+    summary = summarise_reflection([analyse(source) for source in pair])
+    lows = {m.name: m.low for m in summary.metrics if m.low is not None}
+    assert lows["thinking_tokens"] == 0.0 and min(lows.values()) >= 0
+
+
 def test_tokens_per_point_is_undefined_when_the_gain_may_be_zero() -> None:
     metric = next(m for m in scored()[1].metrics if m.name == "tokens_per_point")
     assert metric.value is None and "undefined" in metric.note

@@ -123,6 +123,25 @@ def test_thinking_on_and_off_takes_such_a_task_beside_a_writing_suite(
     assert sums["difference"]["n_common"] == 4 and sums["on"]["thinking"]["value"] > 0
 
 
+def test_beside_judged_suites_its_own_metric_is_one_row_and_alone_it_opens_no_judge(
+    folder: Path, tmp_path: Path, own_cache: Path
+) -> None:
+    with calculator() as writer, FakeServer() as judges:
+        config = RunConfig(
+            model=f"{writer.base_url}#w",
+            tasks="quickstart,lm_eval:sums",
+            include_path=str(folder),
+            judge=tuple(f"{judges.base_url}#judge-0+seed={seed}" for seed in (1, 2)),
+            limit=2,
+            out=str(tmp_path / "run"),
+        )
+        both = asyncio.run(evaluate(config)).results
+        alone = replace(config, tasks="lm_eval:sums", judge=("nowhere",), out=str(tmp_path / "b"))
+        (single,) = asyncio.run(evaluate(alone)).results
+    assert [(r.task, r.judge) for r in both[3:]] == [("lm_eval:sums", "none")] and len(both) == 4
+    assert single.score_key == both[3].score_key and single.headline == both[3].headline
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
