@@ -27,7 +27,9 @@ from r2w_eval.fakeserver import FakeServer, build_completion, hash_prompt, parse
 from r2w_eval.types import Decoding, Message
 
 # a slow server with few places: its own queue is what takes the time
-QUEUED = tuple((count, 256, f"judge-{s}000+slots=2") for count, s in ((500, 10), (500, 60), (200, 200)))
+QUEUED = tuple(
+    (count, 256, f"judge-{s}000+slots=2") for count, s in ((500, 10), (500, 60), (200, 200))
+)
 QUEUED_TIMEOUT_S = 600.0
 RESULTS = Path(__file__).parent / "results" / "queue_sim.json"
 URL = "http://127.0.0.1:1/v1"

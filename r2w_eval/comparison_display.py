@@ -142,9 +142,7 @@ def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
     return replace(config, data_dir=flags.get("data_dir", config.data_dir))
 
 
-def _print_ratings(
-    pairs: Sequence[OrderPair], judge: str, path: Path, min_coverage: float
-) -> None:
+def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_coverage: float) -> None:
     """Raises CoverageTooLow, after everything is printed where there is something to print."""
     console = Console()
     battles = [battle for pair in pairs if (battle := combined_battle(pair)) is not None]

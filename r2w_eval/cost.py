@@ -10,7 +10,6 @@ section 4, "Dry run and cost").
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

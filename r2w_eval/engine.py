@@ -222,7 +222,9 @@ class Engine:
         done: list[dict[str, tuple[Score, str]]] = [{} for _ in repeats]
         pages: list[dict[str, Page]] = [{} for _ in repeats]
         while True:
-            jobs = (JudgingJob(case.sample, case.answer, plan.templates, plan.mode, d) for d in done)
+            jobs = (
+                JudgingJob(case.sample, case.answer, plan.templates, plan.mode, d) for d in done
+            )
             jobs = await asyncio.gather(
                 *(self._with_pages(plan, scorer, *own) for own in zip(jobs, pages, strict=True))
             )

@@ -3,9 +3,9 @@
 Starts at 20 in flight and doubles per clean round. Refusals (429, 503) cut it by a fifth, at most
 once in 15 s; where a tenth of a round runs out of time it is halved, once for all requests that
 were on the way together; after either it grows by 5 % per clean round. A server that queues answers
-late instead of refusing: by Little's law the wait grows with what is in flight, so the limit doubles
-only where replies would still come within half of the time limit, and stays where they take three
-quarters of it. `Retry-After` pauses the whole endpoint.
+late instead of refusing: by Little's law the wait grows with what is in flight, so the limit
+doubles only where replies would still come within half of the time limit, and stays where they take
+three quarters of it. `Retry-After` pauses the whole endpoint.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Limiter:
         """
         if self.is_paused and leave_when_paused:
             return False
-        waiter = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         entry = (waiter, leave_when_paused)
         (self._waiting.appendleft if is_retry else self._waiting.append)(entry)
         self._hand_out()

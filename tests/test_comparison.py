@@ -142,9 +142,7 @@ def test_a_full_disk_is_one_error_and_what_was_answered_stays(
     assert judge.asked == 7
 
 
-def test_lost_pairs_end_with_the_code_of_lost_verdicts(
-    config: RunConfig, tmp_path: Path
-) -> None:
+def test_lost_pairs_end_with_the_code_of_lost_verdicts(config: RunConfig, tmp_path: Path) -> None:
     first = str(asyncio.run(evaluate(replace(config, limit=6))).folder.path)
     runs = [first, second_run(config, tmp_path, limit=6)]
 
