@@ -219,14 +219,15 @@ class Engine:
         begin alike follow each other, and a server that caches prefixes reads the beginning once.
         """
         plan, repeats = case.plan, range(self._judging.n_repeats)
+        shown = (case.sample, case.answer, plan.templates, plan.mode)
         done: list[dict[str, tuple[Score, str]]] = [{} for _ in repeats]
         pages: list[dict[str, Page]] = [{} for _ in repeats]
         while True:
-            jobs = (
-                JudgingJob(case.sample, case.answer, plan.templates, plan.mode, d) for d in done
-            )
             jobs = await asyncio.gather(
-                *(self._with_pages(plan, scorer, *own) for own in zip(jobs, pages, strict=True))
+                *(
+                    self._with_pages(plan, scorer, JudgingJob(*shown, known), read)
+                    for known, read in zip(done, pages, strict=True)
+                )
             )
             owed = [
                 (request, repeat)
