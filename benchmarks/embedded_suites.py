@@ -55,6 +55,11 @@ class Case:
     needs: Mapping[str, Any] = field(default_factory=dict)
     what: str = ""
 
+    @property
+    def place(self) -> str:
+        """What its run folders are called, and `--only` may say."""
+        return "-".join(filter(None, (self.suite, self.what)))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -168,7 +173,7 @@ def given_answers(config: RunConfig, path: Path, site: str) -> Path:
 
 def both_ways(case: Case, base: Mapping[str, Any], out: Path, site: str) -> Iterator[Row]:
     """The case with the embedded model as the writer, and with given answers."""
-    place = out / "-".join(filter(None, (case.suite, case.what)))
+    place = out / case.place
     suite = load_suite(load_info(case.suite).folder)
     # where answers must have 500 characters, they get the room
     n_tokens = 160 if suite.turn_rule.wanted_chars else 48
@@ -205,7 +210,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=1)
-    parser.add_argument("--only", default="", help="suites, separated by commas")
+    parser.add_argument("--only", default="", help="cases, separated by commas")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     base = {
@@ -219,7 +224,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     with open_site() as site:
         for case in list_cases(args.out, args.data_dir):
-            if only and case.suite not in only:
+            if only and case.place not in only:
                 continue
             for row in both_ways(case, base, args.out, site):
                 keep(row)

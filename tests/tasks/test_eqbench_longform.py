@@ -195,21 +195,22 @@ def test_altered_or_wrongly_encoded_data_is_refused(benchmarks: Path, tmp_path: 
         list(SUITE.load_samples(INFO.data((tmp_path,))))
 
 
-def command(server: FakeServer, out: Path, benchmarks: Path, *more: str) -> list[str]:
-    return [
-        sys.executable, "-m", "r2w_eval", "run", "--tasks", "eqbench_longform", "--limit", "1",
-        "--model", f"{server.base_url}#gen-60", "--judge", f"{server.base_url}#judge-0",
-        "--out", str(out), "--data-dir", str(benchmarks), "--no-cache", "--quiet", *more,
-    ]  # fmt: skip
-
-
 def test_a_conversation_killed_in_the_middle_goes_on_there(
     tmp_path: Path, benchmarks: Path, own_cache: Path
 ) -> None:
-    out = tmp_path / "run"
-    path = out / "responses.jsonl"
+    path = tmp_path / "run" / "responses.jsonl"
     with FakeServer() as server:
-        process = subprocess.Popen(command(server, out, benchmarks))
+        config = RunConfig(
+            model=f"{server.base_url}#gen-60",
+            tasks="eqbench_longform",
+            judge=("none",),
+            limit=1,
+            out=str(path.parent),
+            data_dir=str(benchmarks),
+            cache=False,
+        )
+        job = f"import asyncio; from r2w_eval.run import *; asyncio.run(evaluate({config!r}))"
+        process = subprocess.Popen([sys.executable, "-c", job])
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (
             path.exists() and path.read_bytes().count(b"\n") >= 3
@@ -220,9 +221,9 @@ def test_a_conversation_killed_in_the_middle_goes_on_there(
         before = list(iter_jsonl(path))
         assert 3 <= len(before) < 13
         server.reset()
-        done = subprocess.run(command(server, out, benchmarks), capture_output=True, text=True)
+        asyncio.run(run.evaluate(config))
         sent = server.stats().by_model["gen-60"].requests
-    assert sent == 13 - len(before), done.stderr
+    assert sent == 13 - len(before)
     rows = list(iter_jsonl(path))
     assert [row["turn"] for row in rows] == list(range(13))
     assert rows[: len(before)] == before
