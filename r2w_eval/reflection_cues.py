@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from r2w_eval import trace_cues as cues
+from r2w_eval.trace_cues import lowered
+from r2w_eval.trace_phrases import JUDGEMENT
 
 
 class Level(StrEnum):
@@ -95,7 +96,7 @@ def level_of(reflection: str) -> Level | None:
     >>> str(level_of("The metaphor is a cliché."))
     'wording'
     """
-    text = cues.lowered(reflection)
+    text = lowered(reflection)
     counts = {level: len(pattern.findall(text)) for level, pattern in _LEVELS.items()}
     best = max(counts.values())
     return next((level for level, count in counts.items() if count == best), None) if best else None
@@ -108,7 +109,7 @@ def names_problem(reflection: str) -> bool:
 
 def states_change(reflection: str) -> bool:
     """It says what to do: replace, cut, should, 改, 删 …"""
-    return _CHANGE.search(cues.lowered(reflection)) is not None
+    return _CHANGE.search(lowered(reflection)) is not None
 
 
 def is_praise_only(reflection: str) -> bool:
@@ -117,8 +118,8 @@ def is_praise_only(reflection: str) -> bool:
     >>> is_praise_only("This is beautiful, I love it."), is_praise_only("Good, but too long.")
     (True, False)
     """
-    text = cues.lowered(reflection)
-    faults = cues.JUDGEMENT.english - _NEUTRAL
+    text = lowered(reflection)
+    faults = JUDGEMENT.english - _NEUTRAL
     has_fault = bool(faults & set(re.findall(r"[a-z]+(?:'[a-z]+)?", text))) or bool(
         _FAULT_ZH.search(text)
     )

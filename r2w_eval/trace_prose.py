@@ -2,7 +2,7 @@
 
 One pass over lines and sentences. A draft or revision begins after a sentence that announces it (a
 colon, a quotation, or a new line) and holds the text of the piece only; it ends at a line that
-speaks about the writing. Everything else is deliberation, told apart by the cues of `trace_cues`.
+speaks about the writing. Everything else is deliberation, told apart by `trace_phrases`.
 Definitions and the annotation guide: docs/reflection.md.
 """
 
@@ -11,23 +11,28 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from r2w_eval import trace_cues as cues
+from r2w_eval import trace_phrases as phrases
 from r2w_eval.trace import Form, Kind, Segment, Span, Trace
+from r2w_eval.trace_cues import QUOTES, WINDOW, Head, lowered
+from r2w_eval.trace_lines import (
+    CHECK,
+    CJK,
+    COLON,
+    SELF,
+    Memory,
+    introduced,
+    is_comment,
+    is_work,
+    labelled,
+    last_quotation,
+    leaves_text,
+    relabels,
+    speaks_of_work,
+    whole_quotation,
+)
 
-# A quotation shorter than this is a phrase that is spoken of, not a text (characters)
-MIN_QUOTE = {True: 6, False: 20}
-# A quotation is closed within this many characters, or it is none: keeps hostile lines linear
-MAX_QUOTE = 20_000
-
-# A line repeats the text before it when this share of its words or characters stands there
-MIN_SHARED = 0.55
-# How much of the last text is remembered for that, and searched for quoted excerpts (characters)
-MEMORY = 4_000
 # A line of text that nothing announces is at least this long (characters)
 MIN_TEXT = {True: 12, False: 40}
-# A label before a colon is at most this long (characters)
-MAX_LABEL = {True: 10, False: 26}
-
 # a line without the white space at its ends
 _LINE = re.compile(r"\S(?:[^\n]*\S)?")
 # one class first: the search for it is what a sentence costs
@@ -35,51 +40,7 @@ _END = re.compile(
     r"[.!?…。！？；](?:(?<=[.!?…])[\"'”’)\]*_]*(?:\s+|$)|(?<=[。！？；])[。！？；]*[”’」』）]*\s*)"
 )
 _RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|={3,}|—{3,}|_{3,}|```\w*)\s*$")
-_COLON = re.compile(r":(?=\s|$|[\"“「*_])|：")
-_CJK = re.compile(r"[\u3400-\u9fff]")
-_OPEN_QUOTE = re.compile(r"[\"“「『]")
 _AFTER_QUOTE = re.compile(r"[\"”」』.。,，;；!！*_\s]*")
-_TOKEN = re.compile(r"[a-z']+|[\u3400-\u9fff]")
-_CHECK = re.compile(
-    r"\W*(?:\d+ (?:words|lines|syllables|characters)\b|[^.?!]{3,50}\? (?:yes|no)\b"
-    r"|(?:现在|大约|大概|一共|才)?[\d一二三四五六七八九十百两]+(?:来|多|几)?个?(?:字|行|句)"
-    r"(?:[，。]|左右|以内|上下)|[^。？]{1,12}(?:有没有|是否|够不够)？)"
-)
-# "i" as a word; the letter comes first so that the search for it is fast
-_SELF = re.compile(r"i(?<!\wi)(?!\w)|我")
-
-
-class _Memory:
-    """What was written last: its words, and its beginning for finding excerpts."""
-
-    def __init__(self) -> None:
-        self.text = ""
-        self.has_self = False
-        self._words: set[str] = set()
-        self._n_read = 0
-
-    def add(self, lowered: str) -> None:
-        """Remember another line of the same text."""
-        if len(self.text) < MEMORY:
-            self.text += lowered[:MEMORY] + "\n"
-        self.has_self = self.has_self or _SELF.search(lowered) is not None
-
-    def repeats(self, lowered: str) -> bool:
-        """The line says much of the text again."""
-        if self._n_read < len(self.text):
-            self._words.update(_TOKEN.findall(self.text, self._n_read))
-            self._n_read = len(self.text)
-        words = set(_TOKEN.findall(lowered, 0, cues.WINDOW))
-        return len(words) > 3 and len(words & self._words) >= MIN_SHARED * len(words)
-
-    def is_quoted_in(self, lowered: str) -> bool:
-        """The first quotation of the line is an excerpt of the text."""
-        opening = _OPEN_QUOTE.search(lowered, 0, cues.WINDOW)
-        if opening is None:
-            return False
-        close = lowered.find(cues.QUOTES[opening[0]], opening.end(), opening.end() + cues.WINDOW)
-        excerpt = lowered[opening.end() : close].strip(" .,，。!?！？")
-        return close > 0 and len(excerpt) > 1 and excerpt in self.text
 
 
 class _Scanner:
@@ -87,11 +48,11 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.lower = cues.lowered(text)
+        self.lower = lowered(text)
         self.found: list[tuple[Kind, int, int]] = []
         self.body: Kind | None = None
         self.awaits: Kind | None = None
-        self.written: _Memory | None = None
+        self.written: Memory | None = None
         self.thought = Kind.PLAN
         self.just_wrote = False
         self.after_blank = False
@@ -110,7 +71,7 @@ class _Scanner:
     def _read_line(self, start: int, end: int) -> None:
         """One line, without the white space at its ends."""
         is_rule = self.text[start] in "-*=—_`" and _RULE.match(self.text, start, end)
-        head = cues.Head(self.lower, start, end)
+        head = Head(self.lower, start, end)
         if self.body is not None:
             ends = is_rule or (self.is_one_paragraph and self.after_blank) or self._leaves(head)
             if not ends:
@@ -126,16 +87,18 @@ class _Scanner:
             position = self._read_sentence(position, end)
         return None
 
-    def _leaves(self, head: cues.Head) -> bool:
+    def _leaves(self, head: Head) -> bool:
         """A line inside a text speaks about the writing, so the text ended before it."""
         assert self.written is not None
         is_excerpt = self.written.is_quoted_in(head.text)
-        steps_out = self.after_blank and not self.written.has_self and _SELF.search(head.text)
-        if (is_excerpt or steps_out) and (cues.JUDGEMENT.occur(head) or cues.META.occur(head)):
+        steps_out = self.after_blank and not self.written.has_self and SELF.search(head.text)
+        if (is_excerpt or steps_out) and (
+            phrases.JUDGEMENT.occur(head) or phrases.META.occur(head)
+        ):
             return True
         return leaves_text(head, self.after_blank)
 
-    def _unmarked_text(self, head: cues.Head) -> Kind | None:
+    def _unmarked_text(self, head: Head) -> Kind | None:
         """A line that is text although it stands where thinking is, or was announced before it."""
         if self.awaits is not None:
             kind, self.awaits = self.awaits, None
@@ -145,41 +108,41 @@ class _Scanner:
         if self.written is None:
             is_text = self.after_blank and not is_work(head)
             return Kind.DRAFT if is_text else None
-        if head.text[0] not in cues.QUOTES and (is_work(head) or relabels(head)):
+        if head.text[0] not in QUOTES and (is_work(head) or relabels(head)):
             return None
         if self.written.repeats(head.text) and not self.written.is_quoted_in(head.text):
             return Kind.REVISION
         is_bare = whole_quotation(head.text) and self.after_blank or self._is_bare_text(head)
         return Kind.REVISION if is_bare and self.thought is Kind.REFLECTION else None
 
-    def _is_bare_text(self, head: cues.Head) -> bool:
+    def _is_bare_text(self, head: Head) -> bool:
         """A line after a reflection that neither speaks of the text nor judges it."""
-        long = len(head.text) >= MIN_TEXT[_CJK.search(head.text) is not None]
-        if not long or self.just_wrote or head.text[0] in cues.QUOTES:
+        long = len(head.text) >= MIN_TEXT[CJK.search(head.text) is not None]
+        if not long or self.just_wrote or head.text[0] in QUOTES:
             return False
-        weak = head.cues & cues.REFLECTION_WEAK or cues.JUDGEMENT.occur(head)
-        return not weak and not _SELF.search(head.text) and not _COLON.search(head.text)
+        weak = head.cues & phrases.REFLECTION_WEAK or phrases.JUDGEMENT.occur(head)
+        return not weak and not SELF.search(head.text) and not COLON.search(head.text)
 
     def _begin(self, kind: Kind, start: int, end: int) -> None:
         """A text that begins with this line; a line that is one quotation is all of it."""
         following = self.lower[end : end + 2].lstrip("\n")[:1]
         inside = whole_quotation(self.text[start:end])
-        if inside and (following not in cues.QUOTES or self.lower[end : end + 2] == "\n\n"):
+        if inside and (following not in QUOTES or self.lower[end : end + 2] == "\n\n"):
             self._begin_body(kind, start + 1, start + inside)
             self.body, self.just_wrote = None, True
         else:
             self._begin_body(kind, start, end)
 
-    def _read_sentence(self, start: int, line_end: int, line: cues.Head | None = None) -> int:
+    def _read_sentence(self, start: int, line_end: int, line: Head | None = None) -> int:
         """Take one sentence, the first one with its `line`; returns where reading goes on."""
         found = _END.search(self.text, start, line_end)
         end = found.end() if found else line_end
         opens = line is not None
-        is_whole = end == line_end or end - start >= cues.WINDOW
-        head = line if line is not None and is_whole else cues.Head(self.lower, start, end)
+        is_whole = end == line_end or end - start >= WINDOW
+        head = line if line is not None and is_whole else Head(self.lower, start, end)
         intro = introduced(head)
         is_label = intro is None and opens
-        colon = _COLON.search(self.text, start, end) if intro or opens else None
+        colon = COLON.search(self.text, start, end) if intro or opens else None
         if colon is not None and is_label:
             intro = labelled(self.lower[start : colon.start()], head)
         if intro is not None:
@@ -219,7 +182,7 @@ class _Scanner:
             self._announce(start, lead)
         if kind is Kind.DRAFT and self.written and self.written.repeats(at.cut(self.lower)):
             kind = Kind.REVISION
-        if self.text[at.start - 1] in cues.QUOTES:
+        if self.text[at.start - 1] in QUOTES:
             self._begin_body(kind, at.start, at.end)
             self.body, self.just_wrote = None, True
             # the closing quote and the full stop behind it belong to nothing
@@ -229,7 +192,7 @@ class _Scanner:
         return line_end
 
     def _begin_body(self, kind: Kind, start: int, end: int) -> None:
-        self.written = _Memory()
+        self.written = Memory()
         self.body, self.is_one_paragraph = kind, False
         self._write(kind, start, end, is_new=True)
 
@@ -238,142 +201,58 @@ class _Scanner:
         self.written.add(self.lower[start:end])
         self._add(kind, start, end, is_new)
 
-    def _think(self, start: int, end: int, head: cues.Head, opens: bool) -> None:
+    def _think(self, start: int, end: int, head: Head, opens: bool) -> None:
         self.thought, is_new = self._thought_of(head, opens, start)
         self._add(self.thought, start, end, is_new)
         self.just_wrote = False
 
-    def _thought_of(self, head: cues.Head, opens: bool, start: int) -> tuple[Kind, bool]:
+    def _thought_of(self, head: Head, opens: bool, start: int) -> tuple[Kind, bool]:
         """The kind of a sentence of deliberation, and whether it begins another segment."""
         if self.written is None:
             return self._before_any_text(head, opens), False
-        if head.cues & cues.VERIFICATION or (opens and _CHECK.match(self.lower, start)):
+        if head.cues & phrases.VERIFICATION or (opens and CHECK.match(self.lower, start)):
             return Kind.VERIFICATION, False
-        if head.cues & cues.DONE and opens and not cues.RESERVATION.occur(head):
+        if head.cues & phrases.DONE and opens and not phrases.RESERVATION.occur(head):
             return Kind.OTHER, False
         if self._looks_back(head, opens):
             return Kind.REFLECTION, opens
         if self.just_wrote or (opens and self.thought in (Kind.VERIFICATION, Kind.OTHER)):
-            return (Kind.PLAN if head.cues & cues.PLAN else Kind.REFLECTION), opens
+            return (Kind.PLAN if head.cues & phrases.PLAN else Kind.REFLECTION), opens
         if self.thought is Kind.PLAN or not opens:
             return self.thought, False
-        return (Kind.PLAN if head.cues & cues.PLAN else self.thought), self.after_blank
+        return (Kind.PLAN if head.cues & phrases.PLAN else self.thought), self.after_blank
 
-    def _before_any_text(self, head: cues.Head, opens: bool) -> Kind:
-        if head.cues & cues.REFLECTION_STRONG and self.found:
-            doubts = cues.JUDGEMENT.occur(head) or cues.META.occur(head)
-            return Kind.REFLECTION if doubts else Kind.PLAN
-        if opens and self.thought is not Kind.PLAN and head.cues & cues.PLAN:
+    def _before_any_text(self, head: Head, opens: bool) -> Kind:
+        if head.cues & phrases.REFLECTION_STRONG and self.found:
+            return Kind.REFLECTION if is_comment(head) else Kind.PLAN
+        if opens and self.thought is not Kind.PLAN and head.cues & phrases.PLAN:
             return Kind.PLAN
         return self.thought
 
-    def _looks_back(self, head: cues.Head, opens: bool) -> bool:
+    def _looks_back(self, head: Head, opens: bool) -> bool:
         assert self.written is not None
-        if head.cues & cues.REFLECTION_STRONG:
+        if head.cues & phrases.REFLECTION_STRONG:
             return True
         if not opens and self.thought in (Kind.REFLECTION, Kind.VERIFICATION):
             return self.thought is Kind.REFLECTION
         if opens and self.written.is_quoted_in(head.text):
             return True
-        is_about = head.cues & (cues.DEICTIC | cues.REFLECTION_WEAK) != 0
-        return is_about and cues.JUDGEMENT.occur(head)
+        is_about = head.cues & (phrases.DEICTIC | phrases.REFLECTION_WEAK) != 0
+        return is_about and phrases.JUDGEMENT.occur(head)
 
     def _add(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
         """Add a piece, or lengthen the last segment when it says the same."""
-        piece = self.text[start:end]
-        start, end = end - len(piece.lstrip()), start + len(piece.rstrip())
-        if start >= end:
+        text = self.text
+        while end > start and text[end - 1].isspace():
+            end -= 1
+        while start < end and text[start].isspace():
+            start += 1
+        if start == end:
             return
         if self.found and not is_new and self.found[-1][0] is kind:
             self.found[-1] = (kind, self.found[-1][1], end)
         else:
             self.found.append((kind, start, end))
-
-
-def introduced(head: cues.Head) -> Kind | None:
-    """What kind of text the sentence announces, if any."""
-    if head.cues & cues.REVISION_INTRO:
-        return Kind.REVISION
-    return Kind.DRAFT if head.cues & cues.DRAFT_INTRO else None
-
-
-def labelled(label: str, head: cues.Head) -> Kind | None:
-    """What a short label before a colon announces: "Tagline:", "口号再来："; None for "Tone:".
-
-    >>> labelled("口号再来", cues.head_of("口号再来："))
-    <Kind.REVISION: 'revision'>
-    """
-    bare = label.strip(" *_#>-0123456789.")
-    if not bare or len(bare) > MAX_LABEL[_CJK.search(bare) is not None]:
-        return None
-    if head.cues & cues.WORK or cues.LABELS_OF_WORK.occur(cues.head_of(bare)):
-        return None
-    return Kind.REVISION if cues.AGAIN.occur(cues.head_of(bare)) else Kind.DRAFT
-
-
-def whole_quotation(line: str) -> int:
-    """Where the quotation ends that makes up the whole line; 0 when it is no such line."""
-    close = cues.QUOTES.get(line[:1])
-    end = len(line.rstrip())
-    if close is None or end < 3 or line[end - 1] != close or line.find(close, 1) != end - 1:
-        return 0
-    return end - 1
-
-
-def last_quotation(text: str, sentence: Span, line_end: int) -> Span | None:
-    """The content of the last quotation that begins in the sentence, if it is long enough."""
-    found: Span | None = None
-    position = sentence.start
-    while opening := _OPEN_QUOTE.search(text, position, sentence.end):
-        begin = opening.end()
-        close = text.find(cues.QUOTES[opening[0]], begin, min(line_end, begin + MAX_QUOTE))
-        if close < 0:
-            break
-        if close - begin >= MIN_QUOTE[_CJK.search(text, begin, close) is not None]:
-            found = Span(begin, close)
-        position = close + 1
-    return found
-
-
-def leaves_text(head: cues.Head, after_blank: bool) -> bool:
-    """A line inside a draft that is about the draft, whatever the draft says."""
-    if head.text[:1] in cues.QUOTES:
-        return False
-    if head.cues & cues.VERIFICATION or (after_blank and _CHECK.match(head.text)):
-        return True
-    if head.cues & cues.REFLECTION_STRONG:
-        is_heading = len(head.text) < 16
-        return is_heading or cues.META.occur(head) or cues.JUDGEMENT.occur(head)
-    if head.cues & cues.DEICTIC and cues.JUDGEMENT.occur(head):
-        return True
-    if introduced(head) and (head.text.rstrip(" *_")[-1:] in (":", "：") or cues.META.occur(head)):
-        return True
-    if cues.is_about_writing(head):
-        speaks = head.cues & (cues.REFLECTION_WEAK | cues.PLAN | cues.DONE) != 0
-        return speaks or (after_blank and cues.JUDGEMENT.occur(head))
-    return (after_blank and head.cues & cues.DONE and len(head.text) < 60) or relabels(head)
-
-
-def relabels(head: cues.Head) -> bool:
-    """ "Tagline again: …" inside a text; no reporting clause, which a quotation follows."""
-    colon = _COLON.search(head.text, 0, max(MAX_LABEL.values()))
-    if colon is None or head.text[colon.end() : colon.end() + 1] in ("", *cues.QUOTES):
-        return False
-    return labelled(head.text[: colon.start()], head) is Kind.REVISION
-
-
-def speaks_of_work(head: cues.Head) -> bool:
-    """A line of deliberation, where the announced text was expected."""
-    if head.text[:1] in cues.QUOTES:
-        return False
-    if head.cues & (cues.REFLECTION_STRONG | cues.PLAN):
-        return cues.is_about_writing(head)
-    return leaves_text(head, False)
-
-
-def is_work(head: cues.Head) -> bool:
-    """A line that speaks about the task or the text, by any cue or word for it."""
-    return head.cues & cues.WORK != 0 or cues.META.occur(head)
 
 
 def parse_prose(text: str, answer: str | None = None) -> Trace:

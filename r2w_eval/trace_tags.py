@@ -90,7 +90,7 @@ def _cut(text: str, tags: Sequence[_Tag], partner: Mapping[int, int]) -> list[Se
         end = len(text) if tag is None else tag.start
         close = None if owner is None or (at := partner.get(owner)) is None else tags[at]
         own = None if owner is None else tags[owner]
-        if (found := _segment(text, own, close, Span(position, end))) is not None:
+        if (found := _segment(text, own, close, position, end)) is not None:
             segments.append(found)
         if tag is None:
             break
@@ -105,22 +105,24 @@ def _cut(text: str, tags: Sequence[_Tag], partner: Mapping[int, int]) -> list[Se
     return segments
 
 
-def _segment(text: str, own: _Tag | None, close: _Tag | None, piece: Span) -> Segment | None:
+def _segment(
+    text: str, own: _Tag | None, close: _Tag | None, start: int, end: int
+) -> Segment | None:
     """The segment of one piece between the tags of its owner, if it is one: blank text is none."""
-    is_blank = not piece.cut(text).strip()
+    is_blank = not text[start:end].strip()
     if own is None:
-        inner = stripped(text, piece)
-        return None if is_blank else Segment(Kind.OTHER, inner, inner)
-    opens = own.end == piece.start
-    closes = close is not None and close.start == piece.end
+        if is_blank:
+            return None
+        inner = stripped(text, Span(start, end))
+        return Segment(Kind.OTHER, inner, inner)
+    opens = own.end == start
+    closes = close is not None and close.start == end
     if is_blank and not (opens and (closes or close is None)):
         return None
     faults = (Fault.UNCLOSED,) if close is None else () if opens and closes else (Fault.NESTED,)
-    outer = Span(
-        own.start if opens else piece.start,
-        close.end if close is not None and closes else piece.end,
-    )
-    return Segment(own.kind, piece, outer, (*faults, Fault.EMPTY) if is_blank else faults)
+    outer = Span(own.start if opens else start, close.end if close is not None and closes else end)
+    found = (*faults, Fault.EMPTY) if is_blank else faults
+    return Segment(own.kind, Span(start, end), outer, found)
 
 
 def stripped(text: str, span: Span) -> Span:
