@@ -125,10 +125,12 @@ def plan_task(
     data = info.data(roots, config.inputs)
     suite = suite.bind(data)
     mode = Mode(config.mode)
-    if mode not in suite.parse_verdict:
+    known = list(suite.parse_verdict)
+    # tasks that no judge reads have no mode
+    if known and mode not in known:
         raise UsageError(
-            f"--mode {mode}: {name} has no such scoring, only {', '.join(suite.parse_verdict)}. "
-            f"Try: --mode {next(iter(suite.parse_verdict))}"
+            f"--mode {mode}: {name} has no such scoring, only {', '.join(known)}. "
+            f"Try: --mode {known[0]}"
         )
     judge_decoding = override_decoding(
         info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"
