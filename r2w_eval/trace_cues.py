@@ -123,8 +123,8 @@ def cue(english: Iterable[tuple[str, str]], chinese: str, prefixes: str = "") ->
         for word in words.split():
             rests[word].append(rest)
     for word, own in rests.items():
-        rest = re.compile("|".join(f"(?:{rest})" for rest in own))
-        _BY_FIRST[word].append((bit, rest.match))
+        behind = re.compile("|".join(f"(?:{rest})" for rest in own))
+        _BY_FIRST[word].append((bit, behind.match))
     phrases, before = chinese.split(), prefixes.split()
     lead = f"(?:{'|'.join(before)})*" if before else ""
     pattern = re.compile(lead + f"(?:{'|'.join(phrases)})")
