@@ -31,6 +31,7 @@ from r2w_eval.completions import (
 )
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.limiter import Limiter
+from r2w_eval.prefixes import FOLLOWS
 from r2w_eval.replicas import Replicas
 from r2w_eval.types import Decoding, Message
 
@@ -202,7 +203,7 @@ class HttpModel:
             if self._down:
                 raise EndpointDown(self._down)
             try:
-                reply = await self._send(body, too_small, is_retry=tries > 0 or bool(refused_at))
+                reply = await self._send(body, too_small, is_urgent=tries > 0 or bool(refused_at))
             except TooSmall as refusal:
                 too_small.add(refusal.url)
             except Retry as retry:
@@ -293,8 +294,8 @@ class HttpModel:
             f"The key is read from ${self.endpoint.api_key_env}; set it and run again"
         )
 
-    async def _send(self, body: Mapping[str, Any], avoid: Set[str], *, is_retry: bool) -> Reply:
-        url, limiter = await self._replicas.take(avoid, is_retry=is_retry)
+    async def _send(self, body: Mapping[str, Any], avoid: Set[str], *, is_urgent: bool) -> Reply:
+        url, limiter = await self._replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
         if self._down:
             limiter.release()
             raise EndpointDown(self._down)

@@ -19,6 +19,7 @@ from r2w_eval.hashing import content_hash
 from r2w_eval.judge import ScoreItem, Scorer, Verdict
 from r2w_eval.pages import Page, read_pages
 from r2w_eval.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.prefixes import ask_by_prefix
 from r2w_eval.questions import first_leaf
 from r2w_eval.records import (
     Case,
@@ -215,8 +216,8 @@ class Engine:
     async def _judge_by(self, case: Case, scorer: Scorer) -> None:
         """Ask one judge until the suite wants nothing more; later stages see earlier verdicts.
 
-        Questions about an answer, repeats included, leave in the order of their texts: those that
-        begin alike follow each other, and a server that caches prefixes reads the beginning once.
+        Questions about an answer, repeats included, leave in an order from which servers that cache
+        prefixes profit (see `prefixes`).
         """
         plan, repeats = case.plan, range(self._judging.n_repeats)
         shown = (case.sample, case.answer, plan.templates, plan.mode)
@@ -237,9 +238,7 @@ class Engine:
             ]
             if not owed:
                 return
-            owed.sort(key=lambda asked: [message.content for message in asked[0].messages])
-            asked = (self._ask(case, scorer, repeat, request) for request, repeat in owed)
-            found = await asyncio.gather(*asked)
+            found = await ask_by_prefix(owed, _prompt_of, partial(self._ask, case, scorer))
             for (request, repeat), judgement in zip(owed, found, strict=True):
                 text = judgement.asks[-1] if judgement.asks else ""
                 done[repeat][verdict_name(request)] = (judgement.score, text)
@@ -257,14 +256,12 @@ class Engine:
         statuses.update((url, page.status) for url, page in found.items())
         return replace(job, pages=pages)
 
-    async def _ask(
-        self, case: Case, scorer: Scorer, repeat: int, request: JudgeRequest
-    ) -> Judgement:
-        plan = case.plan
+    async def _ask(self, case: Case, scorer: Scorer, asked: tuple[JudgeRequest, int]) -> Judgement:
+        plan, (request, repeat) = case.plan, asked
         decoding = plan.info.judge_decoding
         key = judgement_key(case, scorer, decoding, request, repeat)
         if self._judging.reparse:
-            return self._read_again(case, scorer, key, (request, repeat))
+            return self._read_again(case, scorer, key, asked)
         if (stored := self._stored_judgement(key)) is not None:
             self._progress.count(stored, is_new=False)
             return stored
@@ -278,7 +275,7 @@ class Engine:
         with naming(f"{case.sample.task} {case.sample.id}, verdict {request.criterion!r:.80}"):
             (verdict,) = await scorer.score([item])
         judgement = replace(
-            make_judgement(key, case.response, scorer.id, (request, repeat), verdict),
+            make_judgement(key, case.response, scorer.id, asked, verdict),
             at=round(time.time(), 3),
             echoed=holds_verdict(case, request),
         )
@@ -321,6 +318,10 @@ class Engine:
         status = judgement.score.status
         again = status.is_transient or (self._retry_failed and judgement.score.value is None)
         return None if again else judgement
+
+
+def _prompt_of(asked: tuple[JudgeRequest, int]) -> str:
+    return "\n".join(message.content for message in asked[0].messages)
 
 
 def _interleave(

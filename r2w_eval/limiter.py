@@ -65,8 +65,8 @@ class Limiter:
         """The endpoint asked for a pause that is not over."""
         return self._paused_until > self._clock()
 
-    async def acquire(self, *, leave_when_paused: bool = False, is_retry: bool = False) -> bool:
-        """Wait for a slot and for the end of a pause; a retry goes before those never sent.
+    async def acquire(self, *, leave_when_paused: bool = False, is_urgent: bool = False) -> bool:
+        """Wait for a slot and for the end of a pause; what is urgent goes before the rest.
 
         With `leave_when_paused` a pause ends the wait: False, and no slot was taken.
         """
@@ -74,7 +74,7 @@ class Limiter:
             return False
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         entry = (waiter, leave_when_paused)
-        (self._waiting.appendleft if is_retry else self._waiting.append)(entry)
+        (self._waiting.appendleft if is_urgent else self._waiting.append)(entry)
         self._hand_out()
         try:
             return await waiter

@@ -68,7 +68,7 @@ class Replicas:
         self._returned = common
 
     async def take(
-        self, avoid: Set[str] = frozenset(), *, is_retry: bool = False
+        self, avoid: Set[str] = frozenset(), *, is_urgent: bool = False
     ) -> tuple[str, Limiter]:
         """A slot at the best address; who waits at one that pauses goes to one that does not.
 
@@ -81,7 +81,7 @@ class Replicas:
             url = min([u for u in usable if u not in avoid] or usable, key=self._burden)
             elsewhere = any(not self.limiters[u].is_paused for u in usable if u != url)
             limiter = self.limiters[url]
-            if await limiter.acquire(leave_when_paused=elsewhere, is_retry=is_retry):
+            if await limiter.acquire(leave_when_paused=elsewhere, is_urgent=is_urgent):
                 return url, limiter
 
     def _usable(self) -> Sequence[str]:

@@ -168,11 +168,11 @@ def test_a_pause_is_capped_and_the_longest_counts() -> None:
     asyncio.run(job())
 
 
-def test_slots_go_to_those_who_came_first_and_retries_before_them() -> None:
+def test_slots_go_to_those_who_came_first_and_what_is_urgent_before_them() -> None:
     served: list[str] = []
 
-    async def work(limiter: Limiter, name: str, is_retry: bool = False) -> None:
-        await limiter.acquire(is_retry=is_retry)
+    async def work(limiter: Limiter, name: str, is_urgent: bool = False) -> None:
+        await limiter.acquire(is_urgent=is_urgent)
         served.append(name)
         await asyncio.sleep(0)
         limiter.release()
@@ -183,7 +183,7 @@ def test_slots_go_to_those_who_came_first_and_retries_before_them() -> None:
         limiter = Limiter(2)
         tasks = [asyncio.create_task(work(limiter, str(n))) for n in range(9)]
         await asyncio.sleep(0)
-        tasks += [asyncio.create_task(work(limiter, "again", is_retry=True))]
+        tasks += [asyncio.create_task(work(limiter, "again", is_urgent=True))]
         await asyncio.gather(*tasks)
 
     asyncio.run(job())
