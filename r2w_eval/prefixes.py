@@ -1,8 +1,8 @@
 """Order for servers that cache prefixes: one of several questions that begin alike goes first.
 
-Servers and paid APIs keep the beginning of a prompt once a reply to it has begun; questions sent all
-at once find nothing kept. So one leads; when it is back, the others follow, before other leaders,
-because a server of few places would have forgotten the beginning by then.
+Servers and paid APIs keep the beginning of a prompt once a reply to it has begun; questions sent
+all at once find nothing kept. So one leads; when it is back, the others follow, before other
+leaders, because a server of few places would have forgotten the beginning by then.
 """
 
 from __future__ import annotations
