@@ -13,14 +13,15 @@ import click
 @click.option("--out", help="Folder of the pipeline. Default: pipeline-<recipe>.")
 @click.option("--dry-run", is_flag=True, help="Memory, tokens, calls, hours; runs nothing.")
 @click.option("--prices", help="With --dry-run: YAML price file, as for r2w-eval run.")
-@click.option("--only", metavar="STAGE", help="One stage, or all of a kind: prompts, sft, rl, …")
-def pipeline(
-    recipe: str, out: str | None, dry_run: bool, prices: str | None, only: str | None
+@click.option("--only", metavar="STAGE", help="Stages or kinds, with commas: sft,rl, …")
+@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="At a time.")
+def pipeline(  # noqa: PLR0913
+    recipe: str, out: str | None, dry_run: bool, prices: str | None, only: str | None, jobs: int
 ) -> None:
     """From prompts to a leaderboard: traces, SFT, reward model, RL, evaluation of each model.
 
     Run the same command again after a kill, or after a change of the recipe: what is finished is
-    not done twice.
+    not done twice. With --jobs stages that need nothing of each other run side by side.
 
     r2w-eval train pipeline smoke --out smoke
     """
@@ -37,16 +38,16 @@ def pipeline(
 
         print_forecast(chosen, stages, folder, prices)
         return
-    launch = work.Subprocesses(recipe, folder)
     if work.is_stage_process():
         work.end_with_parent()
-        _run_here(chosen, stages, wanted[0], launch)
+        _run_here(chosen, stages, wanted[0], work.Subprocesses(recipe, folder))
         return
     from r2w_eval.training.pipeline_report import write_pipeline_report
 
     planned = work.Pipeline(chosen.name, stages, folder)
     try:
-        records = work.run_pipeline(planned, wanted, launch, click.echo)
+        launch = work.Subprocesses(recipe, folder, jobs)
+        records = work.run_pipeline(planned, wanted, launch, click.echo, jobs)
     finally:
         report = write_pipeline_report(planned)
     click.echo(work.tell_total(records.values()))

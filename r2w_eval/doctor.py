@@ -159,7 +159,7 @@ def check_torch() -> list[Finding]:
             Finding("torch", "torch", State.ABSENT, "not installed; HTTP and smollm2 need none")
         ]
     build = _torch_build(version)
-    if build == "CPU" and _list_gpus():
+    if build == "CPU" and list_gpus():
         advice = "install the torch build for your CUDA version first (pytorch.org), then r2w-eval"
         return [
             Finding("torch", "torch", State.WARNING, f"{version}: CPU build, the GPU idles", advice)
@@ -178,14 +178,15 @@ def _torch_build(version: str) -> str:
 
 def check_gpu() -> list[Finding]:
     """What nvidia-smi lists."""
-    gpus = _list_gpus()
+    gpus = list_gpus()
     if not gpus:
         return [Finding("gpu", "gpu", State.ABSENT, "none found (nvidia-smi lists none)")]
     return [Finding("gpu", f"gpu {n}", State.OK, gpu) for n, gpu in enumerate(gpus)]
 
 
 @functools.cache
-def _list_gpus() -> tuple[str, ...]:
+def list_gpus() -> tuple[str, ...]:
+    """Name, memory and driver of each GPU, as nvidia-smi says; none without it."""
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     try:
         done = subprocess.run(query, capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)

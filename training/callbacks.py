@@ -5,8 +5,11 @@ Imports transformers: load this module from within a function.
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,46 @@ class StopOnBrokenLoss(TrainerCallback):  # type: ignore[misc]
                     f"{name} is {value} at step {state.global_step}: not a number any more. "
                     f"{_way_on(Path(args.output_dir))}"
                 )
+
+
+class StopTogether(TrainerCallback):  # type: ignore[misc]
+    """Ends several trainings that run side by side after one number of steps.
+
+    The first that has trained for `seconds` writes into `agreed` the step after which all end: its
+    own and `MARGIN` more, since the others may be a little ahead. A training that is ahead by more
+    than that ends at once; its number of steps is in its record.
+    """
+
+    MARGIN = 2
+
+    def __init__(self, agreed: Path, seconds: float) -> None:
+        self._agreed = agreed
+        self._seconds = seconds
+        self._end = math.inf
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        self._end = time.monotonic() + self._seconds
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Agree on the last step, or keep to it."""
+        if time.monotonic() > self._end:
+            self._propose(state.global_step + self.MARGIN)
+        if self._agreed.is_file() and state.global_step >= int(self._agreed.read_text("ascii")):
+            control.should_training_stop = True
+
+    def _propose(self, step: int) -> None:
+        """Written aside and linked: whole when it appears, and the first one stays."""
+        aside = self._agreed.with_name(f".{self._agreed.name}.{os.getpid()}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(str(step), "ascii")
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, self._agreed)
+        aside.unlink()
 
 
 def is_number(value: float | None) -> bool:

@@ -18,7 +18,7 @@ from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.difficulty import DifficultySettings, Trial, choose
 from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
 from r2w_eval.training.pipeline_recipe import SECTIONS
-from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
+from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl import RLSettings, train_rl
 from r2w_eval.training.sft import SFTSettings, read_rows, train_sft
@@ -88,7 +88,12 @@ def _read_identity(path: Path) -> Any:
 
 
 def choose_prompts(
-    prompts_file: str | None, n: int, seed: int, data_dir: str | None, tasks: Sequence[str] = ()
+    prompts_file: str | None,
+    n: int,
+    seed: int,
+    data_dir: str | None,
+    tasks: Sequence[str] = (),
+    languages: Sequence[str] = LANGUAGES,
 ) -> tuple[list[Prompt], list[str]]:
     """Prompts to train on, and what was left out or could not be checked, in words.
 
@@ -98,7 +103,9 @@ def choose_prompts(
     Raises UsageError when a prompt of the user's file stands in a benchmark: training on it would
     spoil every score.
     """
-    prompts = read_prompts(Path(prompts_file)) if prompts_file else starter_prompts(n, seed)
+    prompts = (
+        read_prompts(Path(prompts_file)) if prompts_file else starter_prompts(n, seed, languages)
+    )
     benchmark = benchmark_texts(data_dir, tasks)
     index = BenchmarkIndex(benchmark.texts)
     for prompt in prompts:
@@ -209,18 +216,25 @@ def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
 
 
 def write_expert_traces(
-    reward_data: str | None, out: Path, seed: int = 0, limit: int | None = None
+    reward_data: str | None,
+    out: Path,
+    seed: int = 0,
+    limit: int | None = None,
+    max_chars: int = 0,
 ) -> int:
-    """Traces from professional edits (LAMP), `limit` at most; the number written."""
+    """Traces from professional edits (LAMP), `limit` at most; the number written.
+
+    With `max_chars` they are of excerpts of at most so many characters.
+    """
     from r2w_eval.reward_models.sources import find_sets, reward_data_root
     from r2w_eval.training.expert import expert_traces
 
     sets = find_sets(reward_data_root(reward_data))
     if "lamp_train" not in sets:
         raise UsageError("no set lamp_train among the labelled sets. Try: --reward-data DIR")
-    traces = list(expert_traces(sets["lamp_train"], seed))[:limit]
+    traces = list(expert_traces(sets["lamp_train"], seed, max_chars=max_chars))[:limit]
     source = {"set": "lamp_train", "licence": sets["lamp_train"].licence}
-    claim(out, "expert", {**source, "seed": seed, "limit": limit})
+    claim(out, "expert", {**source, "seed": seed, "limit": limit, "max_chars": max_chars})
     write_traces(out / TRACES, traces)
     return len(traces)
 
@@ -233,11 +247,13 @@ def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
         return _finish(out, train_sft(settings, rows, out))
 
 
-def run_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trained:
-    """Reinforcement learning on prompts."""
+def run_rl(
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
+) -> Trained:
+    """Reinforcement learning on prompts; `arms` as in `train_rl`."""
     with only_process(out / LOCK):
         claim(out, "rl", {"settings": settings, "prompts": content_hash(prompts)})
-        return _finish(out, train_rl(settings, prompts, out))
+        return _finish(out, train_rl(settings, prompts, out, arms))
 
 
 def _finish(out: Path, trained: Trained) -> Trained:

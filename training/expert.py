@@ -7,6 +7,8 @@ problems are put as first-person reflections (our wording, from the reward model
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,6 +20,8 @@ from r2w_eval.reward_models.levels import level_of
 from r2w_eval.reward_models.phrasing import phrase
 from r2w_eval.reward_models.rows import POSITIVE, Row, part_of
 from r2w_eval.reward_models.sources import LabelledSet
+from r2w_eval.reward_models.words import sentences
+from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.traces import DEFAULT_TAGS, TracePart, TrainingTrace
 
 from r2w_eval.trace import Kind
@@ -26,15 +30,61 @@ from r2w_eval.trace_tags import parse_tagged, write_tagged
 MAX_REFLECTIONS = 4
 
 
-def expert_traces(data: LabelledSet, seed: int = 0, part: str = "train") -> Iterator[TrainingTrace]:
+def expert_traces(
+    data: LabelledSet, seed: int = 0, part: str = "train", max_chars: int = 0
+) -> Iterator[TrainingTrace]:
     """One trace per LAMP draft with a revision, from the drafts of one part of the split.
 
-    At most four reflections: the longest marked spans, in the order of the text.
+    At most four reflections: the longest marked spans, in the order of the text. With `max_chars`
+    the trace is of an excerpt of at most so many characters; drafts without one are left out.
     """
     for record in data.read("span_edits_train.jsonl"):
         is_usable = record.get("expert_revision") and record["expert_spans"]
-        if is_usable and part_of(group_of(record)) == part:
-            yield _trace(record, random.Random(f"{seed}:{record['id']}"))
+        if not is_usable or part_of(group_of(record)) != part:
+            continue
+        chosen = excerpt(record, max_chars) if max_chars else record
+        if chosen is not None:
+            yield _trace(chosen, random.Random(f"{seed}:{record['id']}"))
+
+
+def excerpt(record: Mapping[str, Any], max_chars: int) -> Mapping[str, Any] | None:
+    """The run of sentences with most marked spans that an edit leaves whole; None without one.
+
+    It begins and ends where draft and revision have a sentence in common, so that what is cut out
+    of both is the same passage. The marks of readers are of the whole draft: they are left out.
+    """
+    draft, revision = record["paragraph"], record["expert_revision"]
+    cuts = _common_cuts(draft, revision)
+    best: tuple[tuple[int, int], Mapping[str, Any]] | None = None
+    for (start, new_start), (end, new_end) in itertools.combinations(cuts, 2):
+        before, after = draft[start:end].rstrip(), revision[new_start:new_end].rstrip()
+        inside = [s for s in record["expert_spans"] if start <= s["start"] and s["end"] <= end]
+        if not inside or before == after or not after or max(len(before), len(after)) > max_chars:
+            continue
+        rank = min(len(inside), MAX_REFLECTIONS), len(before)
+        if best is None or rank > best[0]:
+            moved = [{**s, "start": s["start"] - start, "end": s["end"] - start} for s in inside]
+            best = rank, {"paragraph": before, "expert_revision": after, "expert_spans": moved}
+    return {"id": record["id"], **best[1]} if best else None
+
+
+def _common_cuts(draft: str, revision: str) -> list[tuple[int, int]]:
+    """Places in draft and revision, in characters, between which the texts belong together."""
+    old, new = sentences(draft), sentences(revision)
+    blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    places = {(0, 0)} | {(i + k, j + k) for i, j, n in blocks for k in range(n + 1)}
+    in_old, in_new = _starts(draft, old), _starts(revision, new)
+    return sorted((in_old[i], in_new[j]) for i, j in places)
+
+
+def _starts(text: str, parts: Sequence[str]) -> list[int]:
+    """Where each sentence begins, and where the text ends."""
+    found, place = [], 0
+    for part in parts:
+        place = text.index(part, place)
+        found.append(place)
+        place += len(part)
+    return [*found, len(text)]
 
 
 def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
@@ -76,12 +126,15 @@ def _stitch(
     return thinking, segments
 
 
-def planted_traces(n: int, seed: int = 0) -> list[TrainingTrace]:
+def planted_traces(
+    n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES
+) -> list[TrainingTrace]:
     """`n` different traces of a planted flaw, found and taken out again; fewer where there are.
 
     From the texts and phrasings that the reward model is trained on, never from its test part.
     """
-    rows = [row for row in build_flaws(1 + n // 4, seed) if _is_model(row)]
+    made = build_flaws(1 + n // 4, seed)
+    rows = [row for row in made if _is_model(row) and row.lang in languages]
     chosen = random.Random(seed).sample(rows, min(n, len(rows)))
     return [_planted(row) for row in chosen]
 

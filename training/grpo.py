@@ -9,8 +9,10 @@ Imports torch and TRL: load this module from within a function.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +28,7 @@ from r2w_eval.training.completions import (
     reflections,
     to_segments,
 )
+from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
 from r2w_eval.trace import TagSchema
@@ -39,7 +42,9 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     `score_reflections` gives one score in [-1, 1] per reflection, None where there is no valid one;
     it runs in a thread beside the outcome rewards. `mapping.weight` 0 switches everything off.
     With `groups_per_call` that many groups are generated at a time (0: all), and rewards that can
-    `begin` are asked for the finished groups while the next ones are generated.
+    `begin` are asked for the finished groups while the next ones are generated. With
+    `half_generation` a copy of the weights in half precision writes the completions (2 bytes a
+    parameter; whole weights on every rank): mixed precision casts all weights for every token.
     """
 
     def __init__(
@@ -49,9 +54,12 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         mapping: LocalMapping,
         schema: TagSchema,
         groups_per_call: int = 0,
+        half_generation: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self._half_generation = half_generation
+        self._half: Any = None
         self._groups_per_call = groups_per_call
         self._prompts: Sequence[Any] = ()
         self._score_reflections = score_reflections
@@ -72,10 +80,47 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._prompts = prompts
         return super()._generate(prompts)
 
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Log the seconds of a part of the step."""
+        started = time.perf_counter()
+        yield
+        log = self._metrics["train" if self.model.training else "eval"]
+        log[f"time/{what}_s"].append(time.perf_counter() - started)
+
+    @contextmanager
+    def _generating(self) -> Iterator[None]:
+        """Let the half-precision copy generate, where it is wanted."""
+        if not self._half_generation:
+            yield
+            return
+        whole = self.model_wrapped
+        self.model_wrapped = self._half_copy()
+        try:
+            yield
+        finally:
+            self.model_wrapped = whole
+
+    def _half_copy(self) -> Any:
+        """The weights as they are now, in half precision."""
+        policy = self.accelerator.unwrap_model(self.model)
+        if self._half is None:
+            half = AutoModelForCausalLM.from_config(policy.config, dtype=torch.bfloat16)
+            self._half = half.to(self.accelerator.device).requires_grad_(False)
+        self._half.load_state_dict(policy.state_dict())
+        return self._half
+
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, fields: Any, num_generations: int, **more: Any
     ) -> tuple[list[Any], Any]:
-        """The parent's completions, a few groups at a time where rewards overlap."""
+        """The parent's completions."""
+        with self._timed("generation"), self._generating():
+            return self._generate_calls(prompt_ids, images, fields, num_generations, **more)
+
+    def _generate_calls(
+        self, prompt_ids: Any, images: Any, fields: Any, num_generations: int, **more: Any
+    ) -> tuple[list[Any], Any]:
+        """All completions, a few groups at a time where rewards overlap."""
         size = self._groups_per_call * num_generations
         if not size or size >= len(prompt_ids) or images or fields:
             return super()._generate_single_turn(  # type: ignore[no-any-return]
@@ -107,9 +152,10 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self._scored = self._thread.submit(self._read_rollouts, prompts, completion_ids_list)
         else:
             self._count_reflections(prompts, completion_ids_list)
-        rewards: torch.Tensor = super()._calculate_rewards(
-            inputs, prompts, completions, completion_ids_list
-        )
+        with self._timed("rewards"):
+            rewards: torch.Tensor = super()._calculate_rewards(
+                inputs, prompts, completions, completion_ids_list
+            )
         self._outcomes = combine(rewards, self.reward_weights)
         self._log_outcomes()
         return rewards
@@ -162,7 +208,8 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self._scored is None:
             return output
-        own = self._scored.result()
+        with self._timed("process_rewards"):
+            own = self._scored.result()
         outcome_advantages = output["advantages"]
         terms = self._terms(own, outcome_advantages)
         mask = output["completion_mask"]

@@ -1,8 +1,9 @@
-"""`r2w-eval train pipeline`: all stages of a recipe in order, each in a process of its own.
+"""`r2w-eval train pipeline`: all stages of a recipe, each in a process of its own.
 
 A process a stage gives each its own peak of memory, frees what it held, and leaves the pipeline
-alive to say what failed. A stage ends with its pipeline: it holds a pipe whose other end dies with
-the parent. What is finished is not run again; what was killed goes on by its stage's own means.
+alive to say what failed. Stages that need nothing of each other run side by side, `jobs` at a time.
+A stage ends with its pipeline: it holds a pipe whose other end dies with the parent. What is
+finished is not run again; what was killed goes on by its stage's own means.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from r2w_eval.training.pipeline_plan import Stage, dependants
 from r2w_eval.training.pipeline_records import Record, finished
 
+from r2w_eval.doctor import list_gpus
 from r2w_eval.errors import R2WError
 from r2w_eval.manifest import diff_fields
 from r2w_eval.store import write_json
@@ -93,32 +97,88 @@ def _rows_of(node: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 
 
 def run_pipeline(
-    pipeline: Pipeline, chosen: Sequence[Stage], launch: Launch, show: Show
+    pipeline: Pipeline, chosen: Sequence[Stage], launch: Launch, show: Show, jobs: int = 1
 ) -> dict[str, Record]:
-    """Run what of `chosen` is not finished, in order; all records. Raises StageFailed."""
+    """Run what of `chosen` is not finished, `jobs` stages at a time; all records.
+
+    A stage that fails takes those that need it along; the others are finished first. Raises the
+    first failure, an R2WError.
+    """
     pipeline.out.mkdir(parents=True, exist_ok=True)
     for line in tell_changes(pipeline):
         show(line)
-    records: dict[str, Record] = {}
-    for number, stage in enumerate(chosen, 1):
-        where = f"[{number}/{len(chosen)}] {stage.name}"
-        done = finished(stage, pipeline.out)
-        if done is not None:
-            show(f"{where}: finished earlier ({done.seconds:.0f} s)")
-        else:
-            show(f"{where} …")
-            done = _run(pipeline, stage, launch)
-            show(f"{where}: {tell(done)}")
-        records[stage.name] = done
-    pipeline.write_manifest()
-    return records
+    work = _Work(pipeline, launch, show, {stage.name: stage for stage in chosen})
+    with ThreadPoolExecutor(jobs) as pool:
+        while work.waiting or work.running:
+            work.start(pool, jobs)
+            work.collect()
+            pipeline.write_manifest()
+    if work.failures:
+        raise work.failures[0]
+    return work.records
+
+
+class _Work:
+    """The stages that wait, that run, and that are finished."""
+
+    def __init__(
+        self, pipeline: Pipeline, launch: Launch, show: Show, chosen: dict[str, Stage]
+    ) -> None:
+        self._pipeline = pipeline
+        self._launch = launch
+        self._show = show
+        self._places = {name: f"[{n}/{len(chosen)}] {name}" for n, name in enumerate(chosen, 1)}
+        self.waiting = chosen
+        self.running: dict[Future[Record], Stage] = {}
+        self.records: dict[str, Record] = {}
+        self.failures: list[R2WError] = []
+
+    def start(self, pool: ThreadPoolExecutor, jobs: int) -> None:
+        """Start what can run now; what is finished already is told."""
+        while len(self.running) < jobs and (stage := self._next()):
+            del self.waiting[stage.name]
+            done = finished(stage, self._pipeline.out)
+            if done is None:
+                self._show(f"{self._places[stage.name]} …")
+                future = pool.submit(_run, self._pipeline, stage, self._launch)
+                self.running[future] = stage
+            else:
+                seconds = f"finished earlier ({done.seconds:.0f} s)"
+                self._show(f"{self._places[stage.name]}: {seconds}")
+                self.records[stage.name] = done
+
+    def _next(self) -> Stage | None:
+        """The first waiting stage that needs nothing which waits or runs."""
+        missing = {*self.waiting, *(stage.name for stage in self.running.values())}
+        ready = (stage for stage in self.waiting.values() if not missing & set(stage.inputs))
+        return next(ready, None)
+
+    def collect(self) -> None:
+        """Wait for a stage to end, well or not."""
+        ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            stage = self.running.pop(future)
+            try:
+                record = self.records[stage.name] = future.result()
+            except R2WError as error:
+                self._lose(stage, error)
+            else:
+                self._show(f"{self._places[stage.name]}: {tell(record)}")
+
+    def _lose(self, stage: Stage, error: R2WError) -> None:
+        self.failures.append(error)
+        needing = [n for n in dependants(self._pipeline.stages, {stage.name}) if n in self.waiting]
+        for name in needing:
+            del self.waiting[name]
+        self._show(f"{self._places[stage.name]}: failed{_lost(needing)}")
+
+
+def _lost(stages: Sequence[str]) -> str:
+    return f"; not run for it: {', '.join(stages)}" if stages else ""
 
 
 def _run(pipeline: Pipeline, stage: Stage, launch: Launch) -> Record:
-    try:
-        launch(stage)
-    finally:
-        pipeline.write_manifest()
+    launch(stage)
     record = finished(stage, pipeline.out)
     if record is None:
         raise StageFailed(
@@ -163,10 +223,20 @@ def tell_changes(pipeline: Pipeline) -> list[str]:
 
 @dataclass(frozen=True)
 class Subprocesses:
-    """Launches a stage as `r2w-eval train pipeline RECIPE --out OUT --only STAGE`."""
+    """Launches a stage as `r2w-eval train pipeline RECIPE --out OUT --only STAGE`.
+
+    Each of `jobs` places has its share of the cores and, where several GPUs are visible, one GPU.
+    """
 
     recipe: str
     out: Path
+    jobs: int = 1
+    places: SimpleQueue[Mapping[str, str]] = field(default_factory=SimpleQueue)
+
+    def __post_init__(self) -> None:
+        """Lay out the places."""
+        for variables in share_machine(self.jobs, visible_gpus() if self.jobs > 1 else ()):
+            self.places.put(variables)
 
     def command(self, stage: Stage) -> list[str]:
         """The words after `r2w-eval`."""
@@ -174,11 +244,19 @@ class Subprocesses:
         return own
 
     def __call__(self, stage: Stage) -> None:
-        """Run it to its end; its output goes to the log of its folder. Raises StageFailed."""
+        """Run it to its end in the next free place. Raises StageFailed."""
+        variables = self.places.get()
+        try:
+            self._run(stage, variables)
+        finally:
+            self.places.put(variables)
+
+    def _run(self, stage: Stage, variables: Mapping[str, str]) -> None:
+        """In a process of its own; its output goes to the log of its folder."""
         folder = stage.folder(self.out)
         folder.mkdir(parents=True, exist_ok=True)
         reading, writing = os.pipe()
-        environment = {**os.environ, LIFELINE: str(reading)}
+        environment = {**os.environ, **variables, LIFELINE: str(reading)}
         words = [sys.executable, "-m", "r2w_eval", *self.command(stage)]
         try:
             with (folder / LOG).open("ab") as log:
@@ -199,6 +277,31 @@ class Subprocesses:
                 f"goes on from there: r2w-eval {shlex.join(self.command(stage)[:-2])}",
                 code if code > 0 else 1,
             )
+
+
+def share_machine(jobs: int, gpus: Sequence[str]) -> list[dict[str, str]]:
+    """The environment of each place: all of the machine for one, else a share of its cores.
+
+    What the user set for the cores stays. Places take the GPUs in turn.
+
+    >>> [place["CUDA_VISIBLE_DEVICES"] for place in share_machine(3, ["0", "1"])]
+    ['0', '1', '0']
+    """
+    if jobs == 1:
+        return [{}]
+    cores = str(max(1, (os.cpu_count() or 1) // jobs))
+    threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": cores}
+    chosen = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(jobs)]
+    return [{**threads, **gpu} for gpu in chosen]
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The GPUs that this process may use; none where there is one, which needs no choice."""
+    if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        found = tuple(part.strip() for part in chosen.split(",") if part.strip())
+    else:
+        found = tuple(str(number) for number in range(len(list_gpus())))
+    return found if len(found) > 1 else ()
 
 
 def _reason(log: Path, code: int) -> str:

@@ -95,7 +95,12 @@ class Forecaster:
         """By kind; stages without a model need nothing worth a figure."""
         if stage.kind == "traces-loop":
             return self._loop()
-        known = {"sft": self._sft, "rl": self._rl, "evaluate": self._evaluate}
+        known = {
+            "sft": self._sft,
+            "rl": self._rl,
+            "rollouts": self._rollouts,
+            "evaluate": self._evaluate,
+        }
         return known[stage.kind]() if stage.kind in known else Need()
 
     def n_prompts(self) -> int:
@@ -145,6 +150,16 @@ class Forecaster:
         memory += cache_memory(shape, own.rollouts_per_call, length)
         hours = self.hours(shape, 8, trained, generated)
         return Need(memory, trained, generated, hours, (rewards,))
+
+    def _rollouts(self) -> Need:
+        own, shape = self.recipe.rollouts, self.shape
+        generated = self.recipe.prompts.held * own.samples * own.max_tokens
+        if shape is None:
+            return Need(None, 0, generated, None)
+        length = PROMPT_TOKENS + own.max_tokens
+        memory = PROGRAM_BYTES + 4 * shape.parameters
+        memory += cache_memory(shape, own.batch_size, length)
+        return Need(memory, 0, generated, self.hours(shape, 0, 0, generated))
 
     def _evaluate(self) -> Need:
         config = self.recipe.evaluate

@@ -86,17 +86,28 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
             planner.add(name, "rl", [sft, "prompts", "reward"], settings=arm)
             found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
     planner.add("leaderboard", "leaderboard", found, title=f"Pipeline {recipe.name}")
+    if recipe.rollouts.samples:
+        _plan_rollouts(planner, recipe, base)
     return list(planner.stages.values())
 
 
+def _plan_rollouts(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> None:
+    """The texts of the base and of every trained model on the prompts held apart."""
+    own = recipe.rollouts
+    planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=own, **base)
+    trained = [stage.name for stage in planner.stages.values() if stage.kind in ("sft", "rl")]
+    for name in trained:
+        planner.add(f"rollouts-{name}", "rollouts", [name, "prompts"], settings=own)
+
+
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:
-    tasks = recipe.tasks
+    tasks, traces, limit = recipe.tasks, recipe.traces, recipe.traces.limit
     content = _prompt_file(recipe.prompts.file)
     planner.add("prompts", "prompts", [], settings=recipe.prompts, content=content, tasks=tasks)
     own: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
         "loop": (["prompts"], {"models": recipe.traces.models, "settings": recipe.synth}),
-        "expert": ([], {"limit": recipe.traces.limit, "data": recipe.traces.reward_data}),
-        "planted": ([], {"limit": recipe.traces.limit}),
+        "expert": ([], {"limit": limit, "data": traces.reward_data, "chars": traces.max_chars}),
+        "planted": ([], {"limit": limit, "languages": traces.languages}),
     }
     sources = [
         planner.add(f"traces-{name}", f"traces-{name}", own[name][0], **own[name][1])
@@ -118,12 +129,13 @@ def _prompt_file(name: str | None) -> str | None:
 
 
 def select(stages: Sequence[Stage], only: str) -> list[Stage]:
-    """The stage of that name, or all of that kind. Raises UnknownName."""
-    chosen = [stage for stage in stages if only in (stage.name, stage.kind)]
-    if not chosen:
-        known = [name for stage in stages for name in (stage.name, stage.kind)]
-        raise UnknownName("--only", only, "stage", set(known), "--dry-run lists them")
-    return chosen
+    """The stages of these names and kinds, several with commas. Raises UnknownName."""
+    wanted = [word.strip() for word in only.split(",")]
+    known = {name for stage in stages for name in (stage.name, stage.kind)}
+    for word in wanted:
+        if word not in known:
+            raise UnknownName("--only", word, "stage", known, "--dry-run lists them")
+    return [stage for stage in stages if {stage.name, stage.kind} & set(wanted)]
 
 
 def dependants(stages: Sequence[Stage], changed: set[str]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from r2w_eval.training.checkpoints import find_checkpoints
+from r2w_eval.training.stage import HISTORY
 
 from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
 
@@ -122,11 +123,8 @@ class Curve:
 
 
 def read_curves(stage: str, kind: str, folder: Path) -> dict[str, Curve]:
-    """The measures that a trainer logged, by name, from its last whole checkpoint."""
-    found = find_checkpoints(folder / "checkpoints")
-    if not found or kind not in MEASURES:
-        return {}
-    history = json.loads((found[-1].path / "trainer_state.json").read_bytes())["log_history"]
+    """The measures that a trainer logged, by name: at its end, or in its last whole checkpoint."""
+    history = _history(folder) if kind in MEASURES else []
     curves = {}
     for name in MEASURES[kind]:
         # the trainer logs what is no number as null
@@ -136,6 +134,16 @@ def read_curves(stage: str, kind: str, folder: Path) -> dict[str, Curve]:
         if points:
             curves[name] = Curve(stage, points)
     return curves
+
+
+def _history(folder: Path) -> list[dict[str, Any]]:
+    """What was logged so far; nothing before the first checkpoint."""
+    if (folder / HISTORY).is_file():
+        return list(json.loads((folder / HISTORY).read_bytes()))
+    found = find_checkpoints(folder / "checkpoints")
+    if not found:
+        return []
+    return list(json.loads((found[-1].path / "trainer_state.json").read_bytes())["log_history"])
 
 
 def curves_svg(curves: Sequence[Curve], label: str) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl import RLSettings
+from r2w_eval.training.rollouts import RolloutSettings
 from r2w_eval.training.sft import SFTSettings
 from r2w_eval.training.stage import EMBEDDED
 from r2w_eval.training.synthesise import SynthSettings
@@ -31,12 +33,16 @@ class PromptSettings:
     file: JSON lines of prompts; none: the starter grammar
     n: prompts to take from the grammar
     seed: of the grammar
+    languages: of the grammar, en and zh
+    held: prompts of these that are kept for the rollouts and never trained on
     data_dir: benchmark data that prompts are compared with; none: $R2W_DATA, the cache
     """
 
     file: str | None = None
     n: int = 400
     seed: int = 0
+    languages: tuple[str, ...] = LANGUAGES
+    held: int = 0
     data_dir: str | None = None
 
 
@@ -49,6 +55,8 @@ class TraceSettings:
     writer, judge, internaliser: models of the loop, as --model of run; none: the writer
     reward_data: folder of labelled sets, for `expert`
     limit: most traces of `expert` and of `planted`, each
+    max_chars: `expert`: excerpts of at most so many characters instead of whole drafts; 0: whole
+    languages: of `planted`
     """
 
     sources: tuple[str, ...] = ("loop",)
@@ -57,6 +65,8 @@ class TraceSettings:
     internaliser: str | None = None
     reward_data: str | None = None
     limit: int = 400
+    max_chars: int = 0
+    languages: tuple[str, ...] = LANGUAGES
 
     @property
     def models(self) -> tuple[str, str, str]:
@@ -110,6 +120,7 @@ SECTIONS: dict[str, type] = {
     "rm": RewardSettings,
     "rl": RLSettings,
     "grid": GridSettings,
+    "rollouts": RolloutSettings,
     "evaluate": RunConfig,
     "hardware": HardwareSettings,
 }
@@ -127,6 +138,7 @@ class Recipe:
     rm: RewardSettings
     rl: RLSettings
     grid: GridSettings
+    rollouts: RolloutSettings
     evaluate: RunConfig
     hardware: HardwareSettings
 
@@ -162,6 +174,18 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         raise UsageError(
             f"{where}: traces.sources: {', '.join(wrong) or 'none'}: expected one or more of "
             f"{', '.join(SOURCES)}"
+        )
+    for section in ("prompts", "traces"):
+        chosen = getattr(recipe, section).languages
+        if not chosen or set(chosen) - set(LANGUAGES):
+            raise UsageError(
+                f"{where}: {section}.languages: {', '.join(chosen) or 'none'}: expected one or "
+                f"more of {', '.join(LANGUAGES)}"
+            )
+    if recipe.rollouts.samples and not recipe.prompts.held:
+        raise UsageError(
+            f"{where}: rollouts.samples {recipe.rollouts.samples}: there are no prompts to write "
+            f"for. Set prompts.held, as in held: 60"
         )
     for name, values in (("seeds", recipe.grid.seeds), ("lambdas", recipe.grid.lambdas)):
         if not values or len(set(values)) < len(values) or min(values) < 0:

@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 from r2w_eval.training.pipeline import LOG, MANIFEST, STATEMENT, Pipeline
 from r2w_eval.training.pipeline_plan import BASE, Stage
-from r2w_eval.training.pipeline_plots import Box, all_curves, curves_svg, graph_svg
+from r2w_eval.training.pipeline_plots import COLUMNS, Box, all_curves, curves_svg, graph_svg
 from r2w_eval.training.pipeline_records import Record, finished
 
 from r2w_eval.comparison import StoredResult, load_results
@@ -161,7 +161,7 @@ def _graph(
     stages: Sequence[Stage], done: Mapping[str, Record], models: Sequence[ModelView]
 ) -> tuple[list[Box], list[tuple[str, str]]]:
     """Nodes and edges of the drawing: stages, and a row for every score."""
-    drawn = [stage for stage in stages if stage.kind != "leaderboard"]
+    drawn = [stage for stage in stages if stage.kind in COLUMNS]
     boxes = [_stage_box(stage, done.get(stage.name)) for stage in drawn]
     edges = [(other, stage.name) for stage in drawn for other in stage.inputs]
     signed = done["leaderboard"].facts["rows"] if "leaderboard" in done else []

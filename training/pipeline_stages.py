@@ -33,14 +33,15 @@ from r2w_eval.training.pipeline_records import (
     versions,
     write_record,
 )
-from r2w_eval.training.prompts import read_prompts
-from r2w_eval.training.stage import EMBEDDED, Trained, model_folder
+from r2w_eval.training.prompts import hold_apart, read_prompts
+from r2w_eval.training.rollouts import ROLLOUTS, write_rollouts
+from r2w_eval.training.stage import EMBEDDED, HISTORY, Trained, model_folder
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import to_plain
 from r2w_eval.store import iter_jsonl, write_jsonl
 
-PROMPTS_FILE = "prompts.jsonl"
+PROMPTS_FILE, HELD_FILE = "prompts.jsonl", "held.jsonl"
 REWARD_NAME = "r2w-reward"
 
 
@@ -121,10 +122,14 @@ def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
 def run_prompts(job: Job) -> Made:
     """Choose prompts and compare them with every benchmark and with what will be evaluated."""
     own, tasks = job.recipe.prompts, job.recipe.tasks
-    chosen, notes = commands.choose_prompts(own.file, own.n, own.seed, own.data_dir, tasks)
-    path = job.folder / PROMPTS_FILE
-    write_jsonl(path, chosen)
-    return Made((path,), {"n": len(chosen), "notes": notes})
+    chosen, notes = commands.choose_prompts(
+        own.file, own.n, own.seed, own.data_dir, tasks, own.languages
+    )
+    kept, held = hold_apart(chosen, own.held)
+    files = {job.folder / PROMPTS_FILE: kept, job.folder / HELD_FILE: held}
+    for path, prompts in files.items():
+        write_jsonl(path, prompts)
+    return Made(tuple(files), {"n": len(kept), "n_held": len(held), "notes": notes})
 
 
 def run_loop(job: Job) -> Made:
@@ -148,13 +153,16 @@ def run_loop(job: Job) -> Made:
 def run_expert(job: Job) -> Made:
     """Traces of professional edits."""
     own = job.recipe.traces
-    n = commands.write_expert_traces(own.reward_data, job.folder, limit=own.limit)
+    n = commands.write_expert_traces(
+        own.reward_data, job.folder, limit=own.limit, max_chars=own.max_chars
+    )
     return Made((job.folder / commands.TRACES,), {"n": n})
 
 
 def run_planted(job: Job) -> Made:
     """Traces of planted flaws."""
-    traces = planted_traces(job.recipe.traces.limit)
+    own = job.recipe.traces
+    traces = planted_traces(own.limit, languages=own.languages)
     commands.write_traces(job.folder / commands.TRACES, traces)
     return Made((job.folder / commands.TRACES,), {"n": len(traces)})
 
@@ -225,7 +233,7 @@ def run_rl(job: Job) -> Made:
         )
     settings = replace(settings, model=job.model(sft))
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
-    return _trained(job, commands.run_rl(settings, prompts, job.folder))
+    return _trained(job, commands.run_rl(settings, prompts, job.folder, job.out))
 
 
 def _trained(job: Job, trained: Trained) -> Made:
@@ -236,7 +244,18 @@ def _trained(job: Job, trained: Trained) -> Made:
         "last": trained.loss,
         "notes": trained.notes,
     }
-    return Made((trained.model, job.folder / "trained.json"), facts)
+    return Made((trained.model, job.folder / "trained.json", job.folder / HISTORY), facts)
+
+
+def run_rollouts(job: Job) -> Made:
+    """Texts of a model on the prompts held apart."""
+    *trained, prompts_stage = job.stage.inputs
+    model = job.model(trained[0]) if trained else job.recipe.sft.model
+    prompts = read_prompts(job.input(prompts_stage, HELD_FILE))
+    path = job.folder / ROLLOUTS
+    with out_of_memory_named("rollouts.batch_size"):
+        facts = write_rollouts(model, prompts, job.recipe.rollouts, path)
+    return Made((path,), facts)
 
 
 def run_evaluation(job: Job) -> Made:
@@ -296,6 +315,7 @@ RUNNERS: Mapping[str, Runner] = {
     "sft": run_sft,
     "reward": run_reward,
     "rl": run_rl,
+    "rollouts": run_rollouts,
     "evaluate": run_evaluation,
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ import yaml
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import UsageError
 
+LANGUAGES = ("en", "zh")
 EXAMPLE = '{"id": "1", "lang": "en", "domain": "essay", "prompt": "Write …"}'
 
 
@@ -42,7 +43,7 @@ class Prompt:
     rubric: tuple[Criterion, ...] = ()
 
 
-def starter_prompts(n: int, seed: int = 0) -> list[Prompt]:
+def starter_prompts(n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES) -> list[Prompt]:
     """`n` different prompts of our grammar, spread evenly over languages and domains.
 
     Raises UsageError when the grammar has fewer.
@@ -53,17 +54,30 @@ def starter_prompts(n: int, seed: int = 0) -> list[Prompt]:
     text = resources.files(__package__).joinpath("grammar.yaml").read_text("utf-8")
     grammar: Mapping[str, Any] = yaml.safe_load(text)
     names = list(grammar["en"]["domains"])
-    streams = [
-        _stream(grammar[lang], lang, domain, seed) for domain in names for lang in ("en", "zh")
-    ]
+    streams = [_stream(grammar[lang], lang, domain, seed) for domain in names for lang in languages]
     rounds = itertools.chain.from_iterable(zip(*streams, strict=False))
     prompts = list(itertools.islice(rounds, n))
     if len(prompts) < n:
         raise UsageError(
-            f"{n} starter prompts: the grammar has {len(prompts)}. Ask for fewer, or name a file "
-            f"with --prompts"
+            f"{n} starter prompts: the grammar has {len(prompts)} in {', '.join(languages)}. Ask "
+            f"for fewer, or name a file with --prompts"
         )
     return prompts
+
+
+def hold_apart(prompts: Sequence[Prompt], n: int) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to train on and `n` that are kept for evaluation. Raises UsageError.
+
+    The last ones are held apart: starter prompts come in rounds over languages and domains, so
+    both parts have all of them.
+    """
+    if n >= len(prompts):
+        raise UsageError(
+            f"prompts.held {n}: there are {len(prompts)} prompts, and some have to be left to "
+            f"train on. Raise prompts.n or lower prompts.held"
+        )
+    split = len(prompts) - n
+    return list(prompts[:split]), list(prompts[split:])
 
 
 def _stream(grammar: Mapping[str, Any], lang: str, domain: str, seed: int) -> Iterator[Prompt]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +38,7 @@ from r2w_eval.training.validation import EvaluationSettings
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
+from r2w_eval.hashing import content_hash
 from r2w_eval.trace import TagSchema
 
 MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
@@ -59,6 +60,10 @@ class RLSettings:
         up, and nothing else changes; 0: all of the step at once
     max_completion_tokens, temperature: of the rollouts
     learning_rate, loss, beta: as in TRL's GRPOConfig; dapo keeps the weight of short spans
+    schedule: of the learning rate; constant where the number of steps is not known beforehand
+    max_seconds: of training, after which all arms of a grid end at one common step; 0: no limit
+    half_generation: generate with a bf16 copy of the weights (2 bytes a parameter more, and whole
+        on every device); without it each token casts all weights anew
     groups_per_call: groups generated at a time; a judge reads the finished ones meanwhile; 0: all
     vllm: generate with vLLM in this process, where it is installed
     save_steps: steps between checkpoints
@@ -82,6 +87,9 @@ class RLSettings:
     learning_rate: float = 1e-6
     loss: Literal["dapo", "dr_grpo", "grpo"] = "dapo"
     beta: float = 0.0
+    schedule: Literal["linear", "constant"] = "linear"
+    max_seconds: float = 0.0
+    half_generation: bool = False
     groups_per_call: int = 0
     vllm: bool = False
     save_steps: int = 50
@@ -153,11 +161,16 @@ def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> 
     return outcome
 
 
-def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trained:
-    """Train and write `out/model`. Raises UsageError for an unknown scorer or judge."""
+def train_rl(
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
+) -> Trained:
+    """Train and write `out/model`. Raises UsageError for an unknown scorer or judge.
+
+    `arms` is the folder where trainings that run side by side agree on their last step.
+    """
     from datasets import Dataset
     from r2w_eval.reward_models.scorer import open_scorer
-    from r2w_eval.training.callbacks import SeedEachStep, StopOnBrokenLoss
+    from r2w_eval.training.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
     from r2w_eval.training.grpo import ProcessGRPOTrainer
     from transformers import AutoTokenizer
 
@@ -178,7 +191,11 @@ def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trai
         mapping=settings.process_mapping,
         schema=TagSchema(),
         groups_per_call=settings.groups_per_call,
+        half_generation=settings.half_generation,
     )
+    if settings.max_seconds:
+        agreed = last_step_file(settings, arms or out)
+        trainer.add_callback(StopTogether(agreed, settings.max_seconds))
     with without_missing_reward_texts():
         notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY)
     history = trainer.state.log_history
@@ -188,8 +205,21 @@ def train_rl(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Trai
         0,
         trainer.state.global_step,
         last_value(history, "reward"),
-        (*notes, *reward_notes(history, settings)),
+        (*notes, *_end_notes(trainer.state, settings), *reward_notes(history, settings)),
     )
+
+
+def last_step_file(settings: RLSettings, folder: Path) -> Path:
+    """Where the arms of a grid agree on their last step; they differ in model, seed and lambda."""
+    mapping = replace(settings.process_mapping, weight=0.0)
+    common = replace(settings, model="", seed=0, process_mapping=mapping)
+    return folder / f"last-step-{content_hash(common, 8)}"
+
+
+def _end_notes(state: Any, settings: RLSettings) -> list[str]:
+    if state.global_step >= settings.steps:
+        return []
+    return [f"ended at step {state.global_step} of {settings.steps}: max_seconds or a decline"]
 
 
 def grpo_config(settings: RLSettings, folder: Path) -> Any:
@@ -215,6 +245,7 @@ def grpo_config(settings: RLSettings, folder: Path) -> Any:
         use_vllm=settings.vllm,
         vllm_mode="colocate",
         save_steps=settings.save_steps,
+        lr_scheduler_type=settings.schedule,
         shuffle_dataset=False,
         seed=settings.seed,
         report_to=[],

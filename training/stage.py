@@ -7,7 +7,7 @@ the model written once, whole, at the end.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,11 @@ from r2w_eval.training.checkpoints import Checkpoint, half_written, resume_from
 from r2w_eval.training.faults import full_disk_named, out_of_memory_named
 from r2w_eval.training.validation import EvaluationSettings, best_checkpoint
 
+from r2w_eval.store import write_json
+
 EMBEDDED = "smollm2"
+# what the trainer logged, by step
+HISTORY = "history.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,7 @@ def fit(
         trainer.add_callback(EvaluateOnSave(folder, evaluation))
     with out_of_memory_named(memory), full_disk_named(folder):
         trainer.train(resume_from_checkpoint=resume_from(folder))
+    write_json(out / HISTORY, [finite(entry) for entry in trainer.state.log_history])
     with full_disk_named(out / "model"):
         return (*notes, *_save_chosen(trainer, tokenizer, out, evaluation))
 
@@ -113,6 +118,18 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
         model = model.merge_and_unload()
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
+
+
+def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A log entry that every reader of JSON takes: what is no number as None.
+
+    >>> finite({"loss": float("nan"), "step": 1})
+    {'loss': None, 'step': 1}
+    """
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in entry.items()
+    }
 
 
 def last_value(history: Sequence[dict[str, Any]], name: str) -> float | None:

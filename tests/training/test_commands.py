@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from r2w_eval.training import commands
+from r2w_eval.training.expert import excerpt
 from r2w_eval.training.pipeline_recipe import SECTIONS
 from r2w_eval.training.prompts import starter_prompts
 from r2w_eval.training.synthesise import SynthSettings
@@ -83,6 +84,28 @@ def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) ->
         kinds = [str(s.kind) for s in found.segments if s.kind != "other"]
         assert kinds[0] == "draft" and kinds[-1] == "revision" and "reflection" in kinds
         assert found.text_of(found.segments[-1]) == trace["answer"].strip()
+
+
+def test_an_excerpt_cuts_draft_and_revision_where_both_have_the_same_sentence() -> None:
+    draft = (
+        "The sea was blue. The night was dark as night. Nobody spoke. It was a storm. All slept."
+    )
+    revision = "The sea was blue. One lamp was lit. Nobody spoke. Rain came. All slept."
+    spans = [
+        {"span": text, "category": "Cliche", "start": draft.index(text),
+         "end": draft.index(text) + len(text)}
+        for text in ("dark as night", "a storm")
+    ]  # fmt: skip
+    record = {"id": "1", "paragraph": draft, "expert_revision": revision, "expert_spans": spans}
+    found = excerpt(record, 45)
+    assert found is not None and found["paragraph"] == "The night was dark as night. Nobody spoke."
+    assert found["expert_revision"] == "One lamp was lit. Nobody spoke."
+    (span,) = found["expert_spans"]
+    assert found["paragraph"][span["start"] : span["end"]] == span["span"]
+    # more marked spans are better than a longer text, and nothing fits in ten characters
+    whole = excerpt(record, 100)
+    assert whole is not None and whole["paragraph"] == draft
+    assert excerpt(record, 10) is None
 
 
 def test_a_disk_that_is_full_while_weights_are_written_is_named(tmp_path: Path) -> None:

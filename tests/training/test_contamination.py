@@ -83,6 +83,8 @@ def test_starter_prompts_are_many_even_and_the_same_everywhere() -> None:
         counts[prompt.lang, prompt.domain] += 1
     assert len(counts) == 12 and set(counts.values()) == {36}
     assert starter_prompts(50) == prompts[:50] != starter_prompts(50, seed=1)
+    english = starter_prompts(216, languages=["en"])
+    assert english == [prompt for prompt in prompts if prompt.lang == "en"]
     with pytest.raises(UsageError, match="the grammar has 432"):
         starter_prompts(433)
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ from r2w_eval.training.pipeline_plan import Stage, dependants, plan_pipeline, se
 from r2w_eval.training.pipeline_recipe import Recipe, load_recipe
 from r2w_eval.training.pipeline_records import finished, locked, read_record
 from r2w_eval.training.pipeline_stages import RUNNERS, job_of, run_stage
+from r2w_eval.training.prompts import read_prompts
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
 
@@ -114,6 +116,62 @@ def test_what_is_finished_is_not_run_again_and_a_changed_value_says_so(
     assert run_light(write(), out)[0] == []
 
 
+def test_prompts_held_apart_are_not_those_of_training(write: Write, tmp_path: Path) -> None:
+    chosen = {"n": 26, "held": 12, "languages": ["en"], "data_dir": str(tmp_path / "data")}
+    path = write(prompts=chosen, rollouts={"samples": 2})
+    run_light(path, tmp_path / "out")
+    (folder,) = (tmp_path / "out" / "stages").glob("prompts-*")
+    kept, held = (read_prompts(folder / name) for name in ("prompts.jsonl", "held.jsonl"))
+    assert (len(kept), len(held)) == (14, 12)
+    assert not {one.prompt for one in kept} & {one.prompt for one in held}
+    # every domain is in both
+    assert {one.domain for one in kept} == {one.domain for one in held}
+    assert {one.lang for one in (*kept, *held)} == {"en"}
+    stages = plan_pipeline(load_recipe(str(path)))
+    names = [stage.name for stage in stages if stage.kind == "rollouts"]
+    assert names == [
+        f"rollouts-{name}"
+        for name in ("base", "sft-seed0", "rl-lambda0-seed0", "rl-lambda0.3-seed0")
+    ]
+    assert [s.name for s in select(stages, "sft,rollouts-base")] == ["sft-seed0", "rollouts-base"]
+
+
+def test_stages_run_side_by_side_and_a_failure_leaves_the_others(
+    write: Write, tmp_path: Path
+) -> None:
+    recipe = load_recipe(str(write(traces={"sources": ["planted", "expert"], "limit": 3})))
+    stages, out = plan_pipeline(recipe), tmp_path / "out"
+    # passes only when two wait there at once
+    together = threading.Barrier(2, timeout=60)
+    told: list[str] = []
+
+    def launch(stage: Stage) -> None:
+        if stage.name in ("prompts", "traces-expert"):
+            together.wait()
+        if stage.name == "traces-expert":
+            raise work.StageFailed(stage.name, "no such set", 2)
+        run_stage(job_of(recipe, stages, stage, out), RUNNERS, "a command")
+
+    chosen = select(stages, "prompts,traces-planted,traces-expert,traces,reward")
+    with pytest.raises(work.StageFailed, match="no such set"):
+        work.run_pipeline(work.Pipeline(recipe.name, stages, out), chosen, launch, told.append, 2)
+    assert any("traces-expert: failed; not run for it: traces" in line for line in told)
+    done = {stage.name for stage in chosen if finished(stage, out)}
+    assert done == {"prompts", "traces-planted", "reward"}
+
+
+def test_places_share_the_cores_and_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert work.share_machine(1, ("2", "5")) == [{}]
+    places = work.share_machine(3, work.visible_gpus())
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["2", "5", "2"]
+    assert {place["OMP_NUM_THREADS"] for place in places} == {"2"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    assert work.visible_gpus() == ()
+
+
 def test_the_manifest_is_the_lineage_with_hashes_commands_and_what_it_took(
     write: Write, tmp_path: Path
 ) -> None:
@@ -160,6 +218,8 @@ def test_two_processes_do_not_work_on_one_stage(tmp_path: Path) -> None:
         ({"grid": {"lambdas": [0.3, 0.3]}}, "grid.lambdas"),
         ({"grid": {"seeds": 3}}, "expected a list"),
         ({"traces": {"sources": ["loops"]}}, "loop, expert, planted"),
+        ({"traces": {"languages": ["de"]}}, "expected one or more of en, zh"),
+        ({"rollouts": {"samples": 2}}, "Set prompts.held"),
         ({"evaluate": {"model": "x"}}, "the pipeline sets it"),
         ({"evaluate": {"limit": 0}}, "at least 1"),
     ],

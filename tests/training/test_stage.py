@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from r2w_eval.training.checkpoints import find_checkpoints, last_sound
 from r2w_eval.training.faults import OutOfMemory, out_of_memory_named
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl import RLSettings, train_rl
+from r2w_eval.training.rollouts import RolloutSettings, write_rollouts
 from r2w_eval.training.sft import SFTSettings, to_row, train_sft
 from r2w_eval.training.validation import EvaluationSettings, best_checkpoint
 from r2w_eval.training.watch import read_progress
@@ -26,6 +28,8 @@ from safetensors.torch import save_file
 from toy_policy import save_policy
 
 from r2w_eval.fakeserver import FakeServer
+from r2w_eval.store import iter_jsonl
+from r2w_eval.trace import TagSchema
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 HERE = Path(__file__).parent
@@ -57,8 +61,8 @@ def sft_settings(model: Path) -> SFTSettings:
     )
 
 
-def run_rl(model: Path, out: Path, **changed: Any) -> Any:
-    return train_rl(replace(rl_settings(model), **changed), PROMPTS, out)
+def run_rl(model: Path, out: Path, arms: Path | None = None, **changed: Any) -> Any:
+    return train_rl(replace(rl_settings(model), **changed), PROMPTS, out, arms)
 
 
 def run_sft(model: Path, out: Path, **changed: Any) -> Any:
@@ -169,6 +173,60 @@ def test_groups_without_any_reward_leave_the_weights_and_are_counted(
     assert "16 of 16 rollouts had no valid reward" in made.notes
     assert "4 of 4 groups had none at all and gave no gradient" in made.notes
     assert "All reward functions returned None" not in caplog.text
+
+
+def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path) -> None:
+    first = run_rl(policy, tmp_path / "a", arms=tmp_path, max_seconds=1e-9, steps=50)
+    # 1 step until the clock is looked at, and the margin
+    assert first.steps == 3 and "ended at step 3 of 50: max_seconds or a decline" in first.notes
+    mapping = LocalMapping(weight=0.0)
+    other = run_rl(
+        policy, tmp_path / "b", arms=tmp_path, max_seconds=1e-9, steps=50, seed=1,
+        process_mapping=mapping,
+    )  # fmt: skip
+    assert other.steps == 3
+    history = json.loads((tmp_path / "b" / "history.json").read_bytes())
+    assert history[0]["time/generation_s"] > 0 and history[0]["time/rewards_s"] > 0
+
+
+def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(policy: Path) -> None:
+    import torch
+    from r2w_eval.training.grpo import ProcessGRPOTrainer
+    from toy_policy import count_rain, grpo_config, make_policy, make_tokenizer, prompts, weights_of
+
+    start = weights_of(make_policy())
+    trainer = ProcessGRPOTrainer(
+        model=make_policy(),
+        reward_funcs=count_rain,
+        train_dataset=prompts(),
+        processing_class=make_tokenizer(),
+        args=grpo_config(policy / "checkpoints", max_steps=1),
+        score_reflections=lambda items: [1.0] * len(items),
+        mapping=LocalMapping(),
+        schema=TagSchema(),
+        half_generation=True,
+    )
+    trainer.train()
+    copy = weights_of(trainer._half)
+    assert copy.dtype is torch.bfloat16 and copy.equal(start.to(torch.bfloat16))
+    # the step went to the whole weights
+    assert not weights_of(trainer.model).to(torch.bfloat16).equal(copy)
+
+
+def test_rollouts_are_of_all_prompts_and_their_tokens_are_counted(
+    policy: Path, tmp_path: Path
+) -> None:
+    settings = RolloutSettings(samples=3, max_tokens=6, batch_size=4)
+    made = write_rollouts(str(policy), PROMPTS, settings, tmp_path / "a.jsonl")
+    again = write_rollouts(str(policy), PROMPTS, settings, tmp_path / "b.jsonl")
+    assert made["n"] == again["n"] == 9
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    rows = list(iter_jsonl(tmp_path / "a.jsonl"))
+    assert {(row["prompt_id"], row["sample"]) for row in rows} == {
+        (prompt.id, sample) for prompt in PROMPTS for sample in range(3)
+    }
+    assert all(row["answer_tokens"] == 6 or row["is_ended"] for row in rows)
+    assert sum(row["answer_tokens"] for row in rows) == made["tokens"]
 
 
 def test_a_judged_training_with_its_checkpoints_evaluated_beside_it(
