@@ -45,6 +45,11 @@ def read_completion(ids: Sequence[int], decode: Decode, schema: TagSchema) -> Tr
     return with_tokens(trace, offsets_of_pieces(pieces), start)
 
 
+def thinking_tokens(trace: Trace) -> int:
+    """Policy tokens up to the end of the last segment of the thinking."""
+    return max((s.tokens.end for s in trace.segments if s.tokens is not None), default=0)
+
+
 def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:
     """Every reflection of a trace that has a draft to speak of, in order.
 

@@ -26,6 +26,7 @@ from r2w_eval.training.completions import (
     prompt_text,
     read_completion,
     reflections,
+    thinking_tokens,
     to_segments,
 )
 from transformers import AutoModelForCausalLM
@@ -174,13 +175,13 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _find_reflections(
         self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
     ) -> list[list[ScorableReflection]]:
+        traces = [read_completion(own, self.processing_class.decode, self._schema) for own in ids]
+        if self.model.training and traces:
+            tokens = [thinking_tokens(trace) for trace in traces]
+            self._metrics["train"]["process/thinking_tokens"].append(sum(tokens) / len(tokens))
         return [
-            reflections(
-                read_completion(own, self.processing_class.decode, self._schema),
-                prompt_text(prompt),
-                str(place),
-            )
-            for place, (prompt, own) in enumerate(zip(prompts, ids, strict=True))
+            reflections(trace, prompt_text(prompt), str(place))
+            for place, (prompt, trace) in enumerate(zip(prompts, traces, strict=True))
         ]
 
     def _count_reflections(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> None:

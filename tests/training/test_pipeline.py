@@ -129,10 +129,8 @@ def test_prompts_held_apart_are_not_those_of_training(write: Write, tmp_path: Pa
     assert {one.lang for one in (*kept, *held)} == {"en"}
     stages = plan_pipeline(load_recipe(str(path)))
     names = [stage.name for stage in stages if stage.kind == "rollouts"]
-    assert names == [
-        f"rollouts-{name}"
-        for name in ("base", "sft-seed0", "rl-lambda0-seed0", "rl-lambda0.3-seed0")
-    ]
+    trained = ("sft-seed0", "rl-lambda0-seed0", "rl-lambda0.3-seed0")
+    assert names == [f"rollouts-{name}" for name in ("base", *trained)]
     assert [s.name for s in select(stages, "sft,rollouts-base")] == ["sft-seed0", "rollouts-base"]
 
 
