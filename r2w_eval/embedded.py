@@ -278,6 +278,10 @@ def convert_to_hf() -> Path:
             gguf.parent, quantization_config=GgufConfig(dequantize=True), **source
         )
         model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(gguf.parent, **source).save_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **source)
+        # some releases read the end of a turn wrongly from the tokens of the file
+        end = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
+        tokenizer.eos_token = tokenizer.pad_token = end
+        tokenizer.save_pretrained(folder)
         shutil.copytree(folder, target, dirs_exist_ok=True)
     return target

@@ -125,9 +125,9 @@ class Curve:
 
 def read_curves(stage: str, kind: str, folder: Path) -> dict[str, Curve]:
     """The measures that a trainer logged, by name: at its end, or in its last whole checkpoint."""
-    history = _history(folder) if kind in MEASURES else []
+    history = _history(folder)
     curves = {}
-    for name in MEASURES[kind]:
+    for name in MEASURES.get(kind, ()):
         # the trainer logs what is no number as null
         points = tuple(
             (entry["step"], entry[name]) for entry in history if entry.get(name) is not None
