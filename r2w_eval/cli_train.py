@@ -162,6 +162,32 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
     _show_trained(commands.run_rl(settings, chosen, Path(out)), "reward")
 
 
+@train.command()
+@click.option("--recipe", default="local", show_default=True, help="local (GRPO) or gae (PPO).")
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=432, show_default=True, help="Starter prompts to take.")
+@click.option("--val", default=32, show_default=True, help="Prompts held apart for validation.")
+@click.option("--model", required=True, help="Checkpoint folder or hub id to start from.")
+@click.option("--out", default="cluster", show_default=True, help="Folder for the data files.")
+def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out: str) -> None:
+    """Write data for verl on Ray, and print the command that trains.
+
+    r2w-eval train cluster --model sft/model --out cluster
+    """
+    import shlex
+    from pathlib import Path
+
+    from r2w_eval.training import cluster as verl
+    from r2w_eval.training import commands
+
+    chosen, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    data = verl.write_cluster_data(chosen, val, 0, Path(out))
+    click.echo(f"{data.n_train} prompts in {data.train}, {data.n_val} in {data.val}", err=True)
+    click.echo(shlex.join(verl.launch_command(recipe, model, data)))
+
+
 def _show_trained(trained: Any, what: str) -> None:
     for note in trained.notes:
         click.echo(f"note: {note}", err=True)

@@ -8,15 +8,14 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from r2w_eval.training.checkpoints import last_sound
-from r2w_eval.training.validation import EvaluationSettings
-from r2w_eval.training.watch import DECLINE, due, evaluations
+from r2w_eval.training.validation import EvaluationSettings, Watcher
+from r2w_eval.training.watch import DECLINE, evaluations
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from r2w_eval.errors import R2WError
@@ -135,23 +134,21 @@ class EvaluateOnSave(TrainerCallback):  # type: ignore[misc]
     def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
         self._folder = folder
         self._settings = settings
-        self._running: subprocess.Popen[bytes] | None = None
+        self._watcher = Watcher(folder, settings)
 
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start an evaluation, unless one is at work: it will find this checkpoint too."""
         if state.is_world_process_zero:
-            self._start()
+            self._watcher.start()
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start what became due meanwhile, and stop on a decline."""
-        if state.is_world_process_zero and self._running and self._running.poll() is not None:
-            self._running = None
-            if due(self._folder):
-                self._start()
+        if state.is_world_process_zero:
+            self._watcher.go_on()
         if self._settings.stop_on_decline and (evaluations(self._folder) / DECLINE).exists():
             control.should_training_stop = True
 
@@ -159,24 +156,5 @@ class EvaluateOnSave(TrainerCallback):  # type: ignore[misc]
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Wait for the evaluation at work, and for that of the last checkpoints."""
-        if not state.is_world_process_zero:
-            return
-        self._wait()
-        if due(self._folder):
-            self._start()
-            self._wait()
-
-    def _start(self) -> None:
-        if self._running is not None and self._running.poll() is None:
-            return
-        place = evaluations(self._folder)
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / "watch.log").open("ab") as log:
-            self._running = subprocess.Popen(
-                self._settings.command(self._folder), stdout=log, stderr=log
-            )
-
-    def _wait(self) -> None:
-        if self._running is not None:
-            self._running.wait()
-            self._running = None
+        if state.is_world_process_zero:
+            self._watcher.finish()

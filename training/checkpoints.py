@@ -8,7 +8,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-_NAME = re.compile(r"checkpoint-(\d+)$")
+# of transformers' trainer, and of verl, whose trainer says on its own which steps are whole
+_NAME = re.compile(r"(?:checkpoint-|global_step_)(\d+)$")
+VERL_MODEL, VERL_LATEST = Path("actor/huggingface"), "latest_checkpointed_iteration.txt"
 _WEIGHTS = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -18,24 +20,27 @@ _WEIGHTS = (
 
 @dataclass(frozen=True, slots=True, order=True)
 class Checkpoint:
-    """A folder `checkpoint-<step>` of the trainer."""
+    """A model that a trainer saved: `checkpoint-<step>`, or verl's `global_step_<step>/actor/…`."""
 
     step: int
     path: Path
 
     @property
     def is_whole(self) -> bool:
-        """Weights, optimiser and trainer state are there and can be read.
-
-        The trainer writes its state last: a kill in between leaves a folder without it.
-        """
-        try:
-            state = json.loads((self.path / "trainer_state.json").read_bytes())
-        except (OSError, ValueError):
-            return False
+        """Weights, optimiser and trainer state are there and can be read."""
         has_weights = any((self.path / name).is_file() for name in _WEIGHTS)
         has_all = all(_is_complete(path) for path in self.path.glob("*.safetensors"))
-        return has_weights and has_all and state.get("global_step") == self.step
+        return has_weights and has_all and self._is_finished()
+
+    def _is_finished(self) -> bool:
+        """Trainers write their state last: a kill in between leaves a folder without it."""
+        try:
+            if self.path.name == VERL_MODEL.name:
+                return int((self.path.parents[2] / VERL_LATEST).read_text("utf-8")) >= self.step
+            state = json.loads((self.path / "trainer_state.json").read_bytes())
+            return bool(state["global_step"] == self.step)
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
 
 
 def _is_complete(path: Path) -> bool:
@@ -52,9 +57,9 @@ def _is_complete(path: Path) -> bool:
 
 def _folders(folder: Path) -> list[Checkpoint]:
     found = (
-        Checkpoint(int(match[1]), path)
-        for path in folder.glob("checkpoint-*")
-        if path.is_dir() and (match := _NAME.search(path.name))
+        Checkpoint(int(match[1]), path / VERL_MODEL if path.name.startswith("global") else path)
+        for path in folder.glob("*")
+        if path.is_dir() and (match := _NAME.fullmatch(path.name))
     )
     return sorted(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from r2w_eval.training.checkpoints import Checkpoint, find_checkpoints
-from r2w_eval.training.watch import ProgressRow, read_progress
+from r2w_eval.training.watch import ProgressRow, due, evaluations, read_progress
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,45 @@ class EvaluationSettings:
         }
         chosen = [part for flag, value in flags.items() if value for part in (flag, value)]
         return [sys.executable, "-m", "r2w_eval", "watch", str(folder), "--once", *chosen]
+
+
+class Watcher:
+    """One `r2w-eval watch --once` at a time for a folder; its words are in `watch.log` there."""
+
+    def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start an evaluation, unless one is at work. Raises OSError."""
+        if self._running is not None and self._running.poll() is None:
+            return
+        place = evaluations(self._folder)
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "watch.log").open("ab") as log:
+            self._running = subprocess.Popen(
+                self._settings.command(self._folder), stdout=log, stderr=log
+            )
+
+    def go_on(self) -> None:
+        """Start again if one has ended and something became due meanwhile."""
+        if self._running is not None and self._running.poll() is not None:
+            self._running = None
+            if due(self._folder):
+                self.start()
+
+    def finish(self) -> None:
+        """Wait for the evaluation at work, and for that of the last checkpoints."""
+        self._wait()
+        if due(self._folder):
+            self.start()
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.wait()
+            self._running = None
 
 
 def best_checkpoint(folder: Path) -> Checkpoint | None:

@@ -72,7 +72,7 @@ def evaluate_checkpoint(
     folder: Path, checkpoint: Checkpoint, config: RunConfig
 ) -> list[ProgressRow]:
     """The rows of one checkpoint. What goes wrong with it is a row, not an exception."""
-    run = evaluations(folder) / checkpoint.path.name
+    run = evaluations(folder) / f"checkpoint-{checkpoint.step}"
     facts: dict[str, Any] = {
         "step": checkpoint.step,
         "checkpoint": str(checkpoint.path),

@@ -87,6 +87,16 @@ def test_training_goes_on_from_the_last_whole_checkpoint(tmp_path: Path) -> None
     ]
 
 
+def test_checkpoints_of_verl_are_found_once_its_trainer_calls_them_whole(tmp_path: Path) -> None:
+    for step in (2, 4):
+        folder = tmp_path / f"global_step_{step}" / "actor" / "huggingface"
+        folder.mkdir(parents=True)
+        (folder / "model.safetensors").write_bytes(EMPTY_WEIGHTS)
+    assert find_checkpoints(tmp_path) == []
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("2")
+    assert [(one.step, one.path.name) for one in find_checkpoints(tmp_path)] == [(2, "huggingface")]
+
+
 def test_rows_keep_thinking_and_answer_on_the_assistants_side() -> None:
     row = to_row({"prompt": "Write.", "thinking": "<draft>a</draft>", "answer": "b"})
     assert row["prompt"] == [{"role": "user", "content": "Write."}]
