@@ -74,7 +74,7 @@ def overrides(steps: int, out: Path) -> list[str]:
         "actor_rollout_ref.rollout.agent.num_workers=1",
         "algorithm.r2w.outcome=toy_scorer:Rain",
         "algorithm.r2w.process=toy_scorer:Rain",
-        "algorithm.r2w.process_mapping.warmup_share=0",
+        "+algorithm.r2w.process_mapping.warmup_share=0",
         "data.train_batch_size=4",
         "data.max_prompt_length=8",
         "data.max_response_length=16",
@@ -108,6 +108,9 @@ def run(name: str, data: ClusterData, model: Path, steps: int, out: Path) -> dic
         "VERL_USE_EXTERNAL_MODULES": "verl_cpu",
         "VERL_FILE_LOGGER_PATH": str(out / "metrics.jsonl"),
         "RAY_USAGE_STATS_ENABLED": "0",
+        # a busy machine takes its time to start Ray
+        "RAY_raylet_start_wait_time_s": "300",
+        "RAY_agent_register_timeout_ms": "300000",
     }
     started = time.monotonic()
     with (out / "log.txt").open("wb") as log:

@@ -26,6 +26,7 @@ with warnings.catch_warnings():
 import torch
 from omegaconf import OmegaConf, open_dict
 from r2w_eval.reward_models.adapters import Unscorable
+from r2w_eval.reward_models.items import ItemScore, ItemStatus
 from r2w_eval.training.advantages import (
     LocalMapping,
     Rollout,
@@ -202,20 +203,33 @@ TEXT = (
 )
 
 
+def rewarded(config: Any, policy: Path, data: DataProto) -> dict[str, Any]:
+    """What our manager says of one response, in an event loop as a worker of verl has one."""
+
+    async def run() -> dict[str, Any]:
+        return await SegmentRewards(config, load_tokenizer(policy)).run_single(data)
+
+    return asyncio.run(run())
+
+
 def test_verls_reward_loop_scores_each_reflection_on_its_own_tokens(policy: Path) -> None:
     from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
 
-    config = toy_config(policy, "local", "algorithm.r2w.process_mapping.weight=0.5")
-    worker = RewardLoopWorker(config)
-    assert isinstance(worker.reward_manager, SegmentRewards)
-    made = worker.loop.run_until_complete(worker.compute_score(response(policy, TEXT)))
+    async def run() -> dict[str, Any]:
+        config = toy_config(policy, "local", "algorithm.r2w.process_mapping.weight=0.5")
+        worker = RewardLoopWorker(config)
+        assert isinstance(worker.reward_manager, SegmentRewards)
+        return await worker.compute_score(response(policy, TEXT))
+
+    made = asyncio.run(run())
     info = made["reward_extra_info"]
     assert made["reward_score"] == info["outcome"] == 3.0
     assert (info["reflections"], info["reflections_scored"], info["process_sum"]) == (2, 2, 0.0)
-    rollout = Rollout(18, 3.0, (SegmentScore(5, 7, 1.0), SegmentScore(12, 13, -1.0)))
-    assert from_runs(json.loads(info[ROW]), 18).tolist() == dense_row(rollout).tolist()
+    # this tokenizer's decoder writes the blank before the closing tag as a part of that
+    rollout = Rollout(16, 3.0, (SegmentScore(5, 8, 1.0), SegmentScore(12, 14, -1.0)))
+    assert from_runs(json.loads(info[ROW]), 16).tolist() == dense_row(rollout).tolist()
     output = SegmentedOutput(
-        prompt_ids=[10], response_ids=list(range(18)), response_mask=[1] * 18, metrics={}
+        prompt_ids=[10], response_ids=list(range(16)), response_mask=[1] * 16, metrics={}
     )
     output.reward_score = made["reward_score"]
     output.extra_fields["reward_extra_info"] = info
@@ -225,12 +239,11 @@ def test_verls_reward_loop_scores_each_reflection_on_its_own_tokens(policy: Path
 
 def test_gae_gets_rewards_where_reflections_end_and_validation_the_outcome(policy: Path) -> None:
     config = toy_config(policy, "gae", "algorithm.r2w.process_mapping.weight=0.5")
-    manager = SegmentRewards(config, load_tokenizer(policy))
-    info = asyncio.run(manager.run_single(response(policy, TEXT)))["reward_extra_info"]
-    assert json.loads(info[ROW]) == [[6, 7, 0.5], [12, 13, -0.5], [17, 18, 3.0]]
+    info = rewarded(config, policy, response(policy, TEXT))["reward_extra_info"]
+    assert json.loads(info[ROW]) == [[7, 8, 0.5], [13, 14, -0.5], [15, 16, 3.0]]
     val = response(policy, TEXT, extra_info={"split": "val"})
-    info = asyncio.run(manager.run_single(val))["reward_extra_info"]
-    assert json.loads(info[ROW]) == [[17, 18, 3.0]] and info["reflections_scored"] == 0
+    info = rewarded(config, policy, val)["reward_extra_info"]
+    assert json.loads(info[ROW]) == [[15, 16, 3.0]] and info["reflections_scored"] == 0
 
 
 def load_tokenizer(policy: Path) -> Any:
@@ -242,10 +255,10 @@ def load_tokenizer(policy: Path) -> Any:
 def test_a_response_without_an_outcome_fails_and_is_not_paid_0(
     policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manager = SegmentRewards(toy_config(policy, "local"), load_tokenizer(policy))
-    monkeypatch.setattr("toy_scorer.Rain._value", lambda *_: None)
+    lost = ItemScore("0", None, ItemStatus.EMPTY, "nothing to read")
+    monkeypatch.setattr("toy_scorer.Rain.score", lambda self, items: [lost] * len(items))
     with pytest.raises(Unscorable, match="no valid outcome"):
-        asyncio.run(manager.run_single(response(policy, TEXT)))
+        rewarded(toy_config(policy, "local"), policy, response(policy, TEXT))
 
 
 def test_a_judge_reads_the_rubric_of_the_row_and_a_row_without_one_is_refused(
@@ -259,14 +272,17 @@ def test_a_judge_reads_the_rubric_of_the_row_and_a_row_without_one_is_refused(
         return [items[0].parse(items[0].request, '{"scores": {"plain": 10}}')]
 
     monkeypatch.setattr(PatientJudge, "score", score)
-    form = ("algorithm.r2w.outcome_form=pointwise", "algorithm.r2w.outcome=http://127.0.0.1:9/v1#m")
-    manager = SegmentRewards(toy_config(policy, "local", *form), load_tokenizer(policy))
+    form = (
+        "algorithm.r2w.outcome_form=pointwise",
+        'algorithm.r2w.outcome="http://127.0.0.1:9/v1#m"',
+    )
+    config = toy_config(policy, "local", *form)
     rubric = json.dumps([{"name": "plain", "description": "Plain words."}])
     row = response(policy, TEXT, extra_info={"split": "train", "rubric": rubric})
-    assert asyncio.run(manager.run_single(row))["reward_score"] == 1.0
+    assert rewarded(config, policy, row)["reward_score"] == 1.0
     other = response(policy, TEXT, raw_prompt=[{"role": "user", "content": "rain"}])
     with pytest.raises(UsageError, match="no rubric"):
-        asyncio.run(manager.run_single(other))
+        rewarded(config, policy, other)
 
 
 @pytest.mark.parametrize("recipe", ["local", "gae"])
