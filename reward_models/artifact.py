@@ -38,6 +38,7 @@ def export_artifact(folder: Path, weights: Path | None = None) -> Path:
     from r2w_eval.reward_models.backbone import (
         BackboneConfig,
         add_adapters,
+        base_of,
         load_adapter_state,
         load_backbone,
         load_tokenizer,
@@ -45,14 +46,11 @@ def export_artifact(folder: Path, weights: Path | None = None) -> Path:
     )
     from safetensors.torch import load_file, save_file
 
-    from r2w_eval.embedded import convert_to_hf
-
     source = weights or Path(str(resources.files(__package__).joinpath("weights", SHIPPED)))
     state, config = _read_adapters(source, load_file)
-    base = convert_to_hf()
-    tokenizer = load_tokenizer(base)
     backbone = BackboneConfig(**config["backbone"])
-    model = load_backbone(backbone, tokenizer, base)
+    tokenizer = load_tokenizer(base_of(backbone))
+    model = load_backbone(backbone, tokenizer)
     add_adapters(model, backbone)
     try:
         load_adapter_state(model, state)

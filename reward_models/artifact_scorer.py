@@ -174,7 +174,9 @@ class ArtifactScorer:
         places = [[place for own in p.places for place in own] for p in batch]
         packs = [p.pack for p in batch]
         at = hidden_at(self.model.model, packs, places, self.tokenizer.pad_token_id)
-        return torch.cat([self.model.score(at).float(), at.float() @ self.axes.T], 1)
+        # the head is in float32 while a model is trained, else as the body
+        value = self.model.score(at.to(self.model.score.weight.dtype))
+        return torch.cat([value.float(), at.float() @ self.axes.T], 1)
 
 
 def _as_score(item: Item, rows: Sequence[Sequence[float]]) -> ItemScore:

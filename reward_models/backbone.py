@@ -22,12 +22,15 @@ MAX_POSITIONS = 8192
 
 @dataclass(frozen=True, slots=True)
 class BackboneConfig:
-    """Shape of the shipped model. `adapted` counts the adapted layers from the top."""
+    """Shape of the model. `adapted` counts the adapted layers from the top; both stop at all there
+    are. `base` is a folder or a hub name; empty: the embedded SmolLM2.
+    """
 
     layers: int = 8
     adapted: int = 5
     rank: int = 8
     alpha: float = 16.0
+    base: str = ""
 
     def as_record(self) -> dict[str, Any]:
         """For manifests."""
@@ -48,8 +51,9 @@ class LowRank(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) -> (…, out)."""
-        result: torch.Tensor = self.linear(x) + (x @ self.down) @ self.up * self.scale
-        return result
+        base, low = self.linear(x).flatten(0, -2), x.flatten(0, -2) @ self.down.to(x.dtype)
+        result = torch.addmm(base, low, self.up.to(x.dtype), alpha=self.scale)
+        return result.unflatten(0, x.shape[:-1])
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
@@ -58,7 +62,16 @@ class LowRank(nn.Module):
         return self.linear
 
 
-def load_tokenizer(base: Path) -> Any:
+def base_of(config: BackboneConfig) -> str:
+    """Where the base is read from; the embedded one is converted once. Raises UsageError."""
+    if config.base:
+        return config.base
+    from r2w_eval.embedded import convert_to_hf
+
+    return str(convert_to_hf())
+
+
+def load_tokenizer(base: str | Path) -> Any:
     """The base model's tokenizer with the tags as single tokens and a pad that is not EOS."""
     from r2w_eval.reward_models.render import CHAT_TEMPLATE
     from transformers import AutoTokenizer
@@ -73,16 +86,19 @@ def load_tokenizer(base: Path) -> Any:
     return tokenizer
 
 
-def load_backbone(config: BackboneConfig, tokenizer: Any, base: Path) -> Any:
-    """A `LlamaForSequenceClassification` with one label, cut to `config.layers`, float32.
+def load_backbone(config: BackboneConfig, tokenizer: Any, dtype: str = "float32") -> Any:
+    """A sequence classifier with one label, cut to `config.layers`; the head in float32.
 
     Tag embeddings start as the mean of the pieces that they replace; the head starts at zero.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    base = base_of(config)
+    layers = min(config.layers, AutoConfig.from_pretrained(base).num_hidden_layers)
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, num_hidden_layers=config.layers, dtype=torch.float32
+        base, num_labels=1, num_hidden_layers=layers, dtype=getattr(torch, dtype)
     )
+    model.score.float()
     plain = AutoTokenizer.from_pretrained(base)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     with torch.no_grad():
@@ -102,7 +118,7 @@ def add_adapters(model: Any, config: BackboneConfig) -> list[nn.Parameter]:
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     trained: list[nn.Parameter] = []
-    for layer in model.model.layers[config.layers - config.adapted :]:
+    for layer in model.model.layers[-config.adapted :]:
         for parent in (layer.self_attn, layer.mlp):
             for name in TARGETS:
                 if hasattr(parent, name):
@@ -133,7 +149,7 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     for name, adapter in adapters(model):
         state[f"{name}.down"] = adapter.down.detach()
         state[f"{name}.up"] = adapter.up.detach()
-    return {name: tensor.to(torch.float16).contiguous() for name, tensor in state.items()}
+    return {name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
 
 
 def load_adapter_state(model: Any, state: dict[str, torch.Tensor]) -> None:

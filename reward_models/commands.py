@@ -35,7 +35,8 @@ def train(choice: DataChoice, out: str, data_only: bool, max_seconds: float | No
         from r2w_eval.reward_models.train_backbone import default_config
         from r2w_eval.reward_models.train_backbone import train as train_transformer
 
-        made = train_transformer(corpus.rows, default_config(max_seconds), folder / "transformer")
+        made = folder / "transformer"
+        train_transformer(corpus.rows, default_config(max_seconds), made)
         click.echo(f"Weights in {made}. Next: r2w-eval train rm --export DIR --weights {made}")
         return
     from r2w_eval.reward_models.fit import fit_shipped, read_features

@@ -1,12 +1,9 @@
 """Trains adapters, head and axis heads of the transformer on trees of rows.
 
-Loss (specification: reward model, section 4), with s the head's output at a reading:
-
-    Huber(s, y) + rank over pairs of one draft + gamma * mean(s)^2, plus Huber per axis head;
-    Bradley-Terry between texts of one prompt for outcome trees.
-
-Stops at a wall-clock limit, so that a shared machine can be planned for; writes its log as JSON
-lines and its weights at the end and every few hundred steps.
+The loss is in `losses.py`. One process, on a GPU where there is one: base weights in bfloat16,
+trained ones in float32, batches of trees of like length; on a CPU one tree a step in float32. It
+stops at a wall-clock limit, so that a shared machine can be planned for; writes its log as JSON
+lines and its weights at the end and once a minute.
 """
 
 from __future__ import annotations
@@ -15,43 +12,52 @@ import json
 import math
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
 from r2w_eval.reward_models.backbone import (
     BackboneConfig,
     adapter_state,
     add_adapters,
+    base_of,
     load_backbone,
     load_tokenizer,
 )
-from r2w_eval.reward_models.packing import collate
+from r2w_eval.reward_models.losses import Targets, batch_loss, join, targets_of
+from r2w_eval.reward_models.packing import by_budget, hidden_at
+from r2w_eval.reward_models.plans import EncodeAll
 from r2w_eval.reward_models.rows import Row
-from r2w_eval.reward_models.trees import (
-    HEAD_AXES,
-    Reading,
-    Tree,
-    outcome_trees,
-    reflection_trees,
-)
-from torch.nn import functional as F
+from r2w_eval.reward_models.trees import HEAD_AXES, Tree, outcome_trees, reflection_trees
 
-RANK_MARGIN = 0.3
+# trees among which those of like length are put together
+POOL = 512
+SAVE_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Everything that changes the result; stored with the weights."""
+    """Everything that changes the result; stored with the weights.
+
+    `trees_per_source` and `outcome_trees` name how many; a recipe with `every_row` takes all trees
+    of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step.
+    """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     learning_rate: float = 7e-4
     head_rate: float = 2e-3
+    weight_decay: float = 0.01
     gamma: float = 0.01
     axis_weight: float = 0.5
     max_tokens: int = 640
+    outcome_tokens: int = 640
+    batch_tokens: int = 0
+    every_row: bool = False
+    outcome_weight: float = 1.0
     seed: int = 0
     epochs: int = 1
     max_seconds: float = 3000.0
@@ -60,7 +66,7 @@ class TrainConfig:
 
 
 def default_config(max_seconds: float) -> TrainConfig:
-    """The mix of the shipped transformer (see EXPERIMENTS.md)."""
+    """The mix for a CPU (see EXPERIMENTS.md)."""
     return TrainConfig(
         backbone=BackboneConfig(layers=6, adapted=4, rank=8),
         max_seconds=max_seconds,
@@ -76,16 +82,106 @@ def default_config(max_seconds: float) -> TrainConfig:
     )
 
 
-def choose_trees(rows: Sequence[Row], config: TrainConfig, tokenizer: Any) -> list[Tree]:
-    """The training trees of every source, as many as the configuration names, shuffled."""
-    rng = random.Random(config.seed)
+class Reader(torch.nn.Module):
+    """The classifier with axis heads: values (readings,) and axes (readings, 4) of a batch."""
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    def __init__(self, model: Any, pad_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self.pad_id = pad_id
+        self.axes = torch.nn.Parameter(torch.zeros(len(HEAD_AXES), model.config.hidden_size))
+
+    def forward(self, trees: Sequence[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One pass over the packs of all trees, read at their readings."""
+        places = [[r.position for r in tree.readings] for tree in trees]
+        packs = [tree.pack for tree in trees]
+        at = hidden_at(self.model.model, packs, places, self.pad_id).float()
+        return self.model.score(at)[:, 0], at @ self.axes.T
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is being trained, and its optimizer."""
+
+    reader: Reader
+    tokenizer: Any
+    optimizer: torch.optim.Optimizer
+    config: TrainConfig
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.reader.axes.device
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that is trained."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids."""
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
         return ids
 
-    chosen: list[Tree] = []
+    def scorer(self) -> ArtifactScorer:
+        """Scores with the weights as they are, before they are merged and exported."""
+        axes = self.reader.axes.detach()
+        return ArtifactScorer(Path("in training"), self.reader.model, self.tokenizer, axes)
+
+    def save(self, out: Path) -> None:
+        """Adapters, head and axis heads as float16 safetensors, with the configuration beside."""
+        from safetensors.torch import save_file
+
+        state = adapter_state(self.reader.model)
+        state["axes.weight"] = self.reader.axes.detach().to("cpu", torch.float16).contiguous()
+        save_file(state, out / "adapter.safetensors")
+        (out / "train.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+
+
+def new_learner(config: TrainConfig, device: str | None = None) -> Learner:
+    """Base, fresh adapters and heads; default device: a GPU where there is one."""
+    torch.manual_seed(config.seed)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
+    tokenizer = load_tokenizer(base_of(config.backbone))
+    model = load_backbone(config.backbone, tokenizer, "bfloat16" if on_gpu else "float32")
+    trained = add_adapters(model, config.backbone)
+    reader = Reader(model, tokenizer.pad_token_id).to(device)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": trained[:-1], "lr": config.learning_rate},
+            {"params": [trained[-1], reader.axes], "lr": config.head_rate},
+        ],
+        weight_decay=config.weight_decay,
+        fused=on_gpu,
+    )
+    return Learner(reader, tokenizer, optimizer, config)
+
+
+def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Learner:
+    """Train and write `adapter.safetensors`, `train.json` and `log.jsonl` to `out`.
+
+    The seconds count from here: reading the base and making trees are part of them.
+    """
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    learner = new_learner(config)
+    trees = choose_trees(rows, config, learner.encode)
+    _loop(learner, trees, out, started + config.max_seconds)
+    return learner
+
+
+def choose_trees(rows: Sequence[Row], config: TrainConfig, encode: EncodeAll) -> list[Tree]:
+    """The training trees, as many of each source as the configuration says, shuffled."""
+    rng = random.Random(config.seed)
     training = [row for row in rows if row.part == "train"]
+    chosen: list[Tree] = []
+    if config.every_row:
+        for source in sorted({row.source for row in training}):
+            own = [row for row in training if row.source == source]
+            process = [row for row in own if "outcome" not in row.labels]
+            outcome = [row for row in own if "outcome" in row.labels]
+            chosen += reflection_trees(process, encode, config.max_tokens, rng, spill=True)
+            chosen += outcome_trees(outcome, encode, config.outcome_tokens, spill=True)
     for source, count in config.trees_per_source.items():
         own = [r for r in training if r.source == source and "outcome" not in r.labels]
         groups = sorted({row.split_group for row in own})
@@ -96,103 +192,110 @@ def choose_trees(rows: Sequence[Row], config: TrainConfig, tokenizer: Any) -> li
         chosen += rng.sample(trees, min(count, len(trees)))
     for source, count in config.outcome_trees.items():
         own = [r for r in training if r.source == source and "outcome" in r.labels]
-        trees = outcome_trees(own, encode, config.max_tokens)
+        trees = outcome_trees(own, encode, config.outcome_tokens)
         chosen += rng.sample(trees, min(count, len(trees)))
     rng.shuffle(chosen)
     return chosen
 
 
-def tree_loss(
-    values: torch.Tensor, axes: torch.Tensor, tree: Tree, config: TrainConfig
-) -> torch.Tensor:
-    """Loss of one tree; `values` (readings,), `axes` (readings, 4)."""
-    targets = torch.tensor([r.value for r in tree.readings])
-    weights = torch.tensor([r.weight for r in tree.readings])
-    better, worse = ranked(tree.readings)
-    loss = config.gamma * values.mean() ** 2
-    if better:
-        gaps = values[better] - values[worse]
-        loss = loss - F.logsigmoid(2.0 * gaps).mean()
-    loss = loss + (weights * F.huber_loss(values, targets, reduction="none")).mean()
-    known = [(i, j, r.axes[a]) for i, r in enumerate(tree.readings)
-             for j, a in enumerate(HEAD_AXES) if a in r.axes]  # fmt: skip
-    if known:
-        rows, columns, labels = zip(*known, strict=True)
-        found = axes[list(rows), list(columns)]
-        loss = loss + config.axis_weight * F.huber_loss(found, torch.tensor(labels))
-    return loss
+def tree_weights(trees: Sequence[Tree], config: TrainConfig) -> list[float]:
+    """What a tree counts, one on average: a source counts with the root of its readings.
+
+    Without `every_row` the counts of the configuration are the balance, and every tree is one.
+    """
+    if not config.every_row:
+        return [1.0] * len(trees)
+    sizes: Counter[tuple[str, bool]] = Counter()
+    for tree in trees:
+        sizes[tree.source, tree.is_outcome] += len(tree.readings)
+    raw = [
+        len(tree.readings) / math.sqrt(sizes[tree.source, tree.is_outcome])
+        * (config.outcome_weight if tree.is_outcome else 1.0)
+        for tree in trees
+    ]  # fmt: skip
+    return [weight * len(raw) / math.fsum(raw) for weight in raw]
 
 
-def ranked(readings: Sequence[Reading]) -> tuple[list[int], list[int]]:
-    """Indices (better, worse) of readings of one pair whose targets differ clearly."""
-    better, worse = [], []
-    for i, one in enumerate(readings):
-        for j, other in enumerate(readings):
-            if one.pair == other.pair and one.value - other.value > RANK_MARGIN:
-                better.append(i)
-                worse.append(j)
-    return better, worse
+def batches(trees: Sequence[Tree], config: TrainConfig, rng: random.Random) -> list[list[int]]:
+    """One epoch: indices of trees by batch; of like length out of a random pool."""
+    if not config.batch_tokens:
+        return [[i] for i in range(len(trees))]
+    order = rng.sample(range(len(trees)), len(trees))
+    found: list[list[int]] = []
+    for start in range(0, len(order), POOL):
+        pool = order[start : start + POOL]
+        sizes = [len(trees[i].pack.ids) for i in pool]
+        found += [[pool[k] for k in own] for own in by_budget(sizes, config.batch_tokens)]
+    rng.shuffle(found)
+    return found
 
 
-def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Path:
-    """Train and write `adapter.safetensors`, `train.json` and `log.jsonl`; returns `out`."""
-    torch.manual_seed(config.seed)
-    out.mkdir(parents=True, exist_ok=True)
-    from r2w_eval.embedded import convert_to_hf
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A batch of trees, and how far the run is after it by count."""
 
-    base = convert_to_hf()
-    tokenizer = load_tokenizer(base)
-    model = load_backbone(config.backbone, tokenizer, base)
-    trained = add_adapters(model, config.backbone)
-    axis_head = torch.nn.Parameter(torch.zeros(len(HEAD_AXES), model.config.hidden_size))
-    trees = choose_trees(rows, config, tokenizer) * config.epochs
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": trained[:-1], "lr": config.learning_rate},
-            {"params": [trained[-1], axis_head], "lr": config.head_rate},
-        ],
-        weight_decay=0.01,
-    )
-    _loop(model, axis_head, trees, optimizer, config, out, tokenizer.pad_token_id)
-    return out
+    trees: tuple[int, ...]
+    scale: float
+    """One over the mean weight of a batch, so that rates hold for any batch size."""
+    progress: float
 
 
-def _loop(  # noqa: PLR0913
-    model: Any,
-    axis_head: torch.nn.Parameter,
-    trees: Sequence[Tree],
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    out: Path,
-    pad_id: int,
-) -> None:
-    started, tokens = time.monotonic(), 0
-    base = [group["lr"] for group in optimizer.param_groups]
+def steps(trees: Sequence[Tree], weights: Sequence[float], config: TrainConfig) -> Iterator[Step]:
+    """All batches of all epochs."""
+    rng, seen, total = random.Random(config.seed), 0, len(trees) * config.epochs
+    for _ in range(config.epochs):
+        epoch = batches(trees, config, rng)
+        scale = len(epoch) / math.fsum(weights)
+        for batch in epoch:
+            yield Step(tuple(batch), scale, seen / total)
+            seen += len(batch)
+
+
+def _loop(learner: Learner, trees: Sequence[Tree], out: Path, deadline: float) -> None:
+    config = learner.config
+    weights = tree_weights(trees, config)
+    known = [targets_of(tree) for tree in trees]
+    base = [group["lr"] for group in learner.optimizer.param_groups]
+    started, saved, tokens = time.monotonic(), 0.0, 0
+    available = max(1.0, deadline - started)
+    # reading a loss waits for the device
+    log_every = 20 if learner.device.type == "cuda" else 1
     with (out / "log.jsonl").open("a") as log:
-        for step, tree in enumerate(trees):
+        for n, step in enumerate(steps(trees, weights, config)):
             spent = time.monotonic() - started
-            progress = max(step / len(trees), spent / config.max_seconds)
+            progress = max(step.progress, spent / available)
             if progress >= 1.0:
                 break
-            for group, rate in zip(optimizer.param_groups, base, strict=True):
+            for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
                 group["lr"] = rate * schedule(progress)
-            hidden = model.model(**collate([tree.pack], pad_id)).last_hidden_state[0]
-            at = hidden[[r.position for r in tree.readings]]
-            loss = tree_loss(model.score(at)[:, 0], at @ axis_head.T, tree, config)
-            optimizer.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(
-                [p for g in optimizer.param_groups for p in g["params"]], 1.0
-            )
-            optimizer.step()
-            tokens += len(tree.pack.ids)
-            record = {"step": step, "source": tree.source, "loss": round(float(loss), 4),
-                      "tokens": tokens, "seconds": round(spent, 1)}  # fmt: skip
-            log.write(json.dumps(record) + "\n")
-            log.flush()
-            if step % 100 == 99:
-                save(model, axis_head, config, out)
-    save(model, axis_head, config, out)
+            chosen = [trees[i] for i in step.trees]
+            loss = _update(learner, chosen, [known[i] for i in step.trees],
+                           [weights[i] * step.scale for i in step.trees])  # fmt: skip
+            tokens += sum(len(tree.pack.ids) for tree in chosen)
+            if n % log_every == 0:
+                record = {"step": n, "source": chosen[0].source, "loss": round(float(loss), 4),
+                          "tokens": tokens, "seconds": round(spent, 1)}  # fmt: skip
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+            if spent - saved > SAVE_EVERY_S:
+                saved = spent
+                learner.save(out)
+    learner.save(out)
+
+
+def _update(
+    learner: Learner, trees: Sequence[Tree], known: Sequence[Targets], weights: Sequence[float]
+) -> torch.Tensor:
+    """One step of the optimizer; the loss, left on the device."""
+    config = learner.config
+    values, axes = learner.reader(trees)
+    batch = join(known, weights, learner.device)
+    loss = batch_loss(values, axes, batch, config.axis_weight, config.gamma)
+    learner.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+    learner.optimizer.step()
+    return loss.detach()
 
 
 def schedule(progress: float) -> float:
@@ -204,13 +307,3 @@ def schedule(progress: float) -> float:
     if progress < 0.05:
         return max(0.05, progress / 0.05)
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))
-
-
-def save(model: Any, axis_head: torch.Tensor, config: TrainConfig, out: Path) -> None:
-    """Adapters, head and axis heads as float16 safetensors, with the configuration beside."""
-    from safetensors.torch import save_file
-
-    state = adapter_state(model)
-    state["axes.weight"] = axis_head.detach().to(torch.float16).contiguous()
-    save_file(state, out / "adapter.safetensors")
-    (out / "train.json").write_text(json.dumps(asdict(config), indent=1) + "\n")

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.packing import Pack, Segment, lay_out
-from r2w_eval.reward_models.render import render_unit, render_writing
+from r2w_eval.reward_models.plans import EncodeAll, Tokens, n_tokens, tokenise
+from r2w_eval.reward_models.render import Unit, render
 from r2w_eval.reward_models.rows import POSITIVE, Row
 
-Encode = Callable[[str], Sequence[int]]
 # weights of the axes in the scalar (specification: method, section 6.2)
 AXIS_WEIGHTS: Mapping[str, float] = {
     "relevance": 0.25,
@@ -52,16 +51,19 @@ class Tree:
 
 @dataclass(slots=True)
 class _Builder:
-    encode: Encode
+    tokens: Tokens
     segments: list[Segment] = field(default_factory=list)
     index: dict[tuple[str, int | None], int] = field(default_factory=dict)
     readings: list[tuple[int, float, Mapping[str, float], str, float]] = field(default_factory=list)
+    size: int = 0
+    """Tokens of all segments."""
 
     def add(self, text: str, parent: int | None) -> int:
         """The segment with this text under this parent, made once."""
         key = (text, parent)
         if key not in self.index:
-            self.segments.append(Segment(tuple(self.encode(text)), parent))
+            self.segments.append(Segment(self.tokens[text], parent))
+            self.size += len(self.segments[-1].ids)
             self.index[key] = len(self.segments) - 1
         return self.index[key]
 
@@ -93,31 +95,39 @@ def combine(labels: Mapping[str, float]) -> float:
 
 
 def reflection_trees(
-    rows: Sequence[Row], encode: Encode, max_tokens: int, rng: random.Random
+    rows: Sequence[Row],
+    encode: EncodeAll,
+    max_tokens: int,
+    rng: random.Random,
+    spill: bool = False,
 ) -> list[Tree]:
-    """One tree a draft; rows beyond `max_tokens` of a draft are left out, whole pairs first."""
-    by_head: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        assert isinstance(row.item, ReflectionItem)
-        by_head[render_unit(row.item).head].append(row)
+    """Trees of the reflections on each draft, at most about `max_tokens` each, whole pairs first.
+
+    Rows that do not fit are left out, or with `spill` go to a further tree of the same draft.
+    """
+    units = [render(row.item) for row in rows]
+    tokens = tokenise(units, encode)
+    by_head: defaultdict[str, list[tuple[Row, Unit]]] = defaultdict(list)
+    for row, unit in zip(rows, units, strict=True):
+        by_head[unit.head].append((row, unit))
     trees = []
     for head, members in by_head.items():
-        builder = _Builder(encode)
-        root = builder.add(head, None)
-        if len(builder.segments[root].ids) > max_tokens // 2:
+        if len(tokens[head]) > max_tokens // 2:
             continue
         rng.shuffle(members)
-        for row in sorted(members, key=lambda r: r.pair_id):
-            if sum(len(s.ids) for s in builder.segments) > max_tokens:
-                break
-            _add_row(builder, root, row)
-        trees.append(builder.tree(members[0].source))
-    return trees
+        builder = _Builder(tokens)
+        for row, unit in sorted(members, key=lambda member: member[0].pair_id):
+            if builder.size > max_tokens:
+                if not spill:
+                    break
+                trees.append(builder.tree(row.source))
+                builder = _Builder(tokens)
+            _add_row(builder, builder.add(head, None), row, unit)
+        trees.append(builder.tree(members[0][0].source))
+    return [tree for tree in trees if tree.readings]
 
 
-def _add_row(builder: _Builder, root: int, row: Row) -> None:
-    assert isinstance(row.item, ReflectionItem)
-    unit = render_unit(row.item)
+def _add_row(builder: _Builder, root: int, row: Row, unit: Unit) -> None:
     at = builder.add(unit.reflection, root)
     before = {axis: v for axis, v in row.labels.items() if axis != "effect"}
     if row.kind not in SAME_REFLECTION:
@@ -127,20 +137,27 @@ def _add_row(builder: _Builder, root: int, row: Row) -> None:
         builder.read(end, row.labels, f"{row.pair_id}:end", row.weight)
 
 
-def outcome_trees(rows: Sequence[Row], encode: Encode, max_tokens: int) -> list[Tree]:
-    """One tree a pair of texts; texts beyond `max_tokens` are left out."""
-    by_pair: defaultdict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        by_pair[row.pair_id].append(row)
+def outcome_trees(
+    rows: Sequence[Row], encode: EncodeAll, max_tokens: int, spill: bool = False
+) -> list[Tree]:
+    """One tree a set of texts to compare; texts beyond `max_tokens` are left out.
+
+    With `spill`, a prompt with more than `max_tokens` of texts gets several trees.
+    """
+    units = [render(row.item) for row in rows]
+    tokens = tokenise(units, encode)
+    by_pair: defaultdict[str, list[tuple[Row, Unit]]] = defaultdict(list)
+    for row, unit in zip(rows, units, strict=True):
+        if n_tokens(unit, tokens) <= max_tokens:
+            by_pair[row.pair_id].append((row, unit))
     trees = []
     for members in by_pair.values():
-        builder = _Builder(encode)
-        for row in members:
-            assert isinstance(row.item, WritingItem)
-            text = render_writing(row.item.prompt, row.item.response)
-            if len(encode(text)) <= max_tokens:
-                at = builder.add(text, None)
-                builder.read(at, row.labels, row.pair_id, row.weight)
-        if len(builder.readings) > 1:
-            trees.append(builder.tree(members[0].source, is_outcome=True))
-    return trees
+        builder = _Builder(tokens)
+        for row, unit in members:
+            if spill and builder.size and builder.size + n_tokens(unit, tokens) > max_tokens:
+                trees.append(builder.tree(row.source, is_outcome=True))
+                builder = _Builder(tokens)
+            at = builder.add(unit.reflection, None)
+            builder.read(at, row.labels, row.pair_id, row.weight)
+        trees.append(builder.tree(members[0][0].source, is_outcome=True))
+    return [tree for tree in trees if len(tree.readings) > 1]
