@@ -229,6 +229,59 @@ def test_rollouts_are_of_all_prompts_and_their_tokens_are_counted(
     assert sum(row["answer_tokens"] for row in rows) == made["tokens"]
 
 
+# a watcher that knows the scores: step 2 is the best, and from step 3 on there is a decline
+WATCHER = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+table = folder / "evaluations" / "progress.jsonl"
+old = table.read_text() if table.exists() else ""
+done = {json.loads(line)["step"] for line in old.splitlines()}
+steps = {int(p.parent.name.split("-")[1]) for p in folder.glob("checkpoint-*/trainer_state.json")}
+rows = [{"step": s, "checkpoint": "", "run": "", "score": 9.0 - abs(s - 2)} for s in steps - done]
+table.write_text(old + "".join(json.dumps(row) + "\\n" for row in rows))
+if max(steps) > 2:
+    (folder / "evaluations" / "declined.json").write_text("{}")
+"""
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> EvaluationSettings:
+    """An evaluation beside training whose scores are known."""
+
+    def command(self: EvaluationSettings, folder: Path) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-c", WATCHER, str(folder)]
+
+    monkeypatch.setattr(EvaluationSettings, "command", command)
+    return EvaluationSettings(tasks="t")
+
+
+def test_a_decline_ends_training_and_the_best_checkpoint_is_the_model(
+    policy: Path, tmp_path: Path, watched: EvaluationSettings
+) -> None:
+    made = run_rl(policy, tmp_path / "a", steps=2000, evaluation=watched)
+    assert 3 <= made.steps < 2000
+    assert any(note.startswith("the model is checkpoint-2, the best") for note in made.notes)
+    assert same(made.model, tmp_path / "a" / "checkpoints" / "checkpoint-2")
+
+
+def test_the_best_adapters_are_merged_into_the_model(
+    policy: Path, tmp_path: Path, watched: EvaluationSettings
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    made = run_sft(policy, tmp_path / "a", lora_rank=2, evaluation=watched)
+    checkpoint = tmp_path / "a" / "checkpoints" / "checkpoint-2"
+    assert (checkpoint / "adapter_config.json").is_file()
+    assert not (made.model / "adapter_config.json").exists()
+    merged = AutoPeftModelForCausalLM.from_pretrained(checkpoint).merge_and_unload()
+    expected, found = merged.state_dict(), weights(made.model)
+    assert all(found[name].allclose(expected[name]) for name in found)
+    last = AutoPeftModelForCausalLM.from_pretrained(
+        tmp_path / "a" / "checkpoints" / f"checkpoint-{made.steps}"
+    ).merge_and_unload()
+    assert not all(found[name].allclose(last.state_dict()[name]) for name in found)
+
+
 def test_a_judged_training_with_its_checkpoints_evaluated_beside_it(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
