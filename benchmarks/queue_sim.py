@@ -26,6 +26,7 @@ from r2w_eval.client import ClientSettings, Endpoint, HttpModel
 from r2w_eval.fakeserver import FakeServer, build_completion, hash_prompt, parse_model
 from r2w_eval.types import Decoding, Message
 
+PREDICTED_TIMEOUT_S = 60.0
 # a slow server with few places: its own queue is what takes the time
 QUEUED = tuple(
     (count, 256, f"judge-{s}000+slots=2") for count, s in ((500, 10), (500, 60), (200, 200))
@@ -169,7 +170,8 @@ def main() -> None:
         print(json.dumps(row), flush=True)
     predicted = []
     for scenario in PREDICTED:
-        predicted.append({"scenario": scenario, "simulated": simulate(*scenario)})
+        row = {"scenario": scenario, "simulated": simulate(*scenario, PREDICTED_TIMEOUT_S)}
+        predicted.append(row)
         print(json.dumps(predicted[-1]), flush=True)
     queued = []
     for scenario in QUEUED:
