@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from support import data_folder
 
+# tests speak to loopback only; without this, lm-eval asks the model hub and waits for it
+os.environ["HF_HUB_OFFLINE"] = "1"
 # a busy machine is slow, not wrong
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
