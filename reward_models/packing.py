@@ -146,8 +146,8 @@ def to_device(array: NDArray[np.generic], device: torch.device | str) -> torch.T
     import torch
 
     tensor = torch.from_numpy(array)
-    if torch.device(device).type != "cuda":
-        return tensor
+    if torch.device(device).type != "cuda" or not tensor.numel():
+        return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
