@@ -137,9 +137,7 @@ def ours(job: Job, extra: tuple[str, ...] = ()) -> Command:
     samples = -(-job.queries // 1000)
     while job.queries % samples:
         samples += 1
-    judge = "constant_scorer:SCORER"
-    if job.workload == "judged":
-        judge = f"{job.judge_url}#{job.judge}"
+    judge = f"{job.judge_url}#{job.judge}" if job.workload == "judged" else "none"
     arguments = {
         "--model": f"{job.writer_url}#{job.writer}",
         "--tasks": "writingbench",

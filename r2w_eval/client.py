@@ -8,6 +8,7 @@ the environment, go into one header, and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import os
 import random
@@ -39,6 +40,7 @@ MAX_TRIES = 6
 MAX_BACKOFF_S = 60.0
 RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
+JSON_HEADERS = {"Content-Type": "application/json"}
 SYSTEMATIC_FAILURES = 20
 # An endpoint that has answered before may restart; one that is silent for this long is dead
 DEAD_AFTER_S = 300.0
@@ -195,7 +197,8 @@ class HttpModel:
 
         Raises CallFailed for this request, EndpointDown when no request can succeed.
         """
-        body = {**build_body(self.endpoint.model, request), **self._extra}
+        # made while it waits for its turn, so that a free slot is not kept waiting for it
+        body = json.dumps({**build_body(self.endpoint.model, request), **self._extra}).encode()
         tries = 0
         refused_at: float | None = None
         too_small: set[str] = set()
@@ -294,14 +297,16 @@ class HttpModel:
             f"The key is read from ${self.endpoint.api_key_env}; set it and run again"
         )
 
-    async def _send(self, body: Mapping[str, Any], avoid: Set[str], *, is_urgent: bool) -> Reply:
+    async def _send(self, body: bytes, avoid: Set[str], *, is_urgent: bool) -> Reply:
         url, limiter = await self._replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
         if self._down:
             limiter.release()
             raise EndpointDown(self._down)
         started = time.monotonic()
         try:
-            async with self._open().post(f"{url}/chat/completions", json=body) as http:
+            async with self._open().post(
+                f"{url}/chat/completions", data=body, headers=JSON_HEADERS
+            ) as http:
                 content = await _read_bounded(http.content, self._settings.idle_timeout_s)
                 status, headers = http.status, http.headers
         except TimeoutError as error:

@@ -242,6 +242,9 @@ class Engine:
             for (request, repeat), judgement in zip(owed, found, strict=True):
                 text = judgement.asks[-1] if judgement.asks else ""
                 done[repeat][verdict_name(request)] = (judgement.score, text)
+            named = {request.criterion for request, _ in owed}
+            if not plan.suite.stages and named.issuperset(plan.suite.criteria(case.sample)):
+                return
 
     async def _with_pages(
         self, plan: TaskPlan, scorer: Scorer, job: JudgingJob, pages: dict[str, Page]

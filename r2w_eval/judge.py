@@ -115,6 +115,8 @@ class TextJudge:
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
         """Ask about all items at once; the model's limiter decides how many are in flight."""
+        if len(items) == 1:  # how the engine asks: a task of its own would cost as much as parsing
+            return [await self._score_one(items[0])]
         return list(await asyncio.gather(*(self._score_one(item) for item in items)))
 
     async def _score_one(self, item: ScoreItem) -> Verdict:

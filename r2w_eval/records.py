@@ -5,11 +5,11 @@ folder.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from r2w_eval.chat import Reply
-from r2w_eval.hashing import content_hash, text_hash, to_plain
+from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.judge import Scorer, Verdict
 from r2w_eval.plan import TaskPlan
 from r2w_eval.thinking import SplitText, writer_status
@@ -119,6 +119,10 @@ def holds_verdict(case: Case, request: JudgeRequest) -> bool:
     return case.echoes[name]
 
 
+# what a suite keeps beside its question for its own parser changes no verdict
+_ASKED = tuple(field.name for field in fields(JudgeRequest) if field.name != "facts")
+
+
 def judgement_key(
     case: Case, scorer: Scorer, decoding: Decoding, request: JudgeRequest, repeat: int
 ) -> str:
@@ -129,7 +133,7 @@ def judgement_key(
             "answer": text_hash(case.answer.text),
             "judge": [scorer.id, scorer.describe()],
             "decoding": decoding.sent(),
-            "request": {k: v for k, v in to_plain(request).items() if k != "facts"},
+            "request": {name: getattr(request, name) for name in _ASKED},
             "mode": case.plan.mode,
             "repeat": repeat,
         }

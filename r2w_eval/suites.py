@@ -141,7 +141,8 @@ class Suite:
     files (word lists). `load_pairwise(data)` makes the suite's own form of comparing two answers;
     without it ours is used.
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
-    no verdicts: `extract:2` belongs to the stage `extract`.
+    no verdicts: `extract:2` belongs to the stage `extract`. A suite without stages whose first
+    questions cover all of `criteria` is asked for no more.
     `orders` gives criteria that ask one question in different orders of showing the name of that
     question, so that verdicts which turn with the order are counted.
     """

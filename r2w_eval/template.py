@@ -6,12 +6,30 @@ the template gives the same bytes wherever upstream does not substitute inside s
 
 from __future__ import annotations
 
+import functools
+import itertools
 import re
 from dataclasses import dataclass
 
 from r2w_eval.hashing import text_hash
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@functools.lru_cache(maxsize=256)
+def _split(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The literal parts of a template and the names of the fields between them."""
+    literals, names, start = [""], [], 0
+    for match in _BRACES.finditer(text):
+        literals[-1] += text[start : match.start()]
+        start = match.end()
+        if match[1]:
+            names.append(match[1])
+            literals.append("")
+        else:
+            literals[-1] += match[0][0]
+    literals[-1] += text[start:]
+    return tuple(literals), tuple(names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +50,9 @@ class Template:
         >>> Template("t", "{{a}} {x}").fill(x="{y}")
         '{a} {y}'
         """
-
-        def substitute(match: re.Match[str]) -> str:
-            if match[0] in ("{{", "}}"):
-                return match[0][0]
-            return fields[match[1]]
-
-        return _BRACES.sub(substitute, self.text)
+        literals, names = _split(self.text)
+        filled = (fields[name] for name in names)
+        return "".join(itertools.chain(*zip(literals, filled, strict=False), literals[-1:]))
 
     def replace(self, **fields: str) -> str:
         """Replace literal markers (the keys, as written in the template) in one pass.
