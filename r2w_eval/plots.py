@@ -66,13 +66,15 @@ def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     """An empty figure with one plot; sizes in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    # 72 dots an inch, as in SVG, so that the layout is that of the page
+    figure = Figure(figsize=(width_in, height_in), layout="constrained", dpi=72)
     return figure, figure.add_subplot()
 
 
 def render_svg(figure: Figure, axes: Axes, title: str) -> str:
     """The figure as SVG text that takes its colours from the page."""
     import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
@@ -91,7 +93,14 @@ def render_svg(figure: Figure, axes: Axes, title: str) -> str:
     ):
         # text stays text, so the reader's fonts decide, not those that measured it here
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        canvas = FigureCanvasSVG(figure)
+        # `savefig` lays out and draws twice, which is most of the time that a page takes
+        if (layout := figure.get_layout_engine()) is not None:
+            layout.execute(figure)
+            figure.set_layout_engine("none")
+        canvas.print_svg(  # type: ignore[no-untyped-call]
+            buffer, metadata={"Date": None, "Creator": None}
+        )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(ACCENT, "var(--accent)")
     label = title.replace("&", "and").replace('"', "")

@@ -12,6 +12,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -77,9 +78,7 @@ def write_report(
     views = [_task_view(folder, result, prompts[result.task]) for result in results]
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.filters["number"] = _number
-    page = environment.from_string(_resource("report.html")).render(
+    page = _template().render(
         manifest=manifest,
         views=views,
         style=_resource("report.css"),
@@ -89,6 +88,14 @@ def write_report(
     )
     # lone surrogates of a model's text cannot be encoded; they become question marks here only
     write_atomically(folder.report_path, page.encode("utf-8", "replace"))
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The page, compiled once for all runs of a process."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = _number
+    return environment.from_string(_resource("report.html"))
 
 
 def _resource(name: str) -> str:
