@@ -99,7 +99,13 @@ class Engine:
                 for plan, sample, repeat in work:
                     response, turns = await self._converse(plan, sample, repeat)
                     await judging.acquire()
-                    task = group.create_task(self._judge(plan, sample, response, turns))
+                    asked = self._judge(plan, sample, response, turns)
+                    try:
+                        task = group.create_task(asked)
+                    except RuntimeError:
+                        # another task has failed, and the group takes no more
+                        asked.close()
+                        raise
                     task.add_done_callback(lambda _: judging.release())
 
             for _ in range(max(1, self._writing.concurrency)):
