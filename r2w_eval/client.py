@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import os
 import random
 import time
@@ -31,6 +30,7 @@ from r2w_eval.completions import (
     read_retry_after,
 )
 from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.health import Health
 from r2w_eval.limiter import Limiter
 from r2w_eval.prefixes import FOLLOWS
 from r2w_eval.replicas import Replicas
@@ -41,10 +41,6 @@ MAX_BACKOFF_S = 60.0
 RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
 JSON_HEADERS = {"Content-Type": "application/json"}
-SYSTEMATIC_FAILURES = 20
-# An endpoint that has answered before may restart; one that is silent for this long is dead
-DEAD_AFTER_S = 300.0
-UNREACHABLE = frozenset({CallStatus.TRANSPORT, CallStatus.TIMEOUT, CallStatus.RATE_LIMITED})
 PROBE_TIMEOUT_S = 30.0
 TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 CONTEXT_MARKS = (
@@ -161,9 +157,8 @@ class HttpModel:
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
         self._random = random.Random(0)
-        self._answered_at: float | None = None
-        self._failures: dict[str, int] = {}
-        self._down: str | None = None
+        name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
+        self._health = Health(name, settings.timeout_s)
         self._replicas = Replicas(self.limiters)
 
     @property
@@ -203,14 +198,15 @@ class HttpModel:
         refused_at: float | None = None
         too_small: set[str] = set()
         while True:
-            if self._down:
-                raise EndpointDown(self._down)
+            if self._health.down:
+                raise EndpointDown(self._health.down)
             try:
                 reply = await self._send(body, too_small, is_urgent=tries > 0 or bool(refused_at))
             except TooSmall as refusal:
                 too_small.add(refusal.url)
             except Retry as retry:
                 self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
+                self._health.lost(retry.status)
                 if retry.status is CallStatus.RATE_LIMITED:
                     # a pause that the endpoint asked for does not use up tries; neither does the
                     # wait for a slot before the first of them
@@ -220,15 +216,15 @@ class HttpModel:
                     tries += 1
                     is_over = tries >= MAX_TRIES
                 if is_over:
-                    self._note(retry.status)
+                    self._health.failed(retry.status)
                     raise CallFailed(retry.status, str(retry)) from retry
                 if retry.wait_s is None:
                     await asyncio.sleep(self._backoff(tries))
             except CallFailed as failure:
-                self._note(failure.status)
+                self._health.failed(failure.status)
                 raise
             else:
-                self._note(None)
+                self._health.replied()
                 return reply
 
     async def check(self) -> str | None:
@@ -299,9 +295,9 @@ class HttpModel:
 
     async def _send(self, body: bytes, avoid: Set[str], *, is_urgent: bool) -> Reply:
         url, limiter = await self._replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
-        if self._down:
+        if self._health.down:
             limiter.release()
-            raise EndpointDown(self._down)
+            raise EndpointDown(self._health.down)
         started = time.monotonic()
         try:
             async with self._open().post(
@@ -353,8 +349,8 @@ class HttpModel:
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
         if status in (402, 401, 403) or "insufficient_quota" in text:
-            self._down = self._refusal(message)
-            raise EndpointDown(self._down)
+            self._health.down = self._refusal(message)
+            raise EndpointDown(self._health.down)
         if status == 429 or (status == 503 and wait_s is not None):
             limiter.refused()
             # "now" (or a date in the past) from a server that refuses is no leave to hammer it
@@ -396,25 +392,6 @@ class HttpModel:
         """Servers quote the key they refuse; it must not reach records or messages."""
         key = self._key()
         return text.replace(key, "[key]") if key else text
-
-    def _note(self, status: CallStatus | None) -> None:
-        """Stop early when calls all fail alike: a wrong name should not cost thousands of them, nor
-        a server that died.
-        """
-        if status is None:
-            self._answered_at = time.monotonic()
-        if status is None or (self._answered_at and status not in UNREACHABLE):
-            self._failures.clear()
-            return
-        count = self._failures[status] = self._failures.get(status, 0) + 1
-        silent_s = time.monotonic() - (self._answered_at or -math.inf)
-        if count >= SYSTEMATIC_FAILURES and silent_s > DEAD_AFTER_S:
-            calls = "The first" if self._answered_at is None else "The last"
-            self._down = (
-                f"{calls} {count} calls to {self.endpoint.base_urls[0]} (model "
-                f"{self.endpoint.model!r}) all failed with {status!s}. Check the address and the "
-                f"model name, then run the same command again"
-            )
 
     def _backoff(self, tries: int) -> float:
         """Exponential, up to 60 s, full jitter."""
