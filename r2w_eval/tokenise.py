@@ -130,7 +130,9 @@ def _load(
     after = _with_needs(then, needs)
     if release == "3.9.1":
         before = [rule for rule in before if r"\u2012" not in rule.pattern.pattern]
-    splitter = punkt.PunktSentenceTokenizer(lang_vars=_language(language, release))
+    splitter = punkt.PunktSentenceTokenizer(
+        lang_vars=_language(language, release), token_cls=_token(punkt.PunktToken)
+    )
     splitter._params = _parameters(punkt.PunktParameters(), load_punkt())
     return splitter.tokenize, tuple(before), tuple(after)
 
@@ -189,6 +191,13 @@ def _language(base: Any, release: Release) -> Any:
     language._re_period_context = _plain(language.period_context_re())
     language._re_word_tokenizer = _plain(language._word_tokenizer_re())
     return language
+
+
+def _token(base: Any) -> Any:
+    """Punkt's token, its patterns compiled for Python's engine."""
+    names = ("_RE_ELLIPSIS", "_RE_NUMERIC", "_RE_INITIAL", "_RE_ALPHA")
+    plain = {name: _plain(getattr(base, name)) for name in names}
+    return type("PunktToken", (base,), {"__slots__": (), **plain})
 
 
 def _parameters(parameters: Any, model: Mapping[str, Sequence[str]]) -> Any:
