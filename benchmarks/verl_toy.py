@@ -89,6 +89,7 @@ def overrides(steps: int, out: Path) -> list[str]:
         "trainer.test_freq=-1",
         "trainer.logger=[console,file]",
         f"trainer.default_local_dir={out}",
+        f"hydra.run.dir={out / 'hydra'}",
         f"trainer.rollout_data_dir={out / 'rollouts'}",
         "ray_kwargs.ray_init.num_cpus=16",
         "+ray_kwargs.ray_init.num_gpus=1",
@@ -105,6 +106,8 @@ def run(name: str, data: ClusterData, model: Path, steps: int, out: Path) -> dic
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, HELPERS)),
         "VERL_PLATFORM": "cpu",
+        # the FSDP engine, which verl lists under cuda and npu
+        "VERL_ENGINE_DEVICE": "cuda",
         "VERL_USE_EXTERNAL_MODULES": "verl_cpu",
         "VERL_FILE_LOGGER_PATH": str(out / "metrics.jsonl"),
         "RAY_USAGE_STATS_ENABLED": "0",
