@@ -114,6 +114,7 @@ def run(name: str, data: ClusterData, model: Path, steps: int, out: Path) -> dic
         # a busy machine takes its time to start Ray
         "RAY_raylet_start_wait_time_s": "300",
         "RAY_agent_register_timeout_ms": "300000",
+        "RAY_worker_niceness": "0",
     }
     started = time.monotonic()
     with (out / "log.txt").open("wb") as log:

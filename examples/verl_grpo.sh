@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # The outcome reward of r2w-reward in verl 0.9, which needs an environment of its own:
-#   pip install verl==0.9.1 r2w-eval
+#   pip install 'verl[vllm]==0.9.1' r2w-eval
 # r2w-reward itself needs no torch and runs on the CPU beside the trainer. A text that cannot be scored
 # raises Unscorable, which verl counts as a failed sample; it is never paid 0.
-# Not run by our tests: no machine with verl's GPU build was at hand. Its function is.
+# With rewards on each reflection: r2w-eval train cluster. Not run here: no machine with verl's GPU build
+# was at hand. tests/training/test_verl.py calls the function through verl's own reward loop.
 set -euo pipefail
 reward=$(python -c "import r2w_eval.reward_models.adapters as adapters; print(adapters.__file__)")
 python -m verl.trainer.main_ppo \

@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -68,20 +71,59 @@ def score_on_ray(job: RayJob) -> Counter[str]:
     folder = _parts_folder(job.target)
     _claim(job, folder)
     done = _finished(folder)
-    started_here = not ray.is_initialized()
-    if started_here:
-        # RAY_ADDRESS names a cluster; without it Ray starts on this machine
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    try:
+    with _connected():
         _check_resources(job, ray.cluster_resources())
         _score_splits(job, folder, [split for split in splits if split.number not in done])
-    finally:
-        if started_here:
-            ray.shutdown()
     numbers = [split.number for split in splits]
     if job.target.endswith(".jsonl"):
         write_lines(folder, numbers, Path(job.target))
     return Counter(row["status"] for row in read_scores(folder, numbers))
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Ray as it is connected already, the cluster that RAY_ADDRESS names, or one started here."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    with ExitStack() as stack:
+        address = os.environ.get("RAY_ADDRESS") or stack.enter_context(_local_cluster())
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        stack.callback(ray.shutdown)
+        yield
+
+
+@contextmanager
+def _local_cluster() -> Iterator[str]:
+    """Ray on this machine, with ports of our choice; gives its address.
+
+    Left to choose them, Ray 2.60 waits for its agents to do so, and ends itself after 45 s on a
+    machine too busy for that (node_manager.cc: timed out waiting for file metrics_agent_port).
+    """
+    from ray.cluster_utils import Cluster
+
+    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port",
+             "dashboard_agent_listen_port")  # fmt: skip
+    found = {"num_cpus": None, "num_gpus": None, "object_store_memory": None}
+    ports = dict(zip(names, _free_ports(len(names)), strict=True))
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"include_dashboard": False, **found, **ports}
+    )
+    try:
+        yield cluster.address
+    finally:
+        cluster.shutdown()
+
+
+def _free_ports(n: int) -> list[int]:
+    """`n` different ports that nothing listens on."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(socket.socket()) for _ in range(n)]
+        for one in held:
+            one.bind(("", 0))
+        return [int(one.getsockname()[1]) for one in held]
 
 
 def _score_splits(job: RayJob, folder: str, splits: Sequence[Split]) -> None:

@@ -135,9 +135,8 @@ def test_a_killed_ray_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "R2W_TEST_LETHAL": str(lethal),
-        # a busy machine takes its time to start Ray
+        # a busy machine takes its time to start Ray's agents
         "RAY_agent_register_timeout_ms": "400000",
-        "RAY_raylet_start_wait_time_s": "400",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_worker_niceness": "0",
     }

@@ -303,6 +303,21 @@ def test_verl_accepts_our_configurations(policy: Path, recipe: str) -> None:
     assert read_cluster_settings(config.algorithm).total_steps == 405
 
 
+def test_verls_own_reward_manager_calls_our_function_by_file_and_name(policy: Path) -> None:
+    import r2w_eval.reward_models.adapters as adapters
+    from verl.experimental.reward_loop.reward_loop import RewardLoopWorker
+
+    async def run() -> Any:
+        own = f"reward.custom_reward_function.path={adapters.__file__}"
+        config = toy_config(policy, "local", own, "reward.reward_manager.source=register",
+                            "reward.reward_manager.name=naive")  # fmt: skip
+        facts = {"reward_model": {"ground_truth": ""}, "extra_info": {"prompt": "Rain."}}
+        return await RewardLoopWorker(config).compute_score(response(policy, TEXT, **facts))
+
+    made = asyncio.run(run())
+    assert made["reward_score"] == made["reward_extra_info"]["r2w_reward"] != 0.0
+
+
 def test_settings_that_would_spoil_the_rows_are_refused(policy: Path) -> None:
     config = toy_config(policy, "local").algorithm
     for overrides, words in (
