@@ -71,6 +71,7 @@ def overrides(steps: int, out: Path) -> list[str]:
         "actor_rollout_ref.rollout.name=hf_cpu",
         "actor_rollout_ref.rollout.n=4",
         "actor_rollout_ref.rollout.free_cache_engine=false",
+        "actor_rollout_ref.rollout.calculate_log_probs=false",
         "actor_rollout_ref.rollout.agent.num_workers=1",
         "algorithm.r2w.outcome=toy_scorer:Rain",
         "algorithm.r2w.process=toy_scorer:Rain",
