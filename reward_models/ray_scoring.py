@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import socket
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,8 @@ from r2w_eval.store import JsonlWriter
 
 FORMAT = {"r2w_eval": "scores/1"}
 COLUMNS = ("id", "value", "parts", "status", "reason")
+STARTS = 6
+SLOW_START = "timed out during startup"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,42 +88,33 @@ def _connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    with ExitStack() as stack:
-        address = os.environ.get("RAY_ADDRESS") or stack.enter_context(_local_cluster())
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-        stack.callback(ray.shutdown)
-        yield
-
-
-@contextmanager
-def _local_cluster() -> Iterator[str]:
-    """Ray on this machine, with ports of our choice; gives its address.
-
-    Left to choose them, Ray 2.60 waits for its agents to do so, and ends itself after 45 s on a
-    machine too busy for that (node_manager.cc: timed out waiting for file metrics_agent_port).
-    """
-    from ray.cluster_utils import Cluster
-
-    names = ("metrics_agent_port", "metrics_export_port", "runtime_env_agent_port",
-             "dashboard_agent_listen_port")  # fmt: skip
-    found = {"num_cpus": None, "num_gpus": None, "object_store_memory": None}
-    ports = dict(zip(names, _free_ports(len(names)), strict=True))
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"include_dashboard": False, **found, **ports}
-    )
+    _connect()
     try:
-        yield cluster.address
+        yield
     finally:
-        cluster.shutdown()
+        ray.shutdown()
 
 
-def _free_ports(n: int) -> list[int]:
-    """`n` different ports that nothing listens on."""
-    with ExitStack() as stack:
-        held = [stack.enter_context(socket.socket()) for _ in range(n)]
-        for one in held:
-            one.bind(("", 0))
-        return [int(one.getsockname()[1]) for one in held]
+def _connect() -> None:
+    """Connect, or start Ray on this machine. Raises R2WError when it does not start.
+
+    Ray 2.60 gives its own agents 30 s to start (node.py), and ends when a busy machine needs more;
+    a later try often succeeds, for then the programs are in memory.
+    """
+    import ray
+
+    for _ in range(STARTS):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            return
+        except Exception as error:
+            ray.shutdown()
+            if SLOW_START not in str(error):
+                raise
+    raise R2WError(
+        f"Ray did not start within 30 s on this machine, {STARTS} times: it is too busy. Try: ray "
+        f"start --head, then the same command with RAY_ADDRESS=auto"
+    )
 
 
 def _score_splits(job: RayJob, folder: str, splits: Sequence[Split]) -> None:

@@ -15,10 +15,13 @@ import pytest
 from r2w_eval.reward_models.files import score_file
 from r2w_eval.reward_models.items import Item, ItemScore
 from r2w_eval.reward_models.ray_scoring import (
+    SLOW_START,
+    STARTS,
     RayJob,
     SplitScorer,
     _check_resources,
     _claim,
+    _connect,
     plan_splits,
     read_scores,
     read_split,
@@ -26,7 +29,7 @@ from r2w_eval.reward_models.ray_scoring import (
 )
 from r2w_eval.reward_models.scorer import open_scorer
 
-from r2w_eval.errors import DataError, UsageError
+from r2w_eval.errors import DataError, R2WError, UsageError
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
@@ -121,6 +124,23 @@ def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path
         _check_resources(replace(job, worker_gpus=1.0), {"CPU": 2.0})
     with pytest.raises(UsageError, match="nothing there"):
         plan_splits(replace(job, source=str(tmp_path / "none.jsonl")))
+
+
+def test_a_ray_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray", reason="scoring on Ray needs pip install 'r2w-eval[ray]'")
+    failures = [Exception(f"The current node {SLOW_START}.")] * (STARTS - 1)
+    started = iter([*failures, None, *failures, failures[0], Exception("other")])
+
+    def init(**_: Any) -> None:
+        if error := next(started):
+            raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    _connect()
+    with pytest.raises(R2WError, match="too busy"):
+        _connect()
+    with pytest.raises(Exception, match="^other$"):
+        _connect()
 
 
 @pytest.mark.slow
