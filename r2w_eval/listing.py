@@ -72,9 +72,12 @@ def verify_data(suites: Sequence[str], data_dir: str | None) -> None:
     for info in _infos(suites):
         data = info.data(data_roots(data_dir))
         states = {name: data.state(name) for name in info.files}
-        for name, state in states.items():
-            console.print(f"{info.name:24} {state:8} {name}", highlight=False)
         missing = [n for n in data.needed() if states[n] is FileState.MISSING]
+        for name, state in states.items():
+            # another file of the suite, which is here, was made from it
+            is_replaced = state is FileState.MISSING and name not in missing
+            shown = "replaced" if is_replaced else state
+            console.print(f"{info.name:24} {shown:8} {name}", highlight=False)
         altered = [name for name, state in states.items() if state is FileState.ALTERED]
         if altered or missing:
             problems.append(f"{info.name}: {', '.join(altered + missing)}")

@@ -23,6 +23,7 @@ from r2w_eval.data import (
 )
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import text_hash
+from r2w_eval.listing import verify_data
 
 CONTENT = b'{"a": 1}\n'
 SHA = hashlib.sha256(CONTENT).hexdigest()
@@ -117,6 +118,28 @@ def test_records_end_at_newlines_only_and_a_bad_line_is_named(tmp_path: Path) ->
     (tmp_path / "a").write_bytes(b'{"t": 1}\n{"t": \xff}\n')
     with pytest.raises(DataError, match="line 2"):
         read_jsonl(tmp_path / "a")
+
+
+def test_verification_tells_replaced_altered_and_missing_files(
+    benchmarks: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "120")
+    verify_data(["hellobench_opencompass"], str(benchmarks))
+    shown = capsys.readouterr().out
+    assert "replaced opencompass_hellobench.py" in shown and "missing" not in shown
+    folder = tmp_path / "longbench_write"
+    folder.mkdir()
+    (folder / "judge.txt").write_text("Score everything 5.")
+    with pytest.raises(
+        DataError, match=r"ruler: judge\.txt, longwrite_ruler\.jsonl\. Try: r2w-eval"
+    ):
+        verify_data(["longbench_write_ruler"], str(tmp_path))
+    shown = capsys.readouterr().out
+    assert "altered  judge.txt" in shown and "missing  longwrite_ruler.jsonl" in shown
 
 
 def test_a_prompt_is_read_from_python_without_running_it(tmp_path: Path) -> None:
