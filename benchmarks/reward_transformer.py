@@ -244,7 +244,7 @@ def main() -> None:
     else:
         from reward_figures import write_figures
 
-        write_figures(options.reward_data, options.scores, options.out)
+        write_figures(options.reward_data, options.scores, options.out, options.data)
 
 
 if __name__ == "__main__":
