@@ -16,7 +16,11 @@ SCORER_HELP = "r2w-reward (shipped), r2w-rules, an exported folder, or MODULE:AT
 @click.option("--output", "target", help="JSON lines of scores, in input order.")
 @click.option("--batch", default=256, show_default=True, type=click.IntRange(1), help="Items read.")
 @click.option("--validity", is_flag=True, help="Test the scorer's validity; needs no --input.")
-@click.option("--baselines", is_flag=True, help="Trivial readings beside each score.")
+@click.option(
+    "--baselines",
+    is_flag=True,
+    help="Trivial readings beside each score; without --input, those of every labelled set.",
+)
 @click.option("--on", type=click.Choice(["here", "ray"]), default="here", show_default=True,
               help="ray: by Ray Data, here or on the cluster of $RAY_ADDRESS.")  # fmt: skip
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1),
@@ -52,6 +56,11 @@ def score(  # noqa: PLR0913
         from r2w_eval.reward_models.validity import print_validity
 
         print_validity(open_scorer(scorer), target)
+        return
+    if baselines and source is None and target is None:
+        from r2w_eval.reward_models.commands import show_floors
+
+        show_floors()
         return
     if source is None or target is None:
         raise click.UsageError("Name --input and --output, or use --validity")

@@ -61,3 +61,19 @@ def validate(scorer: str, out: str) -> None:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     print_validity(open_scorer(scorer), str(folder / "validity.json"))
+
+
+def show_floors() -> None:
+    """The trivial reading of every labelled set, beside the value that the specification gives."""
+    from r2w_eval.reward_models.floors import floors
+    from r2w_eval.reward_models.sources import find_sets
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="What a learned score must be above")
+    for column in ("task", "reading", "value", "n", "specification"):
+        table.add_column(column)
+    for floor in floors(find_sets(reward_data_root(None))):
+        said = f"{floor.published:.3f}" + ("" if floor.agrees else " (differs)")
+        table.add_row(floor.task, floor.reading, f"{floor.value:.3f}", str(floor.n), said)
+    Console().print(table)

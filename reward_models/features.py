@@ -138,7 +138,7 @@ def strip_filler(reflection: str) -> str:
     >>> strip_filler("The verb is wrong. This fixes everything!")
     'The verb is wrong.'
     """
-    kept = [part for part in _with_ends(reflection) if not _is_filler(part)]
+    kept = [part for part in split_with_ends(reflection) if not _is_filler(part)]
     text = "".join(kept).strip()
     return text or reflection
 
@@ -148,7 +148,7 @@ def _is_filler(sentence: str) -> bool:
     return any(cue(name).search(bare) for name in FILLER)
 
 
-def _with_ends(text: str) -> list[str]:
+def split_with_ends(text: str) -> list[str]:
     """Sentences with the blanks that follow them, so that joining gives the text back."""
     parts, rest = [], text
     for sentence in sentences(text):

@@ -11,10 +11,13 @@ import re
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from r2w_eval.reward_models.features import cue
+from r2w_eval.reward_models.features import cue, split_with_ends, unquoted
 from r2w_eval.reward_models.words import content_words, quotations, sentences, words
 
 MAX_CHARS = 60_000
+# what is said around a piece is sought in so many sentences at its end
+BORDER = 6
+PARATEXT = ("self_praise", "politeness", "injection", "paratext")
 WINDOW = 100
 # words (a CJK character is a word): short below, neutral between, long above up to the last
 SHORT, LONG, LONGEST = 120, 300, 1200
@@ -23,6 +26,11 @@ DEVICES = ("simile", "abstract", "adverb", "emotion", "comment", "worn", "slogan
 _REFUSES = re.compile(
     r"\b(?:as an ai|i(?: am|'m) (?:sorry|unable)|i (?:cannot|can't|can not)|language model)\b"
     r"|抱歉|作为一个?(?:人工智能|ai)|无法(?:提供|完成|满足)",
+    re.IGNORECASE,
+)
+_VERDICT = re.compile(
+    r"<(score|rating|grade|verdict)>[^<>]{0,40}</\1>|</?[a-z_]{1,20}>"
+    r"|\s*[\[{][^\[\]{}]{0,400}\b(?:score|rating|grade|verdict)\b[^\[\]{}]{0,400}[\]}]\s*$",
     re.IGNORECASE,
 )
 _FINISHED = re.compile(r"[.!?。！？…—~][\"'”’」』》）)*_\]]*\s*$")
@@ -41,6 +49,27 @@ _MARKS = {
     "ellipsis": "…",
     "colon": ":：;；",
 }
+
+
+def body_of(text: str) -> str:
+    """The piece without what its writer says around it: self-praise, thanks, orders, verdicts.
+
+    Whole sentences at the end, tags and a verdict after the end; quoted speech is never taken for
+    it, nor anything inside the piece. If nothing else is left, the text stays as it is.
+
+    >>> body_of("A gate stood open. It was worth it. Thank you for reading! This is my best work.")
+    'A gate stood open. It was worth it.'
+    """
+    parts = split_with_ends(_VERDICT.sub("", text))
+    last = len(parts)
+    while last > max(0, len(parts) - BORDER) and _is_paratext(parts[last - 1]):
+        last -= 1
+    return "".join(parts[:last]).strip() or text
+
+
+def _is_paratext(sentence: str) -> bool:
+    bare = unquoted(sentence)
+    return any(cue(name).search(bare) for name in PARATEXT)
 
 
 def form_features(prompt: str, text: str) -> dict[str, float]:

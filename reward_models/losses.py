@@ -119,12 +119,15 @@ def batch_loss(
     """Weighted sum of the losses of all trees; `values` (readings,), `axes` (readings, 4)."""
     single = F.huber_loss(values, batch.value, reduction="none")
     gaps = values[batch.better] - values[batch.worse]
-    found = axes[batch.axis_row, batch.axis_column]
-    named = F.huber_loss(found, batch.axis_value, reduction="none")
     means = torch.zeros_like(batch.tree_weight).index_add(0, batch.owner, values * batch.mean_share)
-    return (
+    loss = (
         (batch.share * single).sum()
         - (batch.pair_share * F.logsigmoid(RANK_SLOPE * gaps)).sum()
-        + axis_weight * (batch.axis_share * named).sum()
         + gamma * (batch.tree_weight * means**2).sum()
     )
+    # without a known axis the axis heads get no gradient at all, and the optimizer leaves them
+    if batch.axis_row.numel():
+        found = axes[batch.axis_row, batch.axis_column]
+        named = F.huber_loss(found, batch.axis_value, reduction="none")
+        loss = loss + axis_weight * (batch.axis_share * named).sum()
+    return loss

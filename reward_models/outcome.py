@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from r2w_eval.reward_models.form import form_features, size_of
+from r2w_eval.reward_models.form import MAX_CHARS, body_of, form_features, size_of
 from r2w_eval.reward_models.heads import FloatArray, read_arrays
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.prose import Prose, differences
@@ -52,11 +52,12 @@ class Outcome:
     form: Form
 
     def parts(self, items: Sequence[WritingItem]) -> dict[str, FloatArray]:
-        """The three terms before they are weighed."""
+        """The three terms before they are weighed; nothing said around a piece is read."""
+        read = [replace(item, response=body_of(item.response[:MAX_CHARS])) for item in items]
         return {
-            "words": self.prose.outcomes([item.response for item in items]),
-            "form": self.form.values(items),
-            "size": np.array([size_of(item.response) for item in items]) - NEUTRAL_SIZE,
+            "words": self.prose.outcomes([item.response for item in read]),
+            "form": self.form.values(read),
+            "size": np.array([size_of(item.response) for item in read]) - NEUTRAL_SIZE,
         }
 
     def values(self, items: Sequence[WritingItem]) -> FloatArray:

@@ -12,7 +12,7 @@ from r2w_eval.reward_models.render import Unit
 # reflections on one draft in one pack: attention to a tree costs the square of its tokens
 MAX_BRANCHES = 16
 # what is tokenised at a time: enough to keep all cores busy, little enough to overlap with a device
-WINDOW_CHARS = 1 << 20
+WINDOW_CHARS = 1 << 18
 
 EncodeAll = Callable[[list[str]], list[list[int]]]
 Tokens = Mapping[str, tuple[int, ...]]

@@ -38,6 +38,8 @@ from r2w_eval.hashing import file_hash, text_hash
 NAME = "r2w-reward"
 HEADS_FILE, PROSE_FILE = "process.safetensors", "outcome.safetensors"
 FORM_FILE = "form.safetensors"
+# raised when the same weights read a text otherwise; part of the identity
+READING = "reading 2"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
     "r2w-rules": "r2w_eval.reward_models.rules:RulesScorer",
@@ -146,7 +148,9 @@ def load_reward(folder: Path | None = None) -> RewardModel:
     prose, _ = load_prose(root / PROSE_FILE)
     hashes = [file_hash(root / name) for name in (HEADS_FILE, PROSE_FILE, FORM_FILE)]
     outcome = Outcome(prose, load_form(root / FORM_FILE))
-    return RewardModel(heads, outcome, text_hash("".join(hashes)), metadata.get("data", ""))
+    return RewardModel(
+        heads, outcome, text_hash("".join([*hashes, READING])), metadata.get("data", "")
+    )
 
 
 def open_scorer(spec: str) -> ItemScorer:

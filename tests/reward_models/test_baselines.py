@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from r2w_eval.reward_models.baselines import correlations
+from r2w_eval.reward_models.floors import area, floors, share
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.scorer import load_reward
+from r2w_eval.reward_models.sources import find_sets
 
 from r2w_eval.cli import cli
 
@@ -43,3 +47,19 @@ def test_equal_readings_have_no_correlation() -> None:
     assert list(correlations(records)) == [
         "longer: no rank correlation with the value (n = 3; too few, or all are equal)"
     ]
+
+
+def test_floors_are_those_of_the_specification() -> None:
+    root = os.environ.get("R2W_REWARD_DATA")
+    if not root:
+        pytest.skip("needs the labelled sets: R2W_REWARD_DATA")
+    found = {(f.task, f.reading): f for f in floors(find_sets(Path(root)))}
+    assert len(found) == 28
+    # of the first the specification says no rule for ties; of the second it rounds otherwise
+    known = {("auto-j writing, within 20 %", "longer"), ("LLMBar Manual", "longer")}
+    assert {key for key, floor in found.items() if not floor.agrees} == known
+
+
+def test_ties_count_one_half_and_an_area_is_that_of_ranks() -> None:
+    assert share([(1.0, 1.0), (2.0, 1.0), (0.0, 1.0)]) == (0.5, 3)
+    assert area([3.0, 2.0], [1.0, 2.0]) == pytest.approx(0.875)
