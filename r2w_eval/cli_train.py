@@ -21,6 +21,7 @@ def train() -> None:
 @click.option("--without", multiple=True, metavar="SET", help="Leave a set out; repeatable.")
 @click.option("--allow-restricted", is_flag=True, help="Also research-only sets (not released).")
 @click.option("--transformer", is_flag=True, help="Train the transformer artefact instead.")
+@click.option("--recipe", default="", help="With --transformer: smollm2-135m, qwen3-…, or a file.")
 @click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
 @click.option("--export", "folder", help="Write the exchange artefact to this folder, then stop.")
 @click.option("--weights", help="With --export: adapter weights of --transformer.")
@@ -33,6 +34,7 @@ def rm(  # noqa: PLR0913
     without: tuple[str, ...],
     allow_restricted: bool,
     transformer: bool,
+    recipe: str,
     max_seconds: float,
     folder: str | None,
     weights: str | None,
@@ -51,7 +53,8 @@ def rm(  # noqa: PLR0913
         commands.export(folder, weights)
     else:
         chosen = commands.DataChoice(reward_data, without, allow_restricted)
-        commands.train(chosen, out, data_only, max_seconds if transformer else None)
+        settings = commands.TransformerChoice(recipe, max_seconds) if transformer else None
+        commands.train(chosen, out, data_only, settings)
 
 
 train.add_command(pipeline)

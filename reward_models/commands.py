@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -23,7 +23,17 @@ class DataChoice:
         return build_corpus(reward_data_root(self.root), self.allow_restricted, self.without)
 
 
-def train(choice: DataChoice, out: str, data_only: bool, max_seconds: float | None) -> None:
+@dataclass(frozen=True, slots=True)
+class TransformerChoice:
+    """A recipe by name or file (empty: the one for a CPU), and the longest it may take."""
+
+    recipe: str
+    max_seconds: float
+
+
+def train(
+    choice: DataChoice, out: str, data_only: bool, transformer: TransformerChoice | None
+) -> None:
     """Build the data, fit the shipped kind of model, or train the transformer for a while."""
     corpus = choice.build()
     folder = Path(out)
@@ -31,18 +41,25 @@ def train(choice: DataChoice, out: str, data_only: bool, max_seconds: float | No
     click.echo(f"{len(corpus.rows)} rows, hash {corpus.hash}: {folder / 'data.jsonl'}")
     if data_only:
         return
-    if max_seconds is not None:
-        from r2w_eval.reward_models.train_backbone import default_config
-        from r2w_eval.reward_models.train_backbone import train as train_transformer
-
-        made = folder / "transformer"
-        train_transformer(corpus.rows, default_config(max_seconds), made)
-        click.echo(f"Weights in {made}. Next: r2w-eval train rm --export DIR --weights {made}")
+    if transformer is not None:
+        _train_transformer(corpus, transformer, folder / "transformer")
         return
     from r2w_eval.reward_models.fit import fit_shipped, read_features
 
     fit_shipped(corpus, read_features(reflection_rows(corpus.rows)), folder / "weights")
     click.echo(f"Weights in {folder / 'weights'}. Next: r2w-eval train rm --validate")
+
+
+def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> None:
+    from r2w_eval.reward_models.train_backbone import default_config
+    from r2w_eval.reward_models.train_backbone import train as train_transformer
+    from r2w_eval.reward_models.train_recipe import load_recipe
+
+    config = default_config(choice.max_seconds)
+    if choice.recipe:
+        config = replace(load_recipe(choice.recipe), max_seconds=choice.max_seconds)
+    train_transformer(corpus.rows, config, out)
+    click.echo(f"Weights in {out}. Next: r2w-eval train rm --export DIR --weights {out}")
 
 
 def export(folder: str, weights: str | None) -> None:

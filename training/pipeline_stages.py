@@ -215,7 +215,7 @@ def run_reward(job: Job) -> Made:
     from r2w_eval.reward_models import commands as reward_commands
 
     choice = reward_commands.DataChoice(own.reward_data, own.without)
-    reward_commands.train(choice, str(job.folder), data_only=False, max_seconds=None)
+    reward_commands.train(choice, str(job.folder), data_only=False, transformer=None)
     weights = job.folder / "weights"
     return Made((weights,), {"scorer": open_scorer(str(weights)).id})
 
