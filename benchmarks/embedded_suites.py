@@ -119,6 +119,8 @@ def list_cases(out: Path, data: Path) -> list[Case]:
         info = load_info(name)
         own = {k: v for option in info.required_inputs for k, v in needs[option].items()}
         own |= pages if info.pages == "required" else {}
+        if name == "deepresearch_bench_ii":
+            own |= {"context": str(write_context(out, data)), "only_complete": True}
         cases.append(Case(name, SMOKE_TEST_JUDGE if name in SCALED else EMBEDDED, own))
     return [*cases, Case("deepresearch_gym", EMBEDDED, pages, "citations")]
 
@@ -132,6 +134,20 @@ def write_baseline(out: Path, data: Path) -> Path:
     text = PARAGRAPH.format(n=1, site="https://ferries.example")
     path.write_text("".join(json.dumps({"id": uid, "response": text}) + "\n" for uid in uids))
     return path
+
+
+def write_context(out: Path, data: Path) -> Path:
+    """A context for the task of DeepResearch Bench II with the least to judge, which is then run
+    alone: a small model reads fifty rubrics a call for minutes.
+    """
+    info = load_info("deepresearch_bench_ii")
+    samples = load_suite(info.folder).load_samples(info.data(data_roots(str(data))))
+    least = min(samples, key=lambda sample: len(json.dumps(sample.material)))
+    folder = out / "context"
+    folder.mkdir(exist_ok=True)
+    text = PARAGRAPH.format(n=1, site="https://ferries.example")
+    (folder / f"{least.id}.txt").write_text(text, "utf-8")
+    return folder
 
 
 def run_case(case: Case, config: RunConfig) -> Row:
