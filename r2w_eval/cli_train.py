@@ -25,6 +25,8 @@ def train() -> None:
 @click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
 @click.option("--export", "folder", help="Write the exchange artefact to this folder, then stop.")
 @click.option("--weights", help="With --export: adapter weights of --transformer.")
+@click.option("--truncation", type=click.Choice(["error", "unit", "middle"]), default="error",
+              show_default=True, help="With --export: what becomes of long items.")  # fmt: skip
 @click.option("--validate", is_flag=True, help="Run the validity suite on --scorer, then stop.")
 @click.option("--scorer", default="r2w-reward", show_default=True, help="With --validate.")
 def rm(  # noqa: PLR0913
@@ -38,6 +40,7 @@ def rm(  # noqa: PLR0913
     max_seconds: float,
     folder: str | None,
     weights: str | None,
+    truncation: str,
     validate: bool,
     scorer: str,
 ) -> None:
@@ -50,7 +53,7 @@ def rm(  # noqa: PLR0913
     if validate:
         commands.validate(scorer, out)
     elif folder is not None:
-        commands.export(folder, weights)
+        commands.export(folder, weights, truncation)
     else:
         chosen = commands.DataChoice(reward_data, without, allow_restricted)
         settings = commands.TransformerChoice(recipe, max_seconds) if transformer else None

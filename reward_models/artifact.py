@@ -30,10 +30,11 @@ GOLDEN_TOLERANCE = 1e-4
 SHIPPED = "transformer"
 
 
-def export_artifact(folder: Path, weights: Path | None = None) -> Path:
+def export_artifact(folder: Path, weights: Path | None = None, truncation: str = "error") -> Path:
     """Merge the adapters into the embedded base and write the folder. Raises UsageError.
 
-    `weights` is a folder of `train rm --transformer`; None takes the shipped adapters.
+    `weights` is a folder of `train rm --transformer`; None takes the shipped adapters. `truncation`
+    is what the folder's scorer does with long items (`truncation.py`).
     """
     from r2w_eval.reward_models.backbone import (
         BackboneConfig,
@@ -76,7 +77,8 @@ def export_artifact(folder: Path, weights: Path | None = None) -> Path:
     _embed_template(folder, tokenizer.chat_template)
     (folder / AXES_FILE).parent.mkdir(exist_ok=True)
     save_file({"axes.weight": state["axes.weight"].float()}, folder / AXES_FILE)
-    scorer = ArtifactScorer(folder, model.eval(), tokenizer, state["axes.weight"].float())
+    scorer = ArtifactScorer(folder, model.eval(), tokenizer, state["axes.weight"].float(),
+                            truncation)  # fmt: skip
     _write_meta(folder, scorer, source)
     return folder
 
@@ -148,7 +150,7 @@ def _write_meta(folder: Path, scorer: ArtifactScorer, source: Path) -> None:
             "schema_version": SCHEMA,
             "segmenter": "tagged",
             "tag_schema": list(TAGS),
-            "truncation": "error",
+            "truncation": scorer.truncation,
             "read_position": "next_revision_end",
             "calibration": {"mean": 0.0, "std": 1.0},
             "train_run": json.loads((source / "train.json").read_bytes()),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from r2w_eval.reward_models.plans import Plan, n_tokens, plan, tokenise, windows
 from r2w_eval.reward_models.render import CLOSE_TAG, REVISION_END, Unit, render
 from r2w_eval.reward_models.scorer import unscorable
 from r2w_eval.reward_models.trees import HEAD_AXES
+from r2w_eval.reward_models.truncation import POLICIES, fit
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import file_hash
@@ -42,6 +43,8 @@ class ArtifactScorer:
     model: Any
     tokenizer: Any
     axes: Any
+    truncation: str = "error"
+    max_tokens: int = MAX_TOKENS
 
     @property
     def id(self) -> str:
@@ -51,7 +54,7 @@ class ArtifactScorer:
     def describe(self) -> Mapping[str, Any]:
         """Form, position and limit of reading."""
         return {"input_form": "unit", "read_position": "next_revision_end",
-                "truncation": "error", "max_tokens": MAX_TOKENS}  # fmt: skip
+                "truncation": self.truncation, "max_tokens": self.max_tokens}  # fmt: skip
 
     @classmethod
     def load(
@@ -77,7 +80,12 @@ class ArtifactScorer:
         ).to(device)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         axes = load_file(folder / AXES_FILE)["axes.weight"].to(model.device)
-        scorer = cls(folder, model.eval(), tokenizer, axes)
+        policy = json.loads((folder / META_FILE).read_bytes())["truncation"]
+        if policy not in POLICIES:
+            raise UsageError(
+                f"{folder / META_FILE}: truncation {policy!r}. Allowed: {', '.join(POLICIES)}"
+            )
+        scorer = cls(folder, model.eval(), tokenizer, axes, policy)
         scorer.self_test(dtype)
         return scorer
 
@@ -120,52 +128,57 @@ class ArtifactScorer:
         """One score per item, in order; drafts with many reflections are computed once."""
         import torch
 
-        found: dict[int, ItemScore] = {}
-        units: dict[int, Unit] = {}
-        for i, item in enumerate(items):
-            problem = unscorable(item) if isinstance(item, ReflectionItem) else None
-            if problem is None:
-                units[i] = render(item)
-            else:
-                found[i] = failed(item.id, *problem)
-        plans: list[Plan] = []
+        run = _Run(items)
         with torch.inference_mode():
             # a window is tokenised while the device works on the one before; nothing is read back
             # until all are under way
             outputs = [
                 self.read(batch)
-                for window in windows(units)
-                for batch in self._batches(items, units, window, found, plans)
+                for window in windows(run.units)
+                for batch in self._batches(run, window)
             ]
             rows = iter(torch.cat(outputs).tolist() if outputs else [])
-        for one in plans:
+        for one in run.plans:
             for member, places in zip(one.members, one.places, strict=True):
-                found[member] = _as_score(items[member], [next(rows) for _ in places])
-        return [found[i] for i in range(len(items))]
+                score = _as_score(items[member], [next(rows) for _ in places])
+                if member in run.cuts:
+                    parts = {**score.parts, "cut_tokens": run.cuts[member]}
+                    score = replace(score, parts=parts)
+                run.found[member] = score
+        return [run.found[i] for i in range(len(items))]
 
-    def _batches(  # noqa: PLR0913
-        self,
-        items: Sequence[Item],
-        units: Mapping[int, Unit],
-        window: Sequence[Sequence[int]],
-        found: dict[int, ItemScore],
-        plans: list[Plan],
-    ) -> Iterator[list[Plan]]:
-        """Batches of plans; notes them in `plans`, and items that are too long in `found`."""
-        tokens = tokenise((units[i] for group in window for i in group), self.encode_all)
+    def _batches(self, run: _Run, window: Sequence[Sequence[int]]) -> Iterator[list[Plan]]:
+        """Batches of plans of one window; what is too long is cut by the policy or fails."""
+        tokens = tokenise((run.units[i] for group in window for i in group), self.encode_all)
         ready = []
         for group in window:
-            kept = [i for i in group if n_tokens(units[i], tokens) <= MAX_TOKENS]
-            for i in set(group) - set(kept):
-                reason = f"more than {MAX_TOKENS} tokens; cut it yourself"
-                found[i] = failed(items[i].id, ItemStatus.TOO_LONG, reason)
+            kept = [i for i in group if n_tokens(run.units[i], tokens) <= self.max_tokens]
+            ready += [own for i in group if i not in kept for own in self._cut(run, i)]
             if kept:
-                ready.append(plan(kept, units, tokens))
+                ready.append(plan(kept, run.units, tokens))
         budget = BATCH_TOKENS[self.model.device.type]
         for chosen in by_budget([len(p.pack.ids) for p in ready], budget):
             batch = [ready[k] for k in chosen]
-            plans += batch
+            run.plans += batch
             yield batch
+
+    def _cut(self, run: _Run, index: int) -> list[Plan]:
+        """The plan of one item that is too long, shortened; none where the policy forbids it."""
+        item = run.items[index]
+        shorter = fit(item, self.max_tokens, self._count, self.truncation)
+        if shorter is None:
+            reason = (
+                f"more than {self.max_tokens} tokens; cut it, or set truncation in {META_FILE} to "
+                f"one of {', '.join(POLICIES[1:])}"
+            )
+            run.found[index] = failed(item.id, ItemStatus.TOO_LONG, reason)
+            return []
+        run.cuts[index] = self._count(item) - self._count(shorter)
+        units = {index: render(shorter)}
+        return [plan([index], units, tokenise(units.values(), self.encode_all))]
+
+    def _count(self, item: Item) -> int:
+        return len(self.encode(self.text_of(item)))
 
     def read(self, batch: Sequence[Plan]) -> Any:
         """Value and axes (readings, 1 + 4) of all places of a batch, on the device."""
@@ -177,6 +190,23 @@ class ArtifactScorer:
         # the head is in float32 while a model is trained, else as the body
         value = self.model.score(at.to(self.model.score.weight.dtype))
         return torch.cat([value.float(), at.float() @ self.axes.T], 1)
+
+
+class _Run:
+    """What is known about a call's items so far."""
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.found: dict[int, ItemScore] = {}
+        self.units: dict[int, Unit] = {}
+        self.plans: list[Plan] = []
+        self.cuts: dict[int, int] = {}
+        for i, item in enumerate(items):
+            problem = unscorable(item) if isinstance(item, ReflectionItem) else None
+            if problem is None:
+                self.units[i] = render(item)
+            else:
+                self.found[i] = failed(item.id, *problem)
 
 
 def _as_score(item: Item, rows: Sequence[Sequence[float]]) -> ItemScore:

@@ -62,11 +62,11 @@ def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> 
     click.echo(f"Weights in {out}. Next: r2w-eval train rm --export DIR --weights {out}")
 
 
-def export(folder: str, weights: str | None) -> None:
+def export(folder: str, weights: str | None, truncation: str) -> None:
     """Write the exchange artefact."""
     from r2w_eval.reward_models.artifact import export_artifact
 
-    made = export_artifact(Path(folder), Path(weights) if weights else None)
+    made = export_artifact(Path(folder), Path(weights) if weights else None, truncation)
     click.echo(f"Artefact in {made}. Next: r2w-eval score --scorer {made} --input F --output F")
 
 
