@@ -9,6 +9,7 @@ Imports torch and TRL: load this module from within a function.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -106,7 +107,10 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """The weights as they are now, in half precision."""
         policy = self.accelerator.unwrap_model(self.model)
         if self._half is None:
-            half = AutoModelForCausalLM.from_config(policy.config, dtype=torch.bfloat16)
+            config = copy.deepcopy(policy.config)
+            # off in training, where it is never read; without it every token reads the whole text
+            config.use_cache = True
+            half = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
             self._half = half.to(self.accelerator.device).requires_grad_(False)
         self._half.load_state_dict(policy.state_dict())
         return self._half

@@ -116,6 +116,8 @@ def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Weights (adapters merged, so that every engine loads them) and tokenizer."""
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
+    # the trainer switches it off for itself
+    model.config.use_cache = True
     model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 

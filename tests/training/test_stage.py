@@ -208,6 +208,8 @@ def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(policy: Pa
     )
     trainer.train()
     copy = weights_of(trainer._half)
+    # the trainer's own configuration says no: then each token would read the whole text anew
+    assert trainer._half.generation_config.use_cache and not trainer.model.config.use_cache
     assert copy.dtype is torch.bfloat16 and copy.equal(start.to(torch.bfloat16))
     # the step went to the whole weights
     assert not weights_of(trainer.model).to(torch.bfloat16).equal(copy)
