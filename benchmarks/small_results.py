@@ -331,6 +331,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scorer", action="append", default=[], metavar="NAME=SPEC")
     parser.add_argument("--judge", help="Also a judge's expected score of the answers.")
+    parser.add_argument("--known-only", action="store_true", help="Ask nothing more.")
     parser.add_argument("--rollouts", type=int, default=64, help="Rollouts of a step.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/small.json"))
     parser.add_argument("--plots", type=Path, default=Path("docs/images"))
@@ -339,7 +340,8 @@ def main() -> None:
     scorers = {REWARD: REWARD, **read_specs(options.scorer)}
     judges = {options.judge: f"judge:{options.judge}"} if options.judge else {}
     scores = Scores(options.folder / "scores.jsonl")
-    ask(scores, arms, {**scorers, **judges})
+    if not options.known_only:
+        ask(scores, arms, {**scorers, **judges})
     bands = {name: DEAD_BAND_SD * spread(name, scores, arms) for name in scorers}
     chosen = text_measures()
     for name, band in bands.items():
