@@ -55,7 +55,8 @@ class Server:
 
 def serve() -> None:
     """Print the address and serve until killed."""
-    print(f"{start_server(ensure_gguf()).listening_address}/v1", flush=True)
+    server = start_server(ensure_gguf())
+    print(f"{server.listening_address}/v1", flush=True)
     threading.Event().wait()
 
 

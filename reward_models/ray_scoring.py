@@ -258,7 +258,10 @@ def read_scores(folder: str, numbers: Sequence[int]) -> Iterator[dict[str, Any]]
     fs, root = open_place(folder)
     for number in numbers:
         with fs.open(f"{root}/{_part_name(number)}", "rb") as file:
-            rows = pq.read_table(file, columns=list(COLUMNS)).to_pylist()
+            # read_table leaves callbacks to Arrow's threads; one that wants the interpreter while
+            # the process ends aborts it
+            table = pq.ParquetFile(file).read(columns=list(COLUMNS), use_threads=False)
+        rows = table.to_pylist()
         for row in rows:
             row["parts"] = json.loads(row["parts"])
             yield {k: v for k, v in row.items() if k != "reason" or v}
