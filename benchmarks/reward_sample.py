@@ -1,0 +1,116 @@
+"""A transformer's weights on a sample of held-out pairs, where scoring everything takes too long.
+
+    python benchmarks/reward_sample.py --weights DIR --reward-data DIR --out sample.json
+
+`DIR` holds `adapter.safetensors` and `train.json`. Beside it stand the n-gram model and the longer
+text on the same pairs, and LAMP's validation pairs whole. About a quarter of an hour on one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
+from r2w_eval.reward_models.backbone import (
+    BackboneConfig,
+    add_adapters,
+    base_of,
+    load_adapter_state,
+    load_backbone,
+    load_tokenizer,
+    merge_adapters,
+)
+from r2w_eval.reward_models.build_lamp import PROMPT
+from r2w_eval.reward_models.items import Item, WritingItem
+from r2w_eval.reward_models.recipe import build_corpus, reflection_rows
+from r2w_eval.reward_models.rows import Row
+from r2w_eval.reward_models.scorer import load_reward
+from r2w_eval.reward_models.sources import find_sets
+from reward_model import interval, length_of, pair_table, review_tables
+
+# pairs of a source; of the reviews, whose claims stand alone, remarks
+PAIRS = {"lamp_train": 25, "generated_flaws": 25, "tetra_train": 40, "fgrlhf_longform_qa": 20}
+REMARKS = {"f1000rd_train": 120, "substanreview_train": 80}
+
+
+def sample(rows: Sequence[Row]) -> list[Row]:
+    """The same rows for every model."""
+    rng, test = random.Random(0), [row for row in rows if row.part == "test"]
+    chosen: list[Row] = []
+    for source, n in (PAIRS | REMARKS).items():
+        own = [row for row in test if row.source == source]
+        if source in REMARKS:
+            chosen += rng.sample(own, min(n, len(own)))
+            continue
+        pairs = sorted({row.pair_id for row in own if not row.pair_id.endswith(":open")})
+        keep = set(rng.sample(pairs, min(n, len(pairs))))
+        chosen += [row for row in own if row.pair_id in keep]
+    return chosen
+
+
+def scorer_of(weights: Path) -> ArtifactScorer:
+    """The weights merged into their base, in float32."""
+    from safetensors.torch import load_file
+
+    config = BackboneConfig(**json.loads((weights / "train.json").read_bytes())["backbone"])
+    state = load_file(weights / "adapter.safetensors")
+    tokenizer = load_tokenizer(base_of(config))
+    model = load_backbone(config, tokenizer)
+    add_adapters(model, config)
+    load_adapter_state(model, state)
+    merge_adapters(model)
+    return ArtifactScorer(weights, model.eval(), tokenizer, state["axes.weight"].float())
+
+
+def tables(rows: Sequence[Row], values: Mapping[str, float]) -> dict[str, Any]:
+    """Pairs and areas of one reading."""
+    pairs = pair_table(rows, lambda i: values[rows[i].id])
+    return {**pairs, **review_tables(rows, lambda row: values[row.id])}
+
+
+def values_of(scorer: Any, items: Sequence[Item]) -> list[float]:
+    """The values; an item without one ends the run, since it is no zero."""
+    scores = scorer.score(items)
+    if bad := [score for score in scores if score.value is None]:
+        raise SystemExit(f"{len(bad)} items have no value, the first: {bad[0].reason}")
+    return [score.value for score in scores]
+
+
+def lamp_pairs(scorer: Any, root: Path) -> dict[str, Any]:
+    """LAMP's validation pairs, all of them."""
+    records = [r for r in find_sets(root)["lamp_train"].read("pairs_and_scores_val.jsonl")
+               if r["sample_type"] == "pairwise"]  # fmt: skip
+    prompt = PROMPT.format(kind="fiction")
+    items = [WritingItem("", prompt, r[f"paragraph{k}"]) for r in records for k in (1, 2)]
+    values = values_of(scorer, items)
+    right = zip(records, values[::2], values[1::2], strict=True)
+    return interval([(str(i), float((a > b) == (r["reference_preference"] == "1")))
+                     for i, (r, a, b) in enumerate(right)])  # fmt: skip
+
+
+def main() -> None:
+    """The tables as lines and JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--weights", required=True, type=Path)
+    parser.add_argument("--reward-data", required=True, type=Path)
+    parser.add_argument("--out", required=True, type=Path)
+    options = parser.parse_args()
+    rows = sample(reflection_rows(build_corpus(options.reward_data).rows))
+    found: dict[str, Any] = {"longer": tables(rows, {row.id: length_of(row) for row in rows})}
+    for name, scorer in (("n-grams", load_reward()), ("transformer", scorer_of(options.weights))):
+        values = values_of(scorer, [row.item for row in rows])
+        found[name] = tables(rows, {row.id: v for row, v in zip(rows, values, strict=True)})
+        found[name]["LAMP validation pairs"] = lamp_pairs(scorer, options.reward_data)
+    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for task, row in found["transformer"].items():
+        beside = [f"{name} {own[task]['value']:.3f}" for name, own in found.items() if task in own]
+        print(task, row["n"], *beside, sep=" | ")
+
+
+if __name__ == "__main__":
+    main()
