@@ -271,7 +271,7 @@ def test_a_stopped_check_has_a_card_that_says_so_and_goes_on(
     server: FakeServer, config: RunConfig, small: CheckOptions
 ) -> None:
     options = replace(small, sets="nextchapter_crowd")
-    slow = replace(config, judge=(f"{server.base_url}#judge-50",), max_connections=1)
+    slow = replace(config, judge=(f"{server.base_url}#judge-150",), max_connections=1)
 
     async def stop_soon() -> None:
         await asyncio.wait_for(check_judges(slow, options), 1.5)

@@ -127,7 +127,10 @@ def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path
 
 
 def test_a_ray_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    ray = pytest.importorskip("ray", reason="scoring on Ray needs pip install 'r2w-eval[ray]'")
+    # a folder of that name elsewhere on the path imports as "ray", too
+    pytest.importorskip("ray.data", reason="scoring on Ray needs pip install 'r2w-eval[ray]'")
+    import ray
+
     failures = [Exception(f"The current node {SLOW_START}.")] * (STARTS - 1)
     started = iter([*failures, None, *failures, failures[0], Exception("other")])
 
