@@ -15,16 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.reward_models.artifact import load_merged
 from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
-from r2w_eval.reward_models.backbone import (
-    BackboneConfig,
-    add_adapters,
-    base_of,
-    load_adapter_state,
-    load_backbone,
-    load_tokenizer,
-    merge_adapters,
-)
 from r2w_eval.reward_models.build_lamp import PROMPT
 from r2w_eval.reward_models.items import Item, WritingItem
 from r2w_eval.reward_models.recipe import build_corpus, reflection_rows
@@ -55,16 +47,7 @@ def sample(rows: Sequence[Row]) -> list[Row]:
 
 def scorer_of(weights: Path) -> ArtifactScorer:
     """The weights merged into their base, in float32."""
-    from safetensors.torch import load_file
-
-    config = BackboneConfig(**json.loads((weights / "train.json").read_bytes())["backbone"])
-    state = load_file(weights / "adapter.safetensors")
-    tokenizer = load_tokenizer(base_of(config))
-    model = load_backbone(config, tokenizer)
-    add_adapters(model, config)
-    load_adapter_state(model, state)
-    merge_adapters(model)
-    return ArtifactScorer(weights, model.eval(), tokenizer, state["axes.weight"].float())
+    return ArtifactScorer(weights, *load_merged(weights))
 
 
 def tables(rows: Sequence[Row], values: Mapping[str, float]) -> dict[str, Any]:

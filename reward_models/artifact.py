@@ -36,28 +36,10 @@ def export_artifact(folder: Path, weights: Path | None = None, truncation: str =
     `weights` is a folder of `train rm --transformer`; None takes the shipped adapters. `truncation`
     is what the folder's scorer does with long items (`truncation.py`).
     """
-    from r2w_eval.reward_models.backbone import (
-        BackboneConfig,
-        add_adapters,
-        base_of,
-        load_adapter_state,
-        load_backbone,
-        load_tokenizer,
-        merge_adapters,
-    )
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     source = weights or Path(str(resources.files(__package__).joinpath("weights", SHIPPED)))
-    state, config = _read_adapters(source, load_file)
-    backbone = BackboneConfig(**config["backbone"])
-    tokenizer = load_tokenizer(base_of(backbone))
-    model = load_backbone(backbone, tokenizer)
-    add_adapters(model, backbone)
-    try:
-        load_adapter_state(model, state)
-    except (KeyError, RuntimeError) as error:
-        raise UsageError(f"{source}: not adapters for {backbone}: {error}. Wrong base?") from error
-    merge_adapters(model)
+    model, tokenizer, axes = load_merged(source)
     model.config.value_head_prefix = "score"
     model.config.max_position_embeddings = MAX_TOKENS
     model.config.r2w = {
@@ -76,11 +58,39 @@ def export_artifact(folder: Path, weights: Path | None = None, truncation: str =
     tokenizer.save_pretrained(folder)
     _embed_template(folder, tokenizer.chat_template)
     (folder / AXES_FILE).parent.mkdir(exist_ok=True)
-    save_file({"axes.weight": state["axes.weight"].float()}, folder / AXES_FILE)
-    scorer = ArtifactScorer(folder, model.eval(), tokenizer, state["axes.weight"].float(),
-                            truncation)  # fmt: skip
+    save_file({"axes.weight": axes}, folder / AXES_FILE)
+    scorer = ArtifactScorer(folder, model, tokenizer, axes, truncation)
     _write_meta(folder, scorer, source)
     return folder
+
+
+def load_merged(source: Path) -> tuple[Any, Any, Any]:
+    """Model with the adapters merged into its base, tokenizer, axis heads (4, width) in float32.
+
+    `source` is a folder of `train rm --transformer`. Raises UsageError.
+    """
+    from r2w_eval.reward_models.backbone import (
+        BackboneConfig,
+        add_adapters,
+        base_of,
+        load_adapter_state,
+        load_backbone,
+        load_tokenizer,
+        merge_adapters,
+    )
+    from safetensors.torch import load_file
+
+    state, config = _read_adapters(source, load_file)
+    backbone = BackboneConfig(**config["backbone"])
+    tokenizer = load_tokenizer(base_of(backbone))
+    model = load_backbone(backbone, tokenizer)
+    add_adapters(model, backbone)
+    try:
+        load_adapter_state(model, state)
+    except (KeyError, RuntimeError) as error:
+        raise UsageError(f"{source}: not adapters for {backbone}: {error}. Wrong base?") from error
+    merge_adapters(model)
+    return model.eval(), tokenizer, state["axes.weight"].float()
 
 
 def _read_adapters(source: Path, load_file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
