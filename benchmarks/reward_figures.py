@@ -84,7 +84,7 @@ def outcome_tables(root: Path, texts: Sequence[Mapping[str, str]], values: Any) 
         by_set.setdefault(text["set"], {})[text["item"], text["text"]] = float(value)
     found = {}
     for name, spec in SETS.items():
-        items = kept(name, load_set(spec, root, None, None).items)
+        items = kept(name, load_set(spec, root).items)
         found[name] = interval(pairs_right(items, by_set[name]))
     human = [float(r["zscore"]) for r in iter_jsonl(root / SETS["lamp_val_pairs"].file)
              if r["sample_type"] == "reward"]  # fmt: skip

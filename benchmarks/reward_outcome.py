@@ -103,7 +103,7 @@ def main() -> None:
     reward = load_reward()
     found = {"lamp_val_scores (Spearman)": lamp_scores(reward.outcome, options.labels)}
     for name, spec in SETS.items():
-        items = load_set(spec, options.labels, None, None).items
+        items = load_set(spec, options.labels).items
         found[name] = pair_figures(reward.outcome, kept(name, items))
     for name, row in found.items():
         cells = (f"{k} {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for k, v in row.items())

@@ -99,7 +99,7 @@ def labelled_texts(root: Path) -> Iterator[dict[str, str]]:
     from r2w_eval.store import iter_jsonl
 
     for name, spec in SETS.items():
-        for item in load_set(spec, root, None, None).items:
+        for item in load_set(spec, root).items:
             if name != "wpb_zh_dev" or part_of(f"wpb:{item.id}") == "test":
                 for text in item.texts:
                     yield {"set": name, "item": item.id, "text": text.id,

@@ -31,6 +31,7 @@ class CheckOptions:
     labels: str | None = None
     sets: str = ""
     max_texts: int | None = None
+    max_chars: int | None = None
     probes: int = 30
     pairs: int = 100
 

@@ -38,6 +38,8 @@ from r2w_eval.config import merge_config
               "reward_data beside the benchmark data.")  # fmt: skip
 @click.option("--sets", default="", help="Labelled sets, separated by commas. Default: all.")
 @click.option("--max-texts", type=click.IntRange(min=2), help="At most this many answers a prompt.")
+@click.option("--max-chars", type=click.IntRange(min=1), help="Leave out answers that are longer "
+              "together with their prompt: for judges of short context.")  # fmt: skip
 @click.option("--probes", type=click.IntRange(min=0), default=30, show_default=True,
               help="Prompts a set with null answers and --repeats.")  # fmt: skip
 @click.option("--pairs", type=click.IntRange(min=0), default=100, show_default=True,
@@ -54,7 +56,7 @@ def judge_check(dry_run: bool, quiet: bool, **flags: Any) -> None:
     from r2w_eval.judge_check import check_judges
     from r2w_eval.judge_check_display import print_check, print_plan
 
-    names = ("labels", "sets", "max_texts", "probes", "pairs")
+    names = ("labels", "sets", "max_texts", "max_chars", "probes", "pairs")
     options = CheckOptions(**{name: flags.pop(name) for name in names})
     config = merge_config(None, given(flags))
     if dry_run:

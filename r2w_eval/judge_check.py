@@ -31,7 +31,7 @@ from r2w_eval.errors import UsageError
 from r2w_eval.evaluator_card import Consumption, EvaluatorCard, Signal
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.judge import ExpectedScoreJudge, Scorer, TextJudge
-from r2w_eval.labelled import LabelledSet, choose_sets, labels_root, load_set, spread
+from r2w_eval.labelled import LabelledSet, Part, choose_sets, labels_root, load_set, spread
 from r2w_eval.manifest import claim_folder
 from r2w_eval.models import ModelPool, is_smoke_test
 from r2w_eval.nulls import null_templates
@@ -59,9 +59,8 @@ class CheckOutcome:
 def load_labels(config: RunConfig, options: CheckOptions) -> list[LabelledSet]:
     """The chosen sets, limited. Raises UnknownName, DataError."""
     root = labels_root(options.labels, config.data_dir)
-    return [
-        load_set(spec, root, config.limit, options.max_texts) for spec in choose_sets(options.sets)
-    ]
+    part = Part(config.limit, options.max_texts, options.max_chars)
+    return [load_set(spec, root, part) for spec in choose_sets(options.sets)]
 
 
 def compares_pairs(scorer: Scorer) -> bool:
@@ -178,6 +177,7 @@ def make_check_manifest(
                 "sets": {one.spec.name: one.spec.sha256 for one in labelled},
                 "limit": config.limit,
                 "max_texts": options.max_texts,
+                "max_chars": options.max_chars,
                 "probes": options.probes,
                 "pairs": options.pairs,
                 "repeats": config.repeats,
@@ -257,6 +257,8 @@ def _notes(judge: CheckedJudge, manifest: Mapping[str, Any]) -> Iterator[str]:
         yield "self-consistency was not measured: --repeats K with a judge that samples does"
     if manifest["identity"]["limit"]:
         yield f"evenly spaced parts of the sets: --limit {manifest['identity']['limit']}"
+    if manifest["identity"]["max_chars"]:
+        yield f"only short texts: --max-chars {manifest['identity']['max_chars']}, prompt counted"
 
 
 def consumption(judgements: Sequence[Judgement], price: Price | None) -> Consumption:

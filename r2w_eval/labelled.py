@@ -8,7 +8,7 @@ function from a record to a `LabelledItem`. Found in `--labels`, `R2W_REWARD_DAT
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -249,8 +249,25 @@ def labels_root(given: str | None, data_dir: str | None) -> Path:
     return (Path(data).parent if data else Path()) / "reward_data"
 
 
-def load_set(spec: SetSpec, root: Path, limit: int | None, max_texts: int | None) -> LabelledSet:
-    """Read and limit one set. Raises DataError when it is missing, altered or not readable."""
+@dataclass(frozen=True, slots=True)
+class Part:
+    """How much of a set is read: items, answers an item, characters of prompt and answer."""
+
+    items: int | None = None
+    texts: int | None = None
+    chars: int | None = None
+
+    def of(self, items: Iterable[LabelledItem]) -> Iterator[LabelledItem]:
+        """Evenly spaced items, and answers of each, among those that are short enough."""
+        short = list(items) if self.chars is None else _short_items(items, self.chars)
+        for item in spread(short, self.items):
+            yield limit_texts(item, self.texts)
+
+
+def load_set(spec: SetSpec, root: Path, part: Part = Part()) -> LabelledSet:
+    """Read a part of one set. Raises DataError when it is missing, altered or not readable, or
+    when nothing in it is short enough.
+    """
     path = root / spec.file
     if not path.is_file():
         raise DataError(
@@ -263,8 +280,13 @@ def load_set(spec: SetSpec, root: Path, limit: int | None, max_texts: int | None
             f"or leave the set out: --sets NAME,NAME"
         )
     read = (_read_item(spec, record, f"{n:04}") for n, record in enumerate(iter_jsonl(path)))
-    items = spread([item for item in read if item is not None], limit)
-    return LabelledSet(spec, tuple(limit_texts(item, max_texts) for item in items))
+    items = tuple(part.of(item for item in read if item is not None))
+    if not items:
+        raise DataError(
+            f"{spec.name}: no item has two answers within {part.chars} characters, the prompt "
+            f"counted. Allow more with --max-chars, or leave the set out: --sets NAME,NAME"
+        )
+    return LabelledSet(spec, items)
 
 
 def _read_item(spec: SetSpec, record: Mapping[str, Any], key: str) -> LabelledItem | None:
@@ -287,9 +309,22 @@ def spread(values: Sequence[T], n: int | None) -> list[T]:
     return [values[i * len(values) // n] for i in range(n)]
 
 
+def _short_items(items: Iterable[LabelledItem], n_chars: int) -> list[LabelledItem]:
+    """Items with their answers of at most `n_chars`, prompt counted, where two or more remain."""
+    short = (
+        keep_texts(item, [t for t in item.texts if len(item.prompt) + len(t.text) <= n_chars])
+        for item in items
+    )
+    return [item for item in short if len(item.texts) >= 2]
+
+
 def limit_texts(item: LabelledItem, n: int | None) -> LabelledItem:
     """At most `n` answers of an item, evenly spaced, and the pairs among them."""
-    texts = spread(item.texts, n)
+    return keep_texts(item, spread(item.texts, n))
+
+
+def keep_texts(item: LabelledItem, texts: Sequence[LabelledText]) -> LabelledItem:
+    """The item with these of its answers, and the pairs among them."""
     kept = {text.id for text in texts}
     pairs = tuple(pair for pair in item.pairs if {pair.first, pair.second} <= kept)
     return replace(item, texts=tuple(texts), pairs=pairs)

@@ -17,6 +17,7 @@ from r2w_eval.hashing import file_hash
 from r2w_eval.labelled import (
     SETS,
     LabelledItem,
+    Part,
     choose_sets,
     labels_root,
     load_set,
@@ -53,7 +54,7 @@ def labels() -> Path:
 
 @pytest.mark.parametrize("name", SETS)
 def test_every_set_reads_as_published(labels: Path, name: str) -> None:
-    found = load_set(SETS[name], labels, None, None)
+    found = load_set(SETS[name], labels)
     n_items, n_texts, n_pairs = PUBLISHED[name]
     assert len(found.items) == n_items
     assert sum(len(item.texts) for item in found.items) == n_texts
@@ -66,31 +67,43 @@ def test_every_set_reads_as_published(labels: Path, name: str) -> None:
 
 
 def test_the_winner_is_not_always_listed_first(labels: Path) -> None:
-    found = load_set(SETS["storyer_upvotes"], labels, None, None)
+    found = load_set(SETS["storyer_upvotes"], labels)
     first = sum(pair.human > 0 for item in found.items for pair in item.pairs)
     assert 0.4 < first / 581 < 0.6
 
 
 def test_limits_are_even_and_keep_pairs_consistent(labels: Path) -> None:
-    found = load_set(SETS["wpb_zh_dev"], labels, 5, 4)
+    found = load_set(SETS["wpb_zh_dev"], labels, Part(5, 4))
     assert len(found.items) == 5 and all(len(item.texts) == 4 for item in found.items)
     for item in found.items:
         ids = {text.id for text in item.texts}
         assert all({pair.first, pair.second} <= ids for pair in item.pairs)
 
 
+def test_long_answers_are_left_out_with_their_pairs(labels: Path) -> None:
+    short = load_set(SETS["wpb_zh_dev"], labels, Part(chars=400)).items
+    assert 0 < len(short) < len(load_set(SETS["wpb_zh_dev"], labels).items)
+    for item in short:
+        assert len(item.texts) >= 2
+        assert all(len(item.prompt) + len(text.text) <= 400 for text in item.texts)
+        ids = {text.id for text in item.texts}
+        assert all({pair.first, pair.second} <= ids for pair in item.pairs)
+    with pytest.raises(DataError, match="within 5 characters.*--max-chars"):
+        load_set(SETS["wpb_zh_dev"], labels, Part(chars=5))
+
+
 def test_missing_and_altered_files_are_named(tmp_path: Path) -> None:
     spec = SETS["llmbar_public"]
     with pytest.raises(DataError, match=r"llmbar_public is not there.*--labels"):
-        load_set(spec, tmp_path, None, None)
+        load_set(spec, tmp_path)
     path = tmp_path / spec.file
     path.parent.mkdir()
     path.write_text(json.dumps({"input": "a"}) + "\n")
     with pytest.raises(DataError, match=r"altered.*expected f46aede"):
-        load_set(spec, tmp_path, None, None)
+        load_set(spec, tmp_path)
     broken = replace(spec, sha256=file_hash(path))
     with pytest.raises(DataError, match=r"record 0000.*output_1"):
-        load_set(broken, tmp_path, None, None)
+        load_set(broken, tmp_path)
 
 
 def test_an_unknown_set_names_the_nearest() -> None:
