@@ -143,7 +143,7 @@ def main() -> None:
 
     model = save_policy(args.out / "model")
     prompts = [Prompt(str(n), "en", "toy", text) for n, text in enumerate(TEXTS * 4)]
-    data = write_cluster_data(prompts, 4, 0, args.out / "data")
+    data = write_cluster_data(prompts, 4, args.out / "data")
     names = [args.only] if args.only else list(VARIANTS)
     result: dict[str, Any] = {
         name: run(name, data, model, args.steps, args.out / name) for name in names

@@ -189,7 +189,7 @@ def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out:
     chosen, notes = commands.choose_prompts(prompts, n, 0, None)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    data = verl.write_cluster_data(chosen, val, 0, Path(out))
+    data = verl.write_cluster_data(chosen, val, Path(out))
     click.echo(f"{data.n_train} prompts in {data.train}, {data.n_val} in {data.val}", err=True)
     click.echo(shlex.join(verl.launch_command(recipe, model, data)))
 

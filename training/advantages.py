@@ -54,7 +54,9 @@ class LocalMapping:
     token_cap: kappa, the most that one token earns, in units of the group's outcome RMS; inf: none
     sum_cap: rho, the most that all tokens of a rollout earn together, per token of it; inf: none
     gate: `acceptable` pays only rollouts at or above the group's median outcome; `always` pays all
-    baseline: `floored_mean` subtracts max(0, mean score of the group); `zero` subtracts nothing
+    baseline: `floored_mean` subtracts max(0, mean score of the group); `zero` subtracts nothing;
+        `mean` subtracts the mean as it is: where all reflections of a model are bad, the others
+        say above all to reflect less, and this one pays the least bad
     max_segments: reflections beyond this many earn nothing
     """
 
@@ -63,7 +65,7 @@ class LocalMapping:
     token_cap: float = 1.0
     sum_cap: float = 0.5
     gate: Literal["acceptable", "always"] = "acceptable"
-    baseline: Literal["floored_mean", "zero"] = "floored_mean"
+    baseline: Literal["floored_mean", "zero", "mean"] = "floored_mean"
     max_segments: int = 8
 
     def weight_at(self, progress: float) -> float:
@@ -115,7 +117,8 @@ def local_terms(
     if len(known) < 2 or not scores:
         return terms
     rms = math.sqrt(math.fsum(a * a for a in known) / len(known))
-    centre = max(0.0, math.fsum(scores) / len(scores)) if mapping.baseline != "zero" else 0.0
+    mean = math.fsum(scores) / len(scores)
+    centre = {"floored_mean": max(0.0, mean), "zero": 0.0, "mean": mean}[mapping.baseline]
     median = float(np.median([r.outcome for r in group if r.outcome is not None]))
     for rollout, term in zip(group, terms, strict=True):
         _add_local(term, rollout, mapping, (weight, centre, median))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.prompts import Prompt, hold_apart
 
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.places import open_place, publish
@@ -34,28 +33,18 @@ def config_folder() -> Path:
     return Path(str(resources.files(__package__).joinpath("verl")))
 
 
-def write_cluster_data(prompts: Sequence[Prompt], n_val: int, seed: int, out: Path) -> ClusterData:
-    """Write `train.parquet` and `val.parquet`, the latter with `n_val` prompts drawn by `seed`.
-
-    Raises UsageError when nothing would be left to train on.
+def write_cluster_data(prompts: Sequence[Prompt], n_val: int, out: Path) -> ClusterData:
+    """Write `train.parquet` and `val.parquet`, the latter with the `n_val` prompts that
+    `hold_apart` keeps. Raises UsageError when one of them would be empty: verl reads both.
     """
-    if not 0 < n_val < len(prompts):
-        raise UsageError(
-            f"--val {n_val}: expected 1 to {len(prompts) - 1}, for there are {len(prompts)} "
-            f"prompts. Try: --val {max(1, len(prompts) // 10)}"
-        )
-    held = set(random.Random(seed).sample(range(len(prompts)), n_val))
-    parts = {
-        "train": [prompt for place, prompt in enumerate(prompts) if place not in held],
-        "val": [prompts[place] for place in sorted(held)],
-    }
+    if n_val == 0:
+        raise UsageError("--val 0: verl reads prompts to validate on. Try: --val 1")
+    train, val = hold_apart(prompts, n_val, "--val")
     fs, folder = open_place(str(out))
-    for split, own in parts.items():
+    for split, own in (("train", train), ("val", val)):
         rows = [verl_row(prompt, place, split) for place, prompt in enumerate(own)]
         publish(fs, f"{folder}/{split}.parquet", _as_parquet(rows))
-    return ClusterData(
-        out / "train.parquet", out / "val.parquet", len(parts["train"]), len(parts["val"])
-    )
+    return ClusterData(out / "train.parquet", out / "val.parquet", len(train), len(val))
 
 
 def verl_row(prompt: Prompt, place: int, split: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from r2w_eval.training.model_shape import ModelShape, shape_of
 from r2w_eval.training.pipeline_plan import Stage
 from r2w_eval.training.pipeline_recipe import Recipe
 from r2w_eval.training.pipeline_records import finished
+from r2w_eval.training.rl_signal import read_back, tell_signal
 
 from r2w_eval.cost import FIRST_GUESS_TOKENS, Price, load_prices
 from r2w_eval.dryrun import Forecast, forecast
@@ -207,8 +208,24 @@ def print_forecast(
         table.add_row(stage.name, *_cells(needs[stage.name]), done)
     console = Console()
     console.print(table)
-    for line in _notes(recipe, forecaster, needs.values(), prices):
+    notes = _notes(recipe, forecaster, needs.values(), prices)
+    for line in (*notes, *_signal_notes(stages, out)):
         console.print(line, highlight=False, markup=False)
+
+
+def _signal_notes(stages: Sequence[Stage], out: Path) -> Iterator[str]:
+    """What a finished signal stage found; what would find it, otherwise."""
+    stage = next((one for one in stages if one.kind == "signal"), None)
+    if stage is None:
+        yield "Would RL see a signal? Set prompts.held and rollouts.samples, and a stage tells it."
+        return
+    record = finished(stage, out)
+    if record is None:
+        names = ",".join(dict.fromkeys((*stage.inputs, stage.name)))
+        yield f"Would RL see a signal? Not known yet. After SFT, before RL: --only {names}"
+        return
+    for arm in record.facts["arms"]:
+        yield from tell_signal(read_back(arm))
 
 
 def _notes(

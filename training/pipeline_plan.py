@@ -7,6 +7,7 @@ folders for the stage and for all that depends on it, and the old value finds th
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,24 +81,31 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
         own = recipe.sft_of(seed)
         sft = planner.add(f"sft-seed{seed}", "sft", ["traces"], settings=own, **base)
         found.append(planner.add(f"evaluate-{sft}", "evaluate", [sft], **how))
-        for weight in recipe.grid.lambdas:
-            arm = recipe.rl_of(seed, weight)
-            name = arm_name(weight, seed)
-            planner.add(name, "rl", [sft, "prompts", "reward"], settings=arm)
-            found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
-    planner.add("leaderboard", "leaderboard", found, title=f"Pipeline {recipe.name}")
     if recipe.rollouts.samples:
-        _plan_rollouts(planner, recipe, base)
+        _plan_signal(planner, recipe, base)
+    for seed, weight in itertools.product(recipe.grid.seeds, recipe.grid.lambdas):
+        arm, name = recipe.rl_of(seed, weight), arm_name(weight, seed)
+        planner.add(name, "rl", [f"sft-seed{seed}", "prompts", "reward"], settings=arm)
+        found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
+        if recipe.rollouts.samples:
+            _plan_rollouts(planner, recipe, name)
+    planner.add("leaderboard", "leaderboard", found, title=f"Pipeline {recipe.name}")
     return list(planner.stages.values())
 
 
-def _plan_rollouts(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> None:
-    """The texts of the base and of every trained model on the prompts held apart."""
-    own = recipe.rollouts
-    planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=own, **base)
-    trained = [stage.name for stage in planner.stages.values() if stage.kind in ("sft", "rl")]
-    for name in trained:
-        planner.add(f"rollouts-{name}", "rollouts", [name, "prompts"], settings=own)
+def _plan_rollouts(planner: _Planner, recipe: Recipe, model: str) -> str:
+    """The texts of a trained model on the prompts held apart."""
+    inputs = [model, "prompts"]
+    return planner.add(f"rollouts-{model}", "rollouts", inputs, settings=recipe.rollouts)
+
+
+def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> None:
+    """Texts of the base and of every SFT model, and what RL would learn from the latter's."""
+    planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=recipe.rollouts, **base)
+    texts = [_plan_rollouts(planner, recipe, f"sft-seed{seed}") for seed in recipe.grid.seeds]
+    arms = {name: getattr(recipe.rl, name) for name in ("outcome", "process", "process_mapping")}
+    if recipe.rl.outcome_form == "scorer":
+        planner.add("signal", "signal", [*texts, "reward"], lambdas=recipe.grid.lambdas, **arms)
 
 
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:

@@ -82,6 +82,7 @@ def write_pipeline_report(pipeline: Pipeline) -> Path:
         versions=next(reversed(done.values())).versions if done else {},
         plots=[curves_svg(own, label) for label, own in curves.items()],
         models=models,
+        signal=done["signal"].facts if "signal" in done else None,
         thinking=[(list(THINKING).index(name), THINKING[name]) for name in shown],
         is_smoke=any(is_smoke_test(str(one.row["judge"])) for one in models),
         board=_board(pipeline),

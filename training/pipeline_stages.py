@@ -34,12 +34,13 @@ from r2w_eval.training.pipeline_records import (
     write_record,
 )
 from r2w_eval.training.prompts import hold_apart, read_prompts
+from r2w_eval.training.rl_signal import read_arms, score_groups
 from r2w_eval.training.rollouts import ROLLOUTS, write_rollouts
 from r2w_eval.training.stage import EMBEDDED, HISTORY, Trained, model_folder
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import to_plain
-from r2w_eval.store import iter_jsonl, write_jsonl
+from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 
 PROMPTS_FILE, HELD_FILE = "prompts.jsonl", "held.jsonl"
 REWARD_NAME = "r2w-reward"
@@ -80,6 +81,12 @@ class Job:
     def model(self, name: str) -> str:
         """The model that an earlier stage trained."""
         return str(self.input(name, "model").resolve())
+
+    def scorer(self, reward: str, spec: str) -> str:
+        """The scorer of a setting: `r2w-reward` is the one of the recipe's `rm` section."""
+        if self.recipe.rm.source != "trained" or spec != REWARD_NAME:
+            return spec
+        return str(self.input(reward, "weights").resolve())
 
 
 Runner = Callable[[Job], Made]
@@ -225,15 +232,25 @@ def run_rl(job: Job) -> Made:
     sft, prompts_stage, reward = job.stage.inputs
     own = job.stage.settings["settings"]
     settings = job.recipe.rl_of(own["seed"], own["process_mapping"]["weight"])
-    if job.recipe.rm.source == "trained":
-        weights = str(job.input(reward, "weights").resolve())
-        named = {name: getattr(settings, name) for name in ("outcome", "process")}
-        settings = replace(
-            settings, **{name: weights for name, spec in named.items() if spec == REWARD_NAME}
-        )
-    settings = replace(settings, model=job.model(sft))
+    scorers = {name: job.scorer(reward, getattr(settings, name)) for name in ("outcome", "process")}
+    settings = replace(settings, model=job.model(sft), **scorers)
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
     return _trained(job, commands.run_rl(settings, prompts, job.folder, job.out))
+
+
+def run_signal(job: Job) -> Made:
+    """What the rewards would say of the SFT models' texts, for each lambda of the grid."""
+    from r2w_eval.reward_models.scorer import open_scorer
+
+    *texts, reward = job.stage.inputs
+    rows = [row for name in texts for row in iter_jsonl(job.input(name, ROLLOUTS))]
+    own = job.recipe.rl
+    scorers = [open_scorer(job.scorer(reward, spec)) for spec in (own.outcome, own.process)]
+    arms = read_arms(score_groups(rows, *scorers), own.process_mapping, job.recipe.grid.lambdas)
+    path = job.folder / "signal.json"
+    write_json(path, arms)
+    told = dict.fromkeys(warning for arm in arms for warning in arm["warnings"])
+    return Made((path,), {"n": len(rows), "arms": arms, "warnings": [*told]})
 
 
 def _trained(job: Job, trained: Trained) -> Made:
@@ -316,6 +333,7 @@ RUNNERS: Mapping[str, Runner] = {
     "reward": run_reward,
     "rl": run_rl,
     "rollouts": run_rollouts,
+    "signal": run_signal,
     "evaluate": run_evaluation,
 }
 

@@ -65,16 +65,19 @@ def starter_prompts(n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES)
     return prompts
 
 
-def hold_apart(prompts: Sequence[Prompt], n: int) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to train on and `n` that are kept for evaluation. Raises UsageError.
+def hold_apart(
+    prompts: Sequence[Prompt], n: int, setting: str = "prompts.held"
+) -> tuple[list[Prompt], list[Prompt]]:
+    """Prompts to train on and `n` that are kept for evaluation. Raises UsageError, which names the
+    `setting` that `n` came from.
 
     The last ones are held apart: starter prompts come in rounds over languages and domains, so
-    both parts have all of them.
+    both parts have all of them. A file of one's own is best mixed before.
     """
-    if n >= len(prompts):
+    if not 0 <= n < len(prompts):
         raise UsageError(
-            f"prompts.held {n}: there are {len(prompts)} prompts, and some have to be left to "
-            f"train on. Raise prompts.n or lower prompts.held"
+            f"{setting} {n}: expected 0 to {len(prompts) - 1}, for there are {len(prompts)} "
+            f"prompts, and some have to be left to train on. Try: {min(len(prompts) - 1, 12)}"
         )
     split = len(prompts) - n
     return list(prompts[:split]), list(prompts[split:])

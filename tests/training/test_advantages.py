@@ -72,7 +72,7 @@ mappings = st.builds(
     LocalMapping,
     weight=st.floats(0.0, 2.0),
     gate=st.sampled_from(["acceptable", "always"]),
-    baseline=st.sampled_from(["floored_mean", "zero"]),
+    baseline=st.sampled_from(["floored_mean", "zero", "mean"]),
 )
 
 
@@ -185,6 +185,14 @@ def test_swapping_two_scores_swaps_their_spans_only() -> None:
 def test_a_reflection_at_the_baseline_gets_exactly_nothing() -> None:
     terms = local_terms([rollout(0.4, outcome=1.0), rollout(0.4, outcome=0.0)], [1, -1], BARE)
     assert not any(term.any() for term in terms)
+
+
+def test_less_the_mean_as_it_is_the_better_of_two_bad_ones_is_paid() -> None:
+    group = [rollout(-0.2, outcome=1.0), rollout(-0.6, outcome=0.0)]
+    floored = local_terms(group, [1.0, -1.0], BARE)
+    moved = local_terms(group, [1.0, -1.0], replace(BARE, baseline="mean"))
+    assert [float(term[12]) for term in floored] == pytest.approx([-0.2, -0.6])
+    assert [float(term[12]) for term in moved] == pytest.approx([0.2, -0.2])
 
 
 def test_a_reflection_pays_only_in_an_acceptable_answer_and_costs_in_any() -> None:

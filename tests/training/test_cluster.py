@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from r2w_eval.training.cluster import config_folder, launch_command, write_cluster_data
-from r2w_eval.training.prompts import Criterion, Prompt
+from r2w_eval.training.prompts import Criterion, Prompt, hold_apart, starter_prompts
 
 from r2w_eval.cli_train import train
 from r2w_eval.errors import UnknownName, UsageError
@@ -32,16 +32,20 @@ def test_prompts_become_verls_rows_and_the_command_names_files_that_exist(tmp_pa
     ids = {row["extra_info"]["id"] for own in rows for row in own}
     assert len(ids) == 12 and {row["extra_info"]["split"] for row in rows[1]} == {"val"}
     assert [row["extra_info"]["index"] for row in rows[0]] == list(range(9))
+    # the pipeline and verl hold the same prompts apart
+    _, held = hold_apart(starter_prompts(12), 3)
+    assert [row["extra_info"]["id"] for row in rows[1]] == [prompt.id for prompt in held]
 
 
 def test_a_rubric_travels_with_its_prompt_and_other_numbers_are_refused(tmp_path: Path) -> None:
     rubric = (Criterion("plain", "Plain words.", 2.0),)
     prompts = [Prompt(str(n), "en", "essay", f"Write {n}.", rubric) for n in range(4)]
-    data = write_cluster_data(prompts, 1, 0, tmp_path)
+    data = write_cluster_data(prompts, 1, tmp_path)
     (row,) = pq.read_table(data.val).to_pylist()
     assert [Criterion(**entry) for entry in json.loads(row["extra_info"]["rubric"])] == [*rubric]
-    with pytest.raises(UsageError, match="expected 1 to 3"):
-        write_cluster_data(prompts, 4, 0, tmp_path)
+    for n, words in ((4, "--val 4: expected 0 to 3"), (0, "--val 0: verl reads")):
+        with pytest.raises(UsageError, match=words):
+            write_cluster_data(prompts, n, tmp_path)
     with pytest.raises(UnknownName, match="Did you mean local"):
         launch_command("locall", "m", data)
 

@@ -335,10 +335,8 @@ def test_verl_reads_our_data_files(policy: Path, tmp_path: Path) -> None:
     from verl.trainer.ppo.utils import create_rl_dataset
 
     prompts = [Prompt(str(n), "en", "essay", f"rain {n}") for n in range(6)]
-    data = write_cluster_data(prompts, 2, 0, tmp_path)
+    data = write_cluster_data(prompts, 2, tmp_path)
     config = toy_config(policy, "local").data
     rows = create_rl_dataset(str(data.train), config, load_tokenizer(policy), None)
     assert (len(rows), data.n_train, data.n_val) == (4, 4, 2)
     assert rows[0]["raw_prompt"][0]["role"] == "user" and rows[3]["index"] == 3
-    with pytest.raises(UsageError, match="expected 1 to 5"):
-        write_cluster_data(prompts, 6, 0, tmp_path)
