@@ -1,10 +1,10 @@
 """Every suite with the embedded model, twice: it writes and judges; and it judges given answers.
 
-A sample or two a suite through generate -> judge -> aggregate, so that what is shown is that each
-suite's own chain runs on a real model, and which status a verdict gets that a model of 135M
-parameters cannot write. Pages come from a site on loopback that is recorded.
+The sample of each suite with the least to read goes through generate -> judge -> aggregate, so that
+what is shown is that each suite's own chain runs on a real model, and which status a verdict gets
+that a model of 135M parameters cannot write. Pages come from a site on loopback that is recorded.
 
-    R2W_THREADS=1 python benchmarks/embedded_suites.py OUT --data-dir DATA --limit 1
+    R2W_THREADS=1 python benchmarks/embedded_suites.py OUT --data-dir DATA
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.config import RunConfig
-from r2w_eval.data import data_roots
+from r2w_eval.data import data_roots, read_jsonl
 from r2w_eval.models import EMBEDDED, SMOKE_TEST_JUDGE
-from r2w_eval.run import evaluate, plan_tasks
+from r2w_eval.planning import load_task, plan_tasks
+from r2w_eval.run import evaluate
 from r2w_eval.suites import load_info, load_suite, suite_folders
 from r2w_eval.summary import TaskResult
+from r2w_eval.types import Sample
 
 # these verdicts stand on a scale whose labels can be read by probability; others are texts
 SCALED = frozenset({"quickstart", "writingbench", "arena_hard_creative", "deepresearch_gym"})
-REFERENCES = "deepresearch_bench/reference_subset_cleaned_ids58-65.jsonl"
+QUESTIONS = {
+    "baseline": ("arena_hard_creative", "question_creative_writing.jsonl"),
+    "references": ("deepresearch_bench", "query.jsonl"),
+}
 RESULTS = Path(__file__).parent / "results" / "embedded_suites.json"
 PARAGRAPH = (
     "Ferries to the outer islands carried {n} passengers on most winter days, and the timetable "
@@ -110,44 +115,45 @@ def open_site() -> Iterator[str]:
 def list_cases(out: Path, data: Path) -> list[Case]:
     """All suites; DeepResearchGym once more with its citations, which are texts."""
     pages = {"pages": f"record:{out / 'pages'}", "pages_allow": "127.0.0.0/8"}
-    needs: dict[str, dict[str, Any]] = {
-        "references": {"references": str(data / REFERENCES), "only_complete": True},
-        "baseline": {"baseline": str(write_baseline(out, data)), "only_complete": True},
+    inputs = {
+        option: str(
+            write_answers(
+                out / f"{option}.jsonl", load_info(suite).data(data_roots(str(data))).path(file)
+            )
+        )
+        for option, (suite, file) in QUESTIONS.items()
     }
     cases = []
     for name in suite_folders():
         info = load_info(name)
-        own = {k: v for option in info.required_inputs for k, v in needs[option].items()}
+        own = {option: inputs[option] for option in info.required_inputs}
         own |= pages if info.pages == "required" else {}
-        if name == "deepresearch_bench_ii":
-            own |= {"context": str(write_context(out, data)), "only_complete": True}
         cases.append(Case(name, SMOKE_TEST_JUDGE if name in SCALED else EMBEDDED, own))
     return [*cases, Case("deepresearch_gym", EMBEDDED, pages, "citations")]
 
 
-def write_baseline(out: Path, data: Path) -> Path:
-    """Baseline answers to the first two prompts of Arena-Hard."""
-    info = load_info("arena_hard_creative")
-    lines = info.data(data_roots(str(data))).path("question_creative_writing.jsonl").read_bytes()
-    uids = [json.loads(line)["uid"] for line in lines.split(b"\n")[:2]]
-    path = out / "baseline.jsonl"
+def write_answers(path: Path, questions: Path) -> Path:
+    """One text of ours to every question of a suite, as its baseline or its reference."""
     text = PARAGRAPH.format(n=1, site="https://ferries.example")
-    path.write_text("".join(json.dumps({"id": uid, "response": text}) + "\n" for uid in uids))
+    records = [
+        {"id": record.get("uid") or str(record["id"]), "prompt": record["prompt"], "article": text}
+        for record in read_jsonl(questions)
+    ]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     return path
 
 
-def write_context(out: Path, data: Path) -> Path:
-    """A context for the task of DeepResearch Bench II with the least to judge, which is then run
-    alone: a small model reads fifty rubrics a call for minutes.
-    """
-    info = load_info("deepresearch_bench_ii")
-    samples = load_suite(info.folder).load_samples(info.data(data_roots(str(data))))
-    least = min(samples, key=lambda sample: len(json.dumps(sample.material)))
-    folder = out / "context"
-    folder.mkdir(exist_ok=True)
-    text = PARAGRAPH.format(n=1, site="https://ferries.example")
-    (folder / f"{least.id}.txt").write_text(text, "utf-8")
-    return folder
+def shortest(config: RunConfig) -> str:
+    """The id of the sample with the fewest bytes for writer and judge to read."""
+    info, suite = load_task(config.tasks)
+    samples = suite.load_samples(info.data(data_roots(config.data_dir), config.inputs))
+    return min((s for s in samples if not s.lacks), key=n_bytes).id
+
+
+def n_bytes(sample: Sample) -> int:
+    """Of a sample's messages and of what its judge is shown."""
+    shown = [*(message.content for message in sample.messages), sample.material]
+    return len(json.dumps(shown, ensure_ascii=False).encode())
 
 
 def run_case(case: Case, config: RunConfig) -> Row:
@@ -195,11 +201,11 @@ def both_ways(case: Case, base: Mapping[str, Any], out: Path, site: str) -> Iter
     n_tokens = 160 if suite.turn_rule.wanted_chars else 48
     base = {**base, "gen_kwargs": f"max_tokens={n_tokens}"}
     shared = {**base, "tasks": case.suite, "judge": (case.judge,), **case.needs}
+    shared["ids"] = (shortest(RunConfig(**shared)),)
     config = RunConfig(model=EMBEDDED, out=f"{place}-written", **shared)
     yield run_case(case, config)
     given = str(given_answers(config, Path(f"{place}.jsonl"), site))
-    options = {"model": "given", "responses": given, "only_recorded": True}
-    yield run_case(case, RunConfig(out=f"{place}-given", **{**shared, **options}))
+    yield run_case(case, RunConfig(model="given", responses=given, out=f"{place}-given", **shared))
 
 
 def keep(row: Row) -> None:
@@ -225,12 +231,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--data-dir", type=Path, required=True)
-    parser.add_argument("--limit", type=int, default=1)
     parser.add_argument("--only", default="", help="cases, separated by commas")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     base = {
-        "limit": args.limit,
         "judge_kwargs": "max_tokens=48",
         "data_dir": str(args.data_dir),
         "cache": False,

@@ -131,7 +131,8 @@ def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | str:
 
 def recompute_rows(run: RunFolder, data_dir: str | None = None) -> list[Row]:
     """Rows of a copy of the run in which every judge text was read again."""
-    from r2w_eval.run import judge_again, write_results
+    from r2w_eval.outputs import write_results
+    from r2w_eval.run import judge_again
 
     with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
         copy = Path(folder) / "run"

@@ -76,7 +76,8 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
 
 def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     from r2w_eval.display import ProgressDisplay, print_outcome
-    from r2w_eval.run import Outcome, check_outcome, evaluate, strip_performance
+    from r2w_eval.outputs import strip_performance
+    from r2w_eval.run import Outcome, check_outcome, evaluate
 
     display = ProgressDisplay(quiet, settings.progress_file)
 
@@ -168,21 +169,25 @@ def compare(
 @click.option("--path", is_flag=True, help="Print the folder for lm_eval --include_path.")
 @click.option("--suites", is_flag=True, help="Only suites: source, licence, size, calls, data.")
 @click.option("--markdown", is_flag=True, help="With --suites: what docs/suites.md holds.")
-@settings_options("data_dir")
-def list_(path: bool, suites: bool, markdown: bool, data_dir: str | None) -> None:
+@click.option("--ids", "suite", metavar="SUITE", help="Only the samples of SUITE, one a line: id, "
+              "language, category. --ids @FILE of a run reads such lines.")  # fmt: skip
+@settings_options("include_path", "data_dir", "references", "baseline")
+def list_(path: bool, suites: bool, markdown: bool, suite: str | None, **flags: Any) -> None:
     """Suites, models and judges; whether their data is here."""
     from r2w_eval.catalogue import print_catalogue, read_catalogue, write_markdown
-    from r2w_eval.listing import print_listing
+    from r2w_eval.listing import print_ids, print_listing
     from r2w_eval.paths import tasks_dir
 
     if path:
         print(tasks_dir())
+    elif suite:
+        print_ids(merge_config(None, {**given(flags), "tasks": suite}))
     elif suites and markdown:
         print(write_markdown(read_catalogue()), end="")
     elif suites:
-        print_catalogue(data_dir)
+        print_catalogue(flags["data_dir"])
     else:
-        print_listing(data_dir)
+        print_listing(flags["data_dir"])
 
 
 @cli.group()

@@ -15,6 +15,8 @@ _SETTINGS = (
     "tasks",
     "include_path",
     "judge",
+    "ids",
+    "shuffle",
     "limit",
     "mode",
     "data_dir",

@@ -37,7 +37,7 @@ def _option(
     if isinstance(setting.default, bool):
         return click.option(f"{flag}/--no-{setting.name.replace('_', '-')}", **shared)
     if isinstance(setting.default, tuple):
-        return click.option(flag, multiple=True, metavar="JUDGE", **shared)
+        return click.option(flag, multiple=True, metavar=metadata["metavar"], **shared)
     if "choices" in metadata:
         return click.option(flag, type=click.Choice(metadata["choices"]), **shared)
     kind: Any = {"int": int, "float": float, "int | None": int, "float | None": float}.get(

@@ -31,7 +31,7 @@ def reflect(source: str, out: str | None, judge: str | None, **flags: Any) -> No
     from r2w_eval.config import merge_config
     from r2w_eval.reflect import ReflectOptions, read_source
     from r2w_eval.reflect_display import print_summaries
-    from r2w_eval.run import think_tags
+    from r2w_eval.roles import think_tags
     from r2w_eval.trace import TagSchema
 
     tags, dead_band = flags.pop("trace_tags"), flags.pop("dead_band")
@@ -44,7 +44,7 @@ def reflect(source: str, out: str | None, judge: str | None, **flags: Any) -> No
     async def job() -> Any:
         from r2w_eval.models import ModelPool
         from r2w_eval.reflect import reflect as run_reflect
-        from r2w_eval.run import model_options, open_cache
+        from r2w_eval.roles import model_options, open_cache
 
         if judge is None:
             return await run_reflect(inputs, options, None)

@@ -14,6 +14,8 @@ from r2w_eval.cli_options import given, settings_options
 @settings_options(
     "tasks",
     "judge",
+    "ids",
+    "shuffle",
     "limit",
     "mode",
     "data_dir",

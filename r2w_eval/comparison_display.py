@@ -21,8 +21,8 @@ from r2w_eval.hashing import to_plain
 from r2w_eval.models import ModelOptions, ModelPool
 from r2w_eval.orders import OrderPair, Positions, combined_battle, positions
 from r2w_eval.pairwise import find_contests, judge_contests
+from r2w_eval.planning import plan_tasks
 from r2w_eval.ratings import Ratings, bradley_terry
-from r2w_eval.run import plan_tasks
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites import PairwiseForm, show_last_turn
 from r2w_eval.terminal import escape

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
+from r2w_eval.selection import read_ids
 from r2w_eval.types import Decoding, Mode
 
 
@@ -45,6 +46,7 @@ class RunConfig:
         ("local",),
         "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, local "
         "(the embedded model reading score probabilities: a smoke test, not a judgement), or none.",
+        metavar="JUDGE",
     )
     combine: str | None = _setting(
         None,
@@ -70,7 +72,20 @@ class RunConfig:
         "Leave out samples that --references, --baseline or --context has nothing for (counted, "
         "named).",
     )
-    limit: int | None = _setting(None, "Only the first N samples of each suite.", min=1)
+    ids: tuple[str, ...] = _setting(
+        (),
+        "Only these samples, repeatable: ID,ID,... (SUITE:ID for one suite's alone), or @FILE with "
+        "one id a line (r2w-eval list --ids SUITE).",
+        metavar="IDS",
+    )
+    shuffle: bool = _setting(
+        False,
+        "With --limit: draw the samples by --seed, in proportion over languages and the suite's "
+        "categories, instead of taking the first.",
+    )
+    limit: int | None = _setting(
+        None, "Only N samples of each suite, the first without --shuffle.", min=1
+    )
     mode: str = _setting(
         "strict",
         "Scoring rules: strict (ours) or parity (upstream's, quirks included).",
@@ -180,6 +195,8 @@ def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:
             check_setting(setting, settings[setting.name])
     if "judge" in settings:
         settings["judge"] = split_judges(settings["judge"])
+    if "ids" in settings:
+        settings["ids"] = read_ids(settings["ids"])
     return replace(RunConfig(), **settings)
 
 
@@ -211,6 +228,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "tuple[str, ...]": (tuple,),
     "None": (type(None),),
 }
+_SHOWN = {"tuple[str, ...]": "texts (numbers in quotes)"}
 
 
 def check_setting(setting: Field[Any], value: Any) -> None:
@@ -225,7 +243,8 @@ def check_setting(setting: Field[Any], value: Any) -> None:
         fits = math.isfinite(value) and value >= least
     choices = setting.metadata.get("choices", (value,))
     if not fits or (value is not None and value not in choices):
-        expected = " or ".join(setting.metadata.get("choices", [n for n in names if n != "None"]))
+        kinds = [_SHOWN.get(name, name) for name in names if name != "None"]
+        expected = " or ".join(setting.metadata.get("choices", kinds))
         if int in allowed:
             expected += f", at least {setting.metadata.get('min', 0)}"
         raise UsageError(
@@ -248,8 +267,13 @@ def read_config_file(path: str) -> dict[str, Any]:
     settings = {str(key).replace("-", "_"): value for key, value in content.items()}
     for name in settings.keys() - known:
         raise UnknownName(f"--config {path}:", name, "setting", known, "r2w-eval run --help")
-    if isinstance(settings.get("judge"), str):
-        settings["judge"] = (settings["judge"],)
+    for name in ("judge", "ids"):
+        if isinstance(settings.get(name), str):
+            settings[name] = (settings[name],)
+    return _with_tuples(settings)
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
@@ -265,7 +289,7 @@ def stored_config(manifest: Mapping[str, Any], where: str) -> RunConfig:
             f"that this version does not know: {', '.join(unknown)[:200]}. Use that version, or "
             f"run it anew with another --out"
         )
-    return RunConfig(**{**stored, "judge": tuple(stored["judge"])})
+    return RunConfig(**_with_tuples(stored))
 
 
 _DECODING_TYPES = {

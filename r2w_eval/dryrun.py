@@ -19,8 +19,8 @@ from r2w_eval.cost import (
 )
 from r2w_eval.fakeverdicts import write_verdict
 from r2w_eval.plan import TaskPlan
+from r2w_eval.planning import plan_tasks
 from r2w_eval.records import verdict_name
-from r2w_eval.run import plan_tasks
 from r2w_eval.suites import JudgingJob, Suite
 from r2w_eval.types import Answer, JudgeRequest, Message, Sample, Score, WriterStatus
 

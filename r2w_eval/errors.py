@@ -17,6 +17,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMED = 60
+
 
 class R2WError(Exception):
     """Base of all errors that are shown without a traceback."""
@@ -42,8 +44,10 @@ Try: r2w-eval list"
         known = sorted(known)
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
+        more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+        listed = ", ".join(known[:MOST_NAMED]) + more
         super().__init__(
-            f"{flag} {name[:200]!r}: no such {kind}.{guess} Known: {', '.join(known)}. Try: {hint}"
+            f"{flag} {name[:200]!r}: no such {kind}.{guess} Known: {listed}. Try: {hint}"
         )
 
 

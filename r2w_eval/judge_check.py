@@ -39,7 +39,7 @@ from r2w_eval.pairwise import own_form
 from r2w_eval.paths import safe_name
 from r2w_eval.plan import Judging, Progress
 from r2w_eval.questions import Question, Questioner
-from r2w_eval.run import model_options, open_cache, open_judging
+from r2w_eval.roles import model_options, open_cache, open_judging
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.types import Decoding, Judgement
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 
@@ -10,13 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.cache import ReplyCache
+from r2w_eval.config import RunConfig
 from r2w_eval.data import FileState, data_roots
 from r2w_eval.errors import DataError
 from r2w_eval.groups import group_members
 from r2w_eval.models import KINDS
 from r2w_eval.paths import cache_path
+from r2w_eval.planning import load_task
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, visible
 
 
 def print_listing(data_dir: str | None) -> None:
@@ -53,6 +56,14 @@ def print_listing(data_dir: str | None) -> None:
     for group, members in group_members().items():
         console.print(f"group {group}: {', '.join(members)}", soft_wrap=True)
     console.print("\n--model and --judge take: " + escape(", ".join(KINDS)), soft_wrap=True)
+
+
+def print_ids(config: RunConfig) -> None:
+    """One line a sample: id, language and category, between tabs. Raises UsageError."""
+    info, suite = load_task(config.tasks, config.include_path)
+    for sample in suite.load_samples(info.data(data_roots(config.data_dir), config.inputs)):
+        category = sample.meta.get(info.category, "")
+        sys.stdout.write(visible(f"{sample.id}\t{sample.language}\t{category}") + "\n")
 
 
 def fetch_data(suites: Sequence[str]) -> None:

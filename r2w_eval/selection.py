@@ -7,29 +7,134 @@ the user asks for the complete ones alone; then the others are counted and named
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from r2w_eval.errors import DataError
+from r2w_eval.errors import DataError, UnknownName, UsageError
+from r2w_eval.hashing import content_hash
 from r2w_eval.recorded import RecordedResponses
 from r2w_eval.types import Sample
 
 NAMED = 20
+GOLDEN_SECTION = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The rules by which a run takes samples, in this order."""
+    """The rules by which a run takes samples, in this order.
 
+    `ids` are ID or SUITE:ID; None stands for all samples. Whatever the rules, the samples keep
+    the order of their file, so that the same samples are the same items however they were chosen.
+    """
+
+    ids: Collection[str] | None = None
     answered_by: RecordedResponses | None = None
     only_complete: bool = False
     limit: int | None = None
 
+    def named(self, samples: Iterable[Sample]) -> Iterable[Sample]:
+        """The samples that `ids` names, lazily."""
+        ids = self.ids
+        return (s for s in samples if ids is None or not names_of(s).isdisjoint(ids))
+
     def take(self, samples: Iterable[Sample]) -> Iterable[Sample]:
         """The samples of the run, lazily."""
-        wanted = (s for s in samples if self.answered_by is None or self.answered_by.find(s))
+        named = self.named(samples)
+        wanted = (s for s in named if self.answered_by is None or self.answered_by.find(s))
         complete = (s for s in wanted if not (self.only_complete and s.lacks))
         return itertools.islice(complete, self.limit)
+
+    def drawn(self, samples: Iterable[Sample], seed: int, category: str) -> Selection:
+        """The same rules with `limit` samples drawn by `seed` instead of the first."""
+        every = replace(self, limit=None)
+        order = shuffle(every.take(samples), seed, category)
+        return replace(every, ids=frozenset(order[: self.limit]))
+
+
+def names_of(sample: Sample) -> frozenset[str]:
+    """What `--ids` may call a sample."""
+    return frozenset((sample.id, f"{sample.task}:{sample.id}"))
+
+
+def shuffle(samples: Iterable[Sample], seed: int, category: str) -> list[str]:
+    """Ids in an order drawn by `seed`, of which every beginning holds the strata in proportion.
+
+    A stratum is a language within a category (`category` names it in `meta`; "" for none). The ids
+    stand on a circle, stratum by stratum and shuffled within; a walk round it in steps of the
+    golden section, from a random start, takes them: however many are taken, they lie evenly.
+    Hashes of seed and id draw, so that the order is the same for every model, every order of the
+    file and every number taken.
+
+    >>> from r2w_eval.types import Message
+    >>> ask = (Message("user", "Write."),)
+    >>> samples = [Sample("s", f"{i % 3}-{i}", ask, meta={"kind": i % 3}) for i in range(9)]
+    >>> "".join(name[0] for name in shuffle(samples, 0, "kind"))
+    '210202101'
+    """
+    circle = sorted(
+        (str(s.meta.get(category, "")), s.language, content_hash([seed, s.id]), s.id)
+        for s in samples
+    )
+    start = int(content_hash([seed], 13), 16) / 16**13
+    places: dict[int, None] = {}
+    for step in itertools.count():
+        if len(places) == len(circle):
+            break
+        places[int((start + step * GOLDEN_SECTION) % 1 * len(circle))] = None
+    return [circle[place][-1] for place in places]
+
+
+def read_ids(given: Iterable[str]) -> tuple[str, ...]:
+    """Ids of comma lists and of files (`@FILE`), each once, in order. Raises UsageError."""
+    found = [name for text in given for name in _read_ids(text.strip())]
+    if given and not found:
+        raise UsageError(
+            f"--ids {', '.join(given)!r:.200}: no id. Expected ID,ID,... or @FILE with one id a "
+            f"line. Try: r2w-eval list --ids SUITE"
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def _read_ids(text: str) -> Iterator[str]:
+    """A line of a file may go on after a tab, as those of `list --ids` do."""
+    if not text.startswith("@"):
+        yield from filter(None, (name.strip() for name in text.split(",")))
+        return
+    try:
+        content = Path(text[1:]).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"--ids {text!r:.200}: {error}. Expected a UTF-8 text file with one id a line"
+        ) from error
+    lines = (line.partition("\t")[0].strip() for line in content.split("\n"))
+    yield from filter(None, lines)
+
+
+def check_ids(ids: Iterable[str], suites: Mapping[str, Collection[str]]) -> None:
+    """Every id must be a sample's of some suite, and every suite must have one of them.
+
+    `suites` holds the ids of all samples by suite. Raises UnknownName, UsageError.
+    """
+    asked = frozenset(ids)
+    names = {suite: {*own, *(f"{suite}:{i}" for i in own)} for suite, own in suites.items()}
+    for name in sorted(asked.difference(*names.values())):
+        suite, _, own_id = name.partition(":")
+        among = {suite: suites[suite]} if suite in suites else suites
+        raise UnknownName(
+            "--ids",
+            own_id if suite in suites else name,
+            f"sample of {', '.join(among)}",
+            [sample_id for own in among.values() for sample_id in own],
+            f"r2w-eval list --ids {next(iter(among))}",
+        )
+    for suite, own_names in names.items():
+        if asked.isdisjoint(own_names):
+            raise UsageError(
+                f"--ids {name_some(sorted(asked))}: none of them is a sample of {suite}. Leave it "
+                f"out of --tasks, or add one of its own. Try: r2w-eval list --ids {suite}"
+            )
 
 
 def check_complete(suite: str, samples: Iterable[Sample]) -> None:

@@ -181,6 +181,7 @@ class SuiteInfo:
     """What the YAML says: enough to list, plan and identify a suite without loading its code.
 
     `pages` says whether it reads the web: "", "optional" (some metrics do) or "required".
+    `category` names the entry of `Sample.meta` that --shuffle draws in proportion over.
     """
 
     name: str
@@ -201,6 +202,7 @@ class SuiteInfo:
     inputs: tuple[str, ...] = ()
     required_inputs: tuple[str, ...] = ()
     pages: str = ""
+    category: str = ""
 
     @property
     def asks_judges(self) -> bool:
@@ -283,6 +285,7 @@ def _read_info(name: str, folder: Path, config: Mapping[str, Any]) -> SuiteInfo:
         inputs=tuple(meta.get("inputs", ())),
         required_inputs=tuple(meta.get("required_inputs", ())),
         pages=str(meta.get("pages", "")),
+        category=str(meta.get("category", "")),
     )
 
 

@@ -13,7 +13,7 @@ from r2w_eval.data import SuiteData
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import path_hash
 from r2w_eval.plan import TaskPlan
-from r2w_eval.run import plan_task, plan_tasks
+from r2w_eval.planning import plan_task, plan_tasks
 from r2w_eval.types import Answer, Response, WriterStatus
 
 

@@ -13,7 +13,8 @@ from r2w_eval.cost import Price
 from r2w_eval.dryrun import Forecast, forecast, print_forecast
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver import FakeServer
-from r2w_eval.run import evaluate, plan_tasks
+from r2w_eval.planning import plan_tasks
+from r2w_eval.run import evaluate
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.groups import expand_groups, group_members
 from r2w_eval.paths import tasks_dir
-from r2w_eval.run import plan_tasks
+from r2w_eval.planning import plan_tasks
 from r2w_eval.suites import load_info, suite_folders
 
 

@@ -14,7 +14,9 @@ import pytest
 from r2w_eval.config import RunConfig
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.lmeval_io import write_lm_eval_files
-from r2w_eval.run import Outcome, evaluate, judge_again, plan_tasks, write_outputs
+from r2w_eval.outputs import write_outputs
+from r2w_eval.planning import plan_tasks
+from r2w_eval.run import Outcome, evaluate, judge_again
 from r2w_eval.store import RunFolder
 
 

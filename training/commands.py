@@ -127,7 +127,7 @@ async def open_models(names: Sequence[str]) -> AsyncIterator[list[ChatModel]]:
     already. Raises UsageError.
     """
     from r2w_eval.models import ModelPool
-    from r2w_eval.run import model_options
+    from r2w_eval.roles import model_options
 
     async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
         yield [(await pool.model(name)).chat for name in names]

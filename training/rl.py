@@ -144,7 +144,7 @@ def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> 
         from r2w_eval.reward_models.scorer import open_scorer
 
         return ScorerOutcome(open_scorer(settings.outcome))
-    from r2w_eval.run import model_options
+    from r2w_eval.roles import model_options
 
     # every text is new: a cache of replies would only fill the disk
     options = model_options(RunConfig(cache=False), None)

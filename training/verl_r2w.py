@@ -145,7 +145,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
     def _open_judge(self) -> Pointwise | None:
         if self._settings.outcome_form == "scorer":
             return None
-        from r2w_eval.run import model_options
+        from r2w_eval.roles import model_options
 
         # every text is new: a cache of replies would only fill the disk
         options = model_options(RunConfig(cache=False), None)
