@@ -372,6 +372,7 @@ class HttpModel:
             settings = self._settings
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Authorization": f"Bearer {key}"} if key else {},
                 timeout=aiohttp.ClientTimeout(
                     total=settings.timeout_s,
@@ -419,8 +420,12 @@ async def _read_bounded(stream: aiohttp.StreamReader, idle_s: float | None = Non
     a reply may take as long as the whole request, because it is written before it is sent.
     """
     content = bytearray()
-    while chunk := await asyncio.wait_for(stream.readany(), idle_s):
-        content += chunk
-        if len(content) > MAX_REPLY_BYTES:
-            break
+    clock = asyncio.get_running_loop().time
+    async with asyncio.timeout(idle_s) as limit:
+        while chunk := await stream.readany():
+            content += chunk
+            if len(content) > MAX_REPLY_BYTES:
+                break
+            if idle_s is not None and not stream.is_eof():
+                limit.reschedule(clock() + idle_s)
     return bytes(content)

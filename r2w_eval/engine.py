@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -52,6 +52,7 @@ from r2w_eval.types import (
     Score,
     WriterStatus,
 )
+from r2w_eval.waiting import gather
 
 CALL_TO_WRITER_STATUS = {
     CallStatus.CONTEXT: WriterStatus.TOO_LONG,
@@ -164,13 +165,18 @@ class Engine:
             self._progress.count(stored, is_new=False)
             return apply_turn_rule(turn, stored)
         request = ChatRequest(turn.messages, decoding, turn.repeat, turn.attempt)
-        response = replace(
-            await self._generate(sample, request, key),
-            repeat=turn.repeat,
-            turn=turn.turn,
-            attempt=turn.attempt,
-            prompt_hash=prompt_hash,
-        )
+        facts: dict[str, Any] = {
+            "key": key,
+            "task": sample.task,
+            "sample_id": sample.id,
+            "model": self._writing.model,
+            "seed": seed,
+            "repeat": turn.repeat,
+            "turn": turn.turn,
+            "attempt": turn.attempt,
+            "prompt_hash": prompt_hash,
+        }
+        response = await self._generate(sample, request, facts)
         response, again = apply_turn_rule(turn, response)
         # what was never sent is no record: the next run sends it
         if response.status is not WriterStatus.NOT_SENT:
@@ -190,14 +196,9 @@ class Engine:
         failed = response.status.cause is not None
         return None if failed and self._retry_failed else response
 
-    async def _generate(self, sample: Sample, request: ChatRequest, key: str) -> Response:
-        facts: dict[str, Any] = {
-            "key": key,
-            "task": sample.task,
-            "sample_id": sample.id,
-            "model": self._writing.model,
-            "seed": request.decoding.seed,
-        }
+    async def _generate(
+        self, sample: Sample, request: ChatRequest, facts: Mapping[str, Any]
+    ) -> Response:
         try:
             with naming(f"{sample.task} {sample.id}, answer"):
                 reply = await self._writing.generate(sample, request)
@@ -217,7 +218,7 @@ class Engine:
             self._progress.judgements_expected -= lost * self._judging.n_repeats
             return
         case = Case(plan, sample, response, answer)
-        await asyncio.gather(*(self._judge_by(case, scorer) for scorer in self._judging.scorers))
+        await gather([self._judge_by(case, scorer) for scorer in self._judging.scorers])
 
     async def _judge_by(self, case: Case, scorer: Scorer) -> None:
         """Ask one judge until the suite wants nothing more; later stages see earlier verdicts.
@@ -230,12 +231,10 @@ class Engine:
         done: list[dict[str, tuple[Score, str]]] = [{} for _ in repeats]
         pages: list[dict[str, Page]] = [{} for _ in repeats]
         while True:
-            jobs = await asyncio.gather(
-                *(
-                    self._with_pages(plan, scorer, JudgingJob(*shown, known), read)
-                    for known, read in zip(done, pages, strict=True)
-                )
-            )
+            jobs = [
+                await self._with_pages(plan, scorer, JudgingJob(*shown, known), read)
+                for known, read in zip(done, pages, strict=True)
+            ]
             owed = [
                 (request, repeat)
                 for repeat, job in enumerate(jobs)

@@ -7,7 +7,6 @@ scorers. A reply that cannot be read is asked again once (strict) or by the suit
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from r2w_eval.chat import (
 from r2w_eval.template import Template
 from r2w_eval.thinking import ThinkTags, read_reply_text
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score, Usage
+from r2w_eval.waiting import gather
 
 QUOTED_REPLY_CHARS = 2000
 MIN_MASS = 0.5
@@ -115,9 +115,7 @@ class TextJudge:
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
         """Ask about all items at once; the model's limiter decides how many are in flight."""
-        if len(items) == 1:  # how the engine asks: a task of its own would cost as much as parsing
-            return [await self._score_one(items[0])]
-        return list(await asyncio.gather(*(self._score_one(item) for item in items)))
+        return await gather([self._score_one(item) for item in items])
 
     async def _score_one(self, item: ScoreItem) -> Verdict:
         asks: list[str] = []
@@ -217,7 +215,7 @@ class ExpectedScoreJudge:
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
         """Read the scale's probabilities for all items."""
-        return list(await asyncio.gather(*(self._score_one(item) for item in items)))
+        return await gather([self._score_one(item) for item in items])
 
     async def _score_one(self, item: ScoreItem) -> Verdict:
         scale = item.request.scale

@@ -8,12 +8,13 @@ leaders, because a server of few places would have forgotten the beginning by th
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Awaitable, Callable, Sequence
+import math
+from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from r2w_eval.cost import estimate_tokens
+from r2w_eval.cost import LATIN_CHARS_PER_TOKEN, estimate_tokens
+from r2w_eval.waiting import gather
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -32,19 +33,34 @@ def group_by_prefix(texts: Sequence[str], min_tokens: int = MIN_SHARED_TOKENS) -
     """
     groups: list[list[int]] = []
     for place in sorted(range(len(texts)), key=lambda place: texts[place]):
-        if groups and _shared(texts[groups[-1][0]], texts[place]) >= min_tokens:
+        if groups and _begin_alike(texts[groups[-1][0]], texts[place], min_tokens):
             groups[-1].append(place)
         else:
             groups.append([place])
     return groups
 
 
-def _shared(first: str, second: str) -> int:
-    return estimate_tokens(os.path.commonprefix([first, second]))
+def _begin_alike(first: str, second: str, min_tokens: int) -> bool:
+    # so many characters are enough in any script; what follows them need not be compared
+    enough = math.ceil(min_tokens * LATIN_CHARS_PER_TOKEN)
+    shared = _shared_length(first[:enough], second[:enough])
+    return shared >= enough or estimate_tokens(first[:shared]) >= min_tokens
+
+
+def _shared_length(first: str, second: str) -> int:
+    """Length of the common beginning, by halving: whole slices are compared, not characters."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 async def ask_by_prefix(
-    items: Sequence[T], text_of: Callable[[T], str], ask: Callable[[T], Awaitable[R]]
+    items: Sequence[T], text_of: Callable[[T], str], ask: Callable[[T], Coroutine[Any, Any, R]]
 ) -> list[R]:
     """What `ask` gives for every item, in the order of the items."""
     found: dict[int, R] = {}
@@ -55,7 +71,8 @@ async def ask_by_prefix(
 
     async def lead(group: Sequence[int]) -> None:
         found[group[0]] = await ask(items[group[0]])
-        await asyncio.gather(*map(follow, group[1:]))
+        if followers := group[1:]:
+            await asyncio.gather(*map(follow, followers))
 
-    await asyncio.gather(*map(lead, group_by_prefix([text_of(item) for item in items])))
+    await gather([lead(group) for group in group_by_prefix([text_of(item) for item in items])])
     return [found[place] for place in range(len(items))]
