@@ -101,7 +101,8 @@ class ClientSettings:
     """Limits of the client; seconds unless the name says otherwise.
 
     `timeout_s` is for a whole request, the queue of the server included; `idle_timeout_s` for a
-    pause within a reply that has begun.
+    pause within a reply that has begun. An endpoint that answers nobody for `patience_s`, and for
+    a whole request, is dead.
     """
 
     max_connections: int = 256
@@ -110,6 +111,7 @@ class ClientSettings:
     connect_timeout_s: float = 10.0
     idle_timeout_s: float = 120.0
     backoff_s: float = 1.0
+    patience_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +160,7 @@ class HttpModel:
         self._session: aiohttp.ClientSession | None = None
         self._random = random.Random(0)
         name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
-        self._health = Health(name, settings.timeout_s)
+        self._health = Health(name, max(settings.patience_s, settings.timeout_s))
         self._replicas = Replicas(self.limiters)
 
     @property

@@ -12,17 +12,18 @@ from collections import Counter
 from r2w_eval.chat import CallStatus
 
 SYSTEMATIC_FAILURES = 20
-# A server may restart; one that is silent for longer, and for a whole request, is dead
-DEAD_AFTER_S = 300.0
 
 
 class Health:
-    """Hears of every reply and failure of one endpoint; `down` says why nothing more is sent."""
+    """Hears of every reply and failure of one endpoint; `down` says why nothing more is sent.
 
-    def __init__(self, name: str, timeout_s: float) -> None:
+    A server may restart; one that is silent for longer than `patience_s` is dead.
+    """
+
+    def __init__(self, name: str, patience_s: float) -> None:
         self.down: str | None = None
         self._name = name
-        self._patience_s = max(DEAD_AFTER_S, timeout_s)
+        self._patience_s = patience_s
         self._has_answered = False
         self._failures: Counter[str] = Counter()
         self._silent_since: float | None = None

@@ -157,14 +157,12 @@ def test_twenty_equal_failures_stop_the_endpoint(server: FakeServer) -> None:
     assert sent(server) <= 40
 
 
-def test_an_endpoint_that_dies_later_stops_the_work_and_single_failures_do_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("r2w_eval.health.DEAD_AFTER_S", 0.5)
+def test_an_endpoint_that_dies_later_stops_the_work_and_single_failures_do_not() -> None:
     too_long = (400, {}, b"maximum context length")
 
     async def job(url: str) -> list[BaseException | Reply]:
-        client = HttpModel(Endpoint((url,), "m"), replace(FAST, backoff_s=0.02, timeout_s=0.4))
+        settings = replace(FAST, backoff_s=0.02, timeout_s=0.4, patience_s=0.5)
+        client = HttpModel(Endpoint((url,), "m"), settings)
         calls = [client.complete(REQUEST) for _ in range(80)]
         replies = [(await asyncio.gather(call, return_exceptions=True))[0] for call in calls]
         await client.close()

@@ -47,6 +47,8 @@ LOCK = ".training.lock"
 # our choices: variety in the writing; a judge that varies little
 WRITER = Decoding(temperature=0.8, top_p=0.95)
 JUDGE = Decoding(temperature=0.0)
+# silence of an endpoint that answers others, in patiences: longer than a dead one takes to be known
+GIVE_UP = 3.0
 
 
 def settings_of(recipe: str) -> dict[str, Any]:
@@ -122,14 +124,16 @@ def choose_prompts(
 
 
 @asynccontextmanager
-async def open_models(names: Sequence[str]) -> AsyncIterator[list[ChatModel]]:
+async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[list[ChatModel]]:
     """Models as in --model, in order, without the reply cache: a stage's journal keeps every reply
-    already. Raises UsageError.
+    already. One that answers nobody for `patience_s` ends the stage. Raises UsageError.
     """
     from r2w_eval.models import ModelPool
     from r2w_eval.roles import model_options
 
-    async with ModelPool(model_options(RunConfig(cache=False), None)) as pool:
+    usual = model_options(RunConfig(cache=False), None)
+    client = replace(usual.client, timeout_s=patience_s, patience_s=patience_s)
+    async with ModelPool(replace(usual, client=client)) as pool:
         yield [(await pool.model(name)).chat for name in names]
 
 
@@ -146,12 +150,14 @@ async def run_synthesis(
     models: tuple[str, str, str], prompts: Sequence[Prompt], settings: SynthSettings, out: Path
 ) -> Synthesis:
     """The loop over all prompts; `models` are writer, judge and internaliser as in --model."""
-    async with open_models(models) as (writer, judge, internaliser):
+    async with open_models(models, settings.patience_s) as (writer, judge, internaliser):
         writes = replace(WRITER, max_tokens=settings.writer_tokens)
         judges = replace(JUDGE, max_tokens=settings.judge_tokens)
         roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes))
-        claim(out, "synth", {"settings": settings, "models": models})
-        with Journal(out / "steps.jsonl") as journal:
+        # by what answers, not by where it runs: a server may come back at another address
+        identities = [role.identity() for role in (roles.writer, roles.judge, roles.internaliser)]
+        claim(out, "synth", {"settings": settings.work(), "models": identities})
+        with Journal(out / "steps.jsonl", GIVE_UP * settings.patience_s) as journal:
             episodes = await synthesise(prompts, roles, journal, settings)
     results = [stitch(episode) for episode in episodes]
     kept = [result for result in results if isinstance(result, TrainingTrace)]
@@ -185,10 +191,12 @@ async def run_choice(
     `rules` are the settings and the mark of the best known text by prompt id.
     """
     settings, references = rules
-    async with open_models(models) as (policy, judge):
-        claim(out, "choice", {"settings": settings, "models": models})
-        with Journal(out / "steps.jsonl") as journal:
-            roles = Role(policy, WRITER), Role(judge, JUDGE)
+    patience_s = SynthSettings().patience_s
+    async with open_models(models, patience_s) as (policy, judge):
+        roles = Role(policy, WRITER), Role(judge, JUDGE)
+        identities = [role.identity() for role in roles]
+        claim(out, "choice", {"settings": settings, "models": identities})
+        with Journal(out / "steps.jsonl", GIVE_UP * patience_s) as journal:
             tried = await Trial(*roles, journal, settings).run(prompts, references)
     kept, left_out = choose(tried, settings)
     path = out / "prompts.jsonl"

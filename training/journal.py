@@ -2,11 +2,13 @@
 
 The loop is written as if it ran from the start each time; a finished call is answered from its row.
 A kill loses the calls in flight and nothing else. A call that failed leaves no row, so that the
-next run asks again.
+next run asks again. Silence is no failure yet: a call is sent again while its endpoint may only be
+starting anew, until the client calls that dead and ends the stage (`EndpointDown`).
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,11 +16,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from r2w_eval.chat import CallFailed, ChatModel, ChatRequest
+from r2w_eval.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.hashing import content_hash
 from r2w_eval.store import JsonlWriter, RecordIndex, iter_jsonl
 from r2w_eval.thinking import ThinkTags, read_reply_text, writer_status
 from r2w_eval.types import Decoding, Message, WriterStatus
+
+SILENCE = (CallStatus.TRANSPORT, CallStatus.TIMEOUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +99,14 @@ def read_costs(path: Path) -> Costs:
 
 
 class Journal:
-    """The rows of one synthesis folder."""
+    """The rows of one synthesis folder.
 
-    def __init__(self, path: Path) -> None:
+    `patience_s`: how long a call meets silence alone before it is given up; the client's own
+    patience must be shorter, or a dead endpoint is not told from one call that always fails.
+    """
+
+    def __init__(self, path: Path, patience_s: float = 0.0) -> None:
+        self._patience_s = patience_s
         path.parent.mkdir(parents=True, exist_ok=True)
         self._writer = JsonlWriter(path)
         self._index = RecordIndex(path)
@@ -115,7 +124,7 @@ class Journal:
         self._writer.close()
 
     async def ask(self, role: Role, call: Call) -> str:
-        """The answer's text without its thinking. Raises NoAnswer."""
+        """The answer's text without its thinking. Raises NoAnswer, EndpointDown."""
         key = content_hash({"call": call, "role": role.identity()})
         stored = self._index.read(key)
         if stored is not None:
@@ -132,11 +141,7 @@ class Journal:
         request = ChatRequest(
             (Message("user", call.text),), role.decoding, index=call.round, ask=call.attempt
         )
-        try:
-            reply = await role.model.complete(request)
-        except CallFailed as failure:
-            self.tally.failed[f"{call.step}: {failure.status}"] += 1
-            raise NoAnswer(f"{failure.status}: {failure}") from failure
+        reply = await self._complete(role, request, call.step)
         split = read_reply_text(reply, ThinkTags())
         return {
             "prompt_id": call.prompt_id,
@@ -149,6 +154,18 @@ class Journal:
             "model": reply.model,
             "usage": reply.usage,
         }
+
+    async def _complete(self, role: Role, request: ChatRequest, step: str) -> Reply:
+        """The reply, at the latest after `patience_s` of silence."""
+        started = time.monotonic()
+        while True:
+            try:
+                return await role.model.complete(request)
+            except CallFailed as failure:
+                self.tally.failed[f"{step}: {failure.status}"] += 1
+                waited = time.monotonic() - started
+                if failure.status not in SILENCE or waited >= self._patience_s:
+                    raise NoAnswer(f"{failure.status}: {failure}") from failure
 
 
 def _answer(row: Mapping[str, Any]) -> str:

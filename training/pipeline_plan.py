@@ -113,7 +113,7 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
     content = _prompt_file(recipe.prompts.file)
     planner.add("prompts", "prompts", [], settings=recipe.prompts, content=content, tasks=tasks)
     own: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
-        "loop": (["prompts"], {"models": recipe.traces.models, "settings": recipe.synth}),
+        "loop": (["prompts"], {"models": recipe.traces.models, "settings": recipe.synth.work()}),
         "expert": ([], {"limit": limit, "data": traces.reward_data, "chars": traces.max_chars}),
         "planted": ([], {"limit": limit, "languages": traces.languages}),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import resources
 
@@ -69,6 +69,8 @@ class SynthSettings:
     tries: attempts at a reflection that passes the leak filter, and at a readable assessment
     concurrency: prompts in work at a time
     writer_tokens, judge_tokens: most tokens of one reply of the writer and of the judge
+    patience_s: seconds that one reply may take; an endpoint that answers nobody for so long is
+        dead, and the synthesis ends: the same command goes on from its last call
     """
 
     rounds: int = 3
@@ -81,6 +83,12 @@ class SynthSettings:
     concurrency: int = 32
     writer_tokens: int = 4096
     judge_tokens: int = 2048
+    patience_s: float = 600.0
+
+    def work(self) -> SynthSettings:
+        """The settings without what changes no text, so that a folder outlives a change of it."""
+        usual = SynthSettings()
+        return replace(self, concurrency=usual.concurrency, patience_s=usual.patience_s)
 
 
 @dataclass(frozen=True)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from r2w_eval.training import commands
 from r2w_eval.training.expert import excerpt
+from r2w_eval.training.journal import Call, Journal, NoAnswer
 from r2w_eval.training.pipeline_recipe import SECTIONS
-from r2w_eval.training.prompts import starter_prompts
+from r2w_eval.training.prompts import Criterion, Prompt, starter_prompts
 from r2w_eval.training.synthesise import SynthSettings
 from r2w_eval.training.traces import DEFAULT_TAGS
-from support import data_folder
+from scripted import ScriptedModel
+from support import ScriptedServer, completion, data_folder
 
-from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.errors import EndpointDown, IdentityMismatch, UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.trace_tags import parse_tagged
 
@@ -69,6 +73,47 @@ def test_a_judge_that_writes_no_marks_ends_every_episode_typed(
     commands.show_census(made, lines.append)
     assert "judge_failed 2" in lines[0] and "n/a" in lines[3]
     assert (tmp_path / "out" / commands.TRACES).read_bytes() == b""
+
+
+@pytest.mark.parametrize("fault", ["dies", "hangs"])
+def test_synthesis_ends_when_its_endpoint_is_dead_and_goes_on_from_there(
+    tmp_path: Path, own_cache: Path, fault: str
+) -> None:
+    prompts = [Prompt("p", "en", "story", "Write.", (Criterion("Pace", "It moves."),))]
+    settings = SynthSettings(patience_s=0.4, rounds=1)
+
+    def synthesise(url: str, patience_s: float = 0.4) -> commands.Synthesis:
+        own = replace(settings, patience_s=patience_s)
+        models = (f"{url}#m",) * 3
+        return asyncio.run(commands.run_synthesis(models, prompts, own, tmp_path / "out"))
+
+    def hang(headers: dict[str, str]) -> bytes:
+        time.sleep(3)
+        return b""
+
+    plan, silence = (200, {}, completion("A plan.")), (503, {}, b"" if fault == "dies" else hang)
+    started = time.monotonic()
+    with (
+        ScriptedServer(plan, silence) as server,
+        pytest.raises(EndpointDown, match=r"answered nobody for .* run the same command again"),
+    ):
+        synthesise(server.base_url)
+    # the patience, at most two requests of that length, and the pauses between
+    assert time.monotonic() - started < 8
+    # with another patience it is the same work
+    with ScriptedServer((200, {}, completion("A draft."))) as server:
+        made = synthesise(server.base_url, 60.0)
+    assert made.tally.reused == 1 and made.census.stops == {"judge_failed": 1}
+
+
+def test_one_call_that_always_fails_costs_its_prompt_alone(tmp_path: Path, own_cache: Path) -> None:
+    model = ScriptedModel()
+    model.fail = lambda step: True
+    with Journal(tmp_path / "steps.jsonl", patience_s=0.05) as journal:
+        call = Call("p", 0, "draft", "Write.")
+        with pytest.raises(NoAnswer, match="transport"):
+            asyncio.run(journal.ask(model.role(), call))
+        assert journal.tally.failed["draft: transport"] > 1
 
 
 def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) -> None:
