@@ -82,7 +82,9 @@ def pair_table(rows: Sequence[Row], value: Callable[[int], float]) -> dict[str, 
 
 
 def auc(rows: Sequence[Row], value: Callable[[int], float], wrong: Sequence[str]) -> dict[str, Any]:
-    """Area under the curve of positives against kinds; interval over groups by placements."""
+    """Area under the curve of positives against kinds, None where one of both is missing; interval
+    over groups by placements.
+    """
     chosen = [i for i, r in enumerate(rows) if r.kind == POSITIVE or r.kind in wrong]
     values = np.array([value(i) for i in chosen])
     good = np.array([rows[i].kind == POSITIVE for i in chosen])
@@ -91,7 +93,7 @@ def auc(rows: Sequence[Row], value: Callable[[int], float], wrong: Sequence[str]
     placed = [
         (rows[i].split_group, float((ranks[k] - own[k]) / (~good).sum()))
         for k, i in enumerate(chosen)
-        if good[k]
+        if good[k] and not good.all()
     ]
     return interval(placed)
 

@@ -3,7 +3,8 @@
     python benchmarks/reward_sample.py --weights DIR --reward-data DIR --out sample.json
 
 `DIR` holds `adapter.safetensors` and `train.json`. Beside it stand the n-gram model and the longer
-text on the same pairs, and LAMP's validation pairs whole. About a quarter of an hour on one core.
+text on the same pairs, and LAMP's validation pairs whole. About a quarter of an hour on one core;
+with `--at-most N` N pairs of each source, which shows that it works and is no measurement.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ PAIRS = {"lamp_train": 25, "generated_flaws": 25, "tetra_train": 40, "fgrlhf_lon
 REMARKS = {"f1000rd_train": 120, "substanreview_train": 80}
 
 
-def sample(rows: Sequence[Row]) -> list[Row]:
-    """The same rows for every model."""
+def sample(rows: Sequence[Row], most: int) -> list[Row]:
+    """The same rows for every model, `most` of a source at most."""
     rng, test = random.Random(0), [row for row in rows if row.part == "test"]
     chosen: list[Row] = []
     for source, n in (PAIRS | REMARKS).items():
-        own = [row for row in test if row.source == source]
+        own, n = [row for row in test if row.source == source], min(n, most)
         if source in REMARKS:
             chosen += rng.sample(own, min(n, len(own)))
             continue
@@ -64,10 +65,10 @@ def values_of(scorer: Any, items: Sequence[Item]) -> list[float]:
     return [score.value for score in scores]
 
 
-def lamp_pairs(scorer: Any, root: Path) -> dict[str, Any]:
-    """LAMP's validation pairs, all of them."""
+def lamp_pairs(scorer: Any, root: Path, most: int) -> dict[str, Any]:
+    """LAMP's validation pairs, the first `most`."""
     records = [r for r in find_sets(root)["lamp_train"].read("pairs_and_scores_val.jsonl")
-               if r["sample_type"] == "pairwise"]  # fmt: skip
+               if r["sample_type"] == "pairwise"][:most]  # fmt: skip
     prompt = PROMPT.format(kind="fiction")
     items = [WritingItem("", prompt, r[f"paragraph{k}"]) for r in records for k in (1, 2)]
     values = values_of(scorer, items)
@@ -76,22 +77,32 @@ def lamp_pairs(scorer: Any, root: Path) -> dict[str, Any]:
                      for i, (r, a, b) in enumerate(right)])  # fmt: skip
 
 
+def shown(row: Mapping[str, Any]) -> str:
+    """Value and interval, or n/a."""
+    if row["value"] is None or row["low"] is None:
+        return "n/a" if row["value"] is None else f"{row['value']:.3f}"
+    return f"{row['value']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+
+
 def main() -> None:
     """The tables as lines and JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--weights", required=True, type=Path)
     parser.add_argument("--reward-data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--at-most", type=int, default=1000, metavar="N")
     options = parser.parse_args()
-    rows = sample(reflection_rows(build_corpus(options.reward_data).rows))
+    rows = sample(reflection_rows(build_corpus(options.reward_data).rows), options.at_most)
     found: dict[str, Any] = {"longer": tables(rows, {row.id: length_of(row) for row in rows})}
     for name, scorer in (("n-grams", load_reward()), ("transformer", scorer_of(options.weights))):
         values = values_of(scorer, [row.item for row in rows])
         found[name] = tables(rows, {row.id: v for row, v in zip(rows, values, strict=True)})
-        found[name]["LAMP validation pairs"] = lamp_pairs(scorer, options.reward_data)
+        found[name]["LAMP validation pairs"] = lamp_pairs(
+            scorer, options.reward_data, options.at_most
+        )
     options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for task, row in found["transformer"].items():
-        beside = [f"{name} {own[task]['value']:.3f}" for name, own in found.items() if task in own]
+        beside = [f"{name} {shown(own[task])}" for name, own in found.items() if task in own]
         print(task, row["n"], *beside, sep=" | ")
 
 
