@@ -34,6 +34,7 @@ from r2w_eval.training.advantages import (
     gae,
     local_terms,
     outcome_advantages,
+    return_to_go,
     reward_row,
 )
 from r2w_eval.training.cluster import config_folder, write_cluster_data
@@ -149,6 +150,17 @@ def test_verls_gae_gives_our_returns_from_rewards_at_closing_tags() -> None:
         expected = gae(reward_row(one, 0.3), np.append(own, 0.0), 0.98, 0.9) + own
         found = done.batch["returns"][place, : one.n_tokens].numpy()
         assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_verls_gae_without_a_critic_is_our_return_to_go() -> None:
+    """And its advantages are whitened over the whole batch, as `return_to_go` does in a group."""
+    rollouts, names = rollouts_of(3)
+    data = proto(rollouts, names, [reward_row(one) for one in rollouts])
+    data.batch["values"] = torch.zeros(len(data), WIDTH)
+    done = compute_advantage(data, "gae", gamma=1.0, lam=1.0, config=OmegaConf.create({}))
+    for place, row in enumerate(return_to_go(rollouts)):
+        found = done.batch["advantages"][place, : len(row)].numpy()
+        assert np.allclose(found, row, atol=1e-5)
 
 
 def compose(recipe: str, *overrides: str) -> Any:
