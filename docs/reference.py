@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import yaml
 def commands_page() -> str:
     """Every command with its help and options, as `r2w-eval COMMAND --help` prints them."""
     from r2w_eval.cli import cli
+    from r2w_eval.cli_examples import walk
 
     lines = [
         "# Commands",
@@ -24,20 +24,10 @@ def commands_page() -> str:
         "`r2w-eval --model …` without a command is `r2w-eval run --model …`.",
         "",
     ]
-    for path, command in _walk(cli, "r2w-eval"):
+    for path, command in walk(cli, "r2w-eval"):
         context = click.Context(command, info_name=path, max_content_width=96, terminal_width=96)
         lines += [f"## `{path}`", "", "```text", command.get_help(context), "```", ""]
     return "\n".join(lines)
-
-
-def _walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
-    if isinstance(command, click.Group):
-        context = click.Context(command, info_name=path)
-        for name in command.list_commands(context):
-            child = command.get_command(context, name)
-            assert child is not None, "a listed command exists"
-            yield from _walk(child, f"{path} {name}")
 
 
 def public_names(path: Path) -> dict[str, list[str]]:

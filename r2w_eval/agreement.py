@@ -15,7 +15,6 @@ from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kendalltau, rankdata
 
 from r2w_eval.errors import UsageError
 from r2w_eval.resampling import FloatArray
@@ -199,6 +198,9 @@ def coefficient(
     first: NDArray[np.float64], second: NDArray[np.float64], method: Method
 ) -> float | None:
     """The bare coefficient; None when a column has no spread or fewer than two rows."""
+    # scipy.stats takes longer to load than a small run takes in all
+    from scipy.stats import kendalltau, rankdata
+
     if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     if method is Method.KAPPA:

@@ -7,9 +7,11 @@ import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 import r2w_eval
 from r2w_eval.cli_doctor import doctor
+from r2w_eval.cli_examples import add_examples
 from r2w_eval.cli_experiment import experiment
 from r2w_eval.cli_judge_check import judge_check
 from r2w_eval.cli_leaderboard import leaderboard
@@ -40,9 +42,13 @@ class DefaultToRun(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         from r2w_eval.errors import UnknownName
 
-        if args and self.get_command(ctx, args[0]) is None:
+        if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise UnknownName("r2w-eval", args[0], "command", self.commands, "r2w-eval --help")
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        found = super().shell_complete(ctx, incomplete)
+        return found + (run.shell_complete(ctx, incomplete) if incomplete.startswith("-") else [])
 
 
 @click.group(cls=DefaultToRun, context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,10 +57,7 @@ class DefaultToRun(click.Group):
     message="r2w-eval %(version)s\n" + (r2w_eval.__doc__ or "").partition("\n\n")[2].strip(),
 )
 def cli() -> None:
-    """Evaluate open-ended writing of language models.
-
-    r2w-eval --model CKPT --tasks writingbench --judge http://HOST:PORT/v1#NAME
-    """
+    """Evaluate open-ended writing of language models."""
 
 
 @cli.command()
@@ -250,12 +253,13 @@ cli.add_command(leaderboard)
 cli.add_command(reflect)
 cli.add_command(watch)
 cli.add_command(experiment)
+add_examples(cli)
 
 
 def main() -> None:
     """Entry point: errors become one message and an exit code, never a traceback."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="r2w-eval", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -18,10 +18,7 @@ class DefaultToBuild(click.Group):
 
 @click.group(cls=DefaultToBuild)
 def leaderboard() -> None:
-    """Boards as a site, Markdown, CSV and more; their verification; submissions.
-
-    r2w-eval leaderboard runs/* --out site
-    """
+    """Boards as a site, Markdown, CSV and more; their verification; submissions."""
 
 
 @leaderboard.command()

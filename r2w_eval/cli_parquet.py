@@ -9,10 +9,7 @@ import click
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--parquet", "target", required=True, metavar="DIR", help="Folder or s3://…, gs://….")
 def export(runs: tuple[str, ...], target: str) -> None:
-    """Put RUNs into a Parquet dataset, partitioned by suite and judge; a run again replaces itself.
-
-    r2w-eval export runs/a runs/b --parquet results.parquet
-    """
+    """Put RUNs into a Parquet dataset, by suite and judge; a run again replaces itself."""
     from r2w_eval.parquet import ParquetFolder
     from r2w_eval.store import RunFolder
 
@@ -31,10 +28,7 @@ def export(runs: tuple[str, ...], target: str) -> None:
               "repeat, model_returned.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on standard output.")
 def aggregate(dataset: str, by: str, as_json: bool) -> None:
-    """Mean verdicts with intervals of an exported dataset, however many there are.
-
-    r2w-eval aggregate results.parquet --by run,task,judge,criterion
-    """
+    """Mean verdicts with intervals of an exported dataset, however many there are."""
     from r2w_eval.parquet import ParquetFolder
     from r2w_eval.verdict_means import verdict_means
 

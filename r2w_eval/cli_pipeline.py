@@ -21,10 +21,7 @@ def pipeline(  # noqa: PLR0913
     """From prompts to a leaderboard: traces, SFT, reward model, RL, evaluation of each model.
 
     Run the same command again after a kill, or after a change of the recipe: what is finished is
-    not done twice. With --jobs stages that need nothing of each other run side by side.
-
-    r2w-eval train pipeline smoke --out smoke
-    """
+    not done twice. With --jobs stages that need nothing of each other run side by side."""
     from r2w_eval.training import pipeline as work
     from r2w_eval.training.pipeline_plan import plan_pipeline, select
     from r2w_eval.training.pipeline_recipe import load_recipe

@@ -43,8 +43,6 @@ def score(  # noqa: PLR0913
 ) -> None:
     """Score items; one that cannot be scored gets a status and no value.
 
-    r2w-eval score --scorer r2w-reward --input items.jsonl --output scores.jsonl
-
     With --on ray, input and output may be Parquet and lie in an object store (s3://…).
     """
     from r2w_eval.reward_models.baselines import WithBaselines, correlations
@@ -92,10 +90,7 @@ def serve(  # noqa: PLR0913
 ) -> None:
     """Serve a scorer over HTTP: /score, /classify, /get_reward, /health, /metrics.
 
-    With $R2W_SERVE_TOKEN set, requests need it as their bearer token.
-
-    r2w-eval serve --scorer r2w-reward --port 8747
-    """
+    With $R2W_SERVE_TOKEN set, requests need it as their bearer token."""
     from r2w_eval.reward_models.scorer import open_scorer
     from r2w_eval.reward_models.server import TOKEN_VARIABLE, ServeSettings, run_server
 

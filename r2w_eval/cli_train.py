@@ -44,10 +44,7 @@ def rm(  # noqa: PLR0913
     validate: bool,
     scorer: str,
 ) -> None:
-    """Train, export or validate the reflection-quality reward model.
-
-    r2w-eval train rm --reward-data DIR --out reward-model
-    """
+    """Train, export or validate the reflection-quality reward model."""
     from r2w_eval.reward_models import commands
 
     if validate:
@@ -78,10 +75,7 @@ RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Reci
 def synth(
     recipe: str, writer: str, out: str, expert: bool, reward_data: str | None, **chosen: Any
 ) -> None:
-    """Make training traces: a writer and a judge interact until the piece is good.
-
-    r2w-eval train synth --writer http://HOST:PORT/v1#NAME --n 100 --out synth
-    """
+    """Make training traces: a writer and a judge interact until the piece is good."""
     from pathlib import Path
 
     from r2w_eval.cli_options import run_interruptibly
@@ -109,10 +103,7 @@ def synth(
 @click.option("--quota", default=0, show_default=True, help="Most per language and domain; 0: all.")
 @click.option("--out", default="choice", show_default=True, help="Folder for calls and prompts.")
 def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **chosen: Any) -> None:
-    """Choose prompts that are neither too easy nor too hard for a policy.
-
-    r2w-eval train choose --policy sft/model --judge http://HOST:PORT/v1#NAME --out choice
-    """
+    """Choose prompts that are neither too easy nor too hard for a policy."""
     from pathlib import Path
 
     from r2w_eval.cli_options import run_interruptibly
@@ -134,10 +125,7 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
 @click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
 @click.option("--out", default="sft", show_default=True, help="Folder for checkpoints and model.")
 def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
-    """Fine-tune on traces; goes on from the last whole checkpoint in --out.
-
-    r2w-eval train sft --recipe smoke --traces synth/traces.jsonl --out sft
-    """
+    """Fine-tune on traces; goes on from the last whole checkpoint in --out."""
     from pathlib import Path
 
     from r2w_eval.training import commands
@@ -153,10 +141,7 @@ def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
 @click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
 @click.option("--out", default="rl", show_default=True, help="Folder for checkpoints and model.")
 def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) -> None:
-    """Reinforcement learning with process rewards on reflections; resumable.
-
-    r2w-eval train rl --recipe smoke --model sft/model --out rl
-    """
+    """Reinforcement learning with process rewards on reflections; resumable."""
     from pathlib import Path
 
     from r2w_eval.training import commands
@@ -176,10 +161,7 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
 @click.option("--model", required=True, help="Checkpoint folder or hub id to start from.")
 @click.option("--out", default="cluster", show_default=True, help="Folder for the data files.")
 def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out: str) -> None:
-    """Write data for verl on Ray, and print the command that trains.
-
-    r2w-eval train cluster --model sft/model --out cluster
-    """
+    """Write data for verl on Ray, and print the command that trains."""
     import shlex
     from pathlib import Path
 

@@ -31,10 +31,7 @@ from r2w_eval.cli_options import given, settings_options
     "--interval", default=30.0, show_default=True, help="Seconds between looks at the folder."
 )
 def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
-    """Evaluate each checkpoint-N in DIR as `r2w-eval --model` would, as it appears.
-
-    r2w-eval watch out/checkpoints --tasks quickstart --judge http://HOST:PORT/v1#NAME
-    """
+    """Evaluate each checkpoint-N in DIR as `r2w-eval --model` would, as it appears."""
     from pathlib import Path
 
     from r2w_eval.config import merge_config

@@ -14,11 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from r2w_eval import __version__
 from r2w_eval.counts import SampleRow
+from r2w_eval.hashing import content_hash
 from r2w_eval.plan import TaskPlan
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
 from r2w_eval.store import RunFolder, write_atomically
@@ -28,6 +31,7 @@ from r2w_eval.types import Judgement, Metric, Response
 MAX_TEXTS = 200
 MAX_CHARS = 20_000
 MAX_RAW_CHARS = 4_000
+_HEAD_BYTES = 1_000
 _MISLEADING = dict.fromkeys(map(ord, "\x00\u202a\u202b\u202d\u202e\u2066\u2067\u2068"))
 
 
@@ -73,13 +77,20 @@ def write_report(
     plans: Sequence[TaskPlan],
     manifest: Mapping[str, Any],
 ) -> None:
-    """Write report.html. The same run folder gives the same bytes."""
+    """Write report.html, unless the one that is there was made from the same.
+
+    The same run folder gives the same bytes.
+    """
+    made_from = _fingerprint(folder, results, manifest)
+    if _is_made_from(folder.report_path, made_from):
+        return
     prompts = {plan.info.name: _prompts(plan, results) for plan in plans}
     views = [_task_view(folder, result, prompts[result.task]) for result in results]
     script = _resource("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _template().render(
         manifest=manifest,
+        made_from=made_from,
         views=views,
         style=_resource("report.css"),
         script=script,
@@ -88,6 +99,24 @@ def write_report(
     )
     # lone surrogates of a model's text cannot be encoded; they become question marks here only
     write_atomically(folder.report_path, page.encode("utf-8", "replace"))
+
+
+def _fingerprint(
+    folder: RunFolder, results: Sequence[TaskResult], manifest: Mapping[str, Any]
+) -> str:
+    """What the page is made from, as a hash; record files only grow, so their sizes name them."""
+    records = (folder.responses_path, folder.judgements_path)
+    sizes = [path.stat().st_size if path.exists() else 0 for path in records]
+    sources = [_resource(f"report.{kind}") for kind in ("html", "css", "js")]
+    return content_hash([results, manifest, sizes, sources, __version__])
+
+
+def _is_made_from(page: Path, made_from: str) -> bool:
+    try:
+        with page.open("rb") as file:
+            return f'content="{made_from}"'.encode() in file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        return False
 
 
 @cache

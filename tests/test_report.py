@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 from r2w_eval.config import RunConfig
 from r2w_eval.data import read_jsonl
 from r2w_eval.fakeserver import FakeServer
-from r2w_eval.report import MAX_TEXTS, choose_rows
+from r2w_eval.report import MAX_TEXTS, choose_rows, write_report
 from r2w_eval.run import evaluate
+from r2w_eval.store import RunFolder
 from r2w_eval.suites import load_info
 from r2w_eval.summary import SampleRow
 
@@ -133,3 +135,20 @@ def test_the_page_works_in_a_browser(browser: Any, page: Path) -> None:
     assert values == sorted(values) and len(set(values)) > 1
     assert tab.evaluate("window.hacked") is None and problems == []
     context.close()
+
+
+def test_a_page_is_made_again_only_when_what_it_shows_has_changed(
+    page: Path, tmp_path: Path
+) -> None:
+    folder = RunFolder.existing(str(shutil.copytree(page.parent, tmp_path / "run")))
+    manifest = folder.manifest()
+    write_report(folder, [], [], manifest)
+    other = folder.report_path.read_bytes()
+    assert other != page.read_bytes(), "other results, another page"
+    folder.report_path.write_bytes(other + b"<!-- still here -->")
+    write_report(folder, [], [], manifest)
+    assert folder.report_path.read_bytes().endswith(b"<!-- still here -->")
+    with folder.judgements_path.open("ab") as file:
+        file.write(b"\n")
+    write_report(folder, [], [], manifest)
+    assert folder.report_path.read_bytes() != other + b"<!-- still here -->"
