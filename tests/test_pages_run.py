@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import re
 import shlex
 import subprocess
 import sys
@@ -89,3 +91,42 @@ def test_the_tutorials_have_examples() -> None:
         f"docs/tutorials/{name}.md"
         for name in ("evaluate", "compare", "thinking", "reward", "pipeline")
     }
+
+
+NOT_RUN_HERE = {
+    "r2w-eval train pipeline smoke --out": "minutes; tests/training/test_pipeline.py",
+    "r2w-eval data fetch": "the network; tests/test_data.py has it on loopback",
+    "r2w-eval judge-check": "minutes of bootstrap; tests/test_judge_check.py",
+    "r2w-eval train cluster": "reads every benchmark; tests/training/test_cluster.py",
+}
+JUDGE = f"http://{blocks.ADDRESS}/v1#judge"
+STAND_INS = (
+    ("--model ./my-checkpoint", f"--limit 2 --model http://{blocks.ADDRESS}/v1#gen --out runs/a"),
+    ("http://HOST:PORT/v1#JUDGE", JUDGE),
+    ("compare RUN RUN", "compare runs/a runs/b"),
+    ("reflect RUN", "reflect runs/a"),
+    ("leaderboard runs/*", "leaderboard runs/a runs/b"),
+)
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run_with_stand_ins(
+    tmp_path: Path, own_cache: Path, shell: Callable[[str, Path], tuple[str, int]]
+) -> None:
+    if not os.environ.get("R2W_DATA"):
+        pytest.skip("needs the data of writingbench: R2W_DATA")
+    text = (ROOT / "README.md").read_text("utf-8")
+    lines = re.findall(r"^(r2w-eval .*?)(?: +# .*)?$", text, re.MULTILINE)
+    assert all(any(line.startswith(known) for line in lines) for known in NOT_RUN_HERE)
+    writing = f"r2w-eval --model http://{blocks.ADDRESS}/v1#gen --tasks writingbench --limit 2"
+    lines.insert(0, f"{writing} --judge {JUDGE} --seed 2 --out runs/b")
+    (tmp_path / "items.jsonl").write_text('{"id": "1", "prompt": "A ferry.", "response": "Late."}')
+    with FakeServer() as server:
+        for line in lines:
+            if line.startswith(tuple(NOT_RUN_HERE)):
+                continue
+            for shown, meant in STAND_INS:
+                line = line.replace(shown, meant)
+            line = line.replace(blocks.ADDRESS, server.base_url.split("/")[2])
+            output, code = shell(line, tmp_path)
+            assert code == 0, (line, output)
