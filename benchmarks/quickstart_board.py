@@ -1,10 +1,10 @@
-"""The systems of the published quickstart board: one small model in six settings, and four nulls.
+"""The systems of the published boards: one small model in six settings, checkpoints, four nulls.
 
 Run in an empty folder; every system becomes a run folder under `runs/`, and what is finished is not
-done again. The judge is the smoke-test judge: the board shows what a board shows, not who writes
-well.
+done again. Neither judge is worth anything here: `local` is the smoke-test judge, `r2w-quality` was
+trained on other kinds of text. The boards show what a board shows, not who writes well.
 
-    python benchmarks/quickstart_board.py --limit 12 --max-tokens 200
+    python benchmarks/quickstart_board.py --limit 12 --checkpoint smollm2-sft
     r2w-eval leaderboard runs/* --out site
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,36 +63,64 @@ def null_answers(config: RunConfig, source: Path) -> dict[str, dict[str, str]]:
     }
 
 
-async def run_all(base: RunConfig, max_tokens: int) -> None:
-    """Every system, then the nulls."""
+def system_configs(base: RunConfig, max_tokens: int, checkpoints: Sequence[str]) -> list[RunConfig]:
+    """The embedded model in its settings, then each checkpoint folder as it is."""
+    configs = []
     for name, (sampling, system) in SYSTEMS.items():
         settings = ",".join(filter(None, (sampling, f"max_tokens={max_tokens}")))
-        config = replace(base, gen_kwargs=settings, system_prompt=system, out=f"runs/{name}")
-        print(name, (await evaluate(config)).results[0].headline, flush=True)
-    nulls = Path("nulls")
-    nulls.mkdir(exist_ok=True)
+        own = replace(base, gen_kwargs=settings, system_prompt=system, out=f"runs/{name}")
+        configs.append(own)
+    for folder in checkpoints:
+        out = f"runs/{Path(folder).name}"
+        configs.append(replace(base, model=folder, gen_kwargs=f"max_tokens={max_tokens}", out=out))
+    return configs
+
+
+def null_configs(base: RunConfig) -> list[RunConfig]:
+    """Each null's answers as a file, judged as recorded ones."""
+    Path("nulls").mkdir(exist_ok=True)
+    configs = []
     for name, texts in null_answers(base, Path("runs/default")).items():
-        file = nulls / f"{name}.jsonl"
+        file = Path("nulls", f"{name}.jsonl")
         rows = (json.dumps({"id": key, "text": text}) for key, text in texts.items())
         file.write_text("\n".join(rows) + "\n", "utf-8")
-        config = replace(base, model=f"null/{name}", responses=str(file), out=f"runs/null-{name}")
-        print(name, (await evaluate(config)).results[0].headline, flush=True)
+        out = f"runs/null-{name}"
+        configs.append(replace(base, model=f"null/{name}", responses=str(file), out=out))
+    return configs
+
+
+async def run_all(base: RunConfig, max_tokens: int, checkpoints: Sequence[str]) -> None:
+    """The embedded systems, the nulls (which take answers of the first), the checkpoints."""
+    systems = system_configs(base, max_tokens, checkpoints)
+    for config in systems[: len(SYSTEMS)]:
+        await run_one(config)
+    for config in [*null_configs(base), *systems[len(SYSTEMS) :]]:
+        await run_one(config)
+
+
+async def run_one(config: RunConfig) -> None:
+    """One run; its means are printed."""
+    for result in (await evaluate(config)).results:
+        print(config.out, result.judge, result.headline, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--tasks", default="quickstart", help="one suite")
     parser.add_argument("--limit", type=int, default=12, help="prompts of the suite")
-    parser.add_argument("--max-tokens", type=int, default=200, help="length of an answer")
-    parser.add_argument("--judge", default="local", help="as for r2w-eval --judge")
+    parser.add_argument("--max-tokens", type=int, default=160, help="length of an answer")
+    parser.add_argument("--judge", action="append", help="as for r2w-eval --judge; repeatable")
+    parser.add_argument("--checkpoint", action="append", default=[], help="a model folder")
     given = parser.parse_args()
     base = RunConfig(
         model="smollm2",
-        tasks="quickstart",
-        judge=(given.judge,),
+        tasks=given.tasks,
+        judge=tuple(given.judge or ("local", "r2w-quality")),
+        combine="none",
         limit=given.limit,
         min_coverage=0.0,
     )
-    asyncio.run(run_all(base, given.max_tokens))
+    asyncio.run(run_all(base, given.max_tokens, given.checkpoint))
 
 
 if __name__ == "__main__":
