@@ -4,7 +4,7 @@ Run in an empty folder; every system becomes a run folder under `runs/`, and wha
 done again. Neither judge is worth anything here: `local` is the smoke-test judge, `r2w-quality` was
 trained on other kinds of text. The boards show what a board shows, not who writes well.
 
-    python benchmarks/quickstart_board.py --limit 12 --checkpoint smollm2-sft
+    python benchmarks/quickstart_board.py --ids story-en-1,poem-en-1 --checkpoint smollm2-sft
     r2w-eval leaderboard runs/* --out site
 """
 
@@ -20,6 +20,7 @@ from pathlib import Path
 from r2w_eval.config import RunConfig
 from r2w_eval.planning import plan_tasks
 from r2w_eval.run import evaluate
+from r2w_eval.selection import read_ids
 from r2w_eval.store import RunFolder
 
 PLANNER = (
@@ -107,7 +108,7 @@ async def run_one(config: RunConfig) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--tasks", default="quickstart", help="one suite")
-    parser.add_argument("--limit", type=int, default=12, help="prompts of the suite")
+    parser.add_argument("--ids", action="append", help="prompts of the suite, with commas")
     parser.add_argument("--max-tokens", type=int, default=160, help="length of an answer")
     parser.add_argument("--judge", action="append", help="as for r2w-eval --judge; repeatable")
     parser.add_argument("--checkpoint", action="append", default=[], help="a model folder")
@@ -117,7 +118,7 @@ def main() -> None:
         tasks=given.tasks,
         judge=tuple(given.judge or ("local", "r2w-quality")),
         combine="none",
-        limit=given.limit,
+        ids=read_ids(given.ids or ()),
         min_coverage=0.0,
     )
     asyncio.run(run_all(base, given.max_tokens, given.checkpoint))
