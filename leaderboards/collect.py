@@ -19,6 +19,7 @@ from r2w_eval.leaderboards.rows import (
     Losses,
     Row,
     Tokens,
+    make_columns,
     read_row,
     sign,
 )
@@ -190,18 +191,9 @@ def hash_raw_files(folder: Path) -> dict[str, str]:
 
 
 def _item_columns(samples: Sequence[Mapping[str, Any]]) -> ItemColumns:
-    def column(name: str) -> tuple[Any, ...]:
-        return tuple(sample[name] for sample in samples)
-
-    return ItemColumns(
-        column("sample_id"),
-        column("repeat"),
-        column("value"),
-        column("status"),
-        column("answer_chars"),
-        column("thinking_chars"),
-        column("response_key"),
-    )
+    names = {"ids": "sample_id", "repeats": "repeat", "values": "value", "statuses": "status"}
+    names |= {n: n for n in ("answer_chars", "thinking_chars")} | {"response_keys": "response_key"}
+    return make_columns({own: [s[name] for s in samples] for own, name in names.items()})
 
 
 def count_losses(statuses: Mapping[str, int], failures: Mapping[str, int]) -> Losses:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations, islice
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from r2w_eval.ratings import PairTest
@@ -28,7 +30,7 @@ EXACT_ITEMS = 20
 _ROUNDING = 1e-9
 # single precision: a permuted sum this close to the observed one counts as equal
 _ROUNDING_32 = 1e-5
-_PAIRS_AT_ONCE = 256
+_PAIRS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,23 +64,26 @@ def pair_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTe
     All estimates must come from one aggregator: same number of strata, weights and scale.
     """
     terms = line_up(estimates)
-    pairs = [compare_pair(terms, a, b) for a, b in combinations(range(len(terms.models)), 2)]
-    p_values = flip_signs([pair.parts for pair in pairs], seed)
-    tested = [i for i, pair in enumerate(pairs) if pair.difference is not None]
-    corrected = dict(zip(tested, holm([p_values[i] for i in tested]), strict=True))
-    return tuple(
-        PairTest(
-            terms.models[pair.first],
-            terms.models[pair.second],
-            pair.difference,
-            pair.low,
-            pair.high,
-            p_values[i] if i in corrected else None,
-            corrected.get(i),
-            pair.n_common,
-        )
-        for i, pair in enumerate(pairs)
-    )
+    numbers = combinations(range(len(terms.models)), 2)
+    signs = RandomSigns(terms.tops[0].shape[1], seed)
+    tests: list[PairTest] = []
+    # the parts of all pairs at once would be the largest thing in memory
+    while chunk := list(islice(numbers, _PAIRS_AT_ONCE)):
+        pairs = [compare_pair(terms, a, b) for a, b in chunk]
+        p_values = flip_signs([pair.parts for pair in pairs], signs)
+        tests += [_untold(terms, pair, p) for pair, p in zip(pairs, p_values, strict=True)]
+    tested = [i for i, test in enumerate(tests) if test.p_value is not None]
+    corrected = holm([tests[i].p_value or 0.0 for i in tested])
+    for i, p_holm in zip(tested, corrected, strict=True):
+        tests[i] = replace(tests[i], p_holm=p_holm)
+    return tuple(tests)
+
+
+def _untold(terms: Terms, pair: Pair, p_value: float) -> PairTest:
+    """A pair's test before the correction over all pairs; without common items there is no p."""
+    names = terms.models[pair.first], terms.models[pair.second]
+    p = None if pair.difference is None else p_value
+    return PairTest(*names, pair.difference, pair.low, pair.high, p, None, pair.n_common)
 
 
 def line_up(estimates: Mapping[str, Estimate]) -> Terms:
@@ -172,31 +177,44 @@ def _differing(parts: FloatArray) -> FloatArray:
     return kept
 
 
-def flip_signs(parts: Sequence[FloatArray], seed: int = 0, draws: int = DRAWS) -> list[float]:
+class RandomSigns:
+    """Sign patterns over n items, drawn when first asked for: one set serves all pairs."""
+
+    def __init__(self, n_items: int, seed: int = 0, draws: int = DRAWS) -> None:
+        self.draws = draws
+        self._shape = (draws, n_items)
+        self._seed = seed
+
+    @cached_property
+    def table(self) -> NDArray[np.float32]:
+        """-1 or 1, array (draws, n_items)."""
+        drawn = np.random.default_rng(self._seed).integers(0, 2, self._shape, np.int8)
+        table = drawn.astype(np.float32)
+        table *= 2
+        table -= 1
+        return table
+
+
+def flip_signs(parts: Sequence[FloatArray], signs: RandomSigns) -> list[float]:
     """Two-sided mid-p of each pair's sum under random signs of its parts (see above)."""
     p_values = [sign_flip_p(own) if len(own) <= EXACT_ITEMS else bound(own) for own in parts]
     sampled = [
         i
         for i, own in enumerate(parts)
-        if len(own) > EXACT_ITEMS and p_values[i] > 0.5 / (draws + 1)
+        if len(own) > EXACT_ITEMS and p_values[i] > 0.5 / (signs.draws + 1)
     ]
     if not sampled:
         return p_values
-    width = max(len(parts[i]) for i in sampled)
-    generator = np.random.default_rng(seed)
-    signs = (generator.integers(0, 2, (draws, width), np.int8) * 2 - 1).astype(np.float32)
-    for start in range(0, len(sampled), _PAIRS_AT_ONCE):
-        chosen = sampled[start : start + _PAIRS_AT_ONCE]
-        table = np.zeros((width, len(chosen)), np.float32)
-        for column, i in enumerate(chosen):
-            table[: len(parts[i]), column] = parts[i]
-        observed, rounding = np.abs(table.sum(axis=0)), _ROUNDING_32 * np.abs(table).sum(axis=0)
-        sums = np.abs(signs @ table)
-        # equal sums count one half, and the observed pattern is one of those drawn: mid-p
-        counts = (sums > observed + rounding).sum(axis=0) / 2 + 0.5
-        counts += (sums >= observed - rounding).sum(axis=0) / 2
-        for i, count in zip(chosen, counts.tolist(), strict=True):
-            p_values[i] = min(p_values[i], count / (draws + 1))
+    table = np.zeros((max(len(parts[i]) for i in sampled), len(sampled)), np.float32)
+    for column, i in enumerate(sampled):
+        table[: len(parts[i]), column] = parts[i]
+    observed, rounding = np.abs(table.sum(axis=0)), _ROUNDING_32 * np.abs(table).sum(axis=0)
+    sums = np.abs(signs.table[:, : len(table)] @ table)
+    # equal sums count one half, and the observed pattern is one of those drawn: mid-p
+    counts = (sums > observed + rounding).sum(axis=0) / 2 + 0.5
+    counts += (sums >= observed - rounding).sum(axis=0) / 2
+    for i, count in zip(sampled, counts.tolist(), strict=True):
+        p_values[i] = min(p_values[i], count / (signs.draws + 1))
     return p_values
 
 

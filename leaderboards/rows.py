@@ -8,7 +8,8 @@ names itself. Texts are not in it; they stay in the run folder (specification: h
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,12 @@ class ItemColumns:
     answer_chars: tuple[int, ...]
     thinking_chars: tuple[int | None, ...]
     response_keys: tuple[str, ...]
+
+
+def make_columns(columns: Mapping[str, Sequence[Any]]) -> ItemColumns:
+    """Columns from lists; ids and statuses, which 200 rows share, are held once."""
+    shared = {name: map(sys.intern, columns[name]) for name in ("ids", "statuses")}
+    return ItemColumns(**{name: tuple(own) for name, own in {**columns, **shared}.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,6 @@ def read_row(path: Path) -> Row:
 
 def _from_plain(record: Mapping[str, Any]) -> Row:
     known = {name: record[name] for name in Row.__slots__}
-    columns = {name: tuple(values) for name, values in known["items"].items()}
     lists = ("changed_settings", "warnings", "models_returned")
     return Row(
         **{
@@ -183,7 +189,7 @@ def _from_plain(record: Mapping[str, Any]) -> Row:
             "headline": Metric(**known["headline"]),
             "metrics": tuple(Metric(**metric) for metric in known["metrics"]),
             "estimate": read_estimate(known["estimate"]),
-            "items": ItemColumns(**columns),
+            "items": make_columns(known["items"]),
             "losses": Losses(**known["losses"]),
             "tokens": Tokens(**known["tokens"]),
             "evidence": Evidence(**known["evidence"]),

@@ -28,6 +28,7 @@ from r2w_eval.leaderboards.training import training_curves
 import r2w_eval
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash, file_hash, text_hash
+from r2w_eval.ratings import PairTest
 from r2w_eval.store import write_json
 
 MANIFEST = "site.json"
@@ -221,13 +222,14 @@ class _Writer:
 
     def _write_versus(self, board: Board) -> None:
         slugs = {s.label: s.row.slug for s in board.standings}
-        pairs: dict[str, dict[str, object]] = {slug: {} for slug in slugs.values()}
+        sides: dict[str, list[tuple[str, PairTest, int]]] = {slug: [] for slug in slugs.values()}
         for test in board.tests:
             first, second = slugs[test.first], slugs[test.second]
-            pairs[first][second] = _pair(test, 1)
-            pairs[second][first] = _pair(test, -1)
-        for slug, own in pairs.items():
-            write_dense(self._file(f"data/{board.slug}/pairs/{slug}.json"), own)
+            sides[first].append((second, test, 1))
+            sides[second].append((first, test, -1))
+        for slug, own in sides.items():
+            pairs = {other: _pair(test, sign) for other, test, sign in own}
+            write_dense(self._file(f"data/{board.slug}/pairs/{slug}.json"), pairs)
         self._file(f"exports/{board.slug}-pairs.csv").write_bytes(export.pairs_to_csv(board))
         tests = board.tests if len(board.tests) <= MAX_TESTS_SHOWN else ()
         self._page(
@@ -299,7 +301,7 @@ def _of_suite(references: Sequence[QuotedTable], task: str) -> list[QuotedTable]
     return [table for table in references if table.suite == task]
 
 
-def _pair(test: Any, sign: int) -> Mapping[str, float | int | None]:
+def _pair(test: PairTest, sign: int) -> Mapping[str, float | int | None]:
     """One test as seen from one side."""
 
     def turned(value: float | None) -> float | None:

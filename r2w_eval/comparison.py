@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -110,10 +111,10 @@ def _read_result(run: str, model: str, record: Mapping[str, Any]) -> StoredResul
 
 
 def read_estimate(record: Mapping[str, Any]) -> Estimate:
-    """An `Estimate` from its JSON form."""
+    """An `Estimate` from its JSON form; names that many estimates share are held once."""
     strata = tuple(
         Stratum(
-            tuple(stratum["clusters"]),
+            tuple(map(sys.intern, stratum["clusters"])),
             tuple(stratum["numerators"]),
             tuple(stratum["denominators"]),
             stratum["weight"],

@@ -63,7 +63,9 @@ class _Scanner:
         end = -1
         for found in _LINE.finditer(self.text):
             start = found.start()
-            self.after_blank = start - end > 1 and end >= 0 and self.text.count("\n", end, start) > 1
+            self.after_blank = (
+                start - end > 1 and end >= 0 and self.text.count("\n", end, start) > 1
+            )
             end = found.end()
             self._read_line(start, end)
         return self.found

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from r2w_eval.leaderboards.pairs import bound, compare_pair, flip_signs, line_up, pair_tests
+from r2w_eval.leaderboards.pairs import (
+    RandomSigns,
+    bound,
+    compare_pair,
+    flip_signs,
+    line_up,
+    pair_tests,
+)
 
 from r2w_eval.stats import compare, mean_estimate, sign_flip_p
 from r2w_eval.types import Estimate, Stratum
@@ -80,12 +87,12 @@ def test_models_without_a_common_item_have_no_test_and_spoil_no_correction() -> 
 def test_sampled_p_values_are_those_of_the_sampled_test() -> None:
     generator = np.random.default_rng(1)
     parts = [generator.normal(shift, 1, 60) for shift in (0.0, 0.1, 0.25)]
-    for p, own in zip(flip_signs(parts), parts, strict=True):
+    for p, own in zip(flip_signs(parts, RandomSigns(60)), parts, strict=True):
         assert p == pytest.approx(sign_flip_p(own, seed=9), abs=0.02)
 
 
 def test_a_clear_difference_over_many_items_passes_holm_over_thousands_of_pairs() -> None:
-    (p,) = flip_signs([np.full(200, 0.5)])
+    (p,) = flip_signs([np.full(200, 0.5)], RandomSigns(200))
     assert p < 0.05 / 19_900
     # sampling alone could not say so
     assert 0.5 / 10_001 > 0.05 / 19_900
