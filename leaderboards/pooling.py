@@ -94,7 +94,7 @@ def pool_estimates(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def pool_metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
-    """Means over the runs, weighted by scored items; without interval, which needs the items."""
+    """Means over the runs, weighted by scored items, with intervals that hold at any dependence."""
     by_name: dict[str, list[Metric]] = defaultdict(list)
     for row in rows:
         for metric in row.metrics:
@@ -103,14 +103,23 @@ def pool_metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
 
 
 def _pool_metric(metrics: Sequence[Metric]) -> Metric:
-    scored = [(m.value, m.n_scored) for m in metrics if m.value is not None]
-    n = sum(count for _, count in scored)
+    """A row keeps no item's group, so how far the runs agree on the prompts is not known here. The
+    standard error of a mean is at most the mean of the standard errors, whatever the runs have in
+    common: bounds are the mean of the runs' bounds, never narrower than those of one run.
+    """
+    weights = [m.n_scored if m.value is not None else 0 for m in metrics]
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        pairs = [(v, w) for v, w in zip(values, weights, strict=True) if w]
+        known = [v * w for v, w in pairs if v is not None]
+        return sum(known) / sum(weights) if pairs and len(known) == len(pairs) else None
+
     return replace(
         metrics[0],
-        value=sum(value * count for value, count in scored) / n if n else None,
-        low=None,
-        high=None,
-        note=f"{len(metrics)} runs pooled",
+        value=mean([m.value for m in metrics]),
+        low=mean([m.low for m in metrics]),
+        high=mean([m.high for m in metrics]),
+        note=f"{len(metrics)} runs pooled; the interval is the mean of theirs",
     )
 
 

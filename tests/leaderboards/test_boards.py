@@ -17,7 +17,7 @@ from r2w_eval.leaderboards.rows import Row, Tokens, write_row
 
 from r2w_eval.cost import Price
 from r2w_eval.errors import UsageError
-from r2w_eval.types import Stratum
+from r2w_eval.types import Metric, Stratum
 
 ITEMS = [f"i{n:02}" for n in range(12)]
 
@@ -92,6 +92,21 @@ def test_runs_of_one_system_are_numbered_or_pooled_on_request() -> None:
     assert (pooled.row.headline.n_scored, pooled.row.headline.n_expected) == (12, 12)
     assert pooled.row.tokens == Tokens(200, 2000, 0) and pooled.row.n_pooled == 2
     assert len(set(zip(pooled.row.items.ids, pooled.row.items.repeats, strict=True))) == 24
+
+
+def test_pooled_groups_keep_the_width_that_any_dependence_of_the_runs_allows() -> None:
+    group = Metric("genre/story", 5.0, 4.0, 6.5, 6, 6)
+    rows = [
+        replace(make_row("m", steady(5)), metrics=(group,)),
+        replace(make_row("m", steady(7)), metrics=(replace(group, value=8.0, low=7.0, high=9.5),)),
+    ]
+    (metric,) = pool(rows).metrics
+    assert (metric.value, metric.low, metric.high) == (6.5, 5.5, 8.0)
+    # a run without bounds leaves the pooled group without; one without a score takes no part
+    alone = replace(group, low=None, high=None)
+    assert pool([rows[0], replace(rows[1], metrics=(alone,))]).metrics[0].low is None
+    unscored = replace(group, value=None, low=None, high=None, n_scored=0)
+    assert pool([rows[0], replace(rows[1], metrics=(unscored,))]).metrics[0].low == 4.0
 
 
 def test_different_systems_are_never_pooled() -> None:
