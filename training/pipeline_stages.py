@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from r2w_eval.training import commands
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
+from r2w_eval.training.evaluated import headlines, measures_of
 from r2w_eval.training.expert import planted_traces
 from r2w_eval.training.faults import out_of_memory_named
 from r2w_eval.training.pipeline_plan import BASE, Stage
@@ -284,7 +284,8 @@ def run_evaluation(job: Job) -> Made:
     config = replace(job.recipe.evaluate, model=show_model(job, name), out=str(run))
     with out_of_memory_named("batch_size in evaluate.model_args"):
         asyncio.run(evaluate(config))
-    return Made((run / "run.json", run / "results.json"), {"model": name, "rows": list(rows(run))})
+    rows = [{**row, "reflection": measures_of(row["reflection"])} for row in headlines(run)]
+    return Made((run / "run.json", run / "results.json"), {"model": name, "rows": rows})
 
 
 def show_model(job: Job, name: str) -> str:
@@ -300,27 +301,6 @@ def show_model(job: Job, name: str) -> str:
     aside.symlink_to(Path(target).resolve())
     os.replace(aside, link)
     return str(link)
-
-
-def rows(run: Path) -> Iterator[dict[str, Any]]:
-    """The headline of every task and judge of a run."""
-    for result in json.loads((run / "results.json").read_bytes()):
-        headline = next(metric for metric in result["metrics"] if metric["is_headline"])
-        yield {
-            **{name: result[name] for name in ("task", "judge", "score_key")},
-            **{name: headline[name] for name in ("value", "low", "high", "n_scored", "n_expected")},
-            "completion_tokens": result["writer"]["completion_tokens"],
-            "reflection": _reflection(result.get("reflection")),
-        }
-
-
-def _reflection(summary: Any) -> dict[str, Any] | None:
-    """The measures of thinking that the pipeline's pages show, by name."""
-    if not summary:
-        return None
-    shown = ("value", "low", "high", "n_scored", "n_expected")
-    measures = {m["name"]: {name: m[name] for name in shown} for m in summary["metrics"]}
-    return {"n_reflections": summary["n_reflections"], "measures": measures}
 
 
 RUNNERS: Mapping[str, Runner] = {

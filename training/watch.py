@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import io
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.checkpoints import Checkpoint, find_checkpoints
+from r2w_eval.training.evaluated import headlines
 
 from r2w_eval.comparison import load_results
 from r2w_eval.config import RunConfig
@@ -84,25 +84,7 @@ def evaluate_checkpoint(
         pass
     except (R2WError, OSError) as error:
         return [ProgressRow(**facts, error=f"{type(error).__name__}: {error}")]
-    return list(_read_rows(run, facts))
-
-
-def _read_rows(run: Path, facts: dict[str, Any]) -> Iterator[ProgressRow]:
-    for record in json.loads((run / "results.json").read_bytes()):
-        headline = next(metric for metric in record["metrics"] if metric["is_headline"])
-        yield ProgressRow(
-            **facts,
-            task=record["task"],
-            judge=record["judge"],
-            score_key=record["score_key"],
-            score=headline["value"],
-            low=headline["low"],
-            high=headline["high"],
-            n_scored=headline["n_scored"],
-            n_expected=headline["n_expected"],
-            completion_tokens=record["writer"]["completion_tokens"],
-            reflection=record.get("reflection"),
-        )
+    return [ProgressRow(**facts, score=row.pop("value"), **row) for row in headlines(run)]
 
 
 def watch_once(folder: Path, config: RunConfig) -> list[ProgressRow]:

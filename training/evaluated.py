@@ -1,0 +1,33 @@
+"""What a finished evaluation says, read back from its run folder: one headline a task and judge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SHARED = ("task", "judge", "score_key")
+BOUNDS = ("value", "low", "high", "n_scored", "n_expected")
+
+
+def headlines(run: Path) -> Iterator[dict[str, Any]]:
+    """Task, judge, identity of the score; headline with its interval and numbers; tokens of the
+    writer; measures of thinking as they were written, where there are any.
+    """
+    for result in json.loads((run / "results.json").read_bytes()):
+        headline = next(metric for metric in result["metrics"] if metric["is_headline"])
+        yield {
+            **{name: result[name] for name in SHARED},
+            **{name: headline[name] for name in BOUNDS},
+            "completion_tokens": result["writer"]["completion_tokens"],
+            "reflection": result.get("reflection"),
+        }
+
+
+def measures_of(reflection: Any) -> dict[str, Any] | None:
+    """The measures of thinking by name; None where no answer held any."""
+    if not reflection:
+        return None
+    measures = {m["name"]: {name: m[name] for name in BOUNDS} for m in reflection["metrics"]}
+    return {"n_reflections": reflection["n_reflections"], "measures": measures}
