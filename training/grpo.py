@@ -263,6 +263,9 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             log["process/score"].append(float(np.mean(scores)))
         if size := float(advantages.abs().mean()):
             log["process/relative_size"].append(float(process.abs().mean()) / size)
+        if mass := float(process.abs().sum()):
+            # near 1 it says less reflection, and hardly which one
+            log["process/below_zero"].append(float(-process.clamp(max=0).sum()) / mass)
         log["process/segments_scored"].append(len(scores) / max(1, len(own)))
 
 

@@ -31,6 +31,7 @@ MEASURES = {
         "loss": "loss",
         "completions/mean_length": "tokens a completion",
         "process/score": "process score",
+        "process/below_zero": "part of the process term below zero",
         "process/thinking_tokens": "thinking tokens a completion",
         "process/reflections": "reflections a completion",
         "process/without_reflection": "share without reflection",
