@@ -62,9 +62,10 @@ ABLATIONS = {
 
 
 def interval(pairs: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Mean with a clustered interval."""
+    """Mean of shares with a clustered interval, cut at 0 and 1, which few pairs reach beyond."""
     metric = measure(mean_of("", pairs, len(pairs)))
-    return {"value": metric.value, "low": metric.low, "high": metric.high, "n": len(pairs)}
+    low, high = (None if b is None else min(1.0, max(0.0, b)) for b in (metric.low, metric.high))
+    return {"value": metric.value, "low": low, "high": high, "n": len(pairs)}
 
 
 def pair_table(rows: Sequence[Row], value: Callable[[int], float]) -> dict[str, Any]:
