@@ -5,12 +5,14 @@
 
 FOLDER is that of a pipeline with rollouts. The reward is `r2w-reward`; what it says of models that
 were trained on it is marked so. Intervals of a group resample prompts, all seeds together; beside
-each difference stand those of the single seeds, with the t interval over seeds.
+each difference stand those of the single seeds, with the t interval over seeds. "Seen" is the
+difference of two groups that a paired test finds in four of five cases.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from small_scores import Question, Scores, read_specs
 from r2w_eval import reflection_measures as measures
 from r2w_eval.estimates import mean_of
 from r2w_eval.reflection import Analysis, Effect, TraceInput, analyse, own_outcomes, with_effects
-from r2w_eval.stats import compare, measure
+from r2w_eval.stats import compare, measure, minimum_detectable_effect
 from r2w_eval.store import iter_jsonl, write_json
 from r2w_eval.trace import TagSchema, unit
 from r2w_eval.types import Estimate, JudgeStatus, Score, Usage
@@ -221,6 +223,7 @@ def summarise(arms: Sequence[Arm], chosen: Mapping[str, Measure]) -> dict[str, A
                 for first, second in PAIRS
                 if groups[first] and groups[second]
             },
+            "seen": {group: seen(own, members) for group, members in groups.items()},
         }
     return table
 
@@ -257,6 +260,18 @@ def difference(own: Measure, first: Sequence[Arm], second: Sequence[Arm]) -> dic
     ]
     known = [value for value in seeds if value is not None]
     return {**found, "by_seed": seeds, "over_seeds": seed_interval(known)}
+
+
+def seen(own: Measure, arms: Sequence[Arm]) -> float | None:
+    """What a comparison with as many seeds would find, by how the seeds of this group differ: their
+    models are alike, so that the differences are what chance does. None for a single model.
+    """
+    pairs = itertools.combinations(arms, 2)
+    errors = [compare(own(a.texts), own(b.texts)).standard_error for a, b in pairs]
+    known = [error for error in errors if error is not None]
+    if not known:
+        return None
+    return minimum_detectable_effect(float(np.sqrt(np.mean(np.square(known)) / len(arms))))
 
 
 def seed_interval(values: Sequence[float]) -> list[float] | None:
@@ -302,6 +317,10 @@ def show(table: Mapping[str, Any]) -> None:
     print("| measure | " + " | ".join(GROUPS) + " |\n|---|" + "---|" * len(GROUPS))
     for name, row in table.items():
         print(f"| {name} | " + " | ".join(cell(row["groups"].get(g)) for g in GROUPS) + " |")
+    for name, row in table.items():
+        found = {group: value for group, value in row["seen"].items() if value is not None}
+        if found:
+            print(f"seen, {name}: " + ", ".join(f"{g} {v:.3g}" for g, v in found.items()))
     for first, second in PAIRS:
         print(
             f"\n| {first} - {second} | difference | p | seeds | over seeds |\n|---|---|---|---|---|"
