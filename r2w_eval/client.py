@@ -161,7 +161,7 @@ class HttpModel:
         self._random = random.Random(0)
         name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
         self._health = Health(name, max(settings.patience_s, settings.timeout_s))
-        self._replicas = Replicas(self.limiters)
+        self.replicas = Replicas(self.limiters)
 
     @property
     def id(self) -> str:
@@ -186,7 +186,7 @@ class HttpModel:
             {str(status): n for status, n in sorted(self.retries.items())},
             sum(limiter.cuts for limiter in limiters),
             tuple(int(limiter.limit) for limiter in limiters),
-            tuple(self._replicas.out.values()),
+            tuple(self.replicas.out.values()),
         )
 
     async def complete(self, request: ChatRequest) -> Reply:
@@ -242,7 +242,7 @@ class HttpModel:
                 lists[url] = await self._list_models(url)
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
                 lost[url] = _unreachable(url, error)
-                self._replicas.failed(url)
+                self.replicas.failed(url)
         if not lists:
             url = self.endpoint.base_urls[0]
             raise UsageError(
@@ -250,7 +250,7 @@ class HttpModel:
                 f"Try: curl {url}/models"
             )
         if len(lists) > 1:
-            self._replicas.agree(await self._probe(lists))
+            self.replicas.agree(await self._probe(lists))
         names = (compare_names(self.endpoint.model, url, content) for url, content in lists.items())
         warnings = [*lost.values(), *filter(None, names), *compare_contexts(lists)]
         return "; ".join(warnings) or None
@@ -296,9 +296,10 @@ class HttpModel:
         )
 
     async def _send(self, body: bytes, avoid: Set[str], *, is_urgent: bool) -> Reply:
-        url, limiter = await self._replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
+        url = await self.replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
+        limiter = self.limiters[url]
         if self._health.down:
-            limiter.release()
+            self.replicas.release(url)
             raise EndpointDown(self._health.down)
         started = time.monotonic()
         try:
@@ -309,41 +310,40 @@ class HttpModel:
                 status, headers = http.status, http.headers
         except TimeoutError as error:
             limiter.timed_out(started)
-            self._replicas.failed(url)
+            self.replicas.failed(url)
             raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
         except (aiohttp.ClientError, OSError) as error:
-            self._replicas.failed(url)
+            self.replicas.failed(url)
             raise Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
         finally:
-            limiter.release()
+            self.replicas.release(url)
         if status in TRANSIENT_HTTP:
-            self._replicas.failed(url)
+            self.replicas.failed(url)
         if status != 200:
             try:
-                self._raise_for(status, headers, content, limiter)
+                self._raise_for(status, headers, content, url)
             except CallFailed as failure:
                 self._pass_on(url, status, failure, avoid)
                 raise
         reply = read_reply(content)
-        if not self._replicas.is_same_model(url, reply.model):
-            raise Retry(CallStatus.TRANSPORT, self._replicas.out[url], wait_s=0.0)
+        if not self.replicas.is_same_model(url, reply.model):
+            raise Retry(CallStatus.TRANSPORT, self.replicas.out[url], wait_s=0.0)
         latency_s = time.monotonic() - started
         limiter.succeeded(latency_s)
+        self.replicas.hand_out()
         return replace(reply, latency_s=latency_s)
 
     def _pass_on(self, url: str, status: int, failure: CallFailed, avoid: Set[str]) -> None:
         """Where one of several addresses lacks the model or the context, others are asked."""
-        if not self._replicas.can_spare(url, avoid):
+        if not self.replicas.can_spare(url, avoid):
             return
         if failure.status is CallStatus.CONTEXT:
             raise TooSmall(url) from failure
         if status == 404:
-            self._replicas.put_out(url, f"{url} does not serve this model: {failure}")
+            self.replicas.put_out(url, f"{url} does not serve this model: {failure}")
             raise Retry(CallStatus.TRANSPORT, str(failure), wait_s=0.0) from failure
 
-    def _raise_for(
-        self, status: int, headers: Mapping[str, str], content: bytes, limiter: Limiter
-    ) -> None:
+    def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes, url: str) -> None:
         """Turn an HTTP error into a retry, a failure of this request, or the end of the
         endpoint.
         """
@@ -354,13 +354,13 @@ class HttpModel:
             self._health.down = self._refusal(message)
             raise EndpointDown(self._health.down)
         if status == 429 or (status == 503 and wait_s is not None):
-            limiter.refused()
+            self.limiters[url].refused()
             # "now" (or a date in the past) from a server that refuses is no leave to hammer it
-            limiter.pause(wait_s or self._backoff(2))
+            self.replicas.pause(url, wait_s or self._backoff(2))
             raise Retry(CallStatus.RATE_LIMITED, message, wait_s=0.0)
         if status in TRANSIENT_HTTP:
             if status == 503:
-                limiter.refused()
+                self.limiters[url].refused()
             raise Retry(CallStatus.TRANSPORT, message)
         if any(mark in text.lower() for mark in CONTEXT_MARKS):
             raise CallFailed(CallStatus.CONTEXT, message)

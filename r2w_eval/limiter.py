@@ -1,27 +1,29 @@
-"""Adaptive concurrency for one endpoint (specification: harness J2, J3).
+"""Adaptive concurrency for one address (specification: harness J2, J3).
 
-Starts at 20 in flight and doubles per clean round. Refusals (429, 503) cut it by a fifth, at most
-once in 15 s; where a tenth of a round runs out of time it is halved, once for all requests that
-were on the way together; after either it grows by 5 % per clean round. A server that queues answers
-late instead of refusing: by Little's law the wait grows with what is in flight, so the limit
-doubles only where replies would still come within half of the time limit, and stays where they take
-three quarters of it. `Retry-After` pauses the whole endpoint.
+Starts at 20 in flight. A clean round doubles that, and quadruples it while replies come as fast as
+in the fastest round so far: the server has room. The first refusal (429, 503) ends this and halves
+the limit, later ones cut it by a fifth, at most once in 15 s; where a tenth of a round runs out of
+time it is halved, once for all requests that were on the way together; after either it grows by 5 %
+per clean round. A server that queues answers late instead of refusing: by Little's law the wait
+grows with what is in flight, so the limit doubles only where replies would still come within half
+of the time limit, and stays where they take three quarters of it. `Retry-After` pauses the address.
 """
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 
 START = 20
 CUT = 0.8
 CUT_INTERVAL_S = 15.0
 LATE_SHARE = 0.1
-LATE_CUT = 0.5
+HALF = 0.5
 GROWTH = 1.05
+DOUBLE, FAST = 2.0, 4.0
+# Mean latency of a round over the fastest round's, up to which nothing queues at the server
+FLAT = 1.5
 # Mean latency as a share of the time limit: up to where doubling may lead, and where growth ends
 BEARABLE = 0.5
 TOO_SLOW = 0.75
@@ -29,9 +31,10 @@ MAX_PAUSE_S = 300.0
 
 
 class Limiter:
-    """Hands out slots, first come, first served; `fixed` switches the adaptation off.
+    """How many requests one address may have in flight; `fixed` switches the adaptation off.
 
-    `timeout_s` is how long a request waits for its reply.
+    `timeout_s` is how long a request waits for its reply. Who gets a free place, the queue over
+    all addresses decides (see `replicas`).
     """
 
     def __init__(
@@ -50,44 +53,25 @@ class Limiter:
         self._timeout_s = timeout_s
         self._clock = clock
         self._congested = False
+        self._fastest_s = math.inf
         self._start_round()
         self._last_cut = -math.inf
         self._paused_until = -math.inf
-        self._waiting: deque[tuple[asyncio.Future[bool], bool]] = deque()
-
-    @property
-    def n_waiting(self) -> int:
-        """How many wait for a slot."""
-        return len(self._waiting)
 
     @property
     def is_paused(self) -> bool:
-        """The endpoint asked for a pause that is not over."""
-        return self._paused_until > self._clock()
+        """The address asked for a pause that is not over."""
+        return self.pause_left_s > 0
 
-    async def acquire(self, *, leave_when_paused: bool = False, is_urgent: bool = False) -> bool:
-        """Wait for a slot and for the end of a pause; what is urgent goes before the rest.
+    @property
+    def pause_left_s(self) -> float:
+        """Seconds until the end of the pause, if there is one."""
+        return max(0.0, self._paused_until - self._clock())
 
-        With `leave_when_paused` a pause ends the wait: False, and no slot was taken.
-        """
-        if self.is_paused and leave_when_paused:
-            return False
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        entry = (waiter, leave_when_paused)
-        (self._waiting.appendleft if is_urgent else self._waiting.append)(entry)
-        self._hand_out()
-        try:
-            return await waiter
-        except asyncio.CancelledError:
-            # handed a slot and cancelled at once: it goes to the next in the queue
-            if waiter.done() and not waiter.cancelled() and waiter.result():
-                self.release()
-            raise
-
-    def release(self) -> None:
-        """Give the slot back; it passes to the first in the queue."""
-        self.in_flight -= 1
-        self._hand_out()
+    @property
+    def has_room(self) -> bool:
+        """One more request may be sent now."""
+        return self.in_flight < int(self.limit) and not self.is_paused
 
     def succeeded(self, latency_s: float = 0.0) -> None:
         """A clean reply after this long: as many of them as the limit are a round, and it grows."""
@@ -95,19 +79,26 @@ class Limiter:
         self._clean_s += latency_s
         if self._fixed or self._clean < int(self.limit):
             return
-        share = self._clean_s / self._clean / self._timeout_s
+        mean_s = self._clean_s / self._clean
+        share = mean_s / self._timeout_s
         self._start_round()
-        pace = GROWTH if self._congested else 2.0
+        pace = self._pace(mean_s)
         if share > 0:
             pace = min(pace, max(GROWTH, BEARABLE / share))
         grown = min(float(self.ceiling), max(self.limit * pace, self.limit + 1))
         if share * grown / self.limit <= TOO_SLOW:
             self.limit = grown
-        self._hand_out()
+
+    def _pace(self, mean_s: float) -> float:
+        self._fastest_s = min(self._fastest_s, mean_s)
+        if self._congested:
+            return GROWTH
+        return FAST if mean_s <= FLAT * self._fastest_s else DOUBLE
 
     def refused(self) -> None:
         """A 429 or 503: cut the limit, at most once in 15 s."""
-        self._cut(CUT, self._clock() - CUT_INTERVAL_S)
+        # the first one ends a growth that may have gone four times too far
+        self._cut(CUT if self._congested else HALF, self._clock() - CUT_INTERVAL_S)
 
     def timed_out(self, sent_at: float) -> None:
         """No reply in time to a request sent then: with a tenth of a round like it, halve the
@@ -117,7 +108,7 @@ class Limiter:
             return
         self._late += 1
         if self._late >= self.limit * LATE_SHARE:
-            self._cut(LATE_CUT, sent_at)
+            self._cut(HALF, sent_at)
 
     def _cut(self, factor: float, since: float) -> None:
         """Unless a cut after `since` has answered this already."""
@@ -137,24 +128,3 @@ class Limiter:
         # in this order, a NaN is no pause
         seconds = min(max(0.0, seconds), MAX_PAUSE_S)
         self._paused_until = max(self._paused_until, self._clock() + seconds)
-        # those in the queue may have another endpoint to go to
-        queue, self._waiting = self._waiting, deque()
-        for waiter, may_leave in queue:
-            if not may_leave:
-                self._waiting.append((waiter, may_leave))
-            elif not waiter.done():
-                waiter.set_result(False)
-        asyncio.get_running_loop().call_later(seconds, self._resume)
-
-    def _resume(self) -> None:
-        # timers end a little early, and a later refusal may have made the pause longer
-        if (left := self._paused_until - self._clock()) > 0:
-            asyncio.get_running_loop().call_later(left, self._resume)
-        self._hand_out()
-
-    def _hand_out(self) -> None:
-        while self._waiting and not self.is_paused and self.in_flight < int(self.limit):
-            waiter, _ = self._waiting.popleft()
-            if not waiter.done():
-                self.in_flight += 1
-                waiter.set_result(True)

@@ -1,20 +1,24 @@
-"""Equal servers behind one endpoint: who takes the next request, and who is out.
+"""Equal servers behind one endpoint: one queue over all of them, and who is out.
 
-A request goes to the address with the least in flight and waiting for its limit; one that pauses or
-failed a moment ago comes last. An address that turns out to serve another model than the rest is
-out for the whole session, so that texts of two models never mix in one run.
+The first in the queue goes to whichever address has room first; where several have, to the one
+with the least in flight for its limit. One that failed a moment ago gets nothing while another can
+serve. An address that turns out to serve another model than the rest is out for the whole session,
+so that texts of two models never mix in one run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence, Set
 
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.limiter import Limiter
 
 AVOID_FAILING_S = 5.0
+# timers may end a little early
+TIMER_SLACK_S = 0.001
 
 
 class Replicas:
@@ -26,10 +30,13 @@ class Replicas:
         """Addresses that get no more requests, with the reason."""
         self._failed_at = dict.fromkeys(limiters, float("-inf"))
         self._returned: str | None = None
+        self._waiting: deque[tuple[asyncio.Future[str | None], Set[str]]] = deque()
 
     def failed(self, url: str) -> None:
         """Others go first for a while: a dead address is the least loaded, and would draw all."""
         self._failed_at[url] = time.monotonic()
+        if len(self.limiters) > 1:
+            self._look_again(AVOID_FAILING_S)
 
     def can_spare(self, url: str, avoid: Set[str] = frozenset()) -> bool:
         """Whether another address is left for a request that must not go to `avoid`."""
@@ -38,6 +45,7 @@ class Replicas:
     def put_out(self, url: str, reason: str) -> None:
         """Send nothing there any more; what it was asked goes to the others."""
         self.out.setdefault(url, reason)
+        self.hand_out()
 
     def is_same_model(self, url: str, returned: str | None) -> bool:
         """Whether a reply comes from the model of the rest; if not, its address is out.
@@ -67,29 +75,72 @@ class Replicas:
             )
         self._returned = common
 
-    async def take(
-        self, avoid: Set[str] = frozenset(), *, is_urgent: bool = False
-    ) -> tuple[str, Limiter]:
-        """A slot at the best address; who waits at one that pauses goes to one that does not.
+    async def take(self, avoid: Set[str] = frozenset(), *, is_urgent: bool = False) -> str:
+        """An address with a place, which is now taken; what is urgent goes before the rest.
 
-        Raises EndpointDown when every address is out.
+        First come, first served; an address in `avoid` only when no other is left. Raises
+        EndpointDown when every address is out.
         """
-        while True:
-            usable = self._usable()
-            if not usable:
-                raise EndpointDown(f"No address is left: {'; '.join(self.out.values())}")
-            url = min([u for u in usable if u not in avoid] or usable, key=self._burden)
-            elsewhere = any(not self.limiters[u].is_paused for u in usable if u != url)
-            limiter = self.limiters[url]
-            if await limiter.acquire(leave_when_paused=elsewhere, is_urgent=is_urgent):
-                return url, limiter
+        place: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
+        (self._waiting.appendleft if is_urgent else self._waiting.append)((place, avoid))
+        self.hand_out()
+        try:
+            url = await place
+        except asyncio.CancelledError:
+            # handed a place and cancelled at once: it goes to the next in the queue
+            if place.done() and not place.cancelled() and (taken := place.result()) is not None:
+                self.release(taken)
+            raise
+        if url is None:
+            raise EndpointDown(f"No address is left: {'; '.join(self.out.values())}")
+        return url
+
+    def release(self, url: str) -> None:
+        """Give a place back; it passes to the first in the queue."""
+        self.limiters[url].in_flight -= 1
+        self.hand_out()
+
+    def pause(self, url: str, seconds: float) -> None:
+        """Nobody sends there for so long; the others go on."""
+        self.limiters[url].pause(seconds)
+        self._look_again(self.limiters[url].pause_left_s)
+
+    def hand_out(self) -> None:
+        """Give the free places to those who wait; due whenever there may be new ones."""
+        if not self._usable():
+            self._give_up()
+        passed_over = []
+        while self._waiting and (free := self._free()):
+            place, avoid = self._waiting.popleft()
+            wanted = [url for url in free if url not in avoid]
+            if place.done():
+                continue
+            if not wanted and self.can_spare("", avoid):
+                passed_over.append((place, avoid))
+                continue
+            url = min(wanted or free, key=self._load)
+            self.limiters[url].in_flight += 1
+            place.set_result(url)
+        self._waiting.extendleft(reversed(passed_over))
+
+    def _give_up(self) -> None:
+        while self._waiting:
+            place, _ = self._waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+
+    def _look_again(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds + TIMER_SLACK_S, self.hand_out)
 
     def _usable(self) -> Sequence[str]:
         return [url for url in self.limiters if url not in self.out]
 
-    def _burden(self, url: str) -> tuple[bool, bool, float]:
-        """What speaks against an address: it pauses, it fails, it carries much already."""
-        limiter = self.limiters[url]
-        failing = time.monotonic() - self._failed_at[url] < AVOID_FAILING_S
-        load = (limiter.in_flight + limiter.n_waiting) / limiter.limit
-        return limiter.is_paused, failing, load
+    def _free(self) -> Sequence[str]:
+        """Addresses with room; one that fails is none while another works, full or not."""
+        live = [url for url in self._usable() if not self.limiters[url].is_paused]
+        long_ago = time.monotonic() - AVOID_FAILING_S
+        working = [url for url in live if self._failed_at[url] < long_ago]
+        return [url for url in working or live if self.limiters[url].has_room]
+
+    def _load(self, url: str) -> float:
+        return self.limiters[url].in_flight / self.limiters[url].limit

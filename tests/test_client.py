@@ -133,7 +133,7 @@ def test_a_rate_limit_pauses_and_does_not_use_up_tries(server: FakeServer) -> No
 def test_retry_after_is_honoured(server: FakeServer) -> None:
     async def job() -> float:
         client = HttpModel(Endpoint((server.base_url,), "gen-0"), FAST)
-        client.limiters[server.base_url].pause(0.3)
+        client.replicas.pause(server.base_url, 0.3)
         started = time.monotonic()
         await client.complete(REQUEST)
         await client.close()
