@@ -16,6 +16,7 @@ from typing import Any
 
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.ratings import Ranking, rank_by_paired_tests
+from r2w_eval.selection import describe_subset
 from r2w_eval.stats import compare, items_needed, minimum_detectable_effect
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
@@ -37,6 +38,13 @@ class StoredResult:
     estimate: Estimate
     left_out: Mapping[str, float | None] = field(default_factory=dict)
     """Headline without each judge, for results of ensembles."""
+    subset: str = ""
+    """How the run chose its samples, in the words of its flags."""
+
+    @property
+    def items(self) -> str:
+        """How many samples, and which."""
+        return f"{self.headline.n_expected} samples ({self.subset})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +70,14 @@ class Comparison:
     `effects[i]` is the smallest difference that test i of the ranking could have found with 80 %
     power, at the level that is left after correcting for all pairs; `needed[i]` the items that
     would find the wished difference, if one was named. `extremes[i]` are its largest item
-    differences, wins of the first run first.
+    differences, wins of the first run first. `subsets` says which samples each run took, where
+    these differ.
     """
 
     task: str
     judge: str
     score_key: str
-    is_forced: bool
+    subsets: Mapping[str, str]
     ranking: Ranking
     effects: tuple[float | None, ...]
     extremes: tuple[tuple[ItemDifference, ...], ...]
@@ -81,10 +90,10 @@ def load_results(path: str) -> list[StoredResult]:
     folder = RunFolder.existing(path)
     if not folder.results_path.exists():
         raise UsageError(f"{path!r}: the run has no results yet. Run the same command again first")
-    model = folder.manifest()["model"]
+    manifest = folder.manifest()
     records = json.loads(folder.results_path.read_bytes())
     try:
-        return [_read_result(path, model, record) for record in records]
+        return [_read_result(path, manifest, record) for record in records]
     except (KeyError, TypeError) as error:
         raise UsageError(
             f"{folder.results_path}: written by another version ({type(error).__name__}: {error}). "
@@ -92,11 +101,11 @@ def load_results(path: str) -> list[StoredResult]:
         ) from error
 
 
-def _read_result(run: str, model: str, record: Mapping[str, Any]) -> StoredResult:
+def _read_result(run: str, manifest: Mapping[str, Any], record: Mapping[str, Any]) -> StoredResult:
     headline = next(metric for metric in record["metrics"] if metric["is_headline"])
     return StoredResult(
         run=run,
-        model=model,
+        model=manifest["model"],
         task=record["task"],
         judge=record["judge"],
         score_key=record["score_key"],
@@ -107,6 +116,7 @@ def _read_result(run: str, model: str, record: Mapping[str, Any]) -> StoredResul
             left["judge"]: left["headline"]["value"]
             for left in (record.get("ensemble") or {}).get("left_out", ())
         },
+        subset=describe_subset(manifest.get("config", {})),
     )
 
 
@@ -167,7 +177,9 @@ def _compare_place(
         results[0].task,
         results[0].judge,
         results[0].score_key,
-        len({result.score_key for result in results}) > 1,
+        {name_of(r, results): r.items for r in results}
+        if len({result.score_key for result in results}) > 1
+        else {},
         ranking,
         tuple(effects),
         tuple(extremes),
@@ -196,10 +208,7 @@ def check_identities(results: Sequence[StoredResult], force_common: bool) -> Non
         differing = sorted(f for f in fields if first.identity.get(f) != other.identity.get(f))
         if not differing or (force_common and differing == ["items"]):
             continue
-        shown = "\n  ".join(
-            f"{name}: {first.identity.get(name)!r:.150} | {other.identity.get(name)!r:.150}"
-            for name in differing
-        )
+        shown = "\n  ".join(_show_difference(name, first, other) for name in differing)
         hint = (
             "--force-common compares the items that both have"
             if differing == ["items"]
@@ -208,6 +217,13 @@ def check_identities(results: Sequence[StoredResult], force_common: bool) -> Non
         raise IdentityMismatch(
             f"{first.run} and {other.run} differ in {first.task}:\n  {shown}\nTry: {hint}"
         )
+
+
+def _show_difference(name: str, first: StoredResult, other: StoredResult) -> str:
+    if name != "items":
+        return f"{name}: {first.identity.get(name)!r:.150} | {other.identity.get(name)!r:.150}"
+    common = item_values(first.estimate).keys() & item_values(other.estimate).keys()
+    return f"items: {first.items} | {other.items}; {len(common)} are scored in both"
 
 
 def name_of(result: StoredResult, among: Sequence[StoredResult]) -> str:

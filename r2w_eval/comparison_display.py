@@ -33,8 +33,13 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
     """One block per task and judge."""
     console = Console()
     for comparison in compare_runs(runs, force_common, effect):
-        if comparison.is_forced:
-            console.print("[bold yellow]The runs cover different items; compared is what all have.")
+        if comparison.subsets:
+            took = "; ".join(f"{name}: {items}" for name, items in comparison.subsets.items())
+            console.print(
+                f"[bold yellow]The runs cover different items; compared is what all have.[/] "
+                f"{escape(took)}",
+                soft_wrap=True,
+            )
         console.print(ranking_table(comparison))
         console.print(test_table(comparison))
         if comparison.left_out:

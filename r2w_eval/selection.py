@@ -11,6 +11,7 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.hashing import content_hash
@@ -135,6 +136,25 @@ def check_ids(ids: Iterable[str], suites: Mapping[str, Collection[str]]) -> None
                 f"--ids {name_some(sorted(asked))}: none of them is a sample of {suite}. Leave it "
                 f"out of --tasks, or add one of its own. Try: r2w-eval list --ids {suite}"
             )
+
+
+def describe_subset(config: Mapping[str, Any]) -> str:
+    """How a run chose its samples, in the words of its flags; `config` is that of run.json.
+
+    >>> describe_subset({"limit": 8, "shuffle": True, "seed": 1, "ids": []})
+    '--shuffle --limit 8 --seed 1'
+    """
+    words = [f"--ids {name_some(config['ids'])}"] if config.get("ids") else []
+    flags = ("only_recorded", "only_complete")
+    words += [f"--{name.replace('_', '-')}" for name in flags if config.get(name)]
+    if config.get("limit"):
+        drawn = config.get("shuffle")
+        words.append(
+            f"--shuffle --limit {config['limit']} --seed {config['seed']}"
+            if drawn
+            else f"--limit {config['limit']}"
+        )
+    return " ".join(words) or "all"
 
 
 def check_complete(suite: str, samples: Iterable[Sample]) -> None:

@@ -353,6 +353,24 @@ def test_the_listing_shows_every_suite(environment: dict[str, str]) -> None:
     assert (Path(path) / "quickstart/quickstart.yaml").is_file()
 
 
+def test_listed_samples_can_be_run_by_id(
+    server: FakeServer, environment: dict[str, str], tmp_path: Path
+) -> None:
+    listed = run(environment, "list", "--ids", "quickstart").stdout.splitlines()
+    assert len(listed) == 24 and listed[0] == "story-en-1\ten\tstory"
+    file = tmp_path / "ids.tsv"
+    file.write_text("\n".join(line for line in listed if line.endswith("poem")))
+    done = run(environment, *job(server, tmp_path / "poems"), f"--ids=@{file}")
+    assert done.returncode == 0, done.stderr
+    ids = sorted(row["sample_id"] for row in rows(tmp_path / "poems" / "responses.jsonl"))
+    assert ids == ["poem-en-1", "poem-en-2", "poem-zh-1", "poem-zh-2"]
+    stored = json.loads((tmp_path / "poems" / "run.json").read_bytes())["config"]["ids"]
+    assert sorted(stored) == ids
+    refused = run(environment, *job(server, tmp_path / "none"), "--ids=poem-en-1,poem-en-7")
+    assert refused.returncode == 2 and "poem-en-7" in refused.stderr
+    assert "list --ids quickstart" in refused.stderr and not (tmp_path / "none").exists()
+
+
 def test_the_cache_is_shared_between_runs_and_can_be_pruned(
     server: FakeServer, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -58,11 +58,14 @@ def test_two_runs_are_compared_item_by_item(config: RunConfig, tmp_path: Path) -
 
 def test_other_items_are_refused_unless_forced(config: RunConfig, tmp_path: Path) -> None:
     first = str(asyncio.run(evaluate(config)).folder.path)
-    second = second_run(config, tmp_path, limit=10)
-    with pytest.raises(IdentityMismatch, match="items"):
+    second = second_run(config, tmp_path, limit=10, shuffle=True)
+    told = (
+        r"24 samples \(all\) \| 10 samples \(--shuffle --limit 10 --seed 0\); 10 are scored in both"
+    )
+    with pytest.raises(IdentityMismatch, match=told):
         compare_runs([first, second])
     (forced,) = compare_runs([first, second], force_common=True)
-    assert forced.is_forced and forced.ranking.tests[0].n_common == 10
+    assert len(forced.subsets) == 2 and forced.ranking.tests[0].n_common == 10
 
 
 def test_another_judge_is_refused_by_name(config: RunConfig, tmp_path: Path) -> None:

@@ -72,6 +72,30 @@ def test_a_longer_run_in_the_same_folder_adds_only_what_is_new(
     assert outcome.progress.sent == 12 and outcome.progress.reused == 18
 
 
+def test_a_drawn_subset_is_the_same_for_every_model_and_grows_in_its_folder(
+    server: FakeServer, config: RunConfig, tmp_path: Path
+) -> None:
+    def taken(outcome: Outcome) -> list[str]:
+        return [row.sample_id for row in outcome.results[0].samples]
+
+    drawn = replace(config, shuffle=True, limit=4)
+    first = run(drawn)
+    other = run(replace(drawn, model=f"{server.base_url}#other", out=str(tmp_path / "other")))
+    assert (
+        taken(first)
+        == taken(other)
+        != taken(run(replace(config, limit=4, out=str(tmp_path / "four"))))
+    )
+    named = replace(config, ids=tuple(taken(first)), limit=None, out=str(tmp_path / "named"))
+    assert run(named).results[0].score_key == first.results[0].score_key
+    again = asyncio.run(judge_again(first.folder, replace(drawn, judge=("none",)), reparse=True))
+    assert taken(again) == taken(first) and again.progress.sent == 0
+    grown = run(replace(drawn, limit=9))
+    assert set(taken(first)) < set(taken(grown)) and grown.progress.sent == 5 * 6
+    assert {sample_id.split("-")[1] for sample_id in taken(grown)} == {"en", "zh"}
+    assert len({sample_id.split("-")[0] for sample_id in taken(grown)}) >= 5
+
+
 def test_the_same_files_give_the_same_bytes(server: FakeServer, config: RunConfig) -> None:
     outcome = run(config)
     before = outcome.folder.results_path.read_bytes()
