@@ -71,6 +71,7 @@ class Row:
     """What one run gave. `statuses` are those of all verdicts and of answers that are not ok."""
 
     suite: str
+    sample: str
     answers: str
     judge: str
     headline: str
@@ -170,6 +171,7 @@ def make_row(case: Case, config: RunConfig, result: TaskResult, seconds: float) 
     statuses.update({f"answer {k}": n for k, n in result.writer.statuses.items() if k != "ok"})
     return Row(
         suite=f"{case.suite} {case.what}".strip(),
+        sample=config.ids[0],
         answers="given" if config.responses else "written",
         judge=case.judge,
         headline=head.name,
@@ -221,8 +223,8 @@ def show(row: Row) -> str:
     """The row in Markdown."""
     statuses = ", ".join(f"{status} {n}" for status, n in row.statuses.items())
     return (
-        f"| {row.suite} | {row.answers} | {row.judge} | {row.n_scored}/{row.n_expected} | "
-        f"{row.verdicts} | {statuses} | {row.seconds:.0f} |"
+        f"| {row.suite} | {row.sample} | {row.answers} | {row.judge} | "
+        f"{row.n_scored}/{row.n_expected} | {row.verdicts} | {statuses} | {row.seconds:.0f} |"
     )
 
 
@@ -240,8 +242,10 @@ def main() -> None:
         "cache": False,
     }
     only = set(filter(None, args.only.split(",")))
-    print("| suite | answers | judge | scored | usable verdicts | verdicts by status | s |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| suite | sample | answers | judge | scored | usable verdicts | verdicts by status | s |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     with open_site() as site:
         for case in list_cases(args.out, args.data_dir):
             if only and case.place not in only:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import gzip
 import http.client
 import importlib
 import json
@@ -200,10 +201,15 @@ def data_roots(data_dir: str | None) -> tuple[Path, ...]:
 
 
 def read_jsonl(path: Path) -> list[Any]:
-    """All records; lines end at `\\n` only (texts may hold U+2028). Names the bad line."""
+    """All records; lines end at `\\n` only (texts may hold U+2028). Names the bad line.
+
+    Empty lines are no records. A file named `.gz` is unpacked on the way.
+    """
     records = []
-    with path.open("rb") as file:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 records.append(json.loads(line))
             except ValueError as error:

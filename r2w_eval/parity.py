@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import Console
@@ -31,6 +31,37 @@ VARIABLE = "R2W_VERIFICATION"
 DEFAULT_FOLDER = "../shared/verification"
 ABSOLUTE_TOLERANCE = 1e-9
 RIGHT = ("wanted", "got")
+
+T = TypeVar("T")
+
+
+class Stated(dict[str, Any]):
+    """What expected.json states of one model; a figure that it leaves out is compared with nothing.
+
+    >>> stated({"a": {"b": 1}})["a"]["c"] is UNSTATED
+    True
+    """
+
+    def __missing__(self, key: str) -> Any:
+        return UNSTATED
+
+
+UNSTATED = Stated()
+
+
+def stated(entry: Any) -> Any:
+    """An entry of expected.json in which a figure may lack."""
+    if isinstance(entry, Stated) or not isinstance(entry, Mapping):
+        return entry
+    return Stated({key: stated(value) for key, value in entry.items()})
+
+
+def paired(expected: Mapping[str, Any], raw: Mapping[str, T]) -> Iterator[tuple[str, Any, T]]:
+    """Each model with what is stated of it and its raw texts. Raises KeyError for one alone."""
+    for name in sorted(expected.keys() ^ raw.keys()):
+        raise KeyError(name)
+    for name, entry in expected.items():
+        yield name, stated(entry), raw[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +141,8 @@ def verification_folder() -> Path:
 def parity_cases(info: SuiteInfo, verification: Path, data_dir: str | None) -> list[ParityCase]:
     """All cases of one suite, in its own order; none where the folder has nothing on it.
 
-    Raises DataError where a raw file and expected.json do not fit together.
+    Figures that expected.json leaves out are left out. Raises DataError where a raw file and
+    expected.json do not fit together.
     """
     folder = verification / info.data_folder
     if not folder.is_dir():
@@ -118,13 +150,20 @@ def parity_cases(info: SuiteInfo, verification: Path, data_dir: str | None) -> l
     module = load_module(info.folder / "parity.py", f"r2w_eval.tasks.{info.folder.name}.parity")
     data = info.data(data_roots(data_dir))
     try:
-        return list(module.cases(folder, data))
-    except (KeyError, ValueError, EOFError, OSError) as error:
+        found = list(module.cases(folder, data))
+    except (LookupError, ValueError, TypeError, ArithmeticError, EOFError, OSError) as error:
         raise DataError(
             f"{folder}: {type(error).__name__} {error} in the cases of {info.name}. Expected a raw "
             f"file for every entry of expected.json, and an entry for every raw file; see "
             f"tasks/README.md, Parity"
         ) from error
+    kept = [case for case in found if case.wanted is not UNSTATED]
+    for name in sorted({case.case for case in found} - {case.case for case in kept}):
+        raise DataError(
+            f"{folder}: expected.json states no figure of {name!r}. Expected the keys of the other "
+            f"entries; see tasks/README.md, Parity"
+        )
+    return kept
 
 
 def verify_parity(suites: Sequence[str], data_dir: str | None, every_figure: bool) -> None:

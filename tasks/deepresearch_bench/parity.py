@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -21,14 +20,15 @@ from r2w_eval.tasks.deepresearch_bench.race import (
 from r2w_eval.tasks.deepresearch_bench.reading import DIMENSIONS, extract_json
 from r2w_eval.tasks.deepresearch_bench.scoring import aggregate
 
-from r2w_eval.data import SuiteData
+from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.parity import ParityCase, figures, values_of
+from r2w_eval.parity import ParityCase, figures, paired, values_of
 from r2w_eval.suites import JudgingJob
 from r2w_eval.template import Template
 from r2w_eval.types import Answer, ItemVerdicts, JudgeStatus, Mode, Sample, Score, WriterStatus
 
 WITHOUT_REFERENCE = replace(RACE, compares=False)
+RESULTS = "raw_results.jsonl"
 NAMES = {"overall": "overall_score", **{name: name for name in DIMENSIONS}}
 
 
@@ -36,8 +36,10 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Means of result files, verdicts read and weighted, the chain, prompts, reports."""
     expected = json.loads((folder / "expected.json").read_bytes())
     samples = {sample.id: sample for sample in load_samples(WITHOUT_REFERENCE, data)}
-    for name, want in expected["race_aggregation"].items():
-        yield from _result_file(folder / "race" / name, want, samples)
+    race = folder / "race"
+    runs = {str(p.parent.relative_to(race)): p.parent for p in race.rglob(RESULTS)}
+    for _, want, place in paired(expected["race_aggregation"], runs):
+        yield from _result_file(place, want, samples)
     vectors = json.loads((folder / "vectors.json").read_bytes())
     for number, vector in enumerate(vectors["extract_json"]["vectors"]):
         got = extract_json(vector["text"])
@@ -56,9 +58,8 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
 
 def read_items(path: Path, samples: Mapping[str, Sample]) -> list[ItemVerdicts]:
     """The records of one upstream result file; those with an error are lost verdicts."""
-    records = [json.loads(line) for line in path.read_bytes().split(b"\n") if line]
     items = []
-    for record in records:
+    for record in read_jsonl(path):
         sample = samples[str(record["id"])]
         score = Score(None, JudgeStatus.PARSE_ERROR, "error upstream")
         if "error" not in record:
@@ -73,7 +74,7 @@ def _result_file(
     folder: Path, want: Mapping[str, Any], samples: Mapping[str, Sample]
 ) -> Iterator[ParityCase]:
     case = f"results of {folder.parent.name}/{folder.name}".replace("race/", "")
-    items = read_items(folder / "raw_results.jsonl", samples)
+    items = read_items(folder / RESULTS, samples)
     estimates = aggregate(items, Mode.PARITY)
     got = values_of(estimates)
     yield from figures(case, {ours: want[theirs] for ours, theirs in NAMES.items()}, got)
@@ -129,7 +130,5 @@ def _prompt(
 
 
 def _reports(path: Path, want: Mapping[str, int]) -> Iterator[ParityCase]:
-    lines = gzip.decompress(path.read_bytes()).split(b"\n")
-    records = [json.loads(line) for line in lines if line]
-    got = {str(record["id"]): len(record["article"]) for record in records}
+    got = {str(record["id"]): len(record["article"]) for record in read_jsonl(path)}
     yield from figures(f"characters of {path.name}", want, got)

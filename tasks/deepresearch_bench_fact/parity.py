@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from r2w_eval.tasks.deepresearch_bench_fact import utils, verdicts
 
-from r2w_eval.data import SuiteData
-from r2w_eval.parity import ParityCase, figures, values_of
+from r2w_eval.data import SuiteData, read_jsonl
+from r2w_eval.parity import ParityCase, figures, paired, values_of
 from r2w_eval.types import ItemVerdicts, JudgeRequest, JudgeStatus, Mode, Score, WriterStatus
 
 PRINTED = ("total_citations", "total_valid_citations", "valid_rate")
@@ -20,18 +19,12 @@ PRINTED = ("total_citations", "total_valid_citations", "valid_rate")
 def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Every system whose validated reports lie in `fact/`."""
     expected = json.loads((folder / "expected.json").read_bytes())["fact_statistics"]
-    for name, want in expected.items():
-        own = folder / "fact" / name
-        records = list(_read_lines(own / "validated.jsonl.gz"))
+    systems = {path.name: path for path in (folder / "fact").iterdir()}
+    for name, want, own in paired(expected, systems):
+        records = read_jsonl(own / "validated.jsonl.gz")
         yield from _statistics(f"statistics of {name}", records, want)
         yield from _printed(f"statistics of {name}", own / "fact_result.txt", records)
         yield from _groups(f"groups of {name}", own)
-
-
-def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for line in gzip.decompress(path.read_bytes()).split(b"\n"):
-        if line:
-            yield json.loads(line)
 
 
 def read_item(record: Mapping[str, Any]) -> ItemVerdicts:
@@ -79,7 +72,7 @@ def _printed(case: str, path: Path, records: Sequence[Mapping[str, Any]]) -> Ite
 def _groups(case: str, folder: Path) -> Iterator[ParityCase]:
     """Which facts stand together before duplicates are removed."""
     path = folder / "deduplicated.jsonl.gz"
-    for record in _read_lines(path) if path.is_file() else ():
+    for record in read_jsonl(path) if path.is_file() else ():
         text = json.dumps(record["citations"], ensure_ascii=False)
         score = verdicts.extract_parity(JudgeRequest("extract", ()), text)
         facts = json.loads(score.parts["facts"])

@@ -12,7 +12,7 @@ from r2w_eval.tasks.deepresearch_gym import utils
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
-from r2w_eval.parity import ParityCase, figures, values_of
+from r2w_eval.parity import ParityCase, figures, paired, values_of
 from r2w_eval.suites import JudgingJob
 from r2w_eval.template import Template
 from r2w_eval.types import (
@@ -25,19 +25,25 @@ from r2w_eval.types import (
     WriterStatus,
 )
 
+POINTS = "key_points_deduplicated.json"
+QUALITY = "quality_"
 OWN_PROMPTS = {"kpr": "point:{point_number}", "quality": "quality:{criterion}"}
 
 
 def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Key points, the divisor, quality with and without citations, prompts."""
     expected = json.loads((folder / "expected.json").read_bytes())
-    for name, want in expected["kpr"].items():
-        stored = json.loads((folder / "kpr_mini" / f"{name}.json").read_bytes())
+    labelled = {p.stem: p for p in folder.glob("kpr_mini/*.json") if p.name != POINTS}
+    for name, want, path in paired(expected["kpr"], labelled):
+        stored = json.loads(path.read_bytes())
         labels = {q: {n: v[0] for n, v in e["labels"].items()} for q, e in stored.items()}
         yield from _key_points(f"key points of {name}", labels, want)
     yield from _divisor(expected["kpr_divisor_case"])
-    for system, want in expected["quality_2025_04_20"].items():
-        yield from _quality(folder / "quality_citation_2025-04-20" / system, want)
+    for part in (name for name in expected if name.startswith(QUALITY)):
+        date = part.removeprefix(QUALITY).replace("_", "-")
+        rated = {path.name: path for path in (folder / f"quality_citation_{date}").iterdir()}
+        for _, want, place in paired(expected[part], rated):
+            yield from _quality(place, want)
     yield from _prompts(json.loads((folder / "vectors.json").read_bytes())["prompt"], data)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 from r2w_eval.tasks.eqbench_longform import scoring, utils
 
-from r2w_eval.data import SuiteData
+from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.parity import ParityCase, values_of
+from r2w_eval.parity import ParityCase, paired, stated, values_of
 from r2w_eval.suites import JudgingJob
 from r2w_eval.textmeasures import why_uncounted
 from r2w_eval.types import (
@@ -26,6 +25,7 @@ from r2w_eval.types import (
     WriterStatus,
 )
 
+ENDING = ".jsonl.gz"
 OTHER_TEXTS = "the published figure stems from other texts than those at hand (expected.json)"
 
 
@@ -35,11 +35,11 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     expected = json.loads((folder / "expected.json").read_bytes())["models"]
     with (folder / "leaderboard_published.csv").open(encoding="utf-8") as file:
         rows = {row["model_name"]: row for row in csv.DictReader(file)}
-    for path in sorted(folder.glob("items/*.jsonl.gz")):
-        name = path.name.removesuffix(".jsonl.gz")
-        records, wanted = read_records(path), expected[name]
+    files = {p.name.removesuffix(ENDING): p for p in folder.glob(f"items/*{ENDING}")}
+    for name, wanted, path in paired(expected, files):
+        records = read_jsonl(path)
         items = [read_item(record, samples[record["prompt_id"]]) for record in records]
-        row = rows.get(wanted["model"]) or unpublished_row(wanted)
+        row = rows.get(wanted.get("model", name)) or unpublished_row(wanted)
         yield from _scores(name, wanted, row, items)
         if "published" in wanted and not why_uncounted():
             yield from _texts(name, wanted, records, data)
@@ -49,19 +49,14 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     yield from _prompts(vectors["prompt"]["vectors"], samples, data)
 
 
-def unpublished_row(wanted: Mapping[str, Any]) -> dict[str, str]:
+def unpublished_row(wanted: Mapping[str, Any]) -> Mapping[str, Any]:
     """What upstream's code makes of a model without a published row, in the form of one."""
-    columns = wanted["chapter_columns_unweighted"].items()
-    return {
-        "overall_score_100": wanted["score_printed"],
-        "final_judgement_avg": f"{wanted['final_column_unweighted']:.2f}",
-        **{f"chapter{number}_avg": f"{value:.2f}" for number, value in columns},
-    }
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    """The stories of one model: raw judge texts, and the chapters where the page has them."""
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
+    columns = {f"chapter{n}_avg": v for n, v in wanted["chapter_columns_unweighted"].items()}
+    if "final_column_unweighted" in wanted:
+        columns["final_judgement_avg"] = wanted["final_column_unweighted"]
+    printed = {name: f"{value:.2f}" for name, value in columns.items()}
+    row: Mapping[str, Any] = stated({"overall_score_100": wanted["score_printed"], **printed})
+    return row
 
 
 def read_item(record: Mapping[str, Any], sample: Sample) -> ItemVerdicts:
@@ -79,7 +74,7 @@ def read_item(record: Mapping[str, Any], sample: Sample) -> ItemVerdicts:
 def _scores(
     case: str,
     wanted: Mapping[str, Any],
-    row: Mapping[str, str],
+    row: Mapping[str, Any],
     items: list[ItemVerdicts],
 ) -> Iterator[ParityCase]:
     got = values_of(utils.aggregate(items, Mode.PARITY))
@@ -96,7 +91,7 @@ def _scores(
     yield ParityCase(case, "final", row["final_judgement_avg"], f"{got['final']:.2f}")
     for item in items:
         if story := utils.read_story(item, Mode.PARITY):
-            task = wanted["per_task_0_20"].get(item.sample_id)
+            task = wanted["per_task_0_20"][item.sample_id]
             yield ParityCase(case, f"story {item.sample_id}", task, story.score(story.weighted))
 
 

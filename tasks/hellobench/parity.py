@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,9 +10,9 @@ from typing import Any
 
 from r2w_eval.tasks.hellobench import utils
 
-from r2w_eval.data import SuiteData
+from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.parity import ParityCase, figures, replay, values_of
+from r2w_eval.parity import ParityCase, figures, paired, replay, stated, values_of
 from r2w_eval.suites import JudgingJob
 from r2w_eval.tokenise import nltk_tokens
 from r2w_eval.types import (
@@ -34,32 +33,27 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Printed tables from scores, from whole judgements, verdict texts, and prompts."""
     expected = json.loads((folder / "expected.json").read_bytes())
     main = {sample.id: sample for sample in utils.load_samples(data)}
-    for (experiment, model), records in scores_by_model(folder).items():
-        if experiment in MAIN_EXPERIMENTS:
-            yield from _table(model, expected[experiment][model], records, main)
+    for experiment in MAIN_EXPERIMENTS:
+        for model, want, records in paired(expected[experiment], scores_of(folder, experiment)):
+            yield from _table(model, want, records, main)
     for path in sorted(folder.glob("judgements_full_*.jsonl.gz")):
         model = path.name.removeprefix("judgements_full_").removesuffix(".jsonl.gz")
-        records = [_from_whole(record) for record in _read(path)]
+        records = [_from_whole(record) for record in read_jsonl(path)]
         rows = {name: row for part in MAIN_EXPERIMENTS for name, row in expected[part].items()}
-        yield from _table(f"{model}, from texts", rows[model], records, main)
+        yield from _table(f"{model}, from texts", stated(rows[model]), records, main)
     vectors = json.loads((folder / "judge_parse_vectors.json").read_bytes())
     for vector in vectors["parser"]:
         yield from _judge_says(vector)
     yield from _prompts(folder, data, main)
 
 
-def _read(path: Path) -> Iterator[Any]:
-    with gzip.open(path) as file:
-        for line in file:
-            yield json.loads(line)
-
-
-def scores_by_model(folder: Path) -> dict[tuple[str, str], list[Any]]:
-    """Records of scores by (experiment, model), from all score files."""
+def scores_of(folder: Path, experiment: str) -> dict[str, list[Any]]:
+    """Records of one experiment's scores by model, from all score files."""
     found = defaultdict(list)
     for path in sorted(folder.glob("judge_scores_*.jsonl.gz")):
-        for record in _read(path):
-            found[record["exp"], record["model"]].append(record)
+        for record in read_jsonl(path):
+            if record["exp"] == experiment:
+                found[record["model"]].append(record)
     return found
 
 
@@ -101,8 +95,7 @@ def _table(
     yield ParityCase(case, "length", want["overall_length"], got["length"])
     scored = sum(utils.read_item(item) is not None for item in items)
     yield ParityCase(case, "scored", want["samples_scored_of_647"], scored)
-    order = [*utils.TASKS, "overall"]
-    for name, row in zip(order, want["printed"], strict=True):
+    for name, row in zip((*utils.TASKS, "overall"), want["printed"], strict=False):
         score, length = (name, "length") if name == "overall" else names_of(name)
         yield ParityCase(case, f"{name}, printed", row, printed(got.get(score), got.get(length)))
     for task, exact in want["tasks"].items():
@@ -157,7 +150,7 @@ def _prompts(folder: Path, data: SuiteData, samples: Mapping[str, Sample]) -> It
     answers = {
         (model, record["id"]): record["response"]
         for model in {vector["response_model"] for vector in vectors}
-        for record in _read(folder / f"judgements_full_{model}.jsonl.gz")
+        for record in read_jsonl(folder / f"judgements_full_{model}.jsonl.gz")
     }
     for vector in vectors:
         text = answers[vector["response_model"], vector["id"]]

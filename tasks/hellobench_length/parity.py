@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.tasks.hellobench import utils as hellobench
-from r2w_eval.tasks.hellobench.parity import names_of, one_task, printed, scores_by_model, to_item
+from r2w_eval.tasks.hellobench.parity import names_of, one_task, printed, scores_of, to_item
 from r2w_eval.tasks.hellobench_length import utils
 
 from r2w_eval.data import SuiteData
-from r2w_eval.parity import ParityCase, values_of
+from r2w_eval.parity import ParityCase, paired, values_of
 from r2w_eval.types import Mode, Sample
 
 EXPERIMENT = "length_constrained_exp"
@@ -22,9 +22,8 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """One case a model and demanded length."""
     expected = json.loads((folder / "expected.json").read_bytes())[EXPERIMENT]
     samples = {sample.id: sample for sample in utils.load_samples(data)}
-    for (experiment, model), records in scores_by_model(folder).items():
-        if experiment == EXPERIMENT:
-            yield from _lengths(model, expected[model], records, samples)
+    for model, want, records in paired(expected, scores_of(folder, EXPERIMENT)):
+        yield from _lengths(model, want, records, samples)
 
 
 def _lengths(

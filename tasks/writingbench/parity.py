@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -10,9 +9,9 @@ from typing import Any
 
 from r2w_eval.tasks.writingbench import utils
 
-from r2w_eval.data import SuiteData
+from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.parity import ParityCase, figures, replay, values_of
+from r2w_eval.parity import ParityCase, figures, paired, replay, values_of
 from r2w_eval.suites import JudgingJob
 from r2w_eval.types import (
     Answer,
@@ -24,6 +23,7 @@ from r2w_eval.types import (
     WriterStatus,
 )
 
+ENDING = ".jsonl.gz"
 REQUEST = JudgeRequest("criterion", ())
 
 
@@ -31,9 +31,9 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Averages of score files, verdict texts with the calls they cost, answers, prompts."""
     samples = {sample.id: sample for sample in utils.load_samples(data)}
     averages = json.loads((folder / "expected.json").read_bytes())["aggregation"]
-    for path in sorted((folder / "synthetic_scores").glob("*.jsonl.gz")):
-        name = path.name.removesuffix(".jsonl.gz")
-        yield from _averages(name, read_items(path, samples), averages[name])
+    files = {p.name.removesuffix(ENDING): p for p in folder.glob(f"synthetic_scores/*{ENDING}")}
+    for name, want, path in paired(averages, files):
+        yield from _averages(name, read_items(path, samples), want)
     vectors = json.loads((folder / "judge_parse_vectors.json").read_bytes())
     for vector in vectors["parser"]:
         yield from _verdict_texts(vector)
@@ -46,7 +46,6 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
 
 def read_items(path: Path, samples: Mapping[str, Sample]) -> list[ItemVerdicts]:
     """The scores of one upstream score file."""
-    records = [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
     return [
         ItemVerdicts(
             sample_id=str(record["index"]),
@@ -58,7 +57,7 @@ def read_items(path: Path, samples: Mapping[str, Sample]) -> list[ItemVerdicts]:
                 for name, entries in record["scores"].items()
             },
         )
-        for record in records
+        for record in read_jsonl(path)
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import re
 import time
@@ -20,7 +19,7 @@ from support import verification_files
 from r2w_eval import run
 from r2w_eval.comparison_display import print_preferences
 from r2w_eval.config import RunConfig
-from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.data import SuiteData, data_roots, read_jsonl
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.stats import evaluate
@@ -66,8 +65,7 @@ def expected(verification: Path) -> dict[str, Any]:
 
 
 def records(verification: Path, model: str) -> list[dict[str, Any]]:
-    path = verification / FOLDER / "items" / f"{model}.jsonl.gz"
-    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).split(b"\n") if line]
+    return read_jsonl(verification / FOLDER / "items" / f"{model}.jsonl.gz")
 
 
 def read_item(

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from r2w_eval.data import read_jsonl
 from r2w_eval.errors import DataError
-from r2w_eval.parity import parity_cases
+from r2w_eval.parity import ParityCase, parity_cases
 from r2w_eval.suites import load_info, suites_with_cases
 
 
@@ -64,26 +65,82 @@ def copy_renamed(source: Path, target: Path, case: DropIn) -> None:
 def rename_scores(folder: Path, case: DropIn) -> None:
     """HelloBench keeps the scores of all models in one file; the answers are left out here."""
     (path,) = folder.glob("judge_scores_*.jsonl.gz")
-    own = f'"model": "{case.shipped}"'.encode()
-    lines = [line for line in gzip.decompress(path.read_bytes()).split(b"\n") if own in line]
-    text = b"\n".join(line.replace(own, f'"model": "{NEW}"'.encode()) for line in lines)
-    path.write_bytes(gzip.compress(text, 1))
+    kept = []
+    for record in read_jsonl(path):
+        if record["exp"] != case.part:
+            kept.append(record)
+        elif record["model"] == case.shipped:
+            kept.append({**record, "model": NEW})
+    text = "".join(json.dumps(record) + "\n" for record in kept)
+    path.write_bytes(gzip.compress(text.encode(), 1))
     (folder / "prompt_vectors.json").write_text('{"vectors": []}')
 
 
-@pytest.mark.parametrize("case", DROP_INS, ids=lambda case: f"{case.suite}-{case.part}")
+@pytest.fixture(params=DROP_INS, ids=lambda case: f"{case.suite}-{case.part}")
+def dropped_in(
+    request: pytest.FixtureRequest, verification: Path, tmp_path: Path
+) -> tuple[DropIn, Path]:
+    """A verification folder with one model that nobody has seen, and the suite's part of it."""
+    case: DropIn = request.param
+    name = load_info(case.suite).data_folder
+    copy_renamed(verification / name, tmp_path / name, case)
+    if case.suite == "hellobench":
+        rename_scores(tmp_path / name, case)
+    return case, tmp_path / name
+
+
+def cases_of(dropped_in: tuple[DropIn, Path], benchmarks: Path) -> list[ParityCase]:
+    """The cases that name the new model; all cases of the suite must pass."""
+    case, folder = dropped_in
+    found = parity_cases(load_info(case.suite), folder.parent, str(benchmarks))
+    assert [entry for entry in found if not entry.passes] == []
+    return [entry for entry in found if NEW in entry.case]
+
+
 def test_a_case_under_another_name_passes_untouched(
-    case: DropIn, verification: Path, benchmarks: Path, tmp_path: Path
+    dropped_in: tuple[DropIn, Path], benchmarks: Path
 ) -> None:
+    case, folder = dropped_in
+    file = folder / "expected.json"
+    whole = json.loads(file.read_bytes())
+    n_whole = len(cases_of(dropped_in, benchmarks))
+    assert n_whole >= 3
+    # a model of which less is stated is compared with what is stated
+    entry = whole[case.part][NEW]
+    half = dict(list(entry.items())[::2])
+    file.write_text(json.dumps({**whole, case.part: {NEW: half}}))
+    assert 0 < len(cases_of(dropped_in, benchmarks)) < n_whole
+    for name, models in ((NEW, {}), ("another", {NEW: entry, "another": entry})):
+        file.write_text(json.dumps({**whole, case.part: models}))
+        with pytest.raises(DataError, match=f"KeyError '{name}'.*Expected a raw file for every"):
+            cases_of(dropped_in, benchmarks)
+
+
+@pytest.mark.parametrize("dropped_in", DROP_INS[2:3], indirect=True)
+def test_a_model_of_which_nothing_is_stated_is_told(
+    dropped_in: tuple[DropIn, Path], benchmarks: Path
+) -> None:
+    case, folder = dropped_in
+    whole = json.loads((folder / "expected.json").read_bytes())
+    (folder / "expected.json").write_text(json.dumps({**whole, case.part: {NEW: {}}}))
+    with pytest.raises(DataError, match=f"states no figure of .*{NEW}"):
+        cases_of(dropped_in, benchmarks)
+
+
+def test_an_empty_raw_text_is_told_or_differs(
+    verification: Path, benchmarks: Path, tmp_path: Path
+) -> None:
+    case = DropIn("eqbench_longform", "models", "microsoft__phi-4-multimodal-instruct")
     info = load_info(case.suite)
     folder = tmp_path / info.data_folder
     copy_renamed(verification / info.data_folder, folder, case)
-    if case.suite == "hellobench":
-        rename_scores(folder, case)
+    file = folder / f"items/{NEW}.jsonl.gz"
+    records = read_jsonl(file)
+    judged = next(record for record in records if record["final_judge_raw_first"])
+    judged["final_judge_raw_first"] = ""
+    file.write_bytes(gzip.compress("\n".join(map(json.dumps, records)).encode() + b"\n\n"))
     found = parity_cases(info, tmp_path, str(benchmarks))
-    assert len([entry for entry in found if NEW in entry.case]) >= 3
-    assert [entry for entry in found if not entry.passes] == []
-    # a raw file that nothing is expected of is told, not skipped
-    (folder / "expected.json").write_text("{}")
-    with pytest.raises(DataError, match="Expected a raw file for every entry of expected.json"):
+    assert f"story {judged['prompt_id']}" in {c.figure for c in found if not c.passes}
+    file.write_bytes(gzip.compress(b""))
+    with pytest.raises(DataError, match=r"eqbench_longform.*Expected a raw file"):
         parity_cases(info, tmp_path, str(benchmarks))
