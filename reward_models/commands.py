@@ -9,6 +9,9 @@ import click
 from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, write_corpus
 from r2w_eval.reward_models.sources import reward_data_root
 
+from r2w_eval.errors import UsageError
+from r2w_eval.store import only_process
+
 
 @dataclass(frozen=True, slots=True)
 class DataChoice:
@@ -34,9 +37,17 @@ class TransformerChoice:
 def train(
     choice: DataChoice, out: str, data_only: bool, transformer: TransformerChoice | None
 ) -> None:
-    """Build the data, fit the shipped kind of model, or train the transformer for a while."""
-    corpus = choice.build()
-    folder = Path(out)
+    """Build the data, fit the shipped kind of model, or train the transformer for a while.
+
+    Raises DataError, UsageError, the latter also while another process writes to `out`.
+    """
+    with only_process(Path(out) / ".lock"):
+        _train(choice.build(), Path(out), data_only, transformer)
+
+
+def _train(
+    corpus: Corpus, folder: Path, data_only: bool, transformer: TransformerChoice | None
+) -> None:
     write_corpus(corpus, folder / "data.jsonl")
     click.echo(f"{len(corpus.rows)} rows, hash {corpus.hash}: {folder / 'data.jsonl'}")
     if data_only:
@@ -44,8 +55,14 @@ def train(
     if transformer is not None:
         _train_transformer(corpus, transformer, folder / "transformer")
         return
-    from r2w_eval.reward_models.fit import fit_shipped, read_features
+    from r2w_eval.reward_models.fit import OUTCOME_SOURCES, fit_shipped, read_features
 
+    if lacking := sorted(set(OUTCOME_SOURCES) - {row.source for row in corpus.rows}):
+        raise UsageError(
+            f"{', '.join(lacking)}: not among the sets, and the writing score is fitted on "
+            f"{' and '.join(OUTCOME_SOURCES)}. Add them to --reward-data, or stop at the rows: "
+            f"--data-only"
+        )
     fit_shipped(corpus, read_features(reflection_rows(corpus.rows)), folder / "weights")
     click.echo(f"Weights in {folder / 'weights'}. Next: r2w-eval train rm --validate")
 

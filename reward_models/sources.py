@@ -58,7 +58,10 @@ class LabelledSet:
         if not path.is_file() or file not in listed:
             raise DataError(f"{path}: no such file of the set. Known: {', '.join(listed)}")
         if (actual := file_hash(path)) != listed[file]:
-            raise DataError(f"{path}: sha256 is {actual}, SOURCE.json says {listed[file]}")
+            raise DataError(
+                f"{path}: sha256 is {actual}, SOURCE.json says {listed[file]}. Get the set again, "
+                f"or leave it out: --without {self.name}"
+            )
         return read_jsonl(path)
 
 
@@ -122,5 +125,13 @@ def _open_set(folder: Path) -> LabelledSet:
 
 
 def _source(folder: Path) -> dict[str, Any]:
-    source: dict[str, Any] = json.loads((folder / "SOURCE.json").read_bytes())
+    path = folder / "SOURCE.json"
+    try:
+        source: dict[str, Any] = json.loads(path.read_bytes())
+        _ = source["license"] + "", [(f["file"], f["sha256"]) for f in source["output_files"]]
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: not a description of a set ({type(error).__name__}: {error}). Expected "
+            f"JSON with license and output_files. Get the set again, or move its folder away"
+        ) from error
     return source

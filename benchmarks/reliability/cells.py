@@ -8,7 +8,7 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,6 +47,7 @@ class Cell:
     reds: list[str] = field(default_factory=list)
     note: str = ""
     applies: bool = True
+    commit: str = ""
 
 
 @dataclass
@@ -61,15 +62,22 @@ class Bench:
         """A fresh folder with the stage's inputs."""
         place = folder or self.root / f"{stage.name}-{name}"
         if folder is None:
-            shutil.rmtree(place, ignore_errors=True)
-            shutil.rmtree(place.with_name(place.name + ".logs"), ignore_errors=True)
+            for ending in ("", ".logs", ".cache"):
+                shutil.rmtree(place.with_name(place.name + ending), ignore_errors=True)
             place.mkdir()
         stage.prepare(self.root / "inputs", place)
         return place
 
-    def start(self, stage: Stage, folder: Path, **more: object) -> Running:
+    def start(
+        self, stage: Stage, folder: Path, before: Callable[[], None] = lambda: None
+    ) -> Running:
         """The stage's command in a folder."""
-        return start(stage.words(url_of(stage, self.servers)), folder, **more)  # type: ignore[arg-type]
+
+        def both() -> None:
+            stage.before()
+            before()
+
+        return start(stage.words(url_of(stage, self.servers)), folder, both)
 
     def sent(self, stage: Stage) -> int:
         """Calls so far at the stage's server."""

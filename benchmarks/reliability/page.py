@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -89,6 +90,9 @@ def _matrix(cells: list[dict[str, Any]]) -> Iterator[str]:
         f"lost, {sum(c['doubled'] for c in rows)} twice; "
         f"{sum(bool(c['changed']) for c in real)} cells with other bytes."
     )
+    commits = Counter(cell.get("commit") or "an earlier one" for cell in cells)
+    told = ", ".join(f"{name} ({n})" for name, n in commits.most_common())
+    yield f"\nCommit (and cells): {told}."
     yield "\n" + "\n".join(_calls_again(real))
     yield "\n### Red cells\n"
     reds = [cell for cell in real if cell["reds"]]

@@ -86,6 +86,8 @@ def _become(words: Sequence[str], folder: Path, log: Path, before: Callable[[], 
         os.dup2(target, 1)
         os.dup2(target, 2)
         os.chdir(folder)
+        # its own cache: replies that another cell paid for would hide calls sent again
+        os.environ["R2W_CACHE"] = str(folder.with_name(folder.name + ".cache"))
         sys.argv = ["r2w-eval", *words]
         before()
         from r2w_eval.cli import main

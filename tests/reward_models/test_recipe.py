@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from r2w_eval.reward_models.build_edits import strip_type
 from r2w_eval.reward_models.build_lamp import CATEGORIES, scaled, untouched_span
+from r2w_eval.reward_models.commands import DataChoice, train
 from r2w_eval.reward_models.flaws import PLANTERS, build_flaws, host_of
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.levels import level_of, named_categories
@@ -101,6 +102,21 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
         find_sets(tmp_path)["small"].read("a.jsonl")
     with pytest.raises(DataError, match="no such file"):
         find_sets(tmp_path)["small"].read("b.jsonl")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"license": 1}', "[" * 100_000])
+def test_a_description_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "SOURCE.json").write_text(content)
+    with pytest.raises(DataError, match=r"SOURCE\.json: not a description of a set"):
+        find_sets(tmp_path)
+
+
+def test_a_fit_without_its_writing_sets_is_refused_before_it_begins(tmp_path: Path) -> None:
+    (tmp_path / "sets").mkdir()
+    choice = DataChoice(str(tmp_path / "sets"))
+    with pytest.raises(UsageError, match="lamp_train, wpb_zh_dev: not among the sets.*--data-only"):
+        train(choice, str(tmp_path / "out"), False, None)
 
 
 def test_names_and_folders_that_do_not_exist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
