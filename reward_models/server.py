@@ -3,7 +3,7 @@
 POST /score        our format: {"items": [...]} or one item -> {"scores": [...]}
 POST /classify     vLLM's shape: {"input": [texts] | "messages": [...]} -> {"data": [{"probs"}]}
 POST /get_reward   OpenRLHF's shape: {"query": [texts], "prompts": [...]} -> {"rewards", "scores"}
-GET  /health, /metrics, /selftest
+GET  /health, /metrics, /selftest, /openapi.json
 
 An item that cannot be scored is HTTP 422 on the shapes that have no room for a status, with its
 index; too much waiting work is 503 with Retry-After. Never a 0. Loopback unless told otherwise;
@@ -15,17 +15,25 @@ from __future__ import annotations
 import asyncio
 import hmac
 import ipaddress
-import json
 import logging
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from r2w_eval.reward_models.items import Item, ItemScore, WritingItem, read_item
+from r2w_eval.reward_models.openapi import describe_api
 from r2w_eval.reward_models.scorer import ItemScorer
+from r2w_eval.reward_models.shapes import (
+    BadRequest,
+    as_classify,
+    as_rewards,
+    read_body,
+    read_classify,
+    read_get_reward,
+)
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -185,6 +193,7 @@ def make_app(scorer: ItemScorer, settings: ServeSettings) -> web.Application:
             web.get("/health", handlers.health),
             web.get("/metrics", handlers.metrics),
             web.get("/selftest", handlers.selftest),
+            web.get("/openapi.json", handlers.openapi),
         ]
     )
 
@@ -233,6 +242,13 @@ class Handlers:
             return self._error(413, f"the body is larger than {limit} bytes; send fewer items")
         except BadRequest as error:
             return self._error(400, str(error))
+        except self._web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            reply = self._error(405, f"{request.method} is not allowed here; send {allowed}")
+            reply.headers["Allow"] = allowed
+            return reply
+        except self._web.HTTPNotFound:
+            return self._error(404, "no such path; /openapi.json names all of them")
         except RuntimeError as error:
             return self._error(500, str(error))
 
@@ -252,12 +268,12 @@ class Handlers:
     async def classify(self, request: web.Request) -> web.Response:
         """vLLM's shape; the text or the last assistant message is scored as writing."""
         body = await read_body(request)
-        return await self._shaped(read_classify(body), _as_classify)
+        return await self._shaped(read_classify(body), as_classify)
 
     async def get_reward(self, request: web.Request) -> web.Response:
         """OpenRLHF's shape."""
         body = await read_body(request)
-        return await self._shaped(read_get_reward(body), _as_rewards)
+        return await self._shaped(read_get_reward(body), as_rewards)
 
     async def _shaped(self, items: Sequence[Item | ItemScore], shape: Any) -> web.Response:
         scores = await self._batcher.score(items)
@@ -274,6 +290,10 @@ class Handlers:
     async def metrics(self, request: web.Request) -> web.Response:
         """Counters."""
         return self._web.Response(text=self._batcher.counters.text(self._batcher.waiting))
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """What this server takes and gives, for programs."""
+        return self._web.json_response(describe_api(self._settings.token is not None))
 
     async def selftest(self, request: web.Request) -> web.Response:
         """One known-good and one known-bad remark are scored in the right order."""
@@ -292,70 +312,15 @@ class Handlers:
         )
 
 
-class BadRequest(Exception):
-    """A body that is not what the route takes."""
+def without_stack(record: logging.LogRecord) -> bool:
+    """A log filter: what a client sent against HTTP's grammar is one line, not a traceback."""
+    from aiohttp.http import HttpProcessingError
 
-
-async def read_body(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request. Raises BadRequest."""
-    try:
-        body = json.loads(await request.read())
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise BadRequest("expected a JSON object")
-    return body
-
-
-def read_classify(body: Mapping[str, Any]) -> list[Item | ItemScore]:
-    """Items of a /classify request. Raises BadRequest."""
-    if "messages" in body:
-        return [_from_messages(body["messages"])]
-    given = body.get("input")
-    texts = [given] if isinstance(given, str) else given
-    return _texts(texts, [""] * len(texts) if isinstance(texts, list) else [], "input")
-
-
-def read_get_reward(body: Mapping[str, Any]) -> list[Item | ItemScore]:
-    """Items of a /get_reward request; `query` may begin with its prompt. Raises BadRequest."""
-    prompts = body.get("prompts") or []
-    texts = body.get("query")
-    if isinstance(texts, list) and not prompts:
-        prompts = [""] * len(texts)
-    return _texts(texts, prompts, "query")
-
-
-def _texts(texts: Any, prompts: Any, name: str) -> list[Item | ItemScore]:
-    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
-        raise BadRequest(f"{name}: expected text or a list of texts")
-    if not isinstance(prompts, list) or len(prompts) != len(texts):
-        raise BadRequest(f"prompts: expected one for each of the {len(texts)} texts")
-    return [
-        read_item({"id": str(i), "prompt": p if isinstance(p, str) else "",
-                   "response": t.removeprefix(p) if isinstance(p, str) else t}, i + 1)
-        for i, (t, p) in enumerate(zip(texts, prompts, strict=True))
-    ]  # fmt: skip
-
-
-def _from_messages(messages: Any) -> Item | ItemScore:
-    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
-        raise BadRequest("messages: expected a list of {role, content}")
-    own = [m.get("content") for m in messages if m.get("role") == "assistant"]
-    asked = [m.get("content") for m in messages if m.get("role") == "user"]
-    if not own or not isinstance(own[-1], str):
-        raise BadRequest("messages: expected an assistant message with text")
-    prompt = asked[-1] if asked and isinstance(asked[-1], str) else ""
-    return read_item({"id": "0", "prompt": prompt, "response": own[-1]}, 1)
-
-
-def _as_classify(values: Sequence[float], model: str) -> dict[str, Any]:
-    data = [{"index": i, "label": "reward", "probs": [v], "num_classes": 1}
-            for i, v in enumerate(values)]  # fmt: skip
-    return {"object": "list", "model": model, "data": data}
-
-
-def _as_rewards(values: Sequence[float], model: str) -> dict[str, Any]:
-    return {"rewards": list(values), "scores": list(values), "extra_logs": {"model": model}}
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = None
+        record.msg = f"{record.msg}: {type(error).__name__}"
+    return True
 
 
 def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
@@ -363,6 +328,7 @@ def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
     from aiohttp import web
 
     app = make_app(scorer, settings)
+    logging.getLogger("aiohttp.server").addFilter(without_stack)
 
     async def main() -> None:
         runner = web.AppRunner(app, shutdown_timeout=DRAIN_S, handler_cancellation=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -128,6 +130,8 @@ def test_unscorable_texts_are_422_with_their_index_and_never_zero() -> None:
         ("/classify", b'{"messages": [{"role": "user", "content": "x"}]}'),
         ("/get_reward", b'{"query": ["a"], "prompts": ["a", "b"]}'),
         ("/get_reward", b"{}"),
+        ("/get_reward", b'{"query": [], "prompts": {}}'),
+        ("/get_reward", b'{"query": ["a"], "prompts": false}'),
     ],
 )
 def test_odd_bodies_are_400_with_a_reason(path: str, body: bytes) -> None:
@@ -231,6 +235,56 @@ def test_the_command_serves_and_stops_gracefully() -> None:
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert b"Traceback" not in errors
+
+
+def test_a_wrong_path_or_method_is_json_that_names_the_right_ones() -> None:
+    async def job(call: Client) -> None:
+        assert await call("/nope") == (
+            404,
+            {"error": "no such path; /openapi.json names all of them"},
+        )
+        assert await call("/score") == (405, {"error": "GET is not allowed here; send POST"})
+
+    with_server(SlowScorer(), job)
+
+
+# What a schema cannot say: texts of blanks are 422; prompts are as many as texts, and a chat has
+# words of the assistant: else 400.
+SCHEMATHESIS = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 401, 422]
+[[operations]]
+include-path-regex = "^/(classify|get_reward)$"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", 400, 401, 422]
+"""
+
+
+@pytest.mark.slow
+def test_the_server_does_what_its_openapi_description_says(tmp_path: Path) -> None:
+    pytest.importorskip("jsonschema_rs", reason="schemathesis is not here: pip install -e '.[dev]'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "r2w_eval", "serve", f"--port={port}", "--scorer=r2w-rules"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "R2W_SERVE_TOKEN": "planted"},
+    )  # fmt: skip
+    try:
+        assert server.stderr is not None and "serving" in server.stderr.readline()
+        (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+        done = subprocess.run(
+            [sys.executable, "-m", "schemathesis.cli", "run", "--phases=coverage,fuzzing",
+             f"http://127.0.0.1:{port}/openapi.json", "--max-examples=10", "--seed=1",
+             "--no-color", "--header=Authorization: Bearer planted"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=150,
+        )  # fmt: skip
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=30)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Tested: 6" in done.stdout
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(

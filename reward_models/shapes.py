@@ -1,0 +1,78 @@
+"""What `serve` takes and gives: our format, vLLM's /classify, OpenRLHF's /get_reward."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from r2w_eval.reward_models.items import Item, ItemScore, read_item
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+
+class BadRequest(Exception):
+    """A body that is not what the route takes."""
+
+
+async def read_body(request: web.Request) -> dict[str, Any]:
+    """The JSON object of a request. Raises BadRequest."""
+    try:
+        body = json.loads(await request.read())
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadRequest("expected a JSON object")
+    return body
+
+
+def read_classify(body: Mapping[str, Any]) -> list[Item | ItemScore]:
+    """Items of a /classify request. Raises BadRequest."""
+    if "messages" in body:
+        return [_from_messages(body["messages"])]
+    given = body.get("input")
+    texts = [given] if isinstance(given, str) else given
+    return _texts(texts, [""] * len(texts) if isinstance(texts, list) else [], "input")
+
+
+def read_get_reward(body: Mapping[str, Any]) -> list[Item | ItemScore]:
+    """Items of a /get_reward request; `query` may begin with its prompt. Raises BadRequest."""
+    prompts = body.get("prompts")
+    texts = body.get("query")
+    if isinstance(texts, list) and prompts in (None, []):
+        prompts = [""] * len(texts)
+    return _texts(texts, prompts, "query")
+
+
+def _texts(texts: Any, prompts: Any, name: str) -> list[Item | ItemScore]:
+    if not isinstance(texts, list) or not all(isinstance(t, str) for t in texts):
+        raise BadRequest(f"{name}: expected text or a list of texts")
+    if not isinstance(prompts, list) or len(prompts) != len(texts):
+        raise BadRequest(f"prompts: expected one for each of the {len(texts)} texts")
+    return [
+        read_item({"id": str(i), "prompt": p if isinstance(p, str) else "",
+                   "response": t.removeprefix(p) if isinstance(p, str) else t}, i + 1)
+        for i, (t, p) in enumerate(zip(texts, prompts, strict=True))
+    ]  # fmt: skip
+
+
+def _from_messages(messages: Any) -> Item | ItemScore:
+    if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
+        raise BadRequest("messages: expected a list of {role, content}")
+    own = [m.get("content") for m in messages if m.get("role") == "assistant"]
+    asked = [m.get("content") for m in messages if m.get("role") == "user"]
+    if not own or not isinstance(own[-1], str):
+        raise BadRequest("messages: expected an assistant message with text")
+    prompt = asked[-1] if asked and isinstance(asked[-1], str) else ""
+    return read_item({"id": "0", "prompt": prompt, "response": own[-1]}, 1)
+
+
+def as_classify(values: Sequence[float], model: str) -> dict[str, Any]:
+    data = [{"index": i, "label": "reward", "probs": [v], "num_classes": 1}
+            for i, v in enumerate(values)]  # fmt: skip
+    return {"object": "list", "model": model, "data": data}
+
+
+def as_rewards(values: Sequence[float], model: str) -> dict[str, Any]:
+    return {"rewards": list(values), "scores": list(values), "extra_logs": {"model": model}}
