@@ -403,7 +403,14 @@ class HttpModel:
 
 
 def _unreachable(url: str, error: Exception) -> str:
-    return f"{url}: unreachable ({type(error).__name__}: {error})"
+    told = f"{url}: unreachable ({type(error).__name__}: {error})"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        # there is no switch that turns the check off
+        told += (
+            ". Its certificate is not trusted: if the server is yours, put its authority's file "
+            "(PEM) in SSL_CERT_FILE"
+        )
+    return told
 
 
 async def list_models(endpoint: Endpoint, timeout_s: float) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import json
 import re
 import signal
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -268,11 +269,20 @@ class Stats:
 class FakeServer:
     """The server, on loopback: `with` runs it in a thread, `async with` in the running loop.
 
-    With `keep_log`, `log` holds the body of every chat request in the order of arrival.
+    With `keep_log`, `log` holds the body of every chat request in the order of arrival; with `tls`
+    it speaks HTTPS.
     """
 
-    def __init__(self, port: int = 0, latency_ms: float = 0.0, *, keep_log: bool = False) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        latency_ms: float = 0.0,
+        *,
+        keep_log: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.port = port
+        self._tls = tls
         self.log: list[Mapping[str, Any]] = []
         self._keep_log = keep_log
         self._latency_s = latency_ms / 1000
@@ -285,7 +295,7 @@ class FakeServer:
     @property
     def url(self) -> str:
         """Root address, without `/v1`."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -312,7 +322,10 @@ class FakeServer:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024).start()
+        site = web.TCPSite(
+            self._runner, "127.0.0.1", self.port, backlog=1024, ssl_context=self._tls
+        )
+        await site.start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:
