@@ -31,14 +31,14 @@ from benchmarks.reliability.page import FOLDER, write_page
 from benchmarks.reliability.process import ROOT
 
 RESULTS = FOLDER / "mutation.json"
-TARGETS = {
-    "stats": ("r2w_eval.stats", "tests/test_stats.py"),
-    "resampling": ("r2w_eval.resampling", "tests/test_stats.py"),
-    "advantages": ("r2w_eval.training.advantages", "tests/training/test_advantages.py"),
-    "losses": ("r2w_eval.reward_models.losses", "tests/reward_models/test_losses.py"),
-    "writingbench": ("r2w_eval.tasks.writingbench.utils", "tests/tasks/test_writingbench.py"),
+TARGETS: dict[str, tuple[str, list[str]]] = {
+    "stats": ("r2w_eval.stats", ["tests/test_stats.py", "tests/test_estimates.py"]),
+    "resampling": ("r2w_eval.resampling", ["tests/test_stats.py", "tests/test_estimates.py"]),
+    "advantages": ("r2w_eval.training.advantages", ["tests/training/test_advantages.py"]),
+    "losses": ("r2w_eval.reward_models.losses", ["tests/reward_models/test_losses.py"]),
+    "writingbench": ("r2w_eval.tasks.writingbench.utils", ["tests/tasks/test_writingbench.py"]),
     "eqbench_creative_v3": (
-        "r2w_eval.tasks.eqbench_creative_v3.scoring", "tests/tasks/test_eqbench_creative_v3.py",
+        "r2w_eval.tasks.eqbench_creative_v3.scoring", ["tests/tasks/test_eqbench_creative_v3.py"],
     ),
 }  # fmt: skip
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
@@ -199,11 +199,12 @@ def examine(target: str, most: int) -> list[dict[str, Any]]:
     """The mutants of one module, at most so many drawn at random, and what became of each."""
     name, tests = TARGETS[target]
     module = importlib.import_module(name)
-    path = str(module.__file__)
-    reached = Reached(path)
-    if code := run_tests([str(ROOT / tests)], reached):
+    source = str(module.__file__)
+    reached = Reached(source)
+    if code := run_tests([str(ROOT / path) for path in tests], reached):
         raise RuntimeError(f"{tests} ends with {code} before any change")
-    mutants = list(mutants_of(target, ast.parse(Path(path).read_text("utf-8"))))
+    print(f"{target}: {len(reached.seconds)} tests in {sum(reached.seconds.values()):.0f} s")
+    mutants = list(mutants_of(target, ast.parse(Path(source).read_text("utf-8"))))
     random.Random(0).shuffle(mutants)
     rows = []
     for mutant in mutants[:most]:
