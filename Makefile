@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # One worker per core; each holds a torch, so not more than eight.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo smoke test check coverage format types lock licences wheel clean docs
+.PHONY: demo smoke test check coverage format types lock licences sbom audit wheel clean docs
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
@@ -38,9 +38,24 @@ lock:
 	$(LOCK) --extra local --extra hf --extra text --extra pages --extra train --extra scale --extra dev \
 		-o requirements/test.txt
 
-licences: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet pip-licenses
-	$(BIN)/pip-licenses --from=mixed --order=license --format=markdown
+# Tools that look at the environment have one of their own.
+TOOLS := build/tools/bin
+$(TOOLS)/pip:
+	$(PYTHON) -m venv build/tools
+	$(TOOLS)/pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1 pip-licenses==5.5.5
+
+licences: $(VENV)/.test $(TOOLS)/pip
+	$(TOOLS)/pip-licenses --python=$(BIN)/python --from=mixed --order=license --format=markdown
+
+# CycloneDX, with the hashes of the locks.
+sbom: $(TOOLS)/pip
+	for n in demo test; do $(TOOLS)/cyclonedx-py requirements --output-reproducible \
+	  -o build/sbom-$$n.json requirements/$$n.txt || exit 1; done
+
+# Known vulnerabilities of the locked versions; asks the advisory database.
+audit: $(TOOLS)/pip
+	for n in demo test; do $(TOOLS)/pip-audit --require-hashes --disable-pip \
+	  -r requirements/$$n.txt || exit 1; done
 
 # Built twice from the last commit; fails unless both are the same bytes.
 wheel: $(VENV)/.test

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from r2w_eval.leaderboards.boards import Board, Standing
 from r2w_eval.leaderboards.naming import clip
 
-from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
+from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 from r2w_eval.types import Metric
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _colour(standing: Standing) -> str:
 
 
 def _name_lines(axes: Axes, standings: Sequence[Standing]) -> None:
-    names = [_plain(standing.label) for standing in reversed(standings)]
+    names = [plain_label(clip(standing.label, LABEL_CHARS)) for standing in reversed(standings)]
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
 
@@ -182,19 +182,13 @@ def _scatter(axes: Axes, points: Sequence[tuple[Standing, float]]) -> None:
 
 def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
     axes.annotate(
-        _plain(clip(label, 26)),
+        plain_label(clip(label, 26)),
         (x, y),
         xytext=(5, 5),
         textcoords="offset points",
         fontsize=8,
         color=INK,
     )
-
-
-def _plain(label: str) -> str:
-    """A label for matplotlib: short, without its markup, without control characters."""
-    text = "".join(c for c in clip(label, LABEL_CHARS) if c.isprintable())
-    return text.replace("$", r"\$")
 
 
 def inline(svg: str) -> str:

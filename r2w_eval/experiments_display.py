@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.experiments import ArmResult, OnOff
-from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
+from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 from r2w_eval.reflect_display import interval, number
 from r2w_eval.store import write_atomically, write_json
 from r2w_eval.terminal import escape
@@ -76,7 +76,7 @@ def budget_svg(results: Sequence[ArmResult]) -> str:
     lines: dict[str, list[ArmResult]] = defaultdict(list)
     for result in results:
         if result.score.value is not None and result.thinking.value is not None:
-            lines[f"{result.task}, {result.judge}"].append(result)
+            lines[plain_label(f"{result.task}, {result.judge}")].append(result)
     for style, (label, own) in zip(("o-", "s--", "^:", "d-."), lines.items(), strict=False):
         xs = [r.thinking.value or 0.0 for r in own]
         ys = [r.score.value or 0.0 for r in own]
@@ -84,7 +84,8 @@ def budget_svg(results: Sequence[ArmResult]) -> str:
         for r, x, y in zip(own, xs, ys, strict=True):
             if r.score.low is not None and r.score.high is not None:
                 axes.plot([x, x], [r.score.low, r.score.high], color=ACCENT, linewidth=1)
-            axes.annotate(r.arm, (x, y), (4, 4), textcoords="offset points", fontsize=7, color=INK)
+            name, offset = plain_label(r.arm), (4, 4)
+            axes.annotate(name, (x, y), offset, textcoords="offset points", fontsize=7, color=INK)
     axes.set_title(title)
     axes.set_xlabel("thinking tokens")
     axes.set_ylabel("score")

@@ -270,19 +270,12 @@ class FakeServer:
     """The server, on loopback: `with` runs it in a thread, `async with` in the running loop.
 
     With `keep_log`, `log` holds the body of every chat request in the order of arrival; with `tls`
-    it speaks HTTPS.
+    set before the start it speaks HTTPS.
     """
 
-    def __init__(
-        self,
-        port: int = 0,
-        latency_ms: float = 0.0,
-        *,
-        keep_log: bool = False,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
+    def __init__(self, port: int = 0, latency_ms: float = 0.0, *, keep_log: bool = False) -> None:
         self.port = port
-        self._tls = tls
+        self.tls: ssl.SSLContext | None = None
         self.log: list[Mapping[str, Any]] = []
         self._keep_log = keep_log
         self._latency_s = latency_ms / 1000
@@ -295,7 +288,7 @@ class FakeServer:
     @property
     def url(self) -> str:
         """Root address, without `/v1`."""
-        return f"http{'s' if self._tls else ''}://127.0.0.1:{self.port}"
+        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.port}"
 
     @property
     def base_url(self) -> str:
@@ -322,10 +315,8 @@ class FakeServer:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.2
         )
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, "127.0.0.1", self.port, backlog=1024, ssl_context=self._tls
-        )
-        await site.start()
+        where = (self._runner, "127.0.0.1", self.port)
+        await web.TCPSite(*where, backlog=1024, ssl_context=self.tls).start()
         self.port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:

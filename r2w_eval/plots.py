@@ -43,7 +43,7 @@ def intervals_svg(metrics: Sequence[Metric]) -> str:
             axes.plot([metric.low, metric.high], [row, row], color=ACCENT, linewidth=2)
         if metric.value is not None:
             axes.plot([metric.value], [row], "o", color=INK, markersize=4)
-    axes.set_yticks(range(len(shown)), [_short(metric.name) for metric in shown])
+    axes.set_yticks(range(len(shown)), [plain_label(_short(metric.name)) for metric in shown])
     axes.set_title(title)
     return render_svg(figure, axes, title)
 
@@ -60,6 +60,17 @@ def length_svg(points: Sequence[tuple[int, float]]) -> str:
 
 def _short(name: str, limit: int = 34) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
+
+
+def plain_label(text: str) -> str:
+    """A name as matplotlib must get it: no control characters, a dollar is no formula.
+
+    >>> plain_label("$x^{$")
+    '\\\\$x^{\\\\$'
+    """
+    plain = "".join(c for c in text if c.isprintable()).replace("$", r"\$")
+    # a legend leaves out what begins with an underscore
+    return f" {plain}" if plain.startswith("_") else plain
 
 
 def new_figure(width_in: float, height_in: float) -> tuple[Figure, Axes]:

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from r2w_eval.store import JsonlWriter
 FORMAT = {"r2w_eval": "scores/1"}
 COLUMNS = ("id", "value", "parts", "status", "reason")
 STARTS = 6
+ROWS_AT_A_TIME = 64
 SLOW_START = "timed out during startup"
 
 
@@ -215,9 +217,11 @@ def read_split(split: Split) -> Iterator[Item | ItemScore]:
         import pyarrow.parquet as pq
 
         with fs.open(path, "rb") as file:
-            rows = pq.ParquetFile(file).read_row_group(split.start).to_pylist()
-        for number, row in enumerate(rows, split.end + 1):
-            yield read_item({k: v for k, v in row.items() if v is not None}, number)
+            # a few rows at a time: a dictionary of one long text repeats it in every row
+            batches = pq.ParquetFile(file).iter_batches(ROWS_AT_A_TIME, [split.start])
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, row in enumerate(rows, split.end + 1):
+                yield read_item({k: v for k, v in row.items() if v is not None}, number)
         return
     with fs.open(path, "rb") as file:
         at = split.start

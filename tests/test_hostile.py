@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from click.testing import CliRunner
 
 from r2w_eval.cli import cli
 from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.experiments import ArmResult
+from r2w_eval.experiments_display import budget_svg
 from r2w_eval.local import open_local
 from r2w_eval.pairwise import parse_label
 from r2w_eval.parsing import iter_objects, read_number_verdict
 from r2w_eval.paths import safe_name
+from r2w_eval.plots import intervals_svg
 from r2w_eval.store import JsonlWriter, iter_jsonl
 from r2w_eval.suites import load_info
 from r2w_eval.terminal import visible
-from r2w_eval.types import JudgeStatus
+from r2w_eval.types import JudgeStatus, Metric
 
 HONEST = '{"score": 3, "reason": "Thin."}'
 ORDERS = (
@@ -123,6 +127,28 @@ def test_yaml_is_data(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert isinstance(done.exception, (R2WError, SystemExit)), (words, done.exception)
         assert done.exit_code != 0
     assert not (tmp_path / "OWNED").exists()
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "$x", "a$b$c^{", "<script>&\x00\x1b[2J", "_{", "\\"])
+def test_no_name_is_a_formula_or_markup_in_a_plot(name: str) -> None:
+    from r2w_eval.leaderboards.plots import inline
+    from r2w_eval.training.pipeline_plots import Box, Curve, curves_svg, graph_svg
+    from r2w_eval.training.watch import ProgressRow, plot
+
+    metric = Metric(name, 1.0, 0.5, 1.5, 3, 3)
+    curve = Curve(name, ((1.0, 2.0), (2.0, 1.0)))
+    row = ProgressRow(1, "c", "r", task=name, judge=name, score=1.0, low=0.5, high=1.5)
+    drawn = [
+        intervals_svg([metric]),
+        inline(intervals_svg([metric])),
+        budget_svg([ArmResult(name, name, name, metric, metric, metric)]),
+        curves_svg([curve, curve], "loss"),
+        graph_svg([Box("a", "sft", (name, name, name), True)], []),
+        plot([row]).decode(),
+    ]
+    for svg in drawn:
+        ElementTree.fromstring(svg)
+        assert "<script" not in svg and "\x1b" not in svg
 
 
 def test_pickled_weights_are_not_read_unasked(tmp_path: Path) -> None:

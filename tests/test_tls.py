@@ -53,7 +53,9 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Fak
         for host in ("127.0.0.1", "elsewhere.example"):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert(host).configure_cert(context)
-            found.append(running.enter_context(FakeServer(tls=context)))
+            server = FakeServer()
+            server.tls = context
+            found.append(running.enter_context(server))
         yield found, path
 
 

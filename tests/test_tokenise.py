@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -67,6 +68,19 @@ def test_a_damaged_model_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         archive.writestr("punkt_tab/english/abbrev_types.txt", "etc\n")
     with pytest.raises(DataError, match=r"abbrev_types\.txt has sha256 .* the pinned one is"):
         load_punkt()
+
+
+def test_a_zip_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "punkt_tab.zip"
+    monkeypatch.setenv("R2W_PUNKT_TAB", str(path))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("punkt_tab/english/abbrev_types.txt", bytes(64 << 20))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="the pinned one is"):
+        load_punkt()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 56 << 20
 
 
 def test_neither_wheel_nor_address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

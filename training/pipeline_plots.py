@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from r2w_eval.training.checkpoints import find_checkpoints
 from r2w_eval.training.stage import HISTORY
 
-from r2w_eval.plots import ACCENT, INK, new_figure, render_svg
+from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -111,8 +111,8 @@ def _box(axes: Axes, place: tuple[float, float], box: Box) -> None:
     )
     for line, (text, size) in enumerate(zip(box.lines, (8.6, 7.6, 7.2), strict=False)):
         axes.text(
-            x, y + 0.24 - 0.24 * line, text, ha="center", va="center", fontsize=size, color=INK,
-            weight="bold" if line == 0 else "normal",
+            x, y + 0.24 - 0.24 * line, plain_label(text), ha="center", va="center", fontsize=size,
+            color=INK, weight="bold" if line == 0 else "normal",
         )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def curves_svg(curves: Sequence[Curve], label: str) -> str:
         colour = INK if "lambda0-" in curve.stage else ACCENT
         dash = DASHES[number // 2 % len(DASHES)] if len(curves) > 2 else "-"
         axes.plot(steps, values, dash, color=colour, marker="o", markersize=3, linewidth=1.4,
-                  label=curve.stage)  # fmt: skip
+                  label=plain_label(curve.stage))  # fmt: skip
     axes.set_xlabel("step")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_title(label)

@@ -209,14 +209,16 @@ def plot(rows: Sequence[ProgressRow]) -> bytes:
     """Scores with intervals, reflection measures and tokens over the steps: SVG."""
     from matplotlib.figure import Figure
 
+    from r2w_eval.plots import plain_label
+
     figure = Figure(figsize=(7, 8), layout="constrained")
     panels = figure.subplots(3, 1, sharex=True)
     for task, judge in sorted({(row.task, row.judge) for row in rows if row.score is not None}):
         own = [r for r in rows if (r.task, r.judge) == (task, judge) and r.score is not None]
-        _plot_scores(panels[0], own, f"{task}, {judge}")
-        _plot_reflection(panels[1], own, task)
+        _plot_scores(panels[0], own, plain_label(f"{task}, {judge}"))
+        _plot_reflection(panels[1], own, plain_label(task))
         per_answer = [r.completion_tokens / max(1, r.n_expected) for r in own]
-        panels[2].plot([r.step for r in own], per_answer, marker="o", label=task)
+        panels[2].plot([r.step for r in own], per_answer, marker="o", label=plain_label(task))
     panels[0].set_ylabel("score (95 % interval)")
     panels[1].set_ylabel("reflection")
     panels[2].set_ylabel("tokens an answer")

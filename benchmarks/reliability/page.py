@@ -42,14 +42,18 @@ TAIL = """
   `tests/test_hostile.py`.
 * Planted keys stand in no file and no output of runs, a comparison, a leaderboard and failures, and
   only the named addresses are asked: `tests/test_secrets.py`.
-* `serve` listens on loopback unless told, takes a token, limits body, time and queue:
-  `tests/reward_models/test_server.py`.
+* `serve` listens on loopback unless told, takes a token, limits body, time and queue, and does what
+  its OpenAPI description says (schemathesis): `tests/reward_models/test_server.py`.
+* TLS is verified; an authority of one's own is named in `SSL_CERT_FILE`: `tests/test_tls.py`.
+* A Parquet bomb is read a few rows at a time (`tests/reward_models/test_ray_scoring.py`), a
+  zip bomb not unpacked (`tests/test_tokenise.py`), a gzip bomb cut (`tests/test_fetching.py`).
 * The page fetcher refuses private addresses before connecting: `tests/test_fetching.py`.
 * A folder of another version, or a made-up one, is one error: `tests/test_foreign_folders.py`.
 
 Fuzzing: `fuzz/README.md`. Locks with hashes for the demo and the tests stand in `requirements/`
-(`make lock`); `make licences` lists what is installed; `make wheel` builds one commit twice and
-compares the bytes.
+(`make lock`); `make sbom` writes them as CycloneDX, `make audit` asks for known vulnerabilities,
+`make licences` lists what is installed; `make wheel` builds one commit twice and compares the
+bytes.
 """
 # red cells that are meant to be so
 EXPLAINED = {
@@ -176,7 +180,47 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"
 
 
+def _serve_soak(facts: dict[str, Any]) -> Iterator[str]:
+    rows, wrong = facts["rows"], facts["wrong"]
+    settled = rows[min(2, len(rows) - 1)]
+    told = f"not as documented: {_counts(wrong)}" if wrong else "all answered as documented"
+    yield (
+        f"\n## `serve` under mixed load\n\n`python -m benchmarks.reliability.serve_soak --minutes "
+        f"{facts['minutes']:g} --rate {facts['rate']:g}`: arrivals at {facts['rate']:g} a second, "
+        f"whatever the server does; {_counts(facts['sent'])}; {told}. Honest requests: median "
+        f"{facts['p50']:.0f} ms, 95 % under {facts['p95']:.0f} ms, 99 % under {facts['p99']:.0f} "
+        f"ms on a busy machine. Resident memory {settled['mb']:.0f} MB after half a minute and "
+        f"{rows[-1]['mb']:.0f} MB at the end (peak {max(r['mb'] for r in rows):.0f}); open files "
+        f"at most {max(r['files'] for r in rows):.0f}, {rows[-1]['files']:.0f} at the end; "
+        f"{facts['tracebacks']} tracebacks in its log, exit code {facts['exit_code']} on "
+        f"SIGTERM.\n\n![latency, memory and open files over time](images/serve_soak.svg)"
+    )
+
+
+def _mutation(rows: list[dict[str, Any]]) -> Iterator[str]:
+    yield (
+        "\n## Mutation testing\n\n`python -m benchmarks.reliability.mutation`: one function with "
+        "one change, and the tests that reach it. Killed: a test fails; slow: no end in ten times "
+        "the usual time. Where not all mutants were run, they were drawn at random.\n\n"
+        "| module | mutants | run | killed | slow | survived | not reached | not made |\n"
+        "|---|---|---|---|---|---|---|---|"
+    )
+    fates = ("killed", "slow", "survived", "not reached", "not made")
+    for target in dict.fromkeys(row["target"] for row in rows):
+        own = [row for row in rows if row["target"] == target]
+        n = Counter(row["fate"] for row in own)
+        shown = " | ".join(str(n[fate]) for fate in fates)
+        yield f"| {target} | {own[0]['of']} | {len(own)} | {shown} |"
+    yield "\nSurvivors:\n"
+    for row in rows:
+        if row["fate"] == "survived":
+            where = f"{row['target']}, `{row['function']}`, line {row['line']}"
+            yield f"* {where}: `{row['before']}` became `{row['after']}`"
+
+
 SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
     "gaming.json": _gaming,
     "soak.json": _soak,
+    "serve_soak.json": _serve_soak,
+    "mutation.json": _mutation,
 }

@@ -18,6 +18,7 @@ from r2w_eval.reward_models.ray_scoring import (
     SLOW_START,
     STARTS,
     RayJob,
+    Split,
     SplitScorer,
     _check_resources,
     _claim,
@@ -108,6 +109,19 @@ def test_parquet_in_gives_one_part_a_row_group_and_other_columns_are_refused(
     pq.write_table(table, tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"columns text. Expected prompt and response"):
         plan_splits(replace(job, source=str(tmp_path / "b.parquet")))
+
+
+def test_a_parquet_bomb_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    text = "x" * 1_000_000
+    places = pa.DictionaryArray.from_arrays(pa.array([0] * 20_000, pa.int32()), [text])
+    pq.write_table(pa.table({"response": places}), tmp_path / "bomb.parquet", store_schema=False)
+    assert (tmp_path / "bomb.parquet").stat().st_size < 1_000_000  # 20 GB of text
+    items = read_split(Split(0, str(tmp_path / "bomb.parquet"), 0, 0))
+    before = pa.default_memory_pool().max_memory()
+    assert [next(items).id for _ in range(100)] == [str(n) for n in range(1, 101)]
+    assert pa.default_memory_pool().max_memory() < before + 500_000_000
 
 
 def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path: Path) -> None:
