@@ -181,7 +181,7 @@ def _agreement(
 
 
 def _by_part(readings: Readings) -> Iterator[Metric]:
-    """Pair accuracy of each part of a set that has a few."""
+    """Pair accuracy of each part of a set that has a few, where people told a pair apart."""
     parts: defaultdict[str, list[LabelledItem]] = defaultdict(list)
     for item in readings.labelled.items:
         parts[item.part].append(item)
@@ -189,7 +189,8 @@ def _by_part(readings: Readings) -> Iterator[Metric]:
         return
     for name, items in sorted(parts.items()):
         part = replace(readings, labelled=replace(readings.labelled, items=tuple(items)))
-        yield measure(pair_accuracy_estimate(score_pairs(part), name=f"pair_accuracy/{name}"))
+        if any(pair.human for item in items for pair in item.pairs):
+            yield measure(pair_accuracy_estimate(score_pairs(part), name=f"pair_accuracy/{name}"))
 
 
 def _rated(readings: Readings) -> list[tuple[LabelledItem, LabelledText, float]]:
