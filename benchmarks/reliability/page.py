@@ -31,8 +31,10 @@ doubled or changed, no traceback was printed, and the exit code is the documente
 resumed run, on a busy machine.
 
 A dead or trickling endpoint: `run`, `judge` and `compare` end after 20 equal failures with typed
-losses, and the next start asks again. `synth` waits with growing pauses for as long as it takes;
-a kill loses the calls in flight. The kernel's out-of-memory killer is SIGKILL; an allocation that
+losses, and the next start asks again. `synth` waits with growing pauses until the endpoint has
+answered nobody for `synth.patience_s` (600 s; two such times where it takes requests and never
+answers); then it ends with exit code 1, and the same command goes on from its last call. A kill
+loses the calls in flight. The kernel's out-of-memory killer is SIGKILL; an allocation that
 fails in a training is tested in `tests/training/test_stage.py`.
 """
 TAIL = """
