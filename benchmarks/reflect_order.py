@@ -6,6 +6,9 @@ Every draft of LAMP becomes a trace: the draft, one reflection per span that an 
 as revision (a) the expert's, (b) that of another draft of nearly the same length, (c) the draft.
 Uptake and content kept should order a > b and a > c. Gains are differences of the experts' scores
 of the texts; a score of a text alone cannot know whose draft it revises, so (b) is a control there.
+
+The effect by r2w-reward is read on the drafts that its training held apart: its effect head sees
+draft, reflection and revision at once; its outcome head sees one text alone.
 """
 
 from __future__ import annotations
@@ -14,6 +17,11 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+
+from r2w_eval.reward_models.build_lamp import group_of
+from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.rows import part_of
+from r2w_eval.reward_models.scorer import RewardModel, load_reward
 
 from r2w_eval.reflection import Analysis, TraceInput, analyse
 from r2w_eval.reflection_measures import not_taken_up, uptake_lift
@@ -38,16 +46,17 @@ def shuffled(rows: Sequence[Row]) -> list[str]:
     return others
 
 
-def make_trace(row: Row, revision: str) -> Analysis:
-    """Draft, one reflection a marked span, revision."""
+def remarks_of(row: Row) -> list[str]:
+    """One reflection a span that the expert marked."""
     spans = row["expert_spans"]
     assert isinstance(spans, list)
-    parts = [(Kind.DRAFT, str(row["paragraph"]))]
-    for span in spans:
-        parts.append(
-            (Kind.REFLECTION, f"“{span['span']}”: {span['category']}. This should change.")
-        )
-    parts.append((Kind.REVISION, revision))
+    return [f"“{span['span']}”: {span['category']}. This should change." for span in spans]
+
+
+def make_trace(row: Row, revision: str) -> Analysis:
+    """Draft, one reflection a marked span, revision."""
+    remarks = [(Kind.REFLECTION, text) for text in remarks_of(row)]
+    parts = [(Kind.DRAFT, str(row["paragraph"])), *remarks, (Kind.REVISION, revision)]
     name = str(row["id"])
     thinking = write_tagged(parts, TagSchema())
     return analyse(TraceInput(name, thinking, "", cluster=name))
@@ -74,6 +83,52 @@ def gains(rows: Sequence[Row], others: Sequence[Row]) -> dict[str, float | None]
         )
         found[str(row["id"])] = None if after is None or before is None else after - before
     return found
+
+
+def held_apart(rows: Sequence[Row], others: Sequence[str]) -> list[tuple[Row, str]]:
+    """Drafts of the reward model's test part, each with its shuffled revision."""
+    pairs = zip(rows, others, strict=True)
+    return [(row, other) for row, other in pairs if part_of(group_of(row)) == "test"]
+
+
+def reward_scores(row: Row, revision: str, model: RewardModel) -> dict[str, float | None]:
+    """Mean effect of a draft's reflections, and the gain of the revision by the outcome head."""
+    name, draft = str(row["id"]), str(row["paragraph"])
+    items = [ReflectionItem(name, "", draft, text, revision) for text in remarks_of(row)]
+    scores = model.score([*items, WritingItem(name, "", draft), WritingItem(name, "", revision)])
+    *steps, before, after = scores
+    effects = [score.parts["effect"] for score in steps if score.value is not None]
+    gain = None if before.value is None or after.value is None else after.value - before.value
+    return {"effect": sum(effects) / len(effects) if effects else None, "outcome gain": gain}
+
+
+def reward_test(rows: Sequence[Row], others: Sequence[str]) -> dict[str, object]:
+    """Each reading of r2w-reward on every arm, and the paired differences to the expert's."""
+    model = load_reward()
+    chosen = held_apart(rows, others)
+    texts = {
+        "expert": [str(row["expert_revision"]) for row, _ in chosen],
+        "shuffled": [other for _, other in chosen],
+        "unchanged": [str(row["paragraph"]) for row, _ in chosen],
+    }
+    found = {
+        arm: {
+            str(row["id"]): reward_scores(row, text, model)
+            for (row, _), text in zip(chosen, texts[arm], strict=True)
+        }
+        for arm in ARMS
+    }
+    result: dict[str, object] = {"scorer": model.id, "n_drafts": len(chosen)}
+    for reading in ("effect", "outcome gain"):
+        values = {arm: {k: v[reading] for k, v in own.items()} for arm, own in found.items()}
+        for arm in ARMS:
+            result[f"{reading}, {arm}"] = shown(measure(mean_estimate(values[arm])))
+        for arm in ARMS[1:]:
+            gap = compare_scores(values["expert"], values[arm])
+            result[f"{reading} expert - {arm}"] = {
+                "difference": gap.difference, "low": gap.low, "high": gap.high, "p": gap.p_value,
+            }  # fmt: skip
+    return result
 
 
 def shown(metric: Metric) -> dict[str, object]:
@@ -119,6 +174,7 @@ def main() -> None:
     result["human gain expert - shuffled"] = {
         "difference": gap.difference, "low": gap.low, "high": gap.high, "p": gap.p_value,
     }  # fmt: skip
+    result["r2w-reward, drafts held apart"] = reward_test(rows, others)
     text = json.dumps(result, indent=1)
     print(text)
     if args.out:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.leaderboards.lineage import MANIFEST, runs_of
 from r2w_eval.leaderboards.rows import (
     Evidence,
     ItemColumns,
@@ -84,14 +85,27 @@ def collect(sources: Sequence[str]) -> Collection:
 def _read_source(path: Path) -> Iterable[Entry]:
     if (path / "run.json").is_file():
         return [enter(row, path) for row in rows_of_run(path)]
+    if (path / MANIFEST).is_file():
+        return _read_pipeline(path)
     if (path / ROWS).is_dir():
         return [_read_row_file(file) for file in sorted((path / ROWS).glob("*.json"))]
     if path.is_file():
         return [_read_row_file(path)]
     raise UsageError(
-        f"{str(path)!r}: neither a run folder (run.json), a row file (*.json) nor a folder with "
-        f"{ROWS}/"
+        f"{str(path)!r}: neither a run folder (run.json), a pipeline ({MANIFEST}), a row file "
+        f"(*.json) nor a folder with {ROWS}/"
     )
+
+
+def _read_pipeline(path: Path) -> list[Entry]:
+    """The rows of all models that a pipeline has evaluated. Raises UsageError for none."""
+    runs = [run for run in runs_of(path / MANIFEST) if (run / "run.json").is_file()]
+    if not runs:
+        raise UsageError(
+            f"{str(path)!r}: {MANIFEST} names no evaluated model whose run is there. Try: "
+            f"r2w-eval train pipeline RECIPE --out {path}"
+        )
+    return [enter(row, run) for run in runs for row in rows_of_run(run)]
 
 
 def _read_row_file(path: Path) -> Entry:

@@ -236,6 +236,26 @@ def interval_text(low: float | None, high: float | None, digits: int = 2) -> str
     return f"{number(low, digits)} – {number(high, digits)}"
 
 
+def signed(value: float | None) -> str:
+    """`+0.30`, `−0.30`, `0.00`, or a dash."""
+    if value is None:
+        return "–"
+    text = f"{abs(value):,.2f}"
+    return text if direction(value) == "soft" else f"{'−' if value < 0 else '+'}{text}"
+
+
+def direction(value: float) -> str:
+    """The class of a difference: what is printed as zero is neither better nor worse."""
+    if f"{abs(value):.2f}" == "0.00":
+        return "soft"
+    return "up" if value > 0 else "down"
+
+
+def minus(text: str) -> str:
+    """A number or an interval with real minus signs."""
+    return text.replace("-", "−")
+
+
 def pairs_to_csv(board: Board) -> bytes:
     """Every paired test of a board."""
     buffer = io.StringIO()

@@ -15,7 +15,14 @@ from typing import Any
 import jinja2
 from r2w_eval.leaderboards.boards import Board, Standing
 from r2w_eval.leaderboards.collect import Entry
-from r2w_eval.leaderboards.export import interval_text, number, rank_text
+from r2w_eval.leaderboards.export import (
+    direction,
+    interval_text,
+    minus,
+    number,
+    rank_text,
+    signed,
+)
 from r2w_eval.leaderboards.naming import clip
 from r2w_eval.leaderboards.plots import histogram_plot
 from r2w_eval.leaderboards.rows import Row
@@ -31,7 +38,7 @@ HEAT_LEVELS = 8
 
 # heading, key, how to sort (not at all where empty), classes: wide ones stand behind "all columns"
 COLUMNS = (
-    ("rank", "rank", "number", "l"),
+    ("rank", "rank", "number", "rank l"),
     ("system", "name", "text", "l name"),
     ("score", "score", "number", "score"),
     ("interval, drawn", "bar", "", "narrow-off"),
@@ -313,14 +320,15 @@ def make_environment() -> jinja2.Environment:
         trim_blocks=True,
     )
     environment.filters.update(
-        number=number,
+        number=lambda *given: minus(number(*given)),
         signed=signed,
+        direction=direction,
         money=lambda v: "–" if v is None else f"${v:,.2f}",
         percent=lambda v: "–" if v is None else f"{v:.1%}",
         p=lambda v: "–" if v is None else "< 0.0001" if v < 1e-4 else f"{v:.4f}",
         digits=lambda v: f"{v:g}",
-        interval=lambda m: interval_text(m.low, m.high),
-        interval3=lambda m: interval_text(m.low, m.high, 3),
+        interval=lambda m: minus(interval_text(m.low, m.high)),
+        interval3=lambda m: minus(interval_text(m.low, m.high, 3)),
         rank=rank_text,
         clip=clip,
         bar=bar_of,
@@ -339,11 +347,6 @@ def make_environment() -> jinja2.Environment:
 def suite_title(task: str) -> str:
     """The suite's own title; its name where the suite is not installed."""
     return load_info(task).title if task in suite_folders() else task
-
-
-def signed(value: float | None) -> str:
-    """`+0.30`, `−0.30`, or a dash."""
-    return "–" if value is None else f"{'−' if value < 0 else '+'}{abs(value):,.2f}"
 
 
 def read_template(name: str) -> str:

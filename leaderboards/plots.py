@@ -170,6 +170,8 @@ def _colour(standing: Standing) -> str:
 def _name_lines(axes: Axes, standings: Sequence[Standing]) -> None:
     names = [plain_label(clip(standing.label, LABEL_CHARS)) for standing in reversed(standings)]
     axes.set_yticks(range(len(names)), names)
+    # so that bars of the first and the last system keep clear of the frame
+    axes.set_ylim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="y", length=0)
 
 

@@ -1,17 +1,20 @@
-"""Curves of a training run: the rows of its checkpoints, in order of their steps.
+"""Curves of a training run: the rows of its models, in order of their training steps.
 
-A checkpoint is a row whose system names a checkpoint folder (`checkpoint-120`, `step_120`); rows
-of one parent folder, suite and judge form a curve.
+A pipeline's manifest says which model came from which, and after how many steps. Without one, a
+checkpoint is a row whose system names a checkpoint folder (`checkpoint-120`, `step_120`); rows of
+one parent folder, suite and judge form a curve.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from r2w_eval.leaderboards.collect import Entry
+from r2w_eval.leaderboards.lineage import manifest_of, read_lines
 from r2w_eval.leaderboards.plots import curve_plot
 
 from r2w_eval.types import Metric
@@ -38,27 +41,53 @@ class Curve:
     svg: str
 
 
+Place = tuple[str, str, str]
+"""A training, a suite, a score key: the points of one curve."""
+
+
 def training_curves(entries: Sequence[Entry]) -> list[Curve]:
-    """Curves with two checkpoints or more."""
-    groups: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
-    about: dict[tuple[str, str, str], str] = {}
-    for entry in entries:
+    """Curves with two models or more: those of pipelines, then those of checkpoints."""
+    return [*_curves(entries, _pipeline_points), *_curves(entries, _checkpoint_points)]
+
+
+def _curves(
+    entries: Sequence[Entry],
+    points_of: Callable[[Sequence[Entry]], Iterable[tuple[str, Entry, Point]]],
+) -> Iterator[Curve]:
+    groups: dict[Place, list[Point]] = defaultdict(list)
+    about: dict[Place, str] = {}
+    for training, entry, point in points_of(entries):
         row = entry.row
-        found = split_checkpoint(row.model)
-        if found is None or row.headline.value is None:
-            continue
-        parent, step = found
-        place = (parent, row.task, row.score_key)
-        groups[place].append(Point(row.model, step, row.headline))
+        place = (training, row.task, row.score_key)
+        groups[place].append(point)
         about[place] = f"{row.task} {row.version}, judged by {row.judge}; bars: 95 % intervals."
-    curves = []
     for place in sorted(groups):
         points = tuple(sorted(groups[place], key=lambda p: (p.step, p.name)))
         if len({point.step for point in points}) > 1:
             name = f"{place[0]} on {place[1]}"
             svg = curve_plot([(point.step, point.metric) for point in points], name)
-            curves.append(Curve(name, about[place], points, svg))
-    return curves
+            yield Curve(name, about[place], points, svg)
+
+
+def _checkpoint_points(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry, Point]]:
+    for entry in entries:
+        found = split_checkpoint(entry.row.model)
+        if found is not None and entry.row.headline.value is not None:
+            yield found[0], entry, Point(entry.row.model, found[1], entry.row.headline)
+
+
+def _pipeline_points(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry, Point]]:
+    """A model that several others were trained from is a point of each of their curves."""
+    by_run: dict[Path, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        if len(entry.runs) == 1 and entry.row.headline.value is not None:
+            by_run[entry.runs[0].path.resolve()].append(entry)
+    manifests = sorted({m for run in by_run if (m := manifest_of(run)) is not None})
+    for line in (line for manifest in manifests for line in read_lines(manifest)):
+        for stop in line.stops:
+            for entry in by_run.get(stop.run, ()):
+                point = Point(stop.stage, stop.step, entry.row.headline)
+                yield f"{line.recipe}: {line.final}", entry, point
 
 
 def split_checkpoint(model: str) -> tuple[str, int] | None:

@@ -46,7 +46,7 @@ function choose() {
   for (const row of body.rows) {
     const cell = row.querySelector(".score");
     cell.textContent = cell.dataset[which.value];
-    cell.dataset.v = which.value === "raw" ? cell.dataset.raw.replaceAll(",", "") : cell.dataset.adjustedV;
+    cell.dataset.v = which.value === "raw" ? cell.dataset.raw.replaceAll(",", "").replace("−", "-") : cell.dataset.adjustedV;
   }
   sortBy(table.querySelector('[data-key="score"]'), false);
 }

@@ -6,7 +6,9 @@ const second = document.getElementById("second");
 const N_EACH_WAY = 5;
 
 const showP = (p) => (p === null ? "–" : p < 0.0001 ? "< 0.0001" : p.toFixed(4));
-const signed = (value) => (value === null ? "–" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2));
+const isZero = (value) => Math.abs(value).toFixed(2) === "0.00";
+const direction = (value) => (isZero(value) ? "soft" : value > 0 ? "up" : "down");
+const signed = (value) => (value === null ? "–" : isZero(value) ? "0.00" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(2));
 
 async function loadTest(a, b) {
   const tests = await load(`data/${page.dataset.board}/pairs/${a}.json`);
@@ -53,7 +55,7 @@ function conclude(test, names) {
 function showDifference(id, gap, sides, names) {
   const details = make("details");
   const summary = make("summary");
-  summary.append(make("b", signed(gap), gap > 0 ? "up num" : "down num"), ` ${id} `, make("span", sides.map((side) => show(side.value)).join(" against "), "soft small"));
+  summary.append(make("b", signed(gap), `${direction(gap)} num`), ` ${id} `, make("span", sides.map((side) => show(side.value)).join(" against "), "soft small"));
   details.append(summary);
   details.addEventListener("toggle", async () => {
     if (!details.open || details.children.length > 1) return;

@@ -16,6 +16,7 @@ from boards import HOSTILE_NAMES, make_row, sample_ids
 from r2w_eval.leaderboards.collect import Collection, Entry, collect
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
+from r2w_eval.leaderboards.lineage import read_lines
 from r2w_eval.leaderboards.pages import make_environment
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
@@ -227,6 +228,45 @@ def test_checkpoints_of_one_run_become_a_curve(tmp_path: Path) -> None:
     page = (site.path / "training.html").read_text("utf-8")
     assert "runs/rl" in page and page.index("checkpoint-20") < page.index("checkpoint-60")
     assert split_checkpoint("step_7") == ("training", 7)
+
+
+def node(name: str, kind: str, inputs: list[str], steps: int = 0) -> dict[str, object]:
+    record = {"facts": {"steps": steps}}
+    folder = f"stages/{name}-1"
+    return {"name": name, "kind": kind, "inputs": inputs, "folder": folder, "record": record}
+
+
+def test_a_pipeline_becomes_a_curve_over_the_steps_of_all_its_stages(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    nodes = [
+        node("evaluate-base", "evaluate", []),
+        node("sft", "sft", ["traces"], 6),
+        node("evaluate-sft", "evaluate", ["sft"]),
+        node("rl", "rl", ["sft", "prompts"], 40),
+        node("evaluate-rl", "evaluate", ["rl"]),
+        {**node("evaluate-other", "evaluate", ["prompts"]), "folder": "../elsewhere"},
+        node("prompts", "prompts", []),
+        node("traces", "traces", []),
+    ]
+    pipeline = tmp_path / "pipe"
+    for stage, run in (("base", "plain"), ("sft", "thinking"), ("rl", "second")):
+        shutil.copytree(runs[run], pipeline / "stages" / f"evaluate-{stage}-1" / "run")
+    manifest = pipeline / "pipeline.json"
+    manifest.write_text(json.dumps({"recipe": "tiny", "nodes": nodes}))
+    (line,) = read_lines(manifest)
+    assert [(stop.stage, stop.step) for stop in line.stops] == [("base", 0), ("sft", 6), ("rl", 46)]
+    site = write_site(collect([str(pipeline)]), tmp_path / "site", SiteOptions())
+    page = (site.path / "training.html").read_text("utf-8")
+    assert "tiny: rl on quickstart" in page and "<td>46</td>" in page
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"recipe": "x", "nodes": [{"name": "a"}]}'])
+def test_a_broken_manifest_is_told_and_gives_no_curve(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pipeline.json").write_text(text)
+    assert read_lines(tmp_path / "pipeline.json") == []
+    with pytest.raises(UsageError, match="names no evaluated model"):
+        collect([str(tmp_path)])
 
 
 def test_a_reflection_block_gets_its_column_and_its_figures(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Where the models of a training pipeline come from: base, SFT, RL, with the steps of each.
+
+Read from the pipeline's manifest (`pipeline.json`), beside whose stages the evaluated runs lie: a
+run in `stages/evaluate-X-…/run` is the model X, and the stages before X are its history.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "pipeline.json"
+TRAINED = ("sft", "rl")
+EVALUATED = "evaluate"
+BASE = "base"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A model on the way: training steps from the base up to it, and the folder of its run."""
+
+    stage: str
+    step: int
+    run: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One final model of a pipeline with all evaluated models before it, oldest first."""
+
+    recipe: str
+    final: str
+    stops: tuple[Stop, ...]
+
+
+def manifest_of(run: Path) -> Path | None:
+    """The manifest of the pipeline in whose `stages` a run folder lies, if it lies in any."""
+    place = next((p for p in run.resolve().parents if p.name == "stages"), None)
+    path = place.parent / MANIFEST if place else None
+    return path if path is not None and path.is_file() else None
+
+
+def read_lines(manifest: Path) -> list[Line]:
+    """A line per model that no other was trained from; none where the file is not a manifest."""
+    try:
+        content = json.loads(manifest.read_bytes())
+        nodes = {str(node["name"]): node for node in content["nodes"]}
+        return list(_lines(str(content["recipe"]), nodes, manifest.parent.resolve()))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def runs_of(manifest: Path) -> list[Path]:
+    """The folders of all evaluated runs, each once, in the order of the manifest's lines."""
+    stops = (stop for line in read_lines(manifest) for stop in line.stops)
+    return list(dict.fromkeys(stop.run for stop in stops))
+
+
+def _lines(recipe: str, nodes: Mapping[str, Any], root: Path) -> Iterator[Line]:
+    evaluated = [n for n in nodes.values() if n["kind"] == EVALUATED and n["record"] is not None]
+    runs = {(n["inputs"] or [BASE])[0]: (root / n["folder"] / "run").resolve() for n in evaluated}
+    parents = {name: _parent(node, nodes) for name, node in nodes.items()}
+    trained = [name for name, node in nodes.items() if node["kind"] in TRAINED]
+    for final in trained:
+        if final in (parents[name] for name in trained):
+            continue
+        stops, step = [], 0
+        for name in _history(final, parents):
+            step += _steps(nodes.get(name))
+            # a manifest from elsewhere must not publish other runs of this machine
+            if name in runs and runs[name].is_relative_to(root):
+                stops.append(Stop(name, step, runs[name]))
+        yield Line(recipe, final, tuple(stops))
+
+
+def _parent(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> str | None:
+    """The training stage whose model a stage goes on from."""
+    return next((name for name in node["inputs"] if nodes[name]["kind"] in TRAINED), None)
+
+
+def _history(final: str, parents: Mapping[str, str | None]) -> Sequence[str]:
+    chain: list[str] = []
+    name: str | None = final
+    while name is not None and name not in chain:
+        chain.append(name)
+        name = parents[name]
+    return [BASE, *reversed(chain)]
+
+
+def _steps(node: Mapping[str, Any] | None) -> int:
+    """Optimiser steps that a finished stage took; 0 for the base."""
+    if node is None or node["record"] is None:
+        return 0
+    return int(node["record"]["facts"]["steps"])
