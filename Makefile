@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # One worker per core; each holds a torch, so not more than eight.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo smoke test check coverage format types lock licences sbom audit wheel clean docs
+.PHONY: demo test check coverage format types lock licences sbom audit wheel clean docs
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6

@@ -24,7 +24,7 @@ from typing import Any
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import data_roots, read_jsonl
-from r2w_eval.models import EMBEDDED, SMOKE_TEST_JUDGE
+from r2w_eval.model_names import EMBEDDED, SMOKE_TEST_JUDGE
 from r2w_eval.planning import load_task, plan_tasks
 from r2w_eval.run import evaluate
 from r2w_eval.suites import load_info, load_suite, suite_folders

@@ -236,8 +236,9 @@ r2w-eval experiment budget --run 1k=runs/a --run 4k=runs/b
 def add_examples(program: click.Group) -> None:
     """Put its examples behind each command's description."""
     for path, command in walk(program, "r2w-eval"):
-        # \b keeps click from filling the lines
-        command.help = f"{command.help}\n\n\b\nExamples:\n{EXAMPLES[path].strip()}"
+        if text := EXAMPLES.get(path):
+            # \b keeps click from filling the lines
+            command.help = f"{command.help}\n\n\b\nExamples:\n{text.strip()}"
 
 
 def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -15,9 +15,8 @@ from r2w_eval.config import RunConfig
 from r2w_eval.data import FileState, data_roots
 from r2w_eval.errors import DataError
 from r2w_eval.groups import group_members
-from r2w_eval.models import KINDS
+from r2w_eval.model_names import KINDS
 from r2w_eval.paths import cache_path
-from r2w_eval.planning import load_task
 from r2w_eval.suites import SuiteInfo, load_info, suite_folders
 from r2w_eval.terminal import escape, visible
 
@@ -27,15 +26,7 @@ def print_listing(data_dir: str | None) -> None:
     console = Console()
     roots = data_roots(data_dir)
     table = Table(title="Suites", title_justify="left", box=box.SIMPLE_HEAD)
-    for column in (
-        "suite",
-        "version",
-        "samples",
-        "languages",
-        "licence",
-        "data",
-        "published judge",
-    ):
+    for column in ("suite", "version", "samples", "languages", "licence", "data"):
         table.add_column(column, overflow="fold")
     for info in _infos(()):
         data = info.data(roots)
@@ -60,6 +51,8 @@ def print_listing(data_dir: str | None) -> None:
 
 def print_ids(config: RunConfig) -> None:
     """One line a sample: id, language and category, between tabs. Raises UsageError."""
+    from r2w_eval.planning import load_task
+
     info, suite = load_task(config.tasks, config.include_path)
     for sample in suite.load_samples(info.data(data_roots(config.data_dir), config.inputs)):
         category = sample.meta.get(info.category, "")

@@ -25,21 +25,9 @@ from r2w_eval.client import ClientSettings, Endpoint, HttpModel, Traffic
 from r2w_eval.cost import Budget, MeteredModel, Price
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
+from r2w_eval.model_names import EMBEDDED, KINDS, NAMED_SCORERS, SMOKE_TEST_JUDGE
 from r2w_eval.replay import ReplayedModel
 from r2w_eval.terminal import warn
-
-EMBEDDED = "smollm2"
-SMOKE_TEST_JUDGE = "local"
-# Scorers with a name of their own; resolved as MODULE:ATTR, so that no layer is imported here.
-NAMED_SCORERS = {"r2w-quality": "r2w_eval.reward_models.quality:QualityJudge"}
-KINDS = (
-    EMBEDDED,
-    SMOKE_TEST_JUDGE,
-    *NAMED_SCORERS,
-    "http://HOST:PORT/v1#NAME",
-    "hf:PATH",
-    "vllm:PATH",
-)
 
 
 class ReadableModel(ChatModel, LabelReader, Protocol):

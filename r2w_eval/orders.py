@@ -29,11 +29,6 @@ class OrderPair:
     shown_second: float | None
     """Margin of model `first` when it was shown second."""
 
-    @property
-    def is_scored(self) -> bool:
-        """Both orders have a verdict (W1)."""
-        return self.shown_first is not None and self.shown_second is not None
-
 
 LABEL_MARGINS: Mapping[str, float] = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
 """Labels as margins of the side shown as A; negate for the order in which model `first` was B."""
@@ -97,29 +92,6 @@ def combined_battle(pair: OrderPair, strong_weight: float = 1.0) -> Battle | Non
     weights = [_weight(m, strong_weight) for m in (pair.shown_first, pair.shown_second)]
     weight = sum(weights) / 2 if label else 1.0
     return Battle(pair.item, pair.first, pair.second, (label + 1) / 2, weight)
-
-
-def order_battles(pair: OrderPair, strong_weight: float = 1.0) -> tuple[Battle, ...]:
-    """One battle per order that has a verdict; a strong verdict weighs more, is no copied row (W4).
-
-    Both share the item, so that the bootstrap keeps them together.
-    """
-    return tuple(
-        Battle(
-            pair.item,
-            pair.first,
-            pair.second,
-            (_sign(margin) + 1) / 2,
-            _weight(margin, strong_weight),
-        )
-        for margin in (pair.shown_first, pair.shown_second)
-        if margin is not None
-    )
-
-
-def corrected_margin(margin: float, was_shown_first: bool, side_bias: float) -> float:
-    """A margin of one order without what the judge gives to the text shown first (W3)."""
-    return margin - side_bias if was_shown_first else margin + side_bias
 
 
 def _sign(margin: float) -> int:

@@ -11,7 +11,7 @@ from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import UsageError
 from r2w_eval.groups import expand_groups
 from r2w_eval.hashing import path_hash
-from r2w_eval.models import EMBEDDED, SMOKE_TEST_JUDGE
+from r2w_eval.model_names import EMBEDDED, SMOKE_TEST_JUDGE
 from r2w_eval.pages import identify_pages
 from r2w_eval.plan import TaskPlan
 from r2w_eval.recorded import RecordedResponses, open_recorded

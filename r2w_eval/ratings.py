@@ -23,7 +23,6 @@ from r2w_eval.stats import compare, evaluate, holm
 from r2w_eval.types import Estimate
 
 BT_DRAWS = 2_000
-_ELO_PER_LOGIT = 400 / math.log(10)
 # Newton steps are never longer than this (logits): unbeaten models have very flat likelihoods.
 _MAX_STEP = 2.0
 _MAX_ROUNDS = 100
@@ -44,16 +43,6 @@ class Rating:
     n_battles: int
     rank_upper_bound: int
     """1 + models whose lower bound lies above this one's upper bound."""
-
-    @property
-    def is_extreme(self) -> bool:
-        """Won or lost every battle: the ridge sets the strength, and the bounds say nothing."""
-        return self.win_share in (0.0, 1.0)
-
-    @property
-    def elo(self) -> float:
-        """The strength on the Elo scale around 1000."""
-        return 1000 + _ELO_PER_LOGIT * self.strength
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,27 +287,3 @@ def rank_ranges(
         )
         for model in order
     )
-
-
-def score_rank_probabilities(
-    scores: Mapping[str, Mapping[str, float | None]], draws: int = BT_DRAWS, seed: int = 0
-) -> dict[str, tuple[float, ...]]:
-    """Chances of each rank: the items that all models have scored are resampled together."""
-    models = sorted(scores)
-    common = sorted(
-        item
-        for item in frozenset[str].intersection(*(frozenset(own) for own in scores.values()))
-        if all(scores[model][item] is not None for model in models)
-    )
-    if not common:
-        raise UsageError("no item is scored for all models: rank chances need common items")
-    table = np.array([[scores[model][item] for model in models] for item in common], dtype=float)
-    generator = np.random.default_rng(seed)
-    n = len(common)
-    drawn = np.concatenate(
-        [
-            generator.multinomial(n, np.full(n, 1 / n), size=size) @ table / n
-            for size in batches(draws, n)
-        ]
-    )
-    return dict(zip(models, rank_probabilities(drawn), strict=True))

@@ -6,13 +6,13 @@ score that failed leaves the step unscored and counted (specification: r2write s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from r2w_eval.cost import estimate_tokens
 from r2w_eval.segmentation import segment_trace
-from r2w_eval.trace import Fault, Kind, Segment, TagSchema, Trace
+from r2w_eval.trace import Fault, Segment, TagSchema, Trace
 from r2w_eval.trace_links import ReflectionLink, link_reflections
 from r2w_eval.types import Score, Usage
 
@@ -187,8 +187,3 @@ def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
 def with_effects(analysis: Analysis, effects: Mapping[int, Effect]) -> Analysis:
     """The analysis with the effect of some of its steps, by index."""
     return replace(analysis, effects=dict(effects))
-
-
-def kinds_present(analyses: Sequence[Analysis]) -> frozenset[Kind]:
-    """Every kind of segment that occurs."""
-    return frozenset(s.kind for a in analyses if a.trace for s in a.trace.segments)

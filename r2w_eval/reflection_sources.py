@@ -7,7 +7,7 @@ responses.jsonl, lm-eval samples, `{id, response}`), whose thinking stands betwe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,3 @@ def _from_recorded(path: Path, prompts: Mapping[str, Any], tags: ThinkTags) -> I
             cluster=recorded.sample_id,
             is_unclosed=split.unclosed,
         )
-
-
-def has_thinking(inputs: Iterable[TraceInput]) -> bool:
-    """At least one response has a thinking text."""
-    return any(source.thinking and source.thinking.strip() for source in inputs)

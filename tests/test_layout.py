@@ -76,10 +76,11 @@ def run_python(code: str) -> str:
     return done.stdout
 
 
-def test_help_imports_nothing_heavy() -> None:
+@pytest.mark.parametrize("word", ["--help", "list"])
+def test_help_and_list_import_nothing_heavy(word: str) -> None:
     code = (
         "import sys\nfrom r2w_eval import cli\n"
-        "try:\n cli.cli.main(['--help'], standalone_mode=False)\nexcept SystemExit: pass\n"
+        f"try:\n cli.cli.main([{word!r}], standalone_mode=False)\nexcept SystemExit: pass\n"
         f"print('LOADED', [m for m in {LIGHT_COMMAND!r} if m in sys.modules])"
     )
     assert run_python(code).strip().endswith("LOADED []")

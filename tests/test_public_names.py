@@ -12,6 +12,7 @@ from support import ROOT
 
 from r2w_eval import errors
 from r2w_eval.cli import EXIT_INTERRUPTED
+from r2w_eval.types import JudgeStatus, WriterStatus
 
 PUBLIC = yaml.safe_load((ROOT / "docs" / "api.yaml").read_text("utf-8"))
 
@@ -50,3 +51,11 @@ def test_every_variable_in_the_code_is_documented() -> None:
     }
     assert len(read) > 8
     assert not {name for name in read if f"`{name}`" not in page}
+
+
+def test_the_statuses_of_the_documentation_exist() -> None:
+    page = (ROOT / "docs" / "concepts.md").read_text("utf-8")
+    for who, statuses in (("writer", WriterStatus), ("judge", JudgeStatus)):
+        row = next(line for line in page.splitlines() if line.startswith(f"| {who} | `"))
+        told = set(re.findall(r"`(\w+)`", row))
+        assert told and told <= {str(status) for status in statuses}
