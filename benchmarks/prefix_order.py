@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.chat import ChatRequest
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
 from r2w_eval.embedded import NAME, SLOTS, ensure_gguf, silence, start_server
-from r2w_eval.fakeserver import hash_prompt, write_story
+from r2w_eval.endpoint import ClientSettings, Endpoint
+from r2w_eval.fakereplies import hash_prompt, write_story
 from r2w_eval.prefixes import ask_by_prefix
 from r2w_eval.types import Decoding, Message, Usage
 

@@ -22,8 +22,10 @@ from typing import Any
 from unittest import mock
 
 from r2w_eval.chat import CallFailed, ChatRequest
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
-from r2w_eval.fakeserver import FakeServer, build_completion, hash_prompt, parse_model
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import ClientSettings, Endpoint
+from r2w_eval.fakereplies import build_completion, hash_prompt, parse_model
+from r2w_eval.fakeserver import FakeServer
 from r2w_eval.types import Decoding, Message
 
 PREDICTED_TIMEOUT_S = 60.0
@@ -68,6 +70,9 @@ class Body:
         content, self._content = self._content, b""
         return content
 
+    def is_eof(self) -> bool:
+        return not self._content
+
 
 @dataclass(frozen=True, slots=True)
 class VirtualReply:
@@ -85,9 +90,12 @@ class VirtualServer:
         self._slots: asyncio.Semaphore | None = None
 
     @asynccontextmanager
-    async def post(self, url: str, json: Mapping[str, Any]) -> AsyncIterator[VirtualReply]:
-        plan = parse_model(json["model"])
-        prompt_hash = hash_prompt(json["messages"], json.get("seed"))
+    async def post(
+        self, url: str, data: bytes, headers: Mapping[str, str]
+    ) -> AsyncIterator[VirtualReply]:
+        body = json.loads(data)
+        plan = parse_model(body["model"])
+        prompt_hash = hash_prompt(body["messages"], body.get("seed"))
         attempt = self.sends.get(prompt_hash, 0)
         self.sends[prompt_hash] = attempt + 1
         fault = plan.fault(prompt_hash, attempt)
@@ -95,12 +103,12 @@ class VirtualServer:
         async with asyncio.timeout(self._timeout_s), self._slots:
             await asyncio.sleep(math.inf if fault == "hang" else plan.latency_s or 0.0)
         if fault is None:
-            content = build_completion(plan, json, prompt_hash, attempt)
+            content = build_completion(plan, body, prompt_hash, attempt)
             yield VirtualReply(200, {}, Body(content))
         else:
-            headers = {"Retry-After": plan.retry_after} if plan.retry_after else {}
+            waits = {"Retry-After": plan.retry_after} if plan.retry_after else {}
             code = int(fault.removeprefix("http"))
-            sent = headers if code in (429, 503) else {}
+            sent = waits if code in (429, 503) else {}
             yield VirtualReply(code, sent, Body(b"{}"))
 
     async def close(self) -> None: ...

@@ -13,9 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2w_eval.client import ClientSettings
 from r2w_eval.comparison import Comparison, compare_runs
 from r2w_eval.config import RunConfig, stored_config
+from r2w_eval.endpoint import ClientSettings
 from r2w_eval.errors import CoverageTooLow, UsageError
 from r2w_eval.hashing import to_plain
 from r2w_eval.models import ModelOptions, ModelPool

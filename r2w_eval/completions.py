@@ -26,6 +26,14 @@ class Retry(Exception):
         self.wait_s = wait_s
 
 
+class TooSmall(Exception):
+    """A prompt over the context of one address, while others may have a longer one."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
 def build_body(model: str, request: ChatRequest) -> dict[str, Any]:
     """The JSON body of a chat completion; only what is set is sent."""
     return {"model": model, "messages": to_plain(request.messages), **request.decoding.sent()}

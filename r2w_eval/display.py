@@ -20,8 +20,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from r2w_eval.client import Traffic
 from r2w_eval.counts import JudgeSummary
+from r2w_eval.endpoint import Traffic
 from r2w_eval.ensembles import EnsembleSummary
 from r2w_eval.noise import Prices, advise
 from r2w_eval.plan import Progress

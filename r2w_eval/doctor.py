@@ -307,7 +307,8 @@ def check_endpoint(url: str) -> list[Finding]:
     """Whether an OpenAI-compatible server answers there, and the models that it lists."""
     import asyncio
 
-    from r2w_eval.client import Endpoint, list_models
+    from r2w_eval.client import list_models
+    from r2w_eval.endpoint import Endpoint
 
     endpoint = Endpoint.parse(url if "#" in url else f"{url}#any")
     names = asyncio.run(list_models(endpoint, PROBE_TIMEOUT_S))

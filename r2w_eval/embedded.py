@@ -25,7 +25,8 @@ from typing import Any
 import aiohttp
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.paths import EMBEDDED_GGUF, EMBEDDED_WHEEL, cache_dir, weights_path

@@ -21,8 +21,9 @@ from typing import Any, Protocol, Self
 
 from r2w_eval.cache import CachedLabelReader, CachedModel, ReplyCache
 from r2w_eval.chat import ChatModel, LabelReader
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel, Traffic
+from r2w_eval.client import HttpModel
 from r2w_eval.cost import Budget, MeteredModel, Price
+from r2w_eval.endpoint import ClientSettings, Endpoint, Traffic
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.model_names import EMBEDDED, KINDS, NAMED_SCORERS, SMOKE_TEST_JUDGE

@@ -8,9 +8,9 @@ from typing import Any
 
 from r2w_eval.cache import ReplyCache
 from r2w_eval.chat import ChatRequest, Reply
-from r2w_eval.client import ClientSettings
 from r2w_eval.config import RunConfig
 from r2w_eval.cost import Budget, load_prices
+from r2w_eval.endpoint import ClientSettings
 from r2w_eval.errors import UsageError
 from r2w_eval.judge import Scorer
 from r2w_eval.models import ModelOptions, ModelPool, OpenModel

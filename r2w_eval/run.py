@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
-from r2w_eval.client import Traffic
 from r2w_eval.config import RunConfig
 from r2w_eval.cost import Budget
+from r2w_eval.endpoint import Traffic
 from r2w_eval.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow
 from r2w_eval.hashing import to_plain

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
 from r2w_eval.completions import Retry, read_reply, read_retry_after, read_usage
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.types import Decoding, Message, Usage

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.engine import Engine
 from r2w_eval.errors import EndpointDown
 from r2w_eval.estimates import as_headline, mean_of

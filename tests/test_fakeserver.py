@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.fakeserver import FAULTS, HUGE_REPLY_CHARS, FakeServer, parse_model
+from r2w_eval.fakereplies import FAULTS, HUGE_REPLY_CHARS, parse_model
+from r2w_eval.fakeserver import FakeServer
 
 
 @pytest.fixture(scope="module")

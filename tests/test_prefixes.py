@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.chat import ChatRequest
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.prefixes import ask_by_prefix, group_by_prefix
 from r2w_eval.types import Decoding, Message

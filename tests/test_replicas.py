@@ -17,8 +17,9 @@ import pytest
 from support import ScriptedServer, completion
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
 from r2w_eval.config import RunConfig
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.run import evaluate

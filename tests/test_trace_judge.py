@@ -8,7 +8,8 @@ import json
 import pytest
 from support import ScriptedServer, completion
 
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.judge import TextJudge
 from r2w_eval.trace_judge import Labelling, read_labels, segment_by_scorer
 

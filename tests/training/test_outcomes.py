@@ -24,7 +24,7 @@ from r2w_eval.training.outcomes import (
 from r2w_eval.training.prompts import Criterion, starter_prompts
 from r2w_eval.training.rubrics import complete_rubrics
 
-from r2w_eval.client import ClientSettings
+from r2w_eval.endpoint import ClientSettings
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.models import ModelOptions
