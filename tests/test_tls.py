@@ -16,7 +16,8 @@ from click.testing import CliRunner
 
 from r2w_eval.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.cli import cli
-from r2w_eval.client import ClientSettings, Endpoint, HttpModel
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import ClientSettings, Endpoint
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver import FakeServer
 from r2w_eval.types import Decoding, Message
@@ -26,7 +27,8 @@ REQUEST = ChatRequest((Message("user", "Write."),), Decoding(max_tokens=10))
 # which of the addresses pass the check before work, in a process that trusts the authority
 CHECK = """
 import asyncio, sys
-from r2w_eval.client import Endpoint, HttpModel
+from r2w_eval.client import HttpModel
+from r2w_eval.endpoint import Endpoint
 from r2w_eval.errors import UsageError
 async def check(url):
     model = HttpModel(Endpoint((url,), "gen-0"))
