@@ -1,12 +1,13 @@
 """Adaptive concurrency for one address (specification: harness J2, J3).
 
 Starts at 20 in flight. A clean round doubles that, and quadruples it while replies come as fast as
-in the fastest round so far: the server has room. The first refusal (429, 503) ends this and halves
-the limit, later ones cut it by a fifth, at most once in 15 s; where a tenth of a round runs out of
-time it is halved, once for all requests that were on the way together; after either it grows by 5 %
-per clean round. A server that queues answers late instead of refusing: by Little's law the wait
-grows with what is in flight, so the limit doubles only where replies would still come within half
-of the time limit, and stays where they take three quarters of it. `Retry-After` pauses the address.
+in the fastest round so far: the server has room. The first refusal (429, 503) ends this. It halves
+a limit that has just grown and cuts any other by a fifth, as later ones do, at most once in 15 s;
+where a tenth of a round runs out of time it is halved, once for all requests that were on the way
+together; after either it grows by 5 % per clean round. A server that queues answers late instead of
+refusing: by Little's law the wait grows with what is in flight, so the limit grows fast only where
+replies would still come within half of the time limit, and stays where they take three quarters of
+it. `Retry-After` pauses the address.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Limiter:
         self._fixed = fixed
         self._timeout_s = timeout_s
         self._clock = clock
-        self._congested = False
+        self._congested = self._has_stood = False
         self._fastest_s = math.inf
         self._start_round()
         self._last_cut = -math.inf
@@ -86,6 +87,7 @@ class Limiter:
         if share > 0:
             pace = min(pace, max(GROWTH, BEARABLE / share))
         grown = min(float(self.ceiling), max(self.limit * pace, self.limit + 1))
+        self._has_stood = grown == self.limit
         if share * grown / self.limit <= TOO_SLOW:
             self.limit = grown
 
@@ -97,8 +99,9 @@ class Limiter:
 
     def refused(self) -> None:
         """A 429 or 503: cut the limit, at most once in 15 s."""
-        # the first one ends a growth that may have gone four times too far
-        self._cut(CUT if self._congested else HALF, self._clock() - CUT_INTERVAL_S)
+        # a growth that no clean round has followed may have gone four times too far
+        is_known = self._congested or self._has_stood
+        self._cut(CUT if is_known else HALF, self._clock() - CUT_INTERVAL_S)
 
     def timed_out(self, sent_at: float) -> None:
         """No reply in time to a request sent then: with a tenth of a round like it, halve the

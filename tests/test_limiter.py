@@ -25,12 +25,16 @@ def test_it_quadruples_a_round_while_replies_stay_fast_and_doubles_it_else() -> 
     assert [clean_round(limiter, s) for s in (1.0, 1.6, 1.4)] == [80, 160, 500]
 
 
-def test_the_first_refusal_halves_and_growth_is_slow_after() -> None:
+def test_the_first_refusal_halves_what_has_just_grown_and_growth_is_slow_after() -> None:
     limiter = Limiter(100)
     clean_round(limiter)
     limiter.refused()
     assert limiter.limit == 40
     assert clean_round(limiter) == 42
+    limiter = Limiter(80)
+    assert [clean_round(limiter) for _ in range(2)] == [80, 80]
+    limiter.refused()
+    assert limiter.limit == 64
 
 
 def test_a_refusal_cuts_once_in_fifteen_seconds() -> None:
