@@ -14,6 +14,7 @@ import json
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,8 @@ from r2w_eval.reward_models.sources import find_sets, reward_data_root
 from scipy.stats import rankdata
 
 from r2w_eval.agreement import Method, associate
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import share_of
+from r2w_eval.hashing import text_hash
 from r2w_eval.stats import measure
 
 REPORTED = ("relevance", "constructiveness", "value")
@@ -62,10 +64,9 @@ ABLATIONS = {
 
 
 def interval(pairs: Sequence[tuple[str, float]]) -> dict[str, Any]:
-    """Mean of shares with a clustered interval, cut at 0 and 1, which few pairs reach beyond."""
-    metric = measure(mean_of("", pairs, len(pairs)))
-    low, high = (None if b is None else min(1.0, max(0.0, b)) for b in (metric.low, metric.high))
-    return {"value": metric.value, "low": low, "high": high, "n": len(pairs)}
+    """Mean of shares with a clustered interval, which stays between 0 and 1."""
+    metric = measure(share_of("", pairs, len(pairs)))
+    return {"value": metric.value, "low": metric.low, "high": metric.high, "n": len(pairs)}
 
 
 def pair_table(rows: Sequence[Row], value: Callable[[int], float]) -> dict[str, Any]:
@@ -296,13 +297,20 @@ def outcome_pairs(rows: Sequence[Row], values: Sequence[float]) -> dict[str, Any
 
 
 def cached_features(rows: Sequence[Row], corpus: Corpus, work: Path) -> list[Any]:
-    """Features, kept in the work folder under the corpus' hash (our own file, read back here)."""
-    path = work / f"features-{corpus.hash}.pkl"
+    """Features, kept in the work folder under the hash of corpus and code (our own file)."""
+    path = work / f"features-{corpus.hash}-{_reading()}.pkl"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(read_features(rows)))
     found: list[Any] = pickle.loads(path.read_bytes())
     return found
+
+
+def _reading() -> str:
+    """Hash of all that turns an item into features."""
+    names = ("features.py", "claims.py", "claims.yaml", "words.py", "cues.yaml", "cue_words.yaml")
+    folder = resources.files("r2w_eval.reward_models")
+    return text_hash("".join(folder.joinpath(name).read_text("utf-8") for name in names))[:12]
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from r2w_eval.reward_models.rows import part_of
 from r2w_eval.reward_models.scorer import load_reward
 
 from r2w_eval.agreement import Method, associate
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import share_of
 from r2w_eval.labelled import SETS, LabelledItem, load_set
 from r2w_eval.stats import measure
 from r2w_eval.store import iter_jsonl
@@ -68,7 +68,7 @@ def pair_figures(model: Outcome, items: Sequence[LabelledItem]) -> dict[str, Any
     for name, read in READINGS.items():
         values = dict(zip(keys, read(parts).tolist(), strict=True))
         right = pairs_right(items, values)
-        metric = measure(mean_of("", right, len(right)))
+        metric = measure(share_of("", right, len(right)))
         found[name] = {"value": metric.value, "low": metric.low, "high": metric.high,
                        "n": len(right)}  # fmt: skip
     return found

@@ -26,6 +26,11 @@ def mean_of(
     return Estimate(name, (stratum,), n_expected, note=note)
 
 
+def share_of(name: str, values: Iterable[tuple[str, float]], n_expected: int) -> Estimate:
+    """Plain mean of outcomes between 0 and 1, by cluster: its interval stays between 0 and 1."""
+    return replace(mean_of(name, values, n_expected), is_share=True)
+
+
 def pooled(
     name: str, values: Iterable[tuple[str, Sequence[float]]], n_expected: int, *, note: str = ""
 ) -> Estimate:

@@ -11,8 +11,9 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
+from r2w_eval.reward_models.claims import agreement, mention, place_kinds
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.levels import load_yaml, named_categories
 from r2w_eval.reward_models.words import (
@@ -23,35 +24,16 @@ from r2w_eval.reward_models.words import (
     find_spans,
     quotations,
     sentences,
-    tokens,
     words,
 )
 
 MAX_TARGETS = 6
+# drafts, revisions and remarks come again and again, in other combinations
+_CACHED = 4096
 # Longer drafts and reflections are cut here before features are read; the scorer says so.
 MAX_CHARS = 60_000
 _TAG = re.compile(r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>")
 FILLER = ("self_praise", "politeness", "injection", "slogan")
-ARTICLES = frozenset(["a", "an", "the"])
-PREPOSITIONS = frozenset(
-    [
-        "in",
-        "on",
-        "at",
-        "of",
-        "for",
-        "to",
-        "by",
-        "with",
-        "from",
-        "into",
-        "as",
-        "than",
-        "about",
-        "over",
-        "under",
-    ]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +96,8 @@ def reflection_features(item: ReflectionItem) -> Features:
     if item.revision is not None:
         change = difference(draft, clean(item.revision))
         dense |= _uptake(targets, change, reflection)
-        kinds = sorted(set(change_kinds(change)))
+        dense |= agreement(unquoted(reflection), change) | mention(reflection, change)
+        kinds = sorted(place_kinds(change))
         sparse += [f"k:{k}" for k in kinds]
         sparse += [f"kc:{k}:{c}" for k in kinds for c in categories or ("none",)]
         if dense["changed"] < 0.3:
@@ -124,6 +107,7 @@ def reflection_features(item: ReflectionItem) -> Features:
     return Features(dense, tuple(sparse))
 
 
+@lru_cache(_CACHED)
 def clean(text: str) -> str:
     """The part that is read, without tags and filler."""
     return strip_filler(_TAG.sub("", text[:MAX_CHARS]))
@@ -143,6 +127,7 @@ def strip_filler(reflection: str) -> str:
     return text or reflection
 
 
+@lru_cache(_CACHED)
 def _is_filler(sentence: str) -> bool:
     bare = unquoted(sentence)
     return any(cue(name).search(bare) for name in FILLER)
@@ -158,6 +143,7 @@ def split_with_ends(text: str) -> list[str]:
     return parts
 
 
+@lru_cache(_CACHED)
 def unquoted(text: str) -> str:
     """The text without its quotations.
 
@@ -353,46 +339,3 @@ def _most_changed(targets: Sequence[Target], change: Difference) -> list[int]:
             best = max(target.spans, key=lambda span: sum(change.changed[span[0] : span[1]]))
             chosen += range(*best)
     return chosen
-
-
-def change_kinds(change: Difference) -> Iterator[str]:
-    """Coarse kinds of each place that was changed, for at most 40 places."""
-    for before, after in change.hunks[:40]:
-        yield from _kinds(before, after)
-
-
-def _kinds(before: str, after: str) -> Iterator[str]:
-    gone, new = words(before), words(after)
-    if not gone and not new:
-        yield "punctuation"
-        marks = set(tokens(before)) ^ set(tokens(after))
-        yield from (f"mark{m}" for m in sorted(marks) if m in ",.;:-–—'’\"")
-        return
-    if gone == new:
-        yield "case" if before.lower() == after.lower() else "marks"
-        if "-" in before + after:
-            yield "hyphen"
-        return
-    yield "insert" if not gone else "delete" if not new else "replace"
-    if sorted(gone) == sorted(new):
-        yield "reorder"
-    yield "longer" if len(new) > len(gone) else "shorter" if len(new) < len(gone) else "same"
-    if max(len(gone), len(new)) > 6:
-        yield "large"
-    lost, won = set(gone) - set(new), set(new) - set(gone)
-    if (lost | won) and (lost | won) <= ARTICLES:
-        yield "article"
-    if (lost | won) and (lost | won) <= PREPOSITIONS | ARTICLES:
-        yield "function"
-    if len(gone) == len(new) == 1:
-        yield from _one_word(gone[0], new[0])
-
-
-def _one_word(before: str, after: str) -> Iterator[str]:
-    yield "word"
-    if before.rstrip("s") == after.rstrip("s"):
-        yield "number"
-    elif before[:4] == after[:4]:
-        yield "form"
-    else:
-        yield "synonym"

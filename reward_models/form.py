@@ -19,8 +19,10 @@ MAX_CHARS = 60_000
 BORDER = 6
 PARATEXT = ("self_praise", "politeness", "injection", "paratext")
 WINDOW = 100
-# words (a CJK character is a word): short below, neutral between, long above up to the last
-SHORT, LONG, LONGEST = 120, 300, 1200
+# words (a CJK character is a word): a fragment below the first, short up to the second, neutral up
+# to the third, long above up to the last
+FRAGMENT, SHORT, LONG, LONGEST = 40, 120, 300, 1200
+SHORT_SLOPE = 0.25
 DEVICES = ("simile", "abstract", "adverb", "emotion", "comment", "worn", "slogan", "sequence",
            "hedge", "because", "negation", "specific")  # fmt: skip
 _REFUSES = re.compile(
@@ -92,17 +94,27 @@ def _rate(count: float, n: int) -> float:
     return math.log1p(100 * count / n)
 
 
-def size_of(text: str) -> float:
-    """What length says: log words below SHORT, nothing up to LONG, log words again up to LONGEST.
+def size_of(text: str, slope: float = SHORT_SLOPE) -> float:
+    """What length says: log words up to FRAGMENT, little more up to SHORT, nothing up to LONG, log
+    words again up to LONGEST. A sentence said again is not counted.
 
     Texts of a paragraph's length are not judged by their length; fragments and full pieces are.
+    Between, a sentence more pays `slope` of it, so that filling up a short text gains little.
 
     >>> size_of("a " * 150) == size_of("a " * 250) < size_of("a " * 900)
     True
+    >>> size_of("One gate. One gate.") == size_of("One gate.")
+    True
     """
-    log = math.log1p(len(words(text[:MAX_CHARS])))
-    above = max(0.0, min(log, math.log(LONGEST)) - math.log(LONG))
-    return min(log, math.log(SHORT)) + above
+    own = dict.fromkeys(sentences(text[:MAX_CHARS]))
+    log = math.log1p(sum(len(words(sentence)) for sentence in own))
+    short, above = _between(log, FRAGMENT, SHORT), _between(log, LONG, LONGEST)
+    return min(log, math.log(FRAGMENT)) + slope * short + above
+
+
+def _between(log: float, low: int, high: int) -> float:
+    """How far a logarithm lies above that of `low`, at most up to that of `high`."""
+    return max(0.0, min(log, math.log(high)) - math.log(low))
 
 
 def _shape(text: str, parts: Sequence[str], n: int, k: int) -> dict[str, float]:

@@ -6,7 +6,7 @@ Levels are those of the method's specification, section 3.4. The cues, in `cues.
 from __future__ import annotations
 
 import re
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -23,8 +23,9 @@ LEVELS = (
 )
 
 
+@cache
 def load_yaml(name: str) -> dict[str, Any]:
-    """A YAML file of this folder."""
+    """A YAML file of this folder, read once; not to be changed."""
     import yaml
 
     text = resources.files(__package__).joinpath(name).read_text("utf-8")
@@ -44,6 +45,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
     return {name: re.compile(entry["cue"], re.IGNORECASE) for name, entry in entries}
 
 
+@lru_cache(4096)
 def named_categories(text: str) -> frozenset[str]:
     """Categories that the text names, by cue words.
 

@@ -22,7 +22,7 @@ from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.prose import Prose, differences
 from r2w_eval.reward_models.rows import Row
 
-FORM, SIZE = 0.06, 0.4
+FORM, SIZE = 0.06, 0.6
 # the value of a text of neutral length, so that the outcome stays centred
 NEUTRAL_SIZE = size_of("a " * 200)
 PENALTY = 100.0

@@ -39,7 +39,7 @@ NAME = "r2w-reward"
 HEADS_FILE, PROSE_FILE = "process.safetensors", "outcome.safetensors"
 FORM_FILE = "form.safetensors"
 # raised when the same weights read a text otherwise; part of the identity
-READING = "reading 2"
+READING = "reading 3"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
     "r2w-rules": "r2w_eval.reward_models.rules:RulesScorer",

@@ -22,7 +22,7 @@ from r2w_eval.reward_models.scorer import ItemScorer
 from r2w_eval.reward_models.words import sentences, words
 
 from r2w_eval.agreement import Method, coefficient
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.stats import measure
 from r2w_eval.store import write_json
 
@@ -186,7 +186,7 @@ def nulls(scorer: ItemScorer, base: Material) -> Iterable[Check]:
         if not values:
             yield Check(f"null {text!r}", None, None, None, 0, len(made), True, "no value")
             continue
-        metric = measure(mean_of("share", values, len(made)))
+        metric = measure(share_of("share", values, len(made)))
         ok = metric.value is not None and metric.value >= 0.95
         yield Check(f"null {text!r} in the lowest tenth", metric.value, metric.low, metric.high,
                     len(values), len(made) - len(values), ok, "share >= 0.95")  # fmt: skip
@@ -290,7 +290,7 @@ def _wins(
     pairs = [(base.groups[i], better[i].value, worse[i].value) for i in chosen]
     known = [(g, 1.0 if a > b else 0.5 if a == b else 0.0) for g, a, b in pairs
              if a is not None and b is not None]  # fmt: skip
-    metric = measure(mean_of(name, known, len(chosen)))
+    metric = measure(share_of(name, known, len(chosen)))
     ok = metric.low is not None and metric.low > 0.5
     return Check(name, metric.value, metric.low, metric.high, len(known),
                  len(chosen) - len(known), ok, "lower bound > 0.5")  # fmt: skip

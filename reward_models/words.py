@@ -107,6 +107,7 @@ class Difference:
         return sum(self.changed) / len(self.changed) if self.changed else 0.0
 
 
+@lru_cache(_CACHED)
 def difference(draft: str, revision: str) -> Difference:
     """Token difference of two texts; equal sentences at the same place are skipped first."""
     before, after = tokens(draft), tokens(revision)

@@ -7,8 +7,8 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
-from r2w_eval.stats import evaluate
+from r2w_eval.estimates import as_headline, group_means, mean_of, pooled, share_of
+from r2w_eval.stats import evaluate, measure
 from r2w_eval.types import ItemVerdicts, WriterStatus
 
 SCORES = st.lists(st.integers(1, 10).map(float), min_size=1, max_size=30)
@@ -53,3 +53,10 @@ def test_the_headline_mark_changes_nothing_else() -> None:
     plain = mean_of("m", [("a", 1.0)], 1)
     assert not plain.is_headline and as_headline(plain).is_headline
     assert as_headline(plain).strata == plain.strata
+
+
+@given(st.lists(st.sampled_from([0.0, 0.5, 1.0]), min_size=2, max_size=12))
+def test_the_interval_of_a_share_stays_between_0_and_1(values: list[float]) -> None:
+    metric = measure(share_of("s", ((str(i // 2), v) for i, v in enumerate(values)), len(values)))
+    assert metric.low is not None and metric.high is not None and metric.value is not None
+    assert 0.0 <= metric.low <= metric.value <= metric.high <= 1.0

@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from r2w_eval.reward_models.form import LONG, LONGEST, SHORT, body_of, form_features, size_of
+from r2w_eval.reward_models.form import (
+    FRAGMENT,
+    LONG,
+    LONGEST,
+    SHORT,
+    body_of,
+    form_features,
+    size_of,
+)
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.outcome import fit_form, load_form, save_form
 from r2w_eval.reward_models.rows import Row
@@ -80,6 +88,14 @@ def test_length_counts_below_a_paragraph_and_above_it_up_to_a_limit() -> None:
     at = [size_of("a " * n) for n in (10, SHORT // 2, SHORT + 5, LONG - 5, 600, LONGEST, 9000)]
     assert at[0] < at[1] < at[2] == at[3] < at[4] < at[5]
     assert at[5] == pytest.approx(at[6], abs=1e-3)
+
+
+def test_filling_up_a_short_text_pays_a_quarter_and_saying_it_again_nothing() -> None:
+    below = size_of("a " * (FRAGMENT // 2)) - size_of("a " * (FRAGMENT // 4))
+    above = size_of("a " * (2 * FRAGMENT)) - size_of("a " * FRAGMENT)
+    assert above == pytest.approx(below / 4, rel=0.2)
+    said = "The gate was red. A crow sat on it. "
+    assert size_of(said * 30) == size_of(said)
 
 
 def test_form_learns_from_pairs_of_one_prompt_and_survives_storage(tmp_path: Path) -> None:
