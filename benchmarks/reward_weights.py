@@ -2,14 +2,13 @@
 
     python benchmarks/reward_weights.py --reward-data DIR
 
-The rule, fixed before it was run: words are predicted out of fold (five folds by group), form by a
-head that never saw the set; no test group anywhere. A grid of both weights, and of what a sentence
-more pays in a short text, is compared by the share of pairs of one prompt that are ordered as people
-did. Sets count the same within their kind, and the two kinds half each: edits of one text (LAMP,
-FG-RLHF, planted flaws) and whole texts by different writers (WPB-zh, ArgRewrite drafts), because in
-an edit the length is a by-product of the edit. Of all settings within one standard error of the
-best, groups being the units, the one with the smallest weight of length is taken, then the smallest
-slope, then the smallest weight of form.
+The rule, fixed before it was run: words and form are predicted out of fold (five folds by group, no
+test group anywhere). A grid of both weights is compared by the share of pairs of one prompt that
+are ordered as people did. Sets count the same within their kind, and the two kinds half each: edits
+of one text (LAMP, FG-RLHF, planted flaws) and whole texts by different writers (WPB-zh, ArgRewrite
+drafts), because in an edit the length is a by-product of the edit. Of all settings within one
+standard error of the best, groups being the units, the one with the smallest weight of length is
+taken, then the smallest of form.
 """
 
 from __future__ import annotations
@@ -18,61 +17,39 @@ import argparse
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.fit import FOLDS, fit_both, fold_of
-from r2w_eval.reward_models.form import body_of, size_of
+from r2w_eval.reward_models.fit import FOLDS, fit_outcome, fold_of
 from r2w_eval.reward_models.items import WritingItem
-from r2w_eval.reward_models.outcome import fit_form
 from r2w_eval.reward_models.prose import differences
 from r2w_eval.reward_models.recipe import build_corpus, writing_rows
 from r2w_eval.reward_models.rows import Row
 
-Setting = tuple[float, float, float]
 FORMS = (0.0, 0.03, 0.06, 0.1, 0.15)
-SIZES = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8)
-SLOPES = (0.25, 0.5, 1.0)
+SIZES = (0.0, 0.1, 0.2, 0.4, 0.8)
 KINDS: Mapping[str, Sequence[str]] = {
     "edits": ("lamp_train", "fgrlhf_longform_qa", "generated_flaws"),
     "whole texts": ("wpb_zh_dev", "argrewrite_train"),
 }
 
 
-def words_out_of_fold(rows: Sequence[Row]) -> np.ndarray:
-    """The words' term of every text, from regressions that never saw its group."""
+def out_of_fold(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """The three terms of every text, from models that never saw its group."""
     folds = np.array([fold_of(row.split_group) for row in rows])
-    found = np.zeros(len(rows))
+    parts = {name: np.zeros(len(rows)) for name in ("words", "form", "size")}
     for fold in range(FOLDS):
-        prose = fit_both([row for row, f in zip(rows, folds, strict=True) if f != fold])
+        model = fit_outcome([row for row, f in zip(rows, folds, strict=True) if f != fold])
         test = np.flatnonzero(folds == fold)
-        found[test] = prose.outcomes([body_of(item.response) for item in writings(rows, test)])
+        items = [rows[i].item for i in test]
+        found = model.parts([item for item in items if isinstance(item, WritingItem)])
+        for name, column in found.items():
+            parts[name][test] = column
         print("fold", fold, flush=True)
-    return found
-
-
-def form_left_out(rows: Sequence[Row]) -> np.ndarray:
-    """The form's term of every text, from a head that never saw its set."""
-    sources = np.array([row.source for row in rows])
-    found = np.zeros(len(rows))
-    for source in sorted(set(sources)):
-        form = fit_form([row for row in rows if row.source != source])
-        test = np.flatnonzero(sources == source)
-        found[test] = form.values(
-            [replace(i, response=body_of(i.response)) for i in writings(rows, test)]
-        )
-        print("without", source, flush=True)
-    return found
-
-
-def writings(rows: Sequence[Row], chosen: Iterable[int]) -> list[WritingItem]:
-    """The items of some rows."""
-    items = (rows[i].item for i in chosen)
-    return [item for item in items if isinstance(item, WritingItem)]
+    return parts
 
 
 def shares(rows: Sequence[Row], values: np.ndarray) -> dict[str, tuple[float, float]]:
@@ -106,8 +83,8 @@ def criterion(rows: Sequence[Row], values: np.ndarray) -> dict[str, Any]:
     }
 
 
-def choose(table: Mapping[Setting, Mapping[str, Any]]) -> Setting:
-    """The rule's choice among (length, slope, form)."""
+def choose(table: Mapping[tuple[float, float], Mapping[str, Any]]) -> tuple[float, float]:
+    """The rule's choice among (length, form)."""
     best = max(table.values(), key=lambda row: row["value"])
     floor = best["value"] - best["error"]
     return min(key for key, row in table.items() if row["value"] >= floor)
@@ -120,20 +97,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reward_weights.json"))
     options = parser.parse_args()
     rows = [r for r in writing_rows(build_corpus(options.reward_data).rows) if r.part != "test"]
-    words, forms = words_out_of_fold(rows), form_left_out(rows)
-    bodies = [body_of(item.response) for item in writings(rows, range(len(rows)))]
-    sizes = {slope: np.array([size_of(text, slope) for text in bodies]) for slope in SLOPES}
+    parts = out_of_fold(rows)
     table = {
-        (size, slope, form): criterion(rows, words + form * forms + size * sizes[slope])
-        for size, slope, form in product(SIZES, SLOPES, FORMS)
+        (size, form): criterion(rows, parts["words"] + form * parts["form"] + size * parts["size"])
+        for size, form in product(SIZES, FORMS)
     }
-    size, slope, form = choose(table)
-    grid = [{"size": s, "slope": p, "form": f, **row} for (s, p, f), row in table.items()]
+    size, form = choose(table)
+    grid = [{"size": s, "form": f, **row} for (s, f), row in table.items()]
     for row in grid:
         sets = {name: round(value, 3) for name, value in row["sets"].items()}
-        print(row["size"], row["slope"], row["form"], f"{row['value']:.4f} +- {row['error']:.4f}", sets)
-    print("chosen: size", size, "slope", slope, "form", form)
-    found = {"size": size, "slope": slope, "form": form, "rows": len(rows), "grid": grid}
+        print(row["size"], row["form"], f"{row['value']:.4f} +- {row['error']:.4f}", sets)
+    print("chosen: size", size, "form", form)
+    found = {"size": size, "form": form, "rows": len(rows), "grid": grid}
     options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 

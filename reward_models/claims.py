@@ -1,8 +1,8 @@
-"""Whether a revision did what a remark announces: claims read from words, edits from the difference.
+"""Whether a revision did what a remark announces: claims from words, edits from the difference.
 
 A remark that says "comma" announces a change of punctuation, one that says "wordy" a shorter text.
-The table (`claims.yaml`) is general editing knowledge, not fitted to data, so that it carries over to
-sources never seen. Pure functions on strings.
+The table (`claims.yaml`) is general editing knowledge, not fitted to data, so that it carries
+over to sources never seen. Pure functions on strings.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _GROUPS = {
     "among during within toward towards upon after before against",
     "auxiliary": "is are was were be been being has have had do does did will would can could may "
     "might shall should must",
-    "conjunction": "and but or so yet because since although though while whereas however therefore "
-    "thus moreover furthermore additionally hence then also which that when where if",
+    "conjunction": "and but or so yet because since although though while whereas however "
+    "therefore thus moreover furthermore additionally hence then also which that when where if",
     "pronoun": "i me my we us our you your he him his she her it its they them their this these "
     "that those who whom whose which",
 }

@@ -94,12 +94,12 @@ def _rate(count: float, n: int) -> float:
     return math.log1p(100 * count / n)
 
 
-def size_of(text: str, slope: float = SHORT_SLOPE) -> float:
+def size_of(text: str) -> float:
     """What length says: log words up to FRAGMENT, little more up to SHORT, nothing up to LONG, log
     words again up to LONGEST. A sentence said again is not counted.
 
     Texts of a paragraph's length are not judged by their length; fragments and full pieces are.
-    Between, a sentence more pays `slope` of it, so that filling up a short text gains little.
+    Between, a sentence more pays a quarter, so that filling up a short text gains little.
 
     >>> size_of("a " * 150) == size_of("a " * 250) < size_of("a " * 900)
     True
@@ -109,7 +109,7 @@ def size_of(text: str, slope: float = SHORT_SLOPE) -> float:
     own = dict.fromkeys(sentences(text[:MAX_CHARS]))
     log = math.log1p(sum(len(words(sentence)) for sentence in own))
     short, above = _between(log, FRAGMENT, SHORT), _between(log, LONG, LONGEST)
-    return min(log, math.log(FRAGMENT)) + slope * short + above
+    return min(log, math.log(FRAGMENT)) + SHORT_SLOPE * short + above
 
 
 def _between(log: float, low: int, high: int) -> float:

@@ -26,7 +26,7 @@ from r2w_eval.errors import DataError
 FloatArray = NDArray[np.float64]
 HASHED = 1 << 16
 HEADS = (*HEAD_AXES, "value")
-# Balance of the two kinds of features before the common penalty. Words weigh little, because what is
+# Balance of the two kinds of features before the common penalty. Words weigh little: what is
 # learned of them carries over less to sources never seen (EXPERIMENTS.md, 24).
 DENSE_SCALE, SPARSE_SCALE = 0.3, 1.0
 MAX_ITERATIONS = 150

@@ -69,9 +69,9 @@ def test_every_claim_can_be_carried_out() -> None:
     possible = set()
     for before, after in [
         ("one", "one, (two) - three; four: five. Six – — ' \" “x” ’y’ ，。：；"),
-        ("a dog he was but He", "the dogs she is and he"), ("in it", "It"), ("b", "3"), ("Ox", "ox"),
-        ("the data rule", "DR"), ("x y", "y x"), ("x-y", "x y"), ("x y", "xy"), ("x", ""),
-        ("A. B c d", "A b"), ("go", "went far away"), ("walk", "walks"),
+        ("a dog he was but He", "the dogs she is and he"), ("in it", "It"), ("b", "3"),
+        ("Ox", "ox"), ("the data rule", "DR"), ("x y", "y x"), ("x-y", "x y"), ("x y", "xy"),
+        ("x", ""), ("A. B c d", "A b"), ("go", "went far away"), ("walk", "walks"),
     ]:  # fmt: skip
         possible |= edits(difference(before, after)) | edits(difference(after, before))
     for claim in claims():
