@@ -15,12 +15,14 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import atheris
 
 with atheris.instrument_imports(include=["r2w_eval"]):
-    from r2w_eval.reward_models.items import read_item
+    from r2w_eval.reward_models.items import ItemScore, read_item
+    from r2w_eval.reward_models.scorer import load_reward
     from r2w_eval.reward_models.shapes import BadRequest, read_classify, read_get_reward
     from r2w_eval.training.assess import Unreadable, read_assessment, read_rubric
     from r2w_eval.training.pipeline_recipe import SECTIONS
@@ -30,15 +32,18 @@ with atheris.instrument_imports(include=["r2w_eval"]):
     from r2w_eval.chat import CallFailed
     from r2w_eval.completions import Retry, read_reply
     from r2w_eval.config import read_config_file
+    from r2w_eval.data import data_roots
     from r2w_eval.errors import R2WError
     from r2w_eval.extraction import balanced_braces, last_list, parse_json
     from r2w_eval.pairwise import parse_label
     from r2w_eval.parsing import last_object, read_number_verdict
     from r2w_eval.store import RecordIndex, iter_jsonl
-    from r2w_eval.suites import load_info
+    from r2w_eval.suites import JudgingJob, load_info, load_suite, suite_folders
     from r2w_eval.thinking import split_thinking
     from r2w_eval.trace import TagSchema
+    from r2w_eval.trace_prose import parse_prose
     from r2w_eval.trace_tags import parse_tagged
+    from r2w_eval.types import Answer, JudgeRequest, WriterStatus
 
 FOLDER = Path(tempfile.mkdtemp())
 RUBRIC = (Criterion("Clarity", "It is clear."),)
@@ -69,6 +74,43 @@ def trace(data: bytes) -> None:
     parsed = parse_tagged(text, TagSchema())
     for segment in parsed.segments:
         assert 0 <= segment.span.start <= segment.span.end <= len(text)
+
+
+@cache
+def judge_requests() -> list[tuple[object, JudgeRequest]]:
+    """The first questions of one sample of every suite whose data are in R2W_DATA."""
+    found = []
+    for name, folder in suite_folders().items():
+        info, suite = load_info(name), load_suite(folder)
+        with contextlib.suppress(R2WError):
+            files = info.data(data_roots(None))
+            sample, templates = next(iter(suite.load_samples(files))), suite.load_templates(files)
+            answer = Answer("a", "a", WriterStatus.OK, ("a",) * suite.n_turns)
+            for mode in suite.parse_verdict:
+                job = JudgingJob(sample, answer, templates, mode)
+                own = {request.criterion: request for request in suite.plan_judging(job)}
+                found += [(suite.parse_verdict[mode], request) for request in own.values()]
+    return found
+
+
+def suites(data: bytes) -> None:
+    """What every suite reads from a judge's text: a finite value, or a status."""
+    text = data.decode("utf-8", "surrogateescape")
+    for parse, request in judge_requests():
+        score = parse(request, text)  # type: ignore[operator]
+        assert score.value is None or math.isfinite(score.value)
+
+
+def prose(data: bytes) -> None:
+    """Thinking without tags: segments inside the text; a scored remark has a finite value."""
+    text = data.decode("utf-8", "replace")
+    trace = parse_prose(text, text[: len(text) // 2])
+    for segment in trace.segments:
+        assert 0 <= segment.span.start <= segment.span.end <= len(text)
+    half = len(text) // 2
+    item = read_item({"id": "1", "draft": text[:half], "reflection": text[half:]}, 1)
+    if not isinstance(item, ItemScore):
+        load_reward().score([item])
 
 
 def records(data: bytes) -> None:
@@ -111,11 +153,13 @@ def request(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (verdict, trace, records, recipe, reply, request)
+    f.__name__: f for f in (verdict, suites, trace, prose, records, recipe, reply, request)
 }
 
 if __name__ == "__main__":
     target = TARGETS[sys.argv.pop(1)]
     Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    if target is suites:
+        judge_requests()  # before the clock of the first input runs
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

@@ -8,6 +8,10 @@ from pathlib import Path
 SEEDS = {
     "verdict": ['{"score": 7, "reason": "ok"}', '```json\n{"score": 3}\n```', '{"verdict": "A>>B"}',
                 '{"scores": {"Clarity": 4}, "issues": []}', '{"criteria": [{"name": "x"}]}', "[1]"],
+    "suites": ['{"score": 7, "reason": "ok"}', "Score: 8/10", "[[A>B]]", "[[3]]",
+               '```json\n[{"id": 1, "verdict": "yes"}]\n```', "Clarity: 12\nOverall: 15", "4"],
+    "prose": ["I open with rain. Wait, rain is worn. I should write hail.\n\nHail fell.",
+              "先写开头。等等，这里不对，应该改成雪。"],
     "trace": ["<think>\n<draft>a</draft><reflection>b</reflection>\n</think>\n\nc", "<plan>x",
               "<revision>y</revision></draft>"],
     "records": ['{"key": "a"}\n', '{"key": "a"}\n{"key"', "[]\n"],

@@ -65,7 +65,8 @@ EXPLAINED = {
     ("watch", "corrupt middle line"): "The verdicts of a checkpoint whose row stands are not read "
     "again, so nothing can be said of them; `r2w-eval judge` and `leaderboard` name the line.",
     ("rm", "SIGKILL"): "The bench's own limit, 120 s at that time and 600 s now, ended the fit of "
-    "16,966 rows on a busy machine: not a fault of the stage, and not measured anew yet.",
+    "16,966 rows on a busy machine: not a fault of the stage. The bench now fits 756 "
+    "rows; the cells of rm were not measured anew yet.",
     ("aggregate", "corrupt middle line"): "The line is named; once it is moved away, as above.",
 }  # fmt: skip
 

@@ -226,6 +226,12 @@ def test_gae_with_lambda_0_is_the_temporal_difference(rewards: list[float], gamm
     assert gae(row, values, gamma, 0.0) == pytest.approx(row + gamma * values[1:] - values[:-1])
 
 
+def test_gae_by_hand_with_a_discount_a_critic_and_a_lambda_between() -> None:
+    rewards, values = np.array([1.0, 2.0]), np.array([0.5, 0.25, 0.0])
+    # deltas 1 + 0.9 * 0.25 - 0.5 = 0.725 and 2 - 0.25 = 1.75; 0.725 + 0.9 * 0.5 * 1.75
+    assert gae(rewards, values, 0.9, 0.5) == pytest.approx([1.5125, 1.75])
+
+
 def test_delta_shows_a_token_only_the_reflection_it_leads_to() -> None:
     row = MAPPINGS["delta"]([rollout(GOOD, BAD), rollout(BAD)])[0]
     assert row[0] == row[12] > 0 > row[20] == row[27] and row[60] == 0
