@@ -27,6 +27,8 @@ from benchmarks.reliability.process import ROOT, Server, start
 from benchmarks.reliability.serve import serve_cell
 from benchmarks.reliability.stages import BY_NAME, Stage
 from r2w_eval.hashing import file_hash
+from r2w_eval.paths import cache_dir
+from r2w_eval.tokenise import load_punkt
 
 # lines of each labelled set: the fit takes seconds, and passes through all of its steps
 RM_SETS = {"tetra_train": 2, "lamp_train": 8, "wpb_zh_dev": 8}
@@ -140,6 +142,8 @@ def main() -> None:
     known = {(c["stage"], c["fault"]): c for c in json.loads(RESULTS.read_bytes())} if (
         RESULTS.exists()) else {}  # fmt: skip
     warm_up(stages)
+    load_punkt()  # each cell has its own cache, and must not fetch the model again
+    os.environ.setdefault("R2W_PUNKT_TAB", str(cache_dir() / "nltk" / "punkt_tab.zip"))
     root = options.work or Path(tempfile.mkdtemp())
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
