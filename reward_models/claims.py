@@ -14,15 +14,16 @@ from typing import NamedTuple
 
 from r2w_eval.reward_models.levels import load_yaml
 from r2w_eval.reward_models.words import (
+    N_LONG,
     Difference,
     containment,
     content_words,
+    remembered,
     tokens,
     words,
 )
 
 MAX_HUNKS = 40
-_CACHED = 2048
 _ENDS = re.compile(r"[.!?。！？]")
 _LITTLE, _LARGE = 3, 6
 _NEAR = 0.6
@@ -58,7 +59,7 @@ def claims() -> tuple[Claim, ...]:
     )
 
 
-@lru_cache(_CACHED)
+@remembered
 def announced(remark: str) -> tuple[Claim, ...]:
     """The claims that a remark makes.
 
@@ -68,13 +69,13 @@ def announced(remark: str) -> tuple[Claim, ...]:
     return tuple(claim for claim in claims() if claim.cue.search(remark))
 
 
-@lru_cache(_CACHED)
+@lru_cache(N_LONG)
 def place_kinds(change: Difference) -> frozenset[str]:
     """Kinds of edit over the changed places, at most MAX_HUNKS of them."""
     return frozenset(kind for place in change.hunks[:MAX_HUNKS] for kind in kinds(*place))
 
 
-@lru_cache(_CACHED)
+@lru_cache(N_LONG)
 def edits(change: Difference) -> frozenset[str]:
     """Kinds of edit over the changed places and of the change as a whole."""
     found = set(place_kinds(change))
@@ -142,8 +143,12 @@ def _forms(lost: set[str], won: set[str]) -> Iterator[str]:
 
 
 def _spelt_out(short: Sequence[str], long: Sequence[str]) -> bool:
+    """Whether a word of one side is the initials of words in a row of the other."""
     initials = "".join(word[0] for word in long)
-    return any(1 < len(word) <= len(long) and word in initials for word in short)
+    sizes = {len(word) for word in short if 1 < len(word) <= len(long)}
+    # all runs at once: a search for each word is quadratic in a rewritten text
+    runs = {initials[i : i + n] for n in sizes for i in range(len(initials) - n + 1)}
+    return not runs.isdisjoint(short)
 
 
 def agreement(remark: str, change: Difference) -> dict[str, float]:

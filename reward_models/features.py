@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 
 from r2w_eval.reward_models.claims import agreement, mention, place_kinds
 from r2w_eval.reward_models.items import ReflectionItem
@@ -23,13 +23,12 @@ from r2w_eval.reward_models.words import (
     difference,
     find_spans,
     quotations,
+    remembered,
     sentences,
     words,
 )
 
 MAX_TARGETS = 6
-# drafts, revisions and remarks come again and again, in other combinations
-_CACHED = 4096
 # Longer drafts and reflections are cut here before features are read; the scorer says so.
 MAX_CHARS = 60_000
 _TAG = re.compile(r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>")
@@ -107,7 +106,7 @@ def reflection_features(item: ReflectionItem) -> Features:
     return Features(dense, tuple(sparse))
 
 
-@lru_cache(_CACHED)
+@remembered
 def clean(text: str) -> str:
     """The part that is read, without tags and filler."""
     return strip_filler(_TAG.sub("", text[:MAX_CHARS]))
@@ -127,7 +126,7 @@ def strip_filler(reflection: str) -> str:
     return text or reflection
 
 
-@lru_cache(_CACHED)
+@remembered
 def _is_filler(sentence: str) -> bool:
     bare = unquoted(sentence)
     return any(cue(name).search(bare) for name in FILLER)
@@ -143,7 +142,7 @@ def split_with_ends(text: str) -> list[str]:
     return parts
 
 
-@lru_cache(_CACHED)
+@remembered
 def unquoted(text: str) -> str:
     """The text without its quotations.
 

@@ -6,9 +6,11 @@ Levels are those of the method's specification, section 3.4. The cues, in `cues.
 from __future__ import annotations
 
 import re
-from functools import cache, lru_cache
+from functools import cache
 from importlib import resources
 from typing import Any
+
+from r2w_eval.reward_models.words import remembered
 
 LEVELS = (
     "mechanics",
@@ -45,7 +47,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
     return {name: re.compile(entry["cue"], re.IGNORECASE) for name, entry in entries}
 
 
-@lru_cache(4096)
+@remembered
 def named_categories(text: str) -> frozenset[str]:
     """Categories that the text names, by cue words.
 

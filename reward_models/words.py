@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, wraps
 from importlib import resources
+from typing import Any, TypeVar, cast
 
 _WORD = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+(?:['’][^\W_]+)?")
 _TOKEN = re.compile(_WORD.pattern + r"|[^\w\s]")
@@ -20,8 +21,22 @@ _QUOTED = re.compile(
 )
 # Above this many sentences a side, only sentences are compared, not words.
 _MAX_WORDS_COMPARED = 4000
-# Texts whose words are kept: many reflections are read against one draft.
-_CACHED = 2048
+# What is kept of texts read before: many short ones, which come again everywhere, and few long
+# ones, which many reflections in a row are read against
+SHORT_CHARS, N_SHORT, N_LONG = 4_000, 2048, 64
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def remembered(function: F) -> F:
+    """The function of texts with its results kept, in memory that long texts cannot fill."""
+    short, long = lru_cache(N_SHORT)(function), lru_cache(N_LONG)(function)
+
+    @wraps(function)
+    def call(*texts: str) -> Any:
+        return (short if sum(map(len, texts)) <= SHORT_CHARS else long)(*texts)
+
+    return cast(F, call)
 
 
 @cache
@@ -31,7 +46,7 @@ def stop_words() -> frozenset[str]:
     return frozenset(text.split())
 
 
-@lru_cache(_CACHED)
+@remembered
 def words(text: str) -> tuple[str, ...]:
     """Lower-case words; a CJK character is a word.
 
@@ -41,20 +56,20 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall(text.lower()))
 
 
-@lru_cache(_CACHED)
+@remembered
 def tokens(text: str) -> tuple[str, ...]:
     """Words with their case and punctuation marks, for differences."""
     return tuple(_TOKEN.findall(text))
 
 
-@lru_cache(_CACHED)
+@remembered
 def content_words(text: str) -> tuple[str, ...]:
     """Words that carry content: no stop words, no single Latin letters."""
     plain = stop_words()
     return tuple(w for w in words(text) if w not in plain and (len(w) > 1 or ord(w) > 0x2E7F))
 
 
-@lru_cache(_CACHED)
+@remembered
 def sentences(text: str) -> tuple[str, ...]:
     """Sentences, without surrounding blanks.
 
@@ -107,7 +122,7 @@ class Difference:
         return sum(self.changed) / len(self.changed) if self.changed else 0.0
 
 
-@lru_cache(_CACHED)
+@remembered
 def difference(draft: str, revision: str) -> Difference:
     """Token difference of two texts; equal sentences at the same place are skipped first."""
     before, after = tokens(draft), tokens(revision)
@@ -176,6 +191,6 @@ def _nearest(part: tuple[str, ...], whole: tuple[str, ...], least: float) -> lis
     return [(place, min(place + n, len(whole)))] if place >= 0 else []
 
 
-@lru_cache(_CACHED)
+@remembered
 def _lowered(text: str) -> tuple[str, ...]:
     return tuple(t.lower() for t in tokens(text))

@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.reward_models.words import (
+    N_LONG,
+    SHORT_CHARS,
     containment,
     content_words,
     difference,
     find_spans,
     quotations,
+    remembered,
     sentences,
     tokens,
 )
@@ -80,3 +83,18 @@ def test_stop_words_carry_no_content() -> None:
 
 def test_no_span_is_found_in_an_empty_text() -> None:
     assert find_spans("goes", "") == []
+
+
+def test_long_texts_do_not_fill_the_memory() -> None:
+    read = []
+
+    @remembered
+    def note(text: str) -> str:
+        read.append(text)
+        return text
+
+    short, long = "a", [f"{i} " * SHORT_CHARS for i in range(N_LONG + 1)]
+    for text in (short, *long, short, long[-1], long[0]):
+        assert note(text) == text
+    # the short one and the last long one were kept, the first long one made room
+    assert read == [short, *long, long[0]]
