@@ -33,8 +33,9 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Printed tables from scores, from whole judgements, verdict texts, and prompts."""
     expected = json.loads((folder / "expected.json").read_bytes())
     main = {sample.id: sample for sample in utils.load_samples(data)}
+    scores = scores_by_model(folder)
     for experiment in MAIN_EXPERIMENTS:
-        for model, want, records in paired(expected[experiment], scores_of(folder, experiment)):
+        for model, want, records in paired(expected[experiment], scores[experiment]):
             yield from _table(model, want, records, main)
     for path in sorted(folder.glob("judgements_full_*.jsonl.gz")):
         model = path.name.removeprefix("judgements_full_").removesuffix(".jsonl.gz")
@@ -47,13 +48,12 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     yield from _prompts(folder, data, main)
 
 
-def scores_of(folder: Path, experiment: str) -> dict[str, list[Any]]:
-    """Records of one experiment's scores by model, from all score files."""
-    found = defaultdict(list)
+def scores_by_model(folder: Path) -> Mapping[str, Mapping[str, list[Any]]]:
+    """Records of scores by experiment and model, from all score files."""
+    found: defaultdict[str, defaultdict[str, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for path in sorted(folder.glob("judge_scores_*.jsonl.gz")):
         for record in read_jsonl(path):
-            if record["exp"] == experiment:
-                found[record["model"]].append(record)
+            found[record["exp"]][record["model"]].append(record)
     return found
 
 
@@ -95,7 +95,8 @@ def _table(
     yield ParityCase(case, "length", want["overall_length"], got["length"])
     scored = sum(utils.read_item(item) is not None for item in items)
     yield ParityCase(case, "scored", want["samples_scored_of_647"], scored)
-    for name, row in zip((*utils.TASKS, "overall"), want["printed"], strict=False):
+    order = (*utils.TASKS, "overall") if "printed" in want else ()
+    for name, row in zip(order, want["printed"], strict=True):
         score, length = (name, "length") if name == "overall" else names_of(name)
         yield ParityCase(case, f"{name}, printed", row, printed(got.get(score), got.get(length)))
     for task, exact in want["tasks"].items():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.tasks.hellobench import utils as hellobench
-from r2w_eval.tasks.hellobench.parity import names_of, one_task, printed, scores_of, to_item
+from r2w_eval.tasks.hellobench.parity import names_of, one_task, printed, scores_by_model, to_item
 from r2w_eval.tasks.hellobench_length import utils
 
 from r2w_eval.data import SuiteData
@@ -22,7 +22,7 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """One case a model and demanded length."""
     expected = json.loads((folder / "expected.json").read_bytes())[EXPERIMENT]
     samples = {sample.id: sample for sample in utils.load_samples(data)}
-    for model, want, records in paired(expected, scores_of(folder, EXPERIMENT)):
+    for model, want, records in paired(expected, scores_by_model(folder)[EXPERIMENT]):
         yield from _lengths(model, want, records, samples)
 
 
