@@ -52,7 +52,7 @@ r2w-eval judge-check --judge http://HOST:PORT/v1#NAME --dry-run
 # agreement with people, beside trivial rules and texts that must score low
 r2w-eval judge-check --judge http://HOST:PORT/v1#NAME
 # a short check of one labelled set
-r2w-eval judge-check --judge http://HOST:PORT/v1#NAME --sets lamp --limit 20 --probes 5
+r2w-eval judge-check --judge http://HOST:PORT/v1#NAME --sets lamp_val_pairs --limit 20 --probes 5
 """,
     "r2w-eval doctor": """
 # what works here, and what to type where it does not
