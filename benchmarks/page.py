@@ -145,15 +145,13 @@ def _git(*words: str) -> str:
     return subprocess.check_output(["git", *words], cwd=ROOT, text=True)
 
 
-def known(figure: Figure) -> list[float]:
+def known(figure: Figure) -> Iterator[float]:
     """Its value in each version that has it, newest first."""
-    found = []
     for report in versions(figure.file):
         try:
-            found.append(figure.read(report))
+            yield figure.read(report)
         except (KeyError, IndexError, StopIteration, TypeError, ValueError, ZeroDivisionError):
             continue
-    return found
 
 
 def table() -> Iterator[str]:
@@ -161,12 +159,13 @@ def table() -> Iterator[str]:
     yield "| figure | goal | now | before | change | goal reached | from |"
     yield "|---|---|---|---|---|---|---|"
     for figure in FIGURES:
-        now, *earlier = known(figure) or [None]
+        values = known(figure)
+        now, earlier = next(values, None), next(values, None)
         if now is None:
             cells = [figure.name, figure.bound(), "not measured", "", "", ""]
         else:
-            before = f"{earlier[0]:.3g}" if earlier else "–"
-            change = figure.change(earlier[0], now) if earlier else "–"
+            before = "–" if earlier is None else f"{earlier:.3g}"
+            change = "–" if earlier is None else figure.change(earlier, now)
             cells = [figure.name, figure.bound(), f"{now:.3g}", before, change, figure.verdict(now)]
         yield f"| {' | '.join(cells)} | `{figure.file}.json` |"
 

@@ -91,11 +91,10 @@ def null_configs(base: RunConfig) -> list[RunConfig]:
 
 
 async def run_all(base: RunConfig, max_tokens: int, checkpoints: Sequence[str]) -> None:
-    """The embedded systems, the nulls (which take answers of the first), the checkpoints."""
-    systems = system_configs(base, max_tokens, checkpoints)
-    for config in systems[: len(SYSTEMS)]:
+    """The systems, then the nulls, which take answers of the first."""
+    for config in system_configs(base, max_tokens, checkpoints):
         await run_one(config)
-    for config in [*null_configs(base), *systems[len(SYSTEMS) :]]:
+    for config in null_configs(base):
         await run_one(config)
 
 

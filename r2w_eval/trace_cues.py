@@ -18,18 +18,16 @@ WINDOW = 160
 QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』"}
 """Opening and closing quotation marks."""
 
+_FILLERS = "okay|ok|alright|right|so|well|and|now|yeah|yes|oh|ah"
+_FILLERS_ZH = "嗯|好的|好|那么|那|所以|哦|对|行|不过|但是|但|另外|还有|然后|现在"
 _LEAD = re.compile(
     r"[\s>*_#\-•\d.()（）\[\]]*"
-    r"(?:(?:okay|ok|alright|right|so|well|and|now|yeah|yes|oh|ah)\b[,.!…]*\s+"
-    r"|(?:嗯|好的|好|那么|那|所以|哦|对|行|不过|但是|但|另外|还有|然后|现在)[,，。!！…、]+\s*)*"
+    rf"(?:(?:{_FILLERS})\b[,.!…]*\s+"
+    rf"|(?:{_FILLERS_ZH})[,，。!！…、]+\s*)*"
     r"([a-z]+(?:'[a-z]+)?|[\u3400-\u9fff])?"
 )
-# The fillers above, by English word and first Chinese character: a sentence that begins with any
-# other word needs no search for its first
-_FILLERS = frozenset(
-    {"okay", "ok", "alright", "right", "so", "well", "and", "now", "yeah", "yes", "oh", "ah"}
-    | set("嗯好那所哦对行不但另还然现")
-)
+# A sentence that begins with any other word or character needs no search for its first
+_MAY_FILL = frozenset((*_FILLERS.split("|"), *(word[0] for word in _FILLERS_ZH.split("|"))))
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
 _RUN = re.compile(r"[a-z']+|[\u3400-\u9fff]")
 _ONLY_LETTERS = bytes(c if chr(c).islower() or c == ord("'") else ord(" ") for c in range(256))
@@ -50,7 +48,7 @@ class Head:
         if first.isascii():
             at = text.find(" ")
             first = text[:at] if at > 0 else ""
-        if first in _FILLERS or not first.isalpha():
+        if first in _MAY_FILL or not first.isalpha():
             found = _LEAD.match(text)
             if found is None or (first := found[1]) is None:
                 return

@@ -69,10 +69,12 @@ def _from_messages(messages: Any) -> Item | ItemScore:
 
 
 def as_classify(values: Sequence[float], model: str) -> dict[str, Any]:
+    """The answer of vLLM's /classify."""
     data = [{"index": i, "label": "reward", "probs": [v], "num_classes": 1}
             for i, v in enumerate(values)]  # fmt: skip
     return {"object": "list", "model": model, "data": data}
 
 
 def as_rewards(values: Sequence[float], model: str) -> dict[str, Any]:
+    """The answer of OpenRLHF's /get_reward."""
     return {"rewards": list(values), "scores": list(values), "extra_logs": {"model": model}}

@@ -137,8 +137,8 @@ def _share(
     name: str, groups: Sequence[Group], facts: Callable[[Group], Sequence[bool]]
 ) -> Estimate:
     """Share of facts that hold, over the groups."""
-    rows = [(group.prompt_id, facts(group)) for group in groups]
-    return _ratio(name, [(key, float(sum(own)), float(len(own))) for key, own in rows])
+    rows = [(group.prompt_id, [float(fact) for fact in facts(group)]) for group in groups]
+    return replace(pooled(name, rows, len(groups)), is_share=True)
 
 
 def _ratio(name: str, rows: Sequence[tuple[str, float, float]]) -> Estimate:
