@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
@@ -102,6 +102,7 @@ KINDS = st.lists(st.sampled_from("abc"), min_size=1, max_size=40)
 
 
 @given(kinds=KINDS, seed=st.integers(0, 9), mixed=st.randoms())
+@example(kinds=[*"aaaaaaabbbbbbb"], seed=8, mixed=Random(0))
 def test_every_beginning_of_a_shuffle_holds_each_stratum_in_proportion(
     kinds: list[str], seed: int, mixed: Random
 ) -> None:
