@@ -20,6 +20,8 @@ def train() -> None:
 @click.option("--data-only", is_flag=True, help="Write the rows and the data card, then stop.")
 @click.option("--without", multiple=True, metavar="SET", help="Leave a set out; repeatable.")
 @click.option("--allow-restricted", is_flag=True, help="Also research-only sets (not released).")
+@click.option("--fillings", default=40, show_default=True, type=click.IntRange(1, 40),
+              help="Of each text with planted flaws; fewer for a quick run.")  # fmt: skip
 @click.option("--transformer", is_flag=True, help="Train the transformer artefact instead.")
 @click.option("--recipe", default="", help="With --transformer: smollm2-135m, qwen3-…, or a file.")
 @click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
@@ -35,6 +37,7 @@ def rm(  # noqa: PLR0913
     data_only: bool,
     without: tuple[str, ...],
     allow_restricted: bool,
+    fillings: int,
     transformer: bool,
     recipe: str,
     max_seconds: float,
@@ -52,7 +55,7 @@ def rm(  # noqa: PLR0913
     elif folder is not None:
         commands.export(folder, weights, truncation)
     else:
-        chosen = commands.DataChoice(reward_data, without, allow_restricted)
+        chosen = commands.DataChoice(reward_data, without, allow_restricted, fillings)
         settings = commands.TransformerChoice(recipe, max_seconds) if transformer else None
         commands.train(chosen, out, data_only, settings)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+from r2w_eval.reward_models.flaws import FILLINGS
 from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, write_corpus
 from r2w_eval.reward_models.sources import reward_data_root
 
@@ -20,10 +21,13 @@ class DataChoice:
     root: str | None
     without: tuple[str, ...] = ()
     allow_restricted: bool = False
+    fillings: int = FILLINGS
+    """Of each own text with planted flaws."""
 
     def build(self) -> Corpus:
         """All rows. Raises DataError, UsageError."""
-        return build_corpus(reward_data_root(self.root), self.allow_restricted, self.without)
+        root = reward_data_root(self.root)
+        return build_corpus(root, self.allow_restricted, self.without, self.fillings)
 
 
 @dataclass(frozen=True, slots=True)

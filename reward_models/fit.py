@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from r2w_eval.reward_models.arrays import FloatArray
 from r2w_eval.reward_models.features import Features, reflection_features
-from r2w_eval.reward_models.heads import HEADS, FitConfig, FloatArray, fit, save_heads
+from r2w_eval.reward_models.heads import HEADS, FitConfig, fit, save_heads
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.outcome import Outcome, fit_form, save_form
 from r2w_eval.reward_models.prose import Prose, fit_prose, joined, save_prose
@@ -66,12 +66,12 @@ def fit_shipped(
     rows, found = [r for r, _ in kept], [f for _, f in kept]
     held = [i for i, row in enumerate(rows) if row.part == "calibrate"]
     heads = fit(rows, found, config, held)
-    metadata = {"data": corpus.hash, "licences": json.dumps(dict(corpus.licences))}
-    save_heads(heads, out / HEADS_FILE, metadata)
+    origin = {"data": corpus.hash, "licences": dict(corpus.licences)}
+    save_heads(heads, out / HEADS_FILE, origin)
     texts = [row for row in writing_rows(corpus.rows) if row.part != "test"]
     outcome = fit_outcome(texts)
-    save_prose(outcome.prose, out / PROSE_FILE, metadata)
-    save_form(outcome.form, out / FORM_FILE, metadata)
+    save_prose(outcome.prose, out / PROSE_FILE, origin)
+    save_form(outcome.form, out / FORM_FILE, origin)
     facts = {
         "data_sha256": corpus.hash,
         "licences": dict(corpus.licences),

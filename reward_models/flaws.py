@@ -23,6 +23,8 @@ from r2w_eval.reward_models.words import sentences
 
 SOURCE = "generated_flaws"
 LICENCE = "Apache-2.0"
+# of each own text by default: what the shipped weights were fitted on
+FILLINGS = 40
 PAST_TO_PRESENT = (
     (r"\bwas\b", "is"), (r"\bwere\b", "are"), (r"\bhad\b", "has"), (r"\bdid\b", "does"),
     (r"\bcame\b", "comes"), (r"\bwent\b", "goes"), (r"\bsaid\b", "says"), (r"\btook\b", "takes"),
@@ -146,7 +148,7 @@ PLANTERS: tuple[Planter, ...] = (
 
 
 def build_flaws(
-    per_text: int = 40, seed: int = 0, hosts: Sequence[tuple[str, Host]] = ()
+    per_text: int = FILLINGS, seed: int = 0, hosts: Sequence[tuple[str, Host]] = ()
 ) -> Iterator[Row]:
     """Rows from our own texts (`per_text` fillings each) and from other clean `hosts`.
 

@@ -6,24 +6,21 @@ In: `Features` of items and their labels. Out: one number per axis and the overa
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from r2w_eval.reward_models.arrays import FloatArray, read_arrays, write_arrays
 from r2w_eval.reward_models.features import Features
 from r2w_eval.reward_models.rows import POSITIVE, Row
 from r2w_eval.reward_models.trees import HEAD_AXES, SAME_REFLECTION, combine
 
-from r2w_eval.errors import DataError
-
-FloatArray = NDArray[np.float64]
 HASHED = 1 << 16
 HEADS = (*HEAD_AXES, "value")
 # Balance of the two kinds of features before the common penalty. Words weigh little: what is
@@ -252,36 +249,16 @@ def _calibrate(
     return float(slope), float(offset)
 
 
-def save_heads(heads: Heads, path: Path, metadata: dict[str, str]) -> None:
+def save_heads(heads: Heads, path: Path, facts: Mapping[str, object]) -> None:
     """Write as safetensors: float16 for the hashed table, float32 for the rest."""
-    from safetensors.numpy import save_file
-
-    arrays = {name: np.ascontiguousarray(getattr(heads, name), np.float32)
+    arrays = {name: getattr(heads, name).astype(np.float32)
               for name in ("mean", "deviation", "dense", "bias", "slope", "offset")}  # fmt: skip
-    arrays["hashed"] = np.ascontiguousarray(heads.hashed, np.float16)
-    own = {"names": json.dumps(heads.names), "dropped": json.dumps(heads.dropped)}
-    save_file(arrays, path, {**metadata, **own})
+    arrays["hashed"] = heads.hashed.astype(np.float16)
+    write_arrays(path, arrays, {**facts, "names": heads.names, "dropped": heads.dropped})
 
 
-def load_heads(path: Path) -> tuple[Heads, dict[str, str]]:
-    """Read stored heads. Raises DataError."""
-    arrays, metadata = read_arrays(path)
-    names, dropped = (tuple(json.loads(metadata.pop(key))) for key in ("names", "dropped"))
-    return Heads(names=names, dropped=dropped, **arrays), metadata
-
-
-def read_arrays(path: Path) -> tuple[dict[str, FloatArray], dict[str, str]]:
-    """Arrays and metadata of a weight file. Raises DataError if missing, damaged or not finite."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            metadata = dict(file.metadata() or {})
-            names = list(file.keys())
-            arrays = {name: file.get_tensor(name).astype(np.float64) for name in names}
-    except (OSError, SafetensorError) as error:
-        raise DataError(f"{path}: not a weight file ({error}). Reinstall r2w-eval") from error
-    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
-    if bad:
-        raise DataError(f"{path}: {', '.join(bad)} hold values that are not finite")
-    return arrays, metadata
+def load_heads(path: Path) -> tuple[Heads, dict[str, Any]]:
+    """Read stored heads, and the facts about them. Raises DataError."""
+    arrays, facts = read_arrays(path)
+    names, dropped = (tuple(facts.pop(key)) for key in ("names", "dropped"))
+    return Heads(names=names, dropped=dropped, **arrays), facts

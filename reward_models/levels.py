@@ -55,8 +55,3 @@ def named_categories(text: str) -> frozenset[str]:
     ['cliche']
     """
     return frozenset(name for name, pattern in _patterns().items() if pattern.search(text))
-
-
-def named_levels(text: str) -> frozenset[str]:
-    """Levels of the categories that the text names."""
-    return frozenset(level_of()[name] for name in named_categories(text))

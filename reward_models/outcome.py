@@ -10,14 +10,13 @@ test sets in view (EXPERIMENTS.md, 14 and 15): their figures are no untouched te
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from r2w_eval.reward_models.arrays import FloatArray, read_arrays, write_arrays
 from r2w_eval.reward_models.form import MAX_CHARS, body_of, form_features, size_of
-from r2w_eval.reward_models.heads import FloatArray, read_arrays
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.prose import Prose, differences
 from r2w_eval.reward_models.rows import Row
@@ -104,16 +103,14 @@ def _per_set(weights: FloatArray, sources: Sequence[str]) -> FloatArray:
     return weights
 
 
-def save_form(form: Form, path: Path, metadata: dict[str, str]) -> None:
-    """Write as safetensors."""
-    from safetensors.numpy import save_file
-
-    arrays = {name: np.ascontiguousarray(getattr(form, name), np.float32)
+def save_form(form: Form, path: Path, facts: Mapping[str, object]) -> None:
+    """Write as safetensors in float32."""
+    arrays = {name: getattr(form, name).astype(np.float32)
               for name in ("mean", "deviation", "weights")}  # fmt: skip
-    save_file(arrays, path, {**metadata, "names": json.dumps(form.names)})
+    write_arrays(path, arrays, {**facts, "names": form.names})
 
 
 def load_form(path: Path) -> Form:
     """Read a stored head. Raises DataError."""
-    arrays, metadata = read_arrays(path)
-    return Form(tuple(json.loads(metadata["names"])), **arrays)
+    arrays, facts = read_arrays(path)
+    return Form(tuple(facts["names"]), **arrays)

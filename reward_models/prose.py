@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from r2w_eval.reward_models.heads import FloatArray
+from r2w_eval.reward_models.arrays import FloatArray, read_arrays, write_arrays
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.rows import Row
 from r2w_eval.reward_models.words import tokens, words
@@ -173,17 +173,13 @@ def joined(latin: Prose, cjk: Prose) -> Prose:
     )
 
 
-def save_prose(prose: Prose, path: Path, metadata: dict[str, str]) -> None:
+def save_prose(prose: Prose, path: Path, facts: Mapping[str, object]) -> None:
     """Write as safetensors in float16."""
-    from safetensors.numpy import save_file
-
     arrays = {"idf": prose.idf.astype(np.float16), "weights": prose.weights.astype(np.float16)}
-    save_file(arrays, path, {**metadata, "bias": repr(prose.bias)})
+    write_arrays(path, arrays, {**facts, "bias": prose.bias})
 
 
-def load_prose(path: Path) -> tuple[Prose, dict[str, str]]:
+def load_prose(path: Path) -> Prose:
     """Read stored weights. Raises DataError."""
-    from r2w_eval.reward_models.heads import read_arrays
-
-    arrays, metadata = read_arrays(path)
-    return Prose(arrays["idf"], arrays["weights"], float(metadata.pop("bias"))), metadata
+    arrays, facts = read_arrays(path)
+    return Prose(arrays["idf"], arrays["weights"], facts["bias"])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from r2w_eval.reward_models.features import MAX_CHARS
 from r2w_eval.reward_models.items import ItemScore, WritingItem
 from r2w_eval.reward_models.scorer import RewardModel, load_reward
 
@@ -26,12 +27,17 @@ class QualityJudge:
 
     @property
     def id(self) -> str:
-        """`r2w-quality@` and the hash of the weights."""
-        return f"r2w-quality@{self._model.weights_hash[:12]}"
+        """`r2w-quality@` and the hash of the weights that score writing."""
+        return f"r2w-quality@{self._model.outcome_hash[:12]}"
 
     def describe(self) -> Mapping[str, Any]:
         """Weights, and what this judge does not look at."""
-        return {**self._model.describe(), "reads": "answer only; blind to criterion and prompt"}
+        return {
+            "weights_sha256": self._model.outcome_hash,
+            "data": self._model.train_run,
+            "max_chars": MAX_CHARS,
+            "reads": "answer only; blind to criterion and prompt",
+        }
 
     async def close(self) -> None:
         """Nothing to give back."""

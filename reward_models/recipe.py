@@ -24,8 +24,7 @@ from r2w_eval.reward_models.build_writing import (
     build_storyer,
     build_wpb,
 )
-from r2w_eval.reward_models.flaws import SOURCE as FLAWS
-from r2w_eval.reward_models.flaws import Host, build_flaws, host_of
+from r2w_eval.reward_models.flaws import FILLINGS, Host, build_flaws, host_of
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.rows import Row, count
 from r2w_eval.reward_models.sources import LabelledSet, Permission, choose_sets
@@ -74,16 +73,17 @@ def build_corpus(
     root: Path,
     allow_restricted: bool = False,
     without: tuple[str, ...] = (),
-    flaws: bool = True,
+    fillings: int = FILLINGS,
 ) -> Corpus:
-    """All rows of the chosen sets and the generated ones. Raises DataError, UsageError."""
+    """All rows of the chosen sets and the generated ones, `fillings` of each own text with planted
+    flaws. Raises DataError, UsageError.
+    """
     sets = choose_sets(root, allow_restricted, without)
     rows: list[Row] = []
     for name, entry in sets.items():
         if name in BUILDERS:
             rows += BUILDERS[name](entry)
-    if flaws:
-        rows += build_flaws(hosts=_hosts(rows))
+    rows += build_flaws(fillings, hosts=_hosts(rows))
     rows += without_revision(rows)
     used = {row.source: row.licence for row in rows}
     restricted = tuple(
@@ -159,8 +159,3 @@ def reflection_rows(rows: Sequence[Row]) -> list[Row]:
 def writing_rows(rows: Sequence[Row]) -> list[Row]:
     """Rows of pieces of writing."""
     return [row for row in rows if isinstance(row.item, WritingItem)]
-
-
-def named_sets() -> list[str]:
-    """Sets that the default recipe can draw on, and the generated one."""
-    return [*BUILDERS, FLAWS]

@@ -67,6 +67,8 @@ class RewardModel:
     heads: Heads
     outcome: Outcome
     weights_hash: str
+    outcome_hash: str
+    """Of the weights that score writing: a refit of the process heads changes no judge of runs."""
     train_run: str = ""
 
     @property
@@ -144,13 +146,11 @@ def _finite(item_id: str, value: float, parts: Mapping[str, Any]) -> ItemScore:
 def load_reward(folder: Path | None = None) -> RewardModel:
     """The shipped weights, or those in `folder`. Raises DataError."""
     root = folder or Path(str(resources.files(__package__).joinpath("weights")))
-    heads, metadata = load_heads(root / HEADS_FILE)
-    prose, _ = load_prose(root / PROSE_FILE)
+    heads, facts = load_heads(root / HEADS_FILE)
+    outcome = Outcome(load_prose(root / PROSE_FILE), load_form(root / FORM_FILE))
     hashes = [file_hash(root / name) for name in (HEADS_FILE, PROSE_FILE, FORM_FILE)]
-    outcome = Outcome(prose, load_form(root / FORM_FILE))
-    return RewardModel(
-        heads, outcome, text_hash("".join([*hashes, READING])), metadata.get("data", "")
-    )
+    whole, writing = (text_hash("".join([*own, READING])) for own in (hashes, hashes[1:]))
+    return RewardModel(heads, outcome, whole, writing, facts.get("data", ""))
 
 
 def open_scorer(spec: str) -> ItemScorer:

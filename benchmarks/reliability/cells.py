@@ -71,13 +71,8 @@ class Bench:
     def start(
         self, stage: Stage, folder: Path, before: Callable[[], None] = lambda: None
     ) -> Running:
-        """The stage's command in a folder."""
-
-        def both() -> None:
-            stage.before()
-            before()
-
-        return start(stage.words(url_of(stage, self.servers)), folder, both)
+        """The stage's command in a folder; `before` runs first in its process."""
+        return start(stage.words(url_of(stage, self.servers)), folder, before)
 
     def sent(self, stage: Stage) -> int:
         """Calls so far at the stage's server."""

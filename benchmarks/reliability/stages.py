@@ -29,7 +29,6 @@ class Stage:
     manifest: file that names the version, and how another version would have written it
     checkpoints: patterns of files that a kill can cut short
     server: the endpoint that it needs, where it needs one
-    before: runs first in each of its processes
     """
 
     name: str
@@ -42,7 +41,6 @@ class Stage:
     checkpoints: tuple[str, ...] = ()
     server: str = ""
     prepare: Callable[[Path, Path], None] = lambda inputs, folder: None
-    before: Callable[[], None] = lambda: None
     is_slow: bool = False
 
 
@@ -75,13 +73,6 @@ def _copy(name: str, target: str) -> Callable[[Path, Path], None]:
 def _two_runs(inputs: Path, folder: Path) -> None:
     for name in ("a", "b"):
         shutil.copytree(inputs / name, folder / name)
-
-
-def _few_flaws() -> None:
-    """One filling of each text with planted flaws instead of forty."""
-    from r2w_eval.reward_models.flaws import build_flaws
-
-    build_flaws.__defaults__ = (1, 0, ())
 
 
 def write_items(path: Path, n: int) -> None:
@@ -148,8 +139,9 @@ STAGES = (
     ),
     Stage(
         "rm",
-        lambda url: ["train", "rm", "--reward-data=../inputs/reward_data", "--out=out"],
-        ("out/data.jsonl", "out/weights/*"), before=_few_flaws, is_slow=True,
+        lambda url: ["train", "rm", "--reward-data=../inputs/reward_data", "--fillings=1",
+                     "--out=out"],
+        ("out/data.jsonl", "out/weights/*"), is_slow=True,
     ),
     Stage(
         "rl",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from r2w_eval.reward_models.arrays import read_arrays, write_arrays
 from r2w_eval.reward_models.features import Features
 from r2w_eval.reward_models.heads import HEADS, FitConfig, fit, load_heads, save_heads, squash
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
@@ -41,10 +42,22 @@ def test_heads_learn_a_signal_and_say_nothing_of_axes_without_labels() -> None:
 def test_storage_gives_the_same_values(tmp_path: Path) -> None:
     heads = fit(ROWS, FOUND)
     save_heads(heads, tmp_path / "h.safetensors", {"data": "abc"})
-    again, metadata = load_heads(tmp_path / "h.safetensors")
-    assert metadata == {"data": "abc"}
+    again, facts = load_heads(tmp_path / "h.safetensors")
+    assert facts == {"data": "abc"}
     assert again.names == heads.names
     np.testing.assert_allclose(again.logits(FOUND), heads.logits(FOUND), atol=0.02)
+
+
+def test_the_same_content_is_the_same_bytes(tmp_path: Path) -> None:
+    """An identity is the hash of a file; safetensors alone writes metadata in no fixed order."""
+    path, written = tmp_path / "a.safetensors", set()
+    for _ in range(8):
+        write_arrays(path, {"b": np.ones(3), "a": np.eye(2).T}, {"z": [1], "y": 2, "x": "3"})
+        written.add(path.read_bytes())
+    assert len(written) == 1
+    arrays, facts = read_arrays(path)
+    assert arrays["a"].tolist() == np.eye(2).tolist()
+    assert facts == {"x": "3", "y": 2, "z": [1]}
 
 
 def test_calibration_uses_the_held_out_rows() -> None:
@@ -65,7 +78,10 @@ def test_a_damaged_or_infinite_file_is_refused(tmp_path: Path) -> None:
         load_heads(path)
     with pytest.raises(DataError, match="not a weight file"):
         load_heads(tmp_path / "absent")
-    save_file({"mean": np.array([np.nan], np.float32)}, path)
+    save_file({"mean": np.ones(1, np.float32)}, path)
+    with pytest.raises(DataError, match=r"not a weight file of this version.*train rm --out"):
+        load_heads(path)
+    write_arrays(path, {"mean": np.array([np.nan], np.float32)}, {})
     with pytest.raises(DataError, match="not finite"):
         load_heads(path)
 
@@ -86,7 +102,7 @@ def test_prose_learns_words_and_survives_storage(tmp_path: Path) -> None:
     first, second = prose.outcomes(texts)
     assert first > second
     save_prose(prose, tmp_path / "p.safetensors", {})
-    again, _ = load_prose(tmp_path / "p.safetensors")
+    again = load_prose(tmp_path / "p.safetensors")
     np.testing.assert_allclose(again.outcomes(texts), [first, second], atol=2e-3)
 
 

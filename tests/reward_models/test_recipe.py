@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
+from importlib import resources
 from pathlib import Path
 
 import pytest
+from r2w_eval.reward_models.arrays import read_arrays
 from r2w_eval.reward_models.build_edits import strip_type
 from r2w_eval.reward_models.build_lamp import CATEGORIES, scaled, untouched_span
 from r2w_eval.reward_models.commands import DataChoice, train
@@ -17,6 +19,7 @@ from r2w_eval.reward_models.levels import level_of, named_categories
 from r2w_eval.reward_models.phrasing import phrase, phrased_categories
 from r2w_eval.reward_models.recipe import Corpus, build_corpus, data_card
 from r2w_eval.reward_models.rows import Row, part_of, read_row
+from r2w_eval.reward_models.scorer import FORM_FILE, HEADS_FILE, PROSE_FILE
 from r2w_eval.reward_models.sources import (
     Permission,
     choose_sets,
@@ -54,6 +57,13 @@ def test_counts_are_those_of_the_sets(corpus: Corpus) -> None:
     assert len(rows_of(corpus, "substanreview_train", "neg_bare")) == 295
     assert len({r.pair_id for r in rows_of(corpus, "wpb_zh_dev")}) == 100
     assert len(rows_of(corpus, "lamp_train", "revised")) == 805
+
+
+def test_the_shipped_weights_were_fitted_on_these_rows(corpus: Corpus) -> None:
+    weights = Path(str(resources.files("r2w_eval.reward_models").joinpath("weights")))
+    assert json.loads((weights / "fit.json").read_text())["data_sha256"] == corpus.hash
+    for name in (HEADS_FILE, PROSE_FILE, FORM_FILE):
+        assert read_arrays(weights / name)[1]["data"] == corpus.hash
 
 
 def test_ids_are_unique(corpus: Corpus) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from r2w_eval.reward_models.files import score_file
+from r2w_eval.reward_models.heads import save_heads
 from r2w_eval.reward_models.items import ItemStatus, ReflectionItem, WritingItem
 from r2w_eval.reward_models.quality import QualityJudge, on_scale
 from r2w_eval.reward_models.rules import RulesScorer
 from r2w_eval.reward_models.scorer import (
+    FORM_FILE,
     HEADS_FILE,
+    PROSE_FILE,
     best_of_n,
     load_reward,
     open_scorer,
@@ -123,6 +129,17 @@ def test_neighbours_do_not_matter() -> None:
 def test_weights_that_are_not_there_or_not_finite(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=HEADS_FILE):
         load_reward(tmp_path)
+
+
+def test_other_process_heads_are_another_reward_and_the_same_judge(tmp_path: Path) -> None:
+    weights = Path(str(resources.files("r2w_eval.reward_models").joinpath("weights")))
+    for name in (PROSE_FILE, FORM_FILE):
+        shutil.copy(weights / name, tmp_path)
+    heads = load_reward().heads
+    save_heads(replace(heads, bias=heads.bias + 1), tmp_path / HEADS_FILE, {})
+    refitted = load_reward(tmp_path)
+    assert refitted.id != load_reward().id
+    assert QualityJudge(refitted).id == QualityJudge().id
 
 
 def test_scorers_resolve_by_name() -> None:
