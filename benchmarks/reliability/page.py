@@ -62,11 +62,6 @@ EXPLAINED = {
     ("aggregate", "corrupt last line"): "`--reparse` asks nobody: the verdict that was cut off is "
     "counted as lost and the numbers are those of 119 verdicts. `r2w-eval judge RUN --judge …` "
     "asks for it again (row `judge`: nothing changed).",
-    ("watch", "corrupt middle line"): "The verdicts of a checkpoint whose row stands are not read "
-    "again, so nothing can be said of them; `r2w-eval judge` and `leaderboard` name the line.",
-    ("rm", "SIGKILL"): "The bench's own limit, 120 s at that time and 600 s now, ended the fit of "
-    "16,966 rows on a busy machine: not a fault of the stage. The bench now fits 756 "
-    "rows; the cells of rm were not measured anew yet.",
     ("aggregate", "corrupt middle line"): "The line is named; once it is moved away, as above.",
 }  # fmt: skip
 
