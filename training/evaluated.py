@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.types import Cause
+
 SHARED = ("task", "judge", "score_key")
 BOUNDS = ("value", "low", "high", "n_scored", "n_expected")
 
 
 def headlines(run: Path) -> Iterator[dict[str, Any]]:
     """Task, judge, identity of the score; headline with its interval and numbers; tokens of the
-    writer; measures of thinking as they were written, where there are any.
+    writer; verdicts that an endpoint did not give; measures of thinking as they were written, where
+    there are any.
     """
     for result in json.loads((run / "results.json").read_bytes()):
         headline = next(metric for metric in result["metrics"] if metric["is_headline"])
@@ -22,7 +25,12 @@ def headlines(run: Path) -> Iterator[dict[str, Any]]:
             **{name: headline[name] for name in BOUNDS},
             "completion_tokens": result["writer"]["completion_tokens"],
             "reflection": result.get("reflection"),
+            "n_lost": _lost(result.get("judging")),
         }
+
+
+def _lost(judging: Any) -> int:
+    return int(judging["failures_by_cause"].get(Cause.INFRASTRUCTURE, 0)) if judging else 0
 
 
 def measures_of(reflection: Any) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import CoverageTooLow, R2WError, UsageError
 from r2w_eval.run import evaluate
 from r2w_eval.stats import compare
-from r2w_eval.store import JsonlWriter, iter_jsonl, write_atomically, write_json
+from r2w_eval.store import iter_jsonl, write_atomically, write_json, write_jsonl
 from r2w_eval.types import Estimate
 
 ROWS, DECLINE = "progress.jsonl", "declined.json"
@@ -33,7 +33,10 @@ ROWS, DECLINE = "progress.jsonl", "declined.json"
 
 @dataclass(frozen=True, slots=True)
 class ProgressRow:
-    """One checkpoint on one suite under one judge; `error` says why there is no score."""
+    """One checkpoint on one suite under one judge; `error` says why there is no score.
+
+    n_lost: verdicts that the endpoint did not give, and that another evaluation asks for again
+    """
 
     step: int
     checkpoint: str
@@ -49,6 +52,7 @@ class ProgressRow:
     completion_tokens: int = 0
     reflection: Any = None
     error: str = ""
+    n_lost: int = 0
 
 
 def evaluations(folder: Path) -> Path:
@@ -58,7 +62,10 @@ def evaluations(folder: Path) -> Path:
 
 def read_progress(folder: Path) -> list[ProgressRow]:
     """The table so far, by step."""
-    rows = [ProgressRow(**record) for record in iter_jsonl(evaluations(folder) / ROWS)]
+    return _ordered(ProgressRow(**record) for record in iter_jsonl(evaluations(folder) / ROWS))
+
+
+def _ordered(rows: Iterable[ProgressRow]) -> list[ProgressRow]:
     return sorted(rows, key=lambda row: (row.step, row.task, row.judge))
 
 
@@ -66,6 +73,12 @@ def due(folder: Path) -> list[Checkpoint]:
     """Whole checkpoints that have no row yet, oldest first."""
     done = {row.step for row in read_progress(folder)}
     return [one for one in find_checkpoints(folder) if one.step not in done]
+
+
+def unsettled(folder: Path) -> list[Checkpoint]:
+    """Checkpoints whose evaluation failed, or lost verdicts to an endpoint, oldest first."""
+    steps = {row.step for row in read_progress(folder) if row.error or row.n_lost}
+    return [one for one in find_checkpoints(folder) if one.step in steps]
 
 
 def evaluate_checkpoint(
@@ -87,8 +100,11 @@ def evaluate_checkpoint(
     return [ProgressRow(**facts, score=row.pop("value"), **row) for row in headlines(run)]
 
 
-def watch_once(folder: Path, config: RunConfig) -> list[ProgressRow]:
-    """Evaluate what is due and append its rows. Raises UsageError when there is no such folder."""
+def watch_once(folder: Path, config: RunConfig, *, is_again: bool = True) -> list[ProgressRow]:
+    """Evaluate what is due, and with `is_again` what is unsettled too; the new rows.
+
+    Raises UsageError when there is no such folder.
+    """
     if not folder.is_dir():
         raise UsageError(
             f"{str(folder)!r}: no such folder. Expected the checkpoints of a training. Try: "
@@ -97,10 +113,10 @@ def watch_once(folder: Path, config: RunConfig) -> list[ProgressRow]:
     evaluations(folder).mkdir(exist_ok=True)
     new: list[ProgressRow] = []
     with _only_watcher(folder):
-        for checkpoint in due(folder):
+        for checkpoint in (unsettled(folder) if is_again else []) + due(folder):
             rows = evaluate_checkpoint(folder, checkpoint, config)
             new += rows
-            _append(folder, rows)
+            _put(folder, checkpoint.step, rows)
             _tell_decline(folder)
     return new
 
@@ -119,21 +135,22 @@ def _only_watcher(folder: Path) -> Iterator[None]:
         yield
 
 
-def _append(folder: Path, rows: Sequence[ProgressRow]) -> None:
-    writer = JsonlWriter(evaluations(folder) / ROWS)
-    for row in rows:
-        writer.append(row)
-    writer.close()
+def _put(folder: Path, step: int, rows: Sequence[ProgressRow]) -> None:
+    """The table with these rows of a step instead of its earlier ones."""
+    others = [row for row in read_progress(folder) if row.step != step]
+    write_jsonl(evaluations(folder) / ROWS, _ordered([*others, *rows]))
     write_atomically(evaluations(folder) / "progress.svg", plot(read_progress(folder)))
 
 
 def watch(
     folder: Path, config: RunConfig, interval_s: float, show: Callable[[ProgressRow], None]
 ) -> None:
-    """Evaluate checkpoints as they come, until interrupted."""
+    """Evaluate checkpoints as they come, until interrupted; what failed before is tried once."""
+    is_again = True
     while True:
-        for row in watch_once(folder, config):
+        for row in watch_once(folder, config, is_again=is_again):
             show(row)
+        is_again = False
         time.sleep(interval_s)
 
 

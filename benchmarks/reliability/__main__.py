@@ -105,8 +105,7 @@ def warm_up(stages: list[Stage]) -> None:
     import r2w_eval.run  # noqa: F401
 
     if any(stage.is_slow for stage in stages):
-        import transformers  # noqa: F401
-        import trl  # noqa: F401
+        from trl import GRPOTrainer, SFTTrainer  # noqa: F401 - trl itself imports nothing
 
 
 def run_cell(bench: Bench, name: str, fault: str) -> Cell:

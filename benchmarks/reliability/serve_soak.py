@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.reliability.page import FOLDER, write_page
 from benchmarks.reliability.process import ROOT
 from benchmarks.reliability.serve import BODY, free_port
-from benchmarks.reliability.soak import look
+from benchmarks.reliability.soak import look, plot
 
 PLOT = ROOT / "docs" / "images" / "serve_soak.svg"
 WINDOW_S = 10.0
@@ -138,33 +138,6 @@ def window(load: Load, pid: int, began: float, start_s: float) -> dict[str, floa
     }  # fmt: skip
 
 
-def plot(rows: list[dict[str, float]]) -> None:
-    """Latency on a logarithmic axis, memory, open files; one below the other."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "serve"
-    figure, axes = plt.subplots(3, 1, sharex=True, figsize=(7, 6), layout="constrained")
-    minutes = [row["s"] / 60 for row in rows]
-    for name, colour in (("p50", "#1f4e79"), ("p95", "#c97b2d"), ("p99", "#8c2d2d")):
-        axes[0].plot(minutes, [row[name] for row in rows], color=colour, label=name)
-    axes[0].set_yscale("log")
-    axes[0].set_ylabel("milliseconds")
-    axes[0].legend(ncols=3, frameon=False, loc="upper right")
-    for axis, (name, label) in zip(
-        axes[1:], (("mb", "resident MB"), ("files", "open files")), strict=True
-    ):
-        axis.plot(minutes, [row[name] for row in rows], color="#1f4e79")
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
-    for axis in axes:
-        axis.spines[["top", "right"]].set_visible(False)
-    axes[-1].set_xlabel("minutes")
-    figure.savefig(PLOT, metadata={"Date": None})
-
-
 async def wait_until_up(base: str) -> None:
     """Until /health answers."""
     async with aiohttp.ClientSession() as session:
@@ -208,7 +181,9 @@ def main() -> None:
     options = parser.parse_args()
     facts = asyncio.run(measure(options.minutes, options.rate))
     (Path(FOLDER) / "serve_soak.json").write_text(json.dumps(facts) + "\n")
-    plot(facts["rows"])
+    rows = facts["rows"]
+    plot([("milliseconds", rows, ["p50", "p95", "p99"], True), ("resident MB", rows, ["mb"], False),
+          ("open files", rows, ["files"], False)], PLOT)  # fmt: skip
     write_page()
     print({name: value for name, value in facts.items() if name != "rows"})
 

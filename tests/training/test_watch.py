@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from r2w_eval.training import watch as module
+from r2w_eval.training.evaluated import headlines
 from r2w_eval.training.watch import (
     ProgressRow,
     due,
+    evaluations,
     find_decline,
     plot,
     read_progress,
@@ -23,6 +25,7 @@ from r2w_eval.training.watch import (
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver import FakeServer
+from r2w_eval.store import write_jsonl
 
 
 @pytest.fixture
@@ -79,6 +82,31 @@ def test_a_checkpoint_that_cannot_be_loaded_is_a_row_with_the_reason(
     (row,) = watch_once(tmp_path, config)
     assert row.score is None and "config.json" in row.error
     assert read_progress(tmp_path) == [row]
+
+
+def test_an_endpoint_that_was_away_is_asked_again_by_the_next_start(
+    tmp_path: Path, config: RunConfig, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(monkeypatch, server)
+    checkpoint(tmp_path, 1)
+    (gone,) = watch_once(tmp_path, replace(config, judge=("http://127.0.0.1:9/v1#judge-0",)))
+    assert gone.error and watch_once(tmp_path, config, is_again=False) == []
+    (row,) = watch_once(tmp_path, config)
+    assert row.score and read_progress(tmp_path) == [row] and watch_once(tmp_path, config) == []
+    write_jsonl(evaluations(tmp_path) / "progress.jsonl", [replace(row, n_scored=2, n_lost=5)])
+    sent = server.stats().total.requests
+    assert watch_once(tmp_path, config) == read_progress(tmp_path) == [row]
+    assert server.stats().total.requests == sent
+
+
+def test_only_what_an_endpoint_did_not_give_counts_as_lost(tmp_path: Path) -> None:
+    write_result(tmp_path / "a", [1.0, 2.0])
+    path = tmp_path / "a" / "results.json"
+    (record,) = json.loads(path.read_bytes())
+    record["writer"] = {"completion_tokens": 1}
+    for causes, lost in (({"answer": 3, "judge": 2}, 0), ({"infrastructure": 4, "judge": 1}, 4)):
+        path.write_text(json.dumps([{**record, "judging": {"failures_by_cause": causes}}]))
+        assert [row["n_lost"] for row in headlines(tmp_path / "a")] == [lost]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, config: RunConfig) -> None:
