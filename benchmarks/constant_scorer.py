@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from r2w_eval.judge import ScoreItem, Verdict
+from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.types import Score
 
 

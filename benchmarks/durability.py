@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import iter_jsonl
 
 RESULTS = Path(__file__).parent / "results" / "durability.json"

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import EndpointDown
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
 
 RESULTS = Path(__file__).parent / "results" / "fault_matrix.json"

@@ -403,7 +403,7 @@ def main() -> None:
     parser.add_argument("--shapes", default=",".join(s.name for s in SHAPES), help="In order.")
     options = parser.parse_args()
     if options.tokenizer is None:
-        from r2w_eval.embedded import convert_to_hf
+        from r2w_eval.models.embedded import convert_to_hf
 
         options.tokenizer = convert_to_hf()
     tokenizer = load_tokenizer(options.tokenizer)

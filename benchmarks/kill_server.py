@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.config import RunConfig
-from r2w_eval.embedded import NAME, ensure_gguf, start_server
+from r2w_eval.models.embedded import NAME, ensure_gguf, start_server
 from r2w_eval.run import evaluate
 from r2w_eval.store import write_json
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 PROMPTS = 24

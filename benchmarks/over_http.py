@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from r2w_eval.embedded import ensure_gguf, silence, start_server
+from r2w_eval.models.embedded import ensure_gguf, silence, start_server
 
 
 def main(arguments: list[str]) -> int:

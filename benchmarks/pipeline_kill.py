@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from r2w_eval.embedded import convert_to_hf
+from r2w_eval.models.embedded import convert_to_hf
 
 Reached = Callable[[Path], bool]
 

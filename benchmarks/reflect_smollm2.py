@@ -17,11 +17,11 @@ import itertools
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.chat import ChatModel, ChatRequest
-from r2w_eval.embedded import open_embedded
+from r2w_eval.models.chat import ChatModel, ChatRequest
+from r2w_eval.models.embedded import open_embedded
 from r2w_eval.store import JsonlWriter
-from r2w_eval.trace import Kind, TagSchema
-from r2w_eval.trace_tags import write_tagged
+from r2w_eval.trace.types import Kind, TagSchema
+from r2w_eval.trace.tags import write_tagged
 from r2w_eval.types import Decoding, Message
 
 SYSTEM = Path(__file__).with_name("reflect_system.txt").read_text("utf-8").strip()

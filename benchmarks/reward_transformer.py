@@ -95,7 +95,7 @@ def labelled_texts(root: Path) -> Iterator[dict[str, str]]:
     from r2w_eval.reward_models.build_lamp import PROMPT
     from r2w_eval.reward_models.rows import part_of
 
-    from r2w_eval.labelled import SETS, load_set
+    from r2w_eval.judge_check.labelled import SETS, load_set
     from r2w_eval.store import iter_jsonl
 
     for name, spec in SETS.items():
@@ -184,7 +184,7 @@ def run(data: Path, out: Path, seconds: float, names: Sequence[str]) -> None:
     """All variants at once; what is there when a process ends is taken over at once."""
     started = time.time()
     if os.environ.get("R2W_SMOLLM2_GGUF"):
-        from r2w_eval.embedded import convert_to_hf
+        from r2w_eval.models.embedded import convert_to_hf
 
         print("base", convert_to_hf(), f"{time.time() - started:.0f} s", flush=True)
     work = Path(os.environ.get("TMPDIR", "/tmp")) / "reward-transformer"

@@ -23,9 +23,9 @@ from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.training.advantages import LocalMapping
 
-from r2w_eval.embedded import convert_to_hf
+from r2w_eval.models.embedded import convert_to_hf
 from r2w_eval.store import write_json
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 TEXT = (
     "<think><plan>I begin with the sea.</plan><draft>The sea was calm and the night was dark. "

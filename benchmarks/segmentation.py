@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.segmentation import segment_trace
-from r2w_eval.trace_gold import Labelled, agreement, read_labelled
+from r2w_eval.trace import segment_trace
+from r2w_eval.trace.gold import Labelled, agreement, read_labelled
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
 MEGABYTE = 1_000_000

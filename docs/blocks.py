@@ -132,7 +132,7 @@ def _tidy(output: str) -> str:
 
 def main() -> None:
     """Run the named pages and write their output into them."""
-    from r2w_eval.fakeserver import FakeServer
+    from r2w_eval.fakeserver.server import FakeServer
 
     for name in sys.argv[1:]:
         path = Path(name)

@@ -15,7 +15,7 @@ import yaml
 def commands_page() -> str:
     """Every command with its help and options, as `r2w-eval COMMAND --help` prints them."""
     from r2w_eval.cli import cli
-    from r2w_eval.cli_examples import walk
+    from r2w_eval.cli.examples import walk
 
     lines = [
         "# Commands",

@@ -3,7 +3,7 @@
 import re
 import statistics
 
-from r2w_eval.judge import Verdict
+from r2w_eval.judge.scorers import Verdict
 from r2w_eval.types import JudgeStatus, Score
 
 

@@ -17,7 +17,7 @@ from r2w_eval.training.stage import device_arguments
 from transformers import AutoTokenizer
 from trl import GRPOConfig
 
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 ASK = (
     "Think in <think></think>: a <draft></draft>, a <reflection></reflection> that says what is "

@@ -17,10 +17,10 @@ from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pairs import pair_tests
 from r2w_eval.leaderboards.rows import Row
 
-from r2w_eval.comparison import item_values
-from r2w_eval.cost import Price
+from r2w_eval.comparison.scores import item_values
+from r2w_eval.models.cost import Price
 from r2w_eval.paths import safe_name
-from r2w_eval.ratings import PairTest, RankRange, rank_ranges, upper_bound_ranks
+from r2w_eval.stats.ratings import PairTest, RankRange, rank_ranges, upper_bound_ranks
 from r2w_eval.types import Metric
 
 COVERAGE_GAP = 0.01

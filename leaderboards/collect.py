@@ -25,7 +25,7 @@ from r2w_eval.leaderboards.rows import (
     sign,
 )
 
-from r2w_eval.comparison import read_estimate
+from r2w_eval.comparison.scores import read_estimate
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import file_hash
 from r2w_eval.store import RunFolder

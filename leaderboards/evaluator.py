@@ -11,7 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.evaluator_card import EvaluatorCard, find_card, load_cards
+from r2w_eval.judge_check.card import EvaluatorCard, find_card, load_cards
 
 
 def packaged_cards() -> list[EvaluatorCard]:

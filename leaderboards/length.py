@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from r2w_eval.resampling import FloatArray
+from r2w_eval.stats.resampling import FloatArray
 
 _ROUNDS = 200
 _CONVERGED = 1e-10

@@ -29,7 +29,7 @@ from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
-from r2w_eval.suites import load_info, suite_folders
+from r2w_eval.suites.suite import load_info, suite_folders
 from r2w_eval.types import Metric
 
 MAX_HEAT_LINES = 30

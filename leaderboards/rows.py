@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.comparison import read_estimate
+from r2w_eval.comparison.scores import read_estimate
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name

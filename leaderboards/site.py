@@ -28,7 +28,7 @@ from r2w_eval.leaderboards.training import training_curves
 import r2w_eval
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash, file_hash, text_hash
-from r2w_eval.ratings import PairTest
+from r2w_eval.stats.ratings import PairTest
 from r2w_eval.store import write_json
 
 MANIFEST = "site.json"

@@ -17,7 +17,7 @@ from typing import Any
 from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.hashing import to_plain
-from r2w_eval.report import cut_text
+from r2w_eval.results.report import cut_text
 from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl, read_response
 from r2w_eval.types import Judgement
 

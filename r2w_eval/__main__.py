@@ -1,6 +1,6 @@
 """`python -m r2w_eval` is `r2w-eval`."""
 
-from r2w_eval.cli import main
+from r2w_eval.cli.app import main
 
 if __name__ == "__main__":
     main()

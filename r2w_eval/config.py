@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
-from r2w_eval.selection import read_ids
+from r2w_eval.records.selection import read_ids
 from r2w_eval.types import Decoding, Mode
 
 

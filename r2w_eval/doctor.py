@@ -254,7 +254,7 @@ def _find_weights() -> Finding:
 def check_data(data_dir: str | None) -> list[Finding]:
     """Which suites have their files. Their hashes are what `data verify` checks."""
     from r2w_eval.data import data_roots
-    from r2w_eval.suites import load_info, suite_folders
+    from r2w_eval.suites.suite import load_info, suite_folders
 
     roots = data_roots(data_dir)
     findings = []
@@ -307,8 +307,8 @@ def check_endpoint(url: str) -> list[Finding]:
     """Whether an OpenAI-compatible server answers there, and the models that it lists."""
     import asyncio
 
-    from r2w_eval.client import list_models
-    from r2w_eval.endpoint import Endpoint
+    from r2w_eval.models.client import list_models
+    from r2w_eval.models.endpoint import Endpoint
 
     endpoint = Endpoint.parse(url if "#" in url else f"{url}#any")
     names = asyncio.run(list_models(endpoint, PROBE_TIMEOUT_S))

@@ -25,13 +25,13 @@ from r2w_eval.config import INPUT_OPTIONS, RunConfig, merge_config
 from r2w_eval.data import data_roots
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash
-from r2w_eval.selection import Selection, check_complete
-from r2w_eval.suites import load_info, load_suite
-from r2w_eval.thinking import split_thinking
+from r2w_eval.records.selection import Selection, check_complete
+from r2w_eval.suites.suite import load_info, load_suite
+from r2w_eval.models.thinking import split_thinking
 from r2w_eval.types import Mode, Sample
 
 if TYPE_CHECKING:
-    from r2w_eval.run import Outcome
+    from r2w_eval.run.job import Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -164,8 +164,8 @@ def _write_texts(items: Sequence[tuple[str, str, str]], path: Path) -> Path:
 
 def _judge_all(items: Sequence[tuple[str, str, str]], config: RunConfig) -> Outcome:
     """Run the engine, showing its progress; in a thread, since a notebook has a loop already."""
-    from r2w_eval.display import ProgressDisplay
-    from r2w_eval.run import evaluate
+    from r2w_eval.run.display import ProgressDisplay
+    from r2w_eval.run.job import evaluate
 
     display = ProgressDisplay(False, None)
 

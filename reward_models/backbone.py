@@ -66,7 +66,7 @@ def base_of(config: BackboneConfig) -> str:
     """Where the base is read from; the embedded one is converted once. Raises UsageError."""
     if config.base:
         return config.base
-    from r2w_eval.embedded import convert_to_hf
+    from r2w_eval.models.embedded import convert_to_hf
 
     return str(convert_to_hf())
 

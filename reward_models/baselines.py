@@ -15,7 +15,7 @@ from r2w_eval.reward_models.items import Item, ItemScore, WritingItem
 from r2w_eval.reward_models.scorer import ItemScorer
 from r2w_eval.reward_models.words import containment, content_words
 
-from r2w_eval.agreement import Method, associate
+from r2w_eval.stats.agreement import Method, associate
 
 PART = "baselines"
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from r2w_eval.reward_models.sources import LabelledSet
 
-from r2w_eval.agreement import Method, coefficient
+from r2w_eval.stats.agreement import Method, coefficient
 
 CUES = re.compile(
     r"\b(?:should|please|could|need\w*|suggest\w*|recommend\w*|would|must|clarif\w*|add\w*)\b|\?",

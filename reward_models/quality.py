@@ -15,7 +15,7 @@ from r2w_eval.reward_models.features import MAX_CHARS
 from r2w_eval.reward_models.items import ItemScore, WritingItem
 from r2w_eval.reward_models.scorer import RewardModel, load_reward
 
-from r2w_eval.judge import ScoreItem, Verdict
+from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.types import JudgeStatus, Scale, Score
 
 

@@ -27,7 +27,7 @@ from r2w_eval.reward_models.scorer import ItemScorer, open_scorer, score_all
 
 from r2w_eval.errors import DataError, R2WError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
-from r2w_eval.places import open_place, publish
+from r2w_eval.records.places import open_place, publish
 from r2w_eval.store import JsonlWriter
 
 FORMAT = {"r2w_eval": "scores/1"}

@@ -13,11 +13,11 @@ from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Token
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import read_jsonl
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.hashing import content_hash
 from r2w_eval.run import evaluate
-from r2w_eval.stats import mean_estimate, measure
-from r2w_eval.suites import load_info
+from r2w_eval.stats.inference import mean_estimate, measure
+from r2w_eval.suites.suite import load_info
 from r2w_eval.types import Metric
 
 LIMIT = 6

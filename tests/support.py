@@ -96,7 +96,7 @@ def run_with_fake_server(suite: str, data_dir: Path, out: Path, **settings: Any)
     import asyncio
 
     from r2w_eval.config import RunConfig
-    from r2w_eval.fakeserver import FakeServer
+    from r2w_eval.fakeserver.server import FakeServer
     from r2w_eval.run import evaluate
 
     with FakeServer() as server:

@@ -23,7 +23,7 @@ from r2w_eval.data import (
 )
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import text_hash
-from r2w_eval.listing import verify_data
+from r2w_eval.cli.listing import verify_data
 
 CONTENT = b'{"a": 1}\n'
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from r2w_eval import doctor, installed
 from r2w_eval.cli import cli
 from r2w_eval.doctor import State
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.installed import Need
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.estimates import as_headline, group_means, mean_of, pooled, share_of
-from r2w_eval.stats import evaluate, measure
+from r2w_eval.stats.inference import evaluate, measure
 from r2w_eval.types import ItemVerdicts, WriterStatus
 
 SCORES = st.lists(st.integers(1, 10).map(float), min_size=1, max_size=30)

@@ -14,9 +14,9 @@ import yaml
 from support import ROOT
 
 from r2w_eval.config import RunConfig
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
-from r2w_eval.suites import load_info
+from r2w_eval.suites.suite import load_info
 
 EXAMPLES = ROOT / "examples"
 
@@ -30,7 +30,7 @@ def test_a_suite_of_under_115_lines_runs_from_its_folder(
     shutil.copytree(
         source, tmp_path / "tasks" / "haiku", ignore=shutil.ignore_patterns("__pycache__")
     )
-    monkeypatch.setattr("r2w_eval.suites.tasks_dir", lambda: tmp_path / "tasks")
+    monkeypatch.setattr("r2w_eval.suites.suite.tasks_dir", lambda: tmp_path / "tasks")
     assert load_info("haiku").n_samples == 3
     with FakeServer() as server:
         config = RunConfig(

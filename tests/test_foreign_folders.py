@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from r2w_eval.cli import cli
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, R2WError
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
 
 

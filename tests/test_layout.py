@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support import ROOT
 
-from r2w_eval.suites import load_info, load_module, load_suite, suite_folders
+from r2w_eval.suites.suite import load_info, load_module, load_suite, suite_folders
 
 metrics: Any = load_module(ROOT / "benchmarks" / "code_metrics.py", "code_metrics")
 

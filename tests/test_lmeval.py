@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from r2w_eval.config import RunConfig
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.paths import tasks_dir
 from r2w_eval.run import evaluate
-from r2w_eval.suites import suite_folders
+from r2w_eval.suites.suite import suite_folders
 
 pytest.importorskip("lm_eval", reason="needs pip install 'r2w-eval[hf]'")
 # lm-eval and datasets warn at import; not ours to mend

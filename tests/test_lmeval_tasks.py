@@ -18,7 +18,7 @@ import pytest
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.lmeval_tasks import aggregate_score, load_dataset, process_results, read_mode
 from r2w_eval.paths import tasks_dir
 from r2w_eval.run import Outcome, evaluate
@@ -38,7 +38,7 @@ def server() -> Iterator[FakeServer]:
 @pytest.fixture
 def items() -> list[tuple[str, str, str]]:
     from r2w_eval.data import data_roots
-    from r2w_eval.suites import load_info, load_suite
+    from r2w_eval.suites.suite import load_info, load_suite
 
     info = load_info("quickstart")
     samples = list(load_suite(info.folder).load_samples(info.data(data_roots(None))))[:2]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 
 KEYS = {
     name: f"planted-{name.lower().replace('_', '-')}-2718281828"

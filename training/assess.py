@@ -17,7 +17,7 @@ from typing import Any
 from r2w_eval.reward_models.levels import LEVELS
 from r2w_eval.training.prompts import Criterion
 
-from r2w_eval.parsing import iter_objects
+from r2w_eval.judge.parsing import iter_objects
 
 LOWEST, HIGHEST = 1, 10
 MAX_ISSUES = 5

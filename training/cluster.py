@@ -13,7 +13,7 @@ from typing import Any
 from r2w_eval.training.prompts import Prompt, hold_apart
 
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.places import open_place, publish
+from r2w_eval.records.places import open_place, publish
 
 SOURCE = "r2w"
 

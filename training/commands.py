@@ -33,11 +33,11 @@ from r2w_eval.training.traces import (
 )
 
 import r2w_eval
-from r2w_eval.chat import ChatModel
+from r2w_eval.models.chat import ChatModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, path_hash, to_plain
-from r2w_eval.manifest import diff_fields
+from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import iter_jsonl, only_process, write_json, write_jsonl
 from r2w_eval.types import Decoding
 
@@ -128,8 +128,8 @@ async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[
     """Models as in --model, in order, without the reply cache: a stage's journal keeps every reply
     already. One that answers nobody for `patience_s` ends the stage. Raises UsageError.
     """
-    from r2w_eval.models import ModelPool
-    from r2w_eval.roles import model_options
+    from r2w_eval.run.opening import ModelPool
+    from r2w_eval.run.roles import model_options
 
     usual = model_options(RunConfig(cache=False), None)
     client = replace(usual.client, timeout_s=patience_s, patience_s=patience_s)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from r2w_eval.data import data_roots
 from r2w_eval.errors import DataError
-from r2w_eval.suites import load_info, load_suite, suite_folders
+from r2w_eval.suites.suite import load_info, load_suite, suite_folders
 
 N = 13
 MAX_SHARE = 0.2

@@ -33,7 +33,7 @@ from r2w_eval.training.completions import (
 from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 ScoreReflections = Callable[[Sequence[ReflectionItem]], Sequence[float | None]]
 

@@ -15,7 +15,7 @@ from importlib import resources
 import yaml
 from r2w_eval.reward_models.words import containment, quotations, words
 
-from r2w_eval.cost import estimate_tokens
+from r2w_eval.models.cost import estimate_tokens
 
 MAX_SIMILARITY = 0.8
 MAX_SHARE_OF_DRAFT = 0.25

@@ -26,7 +26,7 @@ from r2w_eval.training.pipeline_records import Record, finished
 
 from r2w_eval.doctor import list_gpus
 from r2w_eval.errors import R2WError
-from r2w_eval.manifest import diff_fields
+from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import write_json
 
 MANIFEST, LOG = "pipeline.json", "log.txt"

@@ -19,10 +19,10 @@ from r2w_eval.training.pipeline_plan import BASE, Stage
 from r2w_eval.training.pipeline_plots import COLUMNS, Box, all_curves, curves_svg, graph_svg
 from r2w_eval.training.pipeline_records import Record, finished
 
-from r2w_eval.comparison import StoredResult, load_results
+from r2w_eval.comparison.scores import StoredResult, load_results
 from r2w_eval.errors import R2WError
-from r2w_eval.models import is_smoke_test
-from r2w_eval.stats import compare
+from r2w_eval.run.opening import is_smoke_test
+from r2w_eval.stats.inference import compare
 from r2w_eval.store import write_atomically
 
 REPORT = "report.html"

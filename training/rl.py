@@ -39,7 +39,7 @@ from r2w_eval.training.validation import EvaluationSettings
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
 
@@ -144,7 +144,7 @@ def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> 
         from r2w_eval.reward_models.scorer import open_scorer
 
         return ScorerOutcome(open_scorer(settings.outcome))
-    from r2w_eval.roles import model_options
+    from r2w_eval.run.roles import model_options
 
     # every text is new: a cache of replies would only fill the disk
     options = model_options(RunConfig(cache=False), None)

@@ -16,8 +16,8 @@ from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.stage import model_folder
 
 from r2w_eval.store import write_jsonl
-from r2w_eval.thinking import ThinkTags, split_thinking
-from r2w_eval.trace_tokens import decode_pieces
+from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.trace.tokens import decode_pieces
 
 ROLLOUTS = "rollouts.jsonl"
 

@@ -43,7 +43,7 @@ def model_folder(model: str) -> str:
     """The embedded model as a checkpoint folder; everything else as it is."""
     if model != EMBEDDED:
         return model
-    from r2w_eval.embedded import convert_to_hf
+    from r2w_eval.models.embedded import convert_to_hf
 
     return str(convert_to_hf())
 

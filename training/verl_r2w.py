@@ -54,7 +54,7 @@ from verl.utils.skip import SkipManager
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 LOCAL, GAE = "r2w_local", "gae"
 ROW = "r2w_row"
@@ -145,7 +145,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
     def _open_judge(self) -> Pointwise | None:
         if self._settings.outcome_form == "scorer":
             return None
-        from r2w_eval.roles import model_options
+        from r2w_eval.run.roles import model_options
 
         # every text is new: a cache of replies would only fill the disk
         options = model_options(RunConfig(cache=False), None)

@@ -20,11 +20,11 @@ from typing import Any
 from r2w_eval.training.checkpoints import Checkpoint, find_checkpoints
 from r2w_eval.training.evaluated import headlines
 
-from r2w_eval.comparison import load_results
+from r2w_eval.comparison.scores import load_results
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import CoverageTooLow, R2WError, UsageError
 from r2w_eval.run import evaluate
-from r2w_eval.stats import compare
+from r2w_eval.stats.inference import compare
 from r2w_eval.store import iter_jsonl, write_atomically, write_json, write_jsonl
 from r2w_eval.types import Estimate
 

@@ -28,7 +28,7 @@ from benchmarks.reliability.serve import serve_cell
 from benchmarks.reliability.stages import BY_NAME, Stage
 from r2w_eval.hashing import file_hash
 from r2w_eval.paths import cache_dir
-from r2w_eval.tokenise import load_punkt
+from r2w_eval.text.tokenise import load_punkt
 
 # lines of each labelled set: the fit takes seconds, and passes through all of its steps
 RM_SETS = {"tetra_train": 2, "lamp_train": 8, "wpb_zh_dev": 8}
@@ -100,8 +100,8 @@ def warm_up(stages: list[Stage]) -> None:
     import r2w_eval.reward_models.scorer
 
     import r2w_eval.cli
-    import r2w_eval.comparison_display
-    import r2w_eval.display
+    import r2w_eval.comparison.display
+    import r2w_eval.run.display
     import r2w_eval.run  # noqa: F401
 
     if any(stage.is_slow for stage in stages):

@@ -32,8 +32,8 @@ from benchmarks.reliability.process import ROOT
 
 RESULTS = FOLDER / "mutation.json"
 TARGETS: dict[str, tuple[str, list[str]]] = {
-    "stats": ("r2w_eval.stats", ["tests/test_stats.py", "tests/test_estimates.py"]),
-    "resampling": ("r2w_eval.resampling", ["tests/test_stats.py", "tests/test_estimates.py"]),
+    "stats": ("r2w_eval.stats", ["tests/stats/test_stats.py", "tests/test_estimates.py"]),
+    "resampling": ("r2w_eval.stats.resampling", ["tests/stats/test_stats.py", "tests/test_estimates.py"]),
     "advantages": ("r2w_eval.training.advantages", ["tests/training/test_advantages.py"]),
     "losses": ("r2w_eval.reward_models.losses", ["tests/reward_models/test_losses.py"]),
     "writingbench": ("r2w_eval.tasks.writingbench.utils", ["tests/tasks/test_writingbench.py"]),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.estimates import as_headline, mean_of
-from r2w_eval.parsing import read_number_verdict
+from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, Suite
 from r2w_eval.template import Template
 from r2w_eval.types import Estimate, ItemVerdicts, JudgeRequest, Message, Mode, Sample, Score

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from r2w_eval.data import PromptSource, SuiteData
 from r2w_eval.errors import DataError
 from r2w_eval.estimates import as_headline, pooled
-from r2w_eval.recorded import read_responses
+from r2w_eval.records.recorded import read_responses
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
 from r2w_eval.types import (

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from r2w_eval.extraction import balanced_braces, first_fence, outer_braces, parse_json
-from r2w_eval.parsing import last_object
+from r2w_eval.judge.extraction import balanced_braces, first_fence, outer_braces, parse_json
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.types import JudgeStatus, Score
 
 DIMENSIONS = ("comprehensiveness", "insight", "instruction_following", "readability")

@@ -10,7 +10,7 @@ from typing import Any
 from r2w_eval.tasks.deepresearch_bench_fact import utils, verdicts
 
 from r2w_eval.data import SuiteData, read_jsonl
-from r2w_eval.parity import ParityCase, figures, paired, values_of
+from r2w_eval.suites.parity import ParityCase, figures, paired, values_of
 from r2w_eval.types import ItemVerdicts, JudgeRequest, JudgeStatus, Mode, Score, WriterStatus
 
 PRINTED = ("total_citations", "total_valid_citations", "valid_rate")

@@ -12,8 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from r2w_eval.extraction import last_list, parse_json
-from r2w_eval.parsing import MAX_TEXT_CHARS
+from r2w_eval.judge.extraction import last_list, parse_json
+from r2w_eval.judge.parsing import MAX_TEXT_CHARS
 from r2w_eval.types import JudgeRequest, JudgeStatus, Mode, Score
 
 RESULTS = ("supported", "unsupported", "unknown")

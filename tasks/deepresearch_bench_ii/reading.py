@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from r2w_eval.extraction import parse_json
-from r2w_eval.parsing import last_object
+from r2w_eval.judge.extraction import parse_json
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.types import JudgeStatus, Score
 
 SATISFIED, BLOCKED = 1, -1

@@ -13,9 +13,9 @@ from typing import Any
 from r2w_eval.tasks.deepresearch_gym.citations import SUPPORT, URL, names_a_source
 
 from r2w_eval.data import PromptSource
-from r2w_eval.extraction import parse_json
-from r2w_eval.pages import Page, PageStatus
-from r2w_eval.parsing import last_object
+from r2w_eval.judge.extraction import parse_json
+from r2w_eval.web.pages import Page, PageStatus
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.suites import JudgingJob
 from r2w_eval.types import JudgeRequest, JudgeStatus, Message, Mode, Score
 

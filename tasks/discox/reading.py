@@ -9,7 +9,7 @@ from typing import Any
 
 from r2w_eval.tasks.discox.aspects import ASPECTS, CRITIQUE, FIRST, GATE, Aspect
 
-from r2w_eval.extraction import last_list
+from r2w_eval.judge.extraction import last_list
 from r2w_eval.types import JudgeRequest, JudgeStatus, Score
 
 TRIES = 3

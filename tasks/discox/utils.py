@@ -24,7 +24,7 @@ from r2w_eval.tasks.discox.reading import (
 )
 
 from r2w_eval.data import PromptSource, SuiteData
-from r2w_eval.extraction import last_list
+from r2w_eval.judge.extraction import last_list
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
 from r2w_eval.types import JudgeRequest, Message, Mode, Sample

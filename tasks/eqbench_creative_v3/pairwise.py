@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from r2w_eval.parsing import MAX_TEXT_CHARS, iter_objects
+from r2w_eval.judge.parsing import MAX_TEXT_CHARS, iter_objects
 from r2w_eval.suites import PairwiseForm
 from r2w_eval.template import Template
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Sample, Score

@@ -22,11 +22,11 @@ from r2w_eval.tasks.eqbench_creative_v3.scoring import (
 
 from r2w_eval.data import SuiteData
 from r2w_eval.estimates import as_headline, criterion_means, mean_of, pooled
-from r2w_eval.scorelines import Rubric, read_score_lines
+from r2w_eval.judge.scorelines import Rubric, read_score_lines
 from r2w_eval.suites import JudgingJob, PairwiseForm, ParityRules, Suite, TurnRule
 from r2w_eval.template import Template
-from r2w_eval.textmeasures import measure_texts, text_estimates
-from r2w_eval.textmetrics import read_slop_lists
+from r2w_eval.text.measures import measure_texts, text_estimates
+from r2w_eval.text.metrics import read_slop_lists
 from r2w_eval.types import (
     Answer,
     Estimate,

@@ -18,10 +18,10 @@ from typing import Any
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
 from r2w_eval.errors import DataError
 from r2w_eval.estimates import as_headline, mean_of
-from r2w_eval.extraction import last_list, parse_json
+from r2w_eval.judge.extraction import last_list, parse_json
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
-from r2w_eval.tokenise import nltk_tokens
+from r2w_eval.text.tokenise import nltk_tokens
 from r2w_eval.types import (
     Answer,
     Estimate,

@@ -12,7 +12,7 @@ from r2w_eval.tasks.hellobench.parity import names_of, one_task, printed, scores
 from r2w_eval.tasks.hellobench_length import utils
 
 from r2w_eval.data import SuiteData
-from r2w_eval.parity import ParityCase, paired, values_of
+from r2w_eval.suites.parity import ParityCase, paired, values_of
 from r2w_eval.types import Mode, Sample
 
 EXPERIMENT = "length_constrained_exp"

@@ -7,8 +7,8 @@ from typing import Any
 
 from r2w_eval.tasks.reportbench.texts import title_key
 
-from r2w_eval.extraction import last_list, outer_braces, parse_json
-from r2w_eval.parsing import last_object
+from r2w_eval.judge.extraction import last_list, outer_braces, parse_json
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.types import JudgeRequest, JudgeStatus, Mode, Score
 
 

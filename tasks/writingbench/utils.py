@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
 from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
-from r2w_eval.parsing import read_number_verdict
+from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
 from r2w_eval.types import (

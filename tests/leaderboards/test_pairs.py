@@ -17,7 +17,7 @@ from r2w_eval.leaderboards.pairs import (
     pair_tests,
 )
 
-from r2w_eval.stats import compare, mean_estimate, sign_flip_p
+from r2w_eval.stats.inference import compare, mean_estimate, sign_flip_p
 from r2w_eval.types import Estimate, Stratum
 
 scores = st.floats(1, 10, allow_nan=False).map(lambda v: round(v, 1))

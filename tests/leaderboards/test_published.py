@@ -10,7 +10,7 @@ from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import collect
 from support import ROOT
 
-from r2w_eval.suites import load_module, suite_folders
+from r2w_eval.suites.suite import load_module, suite_folders
 
 rebuilt: Any = load_module(ROOT / "benchmarks" / "eqbench_boards.py", "eqbench_boards")
 

@@ -23,7 +23,7 @@ from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
 from r2w_eval.leaderboards.training import split_checkpoint
 
 from r2w_eval.errors import UsageError
-from r2w_eval.evaluator_card import read_card
+from r2w_eval.judge_check.card import read_card
 
 MAX_PAGE_BYTES = 1_000_000
 

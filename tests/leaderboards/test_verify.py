@@ -17,7 +17,7 @@ from r2w_eval.leaderboards.submit import SubmissionRefused, merge, submit
 from r2w_eval.leaderboards.verify import check_expectations, verify
 
 from r2w_eval.errors import IdentityMismatch, UsageError
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import RunFolder
 
 

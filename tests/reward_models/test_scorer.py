@@ -33,7 +33,7 @@ from r2w_eval.reward_models.scorer import (
 
 from r2w_eval.cli import cli
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.judge import ScoreItem
+from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Scale, Score
 
 DRAFT = (
@@ -219,7 +219,7 @@ def test_a_changed_input_is_scored_anew(tmp_path: Path) -> None:
     ],
 )
 def test_mistakes_are_explained(arguments: list[str], words: str) -> None:
-    code = "import sys; from r2w_eval.cli import main; main()"
+    code = "import sys; from r2w_eval.cli.app import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "score", *arguments],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 2
@@ -234,7 +234,7 @@ def test_a_killed_run_loses_no_line(tmp_path: Path) -> None:
         for i in range(4000):
             record = {"id": str(i), "draft": DRAFT, "reflection": RIGHT, "revision": FIXED}
             file.write(json.dumps(record) + "\n")
-    command = [sys.executable, "-c", "from r2w_eval.cli import main; main()", "score",
+    command = [sys.executable, "-c", "from r2w_eval.cli.app import main; main()", "score",
                "--batch", "16", "--input", str(source), "--output", str(target)]  # fmt: skip
     process = subprocess.Popen(command)
     until = time.monotonic() + 60

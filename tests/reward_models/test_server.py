@@ -216,7 +216,7 @@ def test_the_command_serves_and_stops_gracefully() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from r2w_eval.cli import main; main()", "serve", "--port",
+        [sys.executable, "-c", "from r2w_eval.cli.app import main; main()", "serve", "--port",
          str(port)], stderr=subprocess.PIPE
     )  # fmt: skip
 

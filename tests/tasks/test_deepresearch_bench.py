@@ -31,10 +31,10 @@ from r2w_eval.tasks.deepresearch_bench.scoring import aggregate, share, weigh
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.lmeval_tasks import load_dataset
 from r2w_eval.run import Outcome, evaluate
-from r2w_eval.suites import JudgingJob, load_info
+from r2w_eval.suites.suite import JudgingJob, load_info
 from r2w_eval.template import Template
 from r2w_eval.types import (
     Answer,

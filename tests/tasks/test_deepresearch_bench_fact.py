@@ -16,14 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
-from r2w_eval.client import HttpModel
+from r2w_eval.models.client import HttpModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, UsageError
-from r2w_eval.fakeserver import FakeServer
-from r2w_eval.pages import PageCounts
-from r2w_eval.parity import values_of
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.web.pages import PageCounts
+from r2w_eval.suites.parity import values_of
 from r2w_eval.run import Outcome, evaluate, judge_again
-from r2w_eval.suites import Suite, load_info, load_module, load_suite
+from r2w_eval.suites.suite import Suite, load_info, load_module, load_suite
 from r2w_eval.types import ItemVerdicts, JudgeRequest, JudgeStatus, Mode, Score, WriterStatus
 
 INFO = load_info("deepresearch_bench_fact")
@@ -254,7 +254,7 @@ def test_a_run_reads_records_and_replays_the_cited_pages(
     assert statuses == ["http_error", "ok", "robots"], "a fragment is no page of its own"
     # judge and site are gone for the second run: even an attempt to connect would fail
     monkeypatch.setattr(HttpModel, "_open", None)
-    monkeypatch.setattr("r2w_eval.fetching.LiveFetcher", None)
+    monkeypatch.setattr("r2w_eval.web.fetching.LiveFetcher", None)
     offline: dict[str, Any] = {"cache_dir": None, "pages": None, "pages_allow": "", "max_cost": 0.0}
     replayed = run(config, server, **offline, replay=str(records), out=str(tmp_path / "again"))
     again = replayed.results[0]

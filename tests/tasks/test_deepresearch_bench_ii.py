@@ -30,10 +30,10 @@ from r2w_eval.tasks.deepresearch_bench_ii.scoring import (
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
-from r2w_eval.stats import evaluate as value_of
-from r2w_eval.suites import JudgingJob, Suite, load_info, load_suite
+from r2w_eval.stats.inference import evaluate as value_of
+from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,

@@ -16,8 +16,8 @@ from r2w_eval.tasks.deepresearch_gym.parity import judged, make_item
 
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.hashing import text_hash
-from r2w_eval.stats import evaluate
-from r2w_eval.suites import Suite, load_info, load_suite
+from r2w_eval.stats.inference import evaluate
+from r2w_eval.suites.suite import Suite, load_info, load_suite
 from r2w_eval.types import (
     ItemVerdicts,
     JudgeRequest,

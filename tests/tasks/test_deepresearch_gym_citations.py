@@ -11,8 +11,8 @@ import pytest
 from r2w_eval.tasks.deepresearch_gym import questions, utils
 
 from r2w_eval.config import RunConfig
-from r2w_eval.fakeserver import FakeServer
-from r2w_eval.pages import Page, PageStatus, PageStore
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.web.pages import Page, PageStatus, PageStore
 from r2w_eval.run import Outcome, evaluate
 from r2w_eval.types import JudgeRequest, JudgeStatus, Mode, Score
 

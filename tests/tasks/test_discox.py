@@ -16,8 +16,8 @@ from r2w_eval.tasks.discox.reading import parse_parity, parse_strict
 from support import run_recorded, run_with_fake_server
 
 from r2w_eval.data import SuiteData, data_roots
-from r2w_eval.parity import replay, values_of
-from r2w_eval.suites import JudgingJob, Suite, load_info, load_suite
+from r2w_eval.suites.parity import replay, values_of
+from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,

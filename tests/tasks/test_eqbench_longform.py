@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.tasks.eqbench_longform import utils
 
-from r2w_eval import run
+from r2w_eval.run import job as run
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError, UsageError
-from r2w_eval.fakeserver import FakeServer
-from r2w_eval.recorded import open_recorded
-from r2w_eval.stats import evaluate
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.records.recorded import open_recorded
+from r2w_eval.stats.inference import evaluate
 from r2w_eval.store import iter_jsonl
-from r2w_eval.suites import JudgingJob, Suite, load_info, load_suite
+from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -209,7 +209,7 @@ def test_a_conversation_killed_in_the_middle_goes_on_there(
             data_dir=str(benchmarks),
             cache=False,
         )
-        job = f"import asyncio; from r2w_eval.run import *; asyncio.run(evaluate({config!r}))"
+        job = f"import asyncio; from r2w_eval.run.job import *; asyncio.run(evaluate({config!r}))"
         process = subprocess.Popen([sys.executable, "-c", job])
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline and not (

@@ -11,8 +11,8 @@ import pytest
 
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import DataError
-from r2w_eval.parity import ParityCase, parity_cases
-from r2w_eval.suites import load_info, suites_with_cases
+from r2w_eval.suites.parity import ParityCase, parity_cases
+from r2w_eval.suites.suite import load_info, suites_with_cases
 
 
 @pytest.mark.parametrize("suite", suites_with_cases())

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.data import SuiteData, data_roots
-from r2w_eval.parity import values_of
-from r2w_eval.suites import Suite, load_info, load_module, load_suite
+from r2w_eval.suites.parity import values_of
+from r2w_eval.suites.suite import Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
     ItemVerdicts,
     JudgeRequest,

@@ -9,7 +9,7 @@ from typing import Any
 
 from r2w_eval.training.journal import Role
 
-from r2w_eval.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.types import Decoding, Usage
 
 DRAFT = "The night was dark and stormy.\n\nNothing much happened for a while."

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from r2w_eval.training.cluster import config_folder, launch_command, write_cluster_data
 from r2w_eval.training.prompts import Criterion, Prompt, hold_apart, starter_prompts
 
-from r2w_eval.cli_train import train
+from r2w_eval.cli.train import train
 from r2w_eval.errors import UnknownName, UsageError
 
 pq = pytest.importorskip("pyarrow.parquet")

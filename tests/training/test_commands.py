@@ -20,8 +20,8 @@ from scripted import ScriptedModel
 from support import ScriptedServer, completion, data_folder
 
 from r2w_eval.errors import EndpointDown, IdentityMismatch, UsageError
-from r2w_eval.fakeserver import FakeServer
-from r2w_eval.trace_tags import parse_tagged
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.trace.tags import parse_tagged
 
 
 def test_a_folder_holds_one_work_and_says_what_differs(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from r2w_eval.training import commands
 from r2w_eval.training.difficulty import DifficultySettings, Tried, choose, unfit
 from r2w_eval.training.prompts import Criterion, Prompt, read_prompts, starter_prompts
 
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.hashing import dump_line
 from r2w_eval.store import iter_jsonl
 

@@ -23,7 +23,7 @@ from toy_policy import (
     weights_of,
 )
 
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 pytestmark = [
     pytest.mark.slow,

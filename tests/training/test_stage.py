@@ -27,9 +27,9 @@ from r2w_eval.training.watch import read_progress
 from safetensors.torch import save_file
 from toy_policy import save_policy
 
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import iter_jsonl
-from r2w_eval.trace import TagSchema
+from r2w_eval.trace.types import TagSchema
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 HERE = Path(__file__).parent

@@ -30,7 +30,7 @@ from r2w_eval.training.traces import (
 )
 from scripted import DRAFT, ScriptedModel, cut, step_of
 
-from r2w_eval.trace_tags import parse_tagged
+from r2w_eval.trace.tags import parse_tagged
 
 DEFAULT = SynthSettings()
 RUBRIC = (Criterion("Clarity", "It is clear.", 2.0), Criterion("Pace", "It moves."))

@@ -24,7 +24,7 @@ from r2w_eval.training.watch import (
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
-from r2w_eval.fakeserver import FakeServer
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import write_jsonl
 
 

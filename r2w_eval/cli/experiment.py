@@ -1,0 +1,117 @@
+"""`r2w-eval experiment thinking|budget`: the commands. The work is in `experiments`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from r2w_eval.cli.options import given, run_interruptibly, settings_options
+
+# every setting of a run but --out and those that name recorded answers
+_SETTINGS = (
+    "model",
+    "tasks",
+    "include_path",
+    "judge",
+    "ids",
+    "shuffle",
+    "limit",
+    "mode",
+    "data_dir",
+    "backend",
+    "model_args",
+    "gen_kwargs",
+    "judge_kwargs",
+    "omit",
+    "extra_body",
+    "system_prompt",
+    "think_tags",
+    "think_opened",
+    "samples",
+    "repeats",
+    "seed",
+    "score_mode",
+    "max_connections",
+    "timeout",
+    "cache",
+    "prices",
+    "max_cost",
+    "retry_failed",
+    "progress_file",
+)
+_OUT = click.option("--out", default="experiment", show_default=True, help="Folder of the runs.")
+
+
+@click.group()
+def experiment() -> None:
+    """Does thinking pay? On against off, and score by budget."""
+
+
+@experiment.command()
+@click.option("--on", "on_settings", default="", help="Settings of the run that thinks: "
+              "'extra_body={\"chat_template_kwargs\": {\"enable_thinking\": true}}'.")  # fmt: skip
+@click.option("--off", "off_settings", default="", help="Settings of the run that does not; "
+              "several are separated by semicolons.")  # fmt: skip
+@click.option("--runs", nargs=2, metavar="ON OFF", help="Compare two finished runs instead.")
+@_OUT
+@settings_options(*_SETTINGS)
+def thinking(
+    on_settings: str, off_settings: str, runs: tuple[str, str] | None, out: str, **flags: Any
+) -> None:
+    """Thinking on and off, paired on the same prompts; give two judges."""
+    from r2w_eval.comparison.experiments import compare_on_off, parse_arm
+    from r2w_eval.comparison.experiments_display import print_on_off
+
+    if runs is None:
+        if on_settings == off_settings:
+            raise click.UsageError("--on and --off are the same. Name the switch of your backend")
+        arms = [parse_arm(on_settings, "on"), parse_arm(off_settings, "off")]
+        paths = _run(arms, out, flags)
+        runs = paths["on"], paths["off"]
+    Path(out).mkdir(parents=True, exist_ok=True)
+    print_on_off(compare_on_off(*runs), Path(out))
+
+
+@experiment.command()
+@click.option("--arm", "arm_texts", multiple=True, metavar="NAME:SETTING=VALUE",
+              help="A budget, repeatable: "
+              "'low:extra_body={\"reasoning_effort\": \"low\"}'.")  # fmt: skip
+@click.option("--run", "run_texts", multiple=True, metavar="NAME=RUN",
+              help="A finished run as an arm, repeatable.")  # fmt: skip
+@_OUT
+@settings_options(*_SETTINGS)
+def budget(arm_texts: tuple[str, ...], run_texts: tuple[str, ...], out: str, **flags: Any) -> None:
+    """Score against thinking tokens over several budgets."""
+    from r2w_eval.comparison.experiments import arm_results, parse_arm
+    from r2w_eval.comparison.experiments_display import print_budget
+
+    paths = {}
+    for text in run_texts:
+        name, equals, path = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"--run {text!r}: expected NAME=RUN")
+        paths[name] = path
+    if arm_texts:
+        paths |= _run([parse_arm(text) for text in arm_texts], out, flags)
+    if len(paths) < 2:
+        raise click.UsageError("A budget needs two arms or more: --arm NAME:SETTING=VALUE")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    print_budget([r for name, path in paths.items() for r in arm_results(name, path)], Path(out))
+
+
+def _run(arms: list[Any], out: str, flags: dict[str, Any]) -> dict[str, str]:
+    from r2w_eval.config import merge_config
+    from r2w_eval.run.display import ProgressDisplay
+    from r2w_eval.comparison.experiments import run_arms
+
+    config = merge_config(None, given(flags))
+    display = ProgressDisplay(False, config.progress_file)
+
+    async def job() -> dict[str, str]:
+        with display.running():
+            return await run_arms(config, arms, Path(out), display.watch)
+
+    paths: dict[str, str] = run_interruptibly(job())
+    return paths

@@ -1,0 +1,189 @@
+"""`r2w-eval train`: the stages of the training pipeline; each is imported when it is called."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from r2w_eval.cli.pipeline import pipeline
+
+
+@click.group()
+def train() -> None:
+    """Train: reward model and, with the training extra, the other stages."""
+
+
+@train.command()
+@click.option("--reward-data", help="Folder of labelled sets. Default: $R2W_REWARD_DATA.")
+@click.option("--out", default="reward-model", show_default=True, help="Folder for what is made.")
+@click.option("--data-only", is_flag=True, help="Write the rows and the data card, then stop.")
+@click.option("--without", multiple=True, metavar="SET", help="Leave a set out; repeatable.")
+@click.option("--allow-restricted", is_flag=True, help="Also research-only sets (not released).")
+@click.option("--fillings", default=40, show_default=True, type=click.IntRange(1, 40),
+              help="Of each text with planted flaws; fewer for a quick run.")  # fmt: skip
+@click.option("--transformer", is_flag=True, help="Train the transformer artefact instead.")
+@click.option("--recipe", default="", help="With --transformer: smollm2-135m, qwen3-…, or a file.")
+@click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
+@click.option("--export", "folder", help="Write the exchange artefact to this folder, then stop.")
+@click.option("--weights", help="With --export: adapter weights of --transformer.")
+@click.option("--truncation", type=click.Choice(["error", "unit", "middle"]), default="error",
+              show_default=True, help="With --export: what becomes of long items.")  # fmt: skip
+@click.option("--validate", is_flag=True, help="Run the validity suite on --scorer, then stop.")
+@click.option("--scorer", default="r2w-reward", show_default=True, help="With --validate.")
+def rm(  # noqa: PLR0913
+    reward_data: str | None,
+    out: str,
+    data_only: bool,
+    without: tuple[str, ...],
+    allow_restricted: bool,
+    fillings: int,
+    transformer: bool,
+    recipe: str,
+    max_seconds: float,
+    folder: str | None,
+    weights: str | None,
+    truncation: str,
+    validate: bool,
+    scorer: str,
+) -> None:
+    """Train, export or validate the reflection-quality reward model."""
+    from r2w_eval.reward_models import commands
+
+    if validate:
+        commands.validate(scorer, out)
+    elif folder is not None:
+        commands.export(folder, weights, truncation)
+    else:
+        chosen = commands.DataChoice(reward_data, without, allow_restricted, fillings)
+        settings = commands.TransformerChoice(recipe, max_seconds) if transformer else None
+        commands.train(chosen, out, data_only, settings)
+
+
+train.add_command(pipeline)
+
+RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Recipe file or name.")
+
+
+@train.command()
+@RECIPE
+@click.option("--writer", default="smollm2", show_default=True, help="As --model of run.")
+@click.option("--judge", help="Default: the writer.")
+@click.option("--internaliser", help="Default: the writer.")
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
+@click.option("--out", default="synth", show_default=True, help="Folder for calls and traces.")
+@click.option("--expert", is_flag=True, help="Traces from professional edits instead; no model.")
+@click.option("--reward-data", help="With --expert. Default: $R2W_REWARD_DATA.")
+def synth(
+    recipe: str, writer: str, out: str, expert: bool, reward_data: str | None, **chosen: Any
+) -> None:
+    """Make training traces: a writer and a judge interact until the piece is good."""
+    from pathlib import Path
+
+    from r2w_eval.cli.options import run_interruptibly
+    from r2w_eval.training import commands
+
+    if expert:
+        n = commands.write_expert_traces(reward_data, Path(out))
+        click.echo(f"{n} traces of professional edits in {out}/{commands.TRACES}")
+        return
+    prompts, notes = commands.choose_prompts(chosen["prompts"], chosen["n"], 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    models = (writer, chosen["judge"] or writer, chosen["internaliser"] or writer)
+    settings = commands.settings_of(recipe)["synth"]
+    made = run_interruptibly(commands.run_synthesis(models, prompts, settings, Path(out)))
+    commands.show_census(made, click.echo)
+
+
+@train.command()
+@click.option("--policy", default="smollm2", show_default=True, help="As --model of run.")
+@click.option("--judge", required=True, help="Marks the policy's answers; as --judge of run.")
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
+@click.option("--traces", type=click.Path(exists=True), help="Traces of synth: best known texts.")
+@click.option("--quota", default=0, show_default=True, help="Most per language and domain; 0: all.")
+@click.option("--out", default="choice", show_default=True, help="Folder for calls and prompts.")
+def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **chosen: Any) -> None:
+    """Choose prompts that are neither too easy nor too hard for a policy."""
+    from pathlib import Path
+
+    from r2w_eval.cli.options import run_interruptibly
+    from r2w_eval.training import commands
+    from r2w_eval.training.difficulty import DifficultySettings
+
+    found, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    traces = Path(chosen["traces"]) if chosen["traces"] else None
+    rules = DifficultySettings(quota=chosen["quota"]), commands.read_references(traces)
+    made = run_interruptibly(commands.run_choice((policy, judge), found, rules, Path(out)))
+    commands.show_choice(made, click.echo)
+
+
+@train.command()
+@RECIPE
+@click.option("--traces", default="synth/traces.jsonl", show_default=True, help="Trace file.")
+@click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
+@click.option("--out", default="sft", show_default=True, help="Folder for checkpoints and model.")
+def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
+    """Fine-tune on traces; goes on from the last whole checkpoint in --out."""
+    from pathlib import Path
+
+    from r2w_eval.training import commands
+
+    settings = commands.with_model(commands.settings_of(recipe)["sft"], model)
+    _show_trained(commands.run_sft(settings, Path(traces), Path(out)), "loss")
+
+
+@train.command()
+@RECIPE
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
+@click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
+@click.option("--out", default="rl", show_default=True, help="Folder for checkpoints and model.")
+def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) -> None:
+    """Reinforcement learning with process rewards on reflections; resumable."""
+    from pathlib import Path
+
+    from r2w_eval.training import commands
+
+    chosen, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    settings = commands.with_model(commands.settings_of(recipe)["rl"], model)
+    _show_trained(commands.run_rl(settings, chosen, Path(out)), "reward")
+
+
+@train.command()
+@click.option("--recipe", default="local", show_default=True, help="local (GRPO) or gae (PPO).")
+@click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
+@click.option("--n", default=432, show_default=True, help="Starter prompts to take.")
+@click.option("--val", default=32, show_default=True, help="Prompts held apart for validation.")
+@click.option("--model", required=True, help="Checkpoint folder or hub id to start from.")
+@click.option("--out", default="cluster", show_default=True, help="Folder for the data files.")
+def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out: str) -> None:
+    """Write data for verl on Ray, and print the command that trains."""
+    import shlex
+    from pathlib import Path
+
+    from r2w_eval.training import cluster as verl
+    from r2w_eval.training import commands
+
+    chosen, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    data = verl.write_cluster_data(chosen, val, Path(out))
+    click.echo(f"{data.n_train} prompts in {data.train}, {data.n_val} in {data.val}", err=True)
+    click.echo(shlex.join(verl.launch_command(recipe, model, data)))
+
+
+def _show_trained(trained: Any, what: str) -> None:
+    for note in trained.notes:
+        click.echo(f"note: {note}", err=True)
+    last = "n/a" if trained.loss is None else f"{trained.loss:.4f}"
+    click.echo(
+        f"{trained.steps} steps on {trained.n_rows} rows, {trained.n_too_long} too long for it; "
+        f"last {what} {last}; model in {trained.model}"
+    )

@@ -1,0 +1,53 @@
+"""`r2w-eval watch`: evaluate every checkpoint of a training. The work is in `training.watch`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from r2w_eval.cli.options import given, settings_options
+
+
+@click.command()
+@click.argument("folder", metavar="DIR")
+@settings_options(
+    "tasks",
+    "judge",
+    "ids",
+    "shuffle",
+    "limit",
+    "mode",
+    "data_dir",
+    "backend",
+    "model_args",
+    "gen_kwargs",
+    "score_mode",
+    "seed",
+    "max_connections",
+)
+@click.option("--once", is_flag=True, help="Evaluate what is there and stop.")
+@click.option(
+    "--interval", default=30.0, show_default=True, help="Seconds between looks at the folder."
+)
+def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
+    """Evaluate each checkpoint-N in DIR as `r2w-eval --model` would, as it appears."""
+    from pathlib import Path
+
+    from r2w_eval.config import merge_config
+    from r2w_eval.training import watch as work
+
+    config = merge_config(None, given(flags))
+    place = Path(folder)
+    if not once:
+        work.watch(place, config, interval, _show)
+        return
+    for row in work.watch_once(place, config):
+        _show(row)
+
+
+def _show(row: Any) -> None:
+    interval = "" if row.low is None else f" ({row.low:.2f} to {row.high:.2f})"
+    score = "no score" if row.score is None else f"{row.score:.2f}{interval}"
+    facts = row.error or f"{row.task}, {row.judge}: {score}, {row.n_scored} of {row.n_expected}"
+    click.echo(f"step {row.step}: {facts}")

@@ -1,0 +1,218 @@
+"""What `r2w-eval compare` prints: paired tests on existing scores, or pairwise verdicts and
+ratings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from r2w_eval.comparison.scores import Comparison, compare_runs
+from r2w_eval.config import RunConfig, stored_config
+from r2w_eval.models.endpoint import ClientSettings
+from r2w_eval.errors import CoverageTooLow, UsageError
+from r2w_eval.hashing import to_plain
+from r2w_eval.run.opening import ModelOptions, ModelPool
+from r2w_eval.stats.orders import OrderPair, Positions, combined_battle, positions
+from r2w_eval.comparison.pairwise import find_contests, judge_contests
+from r2w_eval.run.planning import plan_tasks
+from r2w_eval.stats.ratings import Ratings, bradley_terry
+from r2w_eval.store import RunFolder, write_json
+from r2w_eval.suites.suite import PairwiseForm, show_last_turn
+from r2w_eval.terminal import escape
+from r2w_eval.types import Metric, Sample
+
+
+def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
+    """One block per task and judge."""
+    console = Console()
+    for comparison in compare_runs(runs, force_common, effect):
+        if comparison.subsets:
+            took = "; ".join(f"{name}: {items}" for name, items in comparison.subsets.items())
+            console.print(
+                f"[bold yellow]The runs cover different items; compared is what all have.[/] "
+                f"{escape(took)}",
+                soft_wrap=True,
+            )
+        console.print(ranking_table(comparison))
+        console.print(test_table(comparison))
+        if comparison.left_out:
+            console.print(left_out_table(comparison))
+        for test, extremes in zip(comparison.ranking.tests, comparison.extremes, strict=True):
+            shown = ", ".join(f"{e.sample_id} {e.difference:+.2f}" for e in extremes)
+            console.print(
+                f"{escape(test.first)} minus {escape(test.second)}, largest wins and losses by "
+                f"sample: {escape(shown)}",
+                soft_wrap=True,
+            )
+
+
+def ranking_table(comparison: Comparison) -> Table:
+    """Models by score, with the ranks that the paired tests leave open."""
+    table = _table(f"{comparison.task}, judge {comparison.judge}, key {comparison.score_key}")
+    table.add_column("model", overflow="fold")
+    for name in ("score", "rank", "tied with best"):
+        table.add_column(name, justify="right")
+    for row in comparison.ranking.rows:
+        rank = f"{row.best}" if row.best == row.worst else f"{row.best}–{row.worst}"
+        tied = "yes" if row.is_tied_with_best else "no"
+        table.add_row(escape(row.model), f"{row.value:.2f}", rank, tied)
+    return table
+
+
+def test_table(comparison: Comparison) -> Table:
+    """Every pair: difference, interval, corrected p, and the effect that could have been found."""
+    table = _table("Paired tests (p corrected by Holm over all pairs)")
+    table.add_column("first minus second", overflow="fold")
+    names = ("difference", "95 % interval", "p", "detectable", "items")
+    for name in (*names, "items needed") if comparison.needed else names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for place, test in enumerate(comparison.ranking.tests):
+        effect = comparison.effects[place]
+        needed = comparison.needed[place : place + 1]
+        table.add_row(
+            escape(f"{test.first} – {test.second}"),
+            _number(test.difference, "+.2f"),
+            _span(test.low, test.high, "+.2f"),
+            _number(test.p_holm, ".3f"),
+            _number(effect, ".2f"),
+            str(test.n_common),
+            *("–" if n is None else f"{n:,}" for n in needed),
+        )
+    return table
+
+
+def left_out_table(comparison: Comparison) -> Table:
+    """Rank and score of every run without each judge: what hangs on a single judge."""
+    table = _table("Ranks without one judge")
+    table.add_column("without", overflow="fold")
+    for row in comparison.ranking.rows:
+        table.add_column(escape(row.model), justify="right")
+    for left in comparison.left_out:
+        cells = {model: f"{rank} ({value:.2f})" for model, value, rank in left.rows}
+        table.add_row(escape(left.judge), *(cells[row.model] for row in comparison.ranking.rows))
+    return table
+
+
+async def print_preferences(
+    runs: Sequence[str], judge_spec: str, out: str, flags: Mapping[str, Any]
+) -> None:
+    """Judge all pairs of answers in both orders, then rate the models."""
+    folders = _folders_by_model(runs)
+    plans = [p for f in folders.values() for p in plan_tasks(_config_of(f, flags))]
+    forms = {plan.info.name: plan.suite.pairwise for plan in plans if plan.suite.pairwise}
+    prompts = {
+        (plan.info.name, sample.id): prompt
+        for plan in plans
+        for sample in plan.samples()
+        if (prompt := _prompt_of(forms.get(plan.info.name), sample)) is not None
+    }
+    settings = ClientSettings(
+        max_connections=flags.get("max_connections", RunConfig.max_connections),
+        timeout_s=flags.get("timeout", RunConfig.timeout),
+    )
+    path = Path(out) / "pairs.jsonl"
+    async with ModelPool(ModelOptions(client=settings)) as pool:
+        judge, opened = await pool.scorer(judge_spec, "text")
+        concurrency = opened.concurrency if opened else settings.max_connections
+        contests = find_contests(folders, prompts)
+        pairs = await judge_contests(contests, judge, path, concurrency, forms)
+    minimum = flags.get("min_coverage", RunConfig.min_coverage)
+    _print_ratings(pairs, judge.id, path, minimum)
+
+
+def _prompt_of(form: PairwiseForm | None, sample: Sample) -> str | None:
+    return (form.prompt_of if form else show_last_turn)(sample)
+
+
+def _folders_by_model(runs: Sequence[str]) -> dict[str, RunFolder]:
+    folders = [RunFolder.existing(run) for run in runs]
+    models = [folder.manifest()["model"] for folder in folders]
+    names = [
+        m if models.count(m) == 1 else str(f.path) for m, f in zip(models, folders, strict=True)
+    ]
+    if len(set(names)) < 2:
+        raise UsageError("compare needs two different runs or more. Try: r2w-eval compare RUN RUN")
+    return dict(zip(names, folders, strict=True))
+
+
+def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
+    config = stored_config(folder.manifest(), str(folder.path))
+    return replace(config, data_dir=flags.get("data_dir", config.data_dir))
+
+
+def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_coverage: float) -> None:
+    """Raises CoverageTooLow, after everything is printed where there is something to print."""
+    console = Console()
+    battles = [battle for pair in pairs if (battle := combined_battle(pair)) is not None]
+    scored = len(battles)
+    bias = positions(pairs)
+    if not battles:
+        raise CoverageTooLow(
+            f"None of {len(pairs)} pairs has a verdict in both orders. Look into {path} for the "
+            f"reasons; the same command asks again for what was lost on the way"
+        )
+    ratings = bradley_terry(battles)
+    write_json(path.with_name("ratings.json"), to_plain({"ratings": ratings, "positions": bias}))
+    console.print(ratings_table(ratings, judge, scored, len(pairs)))
+    console.print(positions_table(bias))
+    console.print(f"Verdicts: {escape(str(path))}", soft_wrap=True)
+    if scored < min_coverage * len(pairs):
+        raise CoverageTooLow(
+            f"{scored} of {len(pairs)} pairs have a verdict in both orders, under --min-coverage "
+            f"{min_coverage}. The same command asks again for what was lost on the way; or lower "
+            f"--min-coverage"
+        )
+
+
+def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Table:
+    """Bradley-Terry strengths on the Elo scale, bootstrap over items."""
+    table = _table(f"Preferences of {judge}: {scored}/{total} pairs with both orders")
+    table.add_column("model", overflow="fold")
+    for name in ("strength", "95 % interval", "win share", "rank at least"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in ratings.rows:
+        table.add_row(
+            escape(row.model),
+            f"{row.strength:+.2f}",
+            _span(row.low, row.high, "+.2f"),
+            f"{row.win_share:.2f}",
+            str(row.rank_upper_bound),
+        )
+    return table
+
+
+def positions_table(bias: Positions) -> Table:
+    """What the order of showing did to this judge."""
+    table = _table("Order effects")
+    table.add_column("measure")
+    for name in ("value", "95 % interval", "pairs"):
+        table.add_column(name, justify="right")
+    rows: dict[str, Metric] = {
+        "first shown wins (.5 is unbiased)": bias.first_wins,
+        "margin of the first shown": bias.side_bias,
+        "winner flips with the order": bias.flip_rate,
+        "same outcome in both orders": bias.consistency,
+    }
+    for name, metric in rows.items():
+        span = _span(metric.low, metric.high, ".2f")
+        table.add_row(name, _number(metric.value, ".2f"), span, str(metric.n_scored))
+    return table
+
+
+def _table(title: str) -> Table:
+    return Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
+
+
+def _number(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
+def _span(low: float | None, high: float | None, form: str) -> str:
+    return "–" if low is None or high is None else f"{low:{form}} … {high:{form}}"

@@ -1,0 +1,223 @@
+"""Pairwise judging of two or more runs: every common answer in both orders, resumable.
+
+A label for each order becomes a margin; the two orders are averaged, so that a verdict that flips
+with the order is a tie; a pair with one order lost is unscored. Prompts are our own, or those of a
+suite that has a form of its own (specification: harness W1-W4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import resources
+from itertools import combinations
+from pathlib import Path
+from types import MappingProxyType
+
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import content_hash
+from r2w_eval.judge.scorers import ScoreItem, Scorer
+from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
+from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.run.questions import first_leaf
+from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
+from r2w_eval.suites.suite import PairwiseForm
+from r2w_eval.template import Template
+from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
+
+JUDGE_DECODING = Decoding(max_tokens=512, temperature=0.0)
+# for judges that read probabilities: the expected margin over the five labels
+LABELS = Scale(
+    lead='{"verdict": "', labels={k: float(v) for k, v in LABEL_MARGINS.items()}, end='"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Two answers to one request. `key` identifies texts and models, whatever the run is called."""
+
+    item: str
+    first: str
+    second: str
+    prompt: str
+    first_answer: str
+    second_answer: str
+
+    @property
+    def key(self) -> str:
+        """Content hash of everything that is compared."""
+        return content_hash(self)
+
+    @property
+    def task(self) -> str:
+        """The suite of the item."""
+        return self.item.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderVerdict:
+    """One row of pairs.jsonl: one order of one contest."""
+
+    key: str
+    item: str
+    first: str
+    second: str
+    order: str
+    margin: float | None
+    status: str
+    reason: str
+    asks: tuple[str, ...]
+
+
+@cache
+def own_form() -> PairwiseForm:
+    """Our own prompts, for suites without a form of theirs."""
+    folder = resources.files("r2w_eval").joinpath("prompts")
+    system, user = (
+        Template(name, folder.joinpath(f"{name}.txt").read_text("utf-8").strip())
+        for name in ("pairwise_system", "pairwise_user")
+    )
+
+    def build(prompt: str, shown_first: str, shown_second: str) -> JudgeRequest:
+        content = user.fill(prompt=prompt, first=shown_first, second=shown_second)
+        messages = (Message("system", system.fill()), Message("user", content))
+        return JudgeRequest("preference", messages, scale=LABELS)
+
+    return PairwiseForm((system.id, user.id), JUDGE_DECODING, build, parse_label)
+
+
+def find_contests(
+    runs: Mapping[str, RunFolder], prompts: Mapping[tuple[str, str], str]
+) -> Iterator[Contest]:
+    """Every pair of models on every item that both have answered; `prompts` by (task, sample).
+
+    Item by item: the questions about one begin alike, for servers that cache prefixes.
+    """
+    answers = {model: _answers(folder) for model, folder in runs.items()}
+    common: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+    for first, second in combinations(sorted(runs), 2):
+        places = answers[first].keys() & answers[second].keys() & prompts.keys()
+        if not places:
+            raise UsageError(f"{first} and {second} have no answered sample in common")
+        for place in places:
+            common[place].append((first, second))
+    for place in sorted(common):
+        for first, second in common[place]:
+            yield Contest(
+                "/".join(place),
+                first,
+                second,
+                prompts[place],
+                answers[first][place].answer,
+                answers[second][place].answer,
+            )
+
+
+def _answers(folder: RunFolder) -> dict[tuple[str, str], Response]:
+    """The first answer (repeat 0) to each sample that has one; the last turn of a conversation."""
+    found: dict[tuple[str, str], Response] = {}
+    for response in folder.responses():
+        if response.repeat == 0 and response.status.cause is None:
+            found[response.task, response.sample_id] = response
+    return found
+
+
+def build_request(contest: Contest, order: str, form: PairwiseForm | None = None) -> JudgeRequest:
+    """The judge's prompt; `order` "ab" shows the first model as A, "ba" as B."""
+    texts = (contest.first_answer, contest.second_answer)
+    shown = texts if order == "ab" else texts[::-1]
+    return replace((form or own_form()).build(contest.prompt, *shown), order=order)
+
+
+def parse_label(request: JudgeRequest, text: str) -> Score:
+    """The margin of the side shown as A, from the last JSON object with a verdict.
+
+    >>> parse_label(None, '{"verdict": "B>A"}').value
+    -1.0
+    """
+    found = [value["verdict"] for value in iter_objects(text) if "verdict" in value]
+    if not found:
+        return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object with the key 'verdict'")
+    label = str(found[-1]).strip().upper()
+    mirrored = {"B=A": "A=B", "A<B": "B>A", "A<<B": "B>>A", "B<A": "A>B", "B<<A": "A>>B"}
+    margin = LABEL_MARGINS.get(mirrored.get(label, label))
+    if margin is None:
+        return Score(None, JudgeStatus.UNKNOWN_LABEL, f"label {label[:40]!r}")
+    return Score(float(margin))
+
+
+async def judge_contests(
+    contests: Iterator[Contest],
+    judge: Scorer,
+    path: Path,
+    concurrency: int,
+    forms: Mapping[str, PairwiseForm] = MappingProxyType({}),
+) -> list[OrderPair]:
+    """Ask about every contest in both orders that `path` does not hold yet; append as they come.
+
+    `forms` are those of the suites that have their own, by task. Raises EndpointDown, OSError;
+    whatever was answered stays on disk.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = JsonlWriter(path)
+    known = {row["key"]: row for row in iter_jsonl(path) if not _is_transient(row["status"])}
+    limit = asyncio.Semaphore(concurrency)
+    margins: dict[tuple[str, str, str], dict[str, float | None]] = {}
+
+    async def ask(contest: Contest, order: str) -> None:
+        form = forms.get(contest.task, own_form())
+        facts = [judge.id, judge.describe(), form.prompt_ids, form.decoding.sent()]
+        key = content_hash([facts, contest.key, order])
+        place = (contest.item, contest.first, contest.second)
+        if key not in known:
+            async with limit:
+                row = await _ask(contest, key, judge, (form, build_request(contest, order, form)))
+            writer.append(row)
+            margins.setdefault(place, {})[order] = row.margin
+        else:
+            margins.setdefault(place, {})[order] = known[key]["margin"]
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for contest in contests:
+                for order in ("ab", "ba"):
+                    group.create_task(ask(contest, order))
+    except ExceptionGroup as errors:
+        raise first_leaf(errors) from errors
+    finally:
+        writer.close()
+    return [_pair(place, found) for place, found in sorted(margins.items())]
+
+
+async def _ask(
+    contest: Contest, key: str, judge: Scorer, asked: tuple[PairwiseForm, JudgeRequest]
+) -> OrderVerdict:
+    form, request = asked
+    (verdict,) = await judge.score([ScoreItem(request, form.decoding, form.parse)])
+    return OrderVerdict(
+        key,
+        contest.item,
+        contest.first,
+        contest.second,
+        request.order,
+        verdict.score.value,
+        str(verdict.score.status),
+        verdict.score.reason,
+        verdict.asks,
+    )
+
+
+def _pair(place: tuple[str, str, str], margins: Mapping[str, float | None]) -> OrderPair:
+    """Margins of the first model: in order "ba" it stood as B, so that its margin is mirrored."""
+    item, first, second = place
+    backwards = margins.get("ba")
+    return OrderPair(
+        item, first, second, margins.get("ab"), None if backwards is None else -backwards
+    )
+
+
+def _is_transient(status: str) -> bool:
+    return JudgeStatus(status).is_transient

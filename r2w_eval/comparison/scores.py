@@ -1,0 +1,259 @@
+"""Compares finished runs: paired tests on the scores they have, without any call.
+
+Only results with the same score key stand in one comparison; anything else is refused with the
+fields that differ (specification: harness I3, A2-A5, D6).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.stats.ratings import Ranking, rank_by_paired_tests
+from r2w_eval.records.selection import describe_subset
+from r2w_eval.stats.inference import compare, items_needed, minimum_detectable_effect
+from r2w_eval.store import RunFolder
+from r2w_eval.types import Estimate, Metric, Stratum
+
+N_EXTREMES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """One row of a run's results.json."""
+
+    run: str
+    model: str
+    task: str
+    judge: str
+    score_key: str
+    identity: Mapping[str, Any]
+    headline: Metric
+    estimate: Estimate
+    left_out: Mapping[str, float | None] = field(default_factory=dict)
+    """Headline without each judge, for results of ensembles."""
+    subset: str = ""
+    """How the run chose its samples, in the words of its flags."""
+
+    @property
+    def items(self) -> str:
+        """How many samples, and which."""
+        return f"{self.headline.n_expected} samples ({self.subset})"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutRanks:
+    """How the runs rank when one judge of an ensemble is left out: (run, value, rank)."""
+
+    judge: str
+    rows: tuple[tuple[str, float, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemDifference:
+    """How far apart two runs are on one item (first minus second, score units)."""
+
+    sample_id: str
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All runs on one task under one judge.
+
+    `effects[i]` is the smallest difference that test i of the ranking could have found with 80 %
+    power, at the level that is left after correcting for all pairs; `needed[i]` the items that
+    would find the wished difference, if one was named. `extremes[i]` are its largest item
+    differences, wins of the first run first. `subsets` says which samples each run took, where
+    these differ.
+    """
+
+    task: str
+    judge: str
+    score_key: str
+    subsets: Mapping[str, str]
+    ranking: Ranking
+    effects: tuple[float | None, ...]
+    extremes: tuple[tuple[ItemDifference, ...], ...]
+    needed: tuple[int | None, ...] = ()
+    left_out: tuple[LeftOutRanks, ...] = ()
+
+
+def load_results(path: str) -> list[StoredResult]:
+    """The results of a run folder. Raises UsageError when there are none yet."""
+    folder = RunFolder.existing(path)
+    if not folder.results_path.exists():
+        raise UsageError(f"{path!r}: the run has no results yet. Run the same command again first")
+    manifest = folder.manifest()
+    records = json.loads(folder.results_path.read_bytes())
+    try:
+        return [_read_result(path, manifest, record) for record in records]
+    except (KeyError, TypeError) as error:
+        raise UsageError(
+            f"{folder.results_path}: written by another version ({type(error).__name__}: {error}). "
+            f"Try: r2w-eval judge {path} --reparse"
+        ) from error
+
+
+def _read_result(run: str, manifest: Mapping[str, Any], record: Mapping[str, Any]) -> StoredResult:
+    headline = next(metric for metric in record["metrics"] if metric["is_headline"])
+    return StoredResult(
+        run=run,
+        model=manifest["model"],
+        task=record["task"],
+        judge=record["judge"],
+        score_key=record["score_key"],
+        identity=record["identity"],
+        headline=Metric(**headline),
+        estimate=read_estimate(record["estimate"]),
+        left_out={
+            left["judge"]: left["headline"]["value"]
+            for left in (record.get("ensemble") or {}).get("left_out", ())
+        },
+        subset=describe_subset(manifest.get("config", {})),
+    )
+
+
+def read_estimate(record: Mapping[str, Any]) -> Estimate:
+    """An `Estimate` from its JSON form; names that many estimates share are held once."""
+    strata = tuple(
+        Stratum(
+            tuple(map(sys.intern, stratum["clusters"])),
+            tuple(stratum["numerators"]),
+            tuple(stratum["denominators"]),
+            stratum["weight"],
+        )
+        for stratum in record["strata"]
+    )
+    return Estimate(**{**record, "strata": strata})
+
+
+def compare_runs(
+    runs: Sequence[str], force_common: bool = False, effect: float | None = None
+) -> list[Comparison]:
+    """Every (task, judge) that all runs have; `effect` is a wished difference in points.
+
+    Raises UsageError, IdentityMismatch.
+    """
+    if len(runs) < 2:
+        raise UsageError("compare needs two runs or more. Try: r2w-eval compare RUN RUN")
+    by_place: dict[tuple[str, str], dict[str, StoredResult]] = defaultdict(dict)
+    for run in runs:
+        for result in load_results(run):
+            by_place[result.task, result.judge][run] = result
+    shared = {place: rows for place, rows in by_place.items() if len(rows) == len(set(runs))}
+    if not shared:
+        held = "; ".join(f"{task} by {judge}" for task, judge in sorted(by_place))
+        raise UsageError(
+            f"The runs share no task with the same judge. They hold: {held}. "
+            f"Try: r2w-eval judge RUN --judge J for the run that lacks it"
+        )
+    return [_compare_place(list(rows.values()), force_common, effect) for rows in shared.values()]
+
+
+def _compare_place(
+    results: Sequence[StoredResult], force_common: bool, effect: float | None
+) -> Comparison:
+    check_identities(results, force_common)
+    estimates = {name_of(result, results): result.estimate for result in results}
+    ranking = rank_by_paired_tests(estimates)
+    alpha = 0.05 / len(ranking.tests)
+    effects, needed, extremes = [], [], []
+    for test in ranking.tests:
+        first, second = estimates[test.first], estimates[test.second]
+        error = compare(first, second).standard_error
+        effects.append(None if error is None else minimum_detectable_effect(error, alpha))
+        deviation = None if not error else error * math.sqrt(test.n_common)
+        known = effect is not None and deviation is not None
+        needed.append(items_needed(effect or 0.0, deviation or 0.0, alpha) if known else None)
+        extremes.append(extreme_items(first, second))
+    return Comparison(
+        results[0].task,
+        results[0].judge,
+        results[0].score_key,
+        {name_of(r, results): r.items for r in results}
+        if len({result.score_key for result in results}) > 1
+        else {},
+        ranking,
+        tuple(effects),
+        tuple(extremes),
+        tuple(needed) if effect is not None else (),
+        _ranks_without(results),
+    )
+
+
+def _ranks_without(results: Sequence[StoredResult]) -> tuple[LeftOutRanks, ...]:
+    """Ranks by value under each reduced ensemble that all runs have."""
+    judges = [j for j in results[0].left_out if all(r.left_out.get(j) is not None for r in results)]
+    ranked = []
+    for judge in judges:
+        values = {name_of(r, results): r.left_out[judge] or 0.0 for r in results}
+        order = sorted(values, key=lambda name: (-values[name], name))
+        rows = ((n, values[n], 1 + sum(v > values[n] for v in values.values())) for n in order)
+        ranked.append(LeftOutRanks(judge, tuple(rows)))
+    return tuple(ranked)
+
+
+def check_identities(results: Sequence[StoredResult], force_common: bool) -> None:
+    """Refuse results that may not be compared; with `force_common` the items alone may differ."""
+    first = results[0]
+    for other in results[1:]:
+        fields = first.identity.keys() | other.identity.keys()
+        differing = sorted(f for f in fields if first.identity.get(f) != other.identity.get(f))
+        if not differing or (force_common and differing == ["items"]):
+            continue
+        shown = "\n  ".join(_show_difference(name, first, other) for name in differing)
+        hint = (
+            "--force-common compares the items that both have"
+            if differing == ["items"]
+            else "re-judge one of them: r2w-eval judge RUN --judge J"
+        )
+        raise IdentityMismatch(
+            f"{first.run} and {other.run} differ in {first.task}:\n  {shown}\nTry: {hint}"
+        )
+
+
+def _show_difference(name: str, first: StoredResult, other: StoredResult) -> str:
+    if name != "items":
+        return f"{name}: {first.identity.get(name)!r:.150} | {other.identity.get(name)!r:.150}"
+    common = item_values(first.estimate).keys() & item_values(other.estimate).keys()
+    return f"items: {first.items} | {other.items}; {len(common)} are scored in both"
+
+
+def name_of(result: StoredResult, among: Sequence[StoredResult]) -> str:
+    """The model's name, or the run folder where two runs are of one model."""
+    same = [other for other in among if other.model == result.model]
+    return result.model if len(same) == 1 else result.run
+
+
+def item_values(estimate: Estimate) -> dict[str, float]:
+    """Each item's own part of an estimate, on the estimate's scale."""
+    sums: dict[str, tuple[float, float]] = defaultdict(lambda: (0.0, 0.0))
+    for stratum in estimate.strata:
+        terms = zip(stratum.clusters, stratum.numerators, stratum.denominators, strict=True)
+        for cluster, numerator, denominator in terms:
+            before = sums[cluster]
+            sums[cluster] = (before[0] + numerator, before[1] + denominator)
+    return {
+        cluster: estimate.offset + estimate.scale * numerator / denominator
+        for cluster, (numerator, denominator) in sums.items()
+        if denominator
+    }
+
+
+def extreme_items(first: Estimate, second: Estimate) -> tuple[ItemDifference, ...]:
+    """The items with the largest wins and the largest losses of the first run."""
+    ours, theirs = item_values(first), item_values(second)
+    differences = sorted(
+        (ItemDifference(item, ours[item] - theirs[item]) for item in ours.keys() & theirs.keys()),
+        key=lambda d: (-d.difference, d.sample_id),
+    )
+    if len(differences) <= 2 * N_EXTREMES:
+        return tuple(differences)
+    return (*differences[:N_EXTREMES], *differences[-N_EXTREMES:])

@@ -1,0 +1,168 @@
+"""Response cache shared between runs and processes: SQLite, keyed by all that changes an answer.
+
+Errors are never cached. Sampled replies are: the sample and ask index make them distinct. API keys,
+timeouts and try numbers are not part of the key (specification: harness section 4).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from r2w_eval.models.chat import ChatModel, ChatRequest, LabelProbabilities, LabelReader, Reply
+from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.types import Message, Scale, Usage
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStats:
+    """What `r2w-eval cache stats` prints; times are Unix seconds."""
+
+    path: Path
+    entries: int
+    size_bytes: int
+    oldest: float | None
+    newest: float | None
+
+
+class ReplyCache:
+    """Key-value store of replies. Safe for many processes; one thread per instance."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self.hits = 0
+        try:
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            # WAL lets readers and one writer of several processes go on side by side
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            version = self._db.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, SCHEMA_VERSION):
+                raise UsageError(
+                    f"{path}: cache of version {version}, this program reads {SCHEMA_VERSION}. "
+                    f"Try: r2w-eval cache prune --all, or --no-cache"
+                )
+            self._db.execute(
+                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, value TEXT, time REAL)"
+            )
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        except sqlite3.DatabaseError as error:
+            raise UsageError(
+                f"{path}: not a usable cache ({error}). Try: r2w-eval cache prune --all, or "
+                f"--no-cache"
+            ) from error
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The stored reply, or None."""
+        with self._named_errors():
+            row = self._db.execute("SELECT value FROM replies WHERE key = ?", (key,)).fetchone()
+        if row is None:
+            return None
+        self.hits += 1
+        value: dict[str, Any] = json.loads(row[0])
+        return value
+
+    def put(self, key: str, value: object) -> None:
+        """Store a reply; the first one stays."""
+        row = (key, json.dumps(to_plain(value)), time.time())
+        with self._named_errors():
+            self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", row)
+
+    def stats(self) -> CacheStats:
+        """Entries, size and age."""
+        with self._named_errors():
+            row = self._db.execute("SELECT count(*), min(time), max(time) FROM replies").fetchone()
+        return CacheStats(self.path, row[0], self.path.stat().st_size, row[1], row[2])
+
+    def prune(self, older_than_s: float) -> int:
+        """Remove entries older than this; returns how many."""
+        oldest = time.time() - older_than_s
+        with self._named_errors():
+            cursor = self._db.execute("DELETE FROM replies WHERE time < ?", (oldest,))
+            self._db.execute("VACUUM")
+        return cursor.rowcount
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """A full disk, a damaged or a locked file: one clear error instead of SQLite's own."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise R2WError(
+                f"{self.path}: {error}. Free some space or use --no-cache and run the same "
+                f"command again; a damaged cache goes with r2w-eval cache prune --all"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._db.close()
+
+
+class CachedModel:
+    """A `ChatModel` that asks the cache first. `location` is the endpoint's address, if it has
+    one.
+    """
+
+    def __init__(self, model: ChatModel, cache: ReplyCache, location: Sequence[str] = ()) -> None:
+        self.model = model
+        self._cache = cache
+        self._identity = {
+            "schema": SCHEMA_VERSION,
+            "model": model.id,
+            "location": list(location),
+            **model.describe(),
+        }
+
+    @property
+    def id(self) -> str:
+        """The inner model's name."""
+        return self.model.id
+
+    def describe(self) -> dict[str, Any]:
+        """The inner model's facts."""
+        return self.model.describe()
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """From the cache, else from the model."""
+        key = content_hash({"identity": self._identity, "request": request}, 64)
+        if (stored := self._cache.get(key)) is not None:
+            return Reply(**{**stored, "usage": Usage(**stored["usage"]), "cached": True})
+        reply = await self.model.complete(request)
+        self._cache.put(key, reply)
+        return reply
+
+    async def close(self) -> None:
+        """Close the inner model; the cache stays open for others."""
+        await self.model.close()
+
+
+class CachedLabelReader:
+    """A `LabelReader` that asks the cache first."""
+
+    def __init__(self, reader: LabelReader, model: ChatModel, cache: ReplyCache) -> None:
+        self._reader = reader
+        self._identity = {"schema": SCHEMA_VERSION, "model": model.id, **model.describe()}
+        self._cache = cache
+
+    async def read_labels(self, messages: tuple[Message, ...], scale: Scale) -> LabelProbabilities:
+        """From the cache, else from the model."""
+        key = content_hash({"identity": self._identity, "labels": scale, "m": messages}, 64)
+        if (stored := self._cache.get(key)) is not None:
+            return LabelProbabilities(
+                **{**stored, "usage": Usage(**stored["usage"]), "cached": True}
+            )
+        read = await self._reader.read_labels(messages, scale)
+        self._cache.put(key, replace(read, probabilities=dict(read.probabilities)))
+        return read

@@ -1,0 +1,357 @@
+"""OpenAI-compatible chat endpoints over HTTP: one async client, retries by class of error.
+
+A request goes to the least loaded of an endpoint's base URLs, waits for its limiter, and is retried
+only where another try can help (table in the harness specification, section 4). API keys come from
+the environment, go into one header, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import time
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from typing import Any
+
+import aiohttp
+
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.completions import (
+    Retry,
+    TooSmall,
+    build_body,
+    compare_contexts,
+    compare_names,
+    read_models,
+    read_reply,
+    read_retry_after,
+)
+from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
+from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.models.health import Health
+from r2w_eval.models.limiter import Limiter
+from r2w_eval.models.prefixes import FOLLOWS
+from r2w_eval.models.replicas import Replicas
+from r2w_eval.types import Decoding, Message
+
+MAX_TRIES = 6
+MAX_BACKOFF_S = 60.0
+RATE_LIMIT_PATIENCE_S = 1800.0
+MAX_REPLY_BYTES = 64 << 20
+JSON_HEADERS = {"Content-Type": "application/json"}
+PROBE_TIMEOUT_S = 30.0
+TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+CONTEXT_MARKS = (
+    "context_length",
+    "context length",
+    "exceed_context",
+    "maximum context",
+    "too long",
+)
+
+
+class HttpModel:
+    """`ChatModel` over one endpoint (or several equal ones)."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        settings: ClientSettings = ClientSettings(),
+        extra_body: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self._extra = dict(extra_body or {})
+        self.limiters = {
+            url: Limiter(
+                settings.max_connections,
+                fixed=settings.fixed_concurrency,
+                timeout_s=settings.timeout_s,
+            )
+            for url in endpoint.base_urls
+        }
+        self.retries: dict[str, int] = {}
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+        self._random = random.Random(0)
+        name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
+        self._health = Health(name, max(settings.patience_s, settings.timeout_s))
+        self.replicas = Replicas(self.limiters)
+
+    @property
+    def id(self) -> str:
+        """The requested model name."""
+        return self.endpoint.model
+
+    def describe(self) -> dict[str, Any]:
+        """The kind of backend; where it runs changes no answer and is not part of an identity."""
+        return {"backend": "http", **({"extra_body": self._extra} if self._extra else {})}
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def traffic(self) -> Traffic:
+        """Retries and limits so far."""
+        limiters = self.limiters.values()
+        return Traffic(
+            self.id,
+            {str(status): n for status, n in sorted(self.retries.items())},
+            sum(limiter.cuts for limiter in limiters),
+            tuple(int(limiter.limit) for limiter in limiters),
+            tuple(self.replicas.out.values()),
+        )
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        """Send until there is a reply or a failure that another try cannot mend.
+
+        Raises CallFailed for this request, EndpointDown when no request can succeed.
+        """
+        # made while it waits for its turn, so that a free slot is not kept waiting for it
+        body = json.dumps({**build_body(self.endpoint.model, request), **self._extra}).encode()
+        tries = 0
+        refused_at: float | None = None
+        too_small: set[str] = set()
+        while True:
+            if self._health.down:
+                raise EndpointDown(self._health.down)
+            try:
+                reply = await self._send(body, too_small, is_urgent=tries > 0 or bool(refused_at))
+            except TooSmall as refusal:
+                too_small.add(refusal.url)
+            except Retry as retry:
+                self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
+                self._health.lost(retry.status)
+                if retry.status is CallStatus.RATE_LIMITED:
+                    # a pause that the endpoint asked for does not use up tries; neither does the
+                    # wait for a slot before the first of them
+                    refused_at = refused_at or time.monotonic()
+                    is_over = time.monotonic() - refused_at > RATE_LIMIT_PATIENCE_S
+                else:
+                    tries += 1
+                    is_over = tries >= MAX_TRIES
+                if is_over:
+                    self._health.failed(retry.status)
+                    raise CallFailed(retry.status, str(retry)) from retry
+                if retry.wait_s is None:
+                    await asyncio.sleep(self._backoff(tries))
+            except CallFailed as failure:
+                self._health.failed(failure.status)
+                raise
+            else:
+                self._health.replied()
+                return reply
+
+    async def check(self) -> str | None:
+        """Ask every address for its model list before any work; several must serve one model.
+
+        Returns a warning when an address is lost or our model is not on a list. Raises UsageError
+        when nothing answers or models differ, EndpointDown when the key is refused.
+        """
+        lost: dict[str, str] = {}
+        lists: dict[str, bytes] = {}
+        for url in self.endpoint.base_urls:
+            try:
+                lists[url] = await self._list_models(url)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                lost[url] = _unreachable(url, error)
+                self.replicas.failed(url)
+        if not lists:
+            url = self.endpoint.base_urls[0]
+            raise UsageError(
+                f"{'. '.join(lost.values())}. Expected an OpenAI-compatible server there. "
+                f"Try: curl {url}/models"
+            )
+        if len(lists) > 1:
+            self.replicas.agree(await self._probe(lists))
+        names = (compare_names(self.endpoint.model, url, content) for url, content in lists.items())
+        warnings = [*lost.values(), *filter(None, names), *compare_contexts(lists)]
+        return "; ".join(warnings) or None
+
+    async def served(self) -> tuple[str, ...]:
+        """Names on the first address's model list. Raises UsageError, EndpointDown."""
+        url = self.endpoint.base_urls[0]
+        try:
+            content = await self._list_models(url)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise UsageError(_unreachable(url, error)) from error
+        return tuple(str(entry["id"]) for entry in read_models(content) if "id" in entry)
+
+    async def _list_models(self, url: str) -> bytes:
+        async with self._open().get(f"{url}/models") as http:
+            content = await _read_bounded(http.content)
+        if http.status in (401, 403):
+            raise EndpointDown(self._refusal(f"HTTP {http.status}"))
+        return content if http.status == 200 else b""
+
+    async def _probe(self, urls: Iterable[str]) -> dict[str, str]:
+        """The model id that each address returns with one token; absent where none comes."""
+        request = ChatRequest((Message("user", "Hi"),), Decoding(max_tokens=1))
+        body = {**build_body(self.endpoint.model, request), **self._extra}
+        timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
+
+        async def ask(url: str) -> str | None:
+            path = f"{url}/chat/completions"
+            try:
+                async with self._open().post(path, json=body, timeout=timeout) as http:
+                    return read_reply(await _read_bounded(http.content)).model
+            except (aiohttp.ClientError, OSError, TimeoutError, Retry, CallFailed):
+                return None
+
+        urls = list(urls)
+        found = await asyncio.gather(*map(ask, urls))
+        return {url: model for url, model in zip(urls, found, strict=True) if model}
+
+    def _refusal(self, message: str) -> str:
+        return (
+            f"{self.endpoint.base_urls[0]} refuses model {self.endpoint.model!r}: {message}. "
+            f"The key is read from ${self.endpoint.api_key_env}; set it and run again"
+        )
+
+    async def _send(self, body: bytes, avoid: Set[str], *, is_urgent: bool) -> Reply:
+        url = await self.replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
+        limiter = self.limiters[url]
+        if self._health.down:
+            self.replicas.release(url)
+            raise EndpointDown(self._health.down)
+        started = time.monotonic()
+        try:
+            async with self._open().post(
+                f"{url}/chat/completions", data=body, headers=JSON_HEADERS
+            ) as http:
+                content = await _read_bounded(http.content, self._settings.idle_timeout_s)
+                status, headers = http.status, http.headers
+        except TimeoutError as error:
+            limiter.timed_out(started)
+            self.replicas.failed(url)
+            raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            self.replicas.failed(url)
+            raise Retry(CallStatus.TRANSPORT, f"{url}: {type(error).__name__}: {error}") from error
+        finally:
+            self.replicas.release(url)
+        if status in TRANSIENT_HTTP:
+            self.replicas.failed(url)
+        if status != 200:
+            try:
+                self._raise_for(status, headers, content, url)
+            except CallFailed as failure:
+                self._pass_on(url, status, failure, avoid)
+                raise
+        reply = read_reply(content)
+        if not self.replicas.is_same_model(url, reply.model):
+            raise Retry(CallStatus.TRANSPORT, self.replicas.out[url], wait_s=0.0)
+        latency_s = time.monotonic() - started
+        limiter.succeeded(latency_s)
+        self.replicas.hand_out()
+        return replace(reply, latency_s=latency_s)
+
+    def _pass_on(self, url: str, status: int, failure: CallFailed, avoid: Set[str]) -> None:
+        """Where one of several addresses lacks the model or the context, others are asked."""
+        if not self.replicas.can_spare(url, avoid):
+            return
+        if failure.status is CallStatus.CONTEXT:
+            raise TooSmall(url) from failure
+        if status == 404:
+            self.replicas.put_out(url, f"{url} does not serve this model: {failure}")
+            raise Retry(CallStatus.TRANSPORT, str(failure), wait_s=0.0) from failure
+
+    def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes, url: str) -> None:
+        """Turn an HTTP error into a retry, a failure of this request, or the end of the
+        endpoint.
+        """
+        text = self._redact(content[:2000].decode("utf-8", "replace"))
+        message = f"HTTP {status}: {text[:300]}"
+        wait_s = read_retry_after(headers)
+        if status in (402, 401, 403) or "insufficient_quota" in text:
+            self._health.down = self._refusal(message)
+            raise EndpointDown(self._health.down)
+        if status == 429 or (status == 503 and wait_s is not None):
+            self.limiters[url].refused()
+            # "now" (or a date in the past) from a server that refuses is no leave to hammer it
+            self.replicas.pause(url, wait_s or self._backoff(2))
+            raise Retry(CallStatus.RATE_LIMITED, message, wait_s=0.0)
+        if status in TRANSIENT_HTTP:
+            if status == 503:
+                self.limiters[url].refused()
+            raise Retry(CallStatus.TRANSPORT, message)
+        if any(mark in text.lower() for mark in CONTEXT_MARKS):
+            raise CallFailed(CallStatus.CONTEXT, message)
+        if "content_filter" in text:
+            raise CallFailed(CallStatus.FILTERED, message)
+        raise CallFailed(CallStatus.BAD_REQUEST, message)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            key = self._key()
+            settings = self._settings
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=aiohttp.ClientTimeout(
+                    total=settings.timeout_s,
+                    sock_connect=settings.connect_timeout_s,
+                ),
+            )
+        return self._session
+
+    def _key(self) -> str:
+        """The API key, or ""; a line break at its end is a slip of the shell, not part of it."""
+        names = (self.endpoint.api_key_env, "OPENAI_API_KEY")
+        key = next((value for name in names if (value := os.environ.get(name))), "").strip()
+        if not key.isprintable():
+            raise UsageError(f"${names[0]}: the key holds control characters. Set it again")
+        return key
+
+    def _redact(self, text: str) -> str:
+        """Servers quote the key they refuse; it must not reach records or messages."""
+        key = self._key()
+        return text.replace(key, "[key]") if key else text
+
+    def _backoff(self, tries: int) -> float:
+        """Exponential, up to 60 s, full jitter."""
+        longest = self._settings.backoff_s * 2.0 ** max(tries - 1, 0)
+        return self._random.uniform(0.0, min(MAX_BACKOFF_S, longest))
+
+
+def _unreachable(url: str, error: Exception) -> str:
+    told = f"{url}: unreachable ({type(error).__name__}: {error})"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        # there is no switch that turns the check off
+        told += (
+            ". Its certificate is not trusted: if the server is yours, put its authority's file "
+            "(PEM) in SSL_CERT_FILE"
+        )
+    return told
+
+
+async def list_models(endpoint: Endpoint, timeout_s: float) -> tuple[str, ...]:
+    """The models that the first address lists; none where it gives no list. Raises as `check`."""
+    client = HttpModel(endpoint, ClientSettings(timeout_s=timeout_s, connect_timeout_s=timeout_s))
+    try:
+        return await client.served()
+    finally:
+        await client.close()
+
+
+async def _read_bounded(stream: aiohttp.StreamReader, idle_s: float | None = None) -> bytes:
+    """The whole body; a body over the limit is cut, which makes it unreadable and so a retry.
+
+    Raises TimeoutError when a body that has begun stands still for `idle_s`: before its first byte
+    a reply may take as long as the whole request, because it is written before it is sent.
+    """
+    content = bytearray()
+    clock = asyncio.get_running_loop().time
+    async with asyncio.timeout(idle_s) as limit:
+        while chunk := await stream.readany():
+            content += chunk
+            if len(content) > MAX_REPLY_BYTES:
+                break
+            if idle_s is not None and not stream.is_eof():
+                limit.reschedule(clock() + idle_s)
+    return bytes(content)

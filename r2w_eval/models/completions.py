@@ -1,0 +1,142 @@
+"""The words of the chat-completions API: bodies out, replies, counts and model lists in.
+
+What an endpoint sends is read as it comes; a field of the wrong kind is unknown, never an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import email.utils
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.hashing import to_plain
+from r2w_eval.types import Usage
+
+
+class Retry(Exception):
+    """One failed try that deserves another one."""
+
+    def __init__(self, status: CallStatus, message: str, wait_s: float | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.wait_s = wait_s
+
+
+class TooSmall(Exception):
+    """A prompt over the context of one address, while others may have a longer one."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+def build_body(model: str, request: ChatRequest) -> dict[str, Any]:
+    """The JSON body of a chat completion; only what is set is sent."""
+    return {"model": model, "messages": to_plain(request.messages), **request.decoding.sent()}
+
+
+def read_reply(content: bytes) -> Reply:
+    """Read a chat completion. Raises `Retry` for a broken one, CallFailed for a filtered one."""
+    try:
+        data = json.loads(content)
+        choice = data["choices"][0]
+        message = choice["message"]
+        text = message.get("content") or ""
+        usage = data.get("usage")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        shown = content[:200].decode("utf-8", "replace")
+        raise Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
+    if not isinstance(text, str):
+        raise Retry(CallStatus.TRANSPORT, f"content is {type(text).__name__}, not text")
+    if choice.get("finish_reason") == "content_filter":
+        raise CallFailed(CallStatus.FILTERED, "finish_reason content_filter")
+    return Reply(
+        text=text,
+        finish_reason=_text(choice.get("finish_reason")),
+        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
+        model=_text(data.get("model")),
+        fingerprint=_text(data.get("system_fingerprint")),
+        usage=read_usage(usage),
+        refusal=_text(message.get("refusal")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def read_usage(usage: Any) -> Usage:
+    """Token counts of an OpenAI-style usage object; whatever is no count is unknown.
+
+    >>> read_usage({"prompt_tokens": 3, "completion_tokens": "many"}).completion_tokens
+    """
+    return Usage(
+        prompt_tokens=_count(usage, "prompt_tokens"),
+        completion_tokens=_count(usage, "completion_tokens"),
+        reasoning_tokens=_count(usage, "completion_tokens_details", "reasoning_tokens"),
+        cached_tokens=_count(usage, "prompt_tokens_details", "cached_tokens"),
+    )
+
+
+def _count(value: Any, *keys: str) -> int | None:
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value if type(value) is int and value >= 0 else None
+
+
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or HTTP date).
+
+    >>> read_retry_after({"retry-after-ms": "1500"})
+    1.5
+    """
+    try:
+        if "retry-after-ms" in headers:
+            return float(headers["retry-after-ms"]) / 1000
+        value = headers.get("Retry-After") or headers.get("retry-after")
+        if value is None:
+            return None
+        if value.strip().isdigit():
+            return float(value)
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def read_models(content: bytes) -> list[dict[str, Any]]:
+    """The entries of a model list; none of whatever is no such list."""
+    try:
+        entries = json.loads(content)["data"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return []
+    return [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+
+
+def compare_names(model: str, url: str, content: bytes) -> str | None:
+    """A warning when a model list does not hold `model`."""
+    served = [str(entry["id"]) for entry in read_models(content) if "id" in entry]
+    if not served or model in served:
+        return None
+    close = difflib.get_close_matches(model, served, n=3) or served[:3]
+    return f"{url} does not list model {model!r}; it lists {', '.join(close)}"
+
+
+def compare_contexts(lists: Mapping[str, bytes]) -> list[str]:
+    """A warning where vLLM-like servers state contexts of different lengths."""
+    lengths = {
+        url: length
+        for url, content in lists.items()
+        for entry in read_models(content)[:1]
+        if type(length := entry.get("max_model_len")) is int
+    }
+    if len(set(lengths.values())) < 2:
+        return []
+    told = ", ".join(f"{url} {length:,}" for url, length in lengths.items())
+    return [
+        f"contexts differ ({told} tokens): prompts over the shorter one go to the longer one, and "
+        f"answers without --gen-kwargs max_tokens may be cut earlier at the shorter one"
+    ]

@@ -1,0 +1,65 @@
+"""Whether an endpoint still answers anybody: what would all fail is stopped and said once.
+
+A wrong key or name must not cost thousands of calls, and a server that died must not turn the rest
+of a run into losses (specification: harness J6).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from r2w_eval.models.chat import CallStatus
+
+SYSTEMATIC_FAILURES = 20
+
+
+class Health:
+    """Hears of every reply and failure of one endpoint; `down` says why nothing more is sent.
+
+    A server may restart; one that is silent for longer than `patience_s` is dead.
+    """
+
+    def __init__(self, name: str, patience_s: float) -> None:
+        self.down: str | None = None
+        self._name = name
+        self._patience_s = patience_s
+        self._has_answered = False
+        self._failures: Counter[str] = Counter()
+        self._silent_since: float | None = None
+
+    def replied(self) -> None:
+        """A usable reply came."""
+        self._has_answered = True
+        self._failures.clear()
+        self._silent_since = None
+
+    def lost(self, status: CallStatus) -> None:
+        """A try brought nothing, and another one is due; refusals are answers too."""
+        if status is CallStatus.RATE_LIMITED:
+            self._silent_since = None
+            return
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since > self._patience_s:
+            self.down = (
+                f"{self._name} has answered nobody for {now - self._silent_since:.0f} s "
+                f"({status!s}). See that it runs, then run the same command again"
+            )
+
+    def failed(self, status: CallStatus) -> None:
+        """A call ended without a reply. After a first reply only refusals of all are systematic:
+        the rest are failures of single requests, or silence.
+        """
+        if status not in (CallStatus.TRANSPORT, CallStatus.TIMEOUT):
+            self._silent_since = None
+        if self._has_answered and status is not CallStatus.RATE_LIMITED:
+            self._failures.clear()
+            return
+        self._failures[status] += 1
+        if (count := self._failures[status]) >= SYSTEMATIC_FAILURES:
+            calls = "last" if self._has_answered else "first"
+            self.down = (
+                f"The {calls} {count} calls to {self._name} all failed with {status!s}. Check the "
+                f"address and the model name, then run the same command again"
+            )

@@ -1,0 +1,78 @@
+"""Order for servers that cache prefixes: one of several questions that begin alike goes first.
+
+Servers and paid APIs keep the beginning of a prompt once a reply to it has begun; questions sent
+all at once find nothing kept. So one leads; when it is back, the others follow, before other
+leaders, because a server of few places would have forgotten the beginning by then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+from r2w_eval.models.cost import LATIN_CHARS_PER_TOKEN, estimate_tokens
+from r2w_eval.waiting import gather
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+# Below this the large APIs keep nothing (OpenAI and Anthropic, prompt caching)
+MIN_SHARED_TOKENS = 1024
+FOLLOWS: ContextVar[bool] = ContextVar("follows", default=False)
+"""The request at hand finds its beginning kept: it goes before those that lead."""
+
+
+def group_by_prefix(texts: Sequence[str], min_tokens: int = MIN_SHARED_TOKENS) -> list[list[int]]:
+    """Places of the texts, sorted; those that begin with as many equal tokens stand together.
+
+    >>> group_by_prefix(["a long beginning: x", "b", "a long beginning: y"], min_tokens=4)
+    [[0, 2], [1]]
+    """
+    groups: list[list[int]] = []
+    for place in sorted(range(len(texts)), key=lambda place: texts[place]):
+        if groups and _begin_alike(texts[groups[-1][0]], texts[place], min_tokens):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return groups
+
+
+def _begin_alike(first: str, second: str, min_tokens: int) -> bool:
+    # so many characters are enough in any script; what follows them need not be compared
+    enough = math.ceil(min_tokens * LATIN_CHARS_PER_TOKEN)
+    shared = _shared_length(first[:enough], second[:enough])
+    return shared >= enough or estimate_tokens(first[:shared]) >= min_tokens
+
+
+def _shared_length(first: str, second: str) -> int:
+    """Length of the common beginning, by halving: whole slices are compared, not characters."""
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if first[low:middle] == second[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+async def ask_by_prefix(
+    items: Sequence[T], text_of: Callable[[T], str], ask: Callable[[T], Coroutine[Any, Any, R]]
+) -> list[R]:
+    """What `ask` gives for every item, in the order of the items."""
+    found: dict[int, R] = {}
+
+    async def follow(place: int) -> None:
+        FOLLOWS.set(True)
+        found[place] = await ask(items[place])
+
+    async def lead(group: Sequence[int]) -> None:
+        found[group[0]] = await ask(items[group[0]])
+        if followers := group[1:]:
+            await asyncio.gather(*map(follow, followers))
+
+    await gather([lead(group) for group in group_by_prefix([text_of(item) for item in items])])
+    return [found[place] for place in range(len(items))]

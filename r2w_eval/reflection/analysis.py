@@ -1,0 +1,189 @@
+"""One analysed trace: its segments, links, token counts and, with a judge, the effect of each step.
+
+`analyse` needs no model. `Effect` is what a scorer said about the text before and after a step; a
+score that failed leaves the step unscored and counted (specification: r2write sections 3.1 and 8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from r2w_eval.models.cost import estimate_tokens
+from r2w_eval.trace.segmentation import segment_trace
+from r2w_eval.trace.types import Fault, Segment, TagSchema, Trace
+from r2w_eval.trace.links import ReflectionLink, link_reflections
+from r2w_eval.types import Score, Usage
+
+# Smallest gain that counts, in points of the judge's scale
+DEAD_BAND = 0.25
+
+
+class TokenSource(StrEnum):
+    """Where the number of thinking tokens comes from."""
+
+    REPORTED = "reported"
+    SPLIT = "split"
+    ESTIMATED = "estimated"
+
+
+class Outcome(StrEnum):
+    """What a step did to the text, by a scorer."""
+
+    IMPROVED = "improved"
+    NEUTRAL = "neutral"
+    DEGRADED = "degraded"
+    UNSCORED = "unscored"
+
+
+@dataclass(frozen=True, slots=True)
+class TraceInput:
+    """A response as the analysis needs it. `cluster` is the prompt that intervals resample."""
+
+    id: str
+    thinking: str | None
+    answer: str
+    prompt: str = ""
+    cluster: str = ""
+    usage: Usage = Usage()
+    is_unclosed: bool = False
+    score: float | None = None
+    """The verdict on the final answer, where there is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Score of a text before and after one revision; the steps that led to it share it."""
+
+    before: Score
+    after: Score
+    dead_band: float = DEAD_BAND
+
+    @property
+    def gain(self) -> float | None:
+        """After minus before; None when one of them has no score."""
+        if self.before.value is None or self.after.value is None:
+            return None
+        return self.after.value - self.before.value
+
+    @property
+    def outcome(self) -> Outcome:
+        """Improved from the dead band on, degraded from minus the dead band on.
+
+        >>> str(Effect(Score(5.0), Score(5.2)).outcome)
+        'neutral'
+        """
+        if self.gain is None:
+            return Outcome.UNSCORED
+        if abs(self.gain) < self.dead_band:
+            return Outcome.NEUTRAL
+        return Outcome.IMPROVED if self.gain > 0 else Outcome.DEGRADED
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """Everything known about one response's thinking. `trace` is None without any thinking.
+
+    `effects[i]` belongs to link i; it is missing where nothing was scored. Tokens of a segment are
+    its share of the thinking tokens (`segment_tokens`).
+    """
+
+    source: TraceInput
+    trace: Trace | None
+    links: tuple[ReflectionLink, ...]
+    thinking_tokens: int
+    answer_tokens: int
+    token_source: TokenSource
+    segment_tokens: tuple[float, ...]
+    effects: Mapping[int, Effect] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """All faults of the trace and of its segments."""
+        if self.trace is None:
+            return ()
+        own = [fault for segment in self.trace.segments for fault in segment.faults]
+        return (*self.trace.faults, *own)
+
+    def tokens_after(self, segment: Segment | None) -> float:
+        """Thinking tokens behind a segment; all of them for None."""
+        if self.trace is None or segment is None:
+            return float(self.thinking_tokens)
+        after = [s.span.start >= segment.outer.end for s in self.trace.segments]
+        own = zip(after, self.segment_tokens, strict=True)
+        return sum(tokens for is_after, tokens in own if is_after)
+
+
+def analyse(source: TraceInput, schema: TagSchema | None = None) -> Analysis:
+    """Segments, links and tokens of one response; never raises for any text."""
+    thinking = source.thinking or ""
+    trace = None
+    if thinking.strip():
+        trace = segment_trace(thinking, source.answer or None, schema)
+        if source.is_unclosed:
+            trace = replace(trace, faults=(*trace.faults, Fault.UNCLOSED_THINK))
+    n_thinking, n_answer, token_source = count_tokens(thinking, source.answer, source.usage)
+    return Analysis(
+        source=source,
+        trace=trace,
+        links=link_reflections(trace) if trace else (),
+        thinking_tokens=n_thinking,
+        answer_tokens=n_answer,
+        token_source=token_source,
+        segment_tokens=_segment_tokens(trace, n_thinking) if trace else (),
+    )
+
+
+def count_tokens(thinking: str, answer: str, usage: Usage) -> tuple[int, int, TokenSource]:
+    """Thinking and answer tokens: reported, else the reported sum split by length, else estimated.
+
+    >>> count_tokens("abcd" * 3, "abcd", Usage(completion_tokens=40))
+    (30, 10, <TokenSource.SPLIT: 'split'>)
+    """
+    total = usage.completion_tokens
+    if total is not None and usage.reasoning_tokens:
+        return usage.reasoning_tokens, max(0, total - usage.reasoning_tokens), TokenSource.REPORTED
+    guess = estimate_tokens(thinking), estimate_tokens(answer)
+    if total is None or not sum(guess):
+        return *guess, TokenSource.ESTIMATED
+    own = round(total * guess[0] / sum(guess))
+    return own, total - own, TokenSource.SPLIT
+
+
+def _segment_tokens(trace: Trace, n_thinking: int) -> tuple[float, ...]:
+    """Each segment's share of the thinking tokens: mapped spans if there are, else by length."""
+    if all(segment.tokens is not None for segment in trace.segments):
+        return tuple(float(len(s.outer_tokens or ())) for s in trace.segments)
+    guess = [estimate_tokens(segment.outer.cut(trace.text)) for segment in trace.segments]
+    scale = n_thinking / max(1, estimate_tokens(trace.text))
+    return tuple(own * scale for own in guess)
+
+
+def last_useful_revision(analysis: Analysis) -> Segment | None:
+    """The last revision that a scorer called improved; without scores, the last that changed text.
+
+    Its text then counts as useful only in the sense that it did something.
+    """
+    found: Segment | None = None
+    for link in analysis.links:
+        effect = analysis.effects.get(link.step.index)
+        is_useful = effect.outcome is Outcome.IMPROVED if effect else bool(link.edits)
+        if is_useful and link.step.outcome is not None:
+            found = link.step.outcome
+    return found
+
+
+def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
+    """The last reflection before each outcome: a revision after three reflections is one step."""
+    by_outcome: dict[int, tuple[int, ReflectionLink]] = {}
+    for index, link in enumerate(analysis.links):
+        if link.outcome is not None and link.base is not None:
+            place = -1 if link.step.outcome is None else link.step.outcome.span.start
+            by_outcome[place] = (index, link)
+    return list(by_outcome.values())
+
+
+def with_effects(analysis: Analysis, effects: Mapping[int, Effect]) -> Analysis:
+    """The analysis with the effect of some of its steps, by index."""
+    return replace(analysis, effects=dict(effects))

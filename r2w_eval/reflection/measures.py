@@ -1,0 +1,320 @@
+"""Measures of reflection: each a pure function from analysed traces to an `Estimate`.
+
+Definitions stand in docs/reflection.md under the same names. Intervals resample prompts. A measure
+without data has no value; it is never 0. Source: specification r2write, section 8.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from r2w_eval.reflection.analysis import (
+    Analysis,
+    Outcome,
+    TokenSource,
+    last_useful_revision,
+    own_outcomes,
+)
+from r2w_eval.trace.levels import Level
+from r2w_eval.stats.inference import measure
+from r2w_eval.trace.types import Kind
+from r2w_eval.trace.links import ReflectionLink, similarity_to, word_grams
+from r2w_eval.types import Estimate, Metric, Stratum
+
+Analyses = Sequence[Analysis]
+
+
+def _ratio(
+    name: str, rows: Iterable[tuple[str, float, float]], n: int, is_share: bool = False
+) -> Estimate:
+    """Sum of numerators over sum of denominators; rows are (prompt, above, below)."""
+    kept = [row for row in rows if row[2]]
+    stratum = Stratum(
+        tuple(row[0] for row in kept), tuple(row[1] for row in kept), tuple(row[2] for row in kept)
+    )
+    return Estimate(name, (stratum,), n, bounded=False, is_share=is_share)
+
+
+def _thinking(analyses: Analyses) -> list[Analysis]:
+    return [analysis for analysis in analyses if analysis.trace is not None]
+
+
+def _over_links(
+    name: str,
+    analyses: Analyses,
+    value: Callable[[ReflectionLink], float | None],
+    is_share: bool = False,
+) -> Estimate:
+    """Mean over all reflections for which there is a value."""
+    rows = [
+        (analysis.source.cluster, own, 1.0)
+        for analysis in _thinking(analyses)
+        for link in analysis.links
+        if (own := value(link)) is not None
+    ]
+    return _ratio(name, rows, len(_thinking(analyses)), is_share)
+
+
+def thinking_share(analyses: Analyses) -> Estimate:
+    """Responses with any thinking, of all responses."""
+    rows = [(a.source.cluster, float(a.trace is not None), 1.0) for a in analyses]
+    return _ratio("thinking_share", rows, len(analyses), is_share=True)
+
+
+def thinking_tokens(analyses: Analyses) -> Estimate:
+    """Mean thinking tokens of a response, those without thinking included."""
+    rows = [(a.source.cluster, float(a.thinking_tokens), 1.0) for a in analyses]
+    return _ratio("thinking_tokens", rows, len(analyses))
+
+
+def answer_tokens(analyses: Analyses) -> Estimate:
+    """Mean answer tokens of a response."""
+    rows = [(a.source.cluster, float(a.answer_tokens), 1.0) for a in analyses]
+    return _ratio("answer_tokens", rows, len(analyses))
+
+
+def reflections_per_trace(analyses: Analyses) -> Estimate:
+    """Mean number of reflections of a trace."""
+    rows = [(a.source.cluster, float(len(a.links)), 1.0) for a in _thinking(analyses)]
+    return _ratio("reflections_per_trace", rows, len(rows))
+
+
+def without_reflection(analyses: Analyses) -> Estimate:
+    """Traces that hold no reflection, of all traces."""
+    rows = [(a.source.cluster, float(not a.links), 1.0) for a in _thinking(analyses)]
+    return _ratio("without_reflection", rows, len(rows), is_share=True)
+
+
+def density(analyses: Analyses) -> Estimate:
+    """Reflections per 1,000 thinking tokens, pooled over all traces."""
+    rows = [
+        (a.source.cluster, 1000.0 * len(a.links), float(a.thinking_tokens))
+        for a in _thinking(analyses)
+    ]
+    return _ratio("reflections_per_1000_tokens", rows, len(rows))
+
+
+def uptake_lift(analyses: Analyses) -> Estimate:
+    """Mean of (share changed inside the targets - share changed elsewhere)."""
+    return _over_links("uptake_lift", analyses, lambda link: link.uptake.lift)
+
+
+def not_taken_up(analyses: Analyses) -> Estimate:
+    """Reflections with a target in which the next text changed nothing."""
+
+    def ignored(link: ReflectionLink) -> float | None:
+        taken = link.uptake.is_taken_up
+        return None if taken is None else float(not taken)
+
+    return _over_links("not_taken_up", analyses, ignored, is_share=True)
+
+
+def targeted(analyses: Analyses) -> Estimate:
+    """Reflections that quote or name a stretch of the text before them."""
+
+    def has_target(link: ReflectionLink) -> float | None:
+        return None if link.base is None else float(bool(link.targets))
+
+    return _over_links("targeted", analyses, has_target, is_share=True)
+
+
+def redundancy(analyses: Analyses) -> Estimate:
+    """Reflections more than 80 % of whose word 3-grams stand in an earlier one of their trace."""
+    return _over_links("repeats", analyses, lambda link: float(link.is_repeat), is_share=True)
+
+
+def mean_similarity(analyses: Analyses) -> Estimate:
+    """Mean of the highest 3-gram containment in an earlier reflection; first ones left out."""
+    return _over_links(
+        "similarity", analyses, lambda link: link.similarity if link.step.earlier else None, True
+    )
+
+
+def specificity(analyses: Analyses) -> Estimate:
+    """Mean share of: a target is found, a problem is named, a change is stated."""
+    return _over_links("specificity", analyses, lambda link: link.specificity, is_share=True)
+
+
+def praise_only(analyses: Analyses) -> Estimate:
+    """Reflections that only praise."""
+    return _over_links("praise_only", analyses, lambda link: float(link.is_praise), is_share=True)
+
+
+def restating(analyses: Analyses) -> Estimate:
+    """Mean share of a reflection's word 4-grams that stand in the prompt."""
+    rows: list[tuple[str, float, float]] = []
+    for analysis in _thinking(analyses):
+        prompt = word_grams(analysis.source.prompt, 4)
+        rows.extend(
+            (analysis.source.cluster, similarity_to(word_grams(link.text, 4), [prompt]), 1.0)
+            for link in analysis.links
+            if analysis.source.prompt
+        )
+    return _ratio("restates_prompt", rows, len(_thinking(analyses)), is_share=True)
+
+
+def census(analyses: Analyses, kind: Kind) -> Estimate:
+    """Share of the thinking tokens in segments of one kind."""
+    rows = []
+    for analysis in _thinking(analyses):
+        assert analysis.trace is not None
+        pairs = zip(analysis.trace.segments, analysis.segment_tokens, strict=True)
+        own = sum(tokens for segment, tokens in pairs if segment.kind is kind)
+        rows.append((analysis.source.cluster, own, sum(analysis.segment_tokens)))
+    return _ratio(f"tokens/{kind}", rows, len(rows), is_share=True)
+
+
+def level_share(analyses: Analyses, level: Level | None) -> Estimate:
+    """Share of the reflections at one level; None: those at no known level."""
+    return _over_links(
+        f"level/{level or 'unknown'}", analyses, lambda link: float(link.level is level), True
+    )
+
+
+def outcome_share(analyses: Analyses, outcome: Outcome) -> Estimate:
+    """Steps with this outcome, of all scored steps; `improved` is the effective-reflection rate.
+
+    Reflections that share a revision are one step.
+    """
+    rows = []
+    for analysis in _thinking(analyses):
+        effects = [analysis.effects.get(i) for i, _ in own_outcomes(analysis)]
+        scored = [e for e in effects if e and e.outcome is not Outcome.UNSCORED]
+        hits = sum(effect.outcome is outcome for effect in scored)
+        rows.append((analysis.source.cluster, float(hits), float(len(scored))))
+    return _ratio(f"steps/{outcome}", rows, len(rows), is_share=True)
+
+
+def unscored_share(analyses: Analyses) -> Estimate:
+    """Steps that a judge was asked about and that have no score, of all steps asked about."""
+    rows = []
+    for analysis in _thinking(analyses):
+        effects = [e for i, _ in own_outcomes(analysis) if (e := analysis.effects.get(i))]
+        lost = sum(effect.outcome is Outcome.UNSCORED for effect in effects)
+        rows.append((analysis.source.cluster, float(lost), float(len(effects))))
+    return _ratio("steps/unscored", rows, len(rows), is_share=True)
+
+
+def mean_gain(analyses: Analyses) -> Estimate:
+    """Mean gain of a scored step, in points of the judge."""
+    rows = [
+        (analysis.source.cluster, effect.gain, 1.0)
+        for analysis in _thinking(analyses)
+        for i, _ in own_outcomes(analysis)
+        if (effect := analysis.effects.get(i)) and effect.gain is not None
+    ]
+    return _ratio("mean_gain", rows, len(_thinking(analyses)))
+
+
+def tokens_after_last_useful(analyses: Analyses) -> Estimate:
+    """Share of the thinking tokens behind the last useful revision; traces with a revision only.
+
+    Useful: called improved by the judge; without a judge: it changed the text.
+    """
+    rows = []
+    for analysis in _thinking(analyses):
+        segment = last_useful_revision(analysis)
+        if segment is not None:
+            total = sum(analysis.segment_tokens)
+            rows.append((analysis.source.cluster, analysis.tokens_after(segment), total))
+    return _ratio("tokens_after_last_useful", rows, len(_thinking(analyses)), is_share=True)
+
+
+def tokens_per_point(analyses: Analyses) -> Metric:
+    """Thinking tokens per point that the last text is better than the first draft.
+
+    Without a value where the gain's interval holds 0: the quotient then says nothing.
+    """
+    rows = []
+    for analysis in _thinking(analyses):
+        effects = [analysis.effects[i] for i, _ in own_outcomes(analysis) if i in analysis.effects]
+        values = [e.before.value for e in effects[:1]] + [e.after.value for e in effects[-1:]]
+        if len(values) == 2 and values[0] is not None and values[1] is not None:
+            tokens = float(analysis.thinking_tokens)
+            rows.append((analysis.source.cluster, tokens, values[1] - values[0]))
+    n = len(_thinking(analyses))
+    gain = measure(_ratio("gain", [(name, g, 1.0) for name, _, g in rows], n))
+    if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
+        note = "undefined: the interval of the gain holds 0" if rows else ""
+        return Metric("tokens_per_point", None, None, None, len(rows), n, note=note)
+    return measure(replace(_ratio("tokens_per_point", rows, n), name="tokens_per_point"))
+
+
+SIMPLE: tuple[Callable[[Analyses], Estimate], ...] = (
+    thinking_share,
+    thinking_tokens,
+    answer_tokens,
+    reflections_per_trace,
+    without_reflection,
+    density,
+    targeted,
+    uptake_lift,
+    not_taken_up,
+    redundancy,
+    mean_similarity,
+    specificity,
+    praise_only,
+    restating,
+    tokens_after_last_useful,
+)
+SIGNED = frozenset({"uptake_lift"})
+JUDGED: tuple[Callable[[Analyses], Estimate], ...] = (unscored_share, mean_gain)
+
+
+@dataclass(frozen=True, slots=True)
+class ReflectionSummary:
+    """The `reflection` block of results: every measure with n and interval, and plain counts."""
+
+    n_responses: int
+    n_traces: int
+    n_reflections: int
+    n_steps: int
+    token_sources: Mapping[str, int]
+    forms: Mapping[str, int]
+    faults: Mapping[str, int]
+    judge: str | None
+    metrics: tuple[Metric, ...]
+
+
+def summarise_reflection(analyses: Analyses, judge: str | None = None) -> ReflectionSummary:
+    """All measures of a set of responses; those that need a judge only with one."""
+    estimates = [function(analyses) for function in SIMPLE]
+    estimates += [census(analyses, kind) for kind in Kind]
+    estimates += [level_share(analyses, level) for level in (*Level, None)]
+    metrics = [_measure_within(estimate) for estimate in estimates]
+    if judge is not None:
+        shares = (Outcome.IMPROVED, Outcome.NEUTRAL, Outcome.DEGRADED)
+        metrics += [measure(outcome_share(analyses, outcome)) for outcome in shares]
+        metrics += [measure(function(analyses)) for function in JUDGED]
+        metrics.append(tokens_per_point(analyses))
+    thinking = _thinking(analyses)
+    return ReflectionSummary(
+        n_responses=len(analyses),
+        n_traces=len(thinking),
+        n_reflections=sum(len(a.links) for a in thinking),
+        n_steps=sum(len(own_outcomes(a)) for a in thinking),
+        token_sources=_counts(a.token_source for a in thinking),
+        forms=_counts(a.trace.form for a in thinking if a.trace),
+        faults=_counts(fault for a in thinking for fault in set(a.faults)),
+        judge=judge,
+        metrics=tuple(metrics),
+    )
+
+
+def _measure_within(estimate: Estimate) -> Metric:
+    """With an interval over a few prompts cut at 0, where counts and lengths end."""
+    metric = measure(estimate)
+    if metric.low is None or estimate.name in SIGNED:
+        return metric
+    return replace(metric, low=max(0.0, metric.low))
+
+
+def _counts(values: Iterable[object]) -> dict[str, int]:
+    return dict(sorted(Counter(str(value) for value in values).items()))
+
+
+def is_estimated(summary: ReflectionSummary) -> bool:
+    """Some token counts were estimated from lengths."""
+    return bool(summary.token_sources.keys() - {str(TokenSource.REPORTED)})

@@ -1,0 +1,130 @@
+"""Where traces come from: a run folder, a file of answers, or responses that are being aggregated.
+
+File rows: `{id, thinking, answer, prompt?, score?}`, or any file that `--responses` takes (our
+responses.jsonl, lm-eval samples, `{id, response}`), whose thinking stands between tags.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.records.collect import latest_judgements
+from r2w_eval.errors import DataError, UsageError
+from r2w_eval.records.recorded import ID_KEYS, TEXT_KEYS, read_responses
+from r2w_eval.reflection.analysis import TraceInput
+from r2w_eval.store import RunFolder, iter_jsonl
+from r2w_eval.suites.suite import load_info, load_suite
+from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.types import Response, WriterStatus
+
+
+def from_response(response: Response, prompt: str = "", score: float | None = None) -> TraceInput:
+    """A stored response as input; its cluster is the sample."""
+    return TraceInput(
+        id=f"{response.sample_id}#{response.repeat}" if response.repeat else response.sample_id,
+        thinking=response.thinking,
+        answer=response.answer,
+        prompt=prompt,
+        cluster=response.sample_id,
+        usage=response.usage,
+        is_unclosed=response.status is WriterStatus.UNCLOSED_THINK,
+        score=score,
+    )
+
+
+def read_run(folder: RunFolder) -> dict[str, list[TraceInput]]:
+    """By task: the newest response of every sample and repeat that has a text."""
+    prompts = _prompts(folder)
+    scores = _mean_scores(folder)
+    newest: dict[tuple[str, str, int], Response] = {}
+    for response in folder.responses():
+        place = (response.task, response.sample_id, response.repeat)
+        if place not in newest or newest[place].turn <= response.turn:
+            newest[place] = response
+    found: dict[str, list[TraceInput]] = defaultdict(list)
+    for (task, sample_id, _), response in newest.items():
+        if response.raw or response.thinking:
+            prompt = prompts.get((task, sample_id), "")
+            found[task].append(from_response(response, prompt, scores.get(response.key)))
+    return dict(found)
+
+
+def _prompts(folder: RunFolder) -> dict[tuple[str, str], str]:
+    """First prompts by task and sample, from the run's own lm-eval samples files."""
+    found: dict[tuple[str, str], str] = {}
+    for path in sorted(folder.path.glob("lm_eval/*/samples_*.jsonl")):
+        task = path.stem.removeprefix("samples_").rpartition("_")[0]
+        for row in iter_jsonl(path):
+            document: Mapping[str, Any] = row["doc"]
+            found[task, str(document.get("id", row["doc_id"]))] = str(document["prompt"])
+    return found
+
+
+def _mean_scores(folder: RunFolder) -> dict[str, float]:
+    """Mean newest verdict of each response over criteria, judges and repeats; a suite's stages
+    give none.
+    """
+    suite = cache(lambda task: load_suite(load_info(task).folder))
+    values: dict[str, list[float]] = defaultdict(list)
+    for (response_key, _), own in latest_judgements(folder.judgements()).items():
+        for judgement in own.values():
+            value = judgement.score.value
+            if value is not None and suite(judgement.task).is_verdict(judgement.criterion):
+                values[response_key].append(value)
+    return {key: sum(own) / len(own) for key, own in values.items()}
+
+
+def read_file(path: Path, tags: ThinkTags = ThinkTags()) -> list[TraceInput]:
+    """Traces of a file. Raises UsageError, DataError."""
+    if not path.is_file():
+        raise UsageError(
+            f"{str(path)!r}: no such run folder or file. Expected a run folder (with run.json) or "
+            f"JSON lines of {{id, thinking, answer}}. Try: r2w-eval reflect runs/NAME"
+        )
+    first = next(iter_jsonl(path), None)
+    if first is None:
+        raise UsageError(
+            f"{str(path)!r}: no record. Expected JSON lines of {{id, thinking, answer}}"
+        )
+    if "thinking" in first and "key" not in first:
+        return [_from_row(path, number, row) for number, row in enumerate(iter_jsonl(path), 1)]
+    prompts = {str(row.get("id")): row.get("prompt") for row in iter_jsonl(path)}
+    return list(_from_recorded(path, prompts, tags))
+
+
+def _from_row(path: Path, number: int, row: Mapping[str, Any]) -> TraceInput:
+    name = next((str(row[key]) for key in ID_KEYS if key in row), str(number))
+    texts = {key: row.get(key) for key in ("thinking", "answer", "prompt")}
+    texts["answer"] = next((row[k] for k in ("answer", *TEXT_KEYS) if k in row), "")
+    if any(not isinstance(text, str | None) for text in texts.values()):
+        raise DataError(
+            f"{path}, line {number}: thinking, answer and prompt must be texts. Mend that line and "
+            f"run the same command again"
+        )
+    score = row.get("score")
+    return TraceInput(
+        id=name,
+        thinking=texts["thinking"],
+        answer=texts["answer"] or "",
+        prompt=texts["prompt"] or "",
+        cluster=str(row.get("prompt_id", name)),
+        score=float(score) if isinstance(score, (int, float)) else None,
+    )
+
+
+def _from_recorded(path: Path, prompts: Mapping[str, Any], tags: ThinkTags) -> Iterator[TraceInput]:
+    for recorded in read_responses(path):
+        split = split_thinking(recorded.text, tags)
+        prompt = prompts.get(recorded.sample_id)
+        yield TraceInput(
+            id=recorded.sample_id,
+            thinking=recorded.reasoning or split.thinking,
+            answer=recorded.text if recorded.reasoning else split.answer,
+            prompt=prompt if isinstance(prompt, str) else "",
+            cluster=recorded.sample_id,
+            is_unclosed=split.unclosed,
+        )

@@ -1,0 +1,233 @@
+"""The report page of a run: one self-contained HTML file, readable with scripts off.
+
+Texts are streamed from the record files; at most `MAX_TEXTS` answers are shown in full, failures
+first, then lowest, highest and evenly spaced ones. Everything is escaped, nothing is loaded, and a
+strict content-security policy stands in the page (specification: harness D2, D3, S5).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from r2w_eval import __version__
+from r2w_eval.results.counts import SampleRow
+from r2w_eval.hashing import content_hash
+from r2w_eval.records.plan import TaskPlan
+from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
+from r2w_eval.store import RunFolder, write_atomically
+from r2w_eval.results.summary import TaskResult
+from r2w_eval.types import Judgement, Metric, Response
+
+MAX_TEXTS = 200
+MAX_CHARS = 20_000
+MAX_RAW_CHARS = 4_000
+_HEAD_BYTES = 1_000
+_MISLEADING = dict.fromkeys(map(ord, "\x00\u202a\u202b\u202d\u202e\u2066\u2067\u2068"))
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictView:
+    """One verdict as the page shows it."""
+
+    judge: str
+    criterion: str
+    value: str
+    status: str
+    reason: str
+    raw: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerView:
+    """One answer as the page shows it, already cut to length."""
+
+    sample_id: str
+    status: str
+    value: str
+    prompt: str
+    thinking: str
+    answer: str
+    verdicts: tuple[VerdictView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskView:
+    """One task under one judge."""
+
+    result: TaskResult
+    groups: Mapping[str, Sequence[Metric]]
+    plots: Sequence[str]
+    answers: Sequence[AnswerView]
+    n_hidden: int
+
+
+def write_report(
+    folder: RunFolder,
+    results: Sequence[TaskResult],
+    plans: Sequence[TaskPlan],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write report.html, unless the one that is there was made from the same.
+
+    The same run folder gives the same bytes.
+    """
+    made_from = _fingerprint(folder, results, manifest)
+    if _is_made_from(folder.report_path, made_from):
+        return
+    prompts = {plan.info.name: _prompts(plan, results) for plan in plans}
+    views = [_task_view(folder, result, prompts[result.task]) for result in results]
+    script = _resource("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = _template().render(
+        manifest=manifest,
+        made_from=made_from,
+        views=views,
+        style=_resource("report.css"),
+        script=script,
+        script_hash=digest,
+        max_texts=MAX_TEXTS,
+    )
+    # lone surrogates of a model's text cannot be encoded; they become question marks here only
+    write_atomically(folder.report_path, page.encode("utf-8", "replace"))
+
+
+def _fingerprint(
+    folder: RunFolder, results: Sequence[TaskResult], manifest: Mapping[str, Any]
+) -> str:
+    """What the page is made from, as a hash; record files only grow, so their sizes name them."""
+    records = (folder.responses_path, folder.judgements_path)
+    sizes = [path.stat().st_size if path.exists() else 0 for path in records]
+    sources = [_resource(f"report.{kind}") for kind in ("html", "css", "js")]
+    return content_hash([results, manifest, sizes, sources, __version__])
+
+
+def _is_made_from(page: Path, made_from: str) -> bool:
+    try:
+        with page.open("rb") as file:
+            return f'content="{made_from}"'.encode() in file.read(_HEAD_BYTES)
+    except FileNotFoundError:
+        return False
+
+
+@cache
+def _template() -> jinja2.Template:
+    """The page, compiled once for all runs of a process."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.filters["number"] = _number
+    return environment.from_string(_resource("report.html"))
+
+
+def _resource(name: str) -> str:
+    return resources.files("r2w_eval").joinpath(f"templates/{name}").read_text("utf-8")
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def _task_view(folder: RunFolder, result: TaskResult, prompts: Mapping[str, str]) -> TaskView:
+    shown = choose_rows(result.samples)
+    answers = _read_answers(folder, result, shown, prompts)
+    groups: dict[str, list[Metric]] = defaultdict(list)
+    for metric in result.metrics:
+        groups[metric.name.partition("/")[0] if "/" in metric.name else ""].append(metric)
+    values = [row.value for row in result.samples if row.value is not None]
+    lengths = [(row.answer_chars, row.value) for row in result.samples if row.value is not None]
+    plots = [
+        distribution_svg(values, "Mean verdict of an answer", "answers"),
+        intervals_svg([m for m in result.metrics if m.value is not None][:30]),
+        length_svg(lengths),
+    ]
+    return TaskView(result, groups, plots, answers, len(result.samples) - len(shown))
+
+
+def choose_rows(rows: Sequence[SampleRow], limit: int = MAX_TEXTS) -> list[SampleRow]:
+    """Which answers are shown in full when there are too many: see the module's docstring."""
+    if len(rows) <= limit:
+        return list(rows)
+    failed = [row for row in rows if row.value is None][: limit // 4]
+    scored = sorted((r for r in rows if r.value is not None), key=lambda r: (r.value, r.sample_id))
+    edge = limit // 4
+    middle = scored[edge:-edge]
+    room = limit - len(failed) - 2 * edge
+    step = max(1, len(middle) // room)
+    chosen = [*failed, *scored[:edge], *scored[-edge:], *middle[::step][:room]]
+    keys = {(row.sample_id, row.repeat) for row in chosen}
+    return [row for row in rows if (row.sample_id, row.repeat) in keys]
+
+
+def _prompts(plan: TaskPlan, results: Sequence[TaskResult]) -> dict[str, str]:
+    """Prompts of the answers that some result of the task shows."""
+    wanted = {
+        row.sample_id
+        for result in results
+        if result.task == plan.info.name
+        for row in choose_rows(result.samples)
+    }
+    return {s.id: s.messages[-1].content for s in plan.samples() if s.id in wanted}
+
+
+def _read_answers(
+    folder: RunFolder, result: TaskResult, rows: Sequence[SampleRow], prompts: Mapping[str, str]
+) -> list[AnswerView]:
+    wanted = {row.response_key for row in rows if row.response_key}
+    responses = {r.key: r for r in folder.responses() if r.key in wanted}
+    verdicts: dict[str, dict[str, Judgement]] = defaultdict(dict)
+    for judgement in folder.judgements():
+        if judgement.response_key in wanted and judgement.judge == result.judge:
+            verdicts[judgement.response_key][judgement.key] = judgement
+    return [
+        _answer_view(
+            row,
+            responses.get(row.response_key),
+            prompts.get(row.sample_id, ""),
+            verdicts[row.response_key].values(),
+        )
+        for row in rows
+    ]
+
+
+def _answer_view(
+    row: SampleRow, response: Response | None, prompt: str, verdicts: Iterable[Judgement]
+) -> AnswerView:
+    ordered = sorted(verdicts, key=lambda j: (j.criterion, j.repeat, j.order))
+    return AnswerView(
+        sample_id=row.sample_id,
+        status=row.status,
+        value=_number(row.value),
+        prompt=cut_text(prompt),
+        thinking=cut_text(response.thinking or "") if response else "",
+        answer=cut_text(response.answer or response.reason) if response else "",
+        verdicts=tuple(_verdict_view(judgement) for judgement in ordered),
+    )
+
+
+def _verdict_view(judgement: Judgement) -> VerdictView:
+    score = judgement.score
+    reason = score.parts.get("reason") or score.reason
+    return VerdictView(
+        judge=judgement.judge,
+        criterion=judgement.criterion,
+        value=_number(score.value),
+        status=str(score.status),
+        reason=cut_text(str(reason), MAX_RAW_CHARS),
+        raw=cut_text("\n\n--- asked again ---\n\n".join(judgement.asks), MAX_RAW_CHARS),
+    )
+
+
+def cut_text(text: str, limit: int = MAX_CHARS) -> str:
+    """At most `limit` characters, without NUL and direction overrides, which could mislead a
+    reader.
+    """
+    clean = text[:limit].translate(_MISLEADING)
+    return clean if len(text) <= limit else f"{clean}\n[… cut: {len(text):,} characters in all]"

@@ -1,0 +1,352 @@
+"""From a run folder to numbers: per task and judge, streaming, without any call.
+
+Reads responses.jsonl and judgements.jsonl, gives the suite's aggregator one `ItemVerdicts` per
+answer, measures every estimate, and counts every loss by cause. The same two files always give the
+same bytes (specification: harness R2, R3, T4, sections 6 and 7).
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from r2w_eval.records.collect import Question, Written, latest_judgements, latest_responses
+from r2w_eval.models.cost import Price
+from r2w_eval.results.counts import (
+    JudgeSummary,
+    Performance,
+    SampleRow,
+    WriterSummary,
+    measure_performance,
+    run_length_slope,
+    summarise_judge,
+    summarise_writer,
+    warn,
+)
+from r2w_eval.results.ensembles import (
+    EnsembleSpec,
+    EnsembleSummary,
+    LeftOut,
+    combine_verdicts,
+    summarise_ensemble,
+)
+from r2w_eval.judge.families import is_own_family
+from r2w_eval.hashing import content_hash
+from r2w_eval.stats.noise import NoiseSplit, Observation, noise_split
+from r2w_eval.web.pages import PageCounts
+from r2w_eval.records.plan import NO_JUDGE, TaskPlan
+from r2w_eval.reflection.measures import ReflectionSummary
+from r2w_eval.stats.inference import measure
+from r2w_eval.store import RunFolder
+from r2w_eval.types import (
+    Cause,
+    Estimate,
+    ItemVerdicts,
+    Judgement,
+    JudgeStatus,
+    Metric,
+    Score,
+    WriterStatus,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """All numbers of one task under one judge.
+
+    `score_key` says what they may be compared with; `estimate` is the headline with the parts of
+    every item, which is what paired tests need. `noise` splits the variance of the verdicts when
+    questions were asked more than once.
+    """
+
+    task: str
+    version: str
+    mode: str
+    judge: str
+    score_key: str
+    identity: Mapping[str, Any]
+    metrics: tuple[Metric, ...]
+    writer: WriterSummary
+    judging: JudgeSummary
+    warnings: tuple[str, ...]
+    estimate: Estimate = field(repr=False)
+    performance: Performance = field(repr=False, compare=False)
+    noise: NoiseSplit | None = None
+    ensemble: EnsembleSummary | None = None
+    reflection: ReflectionSummary | None = None
+    pages: PageCounts | None = None
+    samples: tuple[SampleRow, ...] = field(default=(), repr=False)
+
+    @property
+    def headline(self) -> Metric:
+        """The suite's published figure."""
+        return next(metric for metric in self.metrics if metric.is_headline)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """What the manifest knows and the aggregation needs."""
+
+    writer_identity: Mapping[str, Any]
+    n_repeats: int
+    judges: Mapping[str, Mapping[str, Any]]
+    n_judge_repeats: int
+    ensemble: EnsembleSpec | None = None
+    prices: Mapping[str, Price] = field(default_factory=dict)
+
+    @property
+    def writer(self) -> str:
+        """The writer's name."""
+        return str(self.writer_identity.get("model", ""))
+
+
+Verdicts = Mapping[tuple[str, str], Mapping[Question, Judgement]]
+
+
+def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> list[TaskResult]:
+    """One result per task and judge, in plan order; one per task where no judge is asked."""
+    responses = latest_responses(folder.responses(), plans)
+    verdicts = latest_judgements(folder.judgements())
+    results = []
+    for plan in plans:
+        written = responses[plan.info.name]
+        for judge in facts.judges if plan.info.asks_judges else (NO_JUDGE,):
+            collected = _collect(plan, judge, facts, written, verdicts)
+            results.append(_summarise_task(plan, judge, facts, written, collected))
+        if facts.ensemble is not None and plan.info.asks_judges:
+            results.append(_summarise_ensemble(plan, facts.ensemble, facts, written, verdicts))
+    return results
+
+
+@dataclass(frozen=True)
+class _Collected:
+    """What one judge has on one task, and what it lacks."""
+
+    items: list[ItemVerdicts]
+    floored: list[ItemVerdicts]
+    rows: list[SampleRow]
+    judgements: list[Judgement]
+    absent: Counter[str]
+
+
+def _collect(
+    plan: TaskPlan,
+    judge: str,
+    facts: RunFacts,
+    written: Mapping[tuple[str, int], Written],
+    verdicts: Verdicts,
+) -> _Collected:
+    found = _Collected([], [], [], [], Counter())
+    is_verdict = plan.suite.is_verdict
+    for sample in plan.samples():
+        names = tuple(plan.suite.criteria(sample))
+        for repeat in range(facts.n_repeats):
+            entry = written.get((sample.id, repeat))
+            key = entry.response.key if entry else ""
+            own = sorted(verdicts.get((key, judge), {}).values(), key=_verdict_order)
+            status = _writer_status(entry, plan.suite.n_turns)
+            item = ItemVerdicts(
+                sample_id=sample.id,
+                language=sample.language,
+                meta=sample.meta,
+                status=status,
+                scores=_group_scores(own),
+                repeat=repeat,
+                measures=entry.measures if entry else {},
+            )
+            found.items.append(item)
+            found.floored.append(_at_floor(item, names, plan.info.score_range[0]))
+            found.rows.append(_row(item, entry, [j for j in own if is_verdict(j.criterion)]))
+            found.judgements.extend(own)
+            n_own = 0 if judge == NO_JUDGE else len(names) * facts.n_judge_repeats
+            # a verdict on an answer that exists was not asked for yet; without one there is none
+            why = JudgeStatus.NO_ANSWER if status.cause else JudgeStatus.NOT_SENT
+            found.absent[why] += max(0, n_own - len(own))
+    return found
+
+
+def _summarise_task(
+    plan: TaskPlan,
+    judge: str,
+    facts: RunFacts,
+    written: Mapping[tuple[str, int], Written],
+    found: _Collected,
+) -> TaskResult:
+    is_verdict, bounds = plan.suite.is_verdict, plan.info.score_range
+    estimates = _estimate_all(plan, found.items)
+    headline, *others = [measure_within(estimate, bounds) for estimate in estimates]
+    floor = replace(
+        measure_within(_estimate_all(plan, found.floored)[0], bounds),
+        name=f"{headline.name}:floor",
+        note="model failures at the lowest value",
+        is_headline=False,
+    )
+    judging = replace(
+        summarise_judge(
+            judge, found.judgements, found.absent, bounds, is_verdict, plan.suite.orders
+        ),
+        length_slope=run_length_slope(found.rows),
+    )
+    writer = summarise_writer(found.rows, written)
+    identity = score_identity(plan, judge, facts)
+    has_repeats = facts.n_judge_repeats > 1 or facts.n_repeats > 1
+    return TaskResult(
+        task=plan.info.name,
+        version=plan.info.version,
+        mode=plan.mode,
+        judge=judge,
+        score_key=content_hash(identity, 12),
+        identity=identity,
+        metrics=(headline, floor, *others),
+        writer=writer,
+        judging=judging,
+        warnings=(*plan.notes, *warn(writer, judging), *_warn_family(facts.writer, judge)),
+        estimate=estimates[0],
+        noise=split_noise(j for j in found.judgements if is_verdict(j.criterion))
+        if has_repeats
+        else None,
+        performance=measure_performance(
+            plan.info.name, judge, written.values(), found.judgements, facts.prices.get(judge)
+        ),
+        samples=tuple(found.rows),
+    )
+
+
+def _warn_family(writer: str, judge: str) -> Iterable[str]:
+    if is_own_family(writer, judge):
+        yield (
+            f"{judge} judges {writer}, which is of its own family: --exclude-self leaves it out of "
+            f"ensembles"
+        )
+
+
+def _summarise_ensemble(
+    plan: TaskPlan,
+    spec: EnsembleSpec,
+    facts: RunFacts,
+    written: Mapping[tuple[str, int], Written],
+    verdicts: Verdicts,
+) -> TaskResult:
+    """The combined result of one task, with its members' agreement and each one left out."""
+    responses = [entry.response.key for entry in written.values()]
+
+    def combined(rule: EnsembleSpec) -> _Collected:
+        own = {}
+        for key in responses:
+            members = {judge: verdicts.get((key, judge), {}) for judge in rule.judges}
+            own[key, rule.id] = combine_verdicts(members, rule, plan.suite.is_verdict)
+        return _collect(plan, rule.id, facts, written, own)
+
+    judges = {**facts.judges, spec.id: spec.describe(facts.judges)}
+    result = _summarise_task(plan, spec.id, replace(facts, judges=judges), written, combined(spec))
+    rules = [(j, spec.without(j)) for j in spec.judges] if len(spec.judges) > 2 else []
+    left_out = [LeftOut(judge, _headline(plan, combined(rule))) for judge, rule in rules]
+    members = {
+        judge: [
+            judgement
+            for key in responses
+            for judgement in verdicts.get((key, judge), {}).values()
+            if plan.suite.is_verdict(judgement.criterion)
+        ]
+        for judge in spec.judges
+    }
+    return replace(result, ensemble=summarise_ensemble(members, spec, left_out, facts.writer))
+
+
+def _headline(plan: TaskPlan, found: _Collected) -> Metric:
+    return measure_within(_estimate_all(plan, found.items)[0], plan.info.score_range)
+
+
+def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
+    """What became of the answer; a conversation that is not at its end has none yet."""
+    if entry is None:
+        return WriterStatus.NOT_SENT
+    unfinished = entry.response.status.cause is None and entry.response.turn + 1 < n_turns
+    return WriterStatus.NOT_SENT if unfinished else entry.response.status
+
+
+def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimate]:
+    """All estimates of the suite, the headline first; `n_expected` counts samples."""
+    estimates = plan.suite.aggregate(items, plan.mode)
+    if any(item.repeat for item in items):
+        # several answers to a sample are one of what an interval draws, and of what is scored
+        first = [item for item in items if not item.repeat]
+        expected = {e.name: e.n_expected for e in plan.suite.aggregate(first, plan.mode)}
+        estimates = [replace(e, n_expected=expected.get(e.name, e.n_expected)) for e in estimates]
+    return sorted(estimates, key=lambda estimate: not estimate.is_headline)
+
+
+def split_noise(judgements: Iterable[Judgement]) -> NoiseSplit | None:
+    """Item, sample and repeat variance of an answer's mean verdict; None under two items."""
+    repeats: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.score.value is not None:
+            place = (judgement.sample_id, judgement.sample_repeat, judgement.repeat)
+            repeats[place].append(judgement.score.value)
+    rows = [
+        Observation(item, sum(values) / len(values), sample)
+        for (item, sample, _), values in repeats.items()
+    ]
+    return noise_split(rows) if len({row.item for row in rows}) > 1 else None
+
+
+def measure_within(estimate: Estimate, score_range: tuple[float, float]) -> Metric:
+    """Value and interval; the interval of a few items is cut at what the scale allows."""
+    metric = measure(estimate)
+    if metric.low is None or metric.high is None or not estimate.bounded:
+        return metric
+    weight = sum(stratum.weight for stratum in estimate.strata)
+    low, high = (estimate.offset + estimate.scale * weight * bound for bound in score_range)
+    return replace(metric, low=max(low, metric.low), high=min(high, metric.high))
+
+
+def _verdict_order(judgement: Judgement) -> tuple[int, str]:
+    return judgement.repeat, judgement.order
+
+
+def _group_scores(judgements: Iterable[Judgement]) -> dict[str, tuple[Score, ...]]:
+    grouped: dict[str, list[Score]] = defaultdict(list)
+    for judgement in judgements:
+        grouped[judgement.criterion].append(judgement.score)
+    return {name: tuple(scores) for name, scores in grouped.items()}
+
+
+def _at_floor(item: ItemVerdicts, names: Sequence[str], floor: float) -> ItemVerdicts:
+    """Model-caused failures at the suite's lowest value; all others unchanged (harness R3)."""
+    if item.status.cause is not Cause.MODEL:
+        return item
+    return replace(item, scores={name: (Score(floor),) for name in names})
+
+
+def _row(item: ItemVerdicts, entry: Written | None, own: Sequence[Judgement]) -> SampleRow:
+    values = [j.score.value for j in own if j.score.value is not None]
+    return SampleRow(
+        sample_id=item.sample_id,
+        repeat=item.repeat,
+        language=item.language,
+        status=str(item.status),
+        value=sum(values) / len(values) if values else None,
+        n_verdicts=len(values),
+        answer_chars=entry.answer_chars if entry else 0,
+        thinking_chars=entry.thinking_chars if entry else None,
+        response_key=entry.response.key if entry else "",
+    )
+
+
+def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any]:
+    """Everything two scores must share to stand in one ranking (harness I2)."""
+    return {
+        "suite": plan.info.name,
+        "version": plan.info.version,
+        "items": content_hash([sample.id for sample in plan.samples()], 12),
+        "mode": str(plan.mode),
+        "judge": judge,
+        "judge_facts": facts.judges.get(judge, {}),
+        "judge_decoding": plan.info.judge_decoding.sent(),
+        "judge_prompts": sorted(template.id for template in plan.templates.values()),
+        "judge_repeats": facts.n_judge_repeats if judge != NO_JUDGE else 1,
+        "inputs": plan.inputs,
+        "aggregator": "published",
+    }

@@ -1,0 +1,326 @@
+"""What a person sees while a run goes on and when it is done. Standard error for progress, standard
+output for results; model text never reaches the terminal unescaped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from r2w_eval.results.counts import JudgeSummary
+from r2w_eval.models.endpoint import Traffic
+from r2w_eval.results.ensembles import EnsembleSummary
+from r2w_eval.stats.noise import Prices, advise
+from r2w_eval.records.plan import Progress
+from r2w_eval.run.job import Outcome
+from r2w_eval.store import write_atomically
+from r2w_eval.results.summary import TaskResult
+from r2w_eval.terminal import escape
+from r2w_eval.types import Metric
+
+TERMINAL_INTERVAL_S = 0.5
+LOG_INTERVAL_S = 10.0
+MAX_GROUP_ROWS = 12
+
+
+class ProgressDisplay:
+    """Shows the counters twice a second on a terminal, else one line every ten seconds."""
+
+    def __init__(self, quiet: bool, file: str | None) -> None:
+        self._quiet = quiet
+        self._file = Path(file) if file else None
+        self._console = Console(stderr=True)
+        self._started = time.monotonic()
+        self.progress = Progress()
+
+    def watch(self, progress: Progress) -> None:
+        """Take the counters to show."""
+        self.progress = progress
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Show progress while the body runs; needs a running event loop."""
+        task = asyncio.get_running_loop().create_task(self._show())
+        try:
+            yield
+        finally:
+            task.cancel()
+            self._write_file()
+
+    async def _show(self) -> None:
+        if self._quiet:
+            return await self._every(TERMINAL_INTERVAL_S, lambda: None)
+        if not self._console.is_terminal:
+            return await self._every(LOG_INTERVAL_S, self._print_line)
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            await self._every(
+                TERMINAL_INTERVAL_S, lambda: live.update(Text(self._lines()), refresh=True)
+            )
+
+    async def _every(self, seconds: float, show: Any) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            show()
+            self._write_file()
+
+    def _print_line(self) -> None:
+        self._console.print(self._lines().replace("\n", " | "), soft_wrap=True, markup=False)
+
+    def _lines(self) -> str:
+        elapsed_s = time.monotonic() - self._started
+        p = self.progress
+        writing = progress_line("responses", p.responses_done, p.responses_expected, elapsed_s)
+        judging = progress_line("judgements", p.judgements_done, p.judgements_expected, elapsed_s)
+        lost = ", ".join(f"{name} {count}" for name, count in sorted(p.losses.items())) or "none"
+        tokens = f"tokens in {p.prompt_tokens:,} out {p.completion_tokens:,}"
+        return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}"
+
+    def _write_file(self) -> None:
+        if self._file is not None:
+            write_atomically(self._file, json.dumps(asdict(self.progress)).encode())
+
+
+def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
+    """One stage as a bar with rate and time left.
+
+    >>> progress_line("responses", 5, 10, 10.0)
+    'responses  [###############---------------] 5/10  0.5/s  10 s left'
+    """
+    filled = 30 * done // total if total else 0
+    rate = done / elapsed_s if elapsed_s > 0 else 0.0
+    left = f"{(total - done) / rate:.0f} s left" if rate and done < total else ""
+    bar = "#" * filled + "-" * (30 - filled)
+    return f"{name:10} [{bar}] {done:,}/{total:,}  {rate:.1f}/s  {left}".rstrip()
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """The result tables, where the files lie, and what to do next."""
+    console = Console()
+    for warning in sorted({w for result in outcome.results for w in result.warnings}):
+        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    if outcome.manifest["smoke_test_judge"]:
+        console.print(
+            "[bold yellow]Smoke-test judge:[/bold yellow] the embedded model cannot judge writing. "
+            "These scores show that the pipeline works and nothing else."
+        )
+    console.print(result_table(outcome.results))
+    for result in outcome.results:
+        console.print(breakdown_table(result))
+        if result.ensemble is not None:
+            console.print(ensemble_table(result, outcome.results))
+    console.print(
+        f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
+        f"{outcome.wall_s:.1f} s{describe_traffic(outcome.traffic)}"
+    )
+    console.print(f"Run folder: {escape(str(outcome.folder.path))}", soft_wrap=True)
+    console.print(f"Open:       {escape(str(outcome.folder.report_path))}", soft_wrap=True)
+    console.print(
+        f"Next:       r2w-eval judge {escape(str(outcome.folder.path))} --judge "
+        f"http://HOST:PORT/v1#NAME",
+        soft_wrap=True,
+    )
+
+
+def describe_traffic(traffic: Sequence[Traffic]) -> str:
+    """Repeated tries by class and cuts of the limit, where there were any."""
+    retries: Counter[str] = Counter()
+    for endpoint in traffic:
+        retries.update(endpoint.retries)
+    cuts = sum(endpoint.limit_cuts for endpoint in traffic)
+    told = ", ".join(f"{name} {count}" for name, count in sorted(retries.items()))
+    return (f"; tried again: {told}" if told else "") + (f"; limit cut {cuts} x" if cuts else "")
+
+
+def result_table(results: Sequence[TaskResult]) -> Table:
+    """One row per task and judge: narrow enough for 80 columns."""
+    table = Table(title="Scores", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("suite", overflow="fold")
+    table.add_column("judge", overflow="fold")
+    for name in ("score", "95 % interval", "scored", "floor"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        head = result.headline
+        floor = next(m for m in result.metrics if m.name == f"{head.name}:floor")
+        table.add_row(
+            f"{result.task} {result.version} {result.mode}",
+            escape(result.judge),
+            format_value(head),
+            format_interval(head),
+            f"{head.n_scored}/{head.n_expected}",
+            format_value(floor),
+        )
+    return table
+
+
+def breakdown_table(result: TaskResult) -> Table:
+    """The metrics of one task; groups with many members are left to the report."""
+    table = Table(
+        title=f"{result.task}, judge {escape(result.judge)}",
+        title_justify="left",
+        caption=escape(describe_counts(result)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("metric", overflow="fold")
+    for name in ("value", "95 % interval", "scored"):
+        table.add_column(name, justify="right", no_wrap=True)
+    sizes = Counter(group_of(metric) for metric in result.metrics)
+    for metric in result.metrics:
+        if sizes[group_of(metric)] > MAX_GROUP_ROWS:
+            continue
+        table.add_row(
+            escape(metric.name),
+            format_value(metric),
+            format_interval(metric),
+            f"{metric.n_scored}/{metric.n_expected}",
+        )
+    return table
+
+
+def describe_counts(result: TaskResult) -> str:
+    """Losses, pages, lengths, tokens and the score key, a line each."""
+    writer, judging = result.writer, result.judging
+    pages = f"pages: {result.pages}\n" if result.pages else ""
+    thinking = f", thinking {writer.mean_thinking_chars:,.0f}" if writer.mean_thinking_chars else ""
+    return (
+        f"{describe_noise(result)}lost: {format_losses(result)}\n"
+        f"{pages}{describe_leanings(judging)}"
+        f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
+        f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
+        f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"
+        f"score key {result.score_key}: compare only with scores of the same key"
+    )
+
+
+def describe_leanings(judging: JudgeSummary) -> str:
+    """What the verdicts go with besides quality: length, and the order of showing."""
+    lines = []
+    if (slope := judging.length_slope) is not None and slope.value is not None:
+        interval = "–" if slope.low is None else f"{slope.low:+.2f} to {slope.high:+.2f}"
+        lines.append(
+            f"per doubling of length: {slope.value:+.2f} points ({interval}, n {slope.n_scored})\n"
+        )
+    if (apart := judging.disagreement) is not None and apart.n_order_pairs:
+        lines.append(
+            f"winner changed with the order: {apart.n_order_flips} of {apart.n_order_pairs}\n"
+        )
+    return "".join(lines)
+
+
+def ensemble_table(result: TaskResult, results: Sequence[TaskResult]) -> Table:
+    """Each judge alone, and the combination without it; agreement below."""
+    ensemble = result.ensemble
+    assert ensemble is not None, "only results of ensembles have this table"
+    alone = {other.judge: other for other in results if other.task == result.task}
+    without = {left.judge: left.headline for left in ensemble.left_out}
+    table = Table(
+        title=f"{result.task}, combined by {ensemble.combine}",
+        title_justify="left",
+        caption=escape(describe_agreement(ensemble)),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    table.add_column("judge", overflow="fold")
+    for name in ("alone", "95 % interval", "usable", "without it"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for judge in ensemble.judges:
+        own, left = alone[judge], without.get(judge)
+        table.add_row(
+            escape(judge) + (" (own family)" if judge in ensemble.own_family else ""),
+            format_value(own.headline),
+            format_interval(own.headline),
+            f"{own.judging.n_valid}/{own.judging.n_total}",
+            "–" if left is None else f"{format_value(left)} ({format_interval(left)})",
+        )
+    return table
+
+
+def describe_agreement(ensemble: EnsembleSummary) -> str:
+    """Krippendorff's alpha, rank correlations, leniency and disagreement."""
+    alpha = ensemble.alpha
+    lines = [
+        f"Krippendorff's alpha {_three(alpha.value)} ({_three(alpha.low)} to {_three(alpha.high)}, "
+        f"{alpha.n_units} verdicts)"
+    ]
+    lines += [
+        f"Spearman {pair.first} and {pair.second}: {_three(pair.spearman.value)} "
+        f"({_three(pair.spearman.low)} to {_three(pair.spearman.high)}, n {pair.spearman.n})"
+        for pair in ensemble.pairs
+    ]
+    if (split := ensemble.split) is not None:
+        lines.append(
+            f"variance: items {_three(split.var_item)}, judges {_three(split.var_judge)}, item x "
+            f"judge {_three(split.var_item_judge)}, repeats {_three(split.var_repeat)}"
+        )
+    if ensemble.excluded:
+        lines.append(f"left out as the writer's own family: {', '.join(ensemble.excluded)}")
+    return "\n".join(lines)
+
+
+def _three(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def describe_noise(result: TaskResult) -> str:
+    """The judge's own noise, and what to buy next; empty without samples or repeats (E4)."""
+    if result.noise is None:
+        return ""
+    prices, unit = work_prices(result)
+    best = advise(result.noise, prices)
+    share = result.noise.judge_noise_share
+    own = "" if share is None else f"judge noise: {share:.0%} of the squared standard error; "
+    return (
+        f"{own}per {unit}, more {best.best} would narrow the interval most (on the same items: "
+        f"more {best.best_on_same_items})\n"
+    )
+
+
+def work_prices(result: TaskResult) -> tuple[Prices, str]:
+    """What one more answer and one more round of verdicts on it take, in tokens where known."""
+    writer, judging = result.writer, result.judging
+    n_answers = max(1, writer.n_answered)
+    written = (writer.prompt_tokens + writer.completion_tokens) / n_answers
+    rounds = n_answers * int(result.identity["judge_repeats"])
+    judged = (judging.prompt_tokens + judging.completion_tokens) / rounds
+    if written and judged:
+        return Prices(sample=written, repeat=judged), "token"
+    return Prices(), "call"
+
+
+def group_of(metric: Metric) -> str:
+    """The part before `/`: metrics that break one figure down stand together."""
+    return metric.name.partition("/")[0]
+
+
+def format_value(metric: Metric) -> str:
+    """Two decimals, or a dash for no value."""
+    return "–" if metric.value is None else f"{metric.value:.2f}"
+
+
+def format_interval(metric: Metric) -> str:
+    """`low – high`, or a dash."""
+    if metric.low is None or metric.high is None:
+        return "–"
+    return f"{metric.low:.2f} – {metric.high:.2f}"
+
+
+def format_losses(result: TaskResult) -> str:
+    """Writer and judge losses by status."""
+    losses: Mapping[str, int] = {
+        **{k: v for k, v in result.writer.statuses.items() if k != "ok"},
+        **result.judging.failures,
+    }
+    return ", ".join(f"{name} {count}" for name, count in losses.items()) or "none"

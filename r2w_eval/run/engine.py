@@ -1,0 +1,346 @@
+"""Generates and judges everything that a run still owes, concurrently, into one run folder.
+
+One event loop and one writer. Every answer is judged as soon as it is on disk. What is owed is the
+plan minus the content keys found in the folder, so the same command goes on where it was stopped
+and a finished run sends nothing (specification: harness R1, R7, J1, "Resume").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
+from r2w_eval.hashing import content_hash
+from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
+from r2w_eval.web.pages import Page, read_pages
+from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.models.prefixes import ask_by_prefix
+from r2w_eval.run.questions import first_leaf
+from r2w_eval.records.rows import (
+    Case,
+    Turn,
+    answer_to_judge,
+    apply_turn_rule,
+    derive_seed,
+    holds_verdict,
+    judgement_key,
+    make_judgement,
+    make_response,
+    response_key,
+    verdict_name,
+)
+from r2w_eval.models.replay import naming
+from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
+from r2w_eval.suites.suite import JudgingJob
+from r2w_eval.models.thinking import (
+    read_reply_text,
+    split_thinking,
+)
+from r2w_eval.types import (
+    Judgement,
+    JudgeRequest,
+    JudgeStatus,
+    Message,
+    Mode,
+    Response,
+    Sample,
+    Score,
+    WriterStatus,
+)
+from r2w_eval.waiting import gather
+
+CALL_TO_WRITER_STATUS = {
+    CallStatus.CONTEXT: WriterStatus.TOO_LONG,
+    CallStatus.FILTERED: WriterStatus.CONTENT_FILTER,
+    CallStatus.NOT_SENT: WriterStatus.NOT_SENT,
+}
+
+
+class Engine:
+    """Runs plans into a folder. One instance per run."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        writers: RunWriters,
+        writing: Writing,
+        judging: Judging,
+        progress: Progress,
+        retry_failed: bool = False,
+    ) -> None:
+        self._writers = writers
+        self._writing = writing
+        self._judging = judging
+        self._progress = progress
+        self._retry_failed = retry_failed
+        self._responses = RecordIndex(folder.responses_path)
+        self._judgements = RecordIndex(folder.judgements_path)
+
+    async def run(self, plans: Sequence[TaskPlan]) -> None:
+        """Do all that is owed. Raises EndpointDown, OSError; whatever was finished stays on
+        disk.
+        """
+        try:
+            await self._run(plans)
+        except ExceptionGroup as group:
+            raise first_leaf(group) from group
+
+    async def _run(self, plans: Sequence[TaskPlan]) -> None:
+        work = _interleave([self._owed(plan) for plan in plans])
+        judging = asyncio.Semaphore(max(1, self._judging.concurrency))
+        async with asyncio.TaskGroup() as group:
+
+            async def write_some() -> None:
+                # the shared iterator hands every worker another item
+                for plan, sample, repeat in work:
+                    response, turns = await self._converse(plan, sample, repeat)
+                    await judging.acquire()
+                    asked = self._judge(plan, sample, response, turns)
+                    try:
+                        task = group.create_task(asked)
+                    except RuntimeError:
+                        # another task has failed, and the group takes no more
+                        asked.close()
+                        raise
+                    task.add_done_callback(lambda _: judging.release())
+
+            for _ in range(max(1, self._writing.concurrency)):
+                group.create_task(write_some())
+
+    def _owed(self, plan: TaskPlan) -> Iterator[tuple[TaskPlan, Sample, int]]:
+        for sample in plan.samples():
+            for repeat in range(self._writing.n_repeats):
+                yield plan, sample, repeat
+
+    async def _converse(
+        self, plan: TaskPlan, sample: Sample, repeat: int
+    ) -> tuple[Response, tuple[str, ...]]:
+        """All turns of one sample; ends at the first turn without an answer."""
+        messages = sample.messages
+        if self._writing.system_prompt:
+            messages = (Message("system", self._writing.system_prompt), *messages)
+        answers: list[str] = []
+        while True:
+            response = await self._turn(Turn(plan, sample, messages, repeat, len(answers)))
+            answers.append(response.answer)
+            if plan.suite.next_turn is None or response.status.cause is not None:
+                self._progress.responses_expected -= max(0, plan.suite.n_turns - len(answers))
+                break
+            following = plan.suite.next_turn(sample, answers)
+            if following is None:
+                break
+            messages = (
+                *messages,
+                Message("assistant", response.answer),
+                Message("user", following),
+            )
+        return response, tuple(answers)
+
+    async def _turn(self, turn: Turn) -> Response:
+        """The first try that is long enough for the suite, or the last one that it allows."""
+        response, again = await self._try(turn)
+        while again:
+            turn = replace(turn, attempt=turn.attempt + 1)
+            self._progress.responses_expected += 1
+            following, again = await self._try(turn)
+            if following.status is WriterStatus.NOT_SENT and self._writing.is_recorded:
+                break
+            response = following
+        return response
+
+    async def _try(self, turn: Turn) -> tuple[Response, bool]:
+        """One answer, stored or new, and whether the suite asks for another one."""
+        sample, planned = turn.sample, turn.plan.decoding
+        seed = derive_seed(self._writing.seed, sample, turn.repeat, turn.attempt)
+        bounds = [n for n in (planned.max_tokens, sample.max_tokens) if n is not None]
+        decoding = replace(planned, seed=seed, max_tokens=min(bounds, default=None))
+        prompt_hash = content_hash(turn.messages)
+        key = response_key(turn, prompt_hash, self._writing.identity, decoding)
+        if (stored := self._stored_response(key)) is not None:
+            self._progress.count(stored, is_new=False)
+            return apply_turn_rule(turn, stored)
+        request = ChatRequest(turn.messages, decoding, turn.repeat, turn.attempt)
+        facts: dict[str, Any] = {
+            "key": key,
+            "task": sample.task,
+            "sample_id": sample.id,
+            "model": self._writing.model,
+            "seed": seed,
+            "repeat": turn.repeat,
+            "turn": turn.turn,
+            "attempt": turn.attempt,
+            "prompt_hash": prompt_hash,
+        }
+        response = await self._generate(sample, request, facts)
+        response, again = apply_turn_rule(turn, response)
+        # what was never sent is no record: the next run sends it
+        if response.status is not WriterStatus.NOT_SENT:
+            self._writers.responses.append(response)
+        self._progress.count(response, is_new=True)
+        return response, again
+
+    def _stored_response(self, key: str) -> Response | None:
+        record = self._responses.read(key)
+        if record is None:
+            return None
+        response = read_response(record)
+        # what the endpoint refused for good it would refuse again
+        refused = response.reason.startswith(CallStatus.BAD_REQUEST)
+        if response.status is WriterStatus.ERROR and not refused:
+            return None
+        failed = response.status.cause is not None
+        return None if failed and self._retry_failed else response
+
+    async def _generate(
+        self, sample: Sample, request: ChatRequest, facts: Mapping[str, Any]
+    ) -> Response:
+        try:
+            with naming(f"{sample.task} {sample.id}, answer"):
+                reply = await self._writing.generate(sample, request)
+        except CallFailed as failure:
+            status = CALL_TO_WRITER_STATUS.get(failure.status, WriterStatus.ERROR)
+            reason = f"{failure.status}: {failure}"
+            return Response(raw="", answer="", thinking=None, status=status, reason=reason, **facts)
+        split = read_reply_text(reply, self._writing.tags)
+        return make_response(reply, split, facts)
+
+    async def _judge(
+        self, plan: TaskPlan, sample: Sample, response: Response, turns: tuple[str, ...]
+    ) -> None:
+        answer = answer_to_judge(plan, response, turns)
+        if answer is None:
+            lost = len(plan.suite.criteria(sample)) * len(self._judging.scorers)
+            self._progress.judgements_expected -= lost * self._judging.n_repeats
+            return
+        case = Case(plan, sample, response, answer)
+        await gather([self._judge_by(case, scorer) for scorer in self._judging.scorers])
+
+    async def _judge_by(self, case: Case, scorer: Scorer) -> None:
+        """Ask one judge until the suite wants nothing more; later stages see earlier verdicts.
+
+        Questions about an answer, repeats included, leave in an order from which servers that cache
+        prefixes profit (see `prefixes`).
+        """
+        plan, repeats = case.plan, range(self._judging.n_repeats)
+        shown = (case.sample, case.answer, plan.templates, plan.mode)
+        done: list[dict[str, tuple[Score, str]]] = [{} for _ in repeats]
+        pages: list[dict[str, Page]] = [{} for _ in repeats]
+        while True:
+            jobs = [
+                await self._with_pages(plan, scorer, JudgingJob(*shown, known), read)
+                for known, read in zip(done, pages, strict=True)
+            ]
+            owed = [
+                (request, repeat)
+                for repeat, job in enumerate(jobs)
+                for request in plan.suite.plan_judging(job)
+                if verdict_name(request) not in done[repeat]
+            ]
+            if not owed:
+                return
+            found = await ask_by_prefix(owed, _prompt_of, partial(self._ask, case, scorer))
+            for (request, repeat), judgement in zip(owed, found, strict=True):
+                text = judgement.asks[-1] if judgement.asks else ""
+                done[repeat][verdict_name(request)] = (judgement.score, text)
+            named = {request.criterion for request, _ in owed}
+            if not plan.suite.stages and named.issuperset(plan.suite.criteria(case.sample)):
+                return
+
+    async def _with_pages(
+        self, plan: TaskPlan, scorer: Scorer, job: JudgingJob, pages: dict[str, Page]
+    ) -> JudgingJob:
+        """The job with the web pages that it needs; those read before are in `pages`."""
+        if self._judging.pages is None or plan.suite.pages is None:
+            return job
+        wanted = [url for url in plan.suite.pages(job) if url not in pages]
+        found = await read_pages(self._judging.pages, wanted)
+        pages.update(found)
+        statuses = self._progress.pages.setdefault((plan.info.name, scorer.id), {})
+        statuses.update((url, page.status) for url, page in found.items())
+        return replace(job, pages=pages)
+
+    async def _ask(self, case: Case, scorer: Scorer, asked: tuple[JudgeRequest, int]) -> Judgement:
+        plan, (request, repeat) = case.plan, asked
+        decoding = plan.info.judge_decoding
+        key = judgement_key(case, scorer, decoding, request, repeat)
+        if self._judging.reparse:
+            return self._read_again(case, scorer, key, asked)
+        if (stored := self._stored_judgement(key)) is not None:
+            self._progress.count(stored, is_new=False)
+            return stored
+        parse = plan.suite.parse_verdict[plan.mode]
+        prompt, answer = case.sample.messages[-1].content, case.answer.text
+        item = ScoreItem(request, decoding, parse, repeat, prompt=prompt, answer=answer)
+        if plan.mode is Mode.PARITY:
+            rules = plan.suite.parity
+            again = partial(rules.asks_again, request)
+            item = replace(item, ask_again=again, settle=rules.settle)
+        with naming(f"{case.sample.task} {case.sample.id}, verdict {request.criterion!r:.80}"):
+            (verdict,) = await scorer.score([item])
+        judgement = replace(
+            make_judgement(key, case.response, scorer.id, asked, verdict),
+            at=round(time.time(), 3),
+            echoed=holds_verdict(case, request),
+        )
+        if judgement.score.status is not JudgeStatus.NOT_SENT:
+            self._writers.judgements.append(judgement)
+        self._progress.count(judgement, is_new=True)
+        return judgement
+
+    def _read_again(
+        self, case: Case, scorer: Scorer, key: str, asked: tuple[JudgeRequest, int]
+    ) -> Judgement:
+        """The stored verdict by today's parser; a changed score is appended and replaces the
+        old.
+        """
+        record = self._judgements.read(key)
+        if record is None:
+            lost = Verdict(Score(None, JudgeStatus.NOT_SENT, "never asked"))
+            return make_judgement(key, case.response, scorer.id, asked, lost)
+        judgement = read_judgement(record)
+        status = judgement.score.status
+        # with any other status the last text is not what the judge answered in the end
+        if judgement.asks and (status is JudgeStatus.OK or status.is_unreadable):
+            text = split_thinking(judgement.asks[-1]).answer
+            score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
+            settle = case.plan.suite.parity.settle if case.plan.mode is Mode.PARITY else None
+            if score.status.is_unreadable and settle is not None:
+                score = settle(asked[0], judgement.asks)
+            still_cut = status is JudgeStatus.TRUNCATED and score.value is None
+            if score != judgement.score and not still_cut:
+                judgement = replace(judgement, score=score)
+                self._writers.judgements.append(judgement)
+        self._progress.count(judgement, is_new=False)
+        return judgement
+
+    def _stored_judgement(self, key: str) -> Judgement | None:
+        record = self._judgements.read(key)
+        if record is None:
+            return None
+        judgement = read_judgement(record)
+        status = judgement.score.status
+        again = status.is_transient or (self._retry_failed and judgement.score.value is None)
+        return None if again else judgement
+
+
+def _prompt_of(asked: tuple[JudgeRequest, int]) -> str:
+    return "\n".join(message.content for message in asked[0].messages)
+
+
+def _interleave(
+    streams: Sequence[Iterator[tuple[TaskPlan, Sample, int]]],
+) -> Iterator[tuple[TaskPlan, Sample, int]]:
+    """One item of each task in turn, so that no task waits for another to finish."""
+    live = list(streams)
+    while live:
+        for stream in list(live):
+            item = next(stream, None)
+            if item is None:
+                live.remove(stream)
+            else:
+                yield item

@@ -1,0 +1,196 @@
+"""The whole job: plan, generate and judge, aggregate, write every output. `evaluate` is what the
+command line, the pipeline and a notebook call alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.config import RunConfig
+from r2w_eval.models.cost import Budget
+from r2w_eval.models.endpoint import Traffic
+from r2w_eval.run.engine import Engine
+from r2w_eval.errors import BudgetReached, CoverageTooLow
+from r2w_eval.hashing import to_plain
+from r2w_eval.judge.scorers import StoredJudge
+from r2w_eval.run.manifest import (
+    check_suites,
+    choose_folder,
+    claim_folder,
+    make_manifest,
+    plan_ensemble,
+)
+from r2w_eval.run.opening import ModelPool, is_smoke_test
+from r2w_eval.run.outputs import write_outputs
+from r2w_eval.results.page_counts import keep_page_counts
+from r2w_eval.web.pages import open_pages
+from r2w_eval.records.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
+from r2w_eval.run.planning import check_repeats, plan_tasks
+from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
+from r2w_eval.store import RunFolder, write_json
+from r2w_eval.results.summary import TaskResult
+from r2w_eval.types import Sample
+
+Watch = Callable[[Progress], Any]
+Write = Callable[[RunFolder, Sequence[TaskPlan], Mapping[str, Any]], list[TaskResult]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished (or stopped) run."""
+
+    folder: RunFolder
+    results: list[TaskResult]
+    manifest: dict[str, Any]
+    progress: Progress
+    wall_s: float
+    budget: Budget | None = None
+    traffic: tuple[Traffic, ...] = ()
+
+
+async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
+    """Run everything that is owed and write all outputs. Raises R2WError subclasses.
+
+    `watch` gets the live counters once, at the start. On an interrupt or an error whatever was
+    finished is on disk, the partial results are written, and the same call goes on from there.
+    """
+    plans = plan_tasks(config)
+    check_repeats(config, plans)
+    progress = Progress()
+    if watch:
+        watch(progress)
+    started = asyncio.get_running_loop().time()
+    budget = None if config.max_cost is None else Budget(config.max_cost)
+    with open_cache(config) as cache:
+        async with ModelPool(model_options(config, cache, budget)) as pool:
+            writing = await open_writing(config, pool)
+            asked = any(plan.info.asks_judges for plan in plans)
+            named = config if asked else replace(config, judge=(NO_JUDGE,))
+            judging, judges = await open_judging(named, pool)
+            manifest = make_manifest(config, plans, writing, judges)
+            folder = RunFolder(choose_folder(config, manifest))
+            with folder.open_writers() as writers:
+                manifest = claim_folder(folder, manifest)
+                expect(progress, plans, writing, judging)
+                try:
+                    access = (config.page_access, config.pages_allow)
+                    async with open_pages(*access, folder.path) as pages:
+                        reading = replace(judging, pages=pages)
+                        again = config.retry_failed
+                        await Engine(folder, writers, writing, reading, progress, again).run(plans)
+                finally:
+                    writers.responses.sync()
+                    writers.judgements.sync()
+                    write_json(folder.path / "traffic.json", pool.traffic())
+                    keep_page_counts(folder, progress.pages)
+                    results = write_outputs(folder, plans, manifest)
+            traffic = tuple(pool.traffic())
+    wall_s = asyncio.get_running_loop().time() - started
+    return Outcome(folder, results, manifest, progress, wall_s, budget, traffic)
+
+
+async def judge_again(
+    folder: RunFolder, config: RunConfig, reparse: bool, write: Write | None = None
+) -> Outcome:
+    """Judge the answers of a finished run once more, generating nothing.
+
+    `config` is the run's own with the new judges in place. Earlier judges stay in the folder and in
+    the results, each under its own identity. With `reparse` every stored text is read again
+    instead. `write` says what is written: `write_outputs` (the default) or `write_results`.
+    """
+    write = write or write_outputs
+    manifest = folder.manifest()
+    identity = manifest["identity"]
+    plans = plan_tasks(config)
+    check_suites(folder, manifest, plans)
+    progress = Progress()
+    started = asyncio.get_running_loop().time()
+    with open_cache(config) as cache:
+        async with ModelPool(model_options(config, cache)) as pool:
+            if reparse:
+                stored = [StoredJudge(name, facts) for name, facts in identity["judges"].items()]
+                judging = Judging(stored, config.max_connections, identity["repeats"], reparse=True)
+            else:
+                judging, judges = await open_judging(config, pool)
+                identity["judges"] = {**identity["judges"], **to_plain(judges)}
+                if config.combine is not None:
+                    names = tuple(identity["judges"])
+                    spec = plan_ensemble(config, names, manifest["model"])
+                    identity["ensemble"] = to_plain(spec)
+                smoke = manifest["smoke_test_judge"] or any(map(is_smoke_test, config.judge))
+                manifest["smoke_test_judge"] = smoke
+            writing = Writing(
+                manifest["model"],
+                identity["writer"],
+                _never_generate,
+                config.max_connections,
+                seed=identity["seed"],
+                n_repeats=identity["samples"],
+                system_prompt=config.system_prompt,
+                is_recorded=True,
+            )
+            with folder.open_writers() as writers:
+                write_json(folder.manifest_path, manifest)
+                expect(progress, plans, writing, judging)
+                try:
+                    access = (config.page_access, config.pages_allow)
+                    async with open_pages(*access, folder.path, offline=reparse) as pages:
+                        reading = replace(judging, pages=pages)
+                        await Engine(folder, writers, writing, reading, progress).run(plans)
+                finally:
+                    keep_page_counts(folder, progress.pages)
+                    results = write(folder, plans, manifest)
+    wall_s = asyncio.get_running_loop().time() - started
+    return Outcome(folder, results, manifest, progress, wall_s)
+
+
+async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
+    raise CallFailed(CallStatus.NOT_SENT, "this command judges what is there and generates nothing")
+
+
+def expect(
+    progress: Progress, plans: Sequence[TaskPlan], writing: Writing, judging: Judging
+) -> None:
+    """Set the totals of the progress display."""
+    per_answer = len(judging.scorers) * judging.n_repeats
+    for plan in plans:
+        for sample in plan.samples():
+            progress.responses_expected += writing.n_repeats * plan.suite.n_turns
+            n_verdicts = len(plan.suite.criteria(sample)) * per_answer
+            progress.judgements_expected += n_verdicts * writing.n_repeats
+
+
+def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None = None) -> None:
+    """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed.
+
+    Where judges are combined, the combined verdicts count: members may fail within
+    --min-valid-judges.
+    """
+    if outcome.budget is not None and outcome.budget.is_reached:
+        raise BudgetReached(
+            f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} "
+            f"spent. The same command with a higher --max-cost goes on"
+        )
+    combined = {result.task for result in outcome.results if result.ensemble is not None}
+    for result in outcome.results:
+        if result.ensemble is None and result.task in combined:
+            continue
+        if result.judging.coverage < minimum:
+            raise CoverageTooLow(
+                f"{result.task}: {result.judging.n_valid} of {result.judging.n_total} verdicts are "
+                f"usable, under --min-coverage {minimum}. Run the same command with "
+                f"--retry-failed, or "
+                f"lower --min-coverage"
+            )
+        head = result.headline
+        lost = head.n_expected - head.n_scored
+        if max_unscored is not None and head.n_expected and lost / head.n_expected > max_unscored:
+            raise CoverageTooLow(
+                f"{result.task}: {lost} of {head.n_expected} answers have no score, over "
+                f"--max-unscored {max_unscored}. Run the same command with --retry-failed, or "
+                f"raise --max-unscored"
+            )

@@ -1,0 +1,357 @@
+"""Agreement between judges, and with human labels.
+
+In: ratings of the same units by several raters, or two columns of values. Out: coefficients with
+bootstrap intervals over units. Undefined coefficients (no spread) are None, never 0. Sources:
+harness A7, A8; Krippendorff 2011 (alpha); Kendall 1945 (tau-b); Cohen 1968 (weighted kappa).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from r2w_eval.errors import UsageError
+from r2w_eval.stats.resampling import FloatArray
+from r2w_eval.stats.inference import measure
+from r2w_eval.types import Estimate, Metric, Stratum
+
+AGREEMENT_DRAWS = 1_000
+
+
+class Level(StrEnum):
+    """What differences between two values mean to alpha."""
+
+    NOMINAL = "nominal"
+    ORDINAL = "ordinal"
+    INTERVAL = "interval"
+
+
+class Method(StrEnum):
+    """A coefficient for two columns of numbers."""
+
+    SPEARMAN = "spearman"
+    KENDALL = "kendall_tau_b"
+    PEARSON = "pearson"
+    KAPPA = "quadratic_kappa"
+    """Agreement in absolute value, on one scale: quadratic weighted kappa, Lin's concordance."""
+
+
+class TieRule(StrEnum):
+    """How pairs without a clear winner count towards accuracy."""
+
+    HALF = "half"
+    """Pairs that people tied leave; a tie of the judge on the others counts one half."""
+    THREE_WAY = "three_way"
+    """Win, tie and loss are three classes that must match."""
+    EXCLUDE = "exclude"
+    """Pairs that either side tied leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alpha:
+    """Krippendorff's alpha: 1 perfect, 0 chance; None when all values are the same."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    level: Level
+    n_units: int
+    """Units with at least two ratings; others cannot disagree."""
+    n_ratings: int
+    """Ratings in those units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Association:
+    """A coefficient of two columns, over the rows that have both values."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedPair:
+    """Preference of people and of a judge about one pair: positive = first better, 0 = tie."""
+
+    item: str
+    human: float
+    judge: float | None
+    """None: no usable verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """A judge beside the people it is measured by, both against the mean of the other people."""
+
+    human: Association
+    """Mean over people of the agreement of one with the mean of the others."""
+    judge: Association
+    """Mean over the same left-out sets of the agreement of the judge."""
+    n_humans: int
+    """People that could be left out."""
+
+
+def krippendorff_alpha(
+    units: Sequence[Sequence[float | None]],
+    level: Level = Level.INTERVAL,
+    draws: int = AGREEMENT_DRAWS,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> Alpha:
+    """Alpha of ratings [unit][rater] with None for missing; interval by resampling units."""
+    present = [sorted(v for v in unit if v is not None) for unit in units]
+    pairable = sorted(unit for unit in present if len(unit) > 1)
+    n_ratings = sum(len(unit) for unit in pairable)
+    values = np.array(sorted({v for unit in pairable for v in unit}))
+    counts = np.array([[unit.count(v) for v in values.tolist()] for unit in pairable], dtype=float)
+    if not len(values):
+        return Alpha(None, None, None, level, 0, 0)
+    value = _alpha(counts, np.ones(len(counts)), values, level)
+    generator = np.random.default_rng(seed)
+    n = len(counts)
+    times = generator.multinomial(n, np.full(n, 1 / n), size=draws)
+    drawn = [_alpha(counts, row, values, level) for row in times.astype(float)]
+    return Alpha(value, *_bounds(value, drawn, confidence), level, n, n_ratings)
+
+
+def _alpha(counts: FloatArray, times: FloatArray, values: FloatArray, level: Level) -> float | None:
+    """1 - observed / expected disagreement; `counts` [unit, value], `times` repeats units."""
+    sizes = counts.sum(axis=1)
+    totals = times @ counts
+    n = float(totals.sum())
+    weights = times / (sizes - 1)
+    if level is Level.NOMINAL:
+        observed = float(weights @ (sizes**2 - (counts**2).sum(axis=1)))
+        expected = (n * n - float((totals**2).sum())) / (n - 1)
+    else:
+        # The ordinal metric is the interval metric on mid-ranks of all pairable values.
+        scale = values - values.mean()
+        if level is Level.ORDINAL:
+            scale = np.cumsum(totals) - totals / 2
+        first, second = counts @ scale, counts @ scale**2
+        observed = float(weights @ (2 * (sizes * second - first**2)))
+        expected = 2 * (n * float(totals @ scale**2) - float(totals @ scale) ** 2) / (n - 1)
+    if np.count_nonzero(totals) < 2:
+        return None
+    return 1 - observed / expected
+
+
+def _bounds(
+    value: float | None, drawn: Iterable[float | None], confidence: float
+) -> tuple[float | None, float | None]:
+    """Percentiles of the defined draws, widened if need be to hold the value."""
+    defined = [v for v in drawn if v is not None]
+    if value is None or not defined:
+        return None, None
+    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+    return min(value, float(low)), max(value, float(high))
+
+
+def associate(
+    first: Sequence[float | None],
+    second: Sequence[float | None],
+    method: Method = Method.SPEARMAN,
+    draws: int = AGREEMENT_DRAWS,
+    seed: int = 0,
+    clusters: Sequence[str] | None = None,
+) -> Association:
+    """Coefficient of two columns; 95 % interval by resampling rows, or whole clusters of rows."""
+    names = clusters if clusters is not None else [str(i) for i in range(len(first))]
+    rows = [
+        (name, a, b)
+        for name, a, b in zip(names, first, second, strict=True)
+        if a is not None and b is not None
+    ]
+    pairs = np.array([[a, b] for _, a, b in rows], dtype=float).reshape(-1, 2)
+    value = coefficient(pairs[:, 0], pairs[:, 1], method)
+    names = [name for name, _, _ in rows]
+    drawn = [
+        coefficient(pairs[own, 0], pairs[own, 1], method)
+        for own in (_resampled(names, draws, seed) if value is not None else ())
+    ]
+    return Association(value, *_bounds(value, drawn, 0.95), len(rows))
+
+
+def _resampled(names: Sequence[str], draws: int, seed: int) -> Iterator[NDArray[np.int_]]:
+    """Rows of each bootstrap draw, rows of a name together; none for fewer than three names."""
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for index, name in enumerate(names):
+        members[name].append(index)
+    if len(members) < 3:
+        return
+    groups = [np.array(own) for _, own in sorted(members.items())]
+    generator = np.random.default_rng(seed)
+    for _ in range(draws):
+        picked = generator.integers(0, len(groups), size=len(groups))
+        yield np.concatenate([groups[i] for i in picked])
+
+
+def coefficient(
+    first: NDArray[np.float64], second: NDArray[np.float64], method: Method
+) -> float | None:
+    """The bare coefficient; None when a column has no spread or fewer than two rows."""
+    # scipy.stats takes longer to load than a small run takes in all
+    from scipy.stats import kendalltau, rankdata
+
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None
+    if method is Method.KAPPA:
+        apart = float(np.mean((first - second) ** 2))
+        by_chance = float(first.var() + second.var() + (first.mean() - second.mean()) ** 2)
+        return 1 - apart / by_chance
+    if method is Method.KENDALL:
+        return float(kendalltau(first, second).statistic)
+    if method is Method.SPEARMAN:
+        first, second = rankdata(first), rankdata(second)
+    x, y = first - first.mean(), second - second.mean()
+    return float(np.clip((x @ y) / math.sqrt(float((x @ x) * (y @ y))), -1.0, 1.0))
+
+
+def pair_accuracy(
+    pairs: Iterable[JudgedPair], ties: TieRule = TieRule.HALF, seed: int = 0
+) -> Metric:
+    """Share of pairs in which the judge prefers what people prefer, with its interval."""
+    return measure(pair_accuracy_estimate(pairs, ties), seed=seed)
+
+
+def pair_accuracy_estimate(
+    pairs: Iterable[JudgedPair], ties: TieRule = TieRule.HALF, name: str = "pair_accuracy"
+) -> Estimate:
+    """Pair accuracy as an estimate, clustered by item, for intervals and paired tests.
+
+    `n_expected` counts the items that the tie rule keeps; the rule is named in the note.
+    """
+    kept = [pair for pair in pairs if _counts(pair, ties)]
+    scored = [
+        (pair.item, _credit(pair.human, pair.judge, ties))
+        for pair in kept
+        if pair.judge is not None
+    ]
+    stratum = Stratum(
+        tuple(item for item, _ in scored),
+        tuple(credit for _, credit in scored),
+        (1.0,) * len(scored),
+    )
+    expected = len({pair.item for pair in kept})
+    return Estimate(name, (stratum,), expected, note=f"ties: {ties.value}", is_share=True)
+
+
+def _counts(pair: JudgedPair, ties: TieRule) -> bool:
+    if ties is TieRule.THREE_WAY:
+        return True
+    return pair.human != 0 and not (ties is TieRule.EXCLUDE and pair.judge == 0)
+
+
+def _credit(human: float, judge: float, ties: TieRule) -> float:
+    if judge == 0 and ties is TieRule.HALF:
+        return 0.5
+    return float((human > 0) - (human < 0) == (judge > 0) - (judge < 0))
+
+
+def score_pairs(
+    human: Mapping[str, float], judge: Mapping[str, float | None], item: str
+) -> list[JudgedPair]:
+    """All pairs of systems within one item, from scores.
+
+    >>> score_pairs({"x": 3, "y": 1}, {"x": 7, "y": None}, "i1")
+    [JudgedPair(item='i1', human=2, judge=None)]
+    """
+    names = sorted(human)
+    pairs = []
+    for i, first in enumerate(names):
+        for second in names[i + 1 :]:
+            a, b = judge.get(first), judge.get(second)
+            gap = None if a is None or b is None else a - b
+            pairs.append(JudgedPair(item, human[first] - human[second], gap))
+    return pairs
+
+
+def mean_by_system(rows: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Mean value per system, for agreement at system level; rows are (system, value)."""
+    values: defaultdict[str, list[float]] = defaultdict(list)
+    for system, value in rows:
+        values[system].append(value)
+    return {system: math.fsum(own) / len(own) for system, own in sorted(values.items())}
+
+
+def quadratic_kappa(
+    first: Sequence[int | None], second: Sequence[int | None], scale: Sequence[int]
+) -> float | None:
+    """Cohen's kappa with squared distances over equally spaced labels `scale`.
+
+    None without spread. Raises UsageError for a rating that is not on the scale.
+    """
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    unknown = sorted({v for pair in pairs for v in pair} - set(scale))
+    if unknown:
+        raise UsageError(f"ratings {unknown} are not on the scale {sorted(scale)}")
+    position = {label: i for i, label in enumerate(sorted(scale))}
+    left, right = (Counter(position[pair[side]] for pair in pairs) for side in (0, 1))
+    observed = sum((position[a] - position[b]) ** 2 for a, b in pairs) * len(pairs)
+    expected = sum(n * m * (i - j) ** 2 for i, n in left.items() for j, m in right.items())
+    return 1 - observed / expected if expected else None
+
+
+def human_ceiling(
+    humans: Sequence[Sequence[float | None]],
+    judge: Sequence[float | None],
+    method: Method = Method.SPEARMAN,
+    clusters: Sequence[str] | None = None,
+    draws: int = AGREEMENT_DRAWS,
+    seed: int = 0,
+) -> Ceiling:
+    """Leave one human out: ratings [unit][human], the judge's value per unit.
+
+    Person and judge are compared with the same target on the same units: those that the person,
+    the judge and at least one other person rated. Intervals by resampling units, or whole clusters.
+    """
+    n_humans = max((len(unit) for unit in humans), default=0)
+    table = np.array(humans, dtype=float).reshape(len(humans), n_humans)
+    judged = np.array(judge, dtype=float)
+    person, machine, n_left_out = _leave_each_out(table, judged, method)
+    shared = ~np.isnan(judged) & ((~np.isnan(table)).sum(axis=1) > 1)
+    rows = np.flatnonzero(shared)
+    names = [clusters[i] if clusters is not None else str(i) for i in rows.tolist()]
+    drawn = [
+        _leave_each_out(table[rows[own]], judged[rows[own]], method)
+        for own in (_resampled(names, draws, seed) if person is not None else ())
+    ]
+    return Ceiling(
+        Association(person, *_bounds(person, [own[0] for own in drawn], 0.95), len(rows)),
+        Association(machine, *_bounds(machine, [own[1] for own in drawn], 0.95), len(rows)),
+        n_left_out,
+    )
+
+
+def _leave_each_out(
+    table: FloatArray, judge: FloatArray, method: Method
+) -> tuple[float | None, float | None, int]:
+    """Mean coefficient of a person and of the judge with the mean of the others, and of how many.
+
+    `table` [unit, person] and `judge` [unit] with NaN for what is missing.
+    """
+    rated = ~np.isnan(table)
+    filled = np.where(rated, table, 0.0)
+    people, judges = [], []
+    for column in range(table.shape[1]):
+        n_others = rated.sum(axis=1) - rated[:, column]
+        kept = rated[:, column] & (n_others > 0) & ~np.isnan(judge)
+        target = (filled.sum(axis=1) - filled[:, column])[kept] / n_others[kept]
+        person = coefficient(table[kept, column], target, method)
+        machine = coefficient(judge[kept], target, method)
+        if person is not None and machine is not None:
+            people.append(person)
+            judges.append(machine)
+    return _mean(people), _mean(judges), len(people)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None

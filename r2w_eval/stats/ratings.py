@@ -1,0 +1,289 @@
+"""Ratings and ranks: Bradley-Terry strengths, rank ranges from paired tests, rank chances.
+
+In: battles (see `orders`), or the same metric of several runs. Out: strengths with intervals that
+contain them, and ranks with what the data leave open. Sources: harness A5, A6, W4; Bradley & Terry
+1952; Hunter 2004 (when the maximum exists).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri, stdtrit
+
+from r2w_eval.errors import UsageError
+from r2w_eval.stats.orders import Battle
+from r2w_eval.stats.resampling import FloatArray, batches, linked_groups
+from r2w_eval.stats.inference import compare, evaluate, holm
+from r2w_eval.types import Estimate
+
+BT_DRAWS = 2_000
+# Newton steps are never longer than this (logits): unbeaten models have very flat likelihoods.
+_MAX_STEP = 2.0
+_MAX_ROUNDS = 100
+_CONVERGED = 1e-10
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """One model's Bradley-Terry strength; the bounds always contain it."""
+
+    model: str
+    strength: float
+    """Natural log-odds, mean 0 over the models."""
+    low: float
+    high: float
+    win_share: float
+    """Weighted share of battles won, ties as half: the cross-check that needs no model."""
+    n_battles: int
+    rank_upper_bound: int
+    """1 + models whose lower bound lies above this one's upper bound."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ratings:
+    """Models from strongest to weakest, with their chances of each rank."""
+
+    rows: tuple[Rating, ...]
+    rank_probabilities: tuple[tuple[float, ...], ...]
+    """[i][r]: share of the draws in which row i has rank r + 1 (equal strengths share a rank)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairTest:
+    """A paired test between two models: difference of the first over the second, corrected p."""
+
+    first: str
+    second: str
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    p_holm: float | None
+    n_common: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankRange:
+    """The ranks that the paired tests leave open to a model."""
+
+    model: str
+    value: float
+    best: int
+    worst: int
+    is_tied_with_best: bool
+    tied_with: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Models from highest to lowest value, and the tests behind their rank ranges."""
+
+    rows: tuple[RankRange, ...]
+    tests: tuple[PairTest, ...]
+
+
+def bradley_terry(
+    battles: Iterable[Battle],
+    draws: int = BT_DRAWS,
+    seed: int = 0,
+    level: float = 0.95,
+    ridge: float = 0.01,
+) -> Ratings:
+    """Strengths with intervals from resampled items; ties are half wins.
+
+    `ridge` is the penalty ridge / 2 * sum(strength^2): it keeps unbeaten models finite. Bounds are
+    percentiles of the draws moved so that their median is the estimate, which thus lies inside.
+    Raises UsageError when some models were never linked to the others.
+    """
+    rows = sorted(battles, key=lambda b: (b.item, b.first, b.second, b.share, b.weight))
+    models = sorted({name for row in rows for name in (row.first, row.second)})
+    _require_connected(rows, models)
+    wins, n_battles = _item_wins(rows, models)
+    total = wins.sum(axis=0)
+    strengths = fit_strengths(total[None], ridge)[0]
+    drawn = _strength_draws(wins, draws, seed, ridge)
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    shift = np.quantile(drawn, tails, axis=0) - np.median(drawn, axis=0)
+    low, high = strengths + shift * _few_items_factor(len(wins), level)
+    ranks = upper_bound_ranks(low.tolist(), high.tolist())
+    order = sorted(range(len(models)), key=lambda i: (-strengths[i], models[i]))
+    won, lost = total.sum(axis=1), total.sum(axis=0)
+    ratings = tuple(
+        Rating(
+            models[i],
+            float(strengths[i]),
+            float(low[i]),
+            float(high[i]),
+            float(won[i] / (won[i] + lost[i])),
+            n_battles[i],
+            ranks[i],
+        )
+        for i in order
+    )
+    return Ratings(ratings, rank_probabilities(drawn[:, order]))
+
+
+def _few_items_factor(n: int, level: float) -> float:
+    """Widens percentile bounds, which are short by this factor for a plain mean of n items."""
+    quantile = (1 + level) / 2
+    return float(stdtrit(n - 1, quantile) / ndtri(quantile)) * math.sqrt(n / (n - 1))
+
+
+def _require_connected(rows: Sequence[Battle], models: Sequence[str]) -> None:
+    n_items = len({row.item for row in rows})
+    if len(models) < 2 or n_items < 2:
+        raise UsageError(
+            f"{len(models)} model(s) on {n_items} item(s) in the battles: ratings need at least 2 "
+            "of each. Try: r2w-eval compare RUN RUN without --limit"
+        )
+    edges = sorted({frozenset((row.first, row.second)) for row in rows}, key=sorted)
+    groups = [
+        sorted(frozenset[str]().union(*(edges[index] for index in group)))
+        for group in linked_groups(edges)
+    ]
+    if len(groups) > 1:
+        listed = "; ".join(", ".join(group) for group in groups)
+        raise UsageError(
+            f"ratings need all models linked by battles; these groups are not: {listed}. "
+            "Try: r2w-eval compare with a run of one group against a run of another"
+        )
+
+
+def _item_wins(rows: Sequence[Battle], models: Sequence[str]) -> tuple[FloatArray, list[int]]:
+    """Weighted wins [item, winner, loser] and battles per model."""
+    index = {name: i for i, name in enumerate(models)}
+    items = {name: i for i, name in enumerate(sorted({row.item for row in rows}))}
+    wins = np.zeros((len(items), len(models), len(models)))
+    n_battles = [0] * len(models)
+    for row in rows:
+        first, second = index[row.first], index[row.second]
+        wins[items[row.item], first, second] += row.weight * row.share
+        wins[items[row.item], second, first] += row.weight * (1 - row.share)
+        n_battles[first] += 1
+        n_battles[second] += 1
+    return wins, n_battles
+
+
+def _strength_draws(wins: FloatArray, draws: int, seed: int, ridge: float) -> FloatArray:
+    """Strengths (draws, models) of resampled items."""
+    generator = np.random.default_rng(seed)
+    n, k = wins.shape[:2]
+    flat = wins.reshape(n, k * k)
+    parts = []
+    for size in batches(draws, max(n, 4 * k * k)):
+        times = generator.multinomial(n, np.full(n, 1 / n), size=size)
+        parts.append(fit_strengths((times @ flat).reshape(size, k, k), ridge))
+    return np.concatenate(parts)
+
+
+def fit_strengths(wins: FloatArray, ridge: float) -> FloatArray:
+    """Penalised maximum likelihood by Newton's method for many win tables at once.
+
+    `wins` is (draws, winner, loser); the result (draws, model) has mean 0. The ridge makes the
+    problem strictly concave, so that there is one maximum.
+    """
+    draws, k, _ = wins.shape
+    games = wins + wins.transpose(0, 2, 1)
+    strengths = np.zeros((draws, k))
+    identity = np.eye(k)
+    for _ in range(_MAX_ROUNDS):
+        gap = strengths[:, :, None] - strengths[:, None, :]
+        expected = 0.5 * (1 + np.tanh(gap / 2))
+        gradient = (wins - games * expected).sum(axis=2) - ridge * strengths
+        curvature = games * expected * (1 - expected)
+        hessian = (curvature.sum(axis=2) + ridge)[:, :, None] * identity - curvature
+        step = np.linalg.solve(hessian, gradient[:, :, None])[:, :, 0]
+        longest = np.abs(step).max(axis=1, keepdims=True)
+        strengths += step * np.minimum(1.0, _MAX_STEP / np.maximum(longest, _MAX_STEP))
+        if float(longest.max()) < _CONVERGED:
+            break
+    centred: FloatArray = strengths - strengths.mean(axis=1, keepdims=True)
+    return centred
+
+
+def upper_bound_ranks(low: Sequence[float], high: Sequence[float]) -> list[int]:
+    """Rank(UB) = 1 + #{j: low_j > high_i} (A5).
+
+    >>> upper_bound_ranks([2.0, 1.0, -1.0], [3.0, 2.5, 0.0])
+    [1, 1, 3]
+    """
+    return [1 + sum(other > bound for other in low) for bound in high]
+
+
+def rank_probabilities(drawn: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
+    """Chances [model][rank - 1] from draws (draws, model); equal values share the better rank."""
+    k = drawn.shape[1]
+    ranks = np.stack([1 + (drawn > drawn[:, [i]]).sum(axis=1) for i in range(k)], axis=1)
+    return tuple(
+        tuple(float(np.mean(ranks[:, i] == rank)) for rank in range(1, k + 1)) for i in range(k)
+    )
+
+
+def rank_by_paired_tests(
+    estimates: Mapping[str, Estimate], alpha: float = 0.05, seed: int = 0
+) -> Ranking:
+    """Rank ranges of models from all paired tests of one metric, corrected by Holm (A3, A5)."""
+    values = {}
+    for model, estimate in estimates.items():
+        value = evaluate(estimate)
+        if value is None:
+            raise UsageError(f"{model!r} has no value for {estimate.name!r} and cannot be ranked")
+        values[model] = value
+    tests = paired_tests(estimates, seed)
+    return Ranking(rank_ranges(values, tests, alpha), tests)
+
+
+def paired_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
+    """Every pair of models on their common items; p corrected over all pairs with common items."""
+    found = [
+        (first, second, compare(estimates[first], estimates[second], seed=seed))
+        for first, second in combinations(sorted(estimates), 2)
+    ]
+    tested = [c.p_value for _, _, c in found if c.p_value is not None]
+    corrected = iter(holm(tested))
+    return tuple(
+        PairTest(
+            first,
+            second,
+            c.difference,
+            c.low,
+            c.high,
+            c.p_value,
+            next(corrected) if c.p_value is not None else None,
+            c.n_common,
+        )
+        for first, second, c in found
+    )
+
+
+def rank_ranges(
+    values: Mapping[str, float], tests: Iterable[PairTest], alpha: float = 0.05
+) -> tuple[RankRange, ...]:
+    """Best rank = 1 + models significantly better; worst = all but those significantly worse."""
+    better: dict[str, set[str]] = {model: set() for model in values}
+    worse: dict[str, set[str]] = {model: set() for model in values}
+    for test in tests:
+        if test.p_holm is None or test.difference is None or test.p_holm > alpha:
+            continue
+        pair = (test.first, test.second)
+        winner, loser = pair if test.difference > 0 else pair[::-1]
+        better[loser].add(winner)
+        worse[winner].add(loser)
+    order = sorted(values, key=lambda model: (-values[model], model))
+    return tuple(
+        RankRange(
+            model,
+            values[model],
+            1 + len(better[model]),
+            len(values) - len(worse[model]),
+            model not in worse[order[0]],
+            tuple(m for m in order if m != model and m not in better[model] | worse[model]),
+        )
+        for model in order
+    )

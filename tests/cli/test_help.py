@@ -1,0 +1,133 @@
+"""Help shows examples; every command that help or a page shows is one that the program takes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+from support import ROOT
+
+from r2w_eval.cli import cli
+from r2w_eval.cli.examples import EXAMPLES, walk
+from r2w_eval.judge_check.labelled import choose_sets
+
+_FENCE = re.compile(r"^```(?:bash|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_COMMAND = re.compile(r"^(?:\$ )?(?:[A-Z]\w*=\S+ )*(r2w-eval (?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "tasks").rglob("README.md")),
+    *sorted((ROOT / "reward_models").glob("*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
+]
+
+
+def commands_of(text: str) -> Iterator[str]:
+    """The r2w-eval commands of some lines, without continuation marks and pipes."""
+    for match in _COMMAND.finditer(text):
+        line = match[1].replace("\\\n", " ")
+        yield re.split(r" (?:\||&&|>|2>|&)(?: |$)|;(?= )", line)[0]
+
+
+@pytest.fixture
+def take(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Parses a command as the program does, and runs nothing."""
+    called: list[str] = []
+
+    def note(**parameters: Any) -> None:
+        called.append("once")
+        # names that no parser checks
+        choose_sets(parameters.get("sets") or "")
+
+    for _, command in walk(cli, "r2w-eval"):
+        if not isinstance(command, click.Group):
+            monkeypatch.setattr(command, "callback", note)
+
+    def parse(line: str) -> None:
+        called.clear()
+        words = shlex.split(line, comments=True)[1:]
+        cli.main([word for word in words if word != "…"], standalone_mode=False)
+        assert called or {"--help", "--version"} & set(words), line
+
+    return parse
+
+
+def test_every_command_has_examples_and_each_is_taken(take: Callable[[str], None]) -> None:
+    assert set(EXAMPLES) == {path for path, _ in walk(cli, "r2w-eval")}
+    for path, text in EXAMPLES.items():
+        lines = list(commands_of(text))
+        assert lines or "r2w-eval list" in text, path
+        for line in lines:
+            take(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_of_a_page_is_taken(page: Path, take: Callable[[str], None]) -> None:
+    for fence in _FENCE.finditer(page.read_text("utf-8")):
+        for line in commands_of(fence[1]):
+            take(line)
+
+
+def test_help_shows_examples_before_options() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "r2w_eval", "compare", "--help"], capture_output=True, text=True
+    )
+    text = done.stdout
+    assert text.index("Examples:") < text.index("r2w-eval compare runs/a") < text.index("Options:")
+
+
+@pytest.mark.parametrize(
+    ("words", "start", "found"),
+    [
+        ([], "lea", {"leaderboard"}),
+        (["train"], "s", {"sft", "synth"}),
+        (["compare"], "--eff", {"--effect"}),
+        (["run", "--mode"], "", {"parity", "strict"}),
+        ([], "--repl", {"--replay"}),
+        (["--model", "smollm2"], "--repl", {"--replay"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_choices(
+    words: list[str], start: str, found: set[str]
+) -> None:
+    completer = ShellComplete(cli, {}, "r2w-eval", "_R2W_EVAL_COMPLETE")
+    assert {item.value for item in completer.get_completions(words, start)} == found
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_the_line_of_the_documentation_completes_in_bash(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text("utf-8")
+    (line,) = re.findall(r"^eval .*bash_source.*$", page, re.MULTILINE)
+    program = tmp_path / "r2w-eval"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m r2w_eval "$@"\n')
+    program.chmod(0o755)
+    script = (
+        f"{line}\nCOMP_WORDS=(r2w-eval experiment b) COMP_CWORD=2\n"
+        '_r2w_eval_completion r2w-eval; echo "${COMPREPLY[@]}"\n'
+    )
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": path},
+        cwd=tmp_path,
+    )
+    assert done.stdout.split() == ["budget"], done.stderr
+
+
+def test_a_wrong_word_before_a_completion_breaks_nothing() -> None:
+    completer = ShellComplete(cli, {}, "r2w-eval", "_R2W_EVAL_COMPLETE")
+    found = completer.get_completions(["jugde"], "--mo")
+    assert {item.value for item in found} == {"--model", "--model-args", "--mode"}

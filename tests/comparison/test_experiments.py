@@ -1,0 +1,115 @@
+"""Thinking on/off and budgets: the switch reaches the server, the pairs and figures are right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support import ScriptedServer, completion
+
+from r2w_eval.cli import cli
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.comparison.experiments import parse_arm, relative_change, tokens_per_point
+from r2w_eval.comparison.experiments_display import budget_svg
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.run.opening import read_extra_body
+from r2w_eval.stats.inference import PairedComparison, mean_estimate, measure
+from r2w_eval.store import iter_jsonl
+
+SWITCH = {"chat_template_kwargs": {"enable_thinking": True}}
+
+
+@pytest.fixture
+def writer() -> Iterator[ScriptedServer]:
+    """A writer that thinks only when the switch is on, as Qwen3's template does."""
+    seen: list[dict[str, Any]] = []
+
+    def reply(_: dict[str, str]) -> bytes:
+        if seen[-1].get("chat_template_kwargs") == SWITCH["chat_template_kwargs"]:
+            return completion("<think>Draft: Rain.\nHmm, the line is flat.</think>Rain fell.")
+        return completion("Rain.")
+
+    with ScriptedServer((200, {}, reply)) as server:
+        server.on_body = seen.append
+        yield server
+
+
+def invoke(*args: str) -> str:
+    result = CliRunner().invoke(cli, ["experiment", *args], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_on_and_off_are_paired_under_two_judges(
+    writer: ScriptedServer, tmp_path: Path, own_cache: Path
+) -> None:
+    with FakeServer() as judges:
+        output = invoke(
+            "thinking",
+            "--model", f"{writer.base_url}#w",
+            "--judge", f"{judges.base_url}#judge-0",
+            "--judge", f"{judges.base_url}#judge-1",
+            "--limit", "4", "--max-connections", "1",
+            "--on", f"extra_body={json.dumps(SWITCH)}",
+            "--off", "extra_body=",
+            "--out", str(tmp_path / "x"),
+        )  # fmt: skip
+    rows = json.loads((tmp_path / "x/thinking.json").read_text())
+    assert {"judge-0", "judge-1"} <= {row["judge"] for row in rows}
+    for row in rows:
+        assert row["difference"]["n_common"] == 4
+        assert row["on"]["thinking"]["value"] > 0 == row["off"]["thinking"]["value"]
+        on, off = row["on"]["score"]["value"], row["off"]["score"]["value"]
+        assert row["difference"]["difference"] == pytest.approx(on - off)
+        assert row["relative"]["value"] == pytest.approx((on / off - 1) * 100)
+    assert "change %" in output
+    manifest = json.loads((tmp_path / "x/on/run.json").read_text())
+    assert manifest["identity"]["writer"]["extra_body"] == SWITCH
+    responses = list(iter_jsonl(tmp_path / "x/off/responses.jsonl"))
+    assert {row["thinking"] for row in responses} == {None}
+    again = invoke("budget", "--run", f"none={tmp_path}/x/off", "--run", f"full={tmp_path}/x/on",
+                   "--out", str(tmp_path / "b"))  # fmt: skip
+    assert "full" in again and (tmp_path / "b/budget.svg").read_text().startswith("<svg")
+    assert len(json.loads((tmp_path / "b/budget.json").read_text())) == 2 * len(rows)
+
+
+def test_the_relative_change_is_over_common_prompts() -> None:
+    on = mean_estimate({"a": 6.0, "b": 8.0, "only on": 1.0})
+    off = mean_estimate({"a": 5.0, "b": 5.0, "lost": None})
+    metric = measure(relative_change(on, off))
+    assert metric.value == pytest.approx(40.0)
+    assert (metric.n_scored, metric.n_expected) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0.5, 1.5, 300.0), (-0.1, 2.1, None), (None, None, None)]
+)
+def test_tokens_per_point_needs_a_difference(
+    low: float | None, high: float | None, expected: float | None
+) -> None:
+    paired = PairedComparison(1.0, low, high, 0.1, 0.01, False, 9, 0, 0)
+    assert tokens_per_point(paired, 400.0, 100.0) == expected
+    assert tokens_per_point(paired, None, 100.0) is None
+
+
+def test_arms_are_read_strictly() -> None:
+    arm = parse_arm('low:extra_body={"a": 1};system_prompt=Think.')
+    assert (arm.name, dict(arm.settings)) == (
+        "low",
+        {"extra_body": '{"a": 1}', "system_prompt": "Think."},
+    )
+    with pytest.raises(UsageError, match="expected NAME"):
+        parse_arm("extra")
+    with pytest.raises(UnknownName, match="Did you mean model_args"):
+        parse_arm("low:model_arg=x=1")
+    for bad in ("[1]", "{", '{"model": "m"}'):
+        with pytest.raises(UsageError, match="--extra-body"):
+            read_extra_body(bad)
+
+
+def test_an_empty_budget_plot_is_still_a_plot() -> None:
+    assert budget_svg([]).startswith("<svg")

@@ -1,0 +1,118 @@
+"""Checkpoints through lm-eval's HFLM, with a tiny random Llama that the test makes."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lm_eval", reason="local checkpoints need pip install 'r2w-eval[hf]'")
+torch = pytest.importorskip("torch")
+
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
+from r2w_eval.errors import UsageError  # noqa: E402
+from r2w_eval.models.local import HfEngine, LocalModel, open_local  # noqa: E402
+from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
+
+# third parties, at import and load: not ours to mend
+pytestmark = pytest.mark.filterwarnings("ignore")
+SCALE = Scale(lead="score ", labels={str(k): float(k) for k in range(1, 11)}, end=",")
+TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    vocabulary = {chr(i): i - 29 for i in range(32, 127)}
+    vocabulary |= {"<eos>": 0, "<think>": 1, "</think>": 2}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>", chat_template=TEMPLATE
+    )
+    fast.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=128, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("checkpoint")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(checkpoint: Path) -> Iterator[LocalModel]:
+    yield open_local("hf", str(checkpoint), "batch_size=3")
+
+
+def request(text: str, **decoding: float) -> ChatRequest:
+    return ChatRequest((Message("user", text),), Decoding(**{"max_tokens": 8, **decoding}))  # type: ignore[arg-type]
+
+
+def complete(model: LocalModel, *requests: ChatRequest) -> list[Reply]:
+    async def job() -> list[Reply]:
+        return list(await asyncio.gather(*(model.complete(r) for r in requests)))
+
+    return asyncio.run(job())
+
+
+def test_a_batch_gives_what_single_requests_give(model: LocalModel) -> None:
+    requests = [request("x" * n) for n in (3, 30, 11, 7)]
+    together = [reply.text for reply in complete(model, *requests)]
+    alone = [complete(model, r)[0].text for r in requests]
+    assert together == alone and all(together)
+
+
+def test_counts_and_reasons_are_kept(model: LocalModel) -> None:
+    (reply,) = complete(model, request("abc"))
+    assert reply.finish_reason == "length"
+    assert reply.usage.completion_tokens == 8
+    assert reply.usage.prompt_tokens == len("[user]abc[assistant]")
+
+
+def test_special_tokens_stay_in_the_text(model: LocalModel) -> None:
+    engine = model._engine
+    assert isinstance(engine, HfEngine)
+    made = engine._finish([1, 40, 2, 41, 0, 0], 5, ())
+    assert made.text.replace(" ", "") == f"<think>{chr(69)}</think>{chr(70)}"
+    assert made.finish_reason == "stop" and made.n_new == 4
+
+
+def test_a_prompt_that_does_not_fit_is_an_error_and_loses_nothing(model: LocalModel) -> None:
+    with pytest.raises(CallFailed) as caught:
+        complete(model, request("x" * 200))
+    assert caught.value.status is CallStatus.CONTEXT
+    assert complete(model, request("ok"))[0].text
+
+
+def test_label_probabilities_equal_brute_force(model: LocalModel) -> None:
+    engine = model._engine
+    assert isinstance(engine, HfEngine)
+    read = asyncio.run(model.read_labels((Message("user", "Rate."),), SCALE))
+    prompt = engine.render([Message("user", "Rate.")]) + SCALE.lead
+    for label, probability in read.probabilities.items():
+        ids = engine._lm.tok_encode(prompt + label + ",", add_special_tokens=False)
+        start = len(engine._lm.tok_encode(prompt, add_special_tokens=False))
+        with torch.no_grad():
+            logprobs = torch.log_softmax(engine._lm.model(torch.tensor([ids])).logits[0], -1)
+        brute = math.exp(sum(float(logprobs[i - 1, ids[i]]) for i in range(start, len(ids))))
+        assert probability == pytest.approx(brute, rel=1e-4)
+
+
+def test_the_fingerprint_follows_the_weights(checkpoint: Path, model: LocalModel) -> None:
+    facts = model.describe()
+    assert facts["backend"] == "hf" and facts["dtype"] == "torch.float32"
+    assert open_local("hf", str(checkpoint)).describe() == facts
+
+
+def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(UsageError, match=r"no config.json.*notes.txt"):
+        open_local("hf", str(tmp_path))

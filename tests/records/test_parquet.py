@@ -1,0 +1,154 @@
+"""Runs as Parquet: nothing lost or doubled, other schemas refused, aggregates as in memory."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from r2w_eval.cli import cli
+from r2w_eval.errors import DataError, UnknownName, UsageError
+from r2w_eval.estimates import pooled
+from r2w_eval.records.parquet import ParquetFolder
+from r2w_eval.stats import measure
+from r2w_eval.store import RunFolder, write_json
+from r2w_eval.types import Judgement, JudgeStatus, Metric, Response, Score, Usage, WriterStatus
+from r2w_eval.results.verdict_means import verdict_means
+
+pa = pytest.importorskip("pyarrow")
+pytest.importorskip("fsspec")
+JUDGES = ("http://a/v1#j", "../b")
+
+
+def verdicts(n_queries: int, answers: int = 2) -> Iterator[Judgement]:
+    """Integer verdicts on two criteria by two judges; every seventh one is lost."""
+    for query in range(n_queries):
+        for answer in range(answers):
+            for judge in JUDGES:
+                for criterion in ("a", "b"):
+                    n = query * 31 + answer * 7 + len(judge) + ord(criterion)
+                    lost = n % 7 == 0
+                    score = Score(None, JudgeStatus.TIMEOUT) if lost else Score(float(n % 10 + 1))
+                    key = f"{query}-{answer}-{judge}-{criterion}"
+                    names = (f"r{query}-{answer}", "suite", str(query), judge, criterion)
+                    yield Judgement(key, *names, score, ("text",), usage=Usage(5, 1))
+
+
+def make_run(folder: Path, judgements: Iterator[Judgement], text: str = "Once.") -> RunFolder:
+    run = RunFolder(folder)
+    with run.open_writers() as writers:
+        write_json(
+            run.manifest_path, {"created": str(folder), "model": "m", "identity": {}, "config": {}}
+        )
+        for judgement in judgements:
+            writers.judgements.append(judgement)
+        facts = (text, text, None, WriterStatus.OK)
+        writers.responses.append(Response("r0-0", "suite", "0", "m", *facts))
+    return run
+
+
+def in_memory(judgements: Iterator[Judgement], judge: str) -> Metric:
+    values: dict[str, list[float]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.judge == judge:
+            own = values[judgement.sample_id]
+            own += [] if judgement.score.value is None else [judgement.score.value]
+    return measure(pooled("mean verdict", values.items(), len(values)))
+
+
+def test_means_from_parquet_are_those_in_memory(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    run = make_run(tmp_path / "run", verdicts(40))
+    dataset.export(run)
+    means = {row.group["judge"]: row for row in verdict_means(dataset.judgements())}
+    assert set(means) == set(JUDGES)
+    for judge, row in means.items():
+        expected, found = in_memory(run.judgements(), judge), row.metric
+        assert (found.n_scored, found.n_expected) == (expected.n_scored, expected.n_expected)
+        for name in ("value", "low", "high"):
+            assert math.isclose(getattr(found, name), getattr(expected, name), rel_tol=1e-12)
+        own = [j for j in run.judgements() if j.judge == judge]
+        assert row.n_verdicts == len(own)
+        lost = sum(j.score.value is None for j in own)
+        assert row.failures == {"timeout": lost} and lost > 0
+    by_criterion = verdict_means(dataset.judgements(), ["task", "judge", "criterion"])
+    assert sum(row.n_verdicts for row in by_criterion) == 320 and len(by_criterion) == 4
+    with pytest.raises(UnknownName, match="criterion"):
+        verdict_means(dataset.judgements(), ["critrion"])
+
+
+def test_the_last_word_counts_and_the_same_export_adds_nothing(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    first = list(verdicts(3))
+    again = replace(first[0], key="other", score=Score(10.0, parts={"reason": "a\ud800"}))
+    run = make_run(tmp_path / "run", iter([*first, again]), text="lone \udc00 surrogate")
+    assert dataset.export(run).is_new and not dataset.export(run).is_new
+    rows = dataset.judgements().to_table().to_pylist()
+    assert len(rows) == len(first)
+    assert [r["value"] for r in rows if r["key"] == "other"] == [10.0]
+    assert {(r["task"], r["judge"]) for r in rows} == {("suite", judge) for judge in JUDGES}
+    (response,) = dataset.responses().to_table().to_pylist()
+    assert response["answer"] == "lone \ufffd surrogate" and response["thinking"] is None
+    # the run goes on: its files are replaced, the other run's stay
+    dataset.export(make_run(tmp_path / "second", verdicts(1)))
+    make_run(tmp_path / "run", iter([replace(first[1], response_key="new", key="new")]))
+    dataset.export(run)
+    assert dataset.judgements().count_rows() == len(first) + 1 + 8
+    n_files = len(list((tmp_path / "out" / "judgements").rglob("*.parquet")))
+    assert n_files == len(dataset.judgements().files) == 4
+
+
+def test_a_full_store_leaves_the_dataset_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = ParquetFolder("memory://full/store")
+    dataset.export(make_run(tmp_path / "a", verdicts(2)))
+
+    def refuse(self: Any, path: str, *args: Any, **kwargs: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(type(dataset._fs), "open", refuse)
+        dataset.export(make_run(tmp_path / "b", verdicts(2)))
+    assert dataset.judgements().count_rows() == 16
+    dataset.export(RunFolder(tmp_path / "b"))
+    assert dataset.judgements().count_rows() == 32
+
+
+def test_a_file_of_another_schema_is_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    with pytest.raises(UsageError, match="no exported runs"):
+        dataset.judgements()
+    dataset.export(make_run(tmp_path / "run", verdicts(1)))
+    path = next((tmp_path / "out" / "judgements").rglob("*.parquet"))
+    pq.write_table(pa.table({"key": ["x"], "score": [1.0]}), path)
+    with pytest.raises(DataError, match=r"schema 'none', expected 'judgements/1'.*score.*value"):
+        dataset.judgements()
+    path.write_bytes(b"PAR1 cut off")
+    with pytest.raises(DataError, match=r"Export its run again"):
+        dataset.judgements()
+    note = next((tmp_path / "out" / "runs").glob("*.json"))
+    note.write_text('{"files": {"judgements/1": ["../../etc/passwd"]}}')
+    with pytest.raises(DataError, match="outside the dataset"):
+        dataset.judgements()
+
+
+def test_the_commands_show_what_is_there(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", verdicts(4))
+    out = str(tmp_path / "out")
+    export = CliRunner().invoke(cli, ["export", str(tmp_path / "run"), "--parquet", out])
+    assert "1 responses, 32 judgements" in export.output, export.output
+    shown = CliRunner().invoke(cli, ["aggregate", out, "--by", "judge,criterion"])
+    assert "4 of 4" in shown.output and "timeout" in shown.output
+    rows = json.loads(CliRunner().invoke(cli, ["aggregate", out, "--json"]).output)
+    assert [row["group"]["judge"] for row in rows] == sorted(JUDGES)

@@ -1,0 +1,187 @@
+"""Measures on a hand-computed file of six responses; effects through a scorer that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from r2w_eval.judge.scorers import ScoreItem, Verdict
+from r2w_eval.reflection.analysis import Analysis, Outcome, TokenSource, TraceInput, analyse
+from r2w_eval.reflection.effects import score_effects
+from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
+from r2w_eval.trace.types import Fault
+from r2w_eval.types import JudgeStatus, Score, Usage
+
+
+def response(name: str, thinking: str | None, **fields: Any) -> TraceInput:
+    return TraceInput(
+        name, thinking, fields.pop("answer", "Done."), "Write about rain.", name, **fields
+    )
+
+
+DRAFT = "<draft>The rain was very sad. Nobody came.</draft>"
+GOOD = '<reflection>"very sad" tells. Replace the phrase.</reflection>'
+# 100 thinking tokens each, as reported
+REPORTED = Usage(completion_tokens=110, reasoning_tokens=100)
+
+SIX = [
+    response(
+        "improved",
+        f"{DRAFT}{GOOD}<revision>GOOD The rain kept count. Nobody came.</revision>",
+        usage=REPORTED,
+    ),
+    response(
+        "degraded",
+        f"{DRAFT}{GOOD}<revision>BAD The rain was very, very sad. Nobody came.</revision>",
+        usage=REPORTED,
+    ),
+    response(
+        "ignored",
+        f"{DRAFT}{GOOD}<revision>The rain was very sad. Nobody came.</revision>",
+        usage=REPORTED,
+    ),  # fmt: skip
+    response(
+        "repeats",
+        f"{DRAFT}{GOOD}<revision>LOST One.</revision>{GOOD}<revision>LOST Two.</revision>",
+        usage=REPORTED,
+    ),
+    response("silent", f"<plan>Write about rain.</plan>{DRAFT}", usage=REPORTED),
+    response("no thinking", None, usage=Usage(completion_tokens=10)),
+]
+
+
+class WordScorer:
+    """Scores by a word in the text; loses texts with LOST in them."""
+
+    id = "words"
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
+        return [Verdict(self._one(item.request.messages[-1].content)) for item in items]
+
+    def _one(self, text: str) -> Score:
+        if "LOST" in text:
+            return Score(None, JudgeStatus.TIMEOUT, "lost")
+        return Score(7.0 if "GOOD" in text else 3.0 if "BAD" in text else 5.0)
+
+    async def close(self) -> None: ...
+
+
+def scored() -> tuple[list[Analysis], ReflectionSummary]:
+    analyses = asyncio.run(score_effects([analyse(s) for s in SIX], WordScorer()))
+    return analyses, summarise_reflection(analyses, "words")
+
+
+def value(summary: ReflectionSummary, name: str) -> float | None:
+    return next(metric.value for metric in summary.metrics if metric.name == name)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("thinking_share", 5 / 6),
+        ("thinking_tokens", 500 / 6),
+        ("answer_tokens", 60 / 6),
+        ("reflections_per_trace", 1.0),
+        ("without_reflection", 1 / 5),
+        ("reflections_per_1000_tokens", 10.0),
+        ("repeats", 1 / 5),
+        ("targeted", 4 / 5),
+        ("praise_only", 0.0),
+        ("steps/improved", 1 / 3),
+        ("steps/neutral", 1 / 3),
+        ("steps/degraded", 1 / 3),
+        ("steps/unscored", 2 / 5),
+        ("mean_gain", 0.0),
+    ],
+)
+def test_hand_computed_measures(name: str, expected: float) -> None:
+    assert value(scored()[1], name) == pytest.approx(expected)
+
+
+def test_uptake_counts_only_reflections_with_a_target() -> None:
+    _, summary = scored()
+    assert value(summary, "not_taken_up") == pytest.approx(2 / 4)
+
+
+def test_a_failed_score_is_unscored_and_not_neutral() -> None:
+    analyses, _ = scored()
+    lost = next(a for a in analyses if a.source.id == "repeats")
+    assert {effect.outcome for effect in lost.effects.values()} == {Outcome.UNSCORED}
+    assert all(effect.gain is None for effect in lost.effects.values())
+
+
+def test_without_a_judge_nothing_is_said_of_effects() -> None:
+    summary = summarise_reflection([analyse(source) for source in SIX])
+    assert summary.judge is None
+    assert not [metric.name for metric in summary.metrics if metric.name.startswith("steps/")]
+
+
+def test_a_measure_without_data_has_no_value() -> None:
+    summary = summarise_reflection([analyse(response("n", None))])
+    empty = [m for m in summary.metrics if m.name not in ("thinking_share",)]
+    lengths = {"thinking_tokens", "answer_tokens"}
+    assert {m.value for m in empty if m.name not in lengths} == {None}
+
+
+def test_no_interval_of_a_count_goes_below_zero() -> None:
+    pair = [response("a", "x", usage=Usage(completion_tokens=9)), response("b", f"{DRAFT}{GOOD}")]
+    summary = summarise_reflection([analyse(source) for source in pair])
+    lows = {m.name: m.low for m in summary.metrics if m.low is not None}
+    assert lows["thinking_tokens"] == 0.0 and min(lows.values()) >= 0
+
+
+def test_tokens_per_point_is_undefined_when_the_gain_may_be_zero() -> None:
+    metric = next(m for m in scored()[1].metrics if m.name == "tokens_per_point")
+    assert metric.value is None and "undefined" in metric.note
+    better = [analyse(response(str(i), f"{DRAFT}{GOOD}<revision>GOOD {i} Rain.</revision>",
+                               usage=REPORTED)) for i in range(8)]  # fmt: skip
+    found = summarise_reflection(asyncio.run(score_effects(better, WordScorer())), "words")
+    assert value(found, "tokens_per_point") == pytest.approx(50.0)
+
+
+def test_tokens_are_reported_split_or_estimated() -> None:
+    assert analyse(SIX[0]).token_source is TokenSource.REPORTED
+    split = analyse(response("s", "x" * 300, answer="y" * 100, usage=Usage(completion_tokens=40)))
+    assert (split.thinking_tokens, split.answer_tokens) == (30, 10)
+    assert analyse(response("e", "x" * 300)).token_source is TokenSource.ESTIMATED
+
+
+def test_thinking_after_the_last_useful_revision() -> None:
+    thinking = f"{DRAFT}{GOOD}<revision>The rain kept count.</revision><plan>{'x ' * 200}</plan>"
+    summary = summarise_reflection([analyse(response("a", thinking))])
+    share = value(summary, "tokens_after_last_useful")
+    assert share is not None and 0.6 < share < 0.9
+
+
+def test_an_unclosed_thought_is_a_fault_of_the_trace() -> None:
+    analysis = analyse(response("u", f"{DRAFT}<reflection>flat", answer="", is_unclosed=True))
+    assert {Fault.UNCLOSED, Fault.UNCLOSED_THINK} <= set(analysis.faults)
+
+
+@pytest.mark.parametrize(
+    "thinking",
+    [
+        "<draft>a<draft>b</draft>c</draft>",
+        "<draft>a<reflection>b</draft>c</reflection>",
+        "<reflection></reflection><reflection> </reflection>",
+        "<revision>b</revision><reflection>r</reflection><draft>a</draft>",
+        "<reflection>no draft at all</reflection>",
+        "</draft></plan></reflection>",
+        "Hmm, 这句 is too flat. 改成：\n\nRevised: 雨 rain 🙂",
+        "المسودة: المطر\n\nHmm, the line is flat.\n\n\u202eRevised:\u202c مطر",
+        "🙂🙂🙂\n\nWait, 👩‍👩‍👧 is too much.",
+        "\ud800 lone \udc00",
+        "A character in the story typed </think> and <draft>",
+    ],
+)
+def test_hostile_traces_are_measured_without_an_error(thinking: str) -> None:
+    analysis = analyse(response("h", thinking))
+    summary = summarise_reflection([analysis])
+    assert summary.n_traces == 1
+    assert sum(analysis.segment_tokens) >= 0

@@ -1,0 +1,233 @@
+"""From records to numbers: every item counted once, every loss by its cause, nothing scored 0."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2w_eval.estimates import as_headline, mean_of
+from r2w_eval.records.plan import TaskPlan
+from r2w_eval.store import JsonlWriter, RunFolder
+from r2w_eval.suites.suite import Suite, load_info
+from r2w_eval.results.summary import RunFacts, TaskResult, summarise
+from r2w_eval.types import (
+    Cause,
+    Decoding,
+    Estimate,
+    ItemVerdicts,
+    Judgement,
+    JudgeStatus,
+    Message,
+    Mode,
+    Response,
+    Sample,
+    Score,
+    Usage,
+    WriterStatus,
+)
+
+CRITERIA = ("a", "b")
+
+
+def samples() -> Iterable[Sample]:
+    return [Sample("quickstart", str(n), (Message("user", "x"),), "en") for n in range(5)]
+
+
+def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
+    """Mean over complete answers of their mean verdict, and the parts that reached us."""
+    complete = {}
+    for item in items:
+        values = [s.value for name in CRITERIA for s in item.scores.get(name, ())]
+        if len(values) >= 2 and None not in values:
+            complete[item.sample_id] = sum(v for v in values if v is not None) / len(values)
+    seen = [
+        (item.sample_id, float(score.parts["inner"]["x"]))
+        for item in items
+        for scores in item.scores.values()
+        for score in scores
+        if "inner" in score.parts
+    ]
+    return [
+        mean_of("inner", seen, len(items)),
+        as_headline(mean_of("overall", complete.items(), len(items))),
+    ]
+
+
+SUITE = Suite(
+    load_samples=lambda data: samples(),
+    load_templates=lambda data: {},
+    criteria=lambda sample: CRITERIA,
+    plan_judging=lambda job: [],
+    parse_verdict={},
+    aggregate=aggregate,
+)
+
+
+def response(number: int, status: WriterStatus = WriterStatus.OK, **changes: object) -> Response:
+    made = Response(f"r{number}", "quickstart", str(number), "m", "raw", "answer", "why", status,
+                    model_returned="m-1", usage=Usage(10, 20), latency_s=1.0)  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def judgement(number: int, criterion: str, score: Score, **changes: object) -> Judgement:
+    key = f"r{number}{criterion}"
+    made = Judgement(key, f"r{number}", "quickstart", str(number), "j", criterion, score,
+                     ("text",), usage=Usage(5, 1), latency_s=0.5)  # fmt: skip
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def result(
+    folder: Path, responses: Sequence[Response], judgements: Sequence[Judgement], judges: str = "j"
+) -> TaskResult:
+    for name, records in (("responses", responses), ("judgements", judgements)):
+        path = folder / f"{name}.jsonl"
+        path.unlink(missing_ok=True)
+        writer = JsonlWriter(path)
+        for record in records:
+            writer.append(record)
+        writer.close()
+    plan = TaskPlan(load_info("quickstart"), SUITE, Mode.STRICT, {}, samples, Decoding())
+    facts = RunFacts({}, 1, {judge: {} for judge in judges}, 1)
+    return summarise(RunFolder(folder), [plan], facts)[0]
+
+
+def metrics(found: TaskResult) -> dict[str, tuple[float | None, int, int]]:
+    return {m.name: (m.value, m.n_scored, m.n_expected) for m in found.metrics}
+
+
+def test_an_empty_folder_has_no_value_and_loses_everything(tmp_path: Path) -> None:
+    found = result(tmp_path, [], [])
+    assert metrics(found)["overall"] == (None, 0, 5)
+    assert metrics(found)["overall:floor"] == (None, 0, 5)
+    assert found.writer.statuses == {"not_sent": 5}
+    assert found.judging.failures == {"no_answer": 10} and found.judging.status == "excluded"
+    assert found.judging.coverage == 0.0
+
+
+@pytest.mark.parametrize("status", list(WriterStatus))
+def test_only_failures_of_the_model_get_the_floor(tmp_path: Path, status: WriterStatus) -> None:
+    scored = [judgement(0, name, Score(9.0)) for name in CRITERIA]
+    found = result(tmp_path, [response(0), response(1, status)], scored)
+    assert metrics(found)["overall"] == (9.0, 1, 5)
+    floor = (5.0, 2, 5) if status.cause is Cause.MODEL else (9.0, 1, 5)
+    assert metrics(found)["overall:floor"] == floor
+    assert found.headline.name == "overall" and found.metrics[0] is found.headline
+
+
+@pytest.mark.parametrize("status", [s for s in JudgeStatus if s is not JudgeStatus.OK])
+def test_a_lost_verdict_is_no_number_and_takes_its_answer_out(
+    tmp_path: Path, status: JudgeStatus
+) -> None:
+    verdicts = [judgement(n, name, Score(8.0)) for n in (0, 1) for name in CRITERIA]
+    verdicts[3] = judgement(1, "b", Score(None, status, "why"))
+    found = result(tmp_path, [response(0), response(1)], verdicts)
+    assert metrics(found)["overall"] == metrics(found)["overall:floor"] == (8.0, 1, 5)
+    assert found.judging.failures == {"no_answer": 6} | (
+        {"no_answer": 7} if status is JudgeStatus.NO_ANSWER else {str(status): 1}
+    )
+    assert found.judging.failures_by_criterion == {"b": 1}
+    assert found.judging.histogram == {"8": 3} and found.judging.status == "degraded"
+    assert found.judging.histograms == {"a": {"8": 2}, "b": {"8": 1}}
+    assert (found.judging.n_valid, found.judging.n_total) == (3, 10)
+
+
+def test_a_verdict_that_was_not_asked_for_yet_is_told_from_one_without_an_answer(
+    tmp_path: Path,
+) -> None:
+    responses = [response(0), response(1, WriterStatus.EMPTY), response(2)]
+    found = result(tmp_path, responses, [judgement(0, "a", Score(5.0))])
+    assert found.judging.failures == {"no_answer": 2 + 4, "not_sent": 1 + 2}
+
+
+def test_a_retried_record_replaces_its_failure(tmp_path: Path) -> None:
+    lost = response(0, WriterStatus.ERROR, answer="", model_returned=None, usage=Usage())
+    verdicts = [
+        judgement(0, "a", Score(None, JudgeStatus.TIMEOUT, "slow")),
+        judgement(0, "a", Score(6.0)),
+        judgement(0, "b", Score(8.0)),
+    ]
+    found = result(tmp_path, [lost, response(0)], verdicts)
+    assert metrics(found)["overall"] == (7.0, 1, 5) and found.writer.statuses["ok"] == 1
+    assert found.judging.failures == {"no_answer": 8}
+    assert (found.writer.prompt_tokens, found.judging.prompt_tokens) == (10, 10)
+
+
+def test_records_of_other_judges_tasks_and_items_change_nothing(tmp_path: Path) -> None:
+    own = [judgement(0, name, Score(6.0)) for name in CRITERIA]
+    alone = result(tmp_path, [response(0)], own)
+    foreign = [
+        judgement(0, "a", Score(1.0), judge="k", key="k1"),
+        judgement(9, "a", Score(1.0)),
+        judgement(0, "a", Score(1.0), response_key="gone", key="k2"),
+    ]
+    beside = result(tmp_path, [response(0), response(0, task="other", key="o")], own + foreign)
+    assert metrics(beside) == metrics(alone) and beside.judging == alone.judging
+    assert beside.score_key == alone.score_key
+
+
+def test_structured_parts_reach_the_aggregator_and_texts_do_not(tmp_path: Path) -> None:
+    score = Score(5.0, reason="long", parts={"inner": {"x": 3}, "reason": "text"})
+    found = result(tmp_path, [response(0)], [judgement(0, "a", score)])
+    assert metrics(found)["inner"] == (3.0, 1, 5)
+
+
+def test_the_last_turn_stands_for_a_conversation(tmp_path: Path) -> None:
+    turns = [
+        response(0, turn=0, key="t0"),
+        response(0, WriterStatus.EMPTY, turn=1, key="t1"),
+    ]
+    for order in (turns, turns[::-1]):
+        assert result(tmp_path, order, []).writer.statuses == {"empty": 1, "not_sent": 4}
+
+
+def test_more_than_one_returned_model_is_a_warning(tmp_path: Path) -> None:
+    found = result(tmp_path, [response(0), response(1, model_returned="m-2")], [])
+    assert any("2 model ids: m-1, m-2" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize("status", [WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK])
+def test_many_cut_answers_are_a_warning(tmp_path: Path, status: WriterStatus) -> None:
+    found = result(tmp_path, [response(0, status)], [])
+    assert any(str(status) in warning for warning in found.warnings)
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(0, 4),
+        st.sampled_from(CRITERIA),
+        st.one_of(
+            st.integers(1, 10).map(lambda n: Score(float(n))),
+            st.sampled_from(list(JudgeStatus)[1:]).map(lambda s: Score(None, s, "why")),
+        ),
+    ),
+    unique_by=lambda record: record[:2],
+)
+
+
+@given(RECORDS, st.lists(st.sampled_from(list(WriterStatus)), max_size=5), st.randoms())
+@settings(max_examples=40, deadline=None)
+def test_every_verdict_is_counted_once_and_the_order_of_lines_is_nothing(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[tuple[int, str, Score]],
+    statuses: list[WriterStatus],
+    shuffled: random.Random,
+) -> None:
+    folder = tmp_path_factory.mktemp("summary")
+    responses = [response(n, status) for n, status in enumerate(statuses)]
+    verdicts = [judgement(*record) for record in records if record[0] < len(statuses)]
+    found = result(folder, responses, verdicts)
+    judging = found.judging
+    assert judging.n_total == 10 == judging.n_valid + sum(judging.failures.values())
+    assert judging.n_valid == sum(judging.histogram.values()) and "0" not in judging.histogram
+    assert sum(found.writer.statuses.values()) == 5
+    shuffled.shuffle(responses)
+    shuffled.shuffle(verdicts)
+    # latencies are summed in file order; they are no result
+    again = replace(result(folder, responses, verdicts), performance=found.performance)
+    assert again == found

@@ -1,0 +1,214 @@
+"""Agreement coefficients against krippendorff, scipy, statsmodels and scikit-learn."""
+
+from __future__ import annotations
+
+import random
+
+import krippendorff
+import numpy as np
+import pytest
+import scipy.stats
+import statsmodels.api as sm
+from hypothesis import given
+from hypothesis import strategies as st
+
+from r2w_eval.stats.agreement import (
+    JudgedPair,
+    Level,
+    Method,
+    TieRule,
+    associate,
+    coefficient,
+    human_ceiling,
+    krippendorff_alpha,
+    mean_by_system,
+    pair_accuracy,
+    quadratic_kappa,
+    score_pairs,
+)
+from r2w_eval.errors import UsageError
+from r2w_eval.stats.length_slope import LengthPoint, length_slope, overall_length_slope
+
+RATINGS = st.lists(
+    st.lists(st.one_of(st.none(), st.integers(1, 5).map(float)), min_size=3, max_size=3),
+    min_size=3,
+    max_size=12,
+)
+
+
+def ratings(n: int = 60, seed: int = 0, missing: float = 0.15) -> list[list[float | None]]:
+    """Three raters who share a truth; some ratings are missing."""
+    draw = random.Random(seed)
+    table = []
+    for _ in range(n):
+        truth = draw.uniform(1, 5)
+        table.append(
+            [
+                None if draw.random() < missing else float(round(truth + draw.gauss(0, 0.7)))
+                for _ in range(3)
+            ]
+        )
+    return table
+
+
+def columns(n: int = 80, seed: int = 1) -> tuple[list[float], list[float]]:
+    draw = random.Random(seed)
+    first = [float(draw.randint(1, 10)) for _ in range(n)]
+    return first, [float(round(0.6 * v + draw.gauss(2, 2))) for v in first]
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_alpha_equals_the_krippendorff_package(level: Level) -> None:
+    table = ratings()
+    found = krippendorff_alpha(table, level, draws=50)
+    by_rater = np.array([[np.nan if v is None else v for v in unit] for unit in table]).T
+    expected = krippendorff.alpha(reliability_data=by_rater, level_of_measurement=level.value)
+    assert found.value == pytest.approx(expected, abs=1e-9)
+    assert found.low is not None and found.high is not None
+    assert found.low <= found.value <= found.high  # type: ignore[operator]
+    assert found.n_units == sum(sum(v is not None for v in unit) > 1 for unit in table)
+
+
+@given(RATINGS)
+def test_alpha_of_any_small_table_equals_the_package(table: list[list[float | None]]) -> None:
+    found = krippendorff_alpha(table, Level.INTERVAL, draws=1)
+    pairable = {v for unit in table if sum(x is not None for x in unit) > 1 for v in unit} - {None}
+    if len(pairable) < 2:
+        assert found.value is None
+        return
+    by_rater = np.array([[np.nan if v is None else v for v in unit] for unit in table]).T
+    expected = krippendorff.alpha(reliability_data=by_rater, level_of_measurement="interval")
+    assert found.value == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("method", "oracle"),
+    [
+        (Method.SPEARMAN, lambda a, b: scipy.stats.spearmanr(a, b).statistic),
+        (Method.KENDALL, lambda a, b: scipy.stats.kendalltau(a, b).statistic),
+        (Method.PEARSON, lambda a, b: scipy.stats.pearsonr(a, b).statistic),
+    ],
+)
+def test_coefficients_equal_scipy(method: Method, oracle: object) -> None:
+    first, second = columns()
+    found = associate(first, second, method, draws=100)
+    assert found.value == pytest.approx(oracle(first, second))  # type: ignore[operator]
+    assert found.low is not None and found.low < found.value < found.high  # type: ignore[operator]
+
+
+def test_quadratic_kappa_equals_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    first, second = ([int(v) for v in column] for column in columns())
+    scale = list(range(-8, 16))
+    expected = metrics.cohen_kappa_score(first, second, weights="quadratic", labels=scale)
+    assert quadratic_kappa(first, second, scale) == pytest.approx(expected)
+    whole = coefficient(np.array(first, float), np.array(second, float), Method.KAPPA)
+    assert whole == pytest.approx(expected)
+
+
+def test_a_rating_off_the_scale_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"\[9\] are not on the scale"):
+        quadratic_kappa([1, 9], [1, 2], [1, 2, 3])
+
+
+def test_no_spread_means_no_coefficient() -> None:
+    flat = np.array([2.0, 2.0, 2.0])
+    rising = np.array([1.0, 2.0, 3.0])
+    assert all(coefficient(flat, rising, method) is None for method in Method)
+    assert quadratic_kappa([1, 1], [1, 1], [1, 2]) is None
+    assert associate([1.0, None], [2.0, 3.0]).n == 1
+
+
+def test_the_interval_of_clustered_rows_is_wider_than_that_of_free_ones() -> None:
+    first, second = columns(20)
+    copies = 5
+    clusters = [str(i) for i in range(20) for _ in range(copies)]
+    repeated = ([v for v in column for _ in range(copies)] for column in (first, second))
+    a, b = repeated
+    clustered, free = associate(a, b, clusters=clusters), associate(a, b)
+    assert clustered.value == pytest.approx(free.value)
+    assert clustered.high - clustered.low > 1.5 * (free.high - free.low)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("rule", "value", "n"),
+    [(TieRule.HALF, (1 + 0 + 0.5) / 3, 3), (TieRule.EXCLUDE, 0.5, 2), (TieRule.THREE_WAY, 0.5, 4)],
+)
+def test_pair_accuracy_follows_its_tie_rule(rule: TieRule, value: float, n: int) -> None:
+    pairs = [
+        JudgedPair("a", 1, 3.0),
+        JudgedPair("b", -1, 3.0),
+        JudgedPair("c", 1, 0.0),
+        JudgedPair("d", 0, 0.0),
+    ]
+    found = pair_accuracy(pairs, rule)
+    assert found.value == pytest.approx(value) and found.n_scored == n
+    assert rule.value in found.note
+
+
+def test_a_lost_verdict_is_expected_and_not_scored() -> None:
+    found = pair_accuracy([JudgedPair("a", 1, 1.0), JudgedPair("b", 1, None)])
+    assert (found.value, found.n_scored, found.n_expected) == (1.0, 1, 2)
+
+
+def test_the_ceiling_is_one_person_against_the_others() -> None:
+    table = ratings(200, seed=3, missing=0.0)
+    truth = [sum(v for v in unit if v is not None) / 3 for unit in table]
+    found = human_ceiling(table, [None if i % 9 == 0 else t for i, t in enumerate(truth)])
+    kept = [i for i in range(len(table)) if i % 9]
+    expected = np.mean(
+        [
+            scipy.stats.spearmanr(
+                [table[i][left] for i in kept],
+                [np.mean([table[i][o] for o in range(3) if o != left]) for i in kept],  # type: ignore[arg-type]
+            ).statistic
+            for left in range(3)
+        ]
+    )
+    assert found.human.value == pytest.approx(expected) and found.n_humans == 3
+    assert found.human.low is not None and found.human.high is not None
+    assert found.human.low < found.human.value < found.human.high < found.human.low + 0.2  # type: ignore[operator]
+    assert found.judge.low is not None and found.judge.low > found.human.value  # type: ignore[operator]
+    assert found.human.n == len(kept)
+    whole = [str(i // 50) for i in range(200)]
+    clustered = human_ceiling(table, truth, clusters=whole, draws=50)
+    assert clustered.human.value == human_ceiling(table, truth, draws=50).human.value
+
+
+def test_the_slope_of_a_run_is_least_squares_with_a_robust_interval() -> None:
+    draw = random.Random(6)
+    points = [
+        LengthPoint(str(item), 3 + 0.4 * x + draw.gauss(0, 0.2 * x), 2**x)
+        for item in range(150)
+        for x in [draw.uniform(5, 12)]
+    ]
+    found = overall_length_slope(points)
+    design = sm.add_constant(np.log2([p.length for p in points]))
+    fitted = sm.OLS([p.score for p in points], design).fit(cov_type="HC1")
+    low, high = fitted.conf_int()[1]
+    assert found.value == pytest.approx(fitted.params[1]) and found.n_scored == 150
+    assert found.low == pytest.approx(low, abs=0.03) and found.high == pytest.approx(high, abs=0.03)
+
+
+def test_the_length_slope_equals_a_fixed_effects_regression() -> None:
+    draw = random.Random(5)
+    points = [
+        LengthPoint(str(item), 5 + item / 10 + 0.8 * x + draw.gauss(0, 0.5), 2**x)
+        for item in range(40)
+        for x in (draw.uniform(5, 12) for _ in range(3))
+    ]
+    found = length_slope(points)
+    design = np.array(
+        [[np.log2(p.length), *(1.0 * (p.item == str(item)) for item in range(40))] for p in points]
+    )
+    fitted = sm.OLS([p.score for p in points], design).fit()
+    assert found.value == pytest.approx(fitted.params[0])
+    assert found.low is not None and found.high is not None and found.low < 0.8 < found.high
+    with pytest.raises(UsageError, match="leave empty answers out"):
+        length_slope([LengthPoint("a", 1.0, 0)])
+
+
+def test_pairs_and_means_from_scores() -> None:
+    pairs = score_pairs({"x": 3, "y": 1, "z": 2}, {"x": 7, "y": 9, "z": None}, "i")
+    assert [(p.human, p.judge) for p in pairs] == [(2, -2), (1, None), (-1, None)]
+    assert mean_by_system([("a", 1.0), ("b", 5.0), ("a", 3.0)]) == {"a": 2.0, "b": 5.0}
