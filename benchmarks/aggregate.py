@@ -20,9 +20,9 @@ from pathlib import Path
 
 from r2w_eval.data import data_roots
 from r2w_eval.records.plan import TaskPlan
+from r2w_eval.results.summary import RunFacts, summarise
 from r2w_eval.store import JsonlWriter, RunFolder
 from r2w_eval.suites.suite import load_info, load_suite
-from r2w_eval.results.summary import RunFacts, summarise
 from r2w_eval.types import Judgement, Mode, Response, Score, WriterStatus
 
 RESULTS = Path(__file__).parent / "results" / "aggregate.json"

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.suites.catalogue import read_catalogue
 from r2w_eval.config import RunConfig
-from r2w_eval.run.dryrun import WRITE, forecast
 from r2w_eval.errors import R2WError
+from r2w_eval.run.dryrun import WRITE, forecast
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.suites.catalogue import read_catalogue
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "capacity.json"

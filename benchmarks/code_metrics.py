@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def imports(root: Path) -> dict[str, set[str]]:
     """Modules of the package with those that they import when they are loaded."""
     modules = {_name(root, path): path for folder in FOLDERS for path in sources(root, folder)}
     return {
-        name: {target for target in _top_imports(path) if target in modules and target != name}
+        name: {target for target in _top_imports(path, modules) if target != name}
         for name, path in modules.items()
     }
 
@@ -91,13 +91,17 @@ def _name(root: Path, path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def _top_imports(path: Path) -> Iterator[str]:
+def _top_imports(path: Path, modules: Collection[str]) -> Iterator[str]:
     for node in ast.parse(path.read_text("utf-8")).body:
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            # a name of a package is a module of it, or stands in its __init__
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            found = [name if name in modules else node.module for name in inner]
+        else:
+            continue
+        yield from (name for name in found if name in modules)
 
 
 def find_cycles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:

@@ -25,10 +25,10 @@ from typing import Any
 from r2w_eval.config import RunConfig
 from r2w_eval.data import data_roots, read_jsonl
 from r2w_eval.models.names import EMBEDDED, SMOKE_TEST_JUDGE
-from r2w_eval.run.planning import load_task, plan_tasks
-from r2w_eval.run import evaluate
-from r2w_eval.suites.suite import load_info, load_suite, suite_folders
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.run import evaluate
+from r2w_eval.run.planning import load_task, plan_tasks
+from r2w_eval.suites.suite import load_info, load_suite, suite_folders
 from r2w_eval.types import Sample
 
 # these verdicts stand on a scale whose labels can be read by probability; others are texts

@@ -22,13 +22,13 @@ from typing import Any
 from r2w_eval.config import RunConfig
 from r2w_eval.hashing import content_hash, dump_line, to_plain
 from r2w_eval.judge.scorers import StoredJudge
-from r2w_eval.run.manifest import describe_task
-from r2w_eval.run.outputs import strip_performance
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import TaskPlan
+from r2w_eval.results.summary import RunFacts, summarise
+from r2w_eval.run.manifest import describe_task
+from r2w_eval.run.outputs import strip_performance
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.results.summary import RunFacts, summarise
 from r2w_eval.types import Judgement, JudgeRequest, Response, Sample, WriterStatus
 
 JUDGE = "claude-3-7-sonnet-20250219"

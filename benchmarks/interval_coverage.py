@@ -18,8 +18,8 @@ from typing import Any
 import click
 import numpy as np
 
-from r2w_eval.stats.resampling import Interval
 from r2w_eval.stats.inference import all_intervals, compare_scores, measure
+from r2w_eval.stats.resampling import Interval
 from r2w_eval.types import Estimate, Stratum
 
 Generator = np.random.Generator

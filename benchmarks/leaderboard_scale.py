@@ -27,11 +27,11 @@ from typing import Any
 
 from r2w_eval.config import RunConfig
 from r2w_eval.hashing import dump_line
-from r2w_eval.run.outputs import strip_performance
 from r2w_eval.records.plan import TaskPlan
+from r2w_eval.results.summary import RunFacts, summarise
+from r2w_eval.run.outputs import strip_performance
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.results.summary import RunFacts, summarise
 from r2w_eval.types import Judgement, Response, Sample, Score, Usage, WriterStatus
 
 RESULTS = Path(__file__).parent / "results" / "leaderboard_scale.json"

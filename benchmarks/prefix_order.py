@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.fakeserver.replies import hash_prompt, write_story
 from r2w_eval.models.chat import ChatRequest
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.embedded import NAME, SLOTS, ensure_gguf, silence, start_server
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.fakeserver.replies import hash_prompt, write_story
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.types import Decoding, Message, Usage
 

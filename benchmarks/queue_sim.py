@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from r2w_eval.fakeserver.replies import build_completion, hash_prompt, parse_model
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.chat import CallFailed, ChatRequest
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.fakeserver.replies import build_completion, hash_prompt, parse_model
-from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.types import Decoding, Message
 
 PREDICTED_TIMEOUT_S = 60.0

@@ -18,9 +18,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from r2w_eval.config import RunConfig
-from r2w_eval.run.planning import plan_tasks
-from r2w_eval.run import evaluate
 from r2w_eval.records.selection import read_ids
+from r2w_eval.run import evaluate
+from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder
 
 PLANNER = (

@@ -27,9 +27,9 @@ from r2w_eval.reflection.analysis import Analysis, TraceInput, analyse
 from r2w_eval.reflection.measures import not_taken_up, uptake_lift
 from r2w_eval.stats.inference import compare, compare_scores, mean_estimate, measure
 from r2w_eval.store import iter_jsonl
-from r2w_eval.trace.types import Kind, TagSchema
 from r2w_eval.trace.links import similarity_to, word_grams
 from r2w_eval.trace.tags import write_tagged
+from r2w_eval.trace.types import Kind, TagSchema
 from r2w_eval.types import Metric
 
 ARMS = ("expert", "shuffled", "unchanged")

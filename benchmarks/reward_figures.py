@@ -27,8 +27,8 @@ from reward_model import review_tables as reviews
 from reward_outcome import kept, pairs_right
 from reward_transformer import NOTES, SCORES, VARIANTS, labelled_texts
 
-from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.judge_check.labelled import SETS, load_set
+from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.store import iter_jsonl
 
 Values = Mapping[str, float]

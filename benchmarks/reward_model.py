@@ -37,10 +37,10 @@ from r2w_eval.reward_models.scorer import RewardModel, load_reward
 from r2w_eval.reward_models.sources import find_sets, reward_data_root
 from scipy.stats import rankdata
 
-from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.estimates import share_of
 from r2w_eval.hashing import text_hash
 from r2w_eval.stats import measure
+from r2w_eval.stats.agreement import Method, associate
 
 REPORTED = ("relevance", "constructiveness", "value")
 # everything except the reflection's own words

@@ -22,10 +22,10 @@ from r2w_eval.reward_models.outcome import FORM, SIZE, Outcome
 from r2w_eval.reward_models.rows import part_of
 from r2w_eval.reward_models.scorer import load_reward
 
-from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.estimates import share_of
 from r2w_eval.judge_check.labelled import SETS, LabelledItem, load_set
 from r2w_eval.stats import measure
+from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.store import iter_jsonl
 
 Parts = Mapping[str, np.ndarray]

@@ -27,9 +27,9 @@ import numpy as np
 
 from r2w_eval.estimates import pooled
 from r2w_eval.records.parquet import ParquetFolder
+from r2w_eval.results.verdict_means import verdict_means
 from r2w_eval.stats import measure
 from r2w_eval.types import Judgement, Metric, Score
-from r2w_eval.results.verdict_means import verdict_means
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
 CRITERIA = ("voice", "plot", "style", "detail", "fit")

@@ -26,9 +26,16 @@ from scipy.stats import t as student
 from small_plots import plot_curves, plot_groups
 from small_scores import Question, Scores, read_specs
 
-from r2w_eval.reflection import measures
 from r2w_eval.estimates import mean_of
-from r2w_eval.reflection.analysis import Analysis, Effect, TraceInput, analyse, own_outcomes, with_effects
+from r2w_eval.reflection import measures
+from r2w_eval.reflection.analysis import (
+    Analysis,
+    Effect,
+    TraceInput,
+    analyse,
+    own_outcomes,
+    with_effects,
+)
 from r2w_eval.stats.inference import compare, measure, minimum_detectable_effect
 from r2w_eval.store import iter_jsonl, write_json
 from r2w_eval.trace.types import TagSchema, unit

@@ -17,8 +17,8 @@ from r2w_eval.reward_models.scorer import open_scorer
 
 from r2w_eval.config import RunConfig
 from r2w_eval.hashing import content_hash
-from r2w_eval.run.opening import ModelPool
 from r2w_eval.reflection.effects import score_items
+from r2w_eval.run.opening import ModelPool
 from r2w_eval.run.roles import model_options
 from r2w_eval.store import JsonlWriter, iter_jsonl
 

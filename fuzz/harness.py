@@ -29,20 +29,20 @@ with atheris.instrument_imports(include=["r2w_eval"]):
     from r2w_eval.training.prompts import Criterion
     from r2w_eval.training.recipe import read_recipe
 
-    from r2w_eval.models.chat import CallFailed
-    from r2w_eval.models.completions import Retry, read_reply
+    from r2w_eval.comparison.pairwise import parse_label
     from r2w_eval.config import read_config_file
     from r2w_eval.data import data_roots
     from r2w_eval.errors import R2WError
     from r2w_eval.judge.extraction import balanced_braces, last_list, parse_json
-    from r2w_eval.comparison.pairwise import parse_label
     from r2w_eval.judge.parsing import last_object, read_number_verdict
+    from r2w_eval.models.chat import CallFailed
+    from r2w_eval.models.completions import Retry, read_reply
+    from r2w_eval.models.thinking import split_thinking
     from r2w_eval.store import RecordIndex, iter_jsonl
     from r2w_eval.suites.suite import JudgingJob, load_info, load_suite, suite_folders
-    from r2w_eval.models.thinking import split_thinking
-    from r2w_eval.trace.types import TagSchema
     from r2w_eval.trace.prose import parse_prose
     from r2w_eval.trace.tags import parse_tagged
+    from r2w_eval.trace.types import TagSchema
     from r2w_eval.types import Answer, JudgeRequest, WriterStatus
 
 FOLDER = Path(tempfile.mkdtemp())

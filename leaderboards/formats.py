@@ -16,8 +16,8 @@ from r2w_eval.leaderboards.export import markdown, to_markdown
 from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.hashing import to_plain
-from r2w_eval.results.lmeval_io import standard_error
 from r2w_eval.paths import safe_name
+from r2w_eval.results.lmeval_io import standard_error
 
 PAPER = "https://arxiv.org/abs/2604.03004"
 

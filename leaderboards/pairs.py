@@ -1,6 +1,6 @@
 """All paired tests of a board at once: 200 models are 19,900 pairs.
 
-The same numbers as `r2w_eval.stats.inference.compare` gives (difference, t interval, sign-flip p), computed
+The same numbers as `r2w_eval.stats` gives (difference, t interval, sign-flip p), computed
 on arrays. Up to 20 differing items every sign pattern counts; above that one set of random signs
 serves all pairs. Where fewer than one in B draws is as extreme, sampled p values say nothing more,
 and Holm over thousands of pairs needs smaller ones: there Hoeffding's bound for sums with random
@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from r2w_eval.stats.inference import DRAWS, holm, sign_flip_p
 from r2w_eval.stats.ratings import PairTest
 from r2w_eval.stats.resampling import FloatArray, cluster_sums, linked_groups
-from r2w_eval.stats.inference import DRAWS, holm, sign_flip_p
 from r2w_eval.types import Estimate
 
 EXACT_ITEMS = 20

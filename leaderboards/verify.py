@@ -33,9 +33,9 @@ from r2w_eval.leaderboards.rows import Row, read_row
 from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, code_hash, write_site
 
 from r2w_eval.config import RunConfig
-from r2w_eval.models.cost import Price
 from r2w_eval.errors import DataError, R2WError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
+from r2w_eval.models.cost import Price
 from r2w_eval.store import RunFolder
 
 MAX_DIFFERENCES = 20
@@ -131,8 +131,8 @@ def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | str:
 
 def recompute_rows(run: RunFolder, data_dir: str | None = None) -> list[Row]:
     """Rows of a copy of the run in which every judge text was read again."""
-    from r2w_eval.run.outputs import write_results
     from r2w_eval.run import judge_again
+    from r2w_eval.run.outputs import write_results
 
     with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
         copy = Path(folder) / "run"

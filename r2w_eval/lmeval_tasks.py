@@ -25,9 +25,9 @@ from r2w_eval.config import INPUT_OPTIONS, RunConfig, merge_config
 from r2w_eval.data import data_roots
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash
+from r2w_eval.models.thinking import split_thinking
 from r2w_eval.records.selection import Selection, check_complete
 from r2w_eval.suites.suite import load_info, load_suite
-from r2w_eval.models.thinking import split_thinking
 from r2w_eval.types import Mode, Sample
 
 if TYPE_CHECKING:

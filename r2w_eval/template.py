@@ -10,6 +10,7 @@ import functools
 import itertools
 import re
 from dataclasses import dataclass
+from importlib import resources
 
 from r2w_eval.hashing import text_hash
 
@@ -64,3 +65,9 @@ class Template:
         names = sorted(fields, key=len, reverse=True)
         pattern = re.compile("|".join(re.escape(name) for name in names))
         return pattern.sub(lambda match: fields[match[0]], self.text)
+
+
+def load_prompt(name: str) -> Template:
+    """One of the prompts in `r2w_eval/prompts`, without blank lines around it."""
+    text = resources.files("r2w_eval").joinpath(f"prompts/{name}.txt").read_text("utf-8")
+    return Template(name, text.strip())

@@ -21,9 +21,9 @@ from r2w_eval.reward_models.rows import POSITIVE, Row
 from r2w_eval.reward_models.scorer import ItemScorer
 from r2w_eval.reward_models.words import sentences, words
 
-from r2w_eval.stats.agreement import Method, coefficient
 from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.stats import measure
+from r2w_eval.stats.agreement import Method, coefficient
 from r2w_eval.store import write_json
 
 # invariance: a change of at most this share of the scores' standard deviation

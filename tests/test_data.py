@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import r2w_eval.data
+from r2w_eval.cli.listing import verify_data
 from r2w_eval.data import (
     DataFile,
     FileState,
@@ -23,7 +24,6 @@ from r2w_eval.data import (
 )
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import text_hash
-from r2w_eval.cli.listing import verify_data
 
 CONTENT = b'{"a": 1}\n'
 SHA = hashlib.sha256(CONTENT).hexdigest()

@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner
 
 from r2w_eval.cli import cli
-from r2w_eval.errors import DataError, R2WError, UsageError
 from r2w_eval.comparison.experiments import ArmResult
 from r2w_eval.comparison.experiments_display import budget_svg
-from r2w_eval.models.local import open_local
 from r2w_eval.comparison.pairwise import parse_label
+from r2w_eval.errors import DataError, R2WError, UsageError
 from r2w_eval.judge.parsing import iter_objects, read_number_verdict
+from r2w_eval.models.local import open_local
 from r2w_eval.paths import safe_name
 from r2w_eval.plots import intervals_svg
 from r2w_eval.store import JsonlWriter, iter_jsonl

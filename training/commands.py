@@ -33,10 +33,10 @@ from r2w_eval.training.traces import (
 )
 
 import r2w_eval
-from r2w_eval.models.chat import ChatModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, path_hash, to_plain
+from r2w_eval.models.chat import ChatModel
 from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import iter_jsonl, only_process, write_json, write_jsonl
 from r2w_eval.types import Decoding

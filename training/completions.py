@@ -13,9 +13,9 @@ from typing import Any
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.advantages import SegmentScore
 
-from r2w_eval.trace.types import Span, TagSchema, Trace, steps, unit
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, with_tokens
+from r2w_eval.trace.types import Span, TagSchema, Trace, steps, unit
 
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 

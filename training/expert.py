@@ -24,8 +24,8 @@ from r2w_eval.reward_models.words import sentences
 from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.traces import DEFAULT_TAGS, TracePart, TrainingTrace
 
-from r2w_eval.trace.types import Kind
 from r2w_eval.trace.tags import parse_tagged, write_tagged
+from r2w_eval.trace.types import Kind
 
 MAX_REFLECTIONS = 4
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.hashing import content_hash
-from r2w_eval.store import JsonlWriter, RecordIndex, iter_jsonl
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.models.thinking import ThinkTags, read_reply_text, writer_status
+from r2w_eval.store import JsonlWriter, RecordIndex, iter_jsonl
 from r2w_eval.types import Decoding, Message, WriterStatus
 
 SILENCE = (CallStatus.TRANSPORT, CallStatus.TIMEOUT)

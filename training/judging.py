@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from r2w_eval.models.chat import ChatModel
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.judge.scorers import ScoreItem, Scorer, TextJudge, add_usage
+from r2w_eval.models.chat import ChatModel
 from r2w_eval.run.opening import ModelOptions, ModelPool
 from r2w_eval.types import JudgeStatus, Score, Usage
 

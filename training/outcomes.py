@@ -29,11 +29,11 @@ from r2w_eval.training.completions import prompt_text
 from r2w_eval.training.judging import Background, PatientJudge
 from r2w_eval.training.prompts import Criterion
 
-from r2w_eval.judge.scorers import ScoreItem
-from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.comparison.pairwise import Contest, build_request, own_form
-from r2w_eval.template import Template
+from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.stats.orders import OrderPair, combined_label
+from r2w_eval.template import Template
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
 RUBRIC_DECODING = Decoding(temperature=0.0, max_tokens=1024)

@@ -27,9 +27,9 @@ from r2w_eval.training.pipeline_recipe import Recipe
 from r2w_eval.training.pipeline_records import finished
 from r2w_eval.training.rl_signal import read_back, tell_signal
 
+from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import FIRST_GUESS_TOKENS, Price, load_prices
 from r2w_eval.run.dryrun import Forecast, forecast
-from r2w_eval.errors import UsageError
 from r2w_eval.run.planning import plan_tasks
 
 # the interpreter with torch and the trainers, measured

@@ -16,9 +16,9 @@ from typing import Any
 from r2w_eval.training.pipeline_recipe import Recipe, plain_difference
 from r2w_eval.training.stage import EMBEDDED
 
-from r2w_eval.models.embedded import GGUF_SHA256
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.hashing import content_hash, file_hash, to_plain
+from r2w_eval.models.embedded import GGUF_SHA256
 from r2w_eval.models.local import fingerprint
 
 STAGES_FOLDER = "stages"

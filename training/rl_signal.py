@@ -28,9 +28,9 @@ from r2w_eval.training.completions import (
 )
 from r2w_eval.training.outcomes import ScorerOutcome
 
-from r2w_eval.stats.agreement import associate
 from r2w_eval.estimates import pooled
 from r2w_eval.stats import measure
+from r2w_eval.stats.agreement import associate
 from r2w_eval.trace.types import TagSchema
 from r2w_eval.types import Estimate, Metric, Stratum
 

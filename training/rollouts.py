@@ -15,8 +15,8 @@ from typing import Any
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.stage import model_folder
 
-from r2w_eval.store import write_jsonl
 from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.store import write_jsonl
 from r2w_eval.trace.tokens import decode_pieces
 
 ROLLOUTS = "rollouts.jsonl"

@@ -28,8 +28,8 @@ from r2w_eval.training.patches import apply_patch, numbered
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.rubrics import propose_rubric
 
-from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.errors import UsageError
+from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.template import Template
 
 FRESH = 1000

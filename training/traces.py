@@ -18,8 +18,8 @@ from r2w_eval.training.leaks import Thought, gives_a_mark, names_a_judge
 from r2w_eval.training.synthesise import Episode, Label, SynthStep
 
 from r2w_eval.errors import UsageError
-from r2w_eval.trace.types import Kind, TagSchema
 from r2w_eval.trace.tags import parse_tagged, write_tagged
+from r2w_eval.trace.types import Kind, TagSchema
 
 DEFAULT_TAGS = TagSchema()
 MAX_REPETITION = 0.2

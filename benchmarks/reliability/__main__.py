@@ -101,7 +101,6 @@ def warm_up(stages: list[Stage]) -> None:
 
     import r2w_eval.cli
     import r2w_eval.comparison.display
-    import r2w_eval.run.display
     import r2w_eval.run  # noqa: F401
 
     if any(stage.is_slow for stage in stages):

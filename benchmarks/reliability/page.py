@@ -46,9 +46,11 @@ TAIL = """
   only the named addresses are asked: `tests/test_secrets.py`.
 * `serve` listens on loopback unless told, takes a token, limits body, time and queue, and does what
   its OpenAPI description says (schemathesis): `tests/reward_models/test_server.py`.
-* TLS is verified; an authority of one's own is named in `SSL_CERT_FILE`: `tests/models/test_tls.py`.
+* TLS is verified; an authority of one's own is named in `SSL_CERT_FILE`:
+  `tests/models/test_tls.py`.
 * A Parquet bomb is read a few rows at a time (`tests/reward_models/test_ray_scoring.py`), a
-  zip bomb not unpacked (`tests/text/test_tokenise.py`), a gzip bomb cut (`tests/web/test_fetching.py`).
+  zip bomb not unpacked (`tests/text/test_tokenise.py`), a gzip bomb cut
+  (`tests/web/test_fetching.py`).
 * The page fetcher refuses private addresses before connecting: `tests/web/test_fetching.py`.
 * A folder of another version, or a made-up one, is one error: `tests/test_foreign_folders.py`.
 

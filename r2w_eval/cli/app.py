@@ -79,8 +79,8 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
 
 def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     from r2w_eval.run.display import ProgressDisplay, print_outcome
-    from r2w_eval.run.outputs import strip_performance
     from r2w_eval.run.job import Outcome, check_outcome, evaluate
+    from r2w_eval.run.outputs import strip_performance
 
     display = ProgressDisplay(quiet, settings.progress_file)
 
@@ -177,9 +177,9 @@ def compare(
 @settings_options("include_path", "data_dir", "references", "baseline")
 def list_(path: bool, suites: bool, markdown: bool, suite: str | None, **flags: Any) -> None:
     """Suites, models and judges; whether their data is here."""
-    from r2w_eval.suites.catalogue import print_catalogue, read_catalogue, write_markdown
     from r2w_eval.cli.listing import print_ids, print_listing
     from r2w_eval.paths import tasks_dir
+    from r2w_eval.suites.catalogue import print_catalogue, read_catalogue, write_markdown
 
     if path:
         print(tasks_dir())

@@ -1,7 +1,7 @@
 """Examples by task, which `--help` of every command shows before its options.
 
-`tests/cli/test_help.py` reads each of them with the command's own parser, so that none names an option
-that is gone.
+`tests/cli/test_help.py` reads each of them with the command's own parser, so that none names an
+option that is gone.
 """
 
 from __future__ import annotations

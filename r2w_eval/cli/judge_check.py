@@ -52,9 +52,9 @@ def judge_check(dry_run: bool, quiet: bool, **flags: Any) -> None:
     Judges labelled texts and writes an evaluator card (JSON and Markdown) for each --judge, and
     one for the combination of several.
     """
-    from r2w_eval.judge_check.plan import CheckOptions
     from r2w_eval.judge_check.check import check_judges
     from r2w_eval.judge_check.display import print_check, print_plan
+    from r2w_eval.judge_check.plan import CheckOptions
 
     names = ("labels", "sets", "max_texts", "max_chars", "probes", "pairs")
     options = CheckOptions(**{name: flags.pop(name) for name in names})

@@ -39,11 +39,11 @@ def build(
     **flags: bool,
 ) -> None:
     """Make the site (the default command)."""
-    from r2w_eval.models.cost import load_prices
     from r2w_eval.leaderboards.boards import BoardOptions
     from r2w_eval.leaderboards.collect import collect
     from r2w_eval.leaderboards.site import SiteOptions, write_site
     from r2w_eval.leaderboards.submit import published_data
+    from r2w_eval.models.cost import load_prices
 
     chosen = [*sources, *([str(published_data())] if published else [])]
     collection = collect(chosen)

@@ -10,13 +10,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2w_eval.models.cache import ReplyCache
 from r2w_eval.config import RunConfig
 from r2w_eval.data import FileState, data_roots
 from r2w_eval.errors import DataError
-from r2w_eval.suites.groups import group_members
+from r2w_eval.models.cache import ReplyCache
 from r2w_eval.models.names import KINDS
 from r2w_eval.paths import cache_path
+from r2w_eval.suites.groups import group_members
 from r2w_eval.suites.suite import SuiteInfo, load_info, suite_folders
 from r2w_eval.terminal import escape, visible
 

@@ -29,8 +29,8 @@ def reflect(source: str, out: str | None, judge: str | None, **flags: Any) -> No
     JSON lines, Parquet) and an HTML viewer.
     """
     from r2w_eval.config import merge_config
-    from r2w_eval.reflection.job import ReflectOptions, read_source
     from r2w_eval.reflection.display import print_summaries
+    from r2w_eval.reflection.job import ReflectOptions, read_source
     from r2w_eval.run.roles import think_tags
     from r2w_eval.trace.types import TagSchema
 
@@ -42,8 +42,8 @@ def reflect(source: str, out: str | None, judge: str | None, **flags: Any) -> No
     folder = Path(out) if out else default_folder(source)
 
     async def job() -> Any:
-        from r2w_eval.run.opening import ModelPool
         from r2w_eval.reflection.job import reflect as run_reflect
+        from r2w_eval.run.opening import ModelPool
         from r2w_eval.run.roles import model_options, open_cache
 
         if judge is None:

@@ -13,15 +13,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from r2w_eval.comparison.pairwise import find_contests, judge_contests
 from r2w_eval.comparison.scores import Comparison, compare_runs
 from r2w_eval.config import RunConfig, stored_config
-from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.errors import CoverageTooLow, UsageError
 from r2w_eval.hashing import to_plain
+from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.run.opening import ModelOptions, ModelPool
-from r2w_eval.stats.orders import OrderPair, Positions, combined_battle, positions
-from r2w_eval.comparison.pairwise import find_contests, judge_contests
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.stats.orders import OrderPair, Positions, combined_battle, positions
 from r2w_eval.stats.ratings import Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn

@@ -19,10 +19,10 @@ from types import MappingProxyType
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
-from r2w_eval.judge.scorers import ScoreItem, Scorer
-from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.run.questions import first_leaf
+from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm
 from r2w_eval.template import Template

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from r2w_eval.errors import IdentityMismatch, UsageError
-from r2w_eval.stats.ratings import Ranking, rank_by_paired_tests
 from r2w_eval.records.selection import describe_subset
 from r2w_eval.stats.inference import compare, items_needed, minimum_detectable_effect
+from r2w_eval.stats.ratings import Ranking, rank_by_paired_tests
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
 

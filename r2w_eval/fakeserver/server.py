@@ -301,7 +301,3 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=0.0, help="for names that state none")
     options = parser.parse_args()
     asyncio.run(_serve(options.port, options.latency_ms))
-
-
-if __name__ == "__main__":
-    main()

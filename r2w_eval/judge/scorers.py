@@ -22,8 +22,8 @@ from r2w_eval.models.chat import (
     LabelReader,
     Reply,
 )
-from r2w_eval.template import Template
 from r2w_eval.models.thinking import ThinkTags, read_reply_text
+from r2w_eval.template import Template
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score, Usage
 from r2w_eval.waiting import gather
 

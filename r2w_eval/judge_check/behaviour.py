@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from r2w_eval.stats.agreement import krippendorff_alpha
-from r2w_eval.judge_check.figures import Readings, order_pairs, rescale, text_place
 from r2w_eval.estimates import mean_of
+from r2w_eval.judge_check.figures import Readings, order_pairs, rescale, text_place
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledText
+from r2w_eval.stats.agreement import krippendorff_alpha
+from r2w_eval.stats.inference import measure
 from r2w_eval.stats.length_slope import LengthPoint, length_slope
 from r2w_eval.stats.noise import Observation, noise_split
 from r2w_eval.stats.orders import positions
-from r2w_eval.stats.inference import measure
 from r2w_eval.types import Metric
 
 

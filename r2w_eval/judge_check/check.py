@@ -15,29 +15,36 @@ from pathlib import Path
 from typing import Any
 
 import r2w_eval
+from r2w_eval.comparison.pairwise import own_form
+from r2w_eval.config import RunConfig, override_decoding
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.judge.scorers import ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.judge_check.behaviour import behaviour_figures
-from r2w_eval.judge_check.figures import Readings, language_figures, null_figures, set_figures
-from r2w_eval.judge_check.verdict import conclude
+from r2w_eval.judge_check.card import Consumption, EvaluatorCard, Signal
 from r2w_eval.judge_check.ensemble import (
     CheckedJudge,
     add_consumption,
     combine_check,
     plan_combination,
 )
-from r2w_eval.judge_check.plan import BOUNDS, CheckOptions, check_templates, plan_questions
-from r2w_eval.config import RunConfig, override_decoding
-from r2w_eval.models.cost import Price, load_prices
-from r2w_eval.errors import UsageError
-from r2w_eval.judge_check.card import Consumption, EvaluatorCard, Signal
-from r2w_eval.hashing import content_hash, to_plain
-from r2w_eval.judge.scorers import ExpectedScoreJudge, Scorer, TextJudge
-from r2w_eval.judge_check.labelled import LabelledSet, Part, choose_sets, labels_root, load_set, spread
-from r2w_eval.run.manifest import claim_folder
-from r2w_eval.run.opening import ModelPool, is_smoke_test
+from r2w_eval.judge_check.figures import Readings, language_figures, null_figures, set_figures
+from r2w_eval.judge_check.labelled import (
+    LabelledSet,
+    Part,
+    choose_sets,
+    labels_root,
+    load_set,
+    spread,
+)
 from r2w_eval.judge_check.nulls import null_templates
-from r2w_eval.comparison.pairwise import own_form
+from r2w_eval.judge_check.plan import BOUNDS, CheckOptions, check_templates, plan_questions
+from r2w_eval.judge_check.verdict import conclude
+from r2w_eval.models.cost import Price, load_prices
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import Judging, Progress
+from r2w_eval.run.manifest import claim_folder
+from r2w_eval.run.opening import ModelPool, is_smoke_test
 from r2w_eval.run.questions import Question, Questioner
 from r2w_eval.run.roles import model_options, open_cache, open_judging
 from r2w_eval.store import RunFolder, write_json

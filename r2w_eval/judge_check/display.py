@@ -6,11 +6,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2w_eval.judge_check.markdown import SIGNALS, number, span
-from r2w_eval.judge_check.plan import CheckOptions, plan_questions
 from r2w_eval.config import RunConfig
 from r2w_eval.judge_check.card import EvaluatorCard
 from r2w_eval.judge_check.check import CheckOutcome, load_labels
+from r2w_eval.judge_check.markdown import SIGNALS, number, span
+from r2w_eval.judge_check.plan import CheckOptions, plan_questions
 from r2w_eval.terminal import escape
 
 

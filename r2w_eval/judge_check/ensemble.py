@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r2w_eval.records.collect import Question
 from r2w_eval.config import RunConfig
-from r2w_eval.results.ensembles import EnsembleSpec, combine_verdicts
 from r2w_eval.errors import UsageError
 from r2w_eval.judge_check.card import Consumption
+from r2w_eval.records.collect import Question
+from r2w_eval.results.ensembles import EnsembleSpec, combine_verdicts
 from r2w_eval.run.manifest import plan_ensemble
 from r2w_eval.types import Judgement
 

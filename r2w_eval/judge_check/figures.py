@@ -10,6 +10,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from r2w_eval.estimates import mean_of
+from r2w_eval.judge_check.card import NullFigures, SetFigures
+from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, LabelledText
+from r2w_eval.judge_check.nulls import DESCRIPTIONS, LONGEST, SHUFFLED, longest_text
 from r2w_eval.stats.agreement import (
     Association,
     JudgedPair,
@@ -21,12 +25,8 @@ from r2w_eval.stats.agreement import (
     pair_accuracy,
     pair_accuracy_estimate,
 )
-from r2w_eval.estimates import mean_of
-from r2w_eval.judge_check.card import NullFigures, SetFigures
-from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, LabelledText
-from r2w_eval.judge_check.nulls import DESCRIPTIONS, LONGEST, SHUFFLED, longest_text
-from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.stats.inference import compare, evaluate, measure
+from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.types import Estimate, Metric
 
 MAX_PARTS = 12

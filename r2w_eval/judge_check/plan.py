@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
 
+from r2w_eval.comparison.pairwise import Contest, build_request, parse_label
+from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.judge_check.figures import null_place, pair_place, text_place
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, spread
 from r2w_eval.judge_check.nulls import null_answers, partners
-from r2w_eval.comparison.pairwise import Contest, build_request, parse_label
-from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.run.questions import Question
 from r2w_eval.template import Template
 from r2w_eval.types import JudgeRequest, Message, Scale, Score

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from r2w_eval.models.chat import ChatModel, ChatRequest, LabelProbabilities, LabelReader, Reply
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.models.chat import ChatModel, ChatRequest, LabelProbabilities, LabelReader, Reply
 from r2w_eval.types import Message, Scale, Usage
 
 SCHEMA_VERSION = 1

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 
+from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.models.completions import (
     Retry,
@@ -30,7 +31,6 @@ from r2w_eval.models.completions import (
     read_retry_after,
 )
 from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
-from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.models.health import Health
 from r2w_eval.models.limiter import Limiter
 from r2w_eval.models.prefixes import FOLLOWS

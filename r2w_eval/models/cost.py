@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.errors import UsageError
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 
 LATIN_CHARS_PER_TOKEN = 4.0
 CJK_CHARS_PER_TOKEN = 1.5

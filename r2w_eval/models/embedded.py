@@ -24,11 +24,11 @@ from typing import Any
 
 import aiohttp
 
+from r2w_eval.errors import DataError, UsageError
+from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.errors import DataError, UsageError
-from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.paths import EMBEDDED_GGUF, EMBEDDED_WHEEL, cache_dir, weights_path
 from r2w_eval.types import Message, Scale, Usage
 from r2w_eval.wheels import extract_member

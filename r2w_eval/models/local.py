@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import text_hash, to_plain
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.types import Decoding, Message, Scale, Usage
 
 if TYPE_CHECKING:

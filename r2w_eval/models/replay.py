@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.errors import DataError, UsageError
 from r2w_eval.models.cache import ReplyCache
 from r2w_eval.models.chat import ChatModel, ChatRequest, LabelProbabilities, Reply
-from r2w_eval.errors import DataError, UsageError
 from r2w_eval.paths import CACHE_FILE
 from r2w_eval.types import Message, Scale
 

@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.hashing import text_hash, to_plain
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.models.local import check_template, fingerprint
 from r2w_eval.types import Message, Scale, Usage
 

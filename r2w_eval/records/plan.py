@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from r2w_eval.models.chat import ChatRequest, Reply
 from r2w_eval.judge.scorers import Scorer
-from r2w_eval.web.pages import PageSource, PageStatus
+from r2w_eval.models.chat import ChatRequest, Reply
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.suites.suite import Suite, SuiteInfo
 from r2w_eval.template import Template
-from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.types import Decoding, Judgement, Mode, Response, Sample
+from r2w_eval.web.pages import PageSource, PageStatus
 
 # stands where a judge's name would, in a run that measures texts and asks nobody
 NO_JUDGE = "none"

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import path_hash
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.types import Sample, WriterStatus
 
 ID_KEYS = ("sample_id", "id", "index", "prompt_id", "uid")

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from r2w_eval.models.chat import Reply
 from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.judge.scorers import Scorer, Verdict
-from r2w_eval.records.plan import TaskPlan
+from r2w_eval.models.chat import Reply
 from r2w_eval.models.thinking import SplitText, writer_status
+from r2w_eval.records.plan import TaskPlan
 from r2w_eval.types import (
     Answer,
     Cause,

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from r2w_eval.models.cost import estimate_tokens
+from r2w_eval.trace.links import ReflectionLink, link_reflections
 from r2w_eval.trace.segmentation import segment_trace
 from r2w_eval.trace.types import Fault, Segment, TagSchema, Trace
-from r2w_eval.trace.links import ReflectionLink, link_reflections
 from r2w_eval.types import Score, Usage
 
 # Smallest gain that counts, in points of the judge's scale

@@ -7,12 +7,11 @@ no other version. Any `Scorer` works; a score that failed leaves its steps unsco
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 
-from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.judge.parsing import read_number_verdict
+from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.reflection.analysis import DEAD_BAND, Analysis, Effect, own_outcomes, with_effects
-from r2w_eval.template import Template
+from r2w_eval.template import load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, Message, Scale, Score
 
 DECODING = Decoding(max_tokens=300, temperature=0.0)
@@ -20,12 +19,6 @@ SCALE = Scale('{"score": ', {str(value): float(value) for value in range(1, 11)}
 
 # (prompt, text)
 Version = tuple[str, str]
-
-
-def load_prompt(name: str) -> Template:
-    """One of our prompt files."""
-    text = resources.files("r2w_eval").joinpath(f"prompts/{name}.txt").read_text("utf-8")
-    return Template(name, text.strip())
 
 
 def score_items(versions: Sequence[Version]) -> list[ScoreItem]:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from r2w_eval.judge.scorers import Scorer
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.reflection.analysis import DEAD_BAND, Analysis, TraceInput, analyse
 from r2w_eval.reflection.effects import score_effects
 from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
 from r2w_eval.reflection.sources import read_file, read_run
 from r2w_eval.store import RunFolder
-from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace.types import TagSchema
 
 

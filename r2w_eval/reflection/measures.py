@@ -17,10 +17,10 @@ from r2w_eval.reflection.analysis import (
     last_useful_revision,
     own_outcomes,
 )
-from r2w_eval.trace.levels import Level
 from r2w_eval.stats.inference import measure
-from r2w_eval.trace.types import Kind
+from r2w_eval.trace.levels import Level
 from r2w_eval.trace.links import ReflectionLink, similarity_to, word_grams
+from r2w_eval.trace.types import Kind
 from r2w_eval.types import Estimate, Metric, Stratum
 
 Analyses = Sequence[Analysis]

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import jinja2
 
-from r2w_eval.reflection.display import describe, interval, number
-from r2w_eval.reflection.plots import outcomes_svg, score_against_tokens_svg
 from r2w_eval.reflection.analysis import Analysis, Outcome
+from r2w_eval.reflection.display import describe, interval, number
 from r2w_eval.reflection.measures import ReflectionSummary
+from r2w_eval.reflection.plots import outcomes_svg, score_against_tokens_svg
 from r2w_eval.store import write_atomically
 from r2w_eval.trace.diff import EditKind, covers, merged
-from r2w_eval.trace.types import Segment, Span
 from r2w_eval.trace.links import ReflectionLink
+from r2w_eval.trace.types import Segment, Span
 
 MAX_TRACES = 200
 MAX_STEPS = 40

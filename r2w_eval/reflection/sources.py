@@ -12,13 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.records.collect import latest_judgements
 from r2w_eval.errors import DataError, UsageError
+from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.records.collect import latest_judgements
 from r2w_eval.records.recorded import ID_KEYS, TEXT_KEYS, read_responses
 from r2w_eval.reflection.analysis import TraceInput
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import load_info, load_suite
-from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.types import Response, WriterStatus
 
 

@@ -10,8 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r2w_eval.records.collect import Written
 from r2w_eval.models.cost import Price
+from r2w_eval.records.collect import Written
 from r2w_eval.stats.length_slope import LengthPoint, overall_length_slope
 from r2w_eval.types import Judgement, JudgeStatus, Metric, WriterStatus
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from r2w_eval.stats.agreement import Alpha, Association, Level, associate, krippendorff_alpha
-from r2w_eval.records.collect import Question
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge.families import is_own_family
 from r2w_eval.judge.scorers import add_usage
+from r2w_eval.records.collect import Question
+from r2w_eval.stats.agreement import Alpha, Association, Level, associate, krippendorff_alpha
 from r2w_eval.stats.noise import JudgeSplit, Observation, judge_split
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Score, Usage
 

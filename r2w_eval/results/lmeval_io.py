@@ -17,13 +17,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.results.counts import SampleRow
 from r2w_eval.hashing import dump_line, text_hash, to_plain
 from r2w_eval.lmeval_tasks import make_document, measure_answer
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import TaskPlan
-from r2w_eval.store import RecordIndex, RunFolder, read_response, write_atomically
+from r2w_eval.results.counts import SampleRow
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.store import RecordIndex, RunFolder, read_response, write_atomically
 from r2w_eval.types import Metric, Response, Sample
 
 Z_95 = 1.959964

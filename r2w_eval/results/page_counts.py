@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from r2w_eval.web.pages import PageCounts, PageStatus
-from r2w_eval.store import RunFolder, write_json
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.store import RunFolder, write_json
+from r2w_eval.web.pages import PageCounts, PageStatus
 
 PageStatuses = Mapping[tuple[str, str], Mapping[str, PageStatus]]
 

@@ -10,8 +10,8 @@ from r2w_eval.records.plan import TaskPlan
 from r2w_eval.reflection.analysis import Analysis, analyse
 from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
 from r2w_eval.reflection.sources import from_response
-from r2w_eval.store import RunFolder
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.store import RunFolder
 from r2w_eval.types import Response
 
 

@@ -20,12 +20,12 @@ from typing import Any
 import jinja2
 
 from r2w_eval import __version__
-from r2w_eval.results.counts import SampleRow
 from r2w_eval.hashing import content_hash
-from r2w_eval.records.plan import TaskPlan
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
-from r2w_eval.store import RunFolder, write_atomically
+from r2w_eval.records.plan import TaskPlan
+from r2w_eval.results.counts import SampleRow
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.store import RunFolder, write_atomically
 from r2w_eval.types import Judgement, Metric, Response
 
 MAX_TEXTS = 200

@@ -12,8 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from r2w_eval.records.collect import Question, Written, latest_judgements, latest_responses
+from r2w_eval.hashing import content_hash
+from r2w_eval.judge.families import is_own_family
 from r2w_eval.models.cost import Price
+from r2w_eval.records.collect import Question, Written, latest_judgements, latest_responses
+from r2w_eval.records.plan import NO_JUDGE, TaskPlan
+from r2w_eval.reflection.measures import ReflectionSummary
 from r2w_eval.results.counts import (
     JudgeSummary,
     Performance,
@@ -32,13 +36,8 @@ from r2w_eval.results.ensembles import (
     combine_verdicts,
     summarise_ensemble,
 )
-from r2w_eval.judge.families import is_own_family
-from r2w_eval.hashing import content_hash
-from r2w_eval.stats.noise import NoiseSplit, Observation, noise_split
-from r2w_eval.web.pages import PageCounts
-from r2w_eval.records.plan import NO_JUDGE, TaskPlan
-from r2w_eval.reflection.measures import ReflectionSummary
 from r2w_eval.stats.inference import measure
+from r2w_eval.stats.noise import NoiseSplit, Observation, noise_split
 from r2w_eval.store import RunFolder
 from r2w_eval.types import (
     Cause,
@@ -50,6 +49,7 @@ from r2w_eval.types import (
     Score,
     WriterStatus,
 )
+from r2w_eval.web.pages import PageCounts
 
 
 @dataclass(frozen=True, slots=True)

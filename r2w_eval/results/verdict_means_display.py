@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from r2w_eval.terminal import escape
 from r2w_eval.results.verdict_means import VerdictMean
+from r2w_eval.terminal import escape
 
 
 def print_means(means: Sequence[VerdictMean]) -> None:

@@ -20,14 +20,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from r2w_eval.results.counts import JudgeSummary
 from r2w_eval.models.endpoint import Traffic
-from r2w_eval.results.ensembles import EnsembleSummary
-from r2w_eval.stats.noise import Prices, advise
 from r2w_eval.records.plan import Progress
-from r2w_eval.run.job import Outcome
-from r2w_eval.store import write_atomically
+from r2w_eval.results.counts import JudgeSummary
+from r2w_eval.results.ensembles import EnsembleSummary
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.run.job import Outcome
+from r2w_eval.stats.noise import Prices, advise
+from r2w_eval.store import write_atomically
 from r2w_eval.terminal import escape
 from r2w_eval.types import Metric
 

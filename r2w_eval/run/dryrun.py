@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.config import RunConfig
+from r2w_eval.fakeserver.verdicts import write_verdict
 from r2w_eval.models.cost import (
     FIRST_GUESS_TOKENS,
     LATIN_CHARS_PER_TOKEN,
@@ -17,10 +18,9 @@ from r2w_eval.models.cost import (
     estimate_tokens,
     load_prices,
 )
-from r2w_eval.fakeserver.verdicts import write_verdict
 from r2w_eval.records.plan import TaskPlan
-from r2w_eval.run.planning import plan_tasks
 from r2w_eval.records.rows import verdict_name
+from r2w_eval.run.planning import plan_tasks
 from r2w_eval.suites.suite import JudgingJob, Suite
 from r2w_eval.types import Answer, JudgeRequest, Message, Sample, Score, WriterStatus
 

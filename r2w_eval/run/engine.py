@@ -14,13 +14,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
-from r2w_eval.web.pages import Page, read_pages
-from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.prefixes import ask_by_prefix
-from r2w_eval.run.questions import first_leaf
+from r2w_eval.models.replay import naming
+from r2w_eval.models.thinking import (
+    read_reply_text,
+    split_thinking,
+)
+from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import (
     Case,
     Turn,
@@ -34,13 +37,9 @@ from r2w_eval.records.rows import (
     response_key,
     verdict_name,
 )
-from r2w_eval.models.replay import naming
+from r2w_eval.run.questions import first_leaf
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
 from r2w_eval.suites.suite import JudgingJob
-from r2w_eval.models.thinking import (
-    read_reply_text,
-    split_thinking,
-)
 from r2w_eval.types import (
     Judgement,
     JudgeRequest,
@@ -53,6 +52,7 @@ from r2w_eval.types import (
     WriterStatus,
 )
 from r2w_eval.waiting import gather
+from r2w_eval.web.pages import Page, read_pages
 
 CALL_TO_WRITER_STATUS = {
     CallStatus.CONTEXT: WriterStatus.TOO_LONG,

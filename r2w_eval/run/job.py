@@ -9,14 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.config import RunConfig
-from r2w_eval.models.cost import Budget
-from r2w_eval.models.endpoint import Traffic
-from r2w_eval.run.engine import Engine
 from r2w_eval.errors import BudgetReached, CoverageTooLow
 from r2w_eval.hashing import to_plain
 from r2w_eval.judge.scorers import StoredJudge
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.cost import Budget
+from r2w_eval.models.endpoint import Traffic
+from r2w_eval.records.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
+from r2w_eval.results.page_counts import keep_page_counts
+from r2w_eval.results.summary import TaskResult
+from r2w_eval.run.engine import Engine
 from r2w_eval.run.manifest import (
     check_suites,
     choose_folder,
@@ -26,14 +29,11 @@ from r2w_eval.run.manifest import (
 )
 from r2w_eval.run.opening import ModelPool, is_smoke_test
 from r2w_eval.run.outputs import write_outputs
-from r2w_eval.results.page_counts import keep_page_counts
-from r2w_eval.web.pages import open_pages
-from r2w_eval.records.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
 from r2w_eval.run.planning import check_repeats, plan_tasks
 from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.results.summary import TaskResult
 from r2w_eval.types import Sample
+from r2w_eval.web.pages import open_pages
 
 Watch = Callable[[Progress], Any]
 Write = Callable[[RunFolder, Sequence[TaskPlan], Mapping[str, Any]], list[TaskResult]]

@@ -14,14 +14,14 @@ from typing import Any
 
 import r2w_eval
 from r2w_eval.config import RunConfig
-from r2w_eval.results.ensembles import Combine, EnsembleSpec, make_spec
 from r2w_eval.errors import IdentityMismatch
 from r2w_eval.hashing import content_hash, file_hash, to_plain
-from r2w_eval.run.opening import is_smoke_test
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import TaskPlan, Writing
-from r2w_eval.suites.stock_tasks import is_stock
+from r2w_eval.results.ensembles import Combine, EnsembleSpec, make_spec
+from r2w_eval.run.opening import is_smoke_test
 from r2w_eval.store import RunFolder, write_json
+from r2w_eval.suites.stock_tasks import is_stock
 from r2w_eval.suites.suite import load_info
 from r2w_eval.types import Decoding
 

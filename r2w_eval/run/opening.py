@@ -19,13 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.judge.scorers import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.models.cache import CachedLabelReader, CachedModel, ReplyCache
 from r2w_eval.models.chat import ChatModel, LabelReader
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.cost import Budget, MeteredModel, Price
 from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
-from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.judge.scorers import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.models.names import EMBEDDED, KINDS, NAMED_SCORERS, SMOKE_TEST_JUDGE
 from r2w_eval.models.replay import ReplayedModel
 from r2w_eval.terminal import warn

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.models.cost import Price, load_prices
 from r2w_eval.hashing import to_plain
-from r2w_eval.run.manifest import read_ensemble
-from r2w_eval.results.page_counts import add_page_counts
+from r2w_eval.models.cost import Price, load_prices
 from r2w_eval.records.plan import TaskPlan
-from r2w_eval.store import RunFolder, write_json
+from r2w_eval.results.page_counts import add_page_counts
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
+from r2w_eval.run.manifest import read_ensemble
+from r2w_eval.store import RunFolder, write_json
 
 
 def write_outputs(

@@ -9,10 +9,8 @@ from pathlib import Path
 from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import UsageError
-from r2w_eval.suites.groups import expand_groups
 from r2w_eval.hashing import path_hash
 from r2w_eval.models.names import EMBEDDED, SMOKE_TEST_JUDGE
-from r2w_eval.web.pages import identify_pages
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.records.recorded import RecordedResponses, open_recorded
 from r2w_eval.records.selection import (
@@ -23,9 +21,11 @@ from r2w_eval.records.selection import (
     describe_recorded,
     describe_strays,
 )
+from r2w_eval.suites.groups import expand_groups
 from r2w_eval.suites.stock_tasks import is_stock, load_stock
 from r2w_eval.suites.suite import Suite, SuiteInfo, load_info, load_suite
 from r2w_eval.types import Decoding, Mode, Sample
+from r2w_eval.web.pages import identify_pages
 
 # The embedded model rambles to the end of its context; its answers are cut here unless told
 # otherwise

@@ -6,19 +6,19 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.models.cache import ReplyCache
-from r2w_eval.models.chat import ChatRequest, Reply
 from r2w_eval.config import RunConfig
-from r2w_eval.models.cost import Budget, load_prices
-from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.errors import UsageError
 from r2w_eval.judge.scorers import Scorer
-from r2w_eval.run.opening import ModelOptions, ModelPool, OpenModel
+from r2w_eval.models.cache import ReplyCache
+from r2w_eval.models.chat import ChatRequest, Reply
+from r2w_eval.models.cost import Budget, load_prices
+from r2w_eval.models.endpoint import ClientSettings
+from r2w_eval.models.replay import open_records
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.paths import CACHE_FILE, cache_path
 from r2w_eval.records.plan import NO_JUDGE, Judging, Writing
 from r2w_eval.records.recorded import open_recorded
-from r2w_eval.models.replay import open_records
-from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.run.opening import ModelOptions, ModelPool, OpenModel
 from r2w_eval.types import Sample
 
 

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2w_eval.errors import UsageError
-from r2w_eval.stats.resampling import FloatArray
 from r2w_eval.stats.inference import measure
+from r2w_eval.stats.resampling import FloatArray
 from r2w_eval.types import Estimate, Metric, Stratum
 
 AGREEMENT_DRAWS = 1_000

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from r2w_eval.errors import UsageError
+from r2w_eval.stats.inference import compare, evaluate, holm
 from r2w_eval.stats.orders import Battle
 from r2w_eval.stats.resampling import FloatArray, batches, linked_groups
-from r2w_eval.stats.inference import compare, evaluate, holm
 from r2w_eval.types import Estimate
 
 BT_DRAWS = 2_000

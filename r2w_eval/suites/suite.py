@@ -20,7 +20,6 @@ import yaml
 
 from r2w_eval.data import DataFile, SuiteData
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.web.pages import Page
 from r2w_eval.paths import tasks_dir
 from r2w_eval.template import Template
 from r2w_eval.types import (
@@ -33,6 +32,7 @@ from r2w_eval.types import (
     Sample,
     Score,
 )
+from r2w_eval.web.pages import Page
 
 
 @dataclass(frozen=True)

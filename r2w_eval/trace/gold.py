@@ -16,8 +16,8 @@ from typing import Any
 
 from r2w_eval.stats.inference import measure
 from r2w_eval.store import iter_jsonl
-from r2w_eval.trace.types import Kind, Segment, Span, Trace
 from r2w_eval.trace.tags import stripped
+from r2w_eval.trace.types import Kind, Segment, Span, Trace
 from r2w_eval.types import Estimate, Metric, Stratum
 
 # A found segment is the labelled one when they share this much of what they cover together

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.judge.parsing import iter_objects
-from r2w_eval.reflection.effects import load_prompt
-from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
+from r2w_eval.judge.scorers import ScoreItem, Scorer
+from r2w_eval.template import load_prompt
 from r2w_eval.trace.links import split_units
+from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
 LABELS = {

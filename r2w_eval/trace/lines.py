@@ -7,8 +7,8 @@ from __future__ import annotations
 import re
 
 from r2w_eval.trace import phrases
-from r2w_eval.trace.types import Kind, Span
 from r2w_eval.trace.cues import QUOTES, WINDOW, Head, head_of, letter_runs
+from r2w_eval.trace.types import Kind, Span
 
 # A quotation shorter than this is a phrase that is spoken of, not a text (characters)
 MIN_QUOTE = {True: 6, False: 20}

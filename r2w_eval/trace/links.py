@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from rapidfuzz import fuzz
 
+from r2w_eval.trace.diff import Edit, changed_shares, diff, words_of
 from r2w_eval.trace.levels import (
     Level,
     is_praise_only,
@@ -20,7 +21,6 @@ from r2w_eval.trace.levels import (
     names_problem,
     states_change,
 )
-from r2w_eval.trace.diff import Edit, changed_shares, diff, words_of
 from r2w_eval.trace.types import Kind, Segment, Span, Step, Trace, steps
 
 # A quotation counts as found at this similarity (per cent of its characters)

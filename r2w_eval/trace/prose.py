@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 
 from r2w_eval.trace import phrases
-from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
 from r2w_eval.trace.cues import QUOTES, WINDOW, Head, lowered
 from r2w_eval.trace.lines import (
     CHECK,
@@ -30,6 +29,7 @@ from r2w_eval.trace.lines import (
     speaks_of_work,
     whole_quotation,
 )
+from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
 
 # A line of text that nothing announces is at least this long (characters)
 MIN_TEXT = {True: 12, False: 40}

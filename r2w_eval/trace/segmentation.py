@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from r2w_eval.trace.types import TagSchema, Trace
 from r2w_eval.trace.prose import parse_prose
 from r2w_eval.trace.tags import has_tags, parse_tagged
+from r2w_eval.trace.types import TagSchema, Trace
 
 
 def segment_trace(

@@ -22,6 +22,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 import r2w_eval
+from r2w_eval.errors import UsageError
 from r2w_eval.web.addresses import (
     AddressRefused,
     CheckedResolver,
@@ -29,7 +30,6 @@ from r2w_eval.web.addresses import (
     check_literal,
     parse_networks,
 )
-from r2w_eval.errors import UsageError
 from r2w_eval.web.page_text import find_reader, read_plain
 from r2w_eval.web.page_worker import TextReader, UnreadablePage
 from r2w_eval.web.pages import Page, PageStatus

@@ -1,8 +1,8 @@
 """The readable text of a web page: HTML, plain text, PDF. Run as a process of its own.
 
 What a hostile page can do to a parser (hours of work, all memory, a crash) it does to
-`python -m r2w_eval.web.page_text`, which `TextReader` (page_worker) may kill. Requests and replies are
-frames: eight bytes of length, then the bytes. A request is two frames, JSON facts and the body.
+`python -m r2w_eval.web.page_text`, which `TextReader` (page_worker) may kill. Requests and replies
+are frames: eight bytes of length, then the bytes. A request is two frames, JSON facts and the body.
 """
 
 from __future__ import annotations

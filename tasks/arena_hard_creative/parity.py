@@ -16,9 +16,9 @@ from r2w_eval.tasks.arena_hard_creative import utils
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase
 from r2w_eval.stats.inference import evaluate
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase
 from r2w_eval.types import Answer, ItemVerdicts, JudgeRequest, Mode, Sample, WriterStatus
 
 QUESTIONS = "question_creative_writing.jsonl"

@@ -6,8 +6,8 @@ too long, or stays unreadable, is cleaned in two halves.
 
 from __future__ import annotations
 
-from r2w_eval.suites import JudgingJob
 from r2w_eval.models.thinking import split_thinking
+from r2w_eval.suites import JudgingJob
 from r2w_eval.types import JudgeRequest, JudgeStatus, Message, Mode, Score
 
 STAGE = "clean"

@@ -22,8 +22,8 @@ from r2w_eval.tasks.deepresearch_bench.scoring import aggregate
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, figures, paired, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, figures, paired, values_of
 from r2w_eval.template import Template
 from r2w_eval.types import Answer, ItemVerdicts, JudgeStatus, Mode, Sample, Score, WriterStatus
 

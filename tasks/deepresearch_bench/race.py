@@ -25,11 +25,11 @@ from r2w_eval.tasks.deepresearch_bench.scoring import (
     weigh,
 )
 
-from r2w_eval.suites.context import put_in_context
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
 from r2w_eval.errors import DataError
 from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
+from r2w_eval.suites.context import put_in_context
 from r2w_eval.template import Template
 from r2w_eval.types import JudgeRequest, Message, Mode, Sample, Score
 

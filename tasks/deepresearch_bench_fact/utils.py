@@ -18,11 +18,10 @@ from r2w_eval.tasks.deepresearch_bench_fact.verdicts import (
     settle,
 )
 
-from r2w_eval.suites.context import put_in_context
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
 from r2w_eval.estimates import as_headline, mean_of
-from r2w_eval.web.pages import Page, PageStatus
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
+from r2w_eval.suites.context import put_in_context
 from r2w_eval.template import Template
 from r2w_eval.types import (
     Estimate,
@@ -34,6 +33,7 @@ from r2w_eval.types import (
     Score,
     Stratum,
 )
+from r2w_eval.web.pages import Page, PageStatus
 
 STAGES = ("extract", "deduplicate")
 HASHES = {

@@ -13,8 +13,8 @@ from r2w_eval.tasks.deepresearch_bench_ii.scoring import DIMENSIONS
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, figures, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, figures, values_of
 from r2w_eval.types import Answer, ItemVerdicts, Mode, Sample, Score, WriterStatus
 
 THEIR_NAMES = {"info_recall": "inforecall"}

@@ -18,9 +18,9 @@ from r2w_eval.tasks.deepresearch_bench_ii.scoring import (
     superseded,
 )
 
-from r2w_eval.suites.context import put_in_context
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
+from r2w_eval.suites.context import put_in_context
 from r2w_eval.template import Template
 from r2w_eval.types import JudgeRequest, Message, Mode, Sample, Score
 

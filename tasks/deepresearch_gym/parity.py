@@ -12,8 +12,8 @@ from r2w_eval.tasks.deepresearch_gym import utils
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, figures, paired, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, figures, paired, values_of
 from r2w_eval.template import Template
 from r2w_eval.types import (
     Answer,

@@ -14,10 +14,10 @@ from r2w_eval.tasks.deepresearch_gym.citations import SUPPORT, URL, names_a_sour
 
 from r2w_eval.data import PromptSource
 from r2w_eval.judge.extraction import parse_json
-from r2w_eval.web.pages import Page, PageStatus
 from r2w_eval.judge.parsing import last_object
 from r2w_eval.suites import JudgingJob
 from r2w_eval.types import JudgeRequest, JudgeStatus, Message, Mode, Score
+from r2w_eval.web.pages import Page, PageStatus
 
 Claim = tuple[str, list[str]]
 PROMPTS = (

@@ -16,13 +16,13 @@ from r2w_eval.tasks.deepresearch_gym import questions
 from r2w_eval.tasks.deepresearch_gym.citations import STAGES, names_a_source
 from r2w_eval.tasks.deepresearch_gym.scoring import CRITERIA, aggregate
 
-from r2w_eval.suites.context import put_in_context
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl, read_python_value
 from r2w_eval.errors import DataError
-from r2w_eval.judge.extraction import parse_json
 from r2w_eval.hashing import text_hash
+from r2w_eval.judge.extraction import parse_json
 from r2w_eval.judge.parsing import last_object, read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
+from r2w_eval.suites.context import put_in_context
 from r2w_eval.template import Template
 from r2w_eval.types import (
     Answer,

@@ -14,8 +14,8 @@ from r2w_eval.tasks.discox.reading import parse_parity, unfence
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase
 from r2w_eval.types import Answer, ItemVerdicts, JudgeRequest, Mode, Score, WriterStatus
 
 

@@ -11,8 +11,8 @@ from r2w_eval.tasks.eqbench_creative_v3 import scoring, utils
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, paired, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, paired, values_of
 from r2w_eval.text.measures import why_uncounted
 from r2w_eval.text.metrics import RELEASE, SlopLists, count_slop, read_slop_lists
 from r2w_eval.text.tokenise import nltk_tokens

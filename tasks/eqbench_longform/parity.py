@@ -12,8 +12,8 @@ from r2w_eval.tasks.eqbench_longform import scoring, utils
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, paired, stated, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, paired, stated, values_of
 from r2w_eval.text.measures import why_uncounted
 from r2w_eval.types import (
     Answer,

@@ -12,8 +12,8 @@ from r2w_eval.tasks.hellobench import utils
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, figures, paired, replay, stated, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, figures, paired, replay, stated, values_of
 from r2w_eval.text.tokenise import nltk_tokens
 from r2w_eval.types import (
     Answer,

@@ -11,8 +11,8 @@ from r2w_eval.tasks.longbench_write import utils
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, replay
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, replay
 from r2w_eval.types import Answer, JudgeRequest, Mode, WriterStatus
 
 DIVISION = "an empty answer: upstream divides by zero, here it has 0"

@@ -16,9 +16,9 @@ from r2w_eval.data import SuiteData, data_roots, read_jsonl
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.judge.extraction import parse_json
 from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.models.thinking import split_thinking
 from r2w_eval.suites.suite import JudgingJob, ParityRules, Suite, load_info, load_suite
 from r2w_eval.template import Template
-from r2w_eval.models.thinking import split_thinking
 from r2w_eval.types import (
     Answer,
     Cause,

@@ -17,12 +17,12 @@ from r2w_eval.tasks.reportbench.scoring import aggregate
 from r2w_eval.tasks.reportbench.texts import find_references, split_blocks, strip_query, title_key
 from r2w_eval.tasks.reportbench.verdicts import parse
 
-from r2w_eval.suites.context import put_in_context
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl
-from r2w_eval.web.pages import Page, PageStatus
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
+from r2w_eval.suites.context import put_in_context
 from r2w_eval.template import Template
 from r2w_eval.types import JudgeRequest, Message, Mode, Sample
+from r2w_eval.web.pages import Page, PageStatus
 
 STAGES = ("cited", "passage")
 PAGE_CHARS = 8_000

@@ -11,8 +11,8 @@ from r2w_eval.tasks.writingbench import utils
 
 from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.hashing import text_hash
-from r2w_eval.suites.parity import ParityCase, figures, paired, replay, values_of
 from r2w_eval.suites import JudgingJob
+from r2w_eval.suites.parity import ParityCase, figures, paired, replay, values_of
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,

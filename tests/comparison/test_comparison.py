@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.cli import cli
-from r2w_eval.comparison.scores import compare_runs, item_values
 from r2w_eval.comparison.display import left_out_table, ranking_table, test_table
+from r2w_eval.comparison.pairwise import Contest, build_request, judge_contests, parse_label
+from r2w_eval.comparison.scores import compare_runs, item_values
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.scorers import ScoreItem, Verdict
-from r2w_eval.stats.orders import positions
-from r2w_eval.comparison.pairwise import Contest, build_request, judge_contests, parse_label
 from r2w_eval.run import evaluate
+from r2w_eval.stats.orders import positions
 from r2w_eval.store import JsonlWriter
 from r2w_eval.types import Estimate, JudgeRequest, Stratum
 

@@ -12,9 +12,9 @@ from click.testing import CliRunner
 from support import ScriptedServer, completion
 
 from r2w_eval.cli import cli
-from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.comparison.experiments import parse_arm, relative_change, tokens_per_point
 from r2w_eval.comparison.experiments_display import budget_svg
+from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run.opening import read_extra_body
 from r2w_eval.stats.inference import PairedComparison, mean_estimate, measure

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
-from r2w_eval.judge.scorers import ScoreItem, TextJudge, Verdict, expected_score
 from r2w_eval.judge.parsing import read_number_verdict
+from r2w_eval.judge.scorers import ScoreItem, TextJudge, Verdict, expected_score
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score, Usage
 
 GOOD = '{"score": 7, "reason": "fine"}'

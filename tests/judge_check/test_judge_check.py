@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from support import data_folder
 
-from r2w_eval.judge_check.figures import rule_margins, set_figures
-from r2w_eval.judge_check.markdown import card_markdown
-from r2w_eval.judge_check.plan import CheckOptions, plan_questions
 from r2w_eval.cli import main
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.hashing import to_plain
+from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.judge_check.card import (
     EvaluatorCard,
     Signal,
@@ -28,9 +28,6 @@ from r2w_eval.judge_check.card import (
     load_cards,
     read_card,
 )
-from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.hashing import to_plain
-from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.judge_check.check import (
     CheckOutcome,
     check_judges,
@@ -39,7 +36,10 @@ from r2w_eval.judge_check.check import (
     make_check_manifest,
     read_answers,
 )
+from r2w_eval.judge_check.figures import rule_margins, set_figures
 from r2w_eval.judge_check.labelled import LabelledSet, LabelledText, SetSpec, pair_item, rated_item
+from r2w_eval.judge_check.markdown import card_markdown
+from r2w_eval.judge_check.plan import CheckOptions, plan_questions
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Decoding, Judgement, Score
 

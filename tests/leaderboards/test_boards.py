@@ -15,8 +15,8 @@ from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pooling import pool, pool_entries
 from r2w_eval.leaderboards.rows import Row, Tokens, write_row
 
-from r2w_eval.models.cost import Price
 from r2w_eval.errors import UsageError
+from r2w_eval.models.cost import Price
 from r2w_eval.types import Metric, Stratum
 
 ITEMS = [f"i{n:02}" for n in range(12)]

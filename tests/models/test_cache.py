@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.models.cache import CachedLabelReader, CachedModel, ReplyCache
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
-from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.types import Decoding, Message, Scale, Usage
 
 

@@ -18,12 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
+from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.completions import Retry, read_reply, read_retry_after, read_usage
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.errors import EndpointDown, UsageError
-from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.types import Decoding, Message, Usage
 
 FAST = ClientSettings(backoff_s=0.001, timeout_s=5.0, idle_timeout_s=0.3, connect_timeout_s=1.0)

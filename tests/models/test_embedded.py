@@ -10,9 +10,9 @@ from typing import TypeVar
 
 import pytest
 
+from r2w_eval.errors import UsageError
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.embedded import EmbeddedModel, count_threads, ensure_gguf, open_embedded
-from r2w_eval.errors import UsageError
 from r2w_eval.types import Decoding, Message, Scale
 
 pytest.importorskip("xllamacpp", reason="the embedded model needs pip install 'r2w-eval[local]'")

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("lm_eval", reason="local checkpoints need pip install 'r2w-eval[hf]'")
 torch = pytest.importorskip("torch")
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
 from r2w_eval.errors import UsageError  # noqa: E402
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
 from r2w_eval.models.local import HfEngine, LocalModel, open_local  # noqa: E402
 from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
 

@@ -7,10 +7,10 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.chat import ChatRequest
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.prefixes import ask_by_prefix, group_by_prefix
 from r2w_eval.types import Decoding, Message
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 from support import ScriptedServer, completion
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
-from r2w_eval.models.client import HttpModel
 from r2w_eval.config import RunConfig
-from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.client import HttpModel
+from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.run import evaluate
 from r2w_eval.types import Decoding, JudgeStatus, Message, WriterStatus
 

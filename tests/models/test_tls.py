@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.cli import cli
-from r2w_eval.models.client import HttpModel
-from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
+from r2w_eval.models.client import HttpModel
+from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.types import Decoding, Message
 
 trustme = pytest.importorskip("trustme", reason="trustme is not here: pip install -e '.[dev]'")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from r2w_eval.records.collect import latest_responses
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import path_hash
+from r2w_eval.records.collect import latest_responses
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.run.planning import plan_task, plan_tasks
 from r2w_eval.types import Answer, Response, WriterStatus

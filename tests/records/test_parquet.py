@@ -18,10 +18,10 @@ from r2w_eval.cli import cli
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.estimates import pooled
 from r2w_eval.records.parquet import ParquetFolder
+from r2w_eval.results.verdict_means import verdict_means
 from r2w_eval.stats import measure
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Response, Score, Usage, WriterStatus
-from r2w_eval.results.verdict_means import verdict_means
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import dump_line
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.records.recorded import RecordedResponses, open_recorded, read_responses
 from r2w_eval.types import Decoding, Message, Sample
 

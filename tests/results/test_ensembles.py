@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from r2w_eval.cli import cli
 from r2w_eval.config import RunConfig, merge_config, split_judges
-from r2w_eval.run.display import describe_traffic, ensemble_table, work_prices
+from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UnknownName, UsageError
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.judge.families import family_of, is_own_family
 from r2w_eval.results.ensembles import (
     Combine,
     EnsembleSpec,
@@ -27,9 +29,7 @@ from r2w_eval.results.ensembles import (
     combine_verdicts,
     make_spec,
 )
-from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UnknownName, UsageError
-from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.judge.families import family_of, is_own_family
+from r2w_eval.run.display import describe_traffic, ensemble_table, work_prices
 from r2w_eval.run.job import Outcome, check_outcome, evaluate, judge_again
 from r2w_eval.types import Judgement, JudgeStatus, Score
 

@@ -14,9 +14,9 @@ import pytest
 from r2w_eval.config import RunConfig
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.results.lmeval_io import write_lm_eval_files
+from r2w_eval.run import Outcome, evaluate, judge_again
 from r2w_eval.run.outputs import write_outputs
 from r2w_eval.run.planning import plan_tasks
-from r2w_eval.run import Outcome, evaluate, judge_again
 from r2w_eval.store import RunFolder
 
 

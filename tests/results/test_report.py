@@ -16,10 +16,10 @@ from r2w_eval.config import RunConfig
 from r2w_eval.data import read_jsonl
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.results.report import MAX_TEXTS, choose_rows, write_report
+from r2w_eval.results.summary import SampleRow
 from r2w_eval.run import evaluate
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.suite import load_info
-from r2w_eval.results.summary import SampleRow
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.records.plan import TaskPlan
+from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.store import JsonlWriter, RunFolder
 from r2w_eval.suites.suite import Suite, load_info
-from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.types import (
     Cause,
     Decoding,

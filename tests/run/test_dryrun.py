@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from r2w_eval.config import RunConfig
-from r2w_eval.models.cost import Price
-from r2w_eval.run.dryrun import Forecast, forecast, print_forecast
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.run.planning import plan_tasks
+from r2w_eval.models.cost import Price
 from r2w_eval.run import evaluate
+from r2w_eval.run.dryrun import Forecast, forecast, print_forecast
+from r2w_eval.run.planning import plan_tasks
 
 
 @pytest.mark.parametrize(

@@ -16,18 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
-from r2w_eval.models.client import HttpModel
-from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.run.engine import Engine
 from r2w_eval.errors import EndpointDown
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.scorers import ScoreItem, TextJudge, Verdict
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
+from r2w_eval.models.client import HttpModel
+from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
+from r2w_eval.results.summary import RunFacts, TaskResult, summarise
+from r2w_eval.run.engine import Engine
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, ParityRules, Suite, load_info
-from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.types import (
     Decoding,
     Estimate,

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
-from r2w_eval.models.client import HttpModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import (
     BudgetReached,
@@ -26,9 +25,10 @@ from r2w_eval.errors import (
     UsageError,
 )
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.run.manifest import diff_fields
+from r2w_eval.models.client import HttpModel
 from r2w_eval.models.replay import MissingRecord
 from r2w_eval.run.job import Outcome, check_outcome, evaluate, judge_again
+from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import RunFolder, iter_jsonl, write_json
 
 

@@ -13,17 +13,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.config import RunConfig
-from r2w_eval.run.dryrun import forecast
-from r2w_eval.run.engine import Engine
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.judge.scorers import ScoreItem, Verdict
+from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import derive_seed
+from r2w_eval.results.summary import RunFacts, TaskResult, summarise
+from r2w_eval.run.dryrun import forecast
+from r2w_eval.run.engine import Engine
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite, TurnRule, load_info
-from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.types import (
     Answer,
     Decoding,

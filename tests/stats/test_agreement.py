@@ -12,6 +12,7 @@ import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2w_eval.errors import UsageError
 from r2w_eval.stats.agreement import (
     JudgedPair,
     Level,
@@ -26,7 +27,6 @@ from r2w_eval.stats.agreement import (
     quadratic_kappa,
     score_pairs,
 )
-from r2w_eval.errors import UsageError
 from r2w_eval.stats.length_slope import LengthPoint, length_slope, overall_length_slope
 
 RATINGS = st.lists(

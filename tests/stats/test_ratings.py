@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from r2w_eval.errors import UsageError
+from r2w_eval.stats.inference import mean_estimate
 from r2w_eval.stats.noise import Observation, noise_split
 from r2w_eval.stats.orders import Battle, OrderPair, combined_label, combined_margin, positions
 from r2w_eval.stats.ratings import bradley_terry, rank_by_paired_tests
-from r2w_eval.stats.inference import mean_estimate
 
 STRENGTHS = {"a": 1.2, "b": 0.4, "c": -0.2, "d": -1.4}
 

@@ -7,8 +7,8 @@ import re
 import pytest
 from support import ROOT
 
-from r2w_eval.suites.catalogue import COMMAND, read_catalogue, write_markdown
 from r2w_eval.cli import main
+from r2w_eval.suites.catalogue import COMMAND, read_catalogue, write_markdown
 from r2w_eval.suites.suite import suite_folders
 
 

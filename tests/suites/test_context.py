@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from r2w_eval.suites.context import put_in_context
 from r2w_eval.data import SuiteData
 from r2w_eval.errors import DataError
+from r2w_eval.suites.context import put_in_context
 from r2w_eval.types import Message, Sample
 
 SAMPLE = Sample("t", "7", (Message("system", "Be kind."), Message("user", "Why?")))

@@ -9,9 +9,9 @@ import pytest
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.suites.groups import expand_groups, group_members
 from r2w_eval.paths import tasks_dir
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.suites.groups import expand_groups, group_members
 from r2w_eval.suites.suite import load_info, suite_folders
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.suites import parity
 from r2w_eval.cli import main
 from r2w_eval.errors import DataError, R2WError, UnknownName
+from r2w_eval.suites import parity
 from r2w_eval.suites.parity import ParityCase, figures, replay, verification_folder, verify_parity
 from r2w_eval.suites.suite import load_info, load_suite
 from r2w_eval.types import JudgeRequest

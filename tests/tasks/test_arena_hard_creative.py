@@ -16,14 +16,14 @@ from support import ScriptedReply, ScriptedServer, completion, run_with_fake_ser
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
-from r2w_eval.run.display import describe_leanings
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import text_hash
-from r2w_eval.run import evaluate
-from r2w_eval.stats.inference import evaluate as value_of
-from r2w_eval.stats import measure
-from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
 from r2w_eval.results.summary import TaskResult
+from r2w_eval.run import evaluate
+from r2w_eval.run.display import describe_leanings
+from r2w_eval.stats import measure
+from r2w_eval.stats.inference import evaluate as value_of
+from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,

@@ -16,15 +16,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support import ScriptedServer, completion
 
-from r2w_eval.models.client import HttpModel
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.web.pages import PageCounts
-from r2w_eval.suites.parity import values_of
+from r2w_eval.models.client import HttpModel
 from r2w_eval.run import Outcome, evaluate, judge_again
+from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import Suite, load_info, load_module, load_suite
 from r2w_eval.types import ItemVerdicts, JudgeRequest, JudgeStatus, Mode, Score, WriterStatus
+from r2w_eval.web.pages import PageCounts
 
 INFO = load_info("deepresearch_bench_fact")
 SUITE: Suite = load_suite(INFO.folder)

@@ -12,9 +12,9 @@ from r2w_eval.tasks.deepresearch_gym import questions, utils
 
 from r2w_eval.config import RunConfig
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.web.pages import Page, PageStatus, PageStore
 from r2w_eval.run import Outcome, evaluate
 from r2w_eval.types import JudgeRequest, JudgeStatus, Mode, Score
+from r2w_eval.web.pages import Page, PageStatus, PageStore
 
 GOOD, GONE = "https://good.example/a", "https://gone.example/b"
 

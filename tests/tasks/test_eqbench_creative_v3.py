@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from r2w_eval.tasks.eqbench_creative_v3 import pairwise, scoring, utils
 from support import verification_files
 
-from r2w_eval.run import job as run
 from r2w_eval.comparison.display import print_preferences
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots, read_jsonl
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.run import job as run
 from r2w_eval.stats.inference import evaluate
 from r2w_eval.store import iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm, Suite, load_info, load_suite

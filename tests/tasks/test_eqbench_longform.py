@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.tasks.eqbench_longform import utils
 
-from r2w_eval.run import job as run
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.records.recorded import open_recorded
+from r2w_eval.run import job as run
 from r2w_eval.stats.inference import evaluate
 from r2w_eval.store import iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite

@@ -16,8 +16,8 @@ from support import run_recorded, run_with_fake_server
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError, UsageError
-from r2w_eval.suites.parity import values_of
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
     Answer,

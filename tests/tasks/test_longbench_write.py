@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from support import run_recorded, run_with_fake_server
 
 from r2w_eval.data import data_roots
-from r2w_eval.suites.parity import values_of
 from r2w_eval.stats import measure
+from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
     ItemVerdicts,

@@ -14,13 +14,13 @@ from r2w_eval.tasks.reportbench import build, texts, utils
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import data_roots
-from r2w_eval.run.display import describe_counts
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.web.pages import Page, PageCounts, PageStatus, PageStore
-from r2w_eval.suites.parity import values_of
 from r2w_eval.run import evaluate
+from r2w_eval.run.display import describe_counts
+from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import load_info
 from r2w_eval.types import ItemVerdicts, JudgeRequest, JudgeStatus, Mode, Score, WriterStatus
+from r2w_eval.web.pages import Page, PageCounts, PageStatus, PageStore
 
 INFO = load_info("reportbench")
 

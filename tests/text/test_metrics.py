@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.text import measures as textmeasures, metrics as textmetrics
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.stats.inference import evaluate
+from r2w_eval.text import measures as textmeasures
+from r2w_eval.text import metrics as textmetrics
 from r2w_eval.text.measures import measure_texts, text_estimates, vocabulary_estimate
 from r2w_eval.text.metrics import (
     SlopCounts,

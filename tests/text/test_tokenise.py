@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from r2w_eval.text import tokenise
 from r2w_eval.errors import DataError, UsageError
+from r2w_eval.text import tokenise
 from r2w_eval.text.tokenise import load_punkt, nltk_tokens
 
 destructive = pytest.importorskip(

@@ -8,9 +8,9 @@ import json
 import pytest
 from support import ScriptedServer, completion
 
+from r2w_eval.judge.scorers import TextJudge
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.judge.scorers import TextJudge
 from r2w_eval.trace.judge import Labelling, read_labels, segment_by_scorer
 
 TEXT = "The user wants rain.\n\nRain fell.\nIt stopped.\n\nFlat, that second line."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from r2w_eval.trace.levels import Level, is_praise_only, level_of, states_change
 from r2w_eval.trace import segment_trace
+from r2w_eval.trace.levels import Level, is_praise_only, level_of, states_change
 from r2w_eval.trace.links import (
     TargetKind,
     find_targets,

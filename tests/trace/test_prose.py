@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.trace import segment_trace
-from r2w_eval.trace.types import Form, Kind, Trace
 from r2w_eval.trace.gold import agreement, match_segments, overlap, read_labelled, read_marked
 from r2w_eval.trace.prose import parse_prose, write_prose
+from r2w_eval.trace.types import Form, Kind, Trace
 
 FIXTURES = Path(__file__).parent / "fixtures"
 # Floors a little under the measured figures of docs/reflection.md: a rule that breaks shows here

@@ -24,9 +24,9 @@ from r2w_eval.training.outcomes import (
 from r2w_eval.training.prompts import Criterion, starter_prompts
 from r2w_eval.training.rubrics import complete_rubrics
 
-from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.run.opening import ModelOptions
 
 RUBRIC = (Criterion("Clarity", "It is clear."), Criterion("Voice", "It has one.", 3.0))

@@ -11,6 +11,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2w_eval.errors import UsageError
 from r2w_eval.web.addresses import (
     AddressRefused,
     CheckedResolver,
@@ -19,7 +20,6 @@ from r2w_eval.web.addresses import (
     is_public,
     parse_networks,
 )
-from r2w_eval.errors import UsageError
 
 PRIVATE = (
     "127.0.0.1", "0.0.0.0", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254",

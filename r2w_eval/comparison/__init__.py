@@ -1,0 +1,1 @@
+"""Two or more runs beside each other: paired tests, pairwise judging, experiments on thinking."""

@@ -1,0 +1,1 @@
+"""How far a judge can be trusted: its evaluator card, from texts that people rated."""

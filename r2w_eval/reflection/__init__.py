@@ -1,0 +1,1 @@
+"""Reflection in thinking: traces analysed, measured, shown (`r2w-eval reflect`)."""

@@ -1,0 +1,1 @@
+"""What texts tell without a judge: words, slop, repetition, length."""

@@ -1,0 +1,1 @@
+"""Web pages that citation metrics read: fetched politely, turned into text, recorded."""
