@@ -57,7 +57,7 @@ DIAGRAMS = {
     "layers": Diagram(
         "Layers: each may import those below it, r2w_eval imports none of them",
         (
-            Box("cli*.py", 1, 0, "composes everything"),
+            Box("r2w_eval/cli", 1, 0, "composes everything"),
             Box("training", 0, 1, "stages, GRPO"),
             Box("leaderboards", 2, 1, "boards, verify"),
             Box("tasks/<suite>", 3, 1, "one folder each"),

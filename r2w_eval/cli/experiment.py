@@ -1,4 +1,4 @@
-"""`r2w-eval experiment thinking|budget`: the commands. The work is in `experiments`."""
+"""`r2w-eval experiment thinking|budget`: the commands. The work is in `comparison.experiments`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r2w-eval judge-check`: the command. The work is in `judge_check`."""
+"""`r2w-eval judge-check`: the command. The work is in `r2w_eval.judge_check`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`r2w-eval reflect`: the command. The work is in `reflect`."""
+"""`r2w-eval reflect`: the command. The work is in `r2w_eval.reflection`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words that --model and --judge take; `models` opens what they name."""
+"""The words that --model and --judge take; `run.opening` opens what they name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How cues are found in a sentence: `trace_phrases` says which there are.
+"""How cues are found in a sentence: `phrases` says which there are.
 
 A cue is tried at the beginning of a sentence only: its first word picks short patterns from one
 table for all cues, so most sentences cost one look-up.

@@ -1,5 +1,5 @@
 """What a line or sentence of a trace is about: whether it announces a text, leaves one, or repeats
-it. `trace_prose` walks over the lines and asks.
+it. `prose` walks over the lines and asks.
 """
 
 from __future__ import annotations

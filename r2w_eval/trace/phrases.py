@@ -1,7 +1,7 @@
 """The phrases by which reasoning models announce what they do next, English and Chinese.
 
 Word sets tell thoughts about the writing from sentences of the writing. The rules that use both
-are in `trace_lines` and `trace_prose`.
+are in `lines` and `prose`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 One pass over lines and sentences. A draft or revision begins after a sentence that announces it (a
 colon, a quotation, or a new line) and holds the text of the piece only; it ends at a line that
-speaks about the writing. Everything else is deliberation, told apart by `trace_phrases`.
+speaks about the writing. Everything else is deliberation, told apart by `phrases`.
 Definitions and the annotation guide: docs/reflection.md.
 """
 

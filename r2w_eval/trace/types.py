@@ -65,7 +65,7 @@ class Segment:
 
     `span` is its content, `outer` the content with its tags (equal to `span` in prose); both in
     characters of the trace's text. `tokens` and `outer_tokens` are the same in policy tokens of the
-    response, None until `trace_tokens.with_tokens` has mapped them. Segments never overlap.
+    response, None until `tokens.with_tokens` has mapped them. Segments never overlap.
     """
 
     kind: Kind

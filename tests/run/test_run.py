@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ScriptedServer, completion
+from support import ROOT, ScriptedServer, completion
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import (
@@ -273,9 +273,7 @@ def test_one_permanent_refusal_among_many_is_one_lost_item_for_good(
 ) -> None:
     prompt = rows(run(replace(config, out=f"{config.out}0")), "responses")[1]
     assert prompt["status"] == "ok"
-    sample = json.loads(
-        (Path(__file__).parent.parent / "tasks/quickstart/samples.jsonl").read_text().split("\n")[1]
-    )
+    sample = json.loads((ROOT / "tasks/quickstart/samples.jsonl").read_text().split("\n")[1])
     marker = sample["prompt"].split("+")[0][:12]
     server.reset()
     marked = replace(config, model=f"{server.base_url}#gen-0+marker={marker}")

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support import ROOT
 
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.gold import agreement, match_segments, overlap, read_labelled, read_marked
 from r2w_eval.trace.prose import parse_prose, write_prose
 from r2w_eval.trace.types import Form, Kind, Trace
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = ROOT / "tests" / "fixtures"
 # Floors a little under the measured figures of docs/reflection.md: a rule that breaks shows here
 FLOORS = {"dev": 0.88, "holdout": 0.70}
 
