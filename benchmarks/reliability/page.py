@@ -42,7 +42,7 @@ TAIL = """
 
 * Hostile text in verdicts, names, YAML and records changes no score and starts nothing:
   `tests/test_hostile.py`.
-* Planted keys stand in no file and no output of runs, a comparison, a leaderboard and failures, and
+* Planted keys stand in no file and no output of any command, debug logs on and servers quoting them, and
   only the named addresses are asked: `tests/test_secrets.py`.
 * `serve` listens on loopback unless told, takes a token, limits body, time and queue, and does what
   its OpenAPI description says (schemathesis): `tests/reward_models/test_server.py`.

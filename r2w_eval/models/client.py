@@ -43,6 +43,8 @@ RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
 JSON_HEADERS = {"Content-Type": "application/json"}
 PROBE_TIMEOUT_S = 30.0
+# "x" and "EMPTY" are given to servers that want no key, and stand in many texts
+SHORTEST_SECRET = 8
 TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
 CONTEXT_MARKS = (
     "context_length",
@@ -183,7 +185,7 @@ class HttpModel:
 
     async def _list_models(self, url: str) -> bytes:
         async with self._open().get(f"{url}/models") as http:
-            content = await _read_bounded(http.content)
+            content = await self._read(http.content)
         if http.status in (401, 403):
             raise EndpointDown(self._refusal(f"HTTP {http.status}"))
         return content if http.status == 200 else b""
@@ -198,7 +200,7 @@ class HttpModel:
             path = f"{url}/chat/completions"
             try:
                 async with self._open().post(path, json=body, timeout=timeout) as http:
-                    return read_reply(await _read_bounded(http.content)).model
+                    return read_reply(await self._read(http.content)).model
             except (aiohttp.ClientError, OSError, TimeoutError, Retry, CallFailed):
                 return None
 
@@ -223,7 +225,7 @@ class HttpModel:
             async with self._open().post(
                 f"{url}/chat/completions", data=body, headers=JSON_HEADERS
             ) as http:
-                content = await _read_bounded(http.content, self._settings.idle_timeout_s)
+                content = await self._read(http.content, self._settings.idle_timeout_s)
                 status, headers = http.status, http.headers
         except TimeoutError as error:
             limiter.timed_out(started)
@@ -264,7 +266,7 @@ class HttpModel:
         """Turn an HTTP error into a retry, a failure of this request, or the end of the
         endpoint.
         """
-        text = self._redact(content[:2000].decode("utf-8", "replace"))
+        text = content[:2000].decode("utf-8", "replace")
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
         if status in (402, 401, 403) or "insufficient_quota" in text:
@@ -308,10 +310,11 @@ class HttpModel:
             raise UsageError(f"${names[0]}: the key holds control characters. Set it again")
         return key
 
-    def _redact(self, text: str) -> str:
-        """Servers quote the key they refuse; it must not reach records or messages."""
-        key = self._key()
-        return text.replace(key, "[key]") if key else text
+    async def _read(self, stream: aiohttp.StreamReader, idle_s: float | None = None) -> bytes:
+        """The body without the key: servers quote the one they refuse, some gateways with 200."""
+        content = await _read_bounded(stream, idle_s)
+        key = self._key().encode()
+        return content.replace(key, b"[key]") if len(key) >= SHORTEST_SECRET else content
 
     def _backoff(self, tries: int) -> float:
         """Exponential, up to 60 s, full jitter."""

@@ -314,6 +314,25 @@ def test_a_key_that_the_server_quotes_reaches_no_message(monkeypatch: pytest.Mon
             assert "planted-secret" not in str(caught.value) and "[key]" in str(caught.value)
 
 
+def test_a_key_that_a_reply_quotes_is_taken_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2W_API_KEY", "planted-secret")
+
+    def quote(headers: dict[str, str]) -> bytes:
+        return completion(f"You sent {headers['Authorization']}.", model=headers["Authorization"])
+
+    with ScriptedServer((200, {}, quote)) as server:
+        reply = ask(server, "m")
+    assert (reply.text, reply.model) == ("You sent Bearer [key].", "Bearer [key]")
+
+
+def test_a_placeholder_for_a_key_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2W_API_KEY", "x")
+    text = b"longer than the context length of 8"
+    with ScriptedServer((400, {}, text)) as server, pytest.raises(CallFailed) as caught:
+        ask(server, "m")
+    assert caught.value.status is CallStatus.CONTEXT and "[key]" not in str(caught.value)
+
+
 @pytest.mark.parametrize("key", ["planted-secret\n", " planted-secret\r\n"])
 def test_a_line_break_after_the_key_is_not_part_of_it(
     key: str, monkeypatch: pytest.MonkeyPatch
