@@ -42,8 +42,8 @@ TAIL = """
 
 * Hostile text in verdicts, names, YAML and records changes no score and starts nothing:
   `tests/test_hostile.py`.
-* Planted keys stand in no file and no output of any command, debug logs on and servers quoting them, and
-  only the named addresses are asked: `tests/test_secrets.py`.
+* Planted keys stand in no file and no output of any command, with debug logs on and servers that
+  quote them, and only the named addresses are asked: `tests/test_secrets.py`.
 * `serve` listens on loopback unless told, takes a token, limits body, time and queue, and does what
   its OpenAPI description says (schemathesis): `tests/reward_models/test_server.py`.
 * TLS is verified; an authority of one's own is named in `SSL_CERT_FILE`:
