@@ -20,40 +20,51 @@ QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』"}
 
 _FILLERS = "okay|ok|alright|right|so|well|and|now|yeah|yes|oh|ah"
 _FILLERS_ZH = "嗯|好的|好|那么|那|所以|哦|对|行|不过|但是|但|另外|还有|然后|现在"
+# What may stand before the first word, and the word itself or, ahead of the match, a CJK character;
+# a word that goes on in letters of another language is none
 _LEAD = re.compile(
     r"[\s>*_#\-•\d.()（）\[\]]*"
     rf"(?:(?:{_FILLERS})\b[,.!…]*\s+"
     rf"|(?:{_FILLERS_ZH})[,，。!！…、]+\s*)*"
-    r"([a-z]+(?:'[a-z]+)?|[\u3400-\u9fff])?"
+    r"(?:([a-z]+(?:'[a-z]+)?)(?![^\W\d_])|(?=([\u3400-\u9fff])))"
 )
-# A sentence that begins with any other word or character needs no search for its first
-_MAY_FILL = frozenset((*_FILLERS.split("|"), *(word[0] for word in _FILLERS_ZH.split("|"))))
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-_RUN = re.compile(r"[a-z']+|[\u3400-\u9fff]")
+_CJK = re.compile(r"[\u3400-\u9fff]")
 _ONLY_LETTERS = bytes(c if chr(c).islower() or c == ord("'") else ord(" ") for c in range(256))
 _BITS = itertools.count()
+
+
+class Lowered:
+    """A text in lower case, and the same with blanks for all but English letters and apostrophes.
+
+    Both are made once for a whole trace: a sentence then costs a slice of each.
+    """
+
+    __slots__ = ("letters", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text = lowered(text)
+        # by a table of bytes, which is several times faster than a search
+        ascii_only = self.text.encode("ascii", "replace")
+        self.letters = ascii_only.translate(_ONLY_LETTERS).decode("ascii")
 
 
 class Head:
     """The beginning of a sentence in lower case, and the bits of all cues that it opens with."""
 
-    __slots__ = ("_words", "cues", "text")
+    __slots__ = ("_words", "cues", "letters", "text")
 
-    def __init__(self, lowered: str, start: int, end: int) -> None:
-        self.text = text = lowered[start : end if end - start < WINDOW else start + WINDOW]
+    def __init__(self, lower: Lowered, start: int, end: int) -> None:
+        if end - start > WINDOW:
+            end = start + WINDOW
+        self.text = text = lower.text[start:end]
+        self.letters = lower.letters[start:end]
         self.cues = 0
         self._words: list[str] | None = None
-        # an English pattern is what follows the first word, a Chinese one begins with it
-        first, at = text[:1], 0
-        if first.isascii():
-            at = text.find(" ")
-            first = text[:at] if at > 0 else ""
-        if first in _MAY_FILL or not first.isalpha():
-            found = _LEAD.match(text)
-            if found is None or (first := found[1]) is None:
-                return
-            at = found.end() if first.isascii() else found.start(1)
-        if own := _BY_FIRST.get(first):
+        first = _LEAD.match(text)
+        if first is not None and (own := _BY_FIRST.get(first[first.lastindex or 0])):
+            # an English pattern is what follows the first word, a Chinese one begins with it
+            at = first.end()
             self.cues = own.always
             for bit, matches in own.patterns:
                 if matches(text, at):
@@ -63,25 +74,9 @@ class Head:
     def words(self) -> list[str]:
         """The English words of the sentence."""
         if self._words is None:
-            self._words = words_of(self.text)
+            own = self.letters
+            self._words = _WORD.findall(own) if "'" in own else own.split()
         return self._words
-
-
-def head_of(lowered: str) -> Head:
-    """The beginning of a text that is one sentence."""
-    return Head(lowered, 0, len(lowered))
-
-
-def letter_runs(text: str) -> list[str]:
-    """Runs of letters and apostrophes in lower-case text, and each CJK character.
-
-    >>> letter_runs("the cat's 'tail' 好了")
-    ['the', "cat's", "'tail'", '好', '了']
-    """
-    if not text.isascii():
-        return _RUN.findall(text)
-    # the same by a table of bytes, which is several times faster
-    return text.encode("ascii").translate(_ONLY_LETTERS).decode("ascii").split()
 
 
 def words_of(text: str) -> list[str]:
@@ -90,9 +85,18 @@ def words_of(text: str) -> list[str]:
     >>> words_of("don't say 'rock'n'roll'")
     ["don't", 'say', "rock'n", 'roll']
     """
-    # by a table of bytes, which is several times faster than a search; other letters part words
-    runs = text.encode("ascii", "replace").translate(_ONLY_LETTERS).decode("ascii")
-    return _WORD.findall(runs) if "'" in text else runs.split()
+    return _WORD.findall(text)
+
+
+def pieces_of(text: str, letters: str) -> set[str]:
+    """Runs of letters and apostrophes, and CJK characters, of a cut of `Lowered`.
+
+    >>> line = Lowered("The cat's 'tail' 好了")
+    >>> sorted(pieces_of(line.text, line.letters))
+    ["'tail'", "cat's", 'the', '了', '好']
+    """
+    runs = set(letters.split())
+    return runs if text.isascii() else runs.union(_CJK.findall(text))
 
 
 def lowered(text: str) -> str:
@@ -127,9 +131,13 @@ class Words:
 
     def occur(self, head: Head) -> bool:
         """At least one of them stands in the sentence's beginning."""
-        if not self.english.isdisjoint(head.words):
+        return self.stand_in(head.text, head.words)
+
+    def stand_in(self, lowered: str, words: list[str]) -> bool:
+        """At least one of them is among the English words of the text, or stands in it."""
+        if not self.english.isdisjoint(words):
             return True
-        return not head.text.isascii() and self.chinese.search(head.text) is not None
+        return not lowered.isascii() and self.chinese.search(lowered) is not None
 
 
 def cue(english: Iterable[tuple[str, str]], chinese: str, prefixes: str = "") -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 
 from r2w_eval.trace import phrases
-from r2w_eval.trace.cues import QUOTES, WINDOW, Head, head_of, letter_runs
+from r2w_eval.trace.cues import QUOTES, WINDOW, Head, Lowered, pieces_of, words_of
 from r2w_eval.trace.types import Kind, Span
 
 # A quotation shorter than this is a phrase that is spoken of, not a text (characters)
@@ -21,6 +21,7 @@ MIN_SHARED = 0.55
 MEMORY = 4_000
 # A label before a colon is at most this long (characters)
 MAX_LABEL = {True: 10, False: 26}
+LONGEST_LABEL = max(MAX_LABEL.values())
 
 COLON = re.compile(r":(?=\s|$|[\"“「*_])|：")
 CJK = re.compile(r"[\u3400-\u9fff]")
@@ -35,27 +36,38 @@ SELF = re.compile(r"i(?<!\wi)(?!\w)|我")
 
 
 class Memory:
-    """What was written last: its words, and its beginning for finding excerpts."""
+    """What was written last: its words, and its beginning for finding excerpts.
 
-    def __init__(self) -> None:
-        self.text = ""
-        self.has_self = False
-        self._words: set[str] = set()
+    Lines are kept as spans and read when a question needs them, which most lines never do.
+    """
+
+    def __init__(self, lower: Lowered) -> None:
+        self._lower = lower
+        self._lines: list[tuple[int, int]] = []
+        self._n_searched = 0
         self._n_read = 0
+        self._has_self = False
+        self._text = ""
+        self._pieces: set[str] = set()
 
-    def add(self, lowered: str) -> None:
+    def add(self, start: int, end: int) -> None:
         """Remember another line of the same text."""
-        if len(self.text) < MEMORY:
-            self.text += lowered[:MEMORY] + "\n"
-        self.has_self = self.has_self or SELF.search(lowered) is not None
+        self._lines.append((start, end))
 
-    def repeats(self, lowered: str) -> bool:
+    def speaks_of_itself(self) -> bool:
+        """The text has a first person."""
+        lines, text = self._lines[self._n_searched :], self._lower.text
+        self._n_searched += len(lines)
+        self._has_self = self._has_self or any(SELF.search(text, *line) for line in lines)
+        return self._has_self
+
+    def repeats(self, head: Head) -> bool:
         """The line says much of the text again."""
-        if self._n_read < len(self.text):
-            self._words.update(letter_runs(self.text[self._n_read :]))
-            self._n_read = len(self.text)
-        words = set(letter_runs(lowered[:WINDOW]))
-        return len(words) > 3 and len(words & self._words) >= MIN_SHARED * len(words)
+        pieces = pieces_of(head.text, head.letters)
+        if len(pieces) <= 3:
+            return False
+        self._read()
+        return len(pieces & self._pieces) >= MIN_SHARED * len(pieces)
 
     def is_quoted_in(self, lowered: str) -> bool:
         """The first quotation of the line is an excerpt of the text."""
@@ -64,7 +76,22 @@ class Memory:
             return False
         close = lowered.find(QUOTES[opening[0]], opening.end(), opening.end() + WINDOW)
         excerpt = lowered[opening.end() : close].strip(" .,，。!?！？")
-        return close > 0 and len(excerpt) > 1 and excerpt in self.text
+        if close <= 0 or len(excerpt) < 2:
+            return False
+        self._read()
+        return excerpt in self._text
+
+    def _read(self) -> None:
+        """Take in the lines that are new, up to `MEMORY` characters."""
+        lower, lines = self._lower, self._lines[self._n_read :]
+        self._n_read += len(lines)
+        for start, end in lines:
+            if len(self._text) >= MEMORY:
+                break
+            end = min(end, start + MEMORY)
+            line = lower.text[start:end]
+            self._text += line + "\n"
+            self._pieces |= pieces_of(line, lower.letters[start:end])
 
 
 def introduced(head: Head) -> Kind | None:
@@ -74,26 +101,28 @@ def introduced(head: Head) -> Kind | None:
     return Kind.DRAFT if head.cues & phrases.DRAFT_INTRO else None
 
 
-def labelled(label: str, head: Head) -> Kind | None:
+def labelled(label: str) -> Kind | None:
     """What a short label before a colon announces: "Tagline:", "口号再来："; None for "Tone:".
 
-    >>> labelled("口号再来", head_of("口号再来："))
+    >>> labelled("口号再来")
     <Kind.REVISION: 'revision'>
     """
     bare = label.strip(" *_#>-0123456789.")
     if not bare or len(bare) > MAX_LABEL[CJK.search(bare) is not None]:
         return None
-    own = head_of(bare)
-    if head.cues & phrases.WORK or phrases.LABELS_OF_WORK.occur(own):
+    words = words_of(bare)
+    if phrases.LABELS_OF_WORK.stand_in(bare, words):
         return None
-    return Kind.REVISION if phrases.AGAIN.occur(own) else Kind.DRAFT
+    return Kind.REVISION if phrases.AGAIN.stand_in(bare, words) else Kind.DRAFT
 
 
 def whole_quotation(line: str) -> int:
     """Where the quotation ends that makes up the whole line; 0 when it is no such line."""
     close = QUOTES.get(line[:1])
+    if close is None:
+        return 0
     end = len(line.rstrip())
-    if close is None or end < 3 or line[end - 1] != close or line.find(close, 1) != end - 1:
+    if end < 3 or line[end - 1] != close or line.find(close, 1) != end - 1:
         return 0
     return end - 1
 
@@ -136,10 +165,12 @@ def leaves_text(head: Head, after_blank: bool) -> bool:
 
 def relabels(head: Head) -> bool:
     """ "Tagline again: …" inside a text; no reporting clause, which a quotation follows."""
-    colon = COLON.search(head.text, 0, max(MAX_LABEL.values()))
+    if head.cues & phrases.WORK:
+        return False
+    colon = COLON.search(head.text, 0, LONGEST_LABEL)
     if colon is None or head.text[colon.end() : colon.end() + 1] in ("", *QUOTES):
         return False
-    return labelled(head.text[: colon.start()], head) is Kind.REVISION
+    return labelled(head.text[: colon.start()]) is Kind.REVISION
 
 
 def speaks_of_work(head: Head) -> bool:

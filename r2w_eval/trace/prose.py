@@ -9,10 +9,10 @@ Definitions and the annotation guide: docs/reflection.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from r2w_eval.trace import phrases
-from r2w_eval.trace.cues import QUOTES, WINDOW, Head, lowered
+from r2w_eval.trace.cues import QUOTES, WINDOW, Head, Lowered
 from r2w_eval.trace.lines import (
     CHECK,
     CJK,
@@ -36,11 +36,17 @@ MIN_TEXT = {True: 12, False: 40}
 # a line without the white space at its ends
 _LINE = re.compile(r"\S(?:[^\n]*\S)?")
 # one class first: the search for it is what a sentence costs
+# one class first: the search for it is what a sentence costs; a group is where white space begins
 _END = re.compile(
-    r"[.!?…。！？；](?:(?<=[.!?…])[\"'”’)\]*_]*(?:\s+|$)|(?<=[。！？；])[。！？；]*[”’」』）]*\s*)"
+    r"[.!?…。！？；](?:(?<=[.!?…])[\"'”’)\]*_]*()(?:\s+|$)"
+    r"|(?<=[。！？；])[。！？；]*[”’」』）]*()\s*)"
 )
 _RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|={3,}|—{3,}|_{3,}|```\w*)\s*$")
 _AFTER_QUOTE = re.compile(r"[\"”」』.。,，;；!！*_\s]*")
+# Bound here, since looking up a member of an enum is a call in Python 3.11
+PLAN, DRAFT, REFLECTION, REVISION, VERIFICATION, OTHER = Kind
+WRITTEN = (DRAFT, REVISION)
+INTRO = phrases.DRAFT_INTRO | phrases.REVISION_INTRO
 
 
 class _Scanner:
@@ -48,36 +54,41 @@ class _Scanner:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.lower = lowered(text)
-        self.found: list[tuple[Kind, int, int]] = []
+        self.lowered = Lowered(text)
+        self.lower = self.lowered.text
+        self.begins: list[tuple[Kind, int]] = []
+        self.ends: list[int] = []
+        self.last: Kind | None = None
         self.body: Kind | None = None
         self.awaits: Kind | None = None
         self.written: Memory | None = None
-        self.thought = Kind.PLAN
+        self.thought = PLAN
         self.just_wrote = False
         self.after_blank = False
         self.is_one_paragraph = False
 
-    def scan(self) -> list[tuple[Kind, int, int]]:
-        """All segments as (kind, start, end)."""
-        end = -1
-        for found in _LINE.finditer(self.text):
-            start = found.start()
-            self.after_blank = (
-                start - end > 1 and end >= 0 and self.text.count("\n", end, start) > 1
-            )
-            end = found.end()
+    def scan(self) -> Iterator[tuple[Kind, Span]]:
+        """The kind and span of each segment."""
+        text = self.text
+        # no line stands before the first
+        before = len(text)
+        for found in _LINE.finditer(text):
+            start, end = found.span()
+            self.after_blank = start > before + 1 and text.count("\n", before, start) > 1
             self._read_line(start, end)
-        return self.found
+            before = end
+        for (kind, start), end in zip(self.begins, self.ends, strict=True):
+            yield kind, Span(start, end)
 
     def _read_line(self, start: int, end: int) -> None:
         """One line, without the white space at its ends."""
         is_rule = self.text[start] in "-*=—_`" and _RULE.match(self.text, start, end)
-        head = Head(self.lower, start, end)
-        if self.body is not None:
+        head = Head(self.lowered, start, end)
+        if self.body is not None and self.written is not None:
             ends = is_rule or (self.is_one_paragraph and self.after_blank) or self._leaves(head)
             if not ends:
-                return self._write(self.body, start, end)
+                self.written.add(start, end)
+                return self._add(self.body, start, end)
             self.body, self.just_wrote = None, True
         if is_rule:
             return None
@@ -93,7 +104,9 @@ class _Scanner:
         """A line inside a text speaks about the writing, so the text ended before it."""
         assert self.written is not None
         is_excerpt = self.written.is_quoted_in(head.text)
-        steps_out = self.after_blank and not self.written.has_self and SELF.search(head.text)
+        steps_out = (
+            self.after_blank and SELF.search(head.text) and not self.written.speaks_of_itself()
+        )
         if (is_excerpt or steps_out) and (
             phrases.JUDGEMENT.occur(head) or phrases.META.occur(head)
         ):
@@ -104,18 +117,20 @@ class _Scanner:
         """A line that is text although it stands where thinking is, or was announced before it."""
         if self.awaits is not None:
             kind, self.awaits = self.awaits, None
-            if kind is Kind.DRAFT and self.written and self.thought is Kind.REFLECTION:
-                kind = Kind.REVISION
+            if kind is DRAFT and self.written and self.thought is REFLECTION:
+                kind = REVISION
             return None if speaks_of_work(head) else kind
         if self.written is None:
             is_text = self.after_blank and not is_work(head)
-            return Kind.DRAFT if is_text else None
+            return DRAFT if is_text else None
         if head.text[0] not in QUOTES and (is_work(head) or relabels(head)):
             return None
-        if self.written.repeats(head.text) and not self.written.is_quoted_in(head.text):
-            return Kind.REVISION
+        if self.written.repeats(head) and not self.written.is_quoted_in(head.text):
+            return REVISION
+        if self.thought is not REFLECTION:
+            return None
         is_bare = whole_quotation(head.text) and self.after_blank or self._is_bare_text(head)
-        return Kind.REVISION if is_bare and self.thought is Kind.REFLECTION else None
+        return REVISION if is_bare else None
 
     def _is_bare_text(self, head: Head) -> bool:
         """A line after a reflection that neither speaks of the text nor judges it."""
@@ -140,31 +155,41 @@ class _Scanner:
         found = _END.search(self.text, start, line_end)
         end = found.end() if found else line_end
         opens = line is not None
-        is_whole = end == line_end or end - start >= WINDOW
-        head = line if line is not None and is_whole else Head(self.lower, start, end)
-        intro = introduced(head)
-        is_label = intro is None and opens
-        colon = COLON.search(self.text, start, end) if intro or opens else None
-        if colon is not None and is_label:
-            intro = labelled(self.lower[start : colon.start()], head)
-        if intro is not None:
-            text_at = self._text_after(start, end, line_end, colon)
-            if text_at is not None:
-                resume = self._take_text(intro, start, text_at, line_end)
-                self.is_one_paragraph = is_label
+        if line is not None and (end == line_end or end - start >= WINDOW):
+            head = line
+        else:
+            head = Head(self.lowered, start, end)
+        intro = introduced(head) if head.cues & INTRO else None
+        if intro is not None or (opens and not head.cues & phrases.WORK):
+            resume = self._read_announced(intro, start, end, line_end)
+            if resume:
                 return resume
-            if end == line_end:
-                self.awaits = intro
-                self._announce(start, end)
-                return end
-        self._think(start, end, head, opens)
+        self._think(start, end if found is None else found.end(found.lastindex or 0), head, opens)
+        return end
+
+    def _read_announced(self, intro: Kind | None, start: int, end: int, line_end: int) -> int:
+        """Take the text that a sentence or a label announces; where reading goes on, 0 if none."""
+        colon = COLON.search(self.text, start, end)
+        is_label = intro is None
+        if is_label and colon is not None:
+            intro = labelled(self.lower[start : colon.start()])
+        if intro is None:
+            return 0
+        text_at = self._text_after(start, end, line_end, colon)
+        if text_at is not None:
+            resume = self._take_text(intro, start, text_at, line_end)
+            self.is_one_paragraph = is_label
+            return resume
+        if end < line_end:
+            return 0
+        self.awaits = intro
+        self._announce(start, end)
         return end
 
     def _announce(self, start: int, end: int) -> None:
         """An announcement belongs to the thought before it; behind a text it belongs to none."""
-        if self.found and self.found[-1][0] in (Kind.DRAFT, Kind.REVISION):
-            return
-        self._add(self.thought, start, end)
+        if self.last not in WRITTEN:
+            self._add_stripped(self.thought, start, end)
 
     def _text_after(
         self, start: int, end: int, line_end: int, colon: re.Match[str] | None
@@ -182,8 +207,12 @@ class _Scanner:
         lead = start + len(self.text[start : at.start].rstrip(' "“「『*_'))
         if lead > start:
             self._announce(start, lead)
-        if kind is Kind.DRAFT and self.written and self.written.repeats(at.cut(self.lower)):
-            kind = Kind.REVISION
+        if (
+            kind is DRAFT
+            and self.written
+            and self.written.repeats(Head(self.lowered, at.start, at.end))
+        ):
+            kind = REVISION
         if self.text[at.start - 1] in QUOTES:
             self._begin_body(kind, at.start, at.end)
             self.body, self.just_wrote = None, True
@@ -194,67 +223,68 @@ class _Scanner:
         return line_end
 
     def _begin_body(self, kind: Kind, start: int, end: int) -> None:
-        self.written = Memory()
+        self.written = Memory(self.lowered)
+        self.written.add(start, end)
         self.body, self.is_one_paragraph = kind, False
-        self._write(kind, start, end, is_new=True)
-
-    def _write(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
-        assert self.written is not None
-        self.written.add(self.lower[start:end])
-        self._add(kind, start, end, is_new)
+        self._add_stripped(kind, start, end, is_new=True)
 
     def _think(self, start: int, end: int, head: Head, opens: bool) -> None:
-        self.thought, is_new = self._thought_of(head, opens, start)
-        self._add(self.thought, start, end, is_new)
+        is_new = False
+        if opens or head.cues:
+            self.thought, is_new = self._thought_of(head, opens, start)
+        elif self.just_wrote:
+            self.thought = REFLECTION
         self.just_wrote = False
+        self._add(self.thought, start, end, is_new)
 
     def _thought_of(self, head: Head, opens: bool, start: int) -> tuple[Kind, bool]:
         """The kind of a sentence of deliberation, and whether it begins another segment."""
+        cues = head.cues
         if self.written is None:
             return self._before_any_text(head, opens), False
-        if head.cues & phrases.VERIFICATION or (opens and CHECK.match(self.lower, start)):
-            return Kind.VERIFICATION, False
-        if head.cues & phrases.DONE and opens and not phrases.RESERVATION.occur(head):
-            return Kind.OTHER, False
-        if self._looks_back(head, opens):
-            return Kind.REFLECTION, opens
-        if self.just_wrote or (opens and self.thought in (Kind.VERIFICATION, Kind.OTHER)):
-            return (Kind.PLAN if head.cues & phrases.PLAN else Kind.REFLECTION), opens
-        if self.thought is Kind.PLAN or not opens:
+        if cues & phrases.VERIFICATION or (opens and CHECK.match(self.lower, start)):
+            return VERIFICATION, False
+        if opens and cues & phrases.DONE and not phrases.RESERVATION.occur(head):
+            return OTHER, False
+        if cues & phrases.REFLECTION_STRONG or self._looks_back(head, opens):
+            return REFLECTION, opens
+        if self.just_wrote or (opens and self.thought in (VERIFICATION, OTHER)):
+            return (PLAN if cues & phrases.PLAN else REFLECTION), opens
+        if self.thought is PLAN or not opens:
             return self.thought, False
-        return (Kind.PLAN if head.cues & phrases.PLAN else self.thought), self.after_blank
+        return (PLAN if cues & phrases.PLAN else self.thought), self.after_blank
 
     def _before_any_text(self, head: Head, opens: bool) -> Kind:
-        if head.cues & phrases.REFLECTION_STRONG and self.found:
-            return Kind.REFLECTION if is_comment(head) else Kind.PLAN
-        if opens and self.thought is not Kind.PLAN and head.cues & phrases.PLAN:
-            return Kind.PLAN
+        if head.cues & phrases.REFLECTION_STRONG and self.last:
+            return REFLECTION if is_comment(head) else PLAN
+        if opens and self.thought is not PLAN and head.cues & phrases.PLAN:
+            return PLAN
         return self.thought
 
     def _looks_back(self, head: Head, opens: bool) -> bool:
-        assert self.written is not None
-        if head.cues & phrases.REFLECTION_STRONG:
+        if not opens and self.thought in (REFLECTION, VERIFICATION):
+            return self.thought is REFLECTION
+        if opens and self.written is not None and self.written.is_quoted_in(head.text):
             return True
-        if not opens and self.thought in (Kind.REFLECTION, Kind.VERIFICATION):
-            return self.thought is Kind.REFLECTION
-        if opens and self.written.is_quoted_in(head.text):
-            return True
-        is_about = head.cues & (phrases.DEICTIC | phrases.REFLECTION_WEAK) != 0
-        return is_about and phrases.JUDGEMENT.occur(head)
+        is_about = head.cues & (phrases.DEICTIC | phrases.REFLECTION_WEAK)
+        return is_about != 0 and phrases.JUDGEMENT.occur(head)
+
+    def _add_stripped(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
+        """Add a piece without the white space at its ends, unless it is nothing else."""
+        piece = self.text[start:end]
+        end = start + len(piece.rstrip())
+        start += len(piece) - len(piece.lstrip())
+        if start < end:
+            self._add(kind, start, end, is_new)
 
     def _add(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
         """Add a piece, or lengthen the last segment when it says the same."""
-        text = self.text
-        while end > start and text[end - 1].isspace():
-            end -= 1
-        while start < end and text[start].isspace():
-            start += 1
-        if start == end:
-            return
-        if self.found and not is_new and self.found[-1][0] is kind:
-            self.found[-1] = (kind, self.found[-1][1], end)
+        if kind is self.last and not is_new:
+            self.ends[-1] = end
         else:
-            self.found.append((kind, start, end))
+            self.last = kind
+            self.begins.append((kind, start))
+            self.ends.append(end)
 
 
 def parse_prose(text: str, answer: str | None = None) -> Trace:
@@ -265,9 +295,7 @@ def parse_prose(text: str, answer: str | None = None) -> Trace:
     [('plan', 'The user wants rain.\\nDraft:'), ('draft', 'Rain fell.'), \
 ('reflection', 'Hmm, the line is flat.')]
     """
-    found = _Scanner(text).scan()
-    spans = [(kind, Span(start, end)) for kind, start, end in found]
-    segments = tuple(Segment(kind, span, span) for kind, span in spans)
+    segments = tuple(Segment(kind, span, span) for kind, span in _Scanner(text).scan())
     return Trace(text, segments, Form.PROSE, (), answer)
 
 

@@ -80,8 +80,7 @@ def with_tokens(trace: Trace, offsets: Offsets, shift: int = 0) -> Trace:
     return replace(
         trace,
         segments=tuple(
-            replace(
-                segment,
+            segment._replace(
                 tokens=token_span(_moved(segment.span, shift), offsets),
                 outer_tokens=token_span(_moved(segment.outer, shift), offsets),
             )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from r2w_eval.errors import UsageError
 
@@ -59,9 +60,8 @@ class Span:
         return text[self.start : self.end]
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """One stretch of a trace.
+class Segment(NamedTuple):
+    """One stretch of a trace (a named tuple, which is made several times faster than a dataclass).
 
     `span` is its content, `outer` the content with its tags (equal to `span` in prose); both in
     characters of the trace's text. `tokens` and `outer_tokens` are the same in policy tokens of the
