@@ -4,7 +4,7 @@
     python benchmarks/segmentation.py speed [--out FILE.json]
 
 Speed is processor time of one process on text put together from the labelled traces; a plain
-counting loop is timed beside it, since a busy machine is slower, and the interpreter is named, since
+counting loop is timed beside it, since a busy machine is slower, and the interpreter is named:
 one built without optimisation is slower too.
 """
 
