@@ -76,11 +76,13 @@ def function_lengths(path: Path) -> list[int]:
     return [(node.end_lineno or node.lineno) - node.lineno + 1 for node in found]
 
 
-def imports(root: Path) -> dict[str, set[str]]:
-    """Modules of the package with those that they import when they are loaded."""
+def imports(root: Path, inside: bool = False) -> dict[str, set[str]]:
+    """Modules of the package with those that they import: when they are loaded, or also inside
+    their functions.
+    """
     modules = {_name(root, path): path for folder in FOLDERS for path in sources(root, folder)}
     return {
-        name: {target for target in _top_imports(path, modules) if target != name}
+        name: {target for target in _imports(path, modules, inside) if target != name}
         for name, path in modules.items()
     }
 
@@ -91,8 +93,9 @@ def _name(root: Path, path: Path) -> str:
     return ".".join(parts).removesuffix(".__init__")
 
 
-def _top_imports(path: Path, modules: Collection[str]) -> Iterator[str]:
-    for node in ast.parse(path.read_text("utf-8")).body:
+def _imports(path: Path, modules: Collection[str], inside: bool) -> Iterator[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree) if inside else tree.body:
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from r2w_eval.config import INPUT_OPTIONS, RunConfig, merge_config
 from r2w_eval.data import data_roots
@@ -27,23 +27,13 @@ from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.models.thinking import split_thinking
 from r2w_eval.records.selection import Selection, check_complete
+from r2w_eval.results.lmeval_io import make_document, measure_answer
+from r2w_eval.run.display import ProgressDisplay
+from r2w_eval.run.job import Outcome, evaluate
 from r2w_eval.suites.suite import load_info, load_suite
-from r2w_eval.types import Mode, Sample
-
-if TYPE_CHECKING:
-    from r2w_eval.run.job import Outcome
+from r2w_eval.types import Mode
 
 logger = logging.getLogger(__name__)
-
-
-def make_document(sample: Sample) -> dict[str, str]:
-    """What lm-eval knows and logs of a sample; its `doc_hash` is taken over exactly this."""
-    return {
-        "suite": sample.task,
-        "id": sample.id,
-        "prompt": sample.messages[-1].content,
-        "language": sample.language,
-    }
 
 
 def load_dataset(*, suite: str, **_: object) -> dict[str, Any]:
@@ -94,15 +84,6 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     """Deterministic metrics, and the text for the judge. Thinking is no part of the answer."""
     text = results[0]
     return {"score": (doc["suite"], doc["id"], text), **measure_answer(split_thinking(text).answer)}
-
-
-def measure_answer(answer: str) -> dict[str, float]:
-    """What needs no judge.
-
-    >>> measure_answer("Once.")
-    {'empty_share': 0.0, 'answer_chars': 5.0}
-    """
-    return {"empty_share": float(not answer), "answer_chars": float(len(answer))}
 
 
 def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
@@ -164,9 +145,6 @@ def _write_texts(items: Sequence[tuple[str, str, str]], path: Path) -> Path:
 
 def _judge_all(items: Sequence[tuple[str, str, str]], config: RunConfig) -> Outcome:
     """Run the engine, showing its progress; in a thread, since a notebook has a loop already."""
-    from r2w_eval.run.display import ProgressDisplay
-    from r2w_eval.run.job import evaluate
-
     display = ProgressDisplay(False, None)
 
     async def job() -> Outcome:

@@ -1,9 +1,10 @@
-"""Where things lie: the cache, the run folders, the packaged task folders."""
+"""Where things lie: the cache, the run folders, the packaged files and task folders."""
 
 from __future__ import annotations
 
 import os
 import re
+from importlib import resources
 from pathlib import Path
 
 from r2w_eval.errors import UsageError
@@ -42,6 +43,11 @@ def tasks_dir() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise UsageError("The package r2w_eval.tasks is not installed. Try: pip install -e .")
     return Path(next(iter(spec.submodule_search_locations)))
+
+
+def packaged_text(name: str) -> str:
+    """A file that the core carries: a prompt or a part of a page."""
+    return resources.files("r2w_eval").joinpath(name).read_text("utf-8")
 
 
 def safe_name(text: str, max_length: int = 80) -> str:

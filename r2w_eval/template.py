@@ -10,9 +10,9 @@ import functools
 import itertools
 import re
 from dataclasses import dataclass
-from importlib import resources
 
 from r2w_eval.hashing import text_hash
+from r2w_eval.paths import packaged_text
 
 _BRACES = re.compile(r"\{\{|\}\}|\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -67,7 +67,7 @@ class Template:
         return pattern.sub(lambda match: fields[match[0]], self.text)
 
 
+@functools.cache
 def load_prompt(name: str) -> Template:
     """One of the prompts in `r2w_eval/prompts`, without blank lines around it."""
-    text = resources.files("r2w_eval").joinpath(f"prompts/{name}.txt").read_text("utf-8")
-    return Template(name, text.strip())
+    return Template(name, packaged_text(f"prompts/{name}.txt").strip())

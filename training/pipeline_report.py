@@ -21,6 +21,7 @@ from r2w_eval.training.pipeline_records import Record, finished
 
 from r2w_eval.comparison.scores import StoredResult, load_results
 from r2w_eval.errors import R2WError
+from r2w_eval.paths import packaged_text
 from r2w_eval.run.opening import is_smoke_test
 from r2w_eval.stats.inference import compare
 from r2w_eval.store import write_atomically
@@ -68,7 +69,7 @@ def write_pipeline_report(pipeline: Pipeline) -> Path:
     shown = [m for m in THINKING if any(one.thinking[list(THINKING).index(m)] for one in models)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = _number
-    style = resources.files("r2w_eval").joinpath("templates/report.css").read_text("utf-8")
+    style = packaged_text("templates/report.css")
     template = resources.files(__package__).joinpath("templates/pipeline.html").read_text("utf-8")
     page = environment.from_string(template).render(
         recipe=pipeline.recipe,

@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib import resources
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +24,7 @@ from r2w_eval.run.questions import first_leaf
 from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm
-from r2w_eval.template import Template
+from r2w_eval.template import load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
 
 JUDGE_DECODING = Decoding(max_tokens=512, temperature=0.0)
@@ -75,11 +74,7 @@ class OrderVerdict:
 @cache
 def own_form() -> PairwiseForm:
     """Our own prompts, for suites without a form of theirs."""
-    folder = resources.files("r2w_eval").joinpath("prompts")
-    system, user = (
-        Template(name, folder.joinpath(f"{name}.txt").read_text("utf-8").strip())
-        for name in ("pairwise_system", "pairwise_user")
-    )
+    system, user = load_prompt("pairwise_system"), load_prompt("pairwise_user")
 
     def build(prompt: str, shown_first: str, shown_second: str) -> JudgeRequest:
         content = user.fill(prompt=prompt, first=shown_first, second=shown_second)

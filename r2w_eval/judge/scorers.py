@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import Any, Protocol
 
 from r2w_eval.models.chat import (
@@ -23,7 +22,7 @@ from r2w_eval.models.chat import (
     Reply,
 )
 from r2w_eval.models.thinking import ThinkTags, read_reply_text
-from r2w_eval.template import Template
+from r2w_eval.template import load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score, Usage
 from r2w_eval.waiting import gather
 
@@ -96,9 +95,7 @@ class TextJudge:
     def __init__(self, model: ChatModel, tags: ThinkTags = ThinkTags()) -> None:
         self._model = model
         self._tags = tags
-        self._reminder = Template(
-            "reask", resources.files("r2w_eval").joinpath("prompts/reask.txt").read_text("utf-8")
-        )
+        self._reminder = load_prompt("reask")
 
     @property
     def id(self) -> str:

@@ -10,11 +10,9 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 
 from r2w_eval.judge_check.labelled import LabelledItem
-from r2w_eval.template import Template
+from r2w_eval.template import load_prompt
 
 MIN_SENTENCES = 4
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
@@ -47,25 +45,20 @@ def null_answers(item: LabelledItem, other: LabelledItem, language: str) -> Iter
     `longest` is a real answer, has its verdict already, and is not among them.
     """
     yield NullAnswer("empty", "")
-    yield NullAnswer("constant_essay", _text(f"null_essay_{'zh' if language == 'zh' else 'en'}"))
+    essay = load_prompt("null_essay_zh" if language == "zh" else "null_essay_en")
+    yield NullAnswer("constant_essay", essay.text)
     yield NullAnswer("repeat_prompt", item.prompt)
     if other.cluster != item.cluster:
         yield NullAnswer("other_answer", other.texts[0].text)
     if (shuffled := shuffle_sentences(item.texts[0].text)) is not None:
         yield NullAnswer(SHUFFLED, shuffled, item.texts[0].id)
-    yield NullAnswer("injected_instructions", _text("null_injection"))
-
-
-@cache
-def _text(name: str) -> str:
-    file = resources.files("r2w_eval").joinpath("prompts", f"{name}.txt")
-    return file.read_text("utf-8").strip()
+    yield NullAnswer("injected_instructions", load_prompt("null_injection").text)
 
 
 def null_templates() -> list[str]:
     """Identities of the fixed texts: changing one makes another check."""
     names = ("null_essay_en", "null_essay_zh", "null_injection")
-    return [Template(name, _text(name)).id for name in names]
+    return [load_prompt(name).id for name in names]
 
 
 def shuffle_sentences(text: str, seed: int = 0) -> str | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import resources
 
 from r2w_eval.comparison.pairwise import Contest, build_request, parse_label
 from r2w_eval.judge.parsing import read_number_verdict
@@ -16,7 +15,7 @@ from r2w_eval.judge_check.figures import null_place, pair_place, text_place
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, spread
 from r2w_eval.judge_check.nulls import null_answers, partners
 from r2w_eval.run.questions import Question
-from r2w_eval.template import Template
+from r2w_eval.template import Template, load_prompt
 from r2w_eval.types import JudgeRequest, Message, Scale, Score
 
 SCALE = Scale(lead='{"score": ', labels={str(k): float(k) for k in range(1, 11)}, end=",")
@@ -38,12 +37,7 @@ class CheckOptions:
 
 def check_templates() -> tuple[Template, Template]:
     """System and user prompt for a single text."""
-    folder = resources.files("r2w_eval").joinpath("prompts")
-    system, user = (
-        Template(name, folder.joinpath(f"{name}.txt").read_text("utf-8").strip())
-        for name in ("check_system", "check_user")
-    )
-    return system, user
+    return load_prompt("check_system"), load_prompt("check_user")
 
 
 def parse_score(request: JudgeRequest, text: str) -> Score:

@@ -13,6 +13,7 @@ from r2w_eval.judge.scorers import Scorer, Verdict
 from r2w_eval.models.chat import Reply
 from r2w_eval.models.thinking import SplitText, writer_status
 from r2w_eval.records.plan import TaskPlan
+from r2w_eval.store import read_judgement
 from r2w_eval.types import (
     Answer,
     Cause,
@@ -158,6 +159,15 @@ def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) 
     else:
         text = response.answer
     return Answer(text, response.raw, response.status, turns, response.sample_id)
+
+
+def settled_judgement(record: Mapping[str, Any] | None, retry_failed: bool) -> Judgement | None:
+    """The judgement on disk; None where there is none, or one that is to be asked again."""
+    if record is None:
+        return None
+    judgement = read_judgement(record)
+    again = judgement.score.status.is_transient or (retry_failed and judgement.score.value is None)
+    return None if again else judgement
 
 
 def make_response(reply: Reply, split: SplitText, facts: Mapping[str, Any]) -> Response:

@@ -11,11 +11,11 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import jinja2
 
+from r2w_eval.paths import packaged_text
 from r2w_eval.reflection.analysis import Analysis, Outcome
 from r2w_eval.reflection.display import describe, interval, number
 from r2w_eval.reflection.measures import ReflectionSummary
@@ -101,23 +101,19 @@ def write_viewer(
 ) -> None:
     """Write the page. The same analyses give the same bytes."""
     views = [task_view(task, own, summaries[task]) for task, own in analyses.items()]
-    script = _resource("reflect.js")
+    script = packaged_text("templates/reflect.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = number
-    page = environment.from_string(_resource("reflect.html")).render(
+    page = environment.from_string(packaged_text("templates/reflect.html")).render(
         title=title,
         views=views,
         interval=interval,
-        style=_resource("report.css") + _resource("reflect.css"),
+        style=packaged_text("templates/report.css") + packaged_text("templates/reflect.css"),
         script=script,
         script_hash=digest,
     )
     write_atomically(path, page.encode("utf-8", "replace"))
-
-
-def _resource(name: str) -> str:
-    return resources.files("r2w_eval").joinpath(f"templates/{name}").read_text("utf-8")
 
 
 def task_view(task: str, analyses: Sequence[Analysis], summary: ReflectionSummary) -> TaskView:

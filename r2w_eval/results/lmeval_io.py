@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.hashing import dump_line, text_hash, to_plain
-from r2w_eval.lmeval_tasks import make_document, measure_answer
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.counts import SampleRow
@@ -52,6 +51,25 @@ def write_lm_eval_files(
     content = build_results(by_task, judged, manifest, hashes)
     text = json.dumps(content, indent=2) + "\n"
     write_atomically(target / f"results_{stamp}.json", text.encode())
+
+
+def make_document(sample: Sample) -> dict[str, str]:
+    """What lm-eval knows and logs of a sample; its `doc_hash` is taken over exactly this."""
+    return {
+        "suite": sample.task,
+        "id": sample.id,
+        "prompt": sample.messages[-1].content,
+        "language": sample.language,
+    }
+
+
+def measure_answer(answer: str) -> dict[str, float]:
+    """What needs no judge.
+
+    >>> measure_answer("Once.")
+    {'empty_share': 0.0, 'answer_chars': 5.0}
+    """
+    return {"empty_share": float(not answer), "answer_chars": float(len(answer))}
 
 
 def file_stamp(created: str) -> str:

@@ -13,7 +13,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import jinja2
 
 from r2w_eval import __version__
 from r2w_eval.hashing import content_hash
+from r2w_eval.paths import packaged_text
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.counts import SampleRow
@@ -86,13 +86,13 @@ def write_report(
         return
     prompts = {plan.info.name: _prompts(plan, results) for plan in plans}
     views = [_task_view(folder, result, prompts[result.task]) for result in results]
-    script = _resource("report.js")
+    script = packaged_text("templates/report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _template().render(
         manifest=manifest,
         made_from=made_from,
         views=views,
-        style=_resource("report.css"),
+        style=packaged_text("templates/report.css"),
         script=script,
         script_hash=digest,
         max_texts=MAX_TEXTS,
@@ -107,7 +107,7 @@ def _fingerprint(
     """What the page is made from, as a hash; record files only grow, so their sizes name them."""
     records = (folder.responses_path, folder.judgements_path)
     sizes = [path.stat().st_size if path.exists() else 0 for path in records]
-    sources = [_resource(f"report.{kind}") for kind in ("html", "css", "js")]
+    sources = [packaged_text(f"templates/report.{kind}") for kind in ("html", "css", "js")]
     return content_hash([results, manifest, sizes, sources, __version__])
 
 
@@ -124,11 +124,7 @@ def _template() -> jinja2.Template:
     """The page, compiled once for all runs of a process."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = _number
-    return environment.from_string(_resource("report.html"))
-
-
-def _resource(name: str) -> str:
-    return resources.files("r2w_eval").joinpath(f"templates/{name}").read_text("utf-8")
+    return environment.from_string(packaged_text("templates/report.html"))
 
 
 def _number(value: float | None, digits: int = 2) -> str:

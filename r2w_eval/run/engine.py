@@ -19,10 +19,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.models.replay import naming
-from r2w_eval.models.thinking import (
-    read_reply_text,
-    split_thinking,
-)
+from r2w_eval.models.thinking import read_reply_text, split_thinking
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import (
     Case,
@@ -35,6 +32,7 @@ from r2w_eval.records.rows import (
     make_judgement,
     make_response,
     response_key,
+    settled_judgement,
     verdict_name,
 )
 from r2w_eval.run.questions import first_leaf
@@ -270,7 +268,8 @@ class Engine:
         key = judgement_key(case, scorer, decoding, request, repeat)
         if self._judging.reparse:
             return self._read_again(case, scorer, key, asked)
-        if (stored := self._stored_judgement(key)) is not None:
+        stored = settled_judgement(self._judgements.read(key), self._retry_failed)
+        if stored is not None:
             self._progress.count(stored, is_new=False)
             return stored
         parse = plan.suite.parse_verdict[plan.mode]
@@ -317,15 +316,6 @@ class Engine:
                 self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=False)
         return judgement
-
-    def _stored_judgement(self, key: str) -> Judgement | None:
-        record = self._judgements.read(key)
-        if record is None:
-            return None
-        judgement = read_judgement(record)
-        status = judgement.score.status
-        again = status.is_transient or (self._retry_failed and judgement.score.value is None)
-        return None if again else judgement
 
 
 def _prompt_of(asked: tuple[JudgeRequest, int]) -> str:

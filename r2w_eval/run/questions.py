@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.records.plan import Judging, Progress
-from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement
+from r2w_eval.records.rows import settled_judgement
+from r2w_eval.store import RecordIndex, RunFolder, RunWriters
 from r2w_eval.types import Decoding, Judgement, JudgeRequest, JudgeStatus, Score
 
 
@@ -93,7 +94,8 @@ class Questioner:
 
     async def _ask(self, scorer: Scorer, question: Question) -> None:
         key = question_key(scorer, self._decoding, question)
-        if (stored := self._stored(key)) is not None:
+        stored = settled_judgement(self._index.read(key), self._retry_failed)
+        if stored is not None:
             self._progress.count(stored, is_new=False)
             return
         item = ScoreItem(
@@ -109,15 +111,6 @@ class Questioner:
         if judgement.score.status is not JudgeStatus.NOT_SENT:
             self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=True)
-
-    def _stored(self, key: str) -> Judgement | None:
-        record = self._index.read(key)
-        if record is None:
-            return None
-        judgement = read_judgement(record)
-        status = judgement.score.status
-        again = status.is_transient or (self._retry_failed and judgement.score.value is None)
-        return None if again else judgement
 
 
 def question_key(scorer: Scorer, decoding: Decoding, question: Question) -> str:

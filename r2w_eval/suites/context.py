@@ -7,11 +7,11 @@ identity of a score says which (specification: suites, section 0).
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 
 from r2w_eval.data import SuiteData
 from r2w_eval.errors import DataError
+from r2w_eval.paths import packaged_text
 from r2w_eval.template import Template
 from r2w_eval.types import Message, Sample
 
@@ -50,5 +50,4 @@ def _read(path: Path) -> str:
 
 
 def _template() -> Template:
-    path = resources.files("r2w_eval").joinpath("prompts/context.txt")
-    return Template("context", path.read_text("utf-8"))
+    return Template("context", packaged_text("prompts/context.txt"))

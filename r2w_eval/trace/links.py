@@ -21,7 +21,7 @@ from r2w_eval.trace.levels import (
     names_problem,
     states_change,
 )
-from r2w_eval.trace.types import Kind, Segment, Span, Step, Trace, steps
+from r2w_eval.trace.types import Kind, Span, Step, Trace, steps
 
 # A quotation counts as found at this similarity (per cent of its characters)
 MIN_QUOTE_MATCH = 80.0
@@ -323,9 +323,3 @@ def similarity_to(
     if not own:
         return 0.0
     return max((len(own & other) / len(own) for other in earlier), default=0.0)
-
-
-def segment_share(segments: Sequence[Segment], kind: Kind) -> float:
-    """Share of the characters in segments of one kind."""
-    total = sum(len(segment.span) for segment in segments)
-    return sum(len(s.span) for s in segments if s.kind is kind) / total if total else 0.0

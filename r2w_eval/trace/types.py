@@ -94,10 +94,6 @@ class Trace:
         """The content of a segment, without its tags."""
         return segment.span.cut(self.text)
 
-    def of_kind(self, *kinds: Kind) -> tuple[Segment, ...]:
-        """The segments of these kinds, in order."""
-        return tuple(segment for segment in self.segments if segment.kind in kinds)
-
 
 @dataclass(frozen=True, slots=True)
 class TagPair:

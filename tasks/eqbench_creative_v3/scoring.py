@@ -1,7 +1,7 @@
 """EQ-Bench Creative Writing v3: from a judge's text to the published figure. Pure functions.
 
-Follows EQ-bench/creative-writing-bench@e7ab009 (core/scoring.py). A leaderboard is rebuilt with
-`parse_scores`, `good_values`, `pooled_mean` (the table) or `item_mean` (the script).
+Follows EQ-bench/creative-writing-bench@e7ab009 (core/scoring.py). The published table is
+the mean over all values of all items, the benchmark's own script prints `item_mean`.
 """
 
 from __future__ import annotations
@@ -45,12 +45,6 @@ def good_values(scores: Mapping[str, float], negative: Collection[str]) -> list[
     """
     turned = (MAX_SCORE - v if name in negative else v for name, v in scores.items())
     return [value for value in turned if value <= MAX_SCORE]
-
-
-def pooled_mean(items: Sequence[Sequence[float]]) -> float | None:
-    """Mean over all values of all items: the published table, 0 to 20."""
-    pool = [value for item in items for value in item]
-    return sum(pool) / len(pool) if pool else None
 
 
 def item_mean(items: Sequence[Sequence[float]]) -> float | None:
