@@ -23,7 +23,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,9 @@ class Mutant:
     before: str
     after: str
     tree: ast.Module
-    fate: str = ""
+
+
+TOLD = ("target", "function", "line", "before", "after")
 
 
 def mutants_of(target: str, tree: ast.Module) -> Iterator[Mutant]:
@@ -196,7 +198,7 @@ def fate_of(mutant: Mutant, module: types.ModuleType, reached: Reached) -> str:
     return "slow"
 
 
-def examine(target: str, most: int) -> list[dict[str, Any]]:
+def examine(target: str, most: int) -> Iterator[dict[str, Any]]:
     """The mutants of one module, at most so many drawn at random, and what became of each."""
     name, tests = TARGETS[target]
     module = importlib.import_module(name)
@@ -207,16 +209,13 @@ def examine(target: str, most: int) -> list[dict[str, Any]]:
     print(f"{target}: {len(reached.seconds)} tests in {sum(reached.seconds.values()):.0f} s")
     mutants = list(mutants_of(target, ast.parse(Path(source).read_text("utf-8"))))
     random.Random(0).shuffle(mutants)
-    rows = []
     for mutant in mutants[:most]:
         fate = fate_of(mutant, module, reached)
-        row = {**asdict(mutant), "fate": fate}
-        del row["tree"]
-        rows.append(row)
         if fate not in ("killed", "slow"):
             print(f"{fate:11} {target}:{mutant.line} {mutant.function}: {mutant.before!r} -> "
                   f"{mutant.after!r}", flush=True)  # fmt: skip
-    return [{**row, "of": len(mutants)} for row in rows]
+        told = {name: getattr(mutant, name) for name in TOLD}
+        yield {**told, "fate": fate, "of": len(mutants)}
 
 
 def main() -> None:
@@ -227,9 +226,10 @@ def main() -> None:
     os.chdir(ROOT)
     known = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else []
     for target in options.targets.split(","):
-        rows = examine(target, options.most)
-        known = [row for row in known if row["target"] != target] + rows
-        RESULTS.write_text(json.dumps(known, indent=0) + "\n")
+        known = [row for row in known if row["target"] != target]
+        for row in examine(target, options.most):
+            known.append(row)
+            RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     write_page()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any
 
 from benchmarks.reliability.process import ROOT
@@ -163,16 +164,31 @@ def _gain(row: dict[str, Any]) -> str:
 
 def _soak(facts: dict[str, Any]) -> Iterator[str]:
     rows = facts["rows"]
-    half = [row for row in rows if row["n"] >= facts["planned"] / 4] or rows
+    quarter = next((row for row in rows if row["n"] >= facts["planned"] / 4), rows[-1])
     yield (
         f"\n## A long run\n\n`python -m benchmarks.reliability.soak --samples "
-        f"{facts['samples']}`: {facts['planned']:,} judgements planned, 5 % of all attempts "
-        f"faulty. {facts['requests']:,} requests in {rows[-1]['s']:.0f} s on a busy machine, "
+        f"{facts['samples']} --latency {facts['latency']} --connections {facts['connections']}`: "
+        f"{facts['planned']:,} judgements planned, 5 % of all attempts faulty. "
+        f"{facts['requests']:,} requests in {rows[-1]['s'] / 60:.0f} minutes on a busy machine, "
         f"{facts['verdicts']:,} verdicts usable, lost: {_counts(facts['lost'])}; exit code "
-        f"{facts['exit_code']}. Resident memory {half[0]['mb']:.0f} MB when a quarter was done and "
+        f"{facts['exit_code']}. Resident memory {quarter['mb']:.0f} MB when a quarter was done and "
         f"{rows[-1]['mb']:.0f} MB at the end (peak {max(r['mb'] for r in rows):.0f}); open files "
-        f"at most {max(r['files'] for r in rows):.0f}.\n\n"
-        f"![verdicts, memory and open files over time](images/soak.svg)"
+        f"at most {max(r['files'] for r in rows):.0f}.{_drift(facts)}\n\n"
+        f"![verdicts, latency, memory and open files over time](images/soak.svg)"
+    )
+
+
+def _drift(facts: dict[str, Any]) -> str:
+    windows = facts["latencies"]
+    n = max(1, len(windows) // 4)
+    first, last = (
+        ", ".join(f"{median(row[name] for row in part):.0f}" for name in ("p50", "p95", "p99"))
+        for part in (windows[:n], windows[-n:])
+    )
+    return (
+        f" An answer that the server gives after {facts['latency']} ms came after {first} ms (50, "
+        f"95 and 99 % of a window, median of the first quarter's windows) and {last} ms (of the "
+        f"last quarter's)."
     )
 
 

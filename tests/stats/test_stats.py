@@ -26,6 +26,7 @@ from r2w_eval.stats.inference import (
     mean_estimate,
     measure,
     minimum_detectable_effect,
+    sign_flip_p,
 )
 from r2w_eval.types import Estimate, Stratum
 
@@ -122,6 +123,19 @@ def test_the_paired_test_equals_scipys_permutation_test() -> None:
     assert found.is_exact
     assert found.p_value == pytest.approx(oracle.pvalue - ties.mean() / 2)
     assert found.difference == pytest.approx(differences.mean())
+
+
+@pytest.mark.parametrize("unit", [1.0, 0.1, -1 / 3, 7e8 / 9])
+def test_sums_that_are_equal_but_for_rounding_are_ties(unit: float) -> None:
+    assert sign_flip_p(unit * np.array([1.0, 2.0, 3.0])) == 0.125
+    assert sign_flip_p(unit * np.array([1.0, 1.0, -1.0, 2.0])) == pytest.approx(5 / 16)
+
+
+def test_equal_differences_have_the_binomial_mid_p_exact_and_drawn() -> None:
+    for n, k in ((20, 14), (40, 26)):
+        below, above = (scipy.stats.binom.sf(k - 1 + end, n, 0.5) for end in (0, 1))
+        found = sign_flip_p(0.1 * np.array([1.0] * k + [-1.0] * (n - k)), draws=40_000)
+        assert found == pytest.approx(below + above, rel=1e-9 if n <= 20 else 0.1)
 
 
 def test_a_real_difference_is_found_and_none_is_not() -> None:
