@@ -180,8 +180,10 @@ def two_processes(bench: Bench, stage: Stage, cell: Cell) -> None:
     before = bench.sent(stage)
     first = bench.start(stage, folder)
     wait_for_strike(bench, stage, first, 0.3)
+    first.send(signal.SIGSTOP)  # on a busy machine it would be done before the second begins
     second = bench.start(stage, folder)
     second.wait()
+    first.send(signal.SIGCONT)
     first.wait()
     check_end(cell, first, (0,))
     # a site is made aside and put in place whole: the later one stands
