@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measure import wait_for
+
 from r2w_eval.data import data_roots
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.summary import RunFacts, summarise
@@ -80,15 +82,15 @@ def measure_size(plan: TaskPlan, n_repeats: int, data_dir: str) -> dict[str, flo
         command = [sys.executable, __file__, "--data-dir", data_dir, "--one", path, str(n_repeats)]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert process.stdout is not None
+        end = wait_for(process)
+        assert end.exit_code == 0, f"aggregation ended with {end.exit_code}"
         spent = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, f"aggregation ended with status {status}"
     return {
         "judgements": n_judgements,
         "files_mb": round(size / 1e6, 1),
         **spent,
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 2),
-        "peak_rss_mb": round(usage.ru_maxrss / 1024, 1),
+        "cpu_s": round(end.cpu_s, 2),
+        "peak_rss_mb": round(end.peak_mb, 1),
     }
 
 

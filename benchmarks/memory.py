@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measure import wait_for
 
 from r2w_eval.fakeserver.server import FakeServer
 
@@ -31,14 +32,14 @@ def run_size(answers: int) -> dict[str, float]:
         ]  # fmt: skip
         started = time.monotonic()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, f"run ended with status {status}"
+        run = wait_for(process)
+        assert run.exit_code == 0, f"run ended with {run.exit_code}"
         made = max(1, round(answers / PROMPTS)) * PROMPTS
         return {
             "answers": made,
             "verdicts": 5 * made,
-            "peak_rss_mb": round(usage.ru_maxrss / 1024, 1),
-            "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
+            "peak_rss_mb": round(run.peak_mb, 1),
+            "cpu_s": round(run.cpu_s, 1),
             "wall_s": round(time.monotonic() - started, 1),
         }
 

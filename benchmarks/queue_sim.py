@@ -12,6 +12,7 @@ import asyncio
 import json
 import math
 import os
+import random
 import selectors
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -29,7 +30,9 @@ from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.types import Decoding, Message
 
 PREDICTED_TIMEOUT_S = 60.0
-# a slow server with few places: its own queue is what takes the time
+# A slow server with few places: its own queue takes the time. Replies take up to this share more or
+# less: equal ones that waited for the place of a late one are all late themselves, to the second
+SPREAD = 0.1
 QUEUED = tuple(
     (count, 256, f"judge-{s}000+slots=2") for count, s in ((500, 10), (500, 60), (200, 200))
 )
@@ -84,9 +87,10 @@ class VirtualReply:
 class VirtualServer:
     """Stands where the client's session stands; faults as the fake server draws them."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, spread: float) -> None:
         self.sends: dict[str, int] = {}
         self._timeout_s = timeout_s
+        self._spread = spread
         self._slots: asyncio.Semaphore | None = None
 
     @asynccontextmanager
@@ -101,7 +105,8 @@ class VirtualServer:
         fault = plan.fault(prompt_hash, attempt)
         self._slots = self._slots or asyncio.Semaphore(plan.slots or 1 << 30)
         async with asyncio.timeout(self._timeout_s), self._slots:
-            await asyncio.sleep(math.inf if fault == "hang" else plan.latency_s or 0.0)
+            latency_s = (plan.latency_s or 0.0) * self._share(prompt_hash)
+            await asyncio.sleep(math.inf if fault == "hang" else latency_s)
         if fault is None:
             content = build_completion(plan, body, prompt_hash, attempt)
             yield VirtualReply(200, {}, Body(content))
@@ -110,6 +115,10 @@ class VirtualServer:
             code = int(fault.removeprefix("http"))
             sent = waits if code in (429, 503) else {}
             yield VirtualReply(code, sent, Body(b"{}"))
+
+    def _share(self, prompt_hash: str) -> float:
+        """How long this prompt takes for the usual time: from 1 - spread to 1 + spread."""
+        return 1 + self._spread * random.Random(prompt_hash).uniform(-1, 1)
 
     async def close(self) -> None: ...
 
@@ -139,14 +148,14 @@ def make_client(url: str, model: str, connections: int, timeout_s: float) -> Htt
 
 
 def simulate(
-    count: int, connections: int, model: str, timeout_s: float = TIMEOUT_S
+    count: int, connections: int, model: str, timeout_s: float = TIMEOUT_S, spread: float = 0.0
 ) -> dict[str, Any]:
     """Seconds of virtual time, requests sent, verdicts lost, the limit at the end."""
     selector = JumpingSelector()
     loop = asyncio.SelectorEventLoop(selector)
     loop.time = lambda: selector.now  # type: ignore[method-assign]
     client = make_client(URL, model, connections, timeout_s)
-    server = VirtualServer(timeout_s)
+    server = VirtualServer(timeout_s, spread)
     client._session = server  # type: ignore[assignment]
     for limiter in client.limiters.values():
         limiter._clock = loop.time
@@ -183,8 +192,9 @@ def main() -> None:
         print(json.dumps(predicted[-1]), flush=True)
     queued = []
     for scenario in QUEUED:
-        queued.append({"scenario": scenario, "simulated": simulate(*scenario, QUEUED_TIMEOUT_S)})
-        print(json.dumps(queued[-1]), flush=True)
+        row = {"scenario": scenario, "simulated": simulate(*scenario, QUEUED_TIMEOUT_S, SPREAD)}
+        queued.append(row)
+        print(json.dumps(row), flush=True)
     found = {"load": round(os.getloadavg()[0], 1), "checked": checked}
     found |= {"predicted": predicted, "queued": queued}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measure import wait_for
 
 from r2w_eval.estimates import pooled
 from r2w_eval.records.parquet import ParquetFolder
@@ -84,9 +85,9 @@ def measure_size(n: int) -> dict[str, Any]:
         argv = [sys.executable, __file__, "--one", folder]
         process = subprocess.Popen(argv, stdout=subprocess.PIPE)
         assert process.stdout is not None
+        end = wait_for(process)
+        assert end.exit_code == 0, f"aggregation of {n} verdicts ended with {end.exit_code}"
         told = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, f"aggregation of {n} verdicts ended with status {status}"
     expected = aggregate_in_memory(n)
     assert told["bounds"].keys() == expected.keys()
     for name, own in expected.items():
@@ -96,8 +97,8 @@ def measure_size(n: int) -> dict[str, Any]:
         "export_cpu_s": round(export_cpu_s, 3),
         "parquet_mb": round(size / 1e6, 2),
         "aggregate_wall_s": round(told["wall_s"], 3),
-        "aggregate_cpu_s": round(usage.ru_utime + usage.ru_stime, 3),
-        "peak_rss_mb": round(usage.ru_maxrss / 1024, 1),
+        "aggregate_cpu_s": round(end.cpu_s, 3),
+        "peak_rss_mb": round(end.peak_mb, 1),
         "equal_in_memory": True,
     }
 
@@ -132,6 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     sizes = [10**k for k in range(2, 7)]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes)
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
     flags = parser.parse_args()
     if flags.one:
@@ -148,7 +150,7 @@ def main() -> None:
         "sizes": rows,
     }
     print(json.dumps({k: v for k, v in found.items() if k != "sizes"}))
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    flags.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
