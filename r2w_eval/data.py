@@ -19,6 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -200,13 +201,18 @@ def data_roots(data_dir: str | None) -> tuple[Path, ...]:
     return (Path(named), cache) if named else (cache,)
 
 
+def open_bytes(path: Path) -> gzip.GzipFile | BufferedReader:
+    """A file opened for reading; one named `.gz` is unpacked on the way."""
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+
+
 def read_jsonl(path: Path) -> list[Any]:
     """All records; lines end at `\\n` only (texts may hold U+2028). Names the bad line.
 
     Empty lines are no records. A file named `.gz` is unpacked on the way.
     """
     records = []
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+    with open_bytes(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

@@ -3,19 +3,22 @@
 Reads JSON lines with an id (`id`, `sample_id`, `index`, `prompt_id`, `uid`) and a text (`response`,
 `answer`, `text`, `output`, `article`, or the last of `messages`; `turns`, a list, for a whole
 conversation), our own responses.jsonl, and lm-eval's `samples_*.jsonl`; each line says by its keys
-which it is. A folder stands for the one such file in it, or holds one report a file (specification:
-harness G9, M6).
+which it is. A file named `.gz` is unpacked on the way. A folder stands for the one such file in it,
+or holds one report a file (specification: harness G9, M6).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from r2w_eval.data import open_bytes
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import path_hash
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
@@ -135,7 +138,16 @@ def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
     named = model or next((row.model for row in rows if row.model), None)
     has_reasoning = any(row.reasoning or CLOSING_TAG in row.text for row in rows)
     prompts = {row.prompt: row.sample_id for row in rows if row.prompt}
-    return RecordedResponses(named or path.stem, path_hash(path), has_reasoning, texts, prompts)
+    named = named or Path(path.name.removesuffix(".gz")).stem
+    return RecordedResponses(named, _content_hash(path), has_reasoning, texts, prompts)
+
+
+def _content_hash(path: Path) -> str:
+    """The identity of the texts: a packed file has that of the file in it."""
+    if path.is_dir():
+        return path_hash(path)
+    with open_bytes(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_repeats(
@@ -232,14 +244,13 @@ def read_responses(path: Path) -> Iterator[RecordedResponse]:
 def _read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Records with line numbers; lines end at `\\n` only, since texts may hold U+2028."""
     try:
-        with path.open("rb") as file:
+        with open_bytes(path) as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
                     yield number, _read_line(line, f"{path}, line {number}")
-    except OSError as error:
-        raise UsageError(
-            f"--responses {str(path)!r}: {error.strerror}. Expected {_FORM}"
-        ) from error
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--responses {str(path)!r}: {reason}. Expected {_FORM}") from error
 
 
 def _read_line(line: bytes, place: str) -> dict[str, Any]:

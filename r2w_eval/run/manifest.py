@@ -77,8 +77,8 @@ def describe_task(plan: TaskPlan) -> dict[str, Any]:
 
 
 def code_hash(folder: Path) -> str:
-    """Of all modules of a suite, and of the suites whose modules they import; of the one file
-    where there is one.
+    """Of all modules of a suite that make scores, and of the suites whose modules they import; of
+    the one file where there is one.
     """
     folders = {folder: None}
     pending = [folder]
@@ -87,16 +87,21 @@ def code_hash(folder: Path) -> str:
             if (other := folder.parent / name) not in folders:
                 folders[other] = None
                 pending.append(other)
-    hashes = [file_hash(path) for own in folders for path in sorted(own.glob("*.py"))]
+    hashes = [file_hash(path) for own in folders for path in scoring_modules(own)]
     return hashes[0][:12] if len(hashes) == 1 else content_hash(hashes, 12)
 
 
+def scoring_modules(folder: Path) -> list[Path]:
+    """All but `parity.py`, which says how published figures are reproduced and makes no score."""
+    return sorted(path for path in folder.glob("*.py") if path.name != "parity.py")
+
+
 def imported_suites(folder: Path) -> list[str]:
-    """Names of the suites whose modules the modules of a folder import."""
+    """Names of the suites whose modules the scoring modules of a folder import."""
     prefix = "r2w_eval.tasks."
     modules = [
         node.module or ""
-        for path in sorted(folder.glob("*.py"))
+        for path in scoring_modules(folder)
         for node in ast.walk(ast.parse(path.read_bytes()))
         if isinstance(node, ast.ImportFrom)
     ]

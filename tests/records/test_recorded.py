@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import tempfile
 from pathlib import Path
@@ -90,6 +91,20 @@ def test_the_identity_is_the_content(tmp_path: Path) -> None:
     assert open_recorded(renamed, "m", 1).describe() == first
     renamed.write_text(line.replace('"x"', '"y"'))
     assert open_recorded(renamed, "m", 1).describe() != first
+
+
+def test_a_packed_file_is_the_file_in_it(tmp_path: Path) -> None:
+    line = '{"id": "1", "text": "x"}'
+    plain = open_recorded(written(tmp_path, line), "", 1)
+    packed = tmp_path / "answers.jsonl.gz"
+    packed.write_bytes(gzip.compress(line.encode()))
+    assert open_recorded(packed, "", 1) == plain
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(UsageError, match="ended before"):
+        open_recorded(packed, "", 1)
+    packed.write_bytes(line.encode())
+    with pytest.raises(UsageError, match="Not a gzipped file"):
+        open_recorded(packed, "", 1)
 
 
 OWN = {

@@ -24,6 +24,8 @@ def test_a_change_of_a_shared_module_changes_the_code_of_all_who_load_it(tmp_pat
     after = {name: code_hash(tmp_path / name) for name in before}
     assert [name for name in before if before[name] != after[name]] == ["base", "middle", "top"]
     assert after["alone"] == file_hash(tmp_path / "alone/utils.py")[:12]
+    (tmp_path / "alone/parity.py").write_text("from r2w_eval.tasks.base import race\n")
+    assert code_hash(tmp_path / "alone") == after["alone"]
 
 
 def test_the_variants_follow_the_suite_that_they_vary() -> None:
