@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ class Metrics:
 
     folder: str
     files: int
+    widest: int
+    """Most files in one folder, those of its sub-folders not counted."""
     lines: int
     functions: int
     function_median: int
@@ -53,6 +56,7 @@ def measure(root: Path, folder: str) -> Metrics:
     return Metrics(
         folder,
         len(files),
+        max(Counter(path.parent for path in files).values(), default=0),
         sum(lengths),
         len(functions),
         percentile(functions, 0.5),
@@ -129,34 +133,42 @@ def find_cycles(graph: dict[str, set[str]]) -> list[tuple[str, ...]]:
     return cycles
 
 
+HEAD = """\
+| folder | files | widest | lines | functions | median | 95 % | longest | file 95 % | file max |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+"""
+
+
 def markdown(root: Path) -> str:
     """A table of all folders, the tests beside them, and the import cycles."""
-    head = [
-        "| folder | files | lines | functions | median | 95 % | longest | file 95 % | file max |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
     rows = [measure(root, folder) for folder in (*FOLDERS, "tests")]
-    table = [
-        f"| `{row.folder}` | {row.files} | {row.lines:,} | {row.functions:,} | "
-        f"{row.function_median} | {row.function_p95} | {row.function_max} | {row.file_p95} | "
-        f"{row.file_max} |"
-        for row in rows
-    ]
     code, tests = sum(row.lines for row in rows[:-1]), rows[-1].lines
     cycles = find_cycles(imports(root))
     told = "; ".join(" → ".join(cycle) for cycle in cycles) or "none"
     closing = f"Tests to source: {tests / code:.2f} lines a line. Import cycles: {told}."
-    return "\n".join([*head, *table, "", closing, ""])
+    return f"{HEAD}{''.join(map(table_row, rows))}\n{closing}\n"
+
+
+def table_row(row: Metrics) -> str:
+    """One folder as a line of the table."""
+    return (
+        f"| `{row.folder}` | {row.files} | {row.widest} | {row.lines:,} | "
+        f"{row.functions:,} | {row.function_median} | {row.function_p95} | {row.function_max} | "
+        f"{row.file_p95} | {row.file_max} |\n"
+    )
 
 
 def page(root: Path) -> str:
     """The page of the documentation."""
+    packages = sorted(path.parent.name for path in (root / "r2w_eval").glob("*/__init__.py"))
+    inner = "".join(table_row(measure(root, f"r2w_eval/{name}")) for name in packages)
     return (
-        "# The code in numbers\n\nMade by `python benchmarks/code_metrics.py`. Lengths are lines; "
-        f"the guides are {GUIDE_FUNCTION_P95} lines for the 95th percentile of functions and "
+        "# The code in numbers\n\nMade by `python benchmarks/code_metrics.py`. Lengths are lines, "
+        "*widest* is the most files in one folder; the guides are "
+        f"{GUIDE_FUNCTION_P95} lines for the 95th percentile of functions and "
         f"{GUIDE_FILE_P95} for that of files (`tests/test_layout.py` holds the hard limits).\n\n"
-        + markdown(root)
-        + '\n## Layers\n\n<!-- diagram: layers -->\n\nAn arrow is "may import". Only the command '
+        f"{markdown(root)}\n## The packages of the core\n\n{HEAD}{inner}"
+        '\n## Layers\n\n<!-- diagram: layers -->\n\nAn arrow is "may import". Only the command '
         "line reaches everything, inside functions; a test enforces it.\n"
     )
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from support import data_folder
+
+from r2w_eval.fakeserver.server import FakeServer
 
 # tests speak to loopback only; without this, lm-eval asks the model hub and waits for it
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -46,3 +49,10 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A reply cache of this test alone."""
     monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    """A fake server of this test alone."""
+    with FakeServer() as running:
+        yield running

@@ -1,4 +1,4 @@
-"""Where test data lies, and a scripted server. Importable by every test (`pythonpath`)."""
+"""Where test data lies, a scripted server, a browser. Importable by every test (`pythonpath`)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = Path("/usr/bin/chromium")
 
 ScriptedReply = tuple[int, Mapping[str, str], bytes | Callable[[dict[str, str]], bytes]]
 
@@ -117,3 +121,18 @@ def run_recorded(suite: str, answers: dict[str, str], data_dir: Path, out: Path)
     path.write_text("\n".join(lines), "utf-8")
     chosen = {"model": "mine", "responses": str(path), "only_recorded": True, "limit": None}
     return run_with_fake_server(suite, data_dir, out, **chosen)
+
+
+@contextmanager
+def open_chromium() -> Iterator[Any]:
+    """Debian's browser; the test is skipped where there is none.
+
+    While it is open this thread has a running event loop, so that `asyncio.run` fails.
+    """
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    if not CHROMIUM.exists():
+        pytest.skip(f"{CHROMIUM} is not here: install Debian's chromium to run this")
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield started
+        started.close()

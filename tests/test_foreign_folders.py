@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,6 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, R2WError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,6 @@ from r2w_eval.suites.suite import suite_folders
 pytest.importorskip("lm_eval", reason="needs pip install 'r2w-eval[hf]'")
 # lm-eval and datasets warn at import; not ours to mend
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture

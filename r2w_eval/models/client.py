@@ -27,6 +27,7 @@ from r2w_eval.models.completions import (
     compare_contexts,
     compare_names,
     read_models,
+    read_refusal,
     read_reply,
     read_retry_after,
 )
@@ -46,13 +47,6 @@ PROBE_TIMEOUT_S = 30.0
 # "x" and "EMPTY" are given to servers that want no key, and stand in many texts
 SHORTEST_SECRET = 8
 TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
-CONTEXT_MARKS = (
-    "context_length",
-    "context length",
-    "exceed_context",
-    "maximum context",
-    "too long",
-)
 
 
 class HttpModel:
@@ -281,11 +275,7 @@ class HttpModel:
             if status == 503:
                 self.limiters[url].refused()
             raise Retry(CallStatus.TRANSPORT, message)
-        if any(mark in text.lower() for mark in CONTEXT_MARKS):
-            raise CallFailed(CallStatus.CONTEXT, message)
-        if "content_filter" in text:
-            raise CallFailed(CallStatus.FILTERED, message)
-        raise CallFailed(CallStatus.BAD_REQUEST, message)
+        raise CallFailed(read_refusal(text), message)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

@@ -16,6 +16,14 @@ from r2w_eval.hashing import to_plain
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.types import Usage
 
+CONTEXT_MARKS = (
+    "context_length",
+    "context length",
+    "exceed_context",
+    "maximum context",
+    "too long",
+)
+
 
 class Retry(Exception):
     """One failed try that deserves another one."""
@@ -105,6 +113,17 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def read_refusal(text: str) -> CallStatus:
+    """What an error that no other try can mend says of the request.
+
+    >>> str(read_refusal("Maximum context is 4096 tokens")), str(read_refusal("no such model"))
+    ('context', 'bad_request')
+    """
+    if any(mark in text.lower() for mark in CONTEXT_MARKS):
+        return CallStatus.CONTEXT
+    return CallStatus.FILTERED if "content_filter" in text else CallStatus.BAD_REQUEST
 
 
 def read_models(content: bytes) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -222,12 +222,6 @@ def test_other_files_are_no_cards(
 def test_names_from_outside_are_plain_text_in_markdown(good: EvaluatorCard) -> None:
     text = card_markdown(replace(good, judge="a|b<script>\n# x"))
     assert "<script>" not in text and "\n# x" not in text
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture

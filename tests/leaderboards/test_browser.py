@@ -6,13 +6,12 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from r2w_eval.leaderboards.site import Site
+from support import open_chromium
 
-CHROMIUM = Path("/usr/bin/chromium")
 AXE = "axe-core@4.10.3"
 PAPER, DARK_PAPER = "rgb(252, 252, 251)", "rgb(20, 21, 23)"
 
@@ -21,13 +20,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not here: install Debian's chromium to run this")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with open_chromium() as started:
         yield started
-        started.close()
 
 
 class Tab:

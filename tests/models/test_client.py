@@ -9,7 +9,6 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,12 +27,6 @@ from r2w_eval.types import Decoding, Message, Usage
 
 FAST = ClientSettings(backoff_s=0.001, timeout_s=5.0, idle_timeout_s=0.3, connect_timeout_s=1.0)
 REQUEST = ChatRequest((Message("user", "Write."),), Decoding(max_tokens=10))
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 async def complete(url: str, settings: ClientSettings = FAST, model: str = "m") -> Reply:

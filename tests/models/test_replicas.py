@@ -143,12 +143,6 @@ def test_all_addresses_changing_their_model_end_the_run() -> None:
         assert {reply.model for reply in found if isinstance(reply, Reply)} == {"a"}
 
 
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
-
-
 async def check(urls: tuple[str, ...]) -> str | None:
     client = HttpModel(Endpoint(urls, "gen-0"), FAST)
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from support import open_chromium
 
 from r2w_eval.cli import cli
 from r2w_eval.config import RunConfig
@@ -25,7 +26,6 @@ from r2w_eval.suites.suite import load_info
 from r2w_eval.trace.types import Span
 from r2w_eval.types import Judgement, Response, Score, WriterStatus
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
     '</div></script><script>window.hacked=1</script><img src=x onerror="window.hacked=2">'
     "\u202egnp\x00{{ 7*7 }} \ud800 </think>"
@@ -102,13 +102,8 @@ def test_the_page_escapes_model_text_and_loads_nothing(out: Path) -> None:
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not here: install Debian's chromium to run this")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with open_chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.mark.slow

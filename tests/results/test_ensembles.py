@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,12 +129,6 @@ def test_comma_lists_of_judges() -> None:
     shared = "http://a/v1,http://b/v1#m"
     assert split_judges(["local,mod:attr", shared]) == ("local", "mod:attr", shared)
     assert merge_config(None, {"judge": ("a:b, c:d",)}).judge == ("a:b", "c:d")
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from r2w_eval.run import Outcome, evaluate, judge_again
 from r2w_eval.run.outputs import write_outputs
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import open_chromium
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import read_jsonl
@@ -21,7 +22,6 @@ from r2w_eval.run import evaluate
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.suite import load_info
 
-CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
     '</div></script><script>window.hacked=1</script><img src=x onerror="window.hacked=2">'
     "<a href='javascript:window.hacked=3'>x</a>\u202egnp\x00\u2028{{ 7*7 }} \ud800 &amp;"
@@ -100,13 +100,8 @@ def test_many_answers_are_shown_by_a_stated_choice() -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not here: install Debian's chromium to run this")
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with open_chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.mark.slow

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,12 +29,6 @@ from r2w_eval.models.replay import MissingRecord
 from r2w_eval.run.job import Outcome, check_outcome, evaluate, judge_again
 from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import RunFolder, iter_jsonl, write_json
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture
