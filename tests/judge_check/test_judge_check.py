@@ -325,13 +325,13 @@ def test_several_judges_have_a_card_of_their_combination(
     own = [next(m for m in card.behaviour if m.name == "mean_score") for card in outcome.cards]
     values = [metric.value for metric in own]
     assert values[2] == pytest.approx((values[0] + values[1]) / 2)  # type: ignore[operator]
-    mixed = replace(config, judge=(judges[0], "test_judge_check:MarkScorer"), combine="mean")
+    mixed = replace(config, judge=(judges[0], f"{__name__}:MarkScorer"), combine="mean")
     with pytest.raises(UsageError, match="scales differ"):
         check(replace(mixed, out=f"{config.out}-mixed"), options)
 
 
 def test_a_scorer_of_single_texts_sees_no_pairs(config: RunConfig, small: CheckOptions) -> None:
-    (card,) = check(replace(config, judge=("test_judge_check:MarkScorer",)), small).cards
+    (card,) = check(replace(config, judge=(f"{__name__}:MarkScorer",)), small).cards
     assert card.judge == "mark" and any("single texts" in note for note in card.notes)
     assert "first_wins" not in {m.name for m in card.behaviour}
 
