@@ -14,7 +14,8 @@ torch = pytest.importorskip("torch")
 
 from r2w_eval.errors import UsageError  # noqa: E402
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
-from r2w_eval.models.local import HfEngine, LocalModel, open_local  # noqa: E402
+from r2w_eval.models.hf_engine import HfEngine  # noqa: E402
+from r2w_eval.models.local import LocalModel, open_local  # noqa: E402
 from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
 
 # third parties, at import and load: not ours to mend
