@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from r2w_eval.training.completions import (
     thinking_tokens,
     to_segments,
 )
+from r2w_eval.training.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
@@ -46,7 +48,8 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     With `groups_per_call` that many groups are generated at a time (0: all), and rewards that can
     `begin` are asked for the finished groups while the next ones are generated. With
     `half_generation` a copy of the weights in half precision writes the completions (2 bytes a
-    parameter; whole weights on every rank): mixed precision casts all weights for every token.
+    parameter; whole weights on every rank): mixed precision casts all weights for every token. With
+    `graphed_generation` the copy replays a CUDA graph for each token.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         schema: TagSchema,
         groups_per_call: int = 0,
         half_generation: bool = False,
+        graphed_generation: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self._half_generation = half_generation
+        self._graphed_generation = graphed_generation
         self._half: Any = None
         self._groups_per_call = groups_per_call
         self._prompts: Sequence[Any] = ()
@@ -112,6 +117,8 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             config.use_cache = True
             half = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
             self._half = half.to(self.accelerator.device).requires_grad_(False)
+            if self._graphed_generation:
+                self._half.generate = partial(half.generate, custom_generate=GraphedDecoding())
         self._half.load_state_dict(policy.state_dict())
         return self._half
 

@@ -64,6 +64,8 @@ class RLSettings:
     max_seconds: of training, after which all arms of a grid end at one common step; 0: no limit
     half_generation: generate with a bf16 copy of the weights (2 bytes a parameter more, and whole
         on every device); without it each token casts all weights anew
+    graphed_generation: that copy decodes by a CUDA graph: a small model else waits for the launches
+        of its kernels. Full attention only
     groups_per_call: groups generated at a time; a judge reads the finished ones meanwhile; 0: all
     vllm: generate with vLLM in this process, where it is installed
     save_steps: steps between checkpoints
@@ -90,6 +92,7 @@ class RLSettings:
     schedule: Literal["linear", "constant"] = "linear"
     max_seconds: float = 0.0
     half_generation: bool = False
+    graphed_generation: bool = False
     groups_per_call: int = 0
     vllm: bool = False
     save_steps: int = 50
@@ -112,7 +115,12 @@ class RLSettings:
         return min(self.groups_per_call * self.group or self.rollouts, self.rollouts)
 
     def __post_init__(self) -> None:
-        """Raises UsageError when the passes of a step would not be of one size."""
+        """Raises UsageError when passes would differ in size, or nothing could be captured."""
+        if self.graphed_generation and not self.half_generation:
+            raise UsageError(
+                "rl.graphed_generation true with half_generation false: a graph wants weights that "
+                "stay in place, as the copy's do. Set half_generation: true"
+            )
         if self.micro_batch < 0 or self.rollouts % self.rollouts_per_pass:
             smaller = range(1, min(self.micro_batch, self.rollouts) + 1)
             fits = max((n for n in smaller if self.rollouts % n == 0), default=1)
@@ -192,6 +200,7 @@ def train_rl(
         schema=TagSchema(),
         groups_per_call=settings.groups_per_call,
         half_generation=settings.half_generation,
+        graphed_generation=settings.graphed_generation,
     )
     if settings.max_seconds:
         agreed = last_step_file(settings, arms or out)

@@ -30,6 +30,7 @@ class RolloutSettings:
     temperature, max_tokens: of the texts
     batch_size: texts generated at a time
     seed: of the sampling
+    graphed_generation: on a GPU, decode by a CUDA graph (decoding.py); full attention only
     """
 
     samples: int = 0
@@ -37,6 +38,7 @@ class RolloutSettings:
     max_tokens: int = 512
     batch_size: int = 32
     seed: int = 0
+    graphed_generation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ def _generate(
     model: str, prompts: Sequence[Prompt], settings: RolloutSettings
 ) -> Iterator[RolloutText]:
     import torch
+    from r2w_eval.training.decoding import GraphedDecoding
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source = model_folder(model)
@@ -123,13 +126,14 @@ def _generate(
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
     policy = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device).eval()
+    loop = GraphedDecoding() if settings.graphed_generation and device == "cuda" else None
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
     for start in range(0, len(places), settings.batch_size):
         batch = places[start : start + settings.batch_size]
         # a batch is the same whatever was written before it
         torch.manual_seed(settings.seed * 1_000_003 + start)
         for (prompt, sample), ids in zip(
-            batch, _complete(policy, tokenizer, batch, settings), strict=True
+            batch, _complete(policy, tokenizer, batch, settings, loop), strict=True
         ):
             is_ended = tokenizer.eos_token_id in ids
             own = ids[: ids.index(tokenizer.eos_token_id)] if is_ended else ids
@@ -141,6 +145,7 @@ def _complete(
     tokenizer: Any,
     batch: Sequence[tuple[Prompt, int]],
     settings: RolloutSettings,
+    loop: Any,
 ) -> list[list[int]]:
     """The tokens that the policy wrote for each prompt, padding included."""
     import torch
@@ -156,6 +161,7 @@ def _complete(
     with torch.inference_mode():
         written = policy.generate(
             **inputs,
+            custom_generate=loop,
             do_sample=True,
             temperature=settings.temperature,
             top_p=1.0,

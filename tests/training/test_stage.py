@@ -189,7 +189,10 @@ def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path)
     assert history[0]["time/generation_s"] > 0 and history[0]["time/rewards_s"] > 0
 
 
-def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(policy: Path) -> None:
+@pytest.mark.parametrize("is_graphed", [False, True])
+def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(
+    policy: Path, is_graphed: bool
+) -> None:
     import torch
     from r2w_eval.training.grpo import ProcessGRPOTrainer
     from toy_policy import count_rain, grpo_config, make_policy, make_tokenizer, prompts, weights_of
@@ -205,6 +208,7 @@ def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(policy: Pa
         mapping=LocalMapping(),
         schema=TagSchema(),
         half_generation=True,
+        graphed_generation=is_graphed,
     )
     trainer.train()
     copy = weights_of(trainer._half)
