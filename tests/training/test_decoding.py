@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 import pytest
-
 from r2w_eval.training.rl import RLSettings
 from toy_policy import make_policy, make_tokenizer
 
