@@ -107,7 +107,8 @@ class _Step:
                 self._run()
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
+        # a data loader's thread that pins memory meanwhile must not spoil it
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._logits = self._run()
 
     def _run(self) -> torch.Tensor:
