@@ -14,7 +14,9 @@ CURVES = {
     "outcome/invalid": "completions without an answer",
     "entropy": "entropy (nats a token)",
 }
-COLOURS = {"lambda0": "#666666", "lambda0.3": "#b5482a"}
+# of lambda, rising
+COLOURS = ("#666666", "#b5482a", "#7a5195")
+OTHER = "#2f6690"
 # measures of the second plot that need no scorer; those of scorers follow
 SHOWN = ("thinking_tokens", "reflections_per_trace", "redundancy", "answered")
 
@@ -24,9 +26,10 @@ def plot_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5.6), layout="constrained")
+    groups = sorted({arm.split("-")[1] for arm in histories}, key=_weight)
     for place, (name, label) in enumerate(CURVES.items(), 1):
         axes = figure.add_subplot(2, 3, place)
-        for group, colour in COLOURS.items():
+        for group, colour in zip(groups, COLOURS, strict=False):
             arms = [h for arm, h in histories.items() if arm.startswith(f"rl-{group}-")]
             _draw(axes, [[entry.get(name) for entry in arm] for arm in arms], group, colour)
         axes.set_title(label, fontsize=9)
@@ -35,6 +38,10 @@ def plot_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].legend(fontsize=8, frameon=False)
     figure.savefig(path, dpi=150)
+
+
+def _weight(group: str) -> float:
+    return float(group.removeprefix("lambda"))
 
 
 def _draw(axes: Any, arms: Sequence[Sequence[float | None]], group: str, colour: str) -> None:
@@ -56,11 +63,13 @@ def plot_groups(table: Mapping[str, Any], groups: Sequence[str], path: Path) -> 
 
     names = [*SHOWN, *(name for name in table if " by " in name)]
     rows = -(-len(names) // 4)
+    trained = [group for group in groups if group.startswith("lambda")]
+    colours = dict(zip(trained, COLOURS, strict=False))
     figure = Figure(figsize=(11, 2.4 * rows), layout="constrained")
     for place, name in enumerate(names, 1):
         axes = figure.add_subplot(rows, 4, place)
         for x, group in enumerate(groups):
-            colour = COLOURS.get(group, "#2f6690")
+            colour = colours.get(group, OTHER)
             _dots(axes, x, table[name]["groups"].get(group), table[name]["seeds"][group], colour)
         axes.set_title(name.replace("_", " "), fontsize=8)
         axes.set_xticks(range(len(groups)), [g.replace("lambda", "λ ") for g in groups], fontsize=8)

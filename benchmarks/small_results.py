@@ -42,8 +42,6 @@ from r2w_eval.trace.types import TagSchema, unit
 from r2w_eval.types import Estimate, JudgeStatus, Score, Usage
 
 REWARD = "r2w-reward"
-GROUPS = ("base", "sft", "lambda0", "lambda0.3")
-PAIRS = (("lambda0.3", "lambda0"), ("lambda0", "sft"), ("lambda0.3", "sft"), ("sft", "base"))
 # a step counts from this share of a standard deviation of all answers' scores
 DEAD_BAND_SD = 0.1
 
@@ -59,14 +57,30 @@ class Arm:
     texts: tuple[Analysis, ...]
 
 
-def read_arms(folder: Path) -> list[Arm]:
-    """The rollouts of every model of a pipeline."""
+def group_names(arms: Iterable[Arm]) -> list[str]:
+    """In the order of training: base, sft, then lambda rising."""
+
+    def place(name: str) -> tuple[int, float]:
+        trained = name.removeprefix("lambda")
+        return (2, float(trained)) if trained != name else (("base", "sft").index(name), 0.0)
+
+    return sorted({arm.group for arm in arms}, key=place)
+
+
+def compared(groups: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of groups, the later first: those of RL before what they began from."""
+    return [(b, a) for a, b in itertools.combinations(groups, 2)][::-1]
+
+
+def read_arms(folder: Path, n_samples: int | None = None) -> list[Arm]:
+    """The rollouts of every model of a pipeline, or the first few texts a prompt."""
     found = []
     for path in sorted(folder.glob("stages/rollouts-*/rollouts.jsonl")):
         name = path.parent.name.removeprefix("rollouts-").rpartition("-")[0]
         model, _, seed = name.partition("-seed")
         group = model.removeprefix("rl-")
-        texts = tuple(read_text(row) for row in iter_jsonl(path))
+        rows = (r for r in iter_jsonl(path) if n_samples is None or r["sample"] < n_samples)
+        texts = tuple(read_text(row) for row in rows)
         found.append(Arm(group, int(seed) if seed else None, texts))
     return found
 
@@ -215,7 +229,8 @@ def spread(name: str, scores: Scores, arms: Sequence[Arm]) -> float:
 
 def summarise(arms: Sequence[Arm], chosen: Mapping[str, Measure]) -> dict[str, Any]:
     """Every measure of every group and arm, and the differences of groups."""
-    groups = {name: [arm for arm in arms if arm.group == name] for name in GROUPS}
+    names = group_names(arms)
+    groups = {name: [arm for arm in arms if arm.group == name] for name in names}
     table: dict[str, Any] = {}
     for name, own in chosen.items():
         estimates = {g: own(pooled(members)) for g, members in groups.items() if members}
@@ -227,8 +242,7 @@ def summarise(arms: Sequence[Arm], chosen: Mapping[str, Measure]) -> dict[str, A
             },
             "differences": {
                 f"{first} - {second}": difference(own, groups[first], groups[second])
-                for first, second in PAIRS
-                if groups[first] and groups[second]
+                for first, second in compared(names)
             },
             "seen": {group: seen(own, members) for group, members in groups.items()},
         }
@@ -319,16 +333,16 @@ def step_times(histories: Mapping[str, Sequence[Mapping[str, Any]]], rollouts: i
     return table
 
 
-def show(table: Mapping[str, Any]) -> None:
+def show(table: Mapping[str, Any], groups: Sequence[str]) -> None:
     """Markdown: groups, then the differences that the claims are about."""
-    print("| measure | " + " | ".join(GROUPS) + " |\n|---|" + "---|" * len(GROUPS))
+    print("| measure | " + " | ".join(groups) + " |\n|---|" + "---|" * len(groups))
     for name, row in table.items():
-        print(f"| {name} | " + " | ".join(cell(row["groups"].get(g)) for g in GROUPS) + " |")
+        print(f"| {name} | " + " | ".join(cell(row["groups"].get(g)) for g in groups) + " |")
     for name, row in table.items():
         found = {group: value for group, value in row["seen"].items() if value is not None}
         if found:
             print(f"seen, {name}: " + ", ".join(f"{g} {v:.3g}" for g, v in found.items()))
-    for first, second in PAIRS:
+    for first, second in compared(groups):
         print(
             f"\n| {first} - {second} | difference | p | seeds | over seeds |\n|---|---|---|---|---|"
         )
@@ -358,11 +372,12 @@ def main() -> None:
     parser.add_argument("--scorer", action="append", default=[], metavar="NAME=SPEC")
     parser.add_argument("--judge", help="Also a judge's expected score of the answers.")
     parser.add_argument("--known-only", action="store_true", help="Ask nothing more.")
+    parser.add_argument("--samples", type=int, help="Texts a prompt; default: all.")
     parser.add_argument("--rollouts", type=int, default=64, help="Rollouts of a step.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/small.json"))
     parser.add_argument("--plots", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
-    arms, histories = read_arms(options.folder), read_histories(options.folder)
+    arms, histories = read_arms(options.folder, options.samples), read_histories(options.folder)
     scorers = {REWARD: REWARD, **read_specs(options.scorer)}
     judges = {options.judge: f"judge:{options.judge}"} if options.judge else {}
     scores = Scores(options.folder / "scores.jsonl")
@@ -382,10 +397,10 @@ def main() -> None:
         {"n_texts": {f"{a.group} {a.seed}": len(a.texts) for a in arms}, "dead_bands": bands,
          "measures": table, "step_times": times},
     )  # fmt: skip
-    show(table)
+    show(table, group_names(arms))
     print(json.dumps(times, indent=1))
     plot_curves(histories, options.plots / "small-training.png")
-    plot_groups(table, GROUPS, options.plots / "small-groups.png")
+    plot_groups(table, group_names(arms), options.plots / "small-groups.png")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from typing import Any
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.advantages import SegmentScore
 
+from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, with_tokens
 from r2w_eval.trace.types import Span, TagSchema, Trace, steps, unit
@@ -36,7 +37,11 @@ def read_completion(ids: Sequence[int], decode: Decode, schema: TagSchema) -> Tr
     The thinking ends at the first `</think>`; without one the whole completion is thinking. `ids`
     are those that the policy wrote, without padding; `decode` keeps special tokens.
     """
-    pieces = decode_pieces(ids, decode)
+    return read_pieces(decode_pieces(ids, decode), schema)
+
+
+def read_pieces(pieces: Sequence[str], schema: TagSchema) -> Trace:
+    """As `read_completion`, of the text that each token added."""
     text = "".join(pieces)
     start = len(THINK_OPEN) if text.startswith(THINK_OPEN) else 0
     end = text.find(THINK_CLOSE)
@@ -45,9 +50,24 @@ def read_completion(ids: Sequence[int], decode: Decode, schema: TagSchema) -> Tr
     return with_tokens(trace, offsets_of_pieces(pieces), start)
 
 
-def thinking_tokens(trace: Trace) -> int:
-    """Policy tokens up to the end of the last segment of the thinking."""
-    return max((s.tokens.end for s in trace.segments if s.tokens is not None), default=0)
+def thinking_tokens(pieces: Sequence[str]) -> int:
+    """Tokens up to the closing tag, with it; all where it is missing, 0 where nothing was thought.
+
+    >>> thinking_tokens(["<think>", "a", "</think>", "b"]), thinking_tokens(["<think>", "a"])
+    (3, 2)
+    >>> thinking_tokens(["a", "b"])
+    0
+    """
+    text = "".join(pieces)
+    if split_thinking(text, ThinkTags()).thinking is None:
+        return 0
+    end = text.find(THINK_CLOSE) + len(THINK_CLOSE) if THINK_CLOSE in text else len(text)
+    written = 0
+    for place, piece in enumerate(pieces):
+        if written >= end:
+            return place
+        written += len(piece)
+    return len(pieces)
 
 
 def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:

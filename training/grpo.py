@@ -26,7 +26,7 @@ from r2w_eval.training.advantages import LocalMapping, Rollout, local_terms
 from r2w_eval.training.completions import (
     ScorableReflection,
     prompt_text,
-    read_completion,
+    read_pieces,
     reflections,
     thinking_tokens,
     to_segments,
@@ -35,6 +35,7 @@ from r2w_eval.training.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
+from r2w_eval.trace.tokens import decode_pieces
 from r2w_eval.trace.types import TagSchema
 
 ScoreReflections = Callable[[Sequence[ReflectionItem]], Sequence[float | None]]
@@ -186,9 +187,10 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _find_reflections(
         self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
     ) -> list[list[ScorableReflection]]:
-        traces = [read_completion(own, self.processing_class.decode, self._schema) for own in ids]
+        pieces = [decode_pieces(own, self.processing_class.decode) for own in ids]
+        traces = [read_pieces(own, self._schema) for own in pieces]
         if self.model.training and traces:
-            tokens = [thinking_tokens(trace) for trace in traces]
+            tokens = [thinking_tokens(own) for own in pieces]
             self._metrics["train"]["process/thinking_tokens"].append(sum(tokens) / len(tokens))
         return [
             reflections(trace, prompt_text(prompt), str(place))

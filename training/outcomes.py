@@ -6,7 +6,8 @@ pairwise    share won against other answers of the group, each pair judged in bo
             orders that disagree are a tie
 
 An answer without a valid verdict has no reward: None, which leaves the group's statistics
-(specification: r2write.md section 6.1). A rollout whose thinking never ends has no answer.
+(specification: r2write.md section 6.1). A rollout whose thinking never ends has no answer: no
+reward either, or the one that `unanswered` names.
 """
 
 from __future__ import annotations
@@ -53,26 +54,43 @@ def text_of(completion: Any) -> str:
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
 
+def pay_unanswered(rewards: Rewards, texts: Sequence[str], value: float | None) -> Rewards:
+    """The rewards, with `value` for each completion that never came to an answer.
+
+    An answer that lost its verdict keeps None: that is the judge's fault, and not the writer's.
+
+    >>> pay_unanswered([None, None, 0.5], ["<think>on and", "lost", "good"], -1.0)
+    [-1.0, None, 0.5]
+    """
+    return [
+        value if reward is None and answer_of(text) is None else reward
+        for reward, text in zip(rewards, texts, strict=True)
+    ]
+
+
 class ScorerOutcome:
     """TRL's reward callable over a scorer of writings: None where there is no valid score."""
 
     __name__ = "outcome"
 
-    def __init__(self, scorer: Any) -> None:
+    def __init__(self, scorer: Any, unanswered: float | None = None) -> None:
         self._scorer = scorer
+        self._unanswered = unanswered
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Rewards:
         """One number per completion."""
-        answers = [answer_of(text_of(completion)) for completion in completions]
+        texts = [text_of(completion) for completion in completions]
+        answers = [answer_of(text) for text in texts]
         items = [
             WritingItem(str(place), prompt_text(prompts[place]), answer)
             for place, answer in enumerate(answers)
             if answer is not None
         ]
         values = {score.id: score.value for score in self._scorer.score(items)} if items else {}
-        return [values.get(str(place)) for place in range(len(completions))]
+        rewards = [values.get(str(place)) for place in range(len(completions))]
+        return pay_unanswered(rewards, texts, self._unanswered)
 
 
 class GroupReward(Protocol):
@@ -87,10 +105,17 @@ class JudgedOutcome:
 
     __name__ = "outcome"
 
-    def __init__(self, judge: PatientJudge, reward: GroupReward, group: int) -> None:
+    def __init__(
+        self,
+        judge: PatientJudge,
+        reward: GroupReward,
+        group: int,
+        unanswered: float | None = None,
+    ) -> None:
         self._judge = judge
         self._reward = reward
         self._group = group
+        self._unanswered = unanswered
         self._background = Background()
         self._begun: list[tuple[list[str], Future[Rewards]]] = []
 
@@ -119,7 +144,8 @@ class JudgedOutcome:
         if log := columns.get("log_metric"):
             log("judge/waited_s", self._judge.waited_s - waited)
             log("judge/asked", float(self._judge.asked))
-        return rewards
+        texts = [text for own, _ in begun for text in own]
+        return pay_unanswered(rewards, texts, self._unanswered)
 
 
 class Pointwise:

@@ -51,6 +51,8 @@ class RLSettings:
     model: checkpoint folder, hub id, or smollm2
     outcome_form: who says what an answer is worth: a scorer, or a judge by rubric or by pairs
     outcome: a scorer, as in r2w-eval score --scorer; a judge, as in --judge, for the other forms
+    unanswered: reward of a completion that never comes to an answer; without one it leaves its
+        group, so that nothing keeps a policy from thinking on
     opponents: answers of the group that each is compared with, before and after it (pairwise)
     patience_s: seconds that a silent judge is waited for, before its rewards are invalid
     process: scorer of reflections
@@ -76,6 +78,7 @@ class RLSettings:
     model: str = EMBEDDED
     outcome_form: Literal["scorer", "pointwise", "pairwise"] = "scorer"
     outcome: str = "r2w-reward"
+    unanswered: float | None = None
     opponents: int = 2
     patience_s: float = 1800.0
     process: str = "r2w-reward"
@@ -151,18 +154,20 @@ def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> 
     if settings.outcome_form == "scorer":
         from r2w_eval.reward_models.scorer import open_scorer
 
-        return ScorerOutcome(open_scorer(settings.outcome))
+        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered)
     from r2w_eval.run.roles import model_options
 
     # every text is new: a cache of replies would only fill the disk
     options = model_options(RunConfig(cache=False), None)
     judge = PatientJudge(settings.outcome, options, Patience(settings.patience_s))
     if settings.outcome_form == "pairwise":
-        outcome = JudgedOutcome(judge, Pairwise(judge, settings.opponents), settings.group)
+        pairwise = Pairwise(judge, settings.opponents)
+        outcome = JudgedOutcome(judge, pairwise, settings.group, settings.unanswered)
         outcome.run(judge.open())
         return outcome
     rubrics: dict[str, Rubric] = {}
-    outcome = JudgedOutcome(judge, Pointwise(judge, rubrics), settings.group)
+    pointwise = Pointwise(judge, rubrics)
+    outcome = JudgedOutcome(judge, pointwise, settings.group, settings.unanswered)
     role = Role(outcome.run(judge.open()), RUBRIC_DECODING)
     with Journal(out / "rubrics.jsonl") as journal:
         rubrics |= outcome.run(complete_rubrics(prompts, journal, role))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.training.completions import thinking_tokens
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.stage import model_folder
 
@@ -72,7 +73,7 @@ def read_text(prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool
     """
     text = "".join(pieces)
     split = split_thinking(text, ThinkTags())
-    n_thinking = _count_to_close(pieces, text) if split.thinking is not None else 0
+    n_thinking = thinking_tokens(pieces)
     return RolloutText(
         prompt.id,
         sample,
@@ -86,18 +87,6 @@ def read_text(prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool
         len(pieces) - n_thinking,
         is_ended,
     )
-
-
-def _count_to_close(pieces: Sequence[str], text: str) -> int:
-    """Tokens up to the end of the first closing tag; all of them where it is missing."""
-    close = ThinkTags().close
-    end = text.find(close) + len(close) if close in text else len(text)
-    written = 0
-    for place, piece in enumerate(pieces):
-        if written >= end:
-            return place
-        written += len(piece)
-    return len(pieces)
 
 
 def write_rollouts(

@@ -39,7 +39,7 @@ from r2w_eval.training.advantages import (
 )
 from r2w_eval.training.completions import prompt_text, read_completion, reflections, to_segments
 from r2w_eval.training.judging import Patience, PatientJudge
-from r2w_eval.training.outcomes import Pointwise, ScorerOutcome, answer_of
+from r2w_eval.training.outcomes import Pointwise, ScorerOutcome, answer_of, pay_unanswered
 from r2w_eval.training.prompts import Criterion
 from r2w_eval.training.recipe import read_settings
 from r2w_eval.training.rows import dense_row, from_runs, read_row, to_runs
@@ -182,6 +182,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
             (value,) = await self._judge(prompt, [answer_of(text)])
         else:
             (value,) = await self._in_thread(self._scorer, [prompt], [text])
+        (value,) = pay_unanswered([value], [text], self._settings.unanswered)
         return None if value is None else float(value)
 
     async def _read_reflections(self, prompt: str, ids: Sequence[int], weight: float) -> Rollout:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.training.journal import Journal, Role
 from r2w_eval.training.judging import Patience, PatientJudge
 from r2w_eval.training.outcomes import (
@@ -18,6 +20,7 @@ from r2w_eval.training.outcomes import (
     JudgedOutcome,
     Pairwise,
     Pointwise,
+    ScorerOutcome,
     circle,
     shares,
 )
@@ -56,6 +59,24 @@ def test_marks_become_a_reward_in_0_to_1_and_no_answer_has_none() -> None:
     assert found[1] is None
     assert all(0 <= value <= 1 for i, value in enumerate(found) if i != 1)
     assert judge.asked == 3 and judge.statuses == {"ok": 3} and judge.usage.completion_tokens
+
+
+def test_a_completion_without_an_answer_is_paid_as_told_and_a_lost_verdict_is_not() -> None:
+    texts = ["The sea.", "<think>on and on", "<think>a</think>", "<think>a</think>A door."]
+    prompts = ["p"] * len(texts)
+
+    class Lengths:
+        def score(self, items: Sequence[WritingItem]) -> list[Any]:
+            known = {"The sea.": 0.8}
+            return [SimpleNamespace(id=i.id, value=known.get(i.response)) for i in items]
+
+    assert ScorerOutcome(Lengths())(prompts, texts) == [0.8, None, None, None]
+    assert ScorerOutcome(Lengths(), -1.0)(prompts, texts) == [0.8, -1.0, -1.0, None]
+    with FakeServer() as server:
+        judge = judge_of(server, "judge-0+malformed=1")
+        outcome = JudgedOutcome(judge, Pointwise(judge, {"p": RUBRIC}), 4, unanswered=-1.0)
+        assert outcome(prompts, texts) == [None, -1.0, -1.0, None]
+        outcome.run(judge.close())
 
 
 def test_unreadable_marks_and_a_missing_rubric_are_no_reward() -> None:
