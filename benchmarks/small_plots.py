@@ -9,7 +9,7 @@ from typing import Any
 CURVES = {
     "reward": "reward (quality head)",
     "process/score": "process score of a reflection",
-    "process/thinking_tokens": "thinking tokens a completion",
+    "completions/mean_length": "tokens a completion",
     "process/reflections": "reflections a completion",
     "outcome/invalid": "completions without an answer",
     "entropy": "entropy (nats a token)",
