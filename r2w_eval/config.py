@@ -320,7 +320,7 @@ def override_decoding(base: Decoding, text: str, omit: str, flag: str) -> Decodi
         if not math.isfinite(changes[name]) or (name == "max_tokens" and changes[name] < 1):
             raise UsageError(f"{flag} {pair!r}: expected a finite number, tokens at least 1")
     for name in filter(None, (part.strip() for part in omit.split(","))):
-        if name not in {*_DECODING_TYPES, "seed", "stop"}:
+        if name not in {*_DECODING_TYPES, "seed", "stop", "response_format"}:
             raise UnknownName("--omit", name, "parameter", _DECODING_TYPES, "--omit top_k,seed")
         if name != "seed":
             changes[name] = () if name == "stop" else None

@@ -118,7 +118,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """Sampling parameters that are sent; None means "not sent, the server decides"."""
+    """Sampling parameters that are sent; None means "not sent, the server decides".
+
+    `response_format` is "json_schema" in the settings of a suite whose questions each have a schema
+    for the reply, and that schema as JSON (name, schema, strict) in a request.
+    """
 
     max_tokens: int | None = None
     temperature: float | None = None
@@ -127,6 +131,7 @@ class Decoding:
     min_p: float | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
+    response_format: str | None = None
 
     def sent(self) -> dict[str, Any]:
         """Only what is set, in a fixed order: goes into requests, hashes and manifests."""

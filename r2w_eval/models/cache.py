@@ -136,7 +136,11 @@ class CachedModel:
 
     async def complete(self, request: ChatRequest) -> Reply:
         """From the cache, else from the model."""
-        key = content_hash({"identity": self._identity, "request": request}, 64)
+        plain = to_plain(request)
+        if not request.decoding.response_format:
+            # so that replies stay known that were stored before there was such a field
+            del plain["decoding"]["response_format"]
+        key = content_hash({"identity": self._identity, "request": plain}, 64)
         if (stored := self._cache.get(key)) is not None:
             return Reply(**{**stored, "usage": Usage(**stored["usage"]), "cached": True})
         reply = await self.model.complete(request)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
+from r2w_eval.errors import EndpointDown
 from r2w_eval.types import Decoding, Message, Scale, Usage
 
 
@@ -69,6 +70,15 @@ class LabelProbabilities:
     usage: Usage = Usage()
     latency_s: float = 0.0
     cached: bool = False
+
+
+def refuse_schema(request: ChatRequest, model: str) -> None:
+    """For models that write freely. Raises EndpointDown where a reply must follow a schema."""
+    if request.decoding.response_format:
+        raise EndpointDown(
+            f"{model}: this suite wants replies of a JSON schema, and only an HTTP endpoint or the "
+            f"embedded model is held to one. Try: --omit response_format, or serve the model"
+        )
 
 
 class ChatModel(Protocol):

@@ -136,11 +136,22 @@ class HttpModel:
                 if retry.wait_s is None:
                     await asyncio.sleep(self._backoff(tries))
             except CallFailed as failure:
+                self._check_schema(request, str(failure))
                 self._health.failed(failure.status)
                 raise
             else:
                 self._health.replied()
                 return reply
+
+    def _check_schema(self, request: ChatRequest, refusal: str) -> None:
+        """Raises EndpointDown where the endpoint refuses schemas for replies: it refuses all."""
+        marks = ("response_format", "json_schema", "structured output")
+        if request.decoding.response_format and any(mark in refusal.lower() for mark in marks):
+            self._health.down = (
+                f"{self.endpoint.base_urls[0]} refuses the JSON schema that this suite sends for "
+                f"the reply: {refusal}. Try: --omit response_format (recorded)"
+            )
+            raise EndpointDown(self._health.down)
 
     async def check(self) -> str | None:
         """Ask every address for its model list before any work; several must serve one model.

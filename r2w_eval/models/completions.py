@@ -44,7 +44,10 @@ class TooSmall(Exception):
 
 def build_body(model: str, request: ChatRequest) -> dict[str, Any]:
     """The JSON body of a chat completion; only what is set is sent."""
-    return {"model": model, "messages": to_plain(request.messages), **request.decoding.sent()}
+    sent = request.decoding.sent()
+    if schema := sent.get("response_format"):
+        sent["response_format"] = {"type": "json_schema", "json_schema": json.loads(schema)}
+    return {"model": model, "messages": to_plain(request.messages), **sent}
 
 
 def read_reply(content: bytes) -> Reply:

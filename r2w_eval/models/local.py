@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from r2w_eval.errors import UsageError
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
+from r2w_eval.models.chat import (
+    CallFailed,
+    CallStatus,
+    ChatRequest,
+    LabelProbabilities,
+    Reply,
+    refuse_schema,
+)
 from r2w_eval.types import Decoding, Message, Scale, Usage
 
 if TYPE_CHECKING:
@@ -83,7 +90,10 @@ class LocalModel:
         return self._facts
 
     async def complete(self, request: ChatRequest) -> Reply:
-        """Answer one request, together with those that wait beside it. Raises CallFailed."""
+        """Answer one request, together with those that wait beside it. Raises CallFailed,
+        EndpointDown.
+        """
+        refuse_schema(request, self.id)
         job = Job(self._engine.render(request.messages), request.decoding)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))

@@ -19,7 +19,14 @@ from typing import Any, Self
 
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.hashing import text_hash, to_plain
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
+from r2w_eval.models.chat import (
+    CallFailed,
+    CallStatus,
+    ChatRequest,
+    LabelProbabilities,
+    Reply,
+    refuse_schema,
+)
 from r2w_eval.models.local import check_template, fingerprint
 from r2w_eval.types import Message, Scale, Usage
 
@@ -123,6 +130,7 @@ class VllmModel:
         """Answer one request as soon as it is finished. Raises CallFailed, EndpointDown."""
         from vllm import SamplingParams
 
+        refuse_schema(request, self.id)
         tokens = self._encode(self._render(request.messages))
         room = self._max_length - len(tokens)
         if room <= 0:

@@ -264,7 +264,7 @@ class Engine:
 
     async def _ask(self, case: Case, scorer: Scorer, asked: tuple[JudgeRequest, int]) -> Judgement:
         plan, (request, repeat) = case.plan, asked
-        decoding = plan.info.judge_decoding
+        decoding = plan.suite.decoding_for(request, plan.info.judge_decoding)
         key = judgement_key(case, scorer, decoding, request, repeat)
         if self._judging.reparse:
             return self._read_again(case, scorer, key, asked)

@@ -8,6 +8,7 @@ registered anywhere else.
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -143,6 +144,8 @@ class Suite:
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
     no verdicts: `extract:2` belongs to the stage `extract`. A suite without stages whose first
     questions cover all of `criteria` is asked for no more.
+    `reply_schema(request)` gives the JSON schema that upstream sends for a reply, as the value of
+    `response_format.json_schema` of a request; sent unless the user leaves `response_format` out.
     `orders` gives criteria that ask one question in different orders of showing the name of that
     question, so that verdicts which turn with the order are counted.
     """
@@ -164,12 +167,20 @@ class Suite:
     pairwise: PairwiseForm | None = None
     stages: Collection[str] = ()
     orders: Mapping[str, str] = field(default_factory=dict)
+    reply_schema: Callable[[JudgeRequest], Mapping[str, Any]] | None = None
 
     def bind(self, data: SuiteData) -> Suite:
         """The suite with what its data files add to it. Raises DataError."""
         measure = self.load_measure(data) if self.load_measure else self.measure
         pairwise = self.load_pairwise(data) if self.load_pairwise else self.pairwise
         return replace(self, measure=measure, pairwise=pairwise)
+
+    def decoding_for(self, request: JudgeRequest, usual: Decoding) -> Decoding:
+        """The judge's sampling for one question: the usual one with the question's own schema."""
+        if self.reply_schema is None or not usual.response_format:
+            return usual
+        schema = json.dumps(self.reply_schema(request), sort_keys=True)
+        return replace(usual, response_format=schema)
 
     def is_verdict(self, criterion: str) -> bool:
         """Whether the value of this question is on the suite's scale."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from r2w_eval.tasks.deepresearch_gym import questions
 from r2w_eval.tasks.deepresearch_gym.citations import STAGES, names_a_source
+from r2w_eval.tasks.deepresearch_gym.schemas import reply_schema
 from r2w_eval.tasks.deepresearch_gym.scoring import CRITERIA, aggregate
 
 from r2w_eval.data import PromptSource, SuiteData, read_jsonl, read_python_value
@@ -208,4 +209,5 @@ SUITE = Suite(
     stages=STAGES,
     measure=measure,
     pages=questions.pages,
+    reply_schema=reply_schema,
 )

@@ -57,6 +57,7 @@ BASE = ChatRequest(
 CHANGED = {
     "max_tokens": 11, "temperature": 0.6, "top_p": 0.8, "top_k": 6, "min_p": 0.2,
     "stop": ("end",), "seed": 8,
+    "response_format": "{}",
 }  # fmt: skip
 
 

@@ -459,3 +459,36 @@ def test_an_address_that_is_none_is_refused(text: str) -> None:
 def test_no_address_breaks_the_reader(text: str) -> None:
     with contextlib.suppress(UsageError):
         assert Endpoint.parse("http://" + text).model
+
+
+SCHEMA = '{"name": "Verdict", "schema": {"type": "object"}, "strict": true}'
+
+
+def ask_for_schema(server: ScriptedServer) -> Reply:
+    async def run() -> Reply:
+        model = HttpModel(Endpoint((server.base_url,), "m"), FAST)
+        decoding = Decoding(response_format=SCHEMA)
+        try:
+            return await model.complete(ChatRequest((Message("user", "Judge."),), decoding))
+        finally:
+            await model.close()
+
+    return asyncio.run(run())
+
+
+def test_a_schema_goes_with_the_request_as_openai_takes_it() -> None:
+    bodies: list[dict[str, Any]] = []
+    with ScriptedServer((200, {}, completion())) as server:
+        server.on_body = bodies.append
+        ask_for_schema(server)
+    wanted = {"type": "json_schema", "json_schema": json.loads(SCHEMA)}
+    assert bodies[0]["response_format"] == wanted
+
+
+def test_an_endpoint_that_refuses_schemas_ends_the_work_with_what_to_do() -> None:
+    refusal = b'{"error": "Unsupported parameter: response_format"}'
+    with (
+        ScriptedServer((400, {}, refusal)) as server,
+        pytest.raises(EndpointDown, match="Try: --omit response_format"),
+    ):
+        ask_for_schema(server)

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("lm_eval", reason="local checkpoints need pip install 'r2w-eval[hf]'")
 torch = pytest.importorskip("torch")
 
-from r2w_eval.errors import UsageError  # noqa: E402
+from r2w_eval.errors import EndpointDown, UsageError  # noqa: E402
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
 from r2w_eval.models.hf_engine import HfEngine  # noqa: E402
 from r2w_eval.models.local import LocalModel, open_local  # noqa: E402
@@ -117,3 +117,9 @@ def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> No
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UsageError, match=r"no config.json.*notes.txt"):
         open_local("hf", str(tmp_path))
+
+
+def test_weights_that_write_freely_refuse_a_schema_with_what_to_do(model: LocalModel) -> None:
+    held = ChatRequest((Message("user", "hello"),), Decoding(response_format="{}"))
+    with pytest.raises(EndpointDown, match="--omit response_format"):
+        complete(model, held)

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from r2w_eval.tasks.deepresearch_gym.build import join_key_points
 from r2w_eval.tasks.deepresearch_gym.citations import names_a_source
 from r2w_eval.tasks.deepresearch_gym.parity import judged, make_item
+from r2w_eval.tasks.deepresearch_gym.schemas import reply_schema
 
+from r2w_eval.config import override_decoding
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.hashing import text_hash
 from r2w_eval.stats.inference import evaluate
-from r2w_eval.suites.suite import Suite, load_info, load_suite
+from r2w_eval.suites.suite import Suite, load_info, load_suite, suite_folders
 from r2w_eval.types import (
     ItemVerdicts,
     JudgeRequest,
@@ -136,3 +138,32 @@ def test_no_text_breaks_a_parser(text: str) -> None:
         for request in (POINT, RATING):
             score = read(request, text)
             assert score.value is None or 0 <= score.value <= 1
+
+
+def test_each_question_has_the_schema_of_upstreams_models() -> None:
+    names = ("point:1", "quality:Clarity", "claims", "recall", "support:0")
+    found = {name: reply_schema(JudgeRequest(name, ())) for name in names}
+    assert [one["name"] for one in found.values()] == [
+        "KeyPointRecall", "CriterionEvaluation", "ClaimsModel", "ClaimsModel", "CitationSupport"
+    ]  # fmt: skip
+    for name, key in (
+        ("point:1", "label"),
+        ("quality:Clarity", "rating"),
+        ("support:0", "support"),
+    ):
+        allowed = found[name]["schema"]["properties"][key]["enum"]
+        for value in allowed:
+            verdict = json.dumps({key: value, "justification": ""})
+            request = JudgeRequest(name, ())
+            assert SUITE.parse_verdict[Mode.PARITY](request, verdict).value is not None
+    assert found["quality:Clarity"]["schema"]["properties"]["rating"]["enum"] == [*range(11)]
+    usual = INFO.judge_decoding
+    assert json.loads(str(SUITE.decoding_for(POINT, usual).response_format)) == found["point:1"]
+    omitted = override_decoding(usual, "", "response_format", "--judge-kwargs")
+    assert SUITE.decoding_for(POINT, omitted) == omitted
+
+
+def test_every_suite_that_speaks_of_schemas_has_them() -> None:
+    for name, folder in suite_folders().items():
+        is_set = load_info(name).judge_decoding.response_format == "json_schema"
+        assert is_set == (load_suite(folder).reply_schema is not None), name
