@@ -2,13 +2,14 @@
 
     python benchmarks/reward_weights.py --reward-data DIR
 
-The rule, fixed before it was run: words and form are predicted out of fold (five folds by group, no
-test group anywhere). A grid of both weights is compared by the share of pairs of one prompt that
-are ordered as people did. Sets count the same within their kind, and the two kinds half each: edits
-of one text (LAMP, FG-RLHF, planted flaws) and whole texts by different writers (WPB-zh, ArgRewrite
-drafts), because in an edit the length is a by-product of the edit. Of all settings within one
-standard error of the best, groups being the units, the one with the smallest weight of length is
-taken, then the smallest of form.
+The rule: words are predicted out of fold (five folds by group, no test group anywhere), form by a
+head that was fitted on the other sets alone, so that what is chosen carries over to new ones. A
+grid of both weights is compared by the share of pairs of one prompt that are ordered as people did.
+Sets count the same within their kind, and the two kinds half each: edits of one text (LAMP,
+FG-RLHF, planted flaws) and whole texts by different writers (WPB-zh, ArgRewrite drafts), because
+in an edit the length is a by-product of the edit. Of all settings within one standard error of the
+best, groups being the units, the one with the smallest weight of length is taken, then the smallest
+of form.
 """
 
 from __future__ import annotations
@@ -17,39 +18,52 @@ import argparse
 import json
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.fit import FOLDS, fit_outcome, fold_of
+from r2w_eval.reward_models.fit import fit_both, fold_of
 from r2w_eval.reward_models.items import WritingItem
-from r2w_eval.reward_models.prose import differences
+from r2w_eval.reward_models.outcome import Form, Outcome, fit_form
+from r2w_eval.reward_models.prose import PLACES, Prose, differences
 from r2w_eval.reward_models.recipe import build_corpus, writing_rows
 from r2w_eval.reward_models.rows import Row
 
-FORMS = (0.0, 0.03, 0.06, 0.1, 0.15)
-SIZES = (0.0, 0.1, 0.2, 0.4, 0.8)
+FORMS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.3)
+SIZES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.2)
+NO_WORDS = Prose(np.zeros(PLACES), np.zeros(PLACES), 0.0)
+NO_FORM = Form(("self",), np.zeros(1), np.ones(1), np.zeros(1))
 KINDS: Mapping[str, Sequence[str]] = {
     "edits": ("lamp_train", "fgrlhf_longform_qa", "generated_flaws"),
     "whole texts": ("wpb_zh_dev", "argrewrite_train"),
 }
 
 
-def out_of_fold(rows: Sequence[Row]) -> dict[str, np.ndarray]:
-    """The three terms of every text, from models that never saw its group."""
-    folds = np.array([fold_of(row.split_group) for row in rows])
-    parts = {name: np.zeros(len(rows)) for name in ("words", "form", "size")}
-    for fold in range(FOLDS):
-        model = fit_outcome([row for row, f in zip(rows, folds, strict=True) if f != fold])
-        test = np.flatnonzero(folds == fold)
-        items = [rows[i].item for i in test]
-        found = model.parts([item for item in items if isinstance(item, WritingItem)])
-        for name, column in found.items():
-            parts[name][test] = column
-        print("fold", fold, flush=True)
-    return parts
+def unseen(rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """The three terms of every text: words never saw its group, form never saw its set."""
+    folds = [fold_of(row.split_group) for row in rows]
+    sources = [row.source for row in rows]
+    words = _held_out(rows, folds, lambda own: Outcome(fit_both(own), NO_FORM))
+    form = _held_out(rows, sources, lambda own: Outcome(NO_WORDS, fit_form(own)))
+    return {"words": words["words"], "form": form["form"], "size": form["size"]}
+
+
+def _held_out(
+    rows: Sequence[Row], parts: Sequence[object], fit: Callable[[list[Row]], Outcome]
+) -> dict[str, np.ndarray]:
+    """The terms of each part's texts by a model of all other parts."""
+    found = {name: np.zeros(len(rows)) for name in ("words", "form", "size")}
+    for part in sorted(set(parts), key=str):
+        model = fit([row for row, own in zip(rows, parts, strict=True) if own != part])
+        here = np.array([i for i, own in enumerate(parts) if own == part])
+        items = [rows[i].item for i in here]
+        read = model.parts([item for item in items if isinstance(item, WritingItem)])
+        for name, column in read.items():
+            found[name][here] = column
+        print("without", part, flush=True)
+    return found
 
 
 def shares(rows: Sequence[Row], values: np.ndarray) -> dict[str, tuple[float, float]]:
@@ -97,7 +111,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reward_weights.json"))
     options = parser.parse_args()
     rows = [r for r in writing_rows(build_corpus(options.reward_data).rows) if r.part != "test"]
-    parts = out_of_fold(rows)
+    parts = unseen(rows)
     table = {
         (size, form): criterion(rows, parts["words"] + form * parts["form"] + size * parts["size"])
         for size, form in product(SIZES, FORMS)

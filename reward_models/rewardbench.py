@@ -1,4 +1,7 @@
-"""RewardBench 2's scoring as pure functions, so that a scorer can be placed beside its boards.
+"""RewardBench 2's scoring, so that a scorer can be placed beside its boards.
+
+    rows = [bench_row(record) for record in iter_jsonl(path)]
+    print(evaluate(load_reward(), rows))
 
 Source: allenai/reward-bench, January 2026; specification: reward model, section 2.1. The package
 itself pins a transformers that cannot be installed beside ours.
@@ -7,7 +10,94 @@ itself pins a transformers that cannot be installed beside ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.reward_models.scorer import ItemScorer
+
+from r2w_eval.errors import DataError
+from r2w_eval.estimates import share_of
+from r2w_eval.stats import measure
+from r2w_eval.types import Metric
+
+TIES = "Ties"
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRow:
+    """One prompt and its completions, the `n_correct` right ones first."""
+
+    id: str
+    subset: str
+    prompt: str
+    completions: tuple[str, ...]
+    n_correct: int
+
+
+_Read = tuple[BenchRow, list[float] | None]
+
+
+def bench_row(record: Mapping[str, Any]) -> BenchRow:
+    """A row of the published file: id, subset, prompt, chosen, rejected. Raises DataError."""
+    try:
+        chosen, rejected = record["chosen"], record["rejected"]
+        row = BenchRow(str(record["id"]), record["subset"], record["prompt"],
+                       (*chosen, *rejected), len(chosen))  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"RewardBench 2 row {record!r:.80}: {error}. Wanted: id, subset, prompt, and lists "
+            f"chosen and rejected, as in allenai/reward-bench-2"
+        ) from error
+    if not chosen or not rejected:
+        raise DataError(f"RewardBench 2 row {row.id!r}: chosen and rejected must hold a text each")
+    return row
+
+
+def evaluate(scorer: ItemScorer, rows: Sequence[BenchRow]) -> dict[str, Metric]:
+    """A metric by subset; a row with a text that could not be scored counts in n_expected only.
+
+    Ties have no interval: their score is no mean over rows.
+    """
+    by_subset: defaultdict[str, list[_Read]] = defaultdict(list)
+    for row, values in zip(rows, _values(scorer, rows), strict=True):
+        by_subset[row.subset].append((row, values))
+    return {
+        name: _ties(own) if name == TIES else _accuracy(name, own)
+        for name, own in by_subset.items()
+    }
+
+
+def _values(scorer: ItemScorer, rows: Sequence[BenchRow]) -> Iterator[list[float] | None]:
+    """The values of each row's completions; None if one has none."""
+    items = [WritingItem(f"{row.id}:{k}", row.prompt, text)
+             for row in rows for k, text in enumerate(row.completions)]  # fmt: skip
+    scores = iter(scorer.score(items))
+    for row in rows:
+        own = [score.value for score in islice(scores, len(row.completions))]
+        known = [value for value in own if value is not None]
+        yield known if len(known) == len(own) else None
+
+
+def _accuracy(name: str, read: Sequence[_Read]) -> Metric:
+    scored = [(row.id, row_score(values)) for row, values in read if values is not None]
+    return measure(share_of(name, scored, len(read)))
+
+
+def _ties(read: Sequence[_Read]) -> Metric:
+    found = {row.id: ties_row(v, row.n_correct) for row, v in read if v is not None}
+    tied = [name for name in found if name.startswith("tied:") and _reference(name) in found]
+    value = None
+    if tied:
+        value = ties_score([found[_reference(name)] for name in tied], [found[n] for n in tied])
+    return Metric(TIES, value, None, None, 2 * len(tied), len(read))
+
+
+def _reference(tied: str) -> str:
+    return f"ref:{tied.removeprefix('tied:')}"
 
 
 def row_score(scores: Sequence[float]) -> float:
