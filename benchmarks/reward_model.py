@@ -45,8 +45,9 @@ from r2w_eval.stats.agreement import Method, associate
 REPORTED = ("relevance", "constructiveness", "value")
 # everything except the reflection's own words
 BLIND = ("c:", "cs:", "cw:", "k:", "kc:", "kr:", "t:", "quotes", "echo", "overlap", "restates",
-         "span_", "earlier", "repeated", "same_target", "times", "unchanged", "changed",
-         "rewritten", "uptake", "touched", "missed", "lift", "added", "has_revision")  # fmt: skip
+         "span_", "earlier", "repeated", "same_target", "times", "unchanged", "rewritten",
+         "replaced", "uptake", "touched", "missed", "lift", "added", "claims", "mention",
+         "has_revision")  # fmt: skip
 ABLATIONS = {
     "all": FitConfig(heads=("value",)),
     "no ranking loss": FitConfig(heads=("value",), ranking=0.0),
@@ -54,9 +55,10 @@ ABLATIONS = {
     "no structure (cs, t)": FitConfig(heads=("value",), dropped=("cs:", "t:")),
     "no reflection words (r)": FitConfig(heads=("value",), dropped=("r:",)),
     "no change kinds (k)": FitConfig(heads=("value",), dropped=("k:", "kc:", "kr:")),
+    "no claims or mentions": FitConfig(heads=("value",), dropped=("claims", "mention")),
     "no uptake": FitConfig(
         heads=("value",),
-        dropped=("uptake", "touched", "missed", "lift", "unchanged", "changed", "rewritten",
+        dropped=("uptake", "touched", "missed", "lift", "unchanged", "rewritten", "replaced",
                  "added", "echo_change", "quotes_change"),
     ),
     "blind: reflection words only": FitConfig(heads=("value",), dropped=BLIND),

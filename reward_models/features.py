@@ -24,6 +24,7 @@ from r2w_eval.reward_models.words import (
     find_spans,
     quotations,
     remembered,
+    sentence_numbers,
     sentences,
     words,
 )
@@ -99,7 +100,7 @@ def reflection_features(item: ReflectionItem) -> Features:
         kinds = sorted(place_kinds(change))
         sparse += [f"k:{k}" for k in kinds]
         sparse += [f"kc:{k}:{c}" for k in kinds for c in categories or ("none",)]
-        if dense["changed"] < 0.3:
+        if change.share < 0.3:
             near = set(content_words(unquoted(reflection)))
             sparse += [f"kr:{k}:{w}" for k in kinds for w in near]
     dense["has_revision"] = float(item.revision is not None)
@@ -312,14 +313,15 @@ def _uptake(targets: Sequence[Target], change: Difference, reflection: str) -> d
     outside = len(change.changed) - len(set(inside))
     elsewhere = sum(change.changed) - sum(change.changed[i] for i in set(inside))
     lift = share - (elsewhere / outside if outside > 0 else 0.0)
+    spilt = _spilt(change, inside)
     own = content_words(unquoted(reflection))
     moved = [w for w in words(" ".join((*change.removed, *change.added))) if len(w) > 1]
     absent = [t for t in targets if t.is_quoted and not t.spans]
     added = " ".join(change.added).lower()
     return {
         "unchanged": float(not change.hunks),
-        "changed": change.share,
-        "rewritten": float(change.share > 0.6),
+        "rewritten": max(0.0, spilt - 0.5) / 0.5,
+        "replaced": float(spilt > 0.8),
         "uptake": share,
         "touched": float(share > 0),
         "missed": float(bool(inside) and share == 0 and bool(change.hunks)),
@@ -328,6 +330,18 @@ def _uptake(targets: Sequence[Target], change: Difference, reflection: str) -> d
         "echo_change": containment(own, moved, 1),
         "quotes_change": float(any(set(words(t.text)) & set(moved) for t in targets)),
     }
+
+
+def _spilt(change: Difference, inside: Sequence[int]) -> float:
+    """Share of the text that was changed, outside the sentences pointed at if that is less.
+
+    Following a remark may change most of a short text, and an editor changes several places at
+    once: only what is rewritten without having been asked for is held against a revision.
+    """
+    numbers = sentence_numbers(change.draft)
+    own = {numbers[i] for i in inside}
+    rest = [was for was, number in zip(change.changed, numbers, strict=True) if number not in own]
+    return min(change.share, sum(rest) / (len(rest) or 1))
 
 
 def _most_changed(targets: Sequence[Target], change: Difference) -> list[int]:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar, cast
 _WORD = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+(?:['’][^\W_]+)?")
 _TOKEN = re.compile(_WORD.pattern + r"|[^\w\s]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’」』）)]*\s*(?=\S)|\n+")
+_STOPS = frozenset(".!?。！？…")
+_END_MARKS = _STOPS | frozenset("\"'”’」』》）)")
 _QUOTED = re.compile(
     r"[\"“「『《]([^\"”」』》]{2,600})[\"”」』》]|(?<!\w)['‘]([^'‘’]{3,300})['’](?!\w)"
 )
@@ -77,6 +79,21 @@ def sentences(text: str) -> tuple[str, ...]:
     ('One.', 'Two!', '三。', '四？')
     """
     return tuple(part.strip() for part in _SENTENCE_END.split(text) if part and part.strip())
+
+
+def sentence_numbers(parts: Sequence[str]) -> list[int]:
+    """Which sentence each token stands in, by the end marks among them.
+
+    >>> sentence_numbers(("One", ".", '"', "Two", "!"))
+    [0, 0, 0, 1, 1]
+    """
+    found, number, is_over = [], 0, False
+    for part in parts:
+        if is_over and part not in _END_MARKS:
+            number, is_over = number + 1, False
+        is_over = is_over or part in _STOPS
+        found.append(number)
+    return found
 
 
 def quotations(text: str) -> list[str]:

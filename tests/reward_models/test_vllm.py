@@ -12,7 +12,11 @@ import pytest
 READER = Path(__file__).parents[2] / "benchmarks" / "vllm_read.py"
 TOLERANCE = 1e-4
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.timeout(900),  # vLLM compiles while it starts; on two busy cores that took minutes
+]
 
 
 def test_vllm_reads_the_golden_values_by_classify_and_by_pooling(tmp_path: Path) -> None:
