@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from r2w_eval.estimates import mean_of
 from r2w_eval.judge_check.card import NullFigures, SetFigures
@@ -320,8 +321,8 @@ def _null(name: str, all_readings: Sequence[Readings]) -> NullFigures:
         name=name,
         description=DESCRIPTIONS[name],
         n_prompts=len(nulls),
-        mean=_mean(nulls),
-        real_mean=_mean(reals),
+        mean=fmean(nulls) if nulls else None,
+        real_mean=fmean(reals) if reals else None,
         below=measure(replace(mean_of("share below real answers", below, asked), is_share=True)),
         gap=measure(mean_of("real minus null", gaps, asked)),
         weakest_system=None if name == LONGEST else _weakest_system(all_readings),
@@ -347,7 +348,3 @@ def _weakest_system(all_readings: Iterable[Readings]) -> float | None:
         if text.system and (value := readings.score(item, text.id)) is not None
     ]
     return min(mean_by_system(rows).values(), default=None)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

@@ -12,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -350,8 +351,6 @@ def _leave_each_out(
         if person is not None and machine is not None:
             people.append(person)
             judges.append(machine)
-    return _mean(people), _mean(judges), len(people)
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+    if not people:
+        return None, None, 0
+    return fmean(people), fmean(judges), len(people)
