@@ -126,6 +126,22 @@ def test_neighbours_do_not_matter() -> None:
     assert alone.value == among.value
 
 
+def test_carrying_out_a_remark_may_change_most_of_a_short_text() -> None:
+    draft = "The ferry came. The fog was very thick and it was hard to see."
+    revision = "The ferry came. Its horn arrived first, then a rope, then a hand."
+    remark = '"hard to see" tells and does not show: give what a passenger would notice instead.'
+    praise = "This is lovely and fits the request very well. Good work."
+    asked, praised, elsewhere = load_reward().score(
+        [
+            ReflectionItem("1", "Two sentences about a ferry.", draft, remark, revision),
+            ReflectionItem("2", "Two sentences about a ferry.", draft, praise),
+            ReflectionItem("3", "Two sentences about a ferry.", draft, praise, revision),
+        ]
+    )
+    assert asked.value is not None and praised.value is not None and elsewhere.value is not None
+    assert asked.value > max(praised.value, elsewhere.value) + 0.3
+
+
 def test_weights_that_are_not_there_or_not_finite(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=HEADS_FILE):
         load_reward(tmp_path)
