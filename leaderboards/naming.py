@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from r2w_eval.leaderboards.rows import Row
@@ -30,8 +30,9 @@ def label_rows(rows: Sequence[Row]) -> list[str]:
             labels[own[0]] = model
             continue
         varying = _varying([_facts(rows[i]) for i in own])
+        shared = set.intersection(*(set(_sampling(rows[i])) for i in own))
         for i in own:
-            told = [_tell(name, rows[i].system.get(name)) for name in varying]
+            told = [_tell(name, rows[i].system.get(name), shared) for name in varying]
             labels[i] = " · ".join([model, *filter(None, told)])
     return _number(labels, rows)
 
@@ -56,13 +57,18 @@ def _varying(facts: Sequence[Mapping[str, Any]]) -> list[str]:
     return sorted(differing, key=lambda n: (n not in _FIRST, n))
 
 
-def _tell(name: str, value: Any) -> str:
+def _sampling(row: Row) -> list[str]:
+    return str(row.system.get("sampling") or "").split(",")
+
+
+def _tell(name: str, value: Any, shared: Collection[str]) -> str:
     if value in (None, "", {}):
         return ""
     if name == "system_prompt":
         return f"“{clip(str(value), VALUE_CHARS)}”"
     if name == "sampling":
-        return clip(str(value).replace("=", " ").replace(",", ", "), VALUE_CHARS)
+        own = ", ".join(one for one in str(value).split(",") if one not in shared)
+        return clip(own.replace("=", " "), VALUE_CHARS)
     return f"{name} {clip(str(value), 24)}"
 
 

@@ -59,7 +59,10 @@ def board_plots(board: Board) -> list[Plot]:
         )
     if any(s.mean_chars for s in board.standings):
         plots.append(
-            Plot(length_plot(board.standings), "Score against the mean length of an answer.")
+            Plot(
+                length_plot(board.standings),
+                "Score against the mean length of an answer; crosses are null baselines.",
+            )
         )
     return plots
 
@@ -183,10 +186,13 @@ def _scatter(axes: Axes, points: Sequence[tuple[Standing, float]]) -> None:
 
 
 def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
+    """A name beside its point, towards the middle of the plot, where it is not cut off."""
+    is_right = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.5
     axes.annotate(
         plain_label(clip(label, 26)),
         (x, y),
-        xytext=(5, 5),
+        xytext=(-5 if is_right else 5, 5),
+        ha="right" if is_right else "left",
         textcoords="offset points",
         fontsize=8,
         color=INK,

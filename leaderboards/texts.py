@@ -19,6 +19,7 @@ from r2w_eval.leaderboards.rows import Row
 from r2w_eval.hashing import to_plain
 from r2w_eval.results.report import cut_text
 from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl, read_response
+from r2w_eval.suites import load_info, load_suite, suite_folders
 from r2w_eval.types import Judgement
 
 CHUNK_BYTES = 200_000
@@ -135,12 +136,14 @@ def read_verdicts(row: Row, run: RunFolder) -> Mapping[str, list[Judgement]]:
 def write_prompts(folder: Path, rows: Iterable[tuple[Row, Sequence[RunFolder]]]) -> None:
     """The prompts of a board once for all its systems: `prompts.json` says where each stands.
 
-    Taken from the first run that keeps them; a board of rows alone has none.
+    Taken from the first run that keeps them, else from the suite, if its data comes with the
+    package; the board of another suite's rows has none.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found: Mapping[str, str] = {}
     for row, runs in rows:
-        found = next(filter(None, (read_prompts(row.task, run) for run in runs)), {})
+        kept = (read_prompts(row.task, run) for run in runs)
+        found = next(filter(None, kept), {}) or packaged_prompts(row)
         if found:
             break
     writer = ChunkWriter(folder, "prompts")
@@ -153,6 +156,21 @@ def read_prompts(task: str, run: RunFolder) -> dict[str, str]:
     """Prompts as the run's lm-eval file keeps them; empty where that file is gone."""
     files = sorted((run.path / "lm_eval").rglob(f"samples_{task}_*.jsonl"))
     return dict(_prompts(iter_jsonl(files[-1]))) if files else {}
+
+
+def packaged_prompts(row: Row) -> dict[str, str]:
+    """The row's prompts, if its suite's own version and data come with the package; else empty."""
+    if row.task not in suite_folders():
+        return {}
+    info = load_info(row.task)
+    data = info.data(())
+    folder = info.folder.parent / info.data_folder
+    is_here = info.files and all((folder / name).is_file() for name in info.files)
+    if info.version != row.version or not is_here:
+        return {}
+    wanted = set(row.items.ids)
+    samples = load_suite(info.folder).bind(data).load_samples(data)
+    return {s.id: s.messages[-1].content for s in samples if s.id in wanted}
 
 
 def _prompts(records: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
