@@ -28,6 +28,7 @@ from r2w_eval.leaderboards.rows import (
 from r2w_eval.comparison.scores import read_estimate
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import file_hash
+from r2w_eval.results.notices import Notice
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Cause, JudgeStatus, Metric, WriterStatus
 
@@ -173,7 +174,7 @@ def row_of_result(folder: RunFolder, manifest: Mapping[str, Any], result: Mappin
             reflection=result.get("reflection"),
             is_smoke_test=bool(manifest["smoke_test_judge"]),
             changed_settings=tuple(task.get("differs", ())),
-            warnings=tuple(result["warnings"]),
+            warnings=tuple(Notice(**notice) for notice in result["warnings"]),
             models_returned=tuple(writer["models_returned"]),
             created=manifest["created"],
             software=manifest["r2w_eval"],

@@ -187,7 +187,9 @@ def _scatter(axes: Axes, points: Sequence[tuple[Standing, float]]) -> None:
 
 def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
     """A name beside its point, towards the middle of the plot, where it is not cut off."""
-    is_right = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.5
+    axes.autoscale_view()
+    place, _ = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
+    is_right = place > 0.5
     axes.annotate(
         plain_label(clip(label, 26)),
         (x, y),

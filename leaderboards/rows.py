@@ -18,10 +18,11 @@ from r2w_eval.comparison.scores import read_estimate
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
+from r2w_eval.results.notices import Notice
 from r2w_eval.store import write_json
 from r2w_eval.types import Estimate, Metric
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class RowInvalid(DataError):
@@ -101,7 +102,7 @@ class Row:
     reflection: Mapping[str, Any] | None
     is_smoke_test: bool
     changed_settings: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     models_returned: tuple[str, ...]
     created: str
     software: str
@@ -181,7 +182,7 @@ def read_row(path: Path) -> Row:
 
 def _from_plain(record: Mapping[str, Any]) -> Row:
     known = {name: record[name] for name in Row.__slots__}
-    lists = ("changed_settings", "warnings", "models_returned")
+    lists = ("changed_settings", "models_returned")
     return Row(
         **{
             **known,
@@ -190,6 +191,7 @@ def _from_plain(record: Mapping[str, Any]) -> Row:
             "metrics": tuple(Metric(**metric) for metric in known["metrics"]),
             "estimate": read_estimate(known["estimate"]),
             "items": make_columns(known["items"]),
+            "warnings": tuple(Notice(**notice) for notice in known["warnings"]),
             "losses": Losses(**known["losses"]),
             "tokens": Tokens(**known["tokens"]),
             "evidence": Evidence(**known["evidence"]),

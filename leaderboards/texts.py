@@ -19,7 +19,7 @@ from r2w_eval.leaderboards.rows import Row
 from r2w_eval.hashing import to_plain
 from r2w_eval.results.report import cut_text
 from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl, read_response
-from r2w_eval.suites import load_info, load_suite, suite_folders
+from r2w_eval.suites.suite import load_info, load_suite, suite_folders
 from r2w_eval.types import Judgement
 
 CHUNK_BYTES = 200_000

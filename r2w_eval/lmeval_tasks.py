@@ -110,7 +110,7 @@ def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
         return math.nan
     result = outcome.results[0]
     for warning in result.warnings:
-        logger.warning("%s: %s", suite, warning)
+        logger.warning("%s: %s", suite, warning.text)
     headline = result.headline
     logger.info("%s: %d of %d answers scored", suite, headline.n_scored, headline.n_expected)
     return math.nan if headline.value is None else headline.value

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 from r2w_eval.models.cost import Price
 from r2w_eval.records.collect import Written
 from r2w_eval.stats.length_slope import LengthPoint, overall_length_slope
-from r2w_eval.types import Judgement, JudgeStatus, Metric, WriterStatus
+from r2w_eval.types import Judgement, JudgeStatus, Metric
 
-TRUNCATION_WARNING = 0.02
 # more criteria than this are those of single queries, and none of them has a distribution
 MAX_HISTOGRAMS = 30
 
@@ -267,33 +266,6 @@ def _cost(judgements: Iterable[Judgement], price: Price | None) -> float | None:
             return None
         total += price.cost_usd(used.prompt_tokens, used.completion_tokens)
     return total if price is not None else None
-
-
-def warn(writer: WriterSummary, judging: JudgeSummary) -> Iterable[str]:
-    """What a reader of the numbers must know."""
-    for status in (WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK):
-        count = writer.statuses.get(status, 0)
-        if writer.n_expected and count / writer.n_expected > TRUNCATION_WARNING:
-            yield (
-                f"{count} of {writer.n_expected} answers are {status}: raise "
-                f"--gen-kwargs max_tokens=N, or read the scores as those of cut texts"
-            )
-    for who, models in (("writer", writer.models_returned), ("judge", judging.models_returned)):
-        if len(models) > 1:
-            yield f"the {who} endpoint returned {len(models)} model ids: {', '.join(models)}"
-    if len(judging.means_by_model) > 1:
-        split = ", ".join(
-            f"{m} {mean:.2f} (n {n})" for m, (n, mean) in judging.means_by_model.items()
-        )
-        yield f"mean verdict by returned model id: {split}"
-    if judging.n_echoed:
-        yield (
-            f"{judging.n_echoed} verdicts are on texts that hold a verdict of their own: look at "
-            f"them before trusting the score"
-        )
-    if judging.failures:
-        lost = ", ".join(f"{status} {count}" for status, count in judging.failures.items())
-        yield f"{judging.n_total - judging.n_valid} of {judging.n_total} verdicts lost: {lost}"
 
 
 def run_length_slope(rows: Iterable[SampleRow]) -> Metric | None:

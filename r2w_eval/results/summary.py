@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2w_eval.hashing import content_hash
-from r2w_eval.judge.families import is_own_family
 from r2w_eval.models.cost import Price
 from r2w_eval.records.collect import Question, Written, latest_judgements, latest_responses
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
@@ -27,7 +26,6 @@ from r2w_eval.results.counts import (
     run_length_slope,
     summarise_judge,
     summarise_writer,
-    warn,
 )
 from r2w_eval.results.ensembles import (
     EnsembleSpec,
@@ -36,6 +34,7 @@ from r2w_eval.results.ensembles import (
     combine_verdicts,
     summarise_ensemble,
 )
+from r2w_eval.results.notices import Notice, notices
 from r2w_eval.stats.inference import measure
 from r2w_eval.stats.noise import NoiseSplit, Observation, noise_split
 from r2w_eval.store import RunFolder
@@ -70,7 +69,7 @@ class TaskResult:
     metrics: tuple[Metric, ...]
     writer: WriterSummary
     judging: JudgeSummary
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     estimate: Estimate = field(repr=False)
     performance: Performance = field(repr=False, compare=False)
     noise: NoiseSplit | None = None
@@ -202,7 +201,7 @@ def _summarise_task(
         metrics=(headline, floor, *others),
         writer=writer,
         judging=judging,
-        warnings=(*plan.notes, *warn(writer, judging), *_warn_family(facts.writer, judge)),
+        warnings=notices(plan.notes, writer, judging, headline, facts.writer),
         estimate=estimates[0],
         noise=split_noise(j for j in found.judgements if is_verdict(j.criterion))
         if has_repeats
@@ -212,14 +211,6 @@ def _summarise_task(
         ),
         samples=tuple(found.rows),
     )
-
-
-def _warn_family(writer: str, judge: str) -> Iterable[str]:
-    if is_own_family(writer, judge):
-        yield (
-            f"{judge} judges {writer}, which is of its own family: --exclude-self leaves it out of "
-            f"ensembles"
-        )
 
 
 def _summarise_ensemble(

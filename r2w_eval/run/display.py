@@ -24,6 +24,7 @@ from r2w_eval.models.endpoint import Traffic
 from r2w_eval.records.plan import Progress
 from r2w_eval.results.counts import JudgeSummary
 from r2w_eval.results.ensembles import EnsembleSummary
+from r2w_eval.results.notices import is_partial
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
@@ -109,7 +110,7 @@ def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
 def print_outcome(outcome: Outcome) -> None:
     """The result tables, where the files lie, and what to do next."""
     console = Console()
-    for warning in sorted({w for result in outcome.results for w in result.warnings}):
+    for warning in sorted({w.text for result in outcome.results for w in result.warnings}):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if outcome.manifest["smoke_test_judge"]:
         console.print(
@@ -159,10 +160,15 @@ def result_table(results: Sequence[TaskResult]) -> Table:
             escape(result.judge),
             format_value(head),
             format_interval(head),
-            f"{head.n_scored}/{head.n_expected}",
+            _mark_partial(head),
             format_value(floor),
         )
     return table
+
+
+def _mark_partial(metric: Metric) -> str:
+    counts = f"{metric.n_scored}/{metric.n_expected}"
+    return f"[yellow]part: {counts}[/yellow]" if is_partial(metric) else counts
 
 
 def breakdown_table(result: TaskResult) -> Table:

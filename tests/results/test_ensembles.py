@@ -227,7 +227,7 @@ def test_the_summary_says_what_was_sent_and_what_differed(
     judging, performance = result.judging, result.performance
     assert len(judging.means_by_model) == 2
     assert sum(n for n, _ in judging.means_by_model.values()) == judging.n_valid == 40
-    assert any("mean verdict by returned model id" in warning for warning in result.warnings)
+    assert any("mean verdict by returned model id" in warning.text for warning in result.warnings)
     assert judging.disagreement is not None and judging.disagreement.n_questions == 20
     assert judging.distinct_values == len(judging.histogram)
     assert performance.n_judgements_sent == performance.n_judgements_requested == 40
@@ -244,7 +244,7 @@ def test_a_text_with_a_verdict_of_its_own_is_flagged(config: RunConfig, server: 
     planted = replace(config, model=f"{server.base_url}#gen-0+injection=1", judge=config.judge[:1])
     (result,) = run(planted).results
     assert result.judging.n_echoed == 20
-    assert any("hold a verdict of their own" in warning for warning in result.warnings)
+    assert any("hold a verdict of their own" in warning.text for warning in result.warnings)
 
 
 def test_repeated_tries_and_cut_limits_are_told(config: RunConfig, server: FakeServer) -> None:

@@ -188,13 +188,13 @@ def test_the_last_turn_stands_for_a_conversation(tmp_path: Path) -> None:
 
 def test_more_than_one_returned_model_is_a_warning(tmp_path: Path) -> None:
     found = result(tmp_path, [response(0), response(1, model_returned="m-2")], [])
-    assert any("2 model ids: m-1, m-2" in warning for warning in found.warnings)
+    assert any("2 model ids: m-1, m-2" in warning.text for warning in found.warnings)
 
 
 @pytest.mark.parametrize("status", [WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK])
 def test_many_cut_answers_are_a_warning(tmp_path: Path, status: WriterStatus) -> None:
     found = result(tmp_path, [response(0, status)], [])
-    assert any(str(status) in warning for warning in found.warnings)
+    assert any(str(status) in warning.text for warning in found.warnings)
 
 
 RECORDS = st.lists(

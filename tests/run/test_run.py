@@ -280,7 +280,7 @@ def test_one_permanent_refusal_among_many_is_one_lost_item_for_good(
 def test_a_server_that_changes_its_model_is_reported(server: FakeServer, config: RunConfig) -> None:
     (result,) = run(replace(config, model=f"{server.base_url}#gen-0+newmodel=0.5")).results
     assert len(result.writer.models_returned) == 2
-    assert any("2 model ids" in warning for warning in result.warnings)
+    assert any("2 model ids" in warning.text for warning in result.warnings)
 
 
 def test_the_manifest_tells_how_sampling_differs_from_the_suites_own(config: RunConfig) -> None:

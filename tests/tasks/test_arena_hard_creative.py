@@ -222,7 +222,7 @@ def test_prompts_without_a_baseline_answer_are_named_counted_and_not_averaged_aw
     )
     assert [row.sample_id for row in result.samples] == uids[1:3]
     assert (result.headline.n_expected, result.judging.n_total) == (2, 4)
-    assert result.warnings[0].startswith(
+    assert result.warnings[0].text.startswith(
         f"248 samples left out that --baseline has nothing for: {uids[0]}, {uids[3]}"
     )
 

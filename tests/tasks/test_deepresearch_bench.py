@@ -325,7 +325,7 @@ def test_a_run_cleans_scores_and_names_the_tasks_left_out(run: Callable[..., Out
     assert result.judging.n_total == 4, "a cleaning and a scoring each"
     assert sum(result.judging.histogram.values()) == 2, "lengths are no verdicts"
     assert result.judging.n_echoed == 0, "any long text would pass as a cleaned one"
-    assert result.warnings[0].startswith(
+    assert result.warnings[0].text.startswith(
         "92 samples left out that --references has nothing for: 1,"
     )
     assert result.samples[0].value == pytest.approx(result.estimate.strata[0].numerators[0])
@@ -360,7 +360,9 @@ def test_three_ways_to_a_report_never_share_a_score_key(
     assert closed.identity["inputs"]["reports"] == "closed book"
     assert brought.identity["inputs"]["reports"] == "given"
     assert "context" in context.identity["inputs"]
-    assert "--responses has 1 answers to no sample: 999" in brought.warnings
+    assert "--responses has 1 answers to no sample: 999" in [
+        notice.text for notice in brought.warnings
+    ]
 
 
 def test_missing_reports_are_named_and_not_averaged_away(
@@ -371,7 +373,9 @@ def test_missing_reports_are_named_and_not_averaged_away(
     result = run(tasks="deepresearch_bench", responses=str(given), model="m").results[0]
     assert (result.headline.n_scored, result.headline.n_expected) == (1, 2)
     assert result.writer.statuses == {"not_sent": 1, "ok": 1}
-    assert "--responses has no answer for 1 of 2 samples: 58" in result.warnings
+    assert "--responses has no answer for 1 of 2 samples: 58" in [
+        notice.text for notice in result.warnings
+    ]
 
 
 def test_answers_beyond_the_limit_are_no_strays(
@@ -381,7 +385,7 @@ def test_answers_beyond_the_limit_are_no_strays(
     lines = [{"id": n, "response": REPORT} for n in (58, 59, 60)]
     given.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     outcome = run(tasks="deepresearch_bench", responses=str(given), model="m", limit=1)
-    assert not any("to no sample" in warning for warning in outcome.results[0].warnings)
+    assert not any("to no sample" in warning.text for warning in outcome.results[0].warnings)
 
 
 def test_stock_lm_eval_gets_the_complete_tasks_or_an_error(

@@ -1,0 +1,108 @@
+"""What a reader of the numbers must know, each with a code: a sentence may be reworded, and two
+results that say the same still compare equal (specification: harness R2, section 7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from r2w_eval.judge.families import is_own_family
+from r2w_eval.records.plan import NO_JUDGE
+from r2w_eval.results.counts import JudgeSummary, WriterSummary
+from r2w_eval.types import Metric, WriterStatus
+
+TRUNCATION_WARNING = 0.02
+# as many prompts must be scored for a result to stand for its suite
+FULL_COVERAGE = 0.98
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Notice:
+    """One warning: `code` is stable and compared, `text` is for people."""
+
+    code: str
+    text: str
+
+
+def notices(
+    left_out: Iterable[str],
+    writer: WriterSummary,
+    judging: JudgeSummary,
+    headline: Metric,
+    name: str,
+) -> tuple[Notice, ...]:
+    """All that holds of one result; `left_out` are the plan's own notes, `name` the writer's."""
+    return (
+        *(Notice("left_out", text) for text in left_out),
+        *partial(headline, judging.judge),
+        *cut_answers(writer),
+        *several_models(writer, judging),
+        *doubtful_verdicts(judging),
+        *own_family(name, judging.judge),
+    )
+
+
+def is_partial(metric: Metric) -> bool:
+    """Whether the value is that of a part of the samples."""
+    return 0 < metric.n_scored < FULL_COVERAGE * metric.n_expected
+
+
+def partial(headline: Metric, judge: str) -> Iterable[Notice]:
+    """A score that stands for fewer samples than were asked for.
+
+    >>> [notice.text for notice in partial(Metric("overall", 6.0, None, None, 8, 24), "J")]
+    ['judge J: 8 of 24 samples are scored, and the score is that of these 8 alone']
+    """
+    if is_partial(headline):
+        n, of = headline.n_scored, headline.n_expected
+        told = f"{n} of {of} samples are scored, and the score is that of these {n} alone"
+        yield Notice("partial", told if judge == NO_JUDGE else f"judge {judge}: {told}")
+
+
+def cut_answers(writer: WriterSummary) -> Iterable[Notice]:
+    """More than 2 % of the answers ended at the token limit."""
+    for status in (WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK):
+        count = writer.statuses.get(status, 0)
+        if writer.n_expected and count / writer.n_expected > TRUNCATION_WARNING:
+            yield Notice(
+                str(status),
+                f"{count} of {writer.n_expected} answers are {status}: raise "
+                f"--gen-kwargs max_tokens=N, or read the scores as those of cut texts",
+            )
+
+
+def several_models(writer: WriterSummary, judging: JudgeSummary) -> Iterable[Notice]:
+    """One name, several models behind it."""
+    for who, models in (("writer", writer.models_returned), ("judge", judging.models_returned)):
+        if len(models) > 1:
+            told = f"the {who} endpoint returned {len(models)} model ids: {', '.join(models)}"
+            yield Notice(f"several_{who}s", told)
+    if len(judging.means_by_model) > 1:
+        means = judging.means_by_model.items()
+        split = ", ".join(f"{m} {mean:.2f} (n {n})" for m, (n, mean) in means)
+        yield Notice("means_by_model", f"mean verdict by returned model id: {split}")
+
+
+def doubtful_verdicts(judging: JudgeSummary) -> Iterable[Notice]:
+    """Verdicts that the text itself may have given, and those that are missing."""
+    if judging.n_echoed:
+        yield Notice(
+            "echoed",
+            f"{judging.n_echoed} verdicts are on texts that hold a verdict of their own: look at "
+            f"them before trusting the score",
+        )
+    if judging.failures:
+        lost = ", ".join(f"{status} {count}" for status, count in judging.failures.items())
+        n, of = judging.n_total - judging.n_valid, judging.n_total
+        yield Notice("verdicts_lost", f"{n} of {of} verdicts lost: {lost}")
+
+
+def own_family(writer: str, judge: str) -> Iterable[Notice]:
+    """A judge and a writer of one family."""
+    if is_own_family(writer, judge):
+        yield Notice(
+            "own_family",
+            f"{judge} judges {writer}, which is of its own family: --exclude-self leaves it out of "
+            f"ensembles",
+        )
