@@ -126,6 +126,12 @@ def test_systems_of_one_model_are_told_apart_by_what_differs() -> None:
     assert label_rows(rows) == ["m", "m · temperature 0", "m · “Plan first.”"]
 
 
+def test_settings_that_all_systems_of_a_model_share_are_not_told() -> None:
+    given = ("max_tokens=9", "temperature=0,max_tokens=9", "temperature=1,max_tokens=9")
+    rows = [make_row("m", steady(5), system={"sampling": one}) for one in given]
+    assert label_rows(rows) == ["m", "m · temperature 0", "m · temperature 1"]
+
+
 def test_cost_and_tokens_are_known_or_absent_and_never_zero() -> None:
     counted = make_row("m", steady(5), tokens=Tokens(1000, 2400, 600))
     unknown = make_row("n", steady(4), tokens=Tokens(0, 0, None))

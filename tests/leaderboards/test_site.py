@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from r2w_eval.leaderboards.lineage import read_lines
 from r2w_eval.leaderboards.pages import make_environment
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
+from r2w_eval.leaderboards.texts import packaged_prompts
 from r2w_eval.leaderboards.training import split_checkpoint
 
 from r2w_eval.errors import UsageError
@@ -334,3 +336,11 @@ def test_a_card_is_shown_whole_and_escaped() -> None:
 def test_names_of_rows_are_as_many_as_rows(site: Site) -> None:
     labels = [standing.label for standing in site.boards[0].standings]
     assert len(set(labels)) == len(labels) and HOSTILE_NAMES[0] in labels
+
+
+def test_rows_of_a_packaged_suite_have_their_prompts_without_a_run() -> None:
+    row = make_row("m", {"story-en-1": 5.0, "no such prompt": 5.0}, version="1")
+    assert row.task == "quickstart"
+    assert [*packaged_prompts(row)] == ["story-en-1"]
+    assert packaged_prompts(replace(row, version="0")) == {}
+    assert packaged_prompts(replace(row, task="writingbench")) == {}

@@ -13,11 +13,12 @@ from boards import make_row, make_run, sample_ids
 from r2w_eval.leaderboards.collect import collect, rows_of_run
 from r2w_eval.leaderboards.rows import RowInvalid, read_row, sign, write_row
 from r2w_eval.leaderboards.site import SiteOptions, write_site
-from r2w_eval.leaderboards.submit import SubmissionRefused, merge, submit
+from r2w_eval.leaderboards.submit import SubmissionRefused, merge, published_data, submit
 from r2w_eval.leaderboards.verify import check_expectations, verify
 
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.results.notices import Notice
 from r2w_eval.store import RunFolder
 
 
@@ -78,6 +79,16 @@ def test_an_altered_headline_is_named_with_both_values(submission: Path) -> None
     assert f"headline.value: the row says 9.99, the raw verdicts give {row.headline.value}" in (
         " ".join(check.differences)
     )
+
+
+def test_a_reworded_warning_is_the_same_warning_and_another_code_is_not(tmp_path: Path) -> None:
+    rows = published_data() / "rows"
+    row = next(row for row in map(read_row, sorted(rows.glob("*.json"))) if row.warnings)
+    evidence = replace(row.evidence, folder=str(rows / row.evidence.folder))
+    for text, code, is_sound in (("in other words", None, True), ("x", "invented", False)):
+        told = tuple(Notice(code or notice.code, text) for notice in row.warnings)
+        write_row(tmp_path / "row.json", sign(replace(row, warnings=told, evidence=evidence)))
+        assert verify(tmp_path / "row.json").is_sound is is_sound
 
 
 def test_altered_raw_files_are_named(submission: Path) -> None:

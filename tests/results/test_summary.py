@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
+from r2w_eval.run.display import result_table
 from r2w_eval.store import JsonlWriter, RunFolder
 from r2w_eval.suites.suite import Suite, load_info
 from r2w_eval.types import (
@@ -189,6 +190,13 @@ def test_the_last_turn_stands_for_a_conversation(tmp_path: Path) -> None:
 def test_more_than_one_returned_model_is_a_warning(tmp_path: Path) -> None:
     found = result(tmp_path, [response(0), response(1, model_returned="m-2")], [])
     assert any("2 model ids: m-1, m-2" in warning.text for warning in found.warnings)
+
+
+def test_a_score_over_a_part_of_the_samples_says_so(tmp_path: Path) -> None:
+    found = result(tmp_path, [response(0)], [judgement(0, name, Score(5.0)) for name in CRITERIA])
+    (told,) = [notice.text for notice in found.warnings if notice.code == "partial"]
+    assert told.startswith("judge j: 1 of 5 samples are scored")
+    assert "part: 1/5" in next(iter(result_table([found]).columns[4].cells))
 
 
 @pytest.mark.parametrize("status", [WriterStatus.TRUNCATED, WriterStatus.UNCLOSED_THINK])
