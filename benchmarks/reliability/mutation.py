@@ -71,7 +71,9 @@ def mutants_of(target: str, tree: ast.Module) -> Iterator[Mutant]:
     for name, body in functions(tree):
         for node in (node for statement in body.body for node in ast.walk(statement)):
             for change in changes(node):
-                kept, before = copy.deepcopy(node.__dict__), ast.unparse(node)
+                # children as they are: the walk goes on to them, and must find them in the tree
+                kept = {k: list(v) if isinstance(v, list) else v for k, v in vars(node).items()}
+                before = ast.unparse(node)
                 change(node)
                 line = getattr(node, "lineno", body.lineno)
                 yield Mutant(target, name, line, before, ast.unparse(node), copy.deepcopy(tree))
