@@ -250,3 +250,15 @@ def test_the_default_mapping_is_the_specified_one() -> None:
         weight=0.3, warmup_share=0.1, token_cap=1.0, sum_cap=0.5,
         gate="acceptable", baseline="floored_mean", max_segments=8,
     )  # fmt: skip
+
+
+def test_an_outcome_at_the_median_earns_what_its_reflection_is_worth() -> None:
+    group = [rollout(GOOD, outcome=outcome) for outcome in (1.0, 0.5, 0.0)]
+    mapping = LocalMapping(weight=1.0, baseline="zero", token_cap=np.inf, sum_cap=np.inf)
+    terms = local_terms(group, [1.0, 0.0, -1.0], mapping)
+    assert [float(term[12]) for term in terms] == [GOOD, GOOD, 0.0]
+
+
+def test_one_token_alone_is_whitened_to_nothing() -> None:
+    (row,) = MAPPINGS["return_to_go"]([Rollout(1, 0.5)])
+    assert row.tolist() == [0.0]
