@@ -31,8 +31,9 @@ types: $(VENV)/.test
 	$(BIN)/mypy -p r2w_eval
 
 # Exact versions with hashes; uv writes them, pip installs them: pip install --require-hashes -r FILE
+# (pip takes `typepy` for another requirement than `typepy[datetime]`, so the extras are kept).
 LOCK := uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-emit-index-url \
-	--no-header --no-annotate --python-version 3.11 --quiet
+	--no-header --no-annotate --no-strip-extras --python-version 3.11 --quiet
 lock:
 	$(LOCK) --extra local -o requirements/demo.txt
 	$(LOCK) --extra local --extra hf --extra text --extra pages --extra train --extra scale --extra dev \

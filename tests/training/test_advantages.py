@@ -262,3 +262,16 @@ def test_an_outcome_at_the_median_earns_what_its_reflection_is_worth() -> None:
 def test_one_token_alone_is_whitened_to_nothing() -> None:
     (row,) = MAPPINGS["return_to_go"]([Rollout(1, 0.5)])
     assert row.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_the_credit_of_a_reflection_is_at_most_1(sign: float) -> None:
+    group = [rollout(sign, outcome=1.0), rollout(*[-sign] * 3, outcome=0.0)]
+    terms = local_terms(group, [1.0, -1.0], replace(BARE, baseline="mean"))
+    assert float(terms[0][12]) == sign and float(terms[1][12]) == pytest.approx(-sign / 6)
+
+
+def test_the_sum_of_a_rollout_is_capped_at_a_share_of_its_tokens() -> None:
+    group = [rollout(GOOD, outcome=1.0), rollout(outcome=0.0)]
+    mapping = LocalMapping(weight=1.0, baseline="zero", token_cap=np.inf, sum_cap=0.03)
+    assert float(local_terms(group, [1.0, -1.0], mapping)[0].sum()) == pytest.approx(3.0)
