@@ -1,10 +1,10 @@
 """Real servers behind one model, one of them killed in mid-run: llama.cpp, or vLLM on a CPU.
 
 In: the embedded SmolLM2 in several processes, `quickstart` with short answers, the quality head as
-judge. The same run twice: undisturbed, and with SIGKILL of one server (vLLM: of its whole process
-group) once a third of the answers is there. Out: answers and verdicts by status, doubled ones,
-retries, seconds and the number of equal texts, as JSON; exit code 1 when an answer is missing,
-doubled or of another status.
+judge. The same run twice on the same servers: undisturbed, and with SIGKILL of one server (vLLM: of
+its whole process group) once a third of the answers is there. Out: answers and verdicts by status,
+doubled ones, retries, seconds and the number of equal texts, as JSON; exit code 1 when an answer is
+missing, doubled or of another status.
 
     R2W_THREADS=1 python benchmarks/kill_server.py --out FOLDER
     python benchmarks/kill_server.py --vllm-python PYTHON --servers 2 --out FOLDER
@@ -26,6 +26,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ from r2w_eval.store import write_json
 # What a server of vLLM may take on a small machine
 VLLM_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "OMP_NUM_THREADS": "1", "VLLM_NO_USAGE_STATS": "1"}
 VLLM_ARGUMENTS = "--dtype float32 --enforce-eager --max-model-len 1024 --max-num-seqs 8"
-START_S = 300.0
+START_S = 600.0
 
 
 class Server:
@@ -110,29 +111,26 @@ def kill_after(server: Server, responses: Path, answers: int) -> None:
     server.kill()
 
 
-def run(args: argparse.Namespace, name: str, kill_at: int) -> tuple[dict[str, Any], dict[str, str]]:
-    """One run on new servers; what became of it, and the texts by key."""
-    folder = args.out / name
-    with ExitStack() as stack:
-        servers = [stack.enter_context(Server(args.vllm_python)) for _ in range(args.servers)]
-        for server in servers:
-            server.wait_until_up()
-        config = RunConfig(
-            model=",".join(server.url for server in servers) + f"#{NAME}",
-            judge=("r2w-quality",),
-            tasks="quickstart",
-            gen_kwargs=f"max_tokens={args.tokens},temperature=0",
-            out=str(folder),
-            cache=False,
-        )
-        if kill_at:
-            place = folder / "responses.jsonl"
-            arguments = (servers[1], place, kill_at)
-            threading.Thread(target=kill_after, args=arguments, daemon=True).start()
-        started = time.monotonic()
-        outcome = asyncio.run(evaluate(config))
-        seconds = time.monotonic() - started
-        killed = [server.is_killed for server in servers]
+def run(
+    args: argparse.Namespace, servers: Sequence[Server], kill_at: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """One run; what became of it, and the texts by key."""
+    folder = args.out / ("killed" if kill_at else "calm")
+    config = RunConfig(
+        model=",".join(server.url for server in servers) + f"#{NAME}",
+        judge=("r2w-quality",),
+        tasks="quickstart",
+        gen_kwargs=f"max_tokens={args.tokens},temperature=0",
+        out=str(folder),
+        cache=False,
+    )
+    if kill_at:
+        arguments = (servers[1], folder / "responses.jsonl", kill_at)
+        threading.Thread(target=kill_after, args=arguments, daemon=True).start()
+    started = time.monotonic()
+    outcome = asyncio.run(evaluate(config))
+    seconds = time.monotonic() - started
+    killed = [server.is_killed for server in servers]
     responses, judgements = list(outcome.folder.responses()), list(outcome.folder.judgements())
     facts = {
         "seconds": round(seconds, 1),
@@ -158,22 +156,30 @@ def main() -> int:
     args = parser.parse_args()
     if args.serve:
         serve()
-    calm, plain = run(args, "calm", 0)
-    killed, texts = run(args, "killed", len(plain) // 3)
-    equal = sum(texts.get(key) == text for key, text in plain.items())
-    engine = "vllm" if args.vllm_python else "llama.cpp"
-    result = {
-        "engine": engine,
-        "servers": args.servers,
-        "calm": calm,
-        "killed": killed,
-        "equal_texts": equal,
-    }
+    with ExitStack() as stack:
+        servers = [stack.enter_context(Server(args.vllm_python)) for _ in range(args.servers)]
+        for server in servers:
+            server.wait_until_up()
+        result = compare(args, servers)
     print(json.dumps(result, indent=1))
     write_json(args.out / "kill_server.json", result)
+    calm, killed = result["calm"], result["killed"]
     counted = ("answers", "answers_doubled", "answer_statuses", "verdicts", "verdicts_doubled")
     is_whole = all(calm[name] == killed[name] for name in counted)
     return 0 if is_whole and killed["servers_killed"] == 1 else 1
+
+
+def compare(args: argparse.Namespace, servers: Sequence[Server]) -> dict[str, Any]:
+    """The undisturbed run, and the other after it on the same servers."""
+    calm, plain = run(args, servers, 0)
+    killed, texts = run(args, servers, len(plain) // 3)
+    return {
+        "engine": "vllm" if args.vllm_python else "llama.cpp",
+        "servers": len(servers),
+        "calm": calm,
+        "killed": killed,
+        "equal_texts": sum(texts.get(key) == text for key, text in plain.items()),
+    }
 
 
 if __name__ == "__main__":
