@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -181,4 +181,4 @@ def last(running: Running) -> str:
     lines = [line for line in running.text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("r2w-eval: ")] or lines
     # a published table names no folder of the machine that made it
-    return told[-1].replace(sys.prefix, "PREFIX")[:200] if told else "no output"
+    return re.sub(r"/[^ (]*(?=/lib/python)", "PREFIX", told[-1])[:200] if told else "no output"
