@@ -30,8 +30,8 @@ format: $(VENV)/.test
 types: $(VENV)/.test
 	$(BIN)/mypy -p r2w_eval
 
-# Exact versions with hashes; uv writes them, pip installs them: pip install --require-hashes -r FILE
-# (pip takes `typepy` for another requirement than `typepy[datetime]`, so the extras are kept).
+# Exact versions with hashes, written by uv: pip install --require-hashes -r requirements/demo.txt.
+# The tests' lock names extras, over which pip 23.2 stumbles: uv pip install --require-hashes -r FILE
 LOCK := uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --no-strip-extras --python-version 3.11 --quiet
 lock:

@@ -56,7 +56,8 @@ TAIL = """
 * A folder of another version, or a made-up one, is one error: `tests/test_foreign_folders.py`.
 
 Fuzzing: `fuzz/README.md`. Locks with hashes for the demo and the tests stand in `requirements/`
-(`make lock`; `pip install --require-hashes -r requirements/demo.txt` into an empty environment);
+(`make lock`; `pip install --require-hashes -r requirements/demo.txt` into an empty environment;
+for `test.txt` take `uv pip install`, for pip 23.2 ends with an assertion about its extras);
 `make sbom` writes them as CycloneDX, `make audit` asks for known vulnerabilities,
 `make licences` lists what is installed; `make wheel` builds one commit twice and compares the
 bytes.
