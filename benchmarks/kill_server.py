@@ -19,7 +19,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +29,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
+
+from measure import free_port
 
 from r2w_eval.config import RunConfig
 from r2w_eval.models.embedded import NAME, convert_to_hf, ensure_gguf, start_server
@@ -88,13 +89,6 @@ class Server:
 def start(argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
     """A process that leads a group, so that its children die with it."""
     return subprocess.Popen(argv, start_new_session=True, **options)
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve() -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -160,6 +161,13 @@ def wait_for(process: subprocess.Popen[Any]) -> Finished:
     unit = 1 if sys.platform == "darwin" else 1024
     cpu_s = usage.ru_utime + usage.ru_stime
     return Finished(process.returncode, cpu_s, peak or usage.ru_maxrss * unit / 1e6)
+
+
+def free_port() -> int:
+    """A port of the loopback address that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def peak_mb(pid: int) -> float:

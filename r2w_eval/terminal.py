@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # all but tab and newline, and the marks that turn the direction of writing
 _ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -27,6 +31,20 @@ def escape(text: str) -> str:
     from rich import markup
 
     return markup.escape(visible(text))
+
+
+def plain_table(title: str = "", caption: str = "") -> Table:
+    """A table in the one style of this program; title and caption are shown as they are."""
+    from rich import box
+    from rich.table import Table
+
+    return Table(
+        title=escape(title) or None,
+        title_justify="left",
+        caption=escape(caption) or None,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
 
 
 def warn(text: str) -> None:

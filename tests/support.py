@@ -16,6 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
+CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 
 ScriptedReply = tuple[int, Mapping[str, str], bytes | Callable[[dict[str, str]], bytes]]
 
@@ -136,3 +137,27 @@ def open_chromium() -> Iterator[Any]:
         started = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         yield started
         started.close()
+
+
+def save_tiny_llama(folder: Path, tokenizer: Any, n_positions: int) -> Path:
+    """A random Llama of two layers with a tokenizer of the tokenizers library, as a checkpoint.
+
+    `<eos>` is token 0; `<think>` and its end are special where the vocabulary has them.
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    fast: Any = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>", chat_template=CHAT
+    )
+    marks = [mark for mark in ("<think>", "</think>") if mark in tokenizer.get_vocab()]
+    fast.add_special_tokens({"additional_special_tokens": marks})
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=tokenizer.get_vocab_size(), hidden_size=32, intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=2, max_position_embeddings=n_positions,
+        eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder

@@ -15,10 +15,10 @@ from r2w_eval.training.advantages import SegmentScore
 
 from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.trace.tags import parse_tagged
-from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, with_tokens
+from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, token_span, with_tokens
 from r2w_eval.trace.types import Span, TagSchema, Trace, steps, unit
 
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+TAGS = ThinkTags()
 
 Decode = Callable[[Sequence[int]], str]
 
@@ -43,9 +43,9 @@ def read_completion(ids: Sequence[int], decode: Decode, schema: TagSchema) -> Tr
 def read_pieces(pieces: Sequence[str], schema: TagSchema) -> Trace:
     """As `read_completion`, of the text that each token added."""
     text = "".join(pieces)
-    start = len(THINK_OPEN) if text.startswith(THINK_OPEN) else 0
-    end = text.find(THINK_CLOSE)
-    answer = text[end + len(THINK_CLOSE) :].strip() if end >= 0 else None
+    start = len(TAGS.open) if text.startswith(TAGS.open) else 0
+    end = text.find(TAGS.close)
+    answer = text[end + len(TAGS.close) :].strip() if end >= 0 else None
     trace = parse_tagged(text[start : end if end >= 0 else len(text)], schema, answer)
     return with_tokens(trace, offsets_of_pieces(pieces), start)
 
@@ -59,15 +59,10 @@ def thinking_tokens(pieces: Sequence[str]) -> int:
     0
     """
     text = "".join(pieces)
-    if split_thinking(text, ThinkTags()).thinking is None:
+    if split_thinking(text, TAGS).thinking is None:
         return 0
-    end = text.find(THINK_CLOSE) + len(THINK_CLOSE) if THINK_CLOSE in text else len(text)
-    written = 0
-    for place, piece in enumerate(pieces):
-        if written >= end:
-            return place
-        written += len(piece)
-    return len(pieces)
+    before, close, _ = text.partition(TAGS.close)
+    return token_span(Span(0, len(before + close)), offsets_of_pieces(pieces)).end
 
 
 def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:

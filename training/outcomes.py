@@ -135,8 +135,9 @@ class JudgedOutcome:
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Rewards:
         """One reward per completion; groups follow each other, all of one prompt."""
+        texts = [text_of(completion) for completion in completions]
         begun, self._begun = self._begun, []
-        if [text for own, _ in begun for text in own] != [text_of(one) for one in completions]:
+        if [text for own, _ in begun for text in own] != texts:
             self.begin(prompts, completions)
             begun, self._begun = self._begun, []
         waited = self._judge.waited_s
@@ -144,7 +145,6 @@ class JudgedOutcome:
         if log := columns.get("log_metric"):
             log("judge/waited_s", self._judge.waited_s - waited)
             log("judge/asked", float(self._judge.asked))
-        texts = [text for own, _ in begun for text in own]
         return pay_unanswered(rewards, texts, self._unanswered)
 
 

@@ -8,19 +8,13 @@ import time
 import urllib.request
 from collections.abc import Callable
 
+from benchmarks.measure import free_port
 from benchmarks.reliability.cells import Bench, Cell, check_end
 from benchmarks.reliability.process import Running, start
 
 BODY = json.dumps(
     {"id": "1", "draft": "He go home.", "reflection": 'In "He go home." the verb is wrong.'}
 ).encode()
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 def ask(port: int, timeout_s: float = 10.0) -> bytes:

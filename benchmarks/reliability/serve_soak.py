@@ -27,9 +27,10 @@ from typing import Any
 import aiohttp
 import numpy as np
 
+from benchmarks.measure import free_port
 from benchmarks.reliability.page import FOLDER, write_page
 from benchmarks.reliability.process import ROOT
-from benchmarks.reliability.serve import BODY, free_port
+from benchmarks.reliability.serve import BODY
 from benchmarks.reliability.soak import look, plot
 
 PLOT = ROOT / "docs" / "images" / "serve_soak.svg"

@@ -42,15 +42,13 @@ def doctor(endpoints: Sequence[str], as_json: bool, data_dir: str | None) -> Non
 
 
 def _print(findings: Sequence[Finding]) -> None:
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
 
     from r2w_eval.doctor import State
-    from r2w_eval.terminal import escape
+    from r2w_eval.terminal import escape, plain_table
 
     styles = {State.OK: "green", State.WARNING: "yellow", State.BROKEN: "bold red"}
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     for column in ("", "", "state", "found"):
         table.add_column(column, overflow="fold")
     area = ""

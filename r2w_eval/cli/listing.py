@@ -6,9 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import FileState, data_roots
@@ -18,14 +16,14 @@ from r2w_eval.models.names import KINDS
 from r2w_eval.paths import cache_path
 from r2w_eval.suites.groups import group_members
 from r2w_eval.suites.suite import SuiteInfo, load_info, suite_folders
-from r2w_eval.terminal import escape, visible
+from r2w_eval.terminal import escape, plain_table, visible
 
 
 def print_listing(data_dir: str | None) -> None:
     """A table of suites, then what --model and --judge take."""
     console = Console()
     roots = data_roots(data_dir)
-    table = Table(title="Suites", title_justify="left", box=box.SIMPLE_HEAD)
+    table = plain_table("Suites")
     for column in ("suite", "version", "samples", "languages", "licence", "data"):
         table.add_column(column, overflow="fold")
     for info in _infos(()):

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +24,7 @@ from r2w_eval.stats.orders import OrderPair, Positions, combined_battle, positio
 from r2w_eval.stats.ratings import Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 from r2w_eval.types import Metric, Sample
 
 
@@ -55,7 +54,7 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
 
 def ranking_table(comparison: Comparison) -> Table:
     """Models by score, with the ranks that the paired tests leave open."""
-    table = _table(f"{comparison.task}, judge {comparison.judge}, key {comparison.score_key}")
+    table = plain_table(f"{comparison.task}, judge {comparison.judge}, key {comparison.score_key}")
     table.add_column("model", overflow="fold")
     for name in ("score", "rank", "tied with best"):
         table.add_column(name, justify="right")
@@ -68,7 +67,7 @@ def ranking_table(comparison: Comparison) -> Table:
 
 def test_table(comparison: Comparison) -> Table:
     """Every pair: difference, interval, corrected p, and the effect that could have been found."""
-    table = _table("Paired tests (p corrected by Holm over all pairs)")
+    table = plain_table("Paired tests (p corrected by Holm over all pairs)")
     table.add_column("first minus second", overflow="fold")
     names = ("difference", "95 % interval", "p", "detectable", "items")
     for name in (*names, "items needed") if comparison.needed else names:
@@ -90,7 +89,7 @@ def test_table(comparison: Comparison) -> Table:
 
 def left_out_table(comparison: Comparison) -> Table:
     """Rank and score of every run without each judge: what hangs on a single judge."""
-    table = _table("Ranks without one judge")
+    table = plain_table("Ranks without one judge")
     table.add_column("without", overflow="fold")
     for row in comparison.ranking.rows:
         table.add_column(escape(row.model), justify="right")
@@ -173,7 +172,7 @@ def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_cover
 
 def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Table:
     """Bradley-Terry strengths on the Elo scale, bootstrap over items."""
-    table = _table(f"Preferences of {judge}: {scored}/{total} pairs with both orders")
+    table = plain_table(f"Preferences of {judge}: {scored}/{total} pairs with both orders")
     table.add_column("model", overflow="fold")
     for name in ("strength", "95 % interval", "win share", "rank at least"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -190,7 +189,7 @@ def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Tabl
 
 def positions_table(bias: Positions) -> Table:
     """What the order of showing did to this judge."""
-    table = _table("Order effects")
+    table = plain_table("Order effects")
     table.add_column("measure")
     for name in ("value", "95 % interval", "pairs"):
         table.add_column(name, justify="right")
@@ -204,10 +203,6 @@ def positions_table(bias: Positions) -> Table:
         span = _span(metric.low, metric.high, ".2f")
         table.add_row(name, _number(metric.value, ".2f"), span, str(metric.n_scored))
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
 
 
 def _number(value: float | None, form: str) -> str:

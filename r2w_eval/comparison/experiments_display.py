@@ -6,21 +6,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from r2w_eval.comparison.experiments import ArmResult, OnOff
 from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 from r2w_eval.reflection.display import interval, number
 from r2w_eval.store import write_atomically, write_json
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 
 
 def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
     """One row per task and judge; two judges are asked for, one is said to be one."""
     console = Console()
-    table = Table(title="Thinking on against off", title_justify="left", box=box.SIMPLE_HEAD)
+    table = plain_table("Thinking on against off")
     for name in ("suite, judge", "on", "off", "difference", "change %", "n", "tokens on/off"):
         table.add_column(name, overflow="fold", justify="left" if "judge" in name else "right")
     for row in rows:
@@ -50,7 +48,7 @@ def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
 def print_budget(results: Sequence[ArmResult], folder: Path) -> None:
     """Score against thinking tokens: table, JSON and one plot a task and judge."""
     console = Console()
-    table = Table(title="Score by thinking budget", title_justify="left", box=box.SIMPLE_HEAD)
+    table = plain_table("Score by thinking budget")
     for name in ("suite, judge", "arm", "thinking tokens", "score", "scored"):
         table.add_column(name, overflow="fold", justify="right" if "," not in name else "left")
     ordered = sorted(results, key=lambda r: (r.task, r.judge, r.thinking.value or 0.0))

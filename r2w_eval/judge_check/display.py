@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -11,12 +10,12 @@ from r2w_eval.judge_check.card import EvaluatorCard
 from r2w_eval.judge_check.check import CheckOutcome, load_labels
 from r2w_eval.judge_check.markdown import SIGNALS, number, span
 from r2w_eval.judge_check.plan import CheckOptions, plan_questions
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 
 
 def print_plan(config: RunConfig, options: CheckOptions) -> None:
     """Questions by set and kind, for one chat judge; asks nobody."""
-    table = _table("Dry run: questions to each judge (nothing was sent)")
+    table = plain_table("Dry run: questions to each judge (nothing was sent)")
     table.add_column("set")
     for name in ("requests", "texts and nulls", "pair verdicts", "sum"):
         table.add_column(name, justify="right")
@@ -57,7 +56,7 @@ def print_card(console: Console, card: EvaluatorCard) -> None:
 
 
 def _agreement_table(card: EvaluatorCard) -> Table:
-    table = _table("Pair accuracy against people, beside the best trivial rule")
+    table = plain_table("Pair accuracy against people, beside the best trivial rule")
     table.add_column("set", overflow="fold")
     for name in ("judge", "95 % interval", "n", "best rule", "difference"):
         table.add_column(name, justify="right")
@@ -76,7 +75,7 @@ def _agreement_table(card: EvaluatorCard) -> Table:
 
 
 def _null_table(card: EvaluatorCard) -> Table:
-    table = _table("Null answers: each must score below the real ones")
+    table = plain_table("Null answers: each must score below the real ones")
     table.add_column("null answer", overflow="fold")
     for name in ("mean", "real", "real minus null", "n", "below?"):
         table.add_column(name, justify="right")
@@ -90,7 +89,3 @@ def _null_table(card: EvaluatorCard) -> Table:
             "yes" if null.survives else "[yellow]not shown[/yellow]",
         )
     return table
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.reflection.measures import ReflectionSummary, is_estimated
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import plain_table
 from r2w_eval.types import Metric
 
 _SHARES = ("tokens/", "level/", "steps/")
@@ -28,7 +27,7 @@ def print_summaries(summaries: Mapping[str, ReflectionSummary], files: list[Path
 
 def measures_table(task: str, summary: ReflectionSummary) -> Table:
     """Every measure with value, interval and the prompts it rests on."""
-    table = Table(title=f"Reflection: {escape(task)}", title_justify="left", box=box.SIMPLE_HEAD)
+    table = plain_table(f"Reflection: {task}")
     table.add_column("measure", overflow="fold")
     for name in ("value", "95 % interval", "prompts"):
         table.add_column(name, justify="right", no_wrap=True)

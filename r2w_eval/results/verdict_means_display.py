@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from r2w_eval.results.verdict_means import VerdictMean
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 
 
 def print_means(means: Sequence[VerdictMean]) -> None:
     """One row a group: mean, interval, queries, verdicts, and the lost ones by status."""
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     for name in means[0].group if means else ():
         table.add_column(name, overflow="fold")
     for title in ("mean", "95 % interval", "queries", "verdicts"):

@@ -14,7 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -29,7 +28,7 @@ from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
 from r2w_eval.store import write_atomically
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 from r2w_eval.types import Metric
 
 TERMINAL_INTERVAL_S = 0.5
@@ -147,7 +146,7 @@ def describe_traffic(traffic: Sequence[Traffic]) -> str:
 
 def result_table(results: Sequence[TaskResult]) -> Table:
     """One row per task and judge: narrow enough for 80 columns."""
-    table = Table(title="Scores", title_justify="left", box=box.SIMPLE_HEAD)
+    table = plain_table("Scores")
     table.add_column("suite", overflow="fold")
     table.add_column("judge", overflow="fold")
     for name in ("score", "95 % interval", "scored", "floor"):
@@ -173,13 +172,7 @@ def _mark_partial(metric: Metric) -> str:
 
 def breakdown_table(result: TaskResult) -> Table:
     """The metrics of one task; groups with many members are left to the report."""
-    table = Table(
-        title=f"{result.task}, judge {escape(result.judge)}",
-        title_justify="left",
-        caption=escape(describe_counts(result)),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    table = plain_table(f"{result.task}, judge {result.judge}", describe_counts(result))
     table.add_column("metric", overflow="fold")
     for name in ("value", "95 % interval", "scored"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -232,13 +225,8 @@ def ensemble_table(result: TaskResult, results: Sequence[TaskResult]) -> Table:
     assert ensemble is not None, "only results of ensembles have this table"
     alone = {other.judge: other for other in results if other.task == result.task}
     without = {left.judge: left.headline for left in ensemble.left_out}
-    table = Table(
-        title=f"{result.task}, combined by {ensemble.combine}",
-        title_justify="left",
-        caption=escape(describe_agreement(ensemble)),
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+    title = f"{result.task}, combined by {ensemble.combine}"
+    table = plain_table(title, describe_agreement(ensemble))
     table.add_column("judge", overflow="fold")
     for name in ("alone", "95 % interval", "usable", "without it"):
         table.add_column(name, justify="right", no_wrap=True)

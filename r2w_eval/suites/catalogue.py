@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from r2w_eval.data import data_roots
 from r2w_eval.suites.suite import SuiteInfo, load_info, suite_folders, suites_with_cases
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 
 COLUMNS = (
     "suite",
@@ -59,7 +57,7 @@ def read_catalogue() -> list[CatalogueEntry]:
 def print_catalogue(data_dir: str | None) -> None:
     """The table, with whether the data is here."""
     console = Console()
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     table.add_column("suite", no_wrap=True)
     for title in ("source", "licence", "samples", "judge calls", "data", "checked"):
         number = title in ("samples", "judge calls")

@@ -16,7 +16,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +23,7 @@ from r2w_eval.data import data_roots
 from r2w_eval.errors import DataError, R2WError, UnknownName
 from r2w_eval.stats.inference import evaluate
 from r2w_eval.suites.suite import Suite, SuiteInfo, load_info, load_module, suites_with_cases
-from r2w_eval.terminal import escape
+from r2w_eval.terminal import escape, plain_table
 from r2w_eval.types import Estimate, JudgeRequest, Mode, Score
 
 VARIABLE = "R2W_VERIFICATION"
@@ -195,7 +194,7 @@ def verify_parity(suites: Sequence[str], data_dir: str | None, every_figure: boo
 
 
 def _table(found: Mapping[str, Sequence[ParityCase]], every_figure: bool) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = plain_table()
     table.add_column("suite", no_wrap=True)
     for title in ("case", "figure", "wanted", "got", "equal"):
         table.add_column(title, overflow="fold", justify="right" if title in RIGHT else "left")

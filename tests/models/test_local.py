@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import save_tiny_llama
 
 pytest.importorskip("lm_eval", reason="local checkpoints need pip install 'r2w-eval[hf]'")
 torch = pytest.importorskip("torch")
@@ -21,31 +22,17 @@ from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
 # third parties, at import and load: not ours to mend
 pytestmark = pytest.mark.filterwarnings("ignore")
 SCALE = Scale(lead="score ", labels={str(k): float(k) for k in range(1, 11)}, end=",")
-TEMPLATE = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     vocabulary = {chr(i): i - 29 for i in range(32, 127)}
     vocabulary |= {"<eos>": 0, "<think>": 1, "</think>": 2}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<eos>", chat_template=TEMPLATE
-    )
-    fast.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=2, max_position_embeddings=128, eos_token_id=0, pad_token_id=0,
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("checkpoint")
-    LlamaForCausalLM(config).save_pretrained(folder)
-    fast.save_pretrained(folder)
-    return folder
+    return save_tiny_llama(tmp_path_factory.mktemp("checkpoint"), tokenizer, 128)
 
 
 @pytest.fixture(scope="module")
