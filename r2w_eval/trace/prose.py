@@ -35,7 +35,6 @@ from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
 MIN_TEXT = {True: 12, False: 40}
 # a line without the white space at its ends
 _LINE = re.compile(r"\S(?:[^\n]*\S)?")
-# one class first: the search for it is what a sentence costs
 # one class first: the search for it is what a sentence costs; a group is where white space begins
 _END = re.compile(
     r"[.!?…。！？；](?:(?<=[.!?…])[\"'”’)\]*_]*()(?:\s+|$)"
@@ -103,12 +102,10 @@ class _Scanner:
     def _leaves(self, head: Head) -> bool:
         """A line inside a text speaks about the writing, so the text ended before it."""
         assert self.written is not None
-        is_excerpt = self.written.is_quoted_in(head.text)
-        steps_out = (
-            self.after_blank and SELF.search(head.text) and not self.written.speaks_of_itself()
-        )
-        if (is_excerpt or steps_out) and (
-            phrases.JUDGEMENT.occur(head) or phrases.META.occur(head)
+        steps_out = self.after_blank and SELF.search(head.text) is not None
+        if is_comment(head) and (
+            self.written.is_quoted_in(head.text)
+            or (steps_out and not self.written.speaks_of_itself())
         ):
             return True
         return leaves_text(head, self.after_blank)
