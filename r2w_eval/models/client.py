@@ -225,7 +225,7 @@ class HttpModel:
         if self._health.down:
             self.replicas.release(url)
             raise EndpointDown(self._health.down)
-        started = time.monotonic()
+        started, answered = time.monotonic(), limiter.answered
         try:
             async with self._open().post(
                 f"{url}/chat/completions", data=body, headers=JSON_HEADERS
@@ -233,7 +233,7 @@ class HttpModel:
                 content = await self._read(http.content, self._settings.idle_timeout_s)
                 status, headers = http.status, http.headers
         except TimeoutError as error:
-            limiter.timed_out(started)
+            limiter.timed_out(started, limiter.answered - answered)
             self.replicas.failed(url)
             raise Retry(CallStatus.TIMEOUT, f"no reply from {url} in time") from error
         except (aiohttp.ClientError, OSError) as error:

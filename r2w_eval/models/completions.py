@@ -102,6 +102,8 @@ def _count(value: Any, *keys: str) -> int | None:
 def read_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, from `retry-after-ms` or `Retry-After` (seconds or HTTP date).
 
+    A date is on the server's clock, which its own `Date` tells; ours may differ.
+
     >>> read_retry_after({"retry-after-ms": "1500"})
     1.5
     """
@@ -113,9 +115,14 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
             return None
         if value.strip().isdigit():
             return float(value)
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+        sent = headers.get("Date")
+        return max(0.0, _read_date(value) - (_read_date(sent) if sent else time.time()))
     except ValueError:
         return None
+
+
+def _read_date(text: str) -> float:
+    return email.utils.parsedate_to_datetime(text).timestamp()
 
 
 def read_refusal(text: str) -> CallStatus:

@@ -3,11 +3,11 @@
 Starts at 20 in flight. A clean round doubles that, and quadruples it while replies come as fast as
 in the fastest round so far: the server has room. The first refusal (429, 503) ends this. It halves
 a limit that has just grown and cuts any other by a fifth, as later ones do, at most once in 15 s;
-where a tenth of a round runs out of time it is halved, once for all requests that were on the way
-together; after either it grows by 5 % per clean round. A server that queues answers late instead of
-refusing: by Little's law the wait grows with what is in flight, so the limit grows fast only where
-replies would still come within half of the time limit, and stays where they take three quarters of
-it. `Retry-After` pauses the address.
+where a tenth of a round runs out of time it is halved, or cut to what was answered meanwhile if
+that is less, once for all requests that were on the way together; after either it grows by 5 % per
+clean round. A server that queues answers late instead of refusing: by Little's law the wait grows
+with what is in flight, so the limit grows fast only where replies would still come within half of
+the time limit, and stays where they take three quarters of it. `Retry-After` pauses the address.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ class Limiter:
         self.limit = float(ceiling if fixed else min(START, ceiling))
         self.in_flight = 0
         self.cuts = 0
+        self.answered = 0
+        """Clean replies so far."""
         self._fixed = fixed
         self._timeout_s = timeout_s
         self._clock = clock
@@ -76,6 +78,7 @@ class Limiter:
 
     def succeeded(self, latency_s: float = 0.0) -> None:
         """A clean reply after this long: as many of them as the limit are a round, and it grows."""
+        self.answered += 1
         self._clean += 1
         self._clean_s += latency_s
         if self._fixed or self._clean < int(self.limit):
@@ -103,15 +106,18 @@ class Limiter:
         is_known = self._congested or self._has_stood
         self._cut(CUT if is_known else HALF, self._clock() - CUT_INTERVAL_S)
 
-    def timed_out(self, sent_at: float) -> None:
-        """No reply in time to a request sent then: with a tenth of a round like it, halve the
-        limit. Single ones are hangs, whatever the limit.
+    def timed_out(self, sent_at: float, answered: int) -> None:
+        """No reply in time to a request sent then, while so many others were answered.
+
+        Single ones are hangs, whatever the limit. With a tenth of a round like it, the limit is
+        halved, or cut at once to what the server answers in good time, if that is less.
         """
-        if sent_at < self._last_cut:
+        if sent_at <= self._last_cut:
             return
         self._late += 1
         if self._late >= self.limit * LATE_SHARE:
-            self._cut(HALF, sent_at)
+            bearable = math.ceil(TOO_SLOW * answered) if answered else math.inf
+            self._cut(min(HALF, bearable / self.limit), sent_at)
 
     def _cut(self, factor: float, since: float) -> None:
         """Unless a cut after `since` has answered this already."""

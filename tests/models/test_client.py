@@ -242,6 +242,16 @@ def test_retry_after_is_read_in_all_three_spellings() -> None:
     assert read_retry_after({}) is None
 
 
+@pytest.mark.parametrize("hours", [-3, 0, 3])
+def test_a_date_to_retry_after_is_on_the_servers_clock(hours: int) -> None:
+    now = time.time() + 3600 * hours
+    dates = (email.utils.formatdate(at, usegmt=True) for at in (now, now + 30))
+    assert read_retry_after(dict(zip(("Date", "Retry-After"), dates, strict=True))) == 30.0
+    assert (
+        read_retry_after({"Date": "today", "Retry-After": "Fri, 27 Nov 2026 14:00:00 GMT"}) is None
+    )
+
+
 @given(st.binary(max_size=200))
 def test_no_body_breaks_the_reader(content: bytes) -> None:
     with contextlib.suppress(Retry, CallFailed):

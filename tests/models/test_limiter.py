@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from r2w_eval.models.limiter import Limiter
 
 
@@ -82,20 +84,28 @@ def test_a_tenth_of_a_round_out_of_time_halves_once_for_all_that_were_on_the_way
     clock = Clock()
     limiter = Limiter(64, timeout_s=600, clock=clock)
     clock.now = 600
-    limiter.timed_out(0)
+    limiter.timed_out(0, 1000)
     assert limiter.limit == 20, "one that hangs says nothing about the rest"
-    for sent_at in (0, 0, 5, 599):
-        limiter.timed_out(sent_at)
+    for sent_at in (0, 0, 5, 600):
+        limiter.timed_out(sent_at, 1000)
     assert limiter.limit == 10 and limiter.cuts == 1
     clock.now = 1200
-    limiter.timed_out(600)
+    limiter.timed_out(601, 1000)
     assert limiter.limit == 5
+
+
+@pytest.mark.parametrize(("answered", "limit"), [(0, 10), (1, 1), (2, 2), (4, 3), (14, 10)])
+def test_a_slow_server_is_cut_to_what_it_answers_in_time(answered: int, limit: int) -> None:
+    limiter = Limiter(64, timeout_s=600)
+    for _ in range(2):
+        limiter.timed_out(float("inf"), answered)
+    assert limiter.limit == limit
 
 
 def test_hangs_in_different_rounds_do_not_add_up() -> None:
     limiter = Limiter(20, timeout_s=600)
     for _ in range(9):
-        limiter.timed_out(float("inf"))
+        limiter.timed_out(float("inf"), 20)
         clean_round(limiter)
     assert limiter.limit == 20 and limiter.cuts == 0
 
