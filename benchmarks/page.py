@@ -78,6 +78,15 @@ def cpu_per_10k(workload: str) -> Callable[[Any], float]:
     return read
 
 
+def of_size(verdicts: int, column: str) -> Callable[[Any], float]:
+    """A column of the row with so many verdicts."""
+
+    def read(report: Mapping[str, Any]) -> float:
+        return float(next(r[column] for r in report["sizes"] if r["verdicts"] == verdicts))
+
+    return read
+
+
 FIGURES = (
     *(
         Figure(f"rate, x bare client: {w}, {n} connections", "throughput", 0.9, to_bare(w, n), True)
@@ -109,13 +118,19 @@ FIGURES = (
         lambda r: float(r[2]["peak_rss_mb"] - r[1]["peak_rss_mb"]),
     ),
     Figure("s for 1,000 resamples of 1,000 x 5", "scale", 0.3, lambda r: float(r["bootstrap_s"])),
-    Figure(
-        "s to aggregate 10^6 verdicts from Parquet", "scale", 10,
-        lambda r: float(r["sizes"][-1]["aggregate_wall_s"]),
-    ),
-    Figure(
-        "MB to aggregate 10^6 verdicts", "scale", 1000,
-        lambda r: float(r["sizes"][-1]["peak_rss_mb"]),
+    *(
+        figure
+        for power, seconds, megabytes in ((6, 10, 1000), (7, None, 1000))
+        for figure in (
+            Figure(
+                f"s to aggregate 10^{power} verdicts from Parquet", "scale", seconds,
+                of_size(10**power, "aggregate_wall_s"),
+            ),
+            Figure(
+                f"MB to aggregate 10^{power} verdicts", "scale", megabytes,
+                of_size(10**power, "peak_rss_mb"),
+            ),
+        )
     ),
     Figure(
         "CPU s to aggregate 100,000 verdicts from JSON lines", "aggregate", None,

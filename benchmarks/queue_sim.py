@@ -18,6 +18,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,11 +31,12 @@ from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.types import Decoding, Message
 
 PREDICTED_TIMEOUT_S = 60.0
-# A slow server with few places: its own queue takes the time. Replies take up to this share more or
-# less: equal ones that waited for the place of a late one are all late themselves, to the second
-SPREAD = 0.1
+# A slow server of two places: its own queue takes the time. Replies take up to this share more or
+# less, or all the same: those that waited for the place of a late one are then late to the second
+SPREADS = (0.1, 0.0)
 QUEUED = tuple(
-    (count, 256, f"judge-{s}000+slots=2") for count, s in ((500, 10), (500, 60), (200, 200))
+    (count, 256, f"judge-{s}000+slots=2")
+    for count, s in ((500, 10), (500, 60), (200, 200), (200, 300), (200, 400), (200, 500))
 )
 QUEUED_TIMEOUT_S = 600.0
 RESULTS = Path(__file__).parent / "results" / "queue_sim.json"
@@ -191,10 +193,10 @@ def main() -> None:
         predicted.append(row)
         print(json.dumps(predicted[-1]), flush=True)
     queued = []
-    for scenario in QUEUED:
-        row = {"scenario": scenario, "simulated": simulate(*scenario, QUEUED_TIMEOUT_S, SPREAD)}
-        queued.append(row)
-        print(json.dumps(row), flush=True)
+    for spread, scenario in product(SPREADS, QUEUED):
+        told = simulate(*scenario, QUEUED_TIMEOUT_S, spread)
+        queued.append({"scenario": scenario, "spread": spread, "simulated": told})
+        print(json.dumps(queued[-1]), flush=True)
     found = {"load": round(os.getloadavg()[0], 1), "checked": checked}
     found |= {"predicted": predicted, "queued": queued}
     RESULTS.write_text(json.dumps(found, indent=1) + "\n")

@@ -1,10 +1,11 @@
-"""How export, aggregation and bootstrap grow, from 10^2 to 10^6 verdicts.
+"""How export, aggregation and bootstrap grow, from 10^2 to 10^7 verdicts.
 
 `python benchmarks/scale.py [--sizes 100 1000 …]`: verdicts of one judge on five criteria over up to
-1,000 queries, each with a text of 300 characters, go into a Parquet dataset; a process of its own
-then computes the mean of each criterion and of all, with intervals (10,000 draws). The same figures
-are computed from the verdicts in memory and must be equal to 1e-12. Writes results/scale.json;
-exponents are slopes of log CPU seconds over log n of the three largest sizes.
+`--queries` queries, each with a text of 300 characters. One process exports them to a Parquet
+dataset, another computes the mean of each criterion and of all, with intervals (10,000 draws). The
+same figures are computed from the verdicts in memory and must be equal to 1e-12. Writes
+results/scale.json; exponents are slopes of log CPU seconds over log n, of all sizes and of the
+three largest.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measure import wait_for
+from measure import Finished, wait_for
 
 from r2w_eval.estimates import pooled
 from r2w_eval.records.parquet import ParquetFolder
@@ -38,20 +39,27 @@ QUERIES = 1000
 BOOTSTRAP_DRAWS = 1000
 
 
-def verdicts(n: int) -> Iterator[Judgement]:
+def verdicts(n: int, queries: int) -> Iterator[Judgement]:
     """`n` verdicts on a scale of 1 to 10, the same ones at every call."""
     draw = random.Random(0)
     for number in range(n):
         answer, place = divmod(number, len(CRITERIA))
-        repeat, query = divmod(answer, QUERIES)
+        repeat, query = divmod(answer, queries)
         score = Score(float(draw.randint(1, 10)))
         names = (f"answer-{answer}", "suite", f"query-{query}", "judge", CRITERIA[place])
         text = f'{{"score": {score.value:g}, "reason": "{draw.random()} {"it keeps on. " * 21}"}}'
         yield Judgement(f"verdict-{number}", *names, score, (text,), sample_repeat=repeat)
 
 
+def export_once(folder: str, n: int, queries: int) -> None:
+    """What the exporting process does."""
+    before = time.process_time()
+    ParquetFolder(folder).export_judgements("bench", verdicts(n, queries))
+    print(json.dumps({"cpu_s": time.process_time() - before}))
+
+
 def aggregate_once(folder: str) -> None:
-    """What the measured process does."""
+    """What the aggregating process does."""
     started = time.monotonic()
     judgements = ParquetFolder(folder).judgements()
     rows = [*verdict_means(judgements), *verdict_means(judgements, ["criterion"])]
@@ -60,10 +68,10 @@ def aggregate_once(folder: str) -> None:
     print(json.dumps({"wall_s": time.monotonic() - started, "bounds": bounds}))
 
 
-def aggregate_in_memory(n: int) -> dict[str, list[float | None]]:
+def aggregate_in_memory(n: int, queries: int) -> dict[str, list[float | None]]:
     """The same figures from objects."""
     groups: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for j in verdicts(n):
+    for j in verdicts(n, queries):
         if j.score.value is not None:
             groups["all"][j.sample_id].append(j.score.value)
             groups[j.criterion][j.sample_id].append(j.score.value)
@@ -75,32 +83,36 @@ def _bounds(metric: Metric) -> list[float | None]:
     return [metric.value, metric.low, metric.high]
 
 
-def measure_size(n: int) -> dict[str, Any]:
+def measure_size(n: int, queries: int) -> dict[str, Any]:
     """One row of the results."""
     with tempfile.TemporaryDirectory() as folder:
-        before = time.process_time()
-        ParquetFolder(folder).export_judgements("bench", verdicts(n))
-        export_cpu_s = time.process_time() - before
+        told, export = _in_process("--export", folder, str(n), str(queries))
         size = sum(file.stat().st_size for file in Path(folder).rglob("*.parquet"))
-        argv = [sys.executable, __file__, "--one", folder]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        end = wait_for(process)
-        assert end.exit_code == 0, f"aggregation of {n} verdicts ended with {end.exit_code}"
-        told = json.loads(process.stdout.read())
-    expected = aggregate_in_memory(n)
-    assert told["bounds"].keys() == expected.keys()
+        found, end = _in_process("--aggregate", folder)
+    expected = aggregate_in_memory(n, queries)
+    assert found["bounds"].keys() == expected.keys()
     for name, own in expected.items():
-        assert all(map(_agree, told["bounds"][name], own)), (name, told["bounds"][name], own)
+        assert all(map(_agree, found["bounds"][name], own)), (name, found["bounds"][name], own)
     return {
         "verdicts": n,
-        "export_cpu_s": round(export_cpu_s, 3),
+        "queries": min(queries, -(-n // len(CRITERIA))),
+        "export_cpu_s": round(told["cpu_s"], 3),
+        "export_peak_mb": round(export.peak_mb, 1),
         "parquet_mb": round(size / 1e6, 2),
-        "aggregate_wall_s": round(told["wall_s"], 3),
+        "aggregate_wall_s": round(found["wall_s"], 3),
         "aggregate_cpu_s": round(end.cpu_s, 3),
         "peak_rss_mb": round(end.peak_mb, 1),
         "equal_in_memory": True,
     }
+
+
+def _in_process(*argv: str) -> tuple[dict[str, Any], Finished]:
+    """What this script prints when it is called so, and what its process took."""
+    process = subprocess.Popen([sys.executable, __file__, *argv], stdout=subprocess.PIPE)
+    end = wait_for(process)
+    assert process.stdout is not None
+    assert end.exit_code == 0, f"{argv} ended with {end.exit_code}"
+    return json.loads(process.stdout.read()), end
 
 
 def _agree(a: float | None, b: float | None) -> bool:
@@ -121,32 +133,38 @@ def bootstrap_s(tries: int = 7) -> float:
 
 
 def exponent(rows: Sequence[dict[str, Any]], name: str) -> float | None:
-    """Slope of log seconds over log n of the three largest sizes."""
-    last = rows[-3:]
-    if len(last) < 3:
+    """Slope of log seconds over log n; of fewer than three sizes there is none."""
+    if len(rows) < 3:
         return None
-    x, y = (np.log([row[key] for row in last]) for key in ("verdicts", name))
+    x, y = (np.log([row[key] for row in rows]) for key in ("verdicts", name))
     return round(float(np.polyfit(x, y, 1)[0]), 3)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    sizes = [10**k for k in range(2, 7)]
+    sizes = [10**k for k in range(2, 8)]
     parser.add_argument("--sizes", type=int, nargs="+", default=sizes)
+    parser.add_argument("--queries", type=int, default=QUERIES)
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--one", metavar="FOLDER", help=argparse.SUPPRESS)
+    parser.add_argument("--export", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--aggregate", metavar="FOLDER", help=argparse.SUPPRESS)
     flags = parser.parse_args()
-    if flags.one:
-        return aggregate_once(flags.one)
+    if flags.export:
+        folder, n, queries = flags.export
+        return export_once(folder, int(n), int(queries))
+    if flags.aggregate:
+        return aggregate_once(flags.aggregate)
     rows = []
     for n in flags.sizes:
-        rows.append(measure_size(n))
+        rows.append(measure_size(n, flags.queries))
         print(json.dumps(rows[-1]), flush=True)
+    timed = ("export_cpu_s", "aggregate_cpu_s")
     found = {
         "cores": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "bootstrap_s": round(bootstrap_s(), 4),
-        "exponents": {k: exponent(rows, k) for k in ("export_cpu_s", "aggregate_cpu_s")},
+        "exponents": {name: exponent(rows, name) for name in timed},
+        "exponents_of_last_three": {name: exponent(rows[-3:], name) for name in timed},
         "sizes": rows,
     }
     print(json.dumps({k: v for k, v in found.items() if k != "sizes"}))

@@ -1,7 +1,8 @@
 """The processor as a platform of verl, for verl_toy.py: verl 0.9.1 ships GPUs and NPUs only.
 
-`VERL_PLATFORM=cpu VERL_USE_EXTERNAL_MODULES=verl_cpu` registers it. One thing has no seam and is
-set here: verl names its process groups `cpu:gloo,DEVICE:BACKEND`, and torch refuses `cpu` twice.
+`VERL_PLATFORM=cpu VERL_USE_EXTERNAL_MODULES=verl_cpu` registers it. Two things have no seam and are
+set here: verl names its process groups `cpu:gloo,DEVICE:BACKEND`, and torch refuses `cpu` twice;
+and it loads its critic with flash attention, by name, which is for GPUs.
 """
 
 from __future__ import annotations
@@ -107,5 +108,18 @@ def use_gloo_once() -> None:
     distributed.initialize_global_process_group_ray = functools.partial(plain, backend="gloo")
 
 
+def load_critics_with_sdpa() -> None:
+    """The critic's attention by torch itself; all else as verl loads it."""
+    from transformers import AutoModelForTokenClassification
+
+    plain = AutoModelForTokenClassification.from_pretrained
+
+    def from_pretrained(*args: Any, **kwargs: Any) -> Any:
+        return plain(*args, **{**kwargs, "attn_implementation": "sdpa"})
+
+    AutoModelForTokenClassification.from_pretrained = from_pretrained
+
+
 if os.environ.get("VERL_PLATFORM") == "cpu":
     use_gloo_once()
+    load_critics_with_sdpa()

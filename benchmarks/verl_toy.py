@@ -1,10 +1,10 @@
-"""verl's own trainer on the CPU, at toy size: GRPO as verl has it, and with our local term.
+"""verl's own trainer on the CPU, at toy size: GRPO as verl has it and with our local term, and PPO.
 
 In: the eleven-word policy and the scorer of our tests, `training/verl/*.yaml` and a few sizes.
 `python -m verl.trainer.main_ppo` runs for real: Ray, transfer queue, agent loop, reward loop, FSDP
-engine, optimiser, checkpoint. Out: what each step logged, and how far the final weights of the
-variants lie apart, as JSON. PPO is not among them: verl loads its critic with flash attention,
-which is for GPUs (`load_valuehead_model`). Needs verl here: pip install 'r2w-eval[verl]'.
+engine, optimiser, checkpoint; for PPO verl's critic and its `gae`. Out: what each step logged, how
+far weights moved from the start, and how far the variants ended from each other, as JSON. Needs
+verl here: pip install 'r2w-eval[verl]'.
 
     OMP_NUM_THREADS=1 python benchmarks/verl_toy.py --steps 2 --out FOLDER
 """
@@ -35,12 +35,25 @@ VARIANTS = {
     "grpo": ("local", ["algorithm.adv_estimator=grpo", "algorithm.r2w.process_mapping.weight=0"]),
     "local_0": ("local", ["algorithm.r2w.process_mapping.weight=0"]),
     "local_0.5": ("local", ["algorithm.r2w.process_mapping.weight=0.5"]),
+    "gae_0": ("gae", ["algorithm.r2w.process_mapping.weight=0"]),
+    "gae_0.5": ("gae", ["algorithm.r2w.process_mapping.weight=0.5"]),
 }
+# which variant's final weights are compared with which
+COMPARED = (("local_0", "grpo"), ("local_0.5", "grpo"), ("gae_0", "grpo"), ("gae_0.5", "gae_0"))
+CRITIC = (
+    "critic.strategy=fsdp2",
+    "critic.model.use_remove_padding=false",
+    "critic.model.enable_gradient_checkpointing=false",
+    "critic.ppo_micro_batch_size_per_gpu=16",
+    "critic.optim.lr=0.01",
+)
 SHOWN = {
     "score": "critic/score/mean",
     "advantage_max": "critic/advantages/max",
     "loss": "actor/pg_loss",
     "grad_norm": "actor/grad_norm",
+    "value_loss": "critic/vf_loss",
+    "value_explained": "critic/vf_explained_var",
 }
 
 
@@ -56,6 +69,9 @@ def overrides(steps: int, out: Path) -> list[str]:
         "actor_rollout_ref.actor.strategy=fsdp2",
         *(f"actor_rollout_ref.actor.fsdp_config.{one}" for one in engine),
         f"+actor_rollout_ref.actor.fsdp_config.mixed_precision={precision}",
+        *CRITIC,
+        *(f"critic.fsdp.{one}" for one in engine),
+        f"+critic.fsdp.mixed_precision={precision}",
         "actor_rollout_ref.actor.ppo_mini_batch_size=4",
         "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=16",
         "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16",
@@ -124,12 +140,16 @@ def run(name: str, data: ClusterData, model: Path, steps: int, out: Path) -> dic
 
 
 def weights(folder: Path) -> Any:
-    """The model that verl saved last, as one vector."""
+    """All weights of a model as one vector."""
     import torch
     from safetensors.torch import load_file
 
-    saved = load_file(find_checkpoints(folder)[-1].path / "model.safetensors")
+    saved = load_file(folder / "model.safetensors")
     return torch.cat([saved[name].flatten().double() for name in sorted(saved)])
+
+
+def largest(difference: Any) -> float:
+    return float(difference.abs().max())
 
 
 def main() -> None:
@@ -148,10 +168,13 @@ def main() -> None:
     result: dict[str, Any] = {
         name: run(name, data, model, args.steps, args.out / name) for name in names
     }
+    start = weights(model)
+    final = {name: weights(find_checkpoints(args.out / name)[-1].path) for name in names}
+    result["largest_movement_of_a_weight"] = {n: largest(own - start) for n, own in final.items()}
     if not args.only:
-        final = {name: weights(args.out / name) for name in names}
-        apart = {name: float((final[name] - final["grpo"]).abs().max()) for name in names}
-        result["largest_difference_of_a_weight_from_grpo"] = apart
+        result["largest_difference_of_a_weight"] = {
+            f"{one} from {other}": largest(final[one] - final[other]) for one, other in COMPARED
+        }
     print(json.dumps(result, indent=1))
     write_json(args.out / "verl_toy.json", result)
 

@@ -136,14 +136,17 @@ def _score_splits(job: RayJob, folder: str, splits: Sequence[Split]) -> None:
         num_gpus=job.worker_gpus,
     )
     try:
-        for _ in work.iter_batches(batch_size=None):
-            pass
+        problems = (one for done in work.iter_batches(batch_size=None) for one in done["problem"])
+        # read to the end: Ray Data complains of an iterator that is left behind
+        problem = next(filter(None, list(problems)), None)
     except ray.exceptions.RayError as error:
         cause = getattr(error, "cause", None) or error
+        problem = f"{type(cause).__name__}: {cause}"
+    if problem:
         raise R2WError(
-            f"Scoring stopped: {type(cause).__name__}: {str(cause)[:500]}. Finished parts are in "
-            f"{folder}; the same command goes on from there"
-        ) from error
+            f"Scoring stopped: {problem[:500]}. Finished parts are in {folder}; the same command "
+            f"goes on from there"
+        )
 
 
 class SplitScorer:
@@ -153,17 +156,30 @@ class SplitScorer:
         self._scorer: ItemScorer = open_scorer(scorer)
         self._folder = folder
         self._batch = batch
+        self._problem = ""
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """Score the named splits; says how many items each had."""
-        counts = []
+        """Score the named splits; says what keeps any of them from being scored.
+
+        Said and not raised: Ray Data names no cause of what is raised here. After the first problem
+        nothing more is scored.
+        """
         for text in rows["split"]:
-            split = Split(**json.loads(text))
-            scores = list(score_all(self._scorer, read_split(split), self._batch))
-            fs, path = open_place(f"{self._folder}/{_part_name(split.number)}")
-            publish(fs, path, _as_parquet(scores))
-            counts.append(len(scores))
-        return {"items": counts}
+            self._problem = self._problem or self._try(Split(**json.loads(text)))
+        return {"problem": [self._problem]}
+
+    def _try(self, split: Split) -> str:
+        try:
+            self.score_split(split)
+        except Exception as error:  # noqa: BLE001 - a scorer may be anyone's code
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def score_split(self, split: Split) -> None:
+        """Put the scores of one split into its part."""
+        scores = list(score_all(self._scorer, read_split(split), self._batch))
+        fs, path = open_place(f"{self._folder}/{_part_name(split.number)}")
+        publish(fs, path, _as_parquet(scores))
 
 
 def plan_splits(job: RayJob) -> list[Split]:

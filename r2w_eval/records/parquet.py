@@ -120,20 +120,24 @@ class ParquetFolder:
             written[file.path[file.path.index(f"/{kind}/") + 1 :]] = file.metadata.num_rows
 
         self._fs.makedirs(base, exist_ok=True)
-        ds.write_dataset(
-            _batches(schema, run, records),
-            base,
-            schema=_arrow_schema(schema),
-            filesystem=self._fs,
-            format="parquet",
-            partitioning=_partitioning(schema),
-            basename_template=f"{prefix}-{{i}}.parquet",
-            existing_data_behavior="overwrite_or_ignore",
-            file_visitor=note,
-            file_options=ds.ParquetFileFormat().make_write_options(compression="zstd"),
-            max_rows_per_group=1 << 17,
-            use_threads=False,
-        )
+        try:
+            ds.write_dataset(
+                _batches(schema, run, records),
+                base,
+                schema=_arrow_schema(schema),
+                filesystem=self._fs,
+                format="parquet",
+                partitioning=_partitioning(schema),
+                basename_template=f"{prefix}-{{i}}.parquet",
+                existing_data_behavior="overwrite_or_ignore",
+                file_visitor=note,
+                file_options=ds.ParquetFileFormat().make_write_options(compression="zstd"),
+                max_rows_per_group=1 << 17,
+                use_threads=False,
+            )
+        except OSError as error:
+            # Arrow names no file
+            raise OSError(error.errno, error.strerror or str(error), base) from error
         return written
 
     def _commit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -23,6 +24,7 @@ from r2w_eval.reward_models.ray_scoring import (
     _check_resources,
     _claim,
     _connect,
+    _finished,
     plan_splits,
     read_scores,
     read_split,
@@ -65,7 +67,7 @@ def score_here(job: RayJob, folder: str) -> list[int]:
     actor = SplitScorer(job.scorer, folder, job.batch)
     splits = plan_splits(job)
     for split in splits:
-        actor({"split": [json.dumps({k: getattr(split, k) for k in split.__slots__})]})
+        actor.score_split(split)
     return [split.number for split in splits]
 
 
@@ -138,6 +140,31 @@ def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path
         _check_resources(replace(job, worker_gpus=1.0), {"CPU": 2.0})
     with pytest.raises(UsageError, match="nothing there"):
         plan_splits(replace(job, source=str(tmp_path / "none.jsonl")))
+
+
+def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "items.jsonl"
+    write_items(source, 2)
+    folder = "memory://full/scores"
+    (split,) = plan_splits(RayJob("r2w-rules", str(source), folder))
+    rows = {"split": [json.dumps({k: getattr(split, k) for k in split.__slots__})]}
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "bucket/part")
+
+    actor = SplitScorer("r2w-rules", folder, 256)
+    with monkeypatch.context() as patch:
+        patch.setattr("r2w_eval.reward_models.ray_scoring.publish", refuse)
+        told = actor(rows)
+    assert told == {"problem": ["OSError: [Errno 28] No space left on device: 'bucket/part'"]}
+    assert actor(rows) == told and not _finished(folder), "it does no more"
+    assert SplitScorer("r2w-rules", folder, 256)(rows) == {"problem": [""]}
+    assert _finished(folder) == {0}
+    actor = SplitScorer("r2w-rules", folder, 256)
+    actor._scorer = object()  # type: ignore[assignment]
+    assert actor(rows)["problem"] == ["AttributeError: 'object' object has no attribute 'score'"]
 
 
 def test_a_ray_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
