@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 # One worker per core; each holds a torch, so not more than eight.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check coverage format types lock licences sbom audit wheel clean docs
+.PHONY: demo test check coverage format types lock licences sbom audit wheel sdist clean docs
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
@@ -43,7 +43,7 @@ lock:
 TOOLS := build/tools/bin
 $(TOOLS)/pip:
 	$(PYTHON) -m venv build/tools
-	$(TOOLS)/pip install --quiet cyclonedx-bom==7.5.0 pip-audit==2.10.1 pip-licenses==5.5.5
+	$(TOOLS)/pip install --quiet build==1.6.0 cyclonedx-bom==7.5.0 pip-audit==2.10.1 pip-licenses==5.5.5
 
 licences: $(VENV)/.test $(TOOLS)/pip
 	$(TOOLS)/pip-licenses --python=$(BIN)/python --from=mixed --order=license --format=markdown
@@ -64,6 +64,11 @@ wheel: $(VENV)/.test
 	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m pip wheel --quiet --no-deps \
 	  -w build/$$n build/$$n/src || exit 1; done
 	cmp build/1/*.whl build/2/*.whl
+
+# From the last commit; `pip install build/r2w_eval-*.tar.gz` builds the wheel from it.
+sdist: $(TOOLS)/pip
+	rm -rf build/sdist && mkdir -p build/sdist && git archive HEAD | tar -x -C build/sdist
+	$(TOOLS)/python -m build --sdist -o build build/sdist
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
