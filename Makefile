@@ -43,7 +43,7 @@ lock:
 TOOLS := build/tools/bin
 $(TOOLS)/pip:
 	$(PYTHON) -m venv build/tools
-	$(TOOLS)/pip install --quiet build==1.6.0 cyclonedx-bom==7.5.0 pip-audit==2.10.1 pip-licenses==5.5.5
+	$(TOOLS)/pip install --quiet build==1.6.1 cyclonedx-bom==7.5.0 pip-audit==2.10.1 pip-licenses==5.5.5
 
 licences: $(VENV)/.test $(TOOLS)/pip
 	$(TOOLS)/pip-licenses --python=$(BIN)/python --from=mixed --order=license --format=markdown

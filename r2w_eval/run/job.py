@@ -50,6 +50,8 @@ class Outcome:
     wall_s: float
     budget: Budget | None = None
     traffic: tuple[Traffic, ...] = ()
+    asked: frozenset[str] = frozenset()
+    """Judges that this call named, where others have their verdicts in the folder already."""
 
 
 async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
@@ -108,6 +110,7 @@ async def judge_again(
     plans = plan_tasks(config)
     check_suites(folder, manifest, plans)
     progress = Progress()
+    asked: frozenset[str] = frozenset()
     started = asyncio.get_running_loop().time()
     with open_cache(config) as cache:
         async with ModelPool(model_options(config, cache)) as pool:
@@ -116,6 +119,7 @@ async def judge_again(
                 judging = Judging(stored, config.max_connections, identity["repeats"], reparse=True)
             else:
                 judging, judges = await open_judging(config, pool)
+                asked = frozenset(scorer.id for scorer in judging.scorers)
                 identity["judges"] = {**identity["judges"], **to_plain(judges)}
                 if config.combine is not None:
                     names = tuple(identity["judges"])
@@ -145,7 +149,7 @@ async def judge_again(
                     keep_page_counts(folder, progress.pages)
                     results = write(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
-    return Outcome(folder, results, manifest, progress, wall_s)
+    return Outcome(folder, results, manifest, progress, wall_s, asked=asked)
 
 
 async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
@@ -168,7 +172,7 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
     """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed.
 
     Where judges are combined, the combined verdicts count: members may fail within
-    --min-valid-judges.
+    --min-valid-judges. What judges of an earlier call lost was told then.
     """
     if outcome.budget is not None and outcome.budget.is_reached:
         raise BudgetReached(
@@ -178,6 +182,8 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
     combined = {result.task for result in outcome.results if result.ensemble is not None}
     for result in outcome.results:
         if result.ensemble is None and result.task in combined:
+            continue
+        if result.ensemble is None and outcome.asked and result.judge not in outcome.asked:
             continue
         if result.judging.coverage < minimum:
             raise CoverageTooLow(

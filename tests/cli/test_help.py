@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -103,28 +101,6 @@ def test_the_shell_completes_commands_options_and_choices(
 ) -> None:
     completer = ShellComplete(cli, {}, "r2w-eval", "_R2W_EVAL_COMPLETE")
     assert {item.value for item in completer.get_completions(words, start)} == found
-
-
-@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
-def test_the_line_of_the_documentation_completes_in_bash(tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "reference" / "exit-codes.md").read_text("utf-8")
-    (line,) = re.findall(r"^eval .*bash_source.*$", page, re.MULTILINE)
-    program = tmp_path / "r2w-eval"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m r2w_eval "$@"\n')
-    program.chmod(0o755)
-    script = (
-        f"{line}\nCOMP_WORDS=(r2w-eval experiment b) COMP_CWORD=2\n"
-        '_r2w_eval_completion r2w-eval; echo "${COMPREPLY[@]}"\n'
-    )
-    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": path},
-        cwd=tmp_path,
-    )
-    assert done.stdout.split() == ["budget"], done.stderr
 
 
 def test_a_wrong_word_before_a_completion_breaks_nothing() -> None:

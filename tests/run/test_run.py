@@ -210,6 +210,11 @@ def test_coverage_under_the_limit_is_said_after_the_results_are_written(
     with pytest.raises(CoverageTooLow, match="0 of 15 verdicts"):
         check_outcome(outcome, 0.98)
     check_outcome(outcome, 0.0)
+    # the way out that the message names: another judge, who is not held to what that one lost
+    another = replace(config, judge=(f"{server.base_url}#judge-0",))
+    again = asyncio.run(judge_again(outcome.folder, another, reparse=False))
+    assert [result.judging.n_valid for result in again.results] == [0, 15]
+    check_outcome(again, 0.98)
 
 
 def test_a_wrong_judge_key_stops_the_run_and_leaves_partial_results(
