@@ -88,7 +88,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 # The site opens from site/index.html without a server and loads nothing from elsewhere.
 docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

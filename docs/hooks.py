@@ -15,10 +15,16 @@ from mkdocs.structure.files import File, Files
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-_LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s]+)\)")
+_LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)")
 _DIAGRAM = re.compile(r"<!-- diagram: (\w+) -->")
 # pages that stand elsewhere in the repository keep their path on the site
-ELSEWHERE = ("tasks/*/README.md", "reward_models/*.md", "CONTRIBUTING.md", "CHANGELOG.md")
+ELSEWHERE = (
+    "tasks/*/README.md",
+    "reward_models/*.md",
+    "training/RESULTS.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+)
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -50,7 +56,9 @@ def _find_generators() -> None:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links between files of the repository into links of the site, and draw the diagrams."""
+    """Turn links and images between files of the repository into those of the site, and draw the
+    diagrams.
+    """
     _find_generators()
     import diagrams
 
@@ -58,14 +66,14 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     published = {file.src_uri for file in files.documentation_pages()}
 
     def relink(match: re.Match[str]) -> str:
-        text, target = match.groups()
+        image, text, target = match.groups()
         if target.startswith(("#", "http://", "https://", "mailto:")):
             return match[0]
         path, _, anchor = target.partition("#")
         found = resolve(uri, path, published)
         if found is None:
             return text
-        return f"[{text}]({found}{'#' + anchor if anchor else ''})"
+        return f"{image}[{text}]({found}{'#' + anchor if anchor else ''})"
 
     linked = _outside_code(markdown, lambda text: _LINK.sub(relink, text))
     return _DIAGRAM.sub(lambda match: diagrams.draw(match[1]), linked)

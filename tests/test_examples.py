@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
+import inspect
+import io
+import json
 import shutil
 import subprocess
 import sys
@@ -100,3 +105,36 @@ def test_the_action_uses_commands_and_options_that_exist() -> None:
     options = {option for p in cli.commands["run"].params for option in p.opts}
     used = {w for w in steps["Evaluate"]["run"].split() if w.startswith("--")}
     assert used <= options
+
+
+def run_cells(notebook: Path) -> list[tuple[str, str]]:
+    """What each code cell printed when it was kept, and what it prints now."""
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    own: dict[str, Any] = {}
+    found = []
+    with asyncio.Runner() as runner:
+        for cell in cells:
+            if cell["cell_type"] != "code":
+                continue
+            kept = "".join("".join(output["text"]) for output in cell["outputs"])
+            code = compile(
+                "".join(cell["source"]), notebook.name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+            )
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                if code.co_flags & inspect.CO_COROUTINE:
+                    runner.run(eval(code, own))
+                else:
+                    exec(code, own)
+            found.append((kept, printed.getvalue()))
+        runner.run(own["server"].stop())
+    return found
+
+
+def test_the_notebook_prints_what_it_shows(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = run_cells(EXAMPLES / "tour.ipynb")
+    assert [now for _, now in found] == [kept for kept, _ in found]
+    assert sum(bool(now) for _, now in found) >= 3
