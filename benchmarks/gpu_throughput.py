@@ -33,7 +33,7 @@ from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
 from r2w_eval.reward_models.packing import by_budget
 from r2w_eval.reward_models.plans import Plan, plan, tokenise, windows
 from r2w_eval.reward_models.render import render
-from r2w_eval.training.decoding import GraphedDecoding
+from r2w_eval.training.rl.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 
 STARTED = time.monotonic()

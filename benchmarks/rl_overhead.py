@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.scorer import load_reward
-from r2w_eval.training.advantages import LocalMapping
+from r2w_eval.training.rl.advantages import LocalMapping
 
 from r2w_eval.models.embedded import convert_to_hf
 from r2w_eval.store import write_json
@@ -77,7 +77,7 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace, scorer: T
     """A plain or a process trainer on the same random weights."""
     import torch
     from datasets import Dataset
-    from r2w_eval.training.grpo import ProcessGRPOTrainer
+    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from trl import GRPOConfig, GRPOTrainer
 

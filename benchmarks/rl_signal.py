@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.reward_models.scorer import open_scorer
-from r2w_eval.training.advantages import LocalMapping
-from r2w_eval.training.rl_signal import read_signal, score_groups, tell_signal
-from r2w_eval.training.sft import to_row
+from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.signal import read_signal, score_groups, tell_signal
+from r2w_eval.training.trainer.sft import to_row
 
 from r2w_eval.store import iter_jsonl, write_json
 

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.training.stage import HISTORY
-from r2w_eval.training.traces import repetition
+from r2w_eval.training.synthesis.traces import repetition
+from r2w_eval.training.trainer.stage import HISTORY
 from scipy.stats import t as student
 from small_plots import plot_curves, plot_groups
 from small_scores import Question, Scores, read_specs

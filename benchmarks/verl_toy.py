@@ -1,6 +1,6 @@
 """verl's own trainer on the CPU, at toy size: GRPO as verl has it and with our local term, and PPO.
 
-In: the eleven-word policy and the scorer of our tests, `training/verl/*.yaml` and a few sizes.
+In: the eleven-word policy and the scorer of our tests, `training/cluster/verl/*.yaml`, some sizes.
 `python -m verl.trainer.main_ppo` runs for real: Ray, transfer queue, agent loop, reward loop, FSDP
 engine, optimiser, checkpoint; for PPO verl's critic and its `gae`. Out: what each step logged, how
 far weights moved from the start, and how far the variants ended from each other, as JSON. Needs
@@ -20,8 +20,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.training.checkpoints import find_checkpoints
-from r2w_eval.training.cluster import ClusterData, launch_command, write_cluster_data
+from r2w_eval.training.checkpoints.folders import find_checkpoints
+from r2w_eval.training.cluster.launch import ClusterData, launch_command, write_cluster_data
 from r2w_eval.training.prompts import Prompt
 
 from r2w_eval.store import write_json
@@ -62,7 +62,7 @@ def overrides(steps: int, out: Path) -> list[str]:
     engine = ["strategy=fsdp2", "use_torch_compile=false", "model_dtype=fp32"]
     precision = "{param_dtype: fp32, reduce_dtype: fp32, buffer_dtype: fp32}"
     return [
-        "actor_rollout_ref.model.external_lib=[r2w_eval.training.verl_r2w,verl_cpu_rollout]",
+        "actor_rollout_ref.model.external_lib=[r2w_eval.training.cluster.verl_r2w,verl_cpu_rollout]",
         "actor_rollout_ref.model.use_remove_padding=false",
         "actor_rollout_ref.model.enable_gradient_checkpointing=false",
         "+actor_rollout_ref.model.override_config.attn_implementation=sdpa",

@@ -11,9 +11,9 @@ import argparse
 from datasets import Dataset
 from r2w_eval.reward_models.adapters import trl_reward
 from r2w_eval.reward_models.scorer import load_reward
-from r2w_eval.training.advantages import LocalMapping
-from r2w_eval.training.grpo import ProcessGRPOTrainer
-from r2w_eval.training.stage import device_arguments
+from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
+from r2w_eval.training.trainer.stage import device_arguments
 from transformers import AutoTokenizer
 from trl import GRPOConfig
 

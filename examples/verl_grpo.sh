@@ -4,7 +4,7 @@
 # r2w-reward itself needs no torch and runs on the CPU beside the trainer. A text that cannot be scored
 # raises Unscorable, which verl counts as a failed sample; it is never paid 0.
 # With rewards on each reflection: r2w-eval train cluster. Not run here: no machine with verl's GPU build
-# was at hand. tests/training/test_verl.py calls the function through verl's own reward loop.
+# was at hand. tests/training/cluster/test_verl.py calls the function through verl's own reward loop.
 set -euo pipefail
 reward=$(python -c "import r2w_eval.reward_models.adapters as adapters; print(adapters.__file__)")
 python -m verl.trainer.main_ppo \

@@ -45,9 +45,9 @@ def tasks_dir() -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def packaged_text(name: str) -> str:
-    """A file that the core carries: a prompt or a part of a page."""
-    return resources.files("r2w_eval").joinpath(name).read_text("utf-8")
+def packaged_text(name: str, package: str = "r2w_eval") -> str:
+    """A file that a package of ours carries: a prompt, a word list or a part of a page."""
+    return resources.files(package).joinpath(name).read_text("utf-8")
 
 
 def safe_name(text: str, max_length: int = 80) -> str:

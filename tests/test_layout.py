@@ -24,7 +24,7 @@ LAYERS = {
     "reward_models": {"r2w_eval", "reward_models"},
     "training": {"r2w_eval", "reward_models", "training"},
 }
-# The core, lowest first: a module imports from lines above its own, or beside it
+# Inside a folder, lowest first: a module imports from lines above its own, or beside it
 CORE = (
     "errors types waiting terminal wheels paths hashing template installed",
     "data store estimates plots fakeserver text stats web",
@@ -38,6 +38,13 @@ CORE = (
     "comparison lmeval_tasks",
     "judge_check",
     "cli __main__",
+)
+TRAINING = (
+    "prompts recipe journal wording contamination checkpoints",
+    "judging trainer",
+    "synthesis rl",
+    "cluster",
+    "pipeline",
 )
 HEAVY = ("torch", "transformers", "vllm", "trl", "lm_eval", "datasets")
 LIGHT_COMMAND = (*HEAVY, "numpy", "scipy", "pandas", "matplotlib", "aiohttp")
@@ -78,19 +85,20 @@ def test_no_module_imports_a_layer_above_its_own(folder: str) -> None:
     assert not upward, "\n".join(upward)
 
 
-def place_in_core(module: str) -> str | None:
-    """`judge` of `r2w_eval.judge.parsing`; None of modules above the core."""
-    top, _, rest = module.partition(".")
-    place = rest.partition(".")[0]
-    return place if top == "r2w_eval" and place and place not in LAYERS else None
+def place_in(folder: str, module: str) -> str | None:
+    """`judge` of `r2w_eval.judge.parsing`; None of modules of another folder."""
+    top = "r2w_eval." if folder == "r2w_eval" else f"r2w_eval.{folder}."
+    place = module.removeprefix(top).partition(".")[0]
+    return place if module.startswith(top) and place not in LAYERS else None
 
 
-def test_the_packages_of_the_core_form_layers() -> None:
-    level = {place: number for number, line in enumerate(CORE) for place in line.split()}
+@pytest.mark.parametrize(("folder", "lines"), [("r2w_eval", CORE), ("training", TRAINING)])
+def test_the_packages_of_a_folder_form_layers(folder: str, lines: tuple[str, ...]) -> None:
+    level = {place: number for number, line in enumerate(lines) for place in line.split()}
     graph: dict[str, set[str]] = {}
     for name, targets in metrics.imports(ROOT, inside=True).items():
-        if place := place_in_core(name):
-            below = {place_in_core(target) for target in targets} - {place, None}
+        if place := place_in(folder, name):
+            below = {place_in(folder, target) for target in targets} - {place, None}
             graph.setdefault(place, set()).update(map(str, below))
     assert set(graph) == set(level)
     upward = [(a, b) for a, below in graph.items() for b in below if level[b] > level[a]]
@@ -138,10 +146,15 @@ def test_every_core_module_imports_without_the_heavy_packages() -> None:
 def test_the_packages_listed_are_the_folders_that_exist() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     listed = set(config["tool"]["setuptools"]["packages"])
-    folders = {*LAYERS, *(path.parent.name for path in (ROOT / "r2w_eval").glob("*/__init__.py"))}
-    assert listed == {"r2w_eval", *(f"r2w_eval.{name}" for name in folders - {"r2w_eval"})}
+    folders = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for layer in LAYERS
+        for path in (ROOT / layer).glob("**/__init__.py")
+    }
+    assert listed == {
+        name if name.startswith("r2w_eval") else f"r2w_eval.{name}" for name in folders
+    }
     for name in LAYERS:
-        assert (ROOT / name / "__init__.py").is_file()
         assert not (ROOT / "r2w_eval" / f"{name}.py").exists(), "would shadow the mapped package"
 
 
@@ -149,6 +162,9 @@ def test_the_tests_lie_as_what_they_test() -> None:
     packages = {path.parent.name for path in (ROOT / "r2w_eval").glob("*/__init__.py")}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert folders - {*LAYERS} == packages
+    for folder in ("training",):
+        inner = {path.parent.name for path in (ROOT / "tests" / folder).glob("*/test_*.py")}
+        assert inner <= {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("name", suite_folders())

@@ -10,7 +10,6 @@ import itertools
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import yaml
 
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import UsageError
+from r2w_eval.paths import packaged_text
 
 LANGUAGES = ("en", "zh")
 EXAMPLE = '{"id": "1", "lang": "en", "domain": "essay", "prompt": "Write …"}'
@@ -51,7 +51,7 @@ def starter_prompts(n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES)
     >>> [prompt.id for prompt in starter_prompts(3)]
     ['starter-en-academic-0', 'starter-zh-academic-0', 'starter-en-business-0']
     """
-    text = resources.files(__package__).joinpath("grammar.yaml").read_text("utf-8")
+    text = packaged_text("grammar.yaml", __package__)
     grammar: Mapping[str, Any] = yaml.safe_load(text)
     names = list(grammar["en"]["domains"])
     streams = [_stream(grammar[lang], lang, domain, seed) for domain in names for lang in languages]

@@ -35,7 +35,7 @@ STATS_TESTS = ("tests/stats/test_stats.py", "tests/test_estimates.py")
 TARGETS: dict[str, tuple[str, list[str]]] = {
     "stats": ("r2w_eval.stats.inference", [*STATS_TESTS]),
     "resampling": ("r2w_eval.stats.resampling", [*STATS_TESTS]),
-    "advantages": ("r2w_eval.training.advantages", ["tests/training/test_advantages.py"]),
+    "advantages": ("r2w_eval.training.rl.advantages", ["tests/training/rl/test_advantages.py"]),
     "losses": ("r2w_eval.reward_models.losses", ["tests/reward_models/test_losses.py"]),
     "writingbench": ("r2w_eval.tasks.writingbench.utils", ["tests/tasks/test_writingbench.py"]),
     "eqbench_creative_v3": (

@@ -36,7 +36,7 @@ losses, and the next start asks again. `synth` waits with growing pauses until t
 answered nobody for `synth.patience_s` (600 s; two such times where it takes requests and never
 answers); then it ends with exit code 1, and the same command goes on from its last call. A kill
 loses the calls in flight. The kernel's out-of-memory killer is SIGKILL; an allocation that
-fails in a training is tested in `tests/training/test_stage.py`.
+fails in a training is tested in `tests/training/trainer/test_stage.py`.
 """
 TAIL = """
 ## What else holds, and its tests

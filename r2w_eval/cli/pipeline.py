@@ -22,16 +22,16 @@ def pipeline(  # noqa: PLR0913
 
     Run the same command again after a kill, or after a change of the recipe: what is finished is
     not done twice. With --jobs stages that need nothing of each other run side by side."""
-    from r2w_eval.training import pipeline as work
-    from r2w_eval.training.pipeline_plan import plan_pipeline, select
-    from r2w_eval.training.pipeline_recipe import load_recipe
+    from r2w_eval.training.pipeline import runner as work
+    from r2w_eval.training.pipeline.plan import plan_pipeline, select
+    from r2w_eval.training.pipeline.recipe import load_recipe
 
     chosen = load_recipe(recipe)
     stages = plan_pipeline(chosen)
     folder = Path(out or f"pipeline-{chosen.name}")
     wanted = select(stages, only) if only else stages
     if dry_run:
-        from r2w_eval.training.pipeline_forecast import print_forecast
+        from r2w_eval.training.pipeline.forecast import print_forecast
 
         print_forecast(chosen, stages, folder, prices)
         return
@@ -39,7 +39,7 @@ def pipeline(  # noqa: PLR0913
         work.end_with_parent()
         _run_here(chosen, stages, wanted[0], work.Subprocesses(recipe, folder))
         return
-    from r2w_eval.training.pipeline_report import write_pipeline_report
+    from r2w_eval.training.pipeline.report import write_pipeline_report
 
     planned = work.Pipeline(chosen.name, stages, folder)
     try:
@@ -55,7 +55,7 @@ def _run_here(recipe: Any, stages: Any, stage: Any, launch: Any) -> None:
     """One stage in this process."""
     import shlex
 
-    from r2w_eval.training.pipeline_stages import RUNNERS, job_of, run_stage
+    from r2w_eval.training.pipeline.stages import RUNNERS, job_of, run_stage
 
     job = job_of(recipe, stages, stage, launch.out)
     command = f"r2w-eval {shlex.join(launch.command(stage))}"
@@ -67,7 +67,7 @@ def make_leaderboard(job: Any) -> Any:
     from r2w_eval.leaderboards.boards import BoardOptions
     from r2w_eval.leaderboards.collect import collect
     from r2w_eval.leaderboards.site import SiteOptions, write_site
-    from r2w_eval.training.pipeline_stages import Made
+    from r2w_eval.training.pipeline.stages import Made
 
     runs = {str(job.input(name, "run")): name for name in job.stage.inputs}
     collection = collect(list(runs))

@@ -82,7 +82,7 @@ def synth(
     from pathlib import Path
 
     from r2w_eval.cli.options import run_interruptibly
-    from r2w_eval.training import commands
+    from r2w_eval.training.pipeline import commands
 
     if expert:
         n = commands.write_expert_traces(reward_data, Path(out))
@@ -110,8 +110,8 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
     from pathlib import Path
 
     from r2w_eval.cli.options import run_interruptibly
-    from r2w_eval.training import commands
-    from r2w_eval.training.difficulty import DifficultySettings
+    from r2w_eval.training.pipeline import commands
+    from r2w_eval.training.rl.difficulty import DifficultySettings
 
     found, notes = commands.choose_prompts(prompts, n, 0, None)
     for note in notes:
@@ -131,7 +131,7 @@ def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
     """Fine-tune on traces; goes on from the last whole checkpoint in --out."""
     from pathlib import Path
 
-    from r2w_eval.training import commands
+    from r2w_eval.training.pipeline import commands
 
     settings = commands.with_model(commands.settings_of(recipe)["sft"], model)
     _show_trained(commands.run_sft(settings, Path(traces), Path(out)), "loss")
@@ -147,7 +147,7 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
     """Reinforcement learning with process rewards on reflections; resumable."""
     from pathlib import Path
 
-    from r2w_eval.training import commands
+    from r2w_eval.training.pipeline import commands
 
     chosen, notes = commands.choose_prompts(prompts, n, 0, None)
     for note in notes:
@@ -168,8 +168,8 @@ def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out:
     import shlex
     from pathlib import Path
 
-    from r2w_eval.training import cluster as verl
-    from r2w_eval.training import commands
+    from r2w_eval.training.cluster import launch as verl
+    from r2w_eval.training.pipeline import commands
 
     chosen, notes = commands.choose_prompts(prompts, n, 0, None)
     for note in notes:

@@ -35,7 +35,7 @@ def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
     from pathlib import Path
 
     from r2w_eval.config import merge_config
-    from r2w_eval.training import watch as work
+    from r2w_eval.training.checkpoints import watch as work
 
     config = merge_config(None, given(flags))
     place = Path(folder)

@@ -94,10 +94,10 @@ def test_the_tutorials_have_examples() -> None:
 
 
 NOT_RUN_HERE = {
-    "r2w-eval train pipeline smoke --out": "minutes; tests/training/test_pipeline.py",
+    "r2w-eval train pipeline smoke --out": "minutes; tests/training/pipeline/test_runner.py",
     "r2w-eval data fetch": "the network; tests/test_data.py has it on loopback",
     "r2w-eval judge-check": "minutes of bootstrap; tests/judge_check/test_judge_check.py",
-    "r2w-eval train cluster": "reads every benchmark; tests/training/test_cluster.py",
+    "r2w-eval train cluster": "reads every benchmark; tests/training/cluster/test_launch.py",
 }
 JUDGE = f"http://{blocks.ADDRESS}/v1#judge"
 STAND_INS = (

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.advantages import LocalMapping
-from r2w_eval.training.checkpoints import find_checkpoints, half_written, resume_from
-from r2w_eval.training.outcomes import answer_of
+from r2w_eval.training.checkpoints.folders import find_checkpoints, half_written, resume_from
 from r2w_eval.training.prompts import starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
-from r2w_eval.training.rl import RLSettings, lay_out
-from r2w_eval.training.sft import SFTSettings, fitting, read_rows, to_row
-from r2w_eval.training.synthesise import SynthSettings
+from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.outcomes import answer_of
+from r2w_eval.training.rl.train import RLSettings, lay_out
+from r2w_eval.training.synthesis.loop import SynthSettings
+from r2w_eval.training.trainer.sft import SFTSettings, fitting, read_rows, to_row
 
 from r2w_eval.errors import R2WError
 

@@ -1,0 +1,49 @@
+"""Which checkpoint is the best, and the command that evaluates them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_step
+from r2w_eval.training.checkpoints.watch import ProgressRow, reflection_share
+
+
+def row(step: int, score: float | None, task: str = "a", key: str = "k") -> ProgressRow:
+    return ProgressRow(step, f"checkpoint-{step}", "run", task, "j", key, score)
+
+
+@pytest.mark.parametrize(
+    "rows, expected",
+    [
+        ([], None),
+        ([row(1, None)], None),
+        ([row(1, 5.0), row(2, 7.0), row(3, 6.0)], 2),
+        ([row(1, 5.0), row(2, 5.0)], 1),
+        # ranks, not sums: the scale of a suite is not its weight
+        ([row(1, 5.0), row(2, 6.0), row(1, 90.0, "b"), row(2, 89.0, "b"), row(2, 2.0, "c"),
+          row(1, 1.0, "c")], 2),
+        # a step that lacks a suite is not compared
+        ([row(1, 5.0), row(2, 9.0), row(1, 50.0, "b")], 1),
+        # nor is a score of an earlier identity
+        ([row(1, 9.0, key="old"), row(2, 5.0), row(3, 4.0)], 2),
+    ],
+)  # fmt: skip
+def test_the_best_step_has_the_lowest_mean_rank(
+    rows: list[ProgressRow], expected: int | None
+) -> None:
+    assert best_step(rows) == expected
+
+
+def test_the_command_names_what_was_chosen_and_nothing_else() -> None:
+    settings = EvaluationSettings(tasks="quickstart", judge="r2w-quality", limit=5)
+    command = settings.command(Path("out/checkpoints"))
+    assert command[1:] == [
+        "-m", "r2w_eval", "watch", "out/checkpoints", "--once",
+        "--tasks", "quickstart", "--judge", "r2w-quality", "--limit", "5",
+    ]  # fmt: skip
+    assert settings.is_on and not EvaluationSettings().is_on
+
+
+def test_a_row_without_thinking_has_no_reflection_measure() -> None:
+    assert reflection_share(row(1, 5.0), "repeats") is None

@@ -1,0 +1,171 @@
+"""Every checkpoint is evaluated once, as the command line would; what fails is a row."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from r2w_eval.training.checkpoints import watch as module
+from r2w_eval.training.checkpoints.evaluated import headlines
+from r2w_eval.training.checkpoints.watch import (
+    ProgressRow,
+    due,
+    evaluations,
+    find_decline,
+    plot,
+    read_progress,
+    watch_once,
+)
+
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import UsageError
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.store import write_jsonl
+
+
+@pytest.fixture
+def config(server: FakeServer, own_cache: Path) -> RunConfig:
+    return RunConfig(judge=(f"{server.base_url}#judge-0",), limit=3, cache=False, timeout=10.0)
+
+
+def checkpoint(folder: Path, step: int) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (path / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    return path
+
+
+def served(monkeypatch: pytest.MonkeyPatch, server: FakeServer) -> list[str]:
+    """Checkpoints answered by the server: loading real weights is the local model's own test."""
+    asked: list[str] = []
+    original = module.evaluate
+
+    async def evaluate(config: RunConfig) -> Any:
+        asked.append(str(config.model))
+        return await original(replace(config, model=f"{server.base_url}#gen-0"))
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    return asked
+
+
+def test_each_checkpoint_is_evaluated_once(
+    tmp_path: Path, config: RunConfig, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = served(monkeypatch, server)
+    checkpoint(tmp_path, 2)
+    checkpoint(tmp_path, 10)
+    rows = watch_once(tmp_path, config)
+    assert [row.step for row in rows] == [2, 10] and all(row.score for row in rows)
+    assert rows[0].n_scored == 3 and rows[0].low is not None
+    assert watch_once(tmp_path, config) == [] and len(asked) == 2
+    checkpoint(tmp_path, 12)
+    assert [one.step for one in due(tmp_path)] == [12]
+    assert (tmp_path / "evaluations" / "progress.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_a_row_with_the_reason(
+    tmp_path: Path, config: RunConfig
+) -> None:
+    checkpoint(tmp_path, 1)
+    (row,) = watch_once(tmp_path, config)
+    assert row.score is None and "config.json" in row.error
+    assert read_progress(tmp_path) == [row]
+
+
+def test_an_endpoint_that_was_away_is_asked_again_by_the_next_start(
+    tmp_path: Path, config: RunConfig, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(monkeypatch, server)
+    checkpoint(tmp_path, 1)
+    (gone,) = watch_once(tmp_path, replace(config, judge=("http://127.0.0.1:9/v1#judge-0",)))
+    assert gone.error and watch_once(tmp_path, config, is_again=False) == []
+    (row,) = watch_once(tmp_path, config)
+    assert row.score and read_progress(tmp_path) == [row] and watch_once(tmp_path, config) == []
+    write_jsonl(evaluations(tmp_path) / "progress.jsonl", [replace(row, n_scored=2, n_lost=5)])
+    sent = server.stats().total.requests
+    assert watch_once(tmp_path, config) == read_progress(tmp_path) == [row]
+    assert server.stats().total.requests == sent
+
+
+def test_only_what_an_endpoint_did_not_give_counts_as_lost(tmp_path: Path) -> None:
+    write_result(tmp_path / "a", [1.0, 2.0])
+    path = tmp_path / "a" / "results.json"
+    (record,) = json.loads(path.read_bytes())
+    record["writer"] = {"completion_tokens": 1}
+    for causes, lost in (({"answer": 3, "judge": 2}, 0), ({"infrastructure": 4, "judge": 1}, 4)):
+        path.write_text(json.dumps([{**record, "judging": {"failures_by_cause": causes}}]))
+        assert [row["n_lost"] for row in headlines(tmp_path / "a")] == [lost]
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, config: RunConfig) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        watch_once(tmp_path / "none", config)
+
+
+def write_result(folder: Path, values: list[float]) -> None:
+    """A run folder with the one row that comparisons read."""
+    folder.mkdir(parents=True)
+    ids = [f"s{i}" for i in range(len(values))]
+    mean = sum(values) / len(values)
+    estimate = {
+        "name": "overall",
+        "strata": [
+            {"clusters": ids, "numerators": values, "denominators": [1.0] * len(ids), "weight": 1.0}
+        ],
+        "n_expected": len(ids),
+        "scale": 1.0,
+        "offset": 0.0,
+        "is_headline": True,
+        "note": "",
+        "bounded": True,
+    }
+    metric = {"name": "overall", "value": mean, "low": mean, "high": mean, "n_scored": len(ids)}
+    record = {
+        "task": "quickstart",
+        "judge": "j",
+        "mode": "strict",
+        "version": "1",
+        "score_key": "k",
+        "identity": {},
+        "metrics": [{**metric, "n_expected": len(ids), "is_headline": True, "note": ""}],
+        "estimate": estimate,
+        "samples": [],
+    }
+    (folder / "results.json").write_text(json.dumps([record]))
+    (folder / "run.json").write_text(
+        json.dumps({"model": folder.name, "identity": {}, "config": {}})
+    )
+
+
+def row(folder: Path, step: int, score: float) -> ProgressRow:
+    run = str(folder / f"run-{step}")
+    return ProgressRow(
+        step, f"checkpoint-{step}", run, "quickstart", "j", "k", score, n_expected=20
+    )
+
+
+def test_a_decline_is_told_only_when_it_is_real(tmp_path: Path) -> None:
+    good = [7.0 + (i % 3) for i in range(20)]
+    write_result(tmp_path / "run-1", good)
+    write_result(tmp_path / "run-2", [value - 1.5 - (i % 2) * 0.5 for i, value in enumerate(good)])
+    worse = [row(tmp_path, 1, 8.0), row(tmp_path, 2, 6.2)]
+    decline = find_decline(worse)
+    assert decline is not None and decline.difference < 0 and decline.best_step == 1
+    shutil.rmtree(tmp_path / "run-2")
+    write_result(tmp_path / "run-2", [value + (-1) ** i for i, value in enumerate(good)])
+    assert find_decline(worse) is None
+    assert find_decline(worse[:1]) is None
+
+
+def test_scores_of_another_identity_are_not_compared(tmp_path: Path) -> None:
+    rows = [replace(row(tmp_path, 1, 8.0), score_key="other"), row(tmp_path, 2, 2.0)]
+    assert find_decline(rows) is None
+
+
+def test_an_empty_table_plots() -> None:
+    assert b"<svg" in plot([])

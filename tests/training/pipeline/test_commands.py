@@ -1,0 +1,163 @@
+"""The stages as a user calls them: folders that hold one work, prompts that no benchmark has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from r2w_eval.training.journal import Call, Journal, NoAnswer
+from r2w_eval.training.pipeline import commands
+from r2w_eval.training.pipeline.recipe import SECTIONS
+from r2w_eval.training.prompts import Criterion, Prompt, starter_prompts
+from r2w_eval.training.synthesis.expert import excerpt
+from r2w_eval.training.synthesis.loop import SynthSettings
+from r2w_eval.training.synthesis.traces import DEFAULT_TAGS
+from scripted import ScriptedModel
+from support import ScriptedServer, completion, data_folder
+
+from r2w_eval.errors import EndpointDown, IdentityMismatch, UsageError
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.trace.tags import parse_tagged
+
+
+def test_a_folder_holds_one_work_and_says_what_differs(tmp_path: Path) -> None:
+    commands.claim(tmp_path / "a", "sft", {"settings": {"epochs": 1}})
+    commands.claim(tmp_path / "a", "sft", {"settings": {"epochs": 1}})
+    with pytest.raises(IdentityMismatch, match="settings.epochs: 1 -> 2"):
+        commands.claim(tmp_path / "a", "sft", {"settings": {"epochs": 2}})
+
+
+def test_our_recipes_are_read() -> None:
+    for name in ("smoke", "small", "small-expert", "r2write-8b"):
+        assert set(commands.settings_of(name)) == set(SECTIONS)
+
+
+def test_a_benchmark_prompt_is_refused(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = data_folder("R2W_DATA", "benchmarks")
+    source = folder / "longbench_write" / "longbench_write.jsonl"
+    if not source.is_file():
+        pytest.skip(f"{source}: no benchmark data here. Set R2W_DATA")
+    query = json.loads(source.read_text("utf-8").split("\n")[3])["prompt"]
+    path = tmp_path / "prompts.jsonl"
+    record = {"id": "mine", "lang": "en", "domain": "x", "prompt": query}
+    path.write_text(json.dumps(record) + "\n", "utf-8")
+    # this suite alone: the index of all takes longer than the rest of these tests
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "longbench_write").symlink_to(source.parent)
+    with pytest.raises(UsageError, match="prompt 'mine'.*benchmark"):
+        commands.choose_prompts(str(path), 0, 0, str(data))
+
+
+def test_suites_that_could_not_be_compared_are_told(tmp_path: Path, own_cache: Path) -> None:
+    prompts, notes = commands.choose_prompts(None, 4, 0, str(tmp_path))
+    assert len(prompts) == 4 and "not compared with" in notes[-1]
+
+
+def test_a_judge_that_writes_no_marks_ends_every_episode_typed(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    with FakeServer() as server:
+        models = (f"{server.base_url}#gen-0",) * 3
+        made = asyncio.run(
+            commands.run_synthesis(models, starter_prompts(2), SynthSettings(), tmp_path / "out")
+        )
+    assert made.census.stops == {"judge_failed": 2} and made.census.n_kept == 0
+    lines: list[str] = []
+    commands.show_census(made, lines.append)
+    assert "judge_failed 2" in lines[0] and "n/a" in lines[3]
+    assert (tmp_path / "out" / commands.TRACES).read_bytes() == b""
+
+
+@pytest.mark.parametrize("fault", ["dies", "hangs"])
+def test_synthesis_ends_when_its_endpoint_is_dead_and_goes_on_from_there(
+    tmp_path: Path, own_cache: Path, fault: str
+) -> None:
+    prompts = [Prompt("p", "en", "story", "Write.", (Criterion("Pace", "It moves."),))]
+    settings = SynthSettings(patience_s=0.4, rounds=1)
+
+    def synthesise(url: str, patience_s: float = 0.4) -> commands.Synthesis:
+        own = replace(settings, patience_s=patience_s)
+        models = (f"{url}#m",) * 3
+        return asyncio.run(commands.run_synthesis(models, prompts, own, tmp_path / "out"))
+
+    def hang(headers: dict[str, str]) -> bytes:
+        time.sleep(3)
+        return b""
+
+    plan, silence = (200, {}, completion("A plan.")), (503, {}, b"" if fault == "dies" else hang)
+    started = time.monotonic()
+    with (
+        ScriptedServer(plan, silence) as server,
+        pytest.raises(EndpointDown, match=r"answered nobody for .* run the same command again"),
+    ):
+        synthesise(server.base_url)
+    # the patience, at most two requests of that length, and the pauses between
+    assert time.monotonic() - started < 8
+    # with another patience it is the same work
+    with ScriptedServer((200, {}, completion("A draft."))) as server:
+        made = synthesise(server.base_url, 60.0)
+    assert made.tally.reused == 1 and made.census.stops == {"judge_failed": 1}
+
+
+def test_one_call_that_always_fails_costs_its_prompt_alone(tmp_path: Path, own_cache: Path) -> None:
+    model = ScriptedModel()
+    model.fail = lambda step: True
+    with Journal(tmp_path / "steps.jsonl", patience_s=0.05) as journal:
+        call = Call("p", 0, "draft", "Write.")
+        with pytest.raises(NoAnswer, match="transport"):
+            asyncio.run(journal.ask(model.role(), call))
+        assert journal.tally.failed["draft: transport"] > 1
+
+
+def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) -> None:
+    folder = data_folder("R2W_REWARD_DATA", "reward_data")
+    if not (folder / "lamp_train").is_dir():
+        pytest.skip(f"{folder}: no labelled sets here. Set R2W_REWARD_DATA")
+    n = commands.write_expert_traces(str(folder), tmp_path / "out")
+    lines = (tmp_path / "out" / commands.TRACES).read_text("utf-8").split("\n")[:-1]
+    assert len(lines) == n > 300
+    for line in lines[:50]:
+        trace = json.loads(line)
+        found = parse_tagged(trace["thinking"], DEFAULT_TAGS)
+        kinds = [str(s.kind) for s in found.segments if s.kind != "other"]
+        assert kinds[0] == "draft" and kinds[-1] == "revision" and "reflection" in kinds
+        assert found.text_of(found.segments[-1]) == trace["answer"].strip()
+
+
+def test_an_excerpt_cuts_draft_and_revision_where_both_have_the_same_sentence() -> None:
+    draft = (
+        "The sea was blue. The night was dark as night. Nobody spoke. It was a storm. All slept."
+    )
+    revision = "The sea was blue. One lamp was lit. Nobody spoke. Rain came. All slept."
+    spans = [
+        {"span": text, "category": "Cliche", "start": draft.index(text),
+         "end": draft.index(text) + len(text)}
+        for text in ("dark as night", "a storm")
+    ]  # fmt: skip
+    record = {"id": "1", "paragraph": draft, "expert_revision": revision, "expert_spans": spans}
+    found = excerpt(record, 45)
+    assert found is not None and found["paragraph"] == "The night was dark as night. Nobody spoke."
+    assert found["expert_revision"] == "One lamp was lit. Nobody spoke."
+    (span,) = found["expert_spans"]
+    assert found["paragraph"][span["start"] : span["end"]] == span["span"]
+    # more marked spans are better than a longer text, and nothing fits in ten characters
+    whole = excerpt(record, 100)
+    assert whole is not None and whole["paragraph"] == draft
+    assert excerpt(record, 10) is None
+
+
+def test_a_disk_that_is_full_while_weights_are_written_is_named(tmp_path: Path) -> None:
+    from r2w_eval.training.trainer.faults import NotWritten, full_disk_named
+
+    told = "Make room and run the same command again"
+    with pytest.raises(NotWritten, match=told), full_disk_named(tmp_path):
+        raise RuntimeError("basic_ios::clear: iostream error")
+    with pytest.raises(RuntimeError, match="shapes"), full_disk_named(tmp_path):
+        raise RuntimeError("shapes do not match")

@@ -1,0 +1,371 @@
+"""The pipeline: what is finished is not run twice, what changed is, and a killed stage goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from r2w_eval.training.pipeline import runner as work
+from r2w_eval.training.pipeline.forecast import (
+    Forecaster,
+    cache_memory,
+    loop_calls,
+    print_forecast,
+    train_memory,
+)
+from r2w_eval.training.pipeline.model_shape import read_shape, shape_of
+from r2w_eval.training.pipeline.plan import Stage, dependants, plan_pipeline, select
+from r2w_eval.training.pipeline.recipe import Recipe, load_recipe
+from r2w_eval.training.pipeline.records import finished, locked, read_record
+from r2w_eval.training.pipeline.stages import RUNNERS, job_of, run_stage
+from r2w_eval.training.prompts import read_prompts
+
+from r2w_eval.errors import DataError, UnknownName, UsageError
+
+LIGHT = ("prompts", "traces-planted", "traces", "reward")
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path, own_cache: Path) -> Write:
+    """Writes a recipe whose light stages need neither torch nor benchmark data."""
+    (tmp_path / "data").mkdir()
+
+    def write_recipe(**sections: Any) -> Path:
+        content = {
+            "prompts": {"n": 4, "data_dir": str(tmp_path / "data")},
+            "traces": {"sources": ["planted"], "limit": 3},
+            "evaluate": {"judge": ["r2w-quality"]},
+        }
+        path = tmp_path / "own.yaml"
+        path.write_text(json.dumps({**content, **sections}))
+        return path
+
+    return write_recipe
+
+
+def run_light(path: Path, out: Path) -> tuple[list[str], list[str]]:
+    """The light stages in this process: what was launched, and what was told."""
+    recipe = load_recipe(str(path))
+    stages = plan_pipeline(recipe)
+    launched: list[str] = []
+    told: list[str] = []
+
+    def launch(stage: Stage) -> None:
+        launched.append(stage.name)
+        run_stage(job_of(recipe, stages, stage, out), RUNNERS, "a command")
+
+    chosen = [stage for stage in stages if stage.name in LIGHT]
+    work.run_pipeline(work.Pipeline(recipe.name, stages, out), chosen, launch, told.append)
+    return launched, told
+
+
+def keys(recipe: Recipe) -> dict[str, str]:
+    return {stage.name: stage.key for stage in plan_pipeline(recipe)}
+
+
+def test_the_smoke_recipe_is_the_whole_graph() -> None:
+    stages = plan_pipeline(load_recipe("smoke"))
+    names = [stage.name for stage in stages]
+    assert all(names.index(other) < names.index(s.name) for s in stages for other in s.inputs)
+    arms = ("rl-lambda0-seed0", "rl-lambda0.3-seed0")
+    assert stages[-1].inputs == (
+        "evaluate-base",
+        "evaluate-sft-seed0",
+        *(f"evaluate-{arm}" for arm in arms),
+    )
+    assert len(plan_pipeline(load_recipe("small"))) > 3 * 6
+    assert plan_pipeline(load_recipe("r2write-8b"))[1].settings["models"][0].startswith("http")
+
+
+def test_a_value_changes_the_keys_of_its_stage_and_of_what_depends_on_it(write: Write) -> None:
+    before = keys(load_recipe(str(write())))
+    after = keys(load_recipe(str(write(rl={"learning_rate": 1e-7}))))
+    changed = {name for name in before if before[name] != after[name]}
+    arms = {"rl-lambda0-seed0", "rl-lambda0.3-seed0"}
+    assert changed == arms | {f"evaluate-{arm}" for arm in arms} | {"leaderboard"}
+    assert set(dependants(plan_pipeline(load_recipe(str(write()))), {"sft-seed0"})) == (
+        changed | {"evaluate-sft-seed0"}
+    )
+
+
+def test_what_is_finished_is_not_run_again_and_a_changed_value_says_so(
+    write: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert run_light(write(), out)[0] == list(LIGHT)
+    launched, told = run_light(write(), out)
+    assert launched == [] and all("finished earlier" in line for line in told)
+    record = next(iter((out / "stages").glob("traces-planted-*")))
+    assert read_record(record).attempts == 1  # type: ignore[union-attr]
+    fewer = write(traces={"sources": ["planted"], "limit": 2})
+    launched, told = run_light(fewer, out)
+    assert launched == ["traces-planted", "traces"]
+    assert told[0] == "changed: traces-planted: limit: 3 -> 2"
+    assert "sft-seed0" in told[1] and "leaderboard" in told[1]
+    # the old value finds the old work again
+    assert run_light(write(), out)[0] == []
+
+
+def test_prompts_held_apart_are_not_those_of_training(write: Write, tmp_path: Path) -> None:
+    chosen = {"n": 26, "held": 12, "languages": ["en"], "data_dir": str(tmp_path / "data")}
+    path = write(prompts=chosen, rollouts={"samples": 2})
+    run_light(path, tmp_path / "out")
+    (folder,) = (tmp_path / "out" / "stages").glob("prompts-*")
+    kept, held = (read_prompts(folder / name) for name in ("prompts.jsonl", "held.jsonl"))
+    assert (len(kept), len(held)) == (14, 12)
+    assert not {one.prompt for one in kept} & {one.prompt for one in held}
+    # every domain is in both
+    assert {one.domain for one in kept} == {one.domain for one in held}
+    assert {one.lang for one in (*kept, *held)} == {"en"}
+    stages = plan_pipeline(load_recipe(str(path)))
+    names = [stage.name for stage in stages if stage.kind == "rollouts"]
+    trained = ("sft-seed0", "rl-lambda0-seed0", "rl-lambda0.3-seed0")
+    assert names == [f"rollouts-{name}" for name in ("base", *trained)]
+    assert [s.name for s in select(stages, "sft,rollouts-base")] == ["sft-seed0", "rollouts-base"]
+
+
+def test_stages_run_side_by_side_and_a_failure_leaves_the_others(
+    write: Write, tmp_path: Path
+) -> None:
+    recipe = load_recipe(str(write(traces={"sources": ["planted", "expert"], "limit": 3})))
+    stages, out = plan_pipeline(recipe), tmp_path / "out"
+    # passes only when two wait there at once
+    together = threading.Barrier(2, timeout=60)
+    told: list[str] = []
+
+    def launch(stage: Stage) -> None:
+        if stage.name in ("prompts", "traces-expert"):
+            together.wait()
+        if stage.name == "traces-expert":
+            raise work.StageFailed(stage.name, "no such set", 2)
+        run_stage(job_of(recipe, stages, stage, out), RUNNERS, "a command")
+
+    chosen = select(stages, "prompts,traces-planted,traces-expert,traces,reward")
+    with pytest.raises(work.StageFailed, match="no such set"):
+        work.run_pipeline(work.Pipeline(recipe.name, stages, out), chosen, launch, told.append, 2)
+    assert any("traces-expert: failed; not run for it: traces" in line for line in told)
+    done = {stage.name for stage in chosen if finished(stage, out)}
+    assert done == {"prompts", "traces-planted", "reward"}
+
+
+def test_places_share_the_cores_and_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    assert work.share_machine(1, ("2", "5")) == [{}]
+    places = work.share_machine(3, work.visible_gpus())
+    assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["2", "5", "2"]
+    assert {place["OMP_NUM_THREADS"] for place in places} == {"2"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2")
+    assert work.visible_gpus() == ()
+
+
+def test_the_manifest_is_the_lineage_with_hashes_commands_and_what_it_took(
+    write: Write, tmp_path: Path
+) -> None:
+    run_light(write(), tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / work.MANIFEST).read_bytes())
+    node = next(node for node in manifest["nodes"] if node["name"] == "traces")
+    record = node["record"]
+    assert ["traces", "sft-seed0"] in manifest["edges"] and node["inputs"] == ["traces-planted"]
+    assert record["key"] == node["hash"] and record["command"] == "a command"
+    assert record["peak_bytes"] > 1e7 and "python" in record["versions"]
+    assert len(record["outputs"][0]["sha256"]) == 64
+    assert next(n for n in manifest["nodes"] if n["name"] == "sft-seed0")["record"] is None
+
+
+def test_an_output_that_was_cut_short_is_made_again(write: Write, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run_light(write(), out)
+    stage = select(plan_pipeline(load_recipe(str(write()))), "traces-planted")[0]
+    traces = stage.folder(out) / "traces.jsonl"
+    traces.write_bytes(traces.read_bytes()[:100])
+    assert finished(stage, out) is None
+    assert run_light(write(), out)[0] == ["traces-planted"]
+    (stage.folder(out) / "record.json").write_text("[]")
+    with pytest.raises(DataError, match="not a record"):
+        finished(stage, out)
+
+
+def test_two_processes_do_not_work_on_one_stage(tmp_path: Path) -> None:
+    def work_there() -> None:
+        with locked(tmp_path / "stage"):
+            pass
+
+    with locked(tmp_path / "stage"), pytest.raises(UsageError, match="another process"):
+        work_there()
+    work_there()
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        ({"sft": {"learning_rat": 1.0}}, "Did you mean learning_rate"),
+        ({"grids": {}}, "Did you mean grid"),
+        ({"grid": {"seeds": []}}, "grid.seeds"),
+        ({"grid": {"lambdas": [0.3, 0.3]}}, "grid.lambdas"),
+        ({"grid": {"seeds": 3}}, "expected a list"),
+        ({"traces": {"sources": ["loops"]}}, "loop, expert, planted"),
+        ({"traces": {"languages": ["de"]}}, "expected one or more of en, zh"),
+        ({"rollouts": {"samples": 2}}, "Set prompts.held"),
+        ({"evaluate": {"model": "x"}}, "the pipeline sets it"),
+        ({"evaluate": {"limit": 0}}, "at least 1"),
+    ],
+)
+def test_a_wrong_recipe_is_an_error_before_anything_runs(
+    write: Write, sections: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_recipe(str(write(**sections)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("{no json\n", "line 1"),
+        ('{"id": "1", "lang": "en", "domain": "d"}\n', "prompt is 'None'"),
+    ],
+)
+def test_a_prompt_file_that_cannot_be_used_stops_its_stage(
+    write: Write, tmp_path: Path, content: str, message: str
+) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text(content)
+    path = write(prompts={"file": str(file), "data_dir": str(tmp_path / "data")})
+    with pytest.raises(UsageError, match=message):
+        run_light(path, tmp_path / "out")
+
+
+def test_a_prompt_that_will_be_evaluated_is_refused(write: Write, tmp_path: Path) -> None:
+    from r2w_eval.paths import tasks_dir
+
+    source = Path(str(tasks_dir())) / "quickstart" / "samples.jsonl"
+    sample = json.loads(source.read_text("utf-8").splitlines()[0])
+    file = tmp_path / "prompts.jsonl"
+    record = {"id": "mine", "lang": "en", "domain": "story", "prompt": sample["prompt"]}
+    file.write_text(json.dumps(record) + "\n")
+    path = write(prompts={"file": str(file), "data_dir": str(tmp_path / "data")})
+    with pytest.raises(UsageError, match="prompt 'mine'.*benchmark"):
+        run_light(path, tmp_path / "out")
+
+
+def r2w(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "r2w_eval", "train", "pipeline", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_a_stage_runs_in_its_own_process_and_its_failure_is_told(
+    write: Write, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "out")
+    done = r2w(str(write()), "--out", out, "--only", "prompts")
+    assert done.returncode == 0 and "n 4" in done.stdout, done.stderr
+    file = tmp_path / "prompts.jsonl"
+    file.write_text("")
+    failed = r2w(str(write(prompts={"file": str(file)})), "--out", out, "--only", "prompts")
+    assert failed.returncode == 2 and "empty" in failed.stderr and "log.txt" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    with pytest.raises(UnknownName, match="Did you mean prompts"):
+        select(plan_pipeline(load_recipe(str(write()))), "promts")
+
+
+def test_a_stage_ends_with_the_pipeline_that_started_it(tmp_path: Path) -> None:
+    child = (
+        "import os, sys, time, pathlib; from r2w_eval.training.pipeline import runner as work; "
+        "work.end_with_parent(); pathlib.Path(sys.argv[1]).write_text(str(os.getpid())); "
+        "time.sleep(120)"
+    )
+    parent = (
+        "import os, subprocess, sys; r, w = os.pipe(); "
+        f"subprocess.run([sys.executable, '-c', {child!r}, sys.argv[1]], pass_fds=[r], "
+        f"env={{**os.environ, '{work.LIFELINE}': str(r)}})"
+    )
+    mark = tmp_path / "pid"
+    running = subprocess.Popen([sys.executable, "-c", parent, str(mark)])
+    until(lambda: mark.is_file() and mark.read_text() != "")
+    pid = int(mark.read_text())
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not alive(pid))
+
+
+def alive(pid: int) -> bool:
+    """Runs; a process that has ended may wait for its parent's look."""
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "\nState:\tZ" not in status.read_text()
+
+
+def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_parameters_are_counted_from_the_config(tmp_path: Path) -> None:
+    assert shape_of("smollm2").parameters == 134_515_008
+    large = {
+        "num_hidden_layers": 36, "hidden_size": 4096, "intermediate_size": 12288,
+        "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+        "vocab_size": 151936, "tie_word_embeddings": False,
+    }  # fmt: skip
+    shape = read_shape(large)
+    # what Qwen3-8B is published with: 8.2 billion
+    assert round(shape.parameters / 1e9, 1) == 8.2
+    assert shape.adapter_parameters(8) == 36 * 8 * (4 * 4096 + 2 * 4096 + 2 * 1024 + 3 * 16384)
+    # 16 bytes a parameter when all are trained, 4 when few are
+    assert train_memory(shape, shape.parameters, 0, 0) > 16 * shape.parameters
+    assert train_memory(shape, 0, 0, 0) < 4 * shape.parameters + 1e9
+    with pytest.raises(UsageError, match="experts"):
+        read_shape({**large, "num_experts": 8})
+    with pytest.raises(UsageError, match="hidden_size"):
+        read_shape({"num_attention_heads": 2})
+
+
+def test_the_dry_run_tells_every_stage_and_runs_nothing(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(str(write(traces={"writer": "http://h/v1#w", "limit": 3})))
+    writing, judging = loop_calls(10, recipe)
+    # three rounds: 6 + 3 K calls a prompt
+    assert writing.calls + judging.calls == 10 * (6 + 3 * 3)
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("w: {input: 1.0, output: 2.0}\n")
+    print_forecast(recipe, plan_pipeline(recipe), tmp_path / "out", str(prices))
+    shown = capsys.readouterr().out
+    assert "rl-lambda0.3-seed0" in shown and "GB" in shown and "hours of one device" in shown
+    assert "n/a" not in shown and "$" in shown and not (tmp_path / "out").exists()
+    print_forecast(recipe, plan_pipeline(recipe), tmp_path / "out", None)
+    assert "no price for w" in capsys.readouterr().out
+
+
+def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:
+    def memory(**changed: int) -> float:
+        rl = {"group": 8, "groups_per_step": 4, "max_completion_tokens": 900, **changed}
+        recipe = load_recipe(str(write(rl=rl)))
+        stage = next(one for one in plan_pipeline(recipe) if one.kind == "rl")
+        return Forecaster(recipe).need(stage).memory_bytes or 0.0
+
+    shape, tokens = shape_of("smollm2"), 1000
+    one_pass = [train_memory(shape, shape.parameters, rows, tokens) for rows in (32, 2)]
+    assert memory() == one_pass[0] + cache_memory(shape, 32, tokens)
+    assert memory(micro_batch=2) == one_pass[1] + cache_memory(shape, 32, tokens)
+    assert memory(micro_batch=2, groups_per_call=1) == one_pass[1] + cache_memory(shape, 8, tokens)
+    with pytest.raises(UsageError, match=r"divisor of the 32 rollouts.*Try micro_batch: 4"):
+        memory(micro_batch=5)
+
+
+def test_an_unknown_recipe_names_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Did you mean smoke"):
+        load_recipe("smok")

@@ -1,0 +1,191 @@
+"""Outcome rewards by a judge on a real server, which goes away and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.training.journal import Journal, Role
+from r2w_eval.training.judging.patient import Patience, PatientJudge
+from r2w_eval.training.judging.rubrics import complete_rubrics
+from r2w_eval.training.prompts import Criterion, starter_prompts
+from r2w_eval.training.rl.outcomes import (
+    RUBRIC_DECODING,
+    JudgedOutcome,
+    Pairwise,
+    Pointwise,
+    ScorerOutcome,
+    circle,
+    shares,
+)
+
+from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.models.endpoint import ClientSettings
+from r2w_eval.run.opening import ModelOptions
+
+RUBRIC = (Criterion("Clarity", "It is clear."), Criterion("Voice", "It has one.", 3.0))
+QUICK = ModelOptions(client=ClientSettings(backoff_s=0.01, timeout_s=5.0))
+SHORT = Patience(limit_s=5.0, first_pause_s=0.05)
+ANSWERS = ["The sea was calm.", None, "A door opened.", "Nobody came."]
+
+
+def judge_of(server: FakeServer, model: str = "judge-0", patience: Patience = SHORT) -> Any:
+    return PatientJudge(f"{server.base_url}#{model}", QUICK, patience)
+
+
+def ask(judge: PatientJudge, question: Callable[[], Awaitable[Any]]) -> Any:
+    async def all_of_it() -> Any:
+        try:
+            return await question()
+        finally:
+            await judge.close()
+
+    return asyncio.run(all_of_it())
+
+
+def test_marks_become_a_reward_in_0_to_1_and_no_answer_has_none() -> None:
+    with FakeServer() as server:
+        judge = judge_of(server)
+        found = ask(judge, lambda: Pointwise(judge, {"p": RUBRIC})("p", ANSWERS))
+    assert found[1] is None
+    assert all(0 <= value <= 1 for i, value in enumerate(found) if i != 1)
+    assert judge.asked == 3 and judge.statuses == {"ok": 3} and judge.usage.completion_tokens
+
+
+def test_a_completion_without_an_answer_is_paid_as_told_and_a_lost_verdict_is_not() -> None:
+    texts = ["The sea.", "<think>on and on", "<think>a</think>", "<think>a</think>A door."]
+    prompts = ["p"] * len(texts)
+
+    class Lengths:
+        def score(self, items: Sequence[WritingItem]) -> list[Any]:
+            known = {"The sea.": 0.8}
+            return [SimpleNamespace(id=i.id, value=known.get(i.response)) for i in items]
+
+    assert ScorerOutcome(Lengths())(prompts, texts) == [0.8, None, None, None]
+    assert ScorerOutcome(Lengths(), -1.0)(prompts, texts) == [0.8, -1.0, -1.0, None]
+    with FakeServer() as server:
+        judge = judge_of(server, "judge-0+malformed=1")
+        outcome = JudgedOutcome(judge, Pointwise(judge, {"p": RUBRIC}), 4, unanswered=-1.0)
+        assert outcome(prompts, texts) == [None, -1.0, -1.0, None]
+        outcome.run(judge.close())
+
+
+def test_unreadable_marks_and_a_missing_rubric_are_no_reward() -> None:
+    with FakeServer() as server:
+        judge = judge_of(server, "judge-0+malformed=1")
+        assert ask(judge, lambda: Pointwise(judge, {"p": RUBRIC})("p", ["a"])) == [None]
+        assert ask(judge, lambda: Pointwise(judge, {})("p", ["a", "b"])) == [None, None]
+
+
+def test_pairs_are_judged_in_both_orders() -> None:
+    with FakeServer() as server:
+        judge = judge_of(server)
+        found = ask(judge, lambda: Pairwise(judge, 3)("p", ANSWERS))
+    known = [value for value in found if value is not None]
+    assert found[1] is None and judge.asked == 2 * 3
+    assert sum(known) == pytest.approx(3 / 2)  # every contest gives out one point
+
+
+def test_training_waits_for_a_judge_that_comes_back() -> None:
+    with FakeServer() as server:
+        port, judge = server.port, judge_of(server)
+        asyncio.run(_open_and_close(judge))
+
+    async def with_a_gap() -> Any:
+        asked = asyncio.create_task(Pairwise(judge, 1)("p", ["a", "b"]))
+        await asyncio.sleep(0.5)
+        assert not asked.done()
+        async with FakeServer(port=port):
+            found = await asked
+            await judge.close()
+        return found
+
+    found = asyncio.run(with_a_gap())
+    assert None not in found and judge.waited_s > 0
+
+
+async def _open_and_close(judge: PatientJudge) -> None:
+    await judge.open()
+    await judge.close()
+
+
+def test_a_judge_that_stays_away_gives_invalid_rewards_after_the_stated_time() -> None:
+    with FakeServer() as server:
+        judge = judge_of(server, patience=Patience(limit_s=0.5, first_pause_s=0.1))
+    started = time.monotonic()
+    assert ask(judge, lambda: Pairwise(judge, 1)("p", ["a", "b"])) == [None, None]
+    assert judge.statuses == {"transport": 2} and time.monotonic() - started < 5
+
+
+def test_a_refused_key_ends_at_once_and_an_absent_endpoint_is_named() -> None:
+    with FakeServer() as server:
+        judge = judge_of(server, "judge-0+http401=1")
+        with pytest.raises(EndpointDown, match="refuses"):
+            ask(judge, lambda: Pairwise(judge, 1)("p", ["a", "b"]))
+        absent = judge_of(server)
+    with pytest.raises(UsageError, match="unreachable"):
+        asyncio.run(absent.open())
+
+
+def test_groups_are_judged_while_others_are_still_being_written() -> None:
+    with FakeServer(latency_ms=300) as server:
+        judge = judge_of(server, "judge")
+        outcome = JudgedOutcome(judge, Pairwise(judge, 1), group=2)
+        outcome.begin(["p", "p"], ["a", "b"])
+        time.sleep(1.0)
+        started = time.monotonic()
+        ahead = outcome(["p", "p"], ["a", "b"])
+        assert time.monotonic() - started < 0.25
+        assert outcome(["p", "p"], ["a", "b"]) == ahead  # asked anew: nothing was begun
+        outcome.begin(["p", "p"], ["other", "texts"])
+        assert outcome(["p", "p"], ["a", "b"]) == ahead  # what was begun is of other texts
+        outcome.run(judge.close())
+
+
+def test_prompts_without_a_rubric_get_one_from_the_judge_once(tmp_path: Path) -> None:
+    prompts = starter_prompts(3)
+    with FakeServer() as server:
+        for expected in (3, 0):
+            judge = judge_of(server)
+            with Journal(tmp_path / "rubrics.jsonl") as journal:
+
+                async def propose(journal: Journal = journal, judge: Any = judge) -> Any:
+                    role = Role(await judge.open(), RUBRIC_DECODING)
+                    return await complete_rubrics([*prompts, *prompts], journal, role)
+
+                rubrics = ask(judge, propose)
+            assert sum(journal.tally.sent.values()) == expected
+    assert set(rubrics) == {prompt.prompt for prompt in prompts}
+    assert all(len(rubric) == 5 for rubric in rubrics.values())
+
+
+@given(st.integers(0, 9), st.integers(0, 12))
+def test_everyone_meets_equally_many(n: int, opponents: int) -> None:
+    pairs = circle(range(n), opponents)
+    assert len(set(pairs)) == len(pairs) and all(a < b for a, b in pairs)
+    met = [sum(i in pair for pair in pairs) for i in range(n)]
+    assert len(set(met)) <= 1 and (not met or met[0] == min(2 * opponents, n - 1))
+
+
+@given(st.lists(st.sampled_from([None, -2.0, -1.0, 0.0, 1.0, 2.0]), min_size=12, max_size=12))
+def test_a_contest_gives_out_one_point_or_none(margins: list[float | None]) -> None:
+    pairs = circle(range(4), 3)
+    found = shares(pairs, margins, 4)
+    scored = [
+        pair
+        for i, pair in enumerate(pairs)
+        if margins[2 * i] is not None and margins[2 * i + 1] is not None
+    ]
+    played = [sum(i in pair for pair in scored) for i in range(4)]
+    assert [share is None for share in found] == [n == 0 for n in played]
+    points = sum((share or 0.0) * n for share, n in zip(found, played, strict=True))
+    assert points == pytest.approx(len(scored))

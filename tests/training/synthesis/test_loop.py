@@ -1,0 +1,250 @@
+"""The writer-judge loop: every stop rule, blindness of each part, restarts, and what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from r2w_eval.training.journal import Journal
+from r2w_eval.training.prompts import Criterion, Prompt
+from r2w_eval.training.synthesis.leaks import Leak
+from r2w_eval.training.synthesis.loop import (
+    Episode,
+    Label,
+    Roles,
+    Stop,
+    SynthSettings,
+    label_of,
+    synthesise,
+)
+from r2w_eval.training.synthesis.traces import (
+    DEFAULT_TAGS,
+    Dropped,
+    TrainingTrace,
+    near_duplicates,
+    stitch,
+    take_census,
+)
+from scripted import DRAFT, ScriptedModel, cut, step_of
+
+from r2w_eval.trace.tags import parse_tagged
+
+DEFAULT = SynthSettings()
+RUBRIC = (Criterion("Clarity", "It is clear.", 2.0), Criterion("Pace", "It moves."))
+PROMPT = Prompt("p1", "en", "story", "Write a scene at night.", RUBRIC)
+
+
+def rising(step: float = 1.0, start: float = 5.0) -> Callable[[str], float]:
+    """A mark that rises with every revision."""
+    return lambda text: min(10.0, start + step * text.count("Better"))
+
+
+def run(
+    model: ScriptedModel, folder: Path, settings: SynthSettings = DEFAULT, n: int = 1
+) -> list[Episode]:
+    roles = Roles(model.role(), model.role(), model.role())
+    prompts = [replace(PROMPT, id=f"p{i}") for i in range(n)]
+    with Journal(folder / "steps.jsonl") as journal:
+        return asyncio.run(synthesise(prompts, roles, journal, settings))
+
+
+def test_a_text_that_is_good_enough_is_accepted_at_once(tmp_path: Path) -> None:
+    model = ScriptedModel(lambda text: 9.0)
+    model.severity = "minor"
+    (episode,) = run(model, tmp_path)
+    assert (episode.stop, episode.steps, episode.best) == (Stop.ACCEPT, [], DRAFT)
+
+
+def test_a_major_problem_forbids_acceptance(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(lambda text: 9.0), tmp_path)
+    assert episode.stop is Stop.PLATEAU
+
+
+def test_two_rounds_without_gain_are_a_plateau_and_the_base_stays(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(), tmp_path)
+    assert episode.stop is Stop.PLATEAU
+    assert [step.label for step in episode.side] == [Label.NEUTRAL] * 2
+    assert {step.base for step in episode.side} == {DRAFT} and episode.best == DRAFT
+
+
+def test_a_worse_text_is_a_side_step(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(rising(-1.0)), tmp_path)
+    assert [step.label for step in episode.side] == [Label.DEGRADED] * 2 and not episode.chain
+
+
+def test_rounds_are_limited(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(rising()), tmp_path)
+    assert episode.stop is Stop.MAX_ROUNDS and len(episode.chain) == 3
+    assert episode.chain[2].base == episode.chain[1].text
+    assert episode.fresh_gain == pytest.approx(3.0)
+
+
+def test_long_thinking_is_ended(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(rising()), tmp_path, SynthSettings(token_cap=40))
+    assert episode.stop is Stop.TOKEN_CAP
+
+
+@pytest.mark.parametrize(
+    "step, stop", [("judge", Stop.JUDGE_FAILED), ("draft", Stop.WRITER_FAILED)]
+)
+def test_a_part_that_fails_ends_the_episode_without_a_mark(
+    tmp_path: Path, step: str, stop: Stop
+) -> None:
+    model = ScriptedModel()
+    model.fail = lambda name: name == step
+    (episode,) = run(model, tmp_path)
+    assert (episode.stop, episode.mean_first) == (stop, None)
+    assert "reset" in episode.reason
+
+
+def test_an_unreadable_judge_is_asked_again_and_then_gives_nothing(tmp_path: Path) -> None:
+    model = ScriptedModel(lambda text: 11.0)
+    (episode,) = run(model, tmp_path)
+    assert episode.stop is Stop.JUDGE_FAILED and "outside 1 to 10" in episode.reason
+    assert model.requests.count("judge") == 3
+
+
+def test_a_leaking_reflection_is_refused_until_the_tries_are_spent(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    model.thoughts = lambda n: "The reviewer says I should change it."
+    (episode,) = run(model, tmp_path)
+    assert episode.stop is Stop.NO_REFLECTION and episode.leaks == [Leak.NAMES_A_JUDGE] * 3
+
+
+def test_a_second_try_may_pass(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    honest = model.thoughts
+    model.thoughts = lambda n: "Lovely." if n == 1 else honest(n)
+    (episode,) = run(model, tmp_path, SynthSettings(rounds=1))
+    assert len(episode.leaks) == 1 and len(episode.chain) == 1
+
+
+def test_the_judge_sees_one_text_and_the_writer_no_verdict(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    (episode,) = run(model, tmp_path)
+    for text in model.seen:
+        if step_of(text) == "judge":
+            assert text.count("dark and stormy") == 1
+            assert not any(step.reflection in text for step in episode.chain)
+        if step_of(text) == "revise":
+            assert "worn. What would mend it" not in text and "another image" not in text
+
+
+def test_a_missing_rubric_is_proposed_once(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    roles = Roles(model.role(), model.role(), model.role())
+    with Journal(tmp_path / "steps.jsonl") as journal:
+        bare = replace(PROMPT, rubric=())
+        (episode,) = asyncio.run(synthesise([bare], roles, journal, SynthSettings()))
+    assert [criterion.name for criterion in episode.rubric] == ["Clarity"]
+    assert model.requests.count("rubric") == 1
+
+
+def test_a_finished_synthesis_asks_nothing_and_gives_the_same(tmp_path: Path) -> None:
+    first = run(ScriptedModel(rising()), tmp_path, n=3)
+    again = ScriptedModel(rising())
+    assert run(again, tmp_path, n=3) == first and again.requests == []
+
+
+@pytest.mark.parametrize("after", [1, 4, 7])
+def test_a_stopped_synthesis_goes_on_where_it_was(tmp_path: Path, after: int) -> None:
+    whole = run(ScriptedModel(rising()), tmp_path / "a")
+    broken = ScriptedModel(rising())
+    broken.fail = lambda step: len(broken.requests) >= after
+    run(broken, tmp_path / "b")
+    rest = ScriptedModel(rising())
+    # the scripted model numbers its texts by its own count
+    rest.requests = list(broken.requests)
+    assert run(rest, tmp_path / "b") == whole
+    rows = (tmp_path / "a" / "steps.jsonl").read_text("utf-8").split("\n")[:-1]
+    assert len(rest.requests) == len(rows)
+
+
+def test_long_drafts_are_revised_by_patch(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    answer = model._answer
+    model._answer = (  # type: ignore[method-assign]
+        lambda step, text: "[2]\nBetter." if "paragraphs numbered" in text else answer(step, text)
+    )
+    (episode,) = run(model, tmp_path, SynthSettings(rounds=1, patch_tokens=5))
+    (step,) = episode.chain
+    assert step.written == "[2]\nBetter."
+    assert step.text == "The night was dark and stormy.\n\nBetter."
+
+
+def test_an_unusable_patch_is_written_out_in_full(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    answer = model._answer
+    model._answer = (  # type: ignore[method-assign]
+        lambda step, text: "Better." if "paragraphs numbered" in text else answer(step, text)
+    )
+    (episode,) = run(model, tmp_path, SynthSettings(rounds=1, patch_tokens=5))
+    assert episode.chain[0].written == episode.chain[0].text
+
+
+def stitched(episode: Episode) -> TrainingTrace:
+    trace = stitch(episode)
+    assert isinstance(trace, TrainingTrace), trace
+    return trace
+
+
+def one_step(folder: Path) -> Episode:
+    return run(ScriptedModel(rising()), folder, SynthSettings(rounds=1))[0]
+
+
+def test_a_trace_holds_the_chain_and_parses_back(tmp_path: Path) -> None:
+    trace = stitched(one_step(tmp_path))
+    kinds = [part.kind for part in trace.segments]
+    assert kinds == ["plan", "draft", "reflection", "revision"]
+    texts = [trace.thinking[part.start : part.end] for part in trace.segments]
+    assert texts[1] == DRAFT and texts[3] == trace.answer
+    parsed = parse_tagged(trace.thinking, DEFAULT_TAGS)
+    assert [parsed.text_of(s) for s in parsed.segments if s.kind != "other"] == texts
+
+
+def test_no_judge_text_reaches_a_trace(tmp_path: Path) -> None:
+    trace = stitched(one_step(tmp_path))
+    assert "What would mend it" not in trace.thinking and "another image" not in trace.thinking
+
+
+def test_what_gives_no_trace_says_why(tmp_path: Path) -> None:
+    (flat,) = run(ScriptedModel(), tmp_path / "a")
+    assert stitch(flat) is Dropped.UNFINISHED
+    (same,) = run(ScriptedModel(rising()), tmp_path / "b")
+    assert stitch(same) is Dropped.ONE_LEVEL
+    tagged = one_step(tmp_path / "c")
+    tagged.plan = "A plan with <draft> in it"
+    assert stitch(tagged) is Dropped.TAG_IN_TEXT
+    marked = one_step(tmp_path / "d")
+    marked.plan = "I expect 9/10 for this."
+    assert stitch(marked) is Dropped.LEAK
+    looped = one_step(tmp_path / "e")
+    looped.best = "again and again and " * 30
+    assert stitch(looped) is Dropped.REPETITIVE
+
+
+def test_the_census_counts_side_steps_too(tmp_path: Path) -> None:
+    episodes = run(ScriptedModel(), tmp_path / "a") + [one_step(tmp_path / "b")]
+    census = take_census(episodes, [stitch(episode) for episode in episodes])
+    assert census.labels == {"improved": 1, "neutral": 2} and census.n_kept == 1
+    assert census.share(Label.IMPROVED) == pytest.approx(1 / 3)
+    assert census.dropped == {"unfinished": 1}
+
+
+@pytest.mark.parametrize(
+    "gain, label", [(0.25, Label.IMPROVED), (0.24, Label.NEUTRAL), (-0.25, Label.DEGRADED)]
+)
+def test_labels_have_a_dead_band(gain: float, label: Label) -> None:
+    assert label_of(gain, 0.25) is label
+
+
+def test_near_duplicates_keep_the_first() -> None:
+    base = "Write a letter to the council about the noise at the skate park behind the school"
+    assert near_duplicates([base, f"{base} please", "Something else entirely, about boats"]) == {1}
+
+
+def test_the_cut_of_the_script_is_true() -> None:
+    assert cut("<draft>\nx\n</draft>", "draft") == "x"

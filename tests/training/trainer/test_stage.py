@@ -1,0 +1,317 @@
+"""Whole stages on the toy policy: killed and resumed, broken, out of memory, evaluated."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("trl", reason="needs the train extra: pip install 'r2w-eval[train]'")
+
+from r2w_eval.training.checkpoints.folders import find_checkpoints, last_sound
+from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
+from r2w_eval.training.checkpoints.watch import read_progress
+from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.rollouts import RolloutSettings, write_rollouts
+from r2w_eval.training.rl.train import RLSettings, train_rl
+from r2w_eval.training.trainer.faults import OutOfMemory, out_of_memory_named
+from r2w_eval.training.trainer.sft import SFTSettings, to_row, train_sft
+from safetensors.torch import save_file
+from support import ROOT
+from toy_policy import save_policy
+
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.store import iter_jsonl
+from r2w_eval.trace.types import TagSchema
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+HERE = Path(__file__).parent
+PROMPTS = [Prompt(f"p{i}", "en", "toy", text) for i, text in enumerate(("rain", "sun", "sun rain"))]
+ROWS = [
+    to_row({"prompt": "sun", "thinking": "rain " * n, "answer": "rain sun"}) for n in range(1, 9)
+]
+
+
+def rl_settings(model: Path) -> RLSettings:
+    return RLSettings(
+        model=str(model),
+        outcome="toy_scorer:Rain",
+        process="toy_scorer:Rain",
+        process_mapping=LocalMapping(weight=0.5, warmup_share=0.0),
+        steps=5,
+        group=4,
+        groups_per_step=2,
+        micro_batch=4,
+        max_completion_tokens=12,
+        learning_rate=1e-2,
+        save_steps=1,
+    )
+
+
+def sft_settings(model: Path) -> SFTSettings:
+    return SFTSettings(
+        model=str(model), learning_rate=1e-2, batch_size=1, accumulate=2, epochs=2.0, save_steps=1
+    )
+
+
+def run_rl(model: Path, out: Path, arms: Path | None = None, **changed: Any) -> Any:
+    return train_rl(replace(rl_settings(model), **changed), PROMPTS, out, arms)
+
+
+def run_sft(model: Path, out: Path, **changed: Any) -> Any:
+    return train_sft(replace(sft_settings(model), **changed), ROWS, out)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "model.safetensors"))
+
+
+def same(a: Path, b: Path) -> bool:
+    one, other = weights(a), weights(b)
+    return one.keys() == other.keys() and all(one[name].equal(other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_policy(tmp_path_factory.mktemp("policy"))
+
+
+def start(call: str, **variables: str) -> subprocess.Popen[bytes]:
+    """A stage in a process of its own, so that it can be killed."""
+    code = f"import pathlib, test_stage; test_stage.{call}"
+    paths = os.pathsep.join(map(str, (HERE, HERE.parent, HERE.parent.parent)))
+    environment = {**os.environ, "PYTHONPATH": paths, **variables}
+    return subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], env=environment, cwd=ROOT)
+
+
+def test_rl_killed_in_a_step_ends_with_the_weights_of_an_unbroken_run(
+    policy: Path, tmp_path: Path
+) -> None:
+    killed = start(
+        f"run_rl(pathlib.Path({str(policy)!r}), pathlib.Path({str(tmp_path / 'a')!r}))",
+        TOY_KILL_AT="4",
+    )
+    whole = run_rl(policy, tmp_path / "b")
+    assert killed.wait() == -9
+    assert [one.step for one in find_checkpoints(tmp_path / "a" / "checkpoints")] == [1, 2, 3]
+    # and the newest one cut short, as by a kill while it was written
+    (tmp_path / "a" / "checkpoints" / "checkpoint-3" / "trainer_state.json").write_text("{")
+    again = run_rl(policy, tmp_path / "a")
+    assert any("checkpoint-3 is half-written" in note for note in again.notes)
+    assert same(again.model, whole.model) and again.steps == whole.steps == 5
+    assert not same(again.model, policy)
+
+
+def test_sft_killed_while_it_runs_ends_with_the_weights_of_an_unbroken_run(
+    policy: Path, tmp_path: Path
+) -> None:
+    killed = start(f"run_sft(pathlib.Path({str(policy)!r}), pathlib.Path({str(tmp_path / 'a')!r}))")
+    whole = run_sft(policy, tmp_path / "b")
+    while killed.poll() is None and not find_checkpoints(tmp_path / "a" / "checkpoints"):
+        time.sleep(0.01)
+    killed.kill()
+    assert killed.wait() in (-9, 0)
+    again = run_sft(policy, tmp_path / "a")
+    assert same(again.model, whole.model) and not same(again.model, policy)
+
+
+def test_a_loss_that_is_no_number_stops_before_it_is_saved(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from r2w_eval.training.trainer.callbacks import TrainingBroke
+    from trl import SFTTrainer
+
+    original = SFTTrainer.compute_loss
+
+    def broken(self: Any, *args: Any, **kwargs: Any) -> Any:
+        factor = float("nan") if self.state.global_step >= 2 else 1.0
+        return original(self, *args, **kwargs) * factor
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", broken)
+    with pytest.raises(TrainingBroke, match="not a number any more.*last good checkpoint is .*-2"):
+        run_sft(policy, tmp_path / "a")
+    checkpoints = tmp_path / "a" / "checkpoints"
+    assert [one.step for one in find_checkpoints(checkpoints)] == [1, 2]
+    broken_weights = {name: tensor * float("inf") for name, tensor in weights(policy).items()}
+    save_file(broken_weights, checkpoints / "checkpoint-2" / "model.safetensors")
+    sound = last_sound(checkpoints)
+    assert sound is not None and sound.step == 1
+
+
+def test_memory_that_runs_out_names_the_settings() -> None:
+    import torch
+
+    with pytest.raises(OutOfMemory, match=r"rl\.group in"), out_of_memory_named("rl.group"):
+        torch.empty(10**14)
+    with pytest.raises(RuntimeError, match="another"), out_of_memory_named("rl.group"):
+        raise RuntimeError("another fault")
+
+
+def test_groups_without_any_reward_leave_the_weights_and_are_counted(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import toy_scorer
+    from r2w_eval.reward_models.items import ItemScore, ItemStatus
+
+    def lost(self: Any, items: Any) -> list[ItemScore]:
+        return [ItemScore(item.id, None, {}, ItemStatus.ERROR, "down") for item in items]
+
+    monkeypatch.setattr(toy_scorer.Rain, "score", lost)
+    made = run_rl(policy, tmp_path / "a", steps=2)
+    assert same(made.model, policy) and made.loss is None
+    assert "16 of 16 rollouts had no valid reward" in made.notes
+    assert "4 of 4 groups had none at all and gave no gradient" in made.notes
+    assert "All reward functions returned None" not in caplog.text
+
+
+def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path) -> None:
+    first = run_rl(policy, tmp_path / "a", arms=tmp_path, max_seconds=1e-9, steps=50)
+    # 1 step until the clock is looked at, and the margin
+    assert first.steps == 3 and "ended at step 3 of 50: max_seconds or a decline" in first.notes
+    mapping = LocalMapping(weight=0.0)
+    other = run_rl(
+        policy, tmp_path / "b", arms=tmp_path, max_seconds=1e-9, steps=50, seed=1,
+        process_mapping=mapping,
+    )  # fmt: skip
+    assert other.steps == 3
+    history = json.loads((tmp_path / "b" / "history.json").read_bytes())
+    assert history[0]["time/generation_s"] > 0 and history[0]["time/rewards_s"] > 0
+
+
+@pytest.mark.parametrize("is_graphed", [False, True])
+def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(
+    policy: Path, is_graphed: bool
+) -> None:
+    import torch
+    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
+    from toy_policy import count_rain, grpo_config, make_policy, make_tokenizer, prompts, weights_of
+
+    start = weights_of(make_policy())
+    trainer = ProcessGRPOTrainer(
+        model=make_policy(),
+        reward_funcs=count_rain,
+        train_dataset=prompts(),
+        processing_class=make_tokenizer(),
+        args=grpo_config(policy / "checkpoints", max_steps=1),
+        score_reflections=lambda items: [1.0] * len(items),
+        mapping=LocalMapping(),
+        schema=TagSchema(),
+        half_generation=True,
+        graphed_generation=is_graphed,
+    )
+    trainer.train()
+    copy = weights_of(trainer._half)
+    # the trainer's own configuration says no: then each token would read the whole text anew
+    assert trainer._half.generation_config.use_cache and not trainer.model.config.use_cache
+    assert copy.dtype is torch.bfloat16 and copy.equal(start.to(torch.bfloat16))
+    # the step went to the whole weights
+    assert not weights_of(trainer.model).to(torch.bfloat16).equal(copy)
+
+
+def test_rollouts_are_of_all_prompts_and_their_tokens_are_counted(
+    policy: Path, tmp_path: Path
+) -> None:
+    settings = RolloutSettings(samples=3, max_tokens=6, batch_size=4)
+    made = write_rollouts(str(policy), PROMPTS, settings, tmp_path / "a.jsonl")
+    again = write_rollouts(str(policy), PROMPTS, settings, tmp_path / "b.jsonl")
+    assert made["n"] == again["n"] == 9
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes()
+    rows = list(iter_jsonl(tmp_path / "a.jsonl"))
+    assert {(row["prompt_id"], row["sample"]) for row in rows} == {
+        (prompt.id, sample) for prompt in PROMPTS for sample in range(3)
+    }
+    assert all(row["answer_tokens"] == 6 or row["is_ended"] for row in rows)
+    assert sum(row["answer_tokens"] for row in rows) == made["tokens"]
+
+
+# a watcher that knows the scores: step 2 is the best, and from step 3 on there is a decline
+WATCHER = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+table = folder / "evaluations" / "progress.jsonl"
+old = table.read_text() if table.exists() else ""
+done = {json.loads(line)["step"] for line in old.splitlines()}
+steps = {int(p.parent.name.split("-")[1]) for p in folder.glob("checkpoint-*/trainer_state.json")}
+rows = [{"step": s, "checkpoint": "", "run": "", "score": 9.0 - abs(s - 2)} for s in steps - done]
+table.write_text(old + "".join(json.dumps(row) + "\\n" for row in rows))
+if max(steps) > 2:
+    (folder / "evaluations" / "declined.json").write_text("{}")
+"""
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> EvaluationSettings:
+    """An evaluation beside training whose scores are known."""
+
+    def command(self: EvaluationSettings, folder: Path) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-c", WATCHER, str(folder)]
+
+    monkeypatch.setattr(EvaluationSettings, "command", command)
+    return EvaluationSettings(tasks="t")
+
+
+def test_a_decline_ends_training_and_the_best_checkpoint_is_the_model(
+    policy: Path, tmp_path: Path, watched: EvaluationSettings
+) -> None:
+    made = run_rl(policy, tmp_path / "a", steps=2000, evaluation=watched)
+    assert 3 <= made.steps < 2000
+    assert any(note.startswith("the model is checkpoint-2, the best") for note in made.notes)
+    assert same(made.model, tmp_path / "a" / "checkpoints" / "checkpoint-2")
+
+
+def test_the_best_adapters_are_merged_into_the_model(
+    policy: Path, tmp_path: Path, watched: EvaluationSettings
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    made = run_sft(policy, tmp_path / "a", lora_rank=2, evaluation=watched)
+    checkpoint = tmp_path / "a" / "checkpoints" / "checkpoint-2"
+    assert (checkpoint / "adapter_config.json").is_file()
+    assert not (made.model / "adapter_config.json").exists()
+    merged = AutoPeftModelForCausalLM.from_pretrained(checkpoint).merge_and_unload()
+    expected, found = merged.state_dict(), weights(made.model)
+    assert all(found[name].allclose(expected[name]) for name in found)
+    last = AutoPeftModelForCausalLM.from_pretrained(
+        tmp_path / "a" / "checkpoints" / f"checkpoint-{made.steps}"
+    ).merge_and_unload()
+    assert not all(found[name].allclose(last.state_dict()[name]) for name in found)
+
+
+def test_a_judged_training_with_its_checkpoints_evaluated_beside_it(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
+    evaluation = EvaluationSettings(
+        tasks="quickstart", judge="r2w-quality", limit=2, gen_kwargs="max_tokens=8"
+    )
+    with FakeServer() as server:
+        made = run_rl(
+            policy,
+            tmp_path / "a",
+            steps=2,
+            outcome_form="pairwise",
+            outcome=f"{server.base_url}#judge-0",
+            groups_per_call=1,
+            evaluation=evaluation,
+        )
+    checkpoints = tmp_path / "a" / "checkpoints"
+    rows = read_progress(checkpoints)
+    log = (checkpoints / "evaluations" / "watch.log").read_text()
+    assert [row.step for row in rows] == [1, 2], log
+    assert not any(row.error for row in rows) and all(row.n_expected == 2 for row in rows), log
+    scores = {row.step: row.score for row in rows if row.score is not None}
+    best = best_checkpoint(checkpoints)
+    if scores:
+        assert best is not None and best.step == max(sorted(scores), key=lambda s: scores[s])
+        assert same(made.model, best.path)
+    assert made.loss is not None and 0 <= made.loss <= 1

@@ -1,0 +1,1 @@
+"""Checkpoints: which are whole, each evaluated, and which one is the best."""

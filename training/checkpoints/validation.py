@@ -1,0 +1,123 @@
+"""Checkpoints evaluated while training goes on: what to evaluate, and which one is the best."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
+from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """The evaluation of each checkpoint; off without tasks.
+
+    tasks, judge, limit, gen_kwargs, model_args: as in r2w-eval watch; limit 0 takes every sample
+    stop_on_decline: end training when a paired test says that the newest is worse than the best
+    keep: the checkpoint that becomes the model, the best by validation or the last
+    """
+
+    tasks: str = ""
+    judge: str = ""
+    limit: int = 0
+    gen_kwargs: str = ""
+    model_args: str = ""
+    stop_on_decline: bool = True
+    keep: Literal["best", "last"] = "best"
+
+    @property
+    def is_on(self) -> bool:
+        """There is something to evaluate."""
+        return bool(self.tasks)
+
+    def command(self, folder: Path) -> list[str]:
+        """The command that evaluates what is due in a folder; anyone can run it by hand."""
+        flags = {
+            "--tasks": self.tasks,
+            "--judge": self.judge,
+            "--limit": str(self.limit or ""),
+            "--gen-kwargs": self.gen_kwargs,
+            "--model-args": self.model_args,
+        }
+        chosen = [part for flag, value in flags.items() if value for part in (flag, value)]
+        return [sys.executable, "-m", "r2w_eval", "watch", str(folder), "--once", *chosen]
+
+
+class Watcher:
+    """One `r2w-eval watch --once` at a time for a folder; its words are in `watch.log` there."""
+
+    def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start an evaluation, unless one is at work. Raises OSError."""
+        if self._running is not None and self._running.poll() is None:
+            return
+        place = evaluations(self._folder)
+        place.mkdir(parents=True, exist_ok=True)
+        with (place / "watch.log").open("ab") as log:
+            self._running = subprocess.Popen(
+                self._settings.command(self._folder), stdout=log, stderr=log
+            )
+
+    def go_on(self) -> None:
+        """Start again if one has ended and something became due meanwhile."""
+        if self._running is not None and self._running.poll() is not None:
+            self._running = None
+            if due(self._folder):
+                self.start()
+
+    def finish(self) -> None:
+        """Wait for the evaluation at work, and for that of the last checkpoints."""
+        self._wait()
+        if due(self._folder):
+            self.start()
+            self._wait()
+
+    def _wait(self) -> None:
+        if self._running is not None:
+            self._running.wait()
+            self._running = None
+
+
+def best_checkpoint(folder: Path) -> Checkpoint | None:
+    """The checkpoint with the best scores so far that is still there; None without scores."""
+    step = best_step(read_progress(folder))
+    return next((one for one in find_checkpoints(folder) if one.step == step), None)
+
+
+def best_step(rows: Sequence[ProgressRow]) -> int | None:
+    """The step with the lowest mean rank over all (task, judge) pairs; the earlier one of equals.
+
+    Ranks, because suites have scales of their own. Only steps that every pair has scored, under
+    the newest identity of the pair, are compared.
+    """
+    places: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
+    newest = {(row.task, row.judge): row.score_key for row in rows if row.score is not None}
+    for row in rows:
+        place = (row.task, row.judge)
+        if row.score is not None and row.score_key == newest[place]:
+            places[place][row.step] = row.score
+    if not places:
+        return None
+    common = set.intersection(*(set(scores) for scores in places.values()))
+    ranks = {
+        step: sum(_rank(scores, common, step) for scores in places.values()) for step in common
+    }
+    return min(sorted(ranks), key=lambda step: ranks[step], default=None)
+
+
+def _rank(scores: dict[int, float], common: set[int], step: int) -> float:
+    """1 + steps that are better + half of those that are equal."""
+    own = scores[step]
+    better = sum(scores[other] > own for other in common)
+    equal = sum(scores[other] == own for other in common if other != step)
+    return 1 + better + equal / 2

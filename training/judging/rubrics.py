@@ -1,0 +1,61 @@
+"""Rubrics for prompts that come without one: proposed once by the judge, kept in a journal."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
+from r2w_eval.training.judging.assess import Unreadable, read_rubric
+from r2w_eval.training.prompts import Criterion, Prompt
+from r2w_eval.training.wording import load_wording
+
+from r2w_eval.errors import R2WError
+
+Rubric = tuple[Criterion, ...]
+
+
+async def propose_rubric(
+    journal: Journal, judge: Role, prompt: Prompt, text: str, tries: int
+) -> Rubric:
+    """The rubric that the judge proposes when asked `text`.
+
+    Raises Unreadable after `tries` replies without one, NoAnswer when there is no reply.
+    """
+    problem = Unreadable("not asked")
+    for attempt in range(tries):
+        reply = await journal.ask(judge, Call(prompt.id, 0, "rubric", text, attempt))
+        try:
+            return read_rubric(reply)
+        except Unreadable as error:
+            problem = error
+    raise problem
+
+
+async def complete_rubrics(
+    prompts: Sequence[Prompt], journal: Journal, judge: Role, tries: int = 3
+) -> dict[str, Rubric]:
+    """The rubric of every prompt by the prompt's text; those that get none are left out.
+
+    Raises R2WError when no prompt has one: nothing could be rewarded.
+    """
+    template = load_wording("rubric")
+
+    async def one(prompt: Prompt) -> Rubric:
+        if prompt.rubric:
+            return prompt.rubric
+        text = template.fill(prompt=prompt.prompt)
+        try:
+            return await propose_rubric(journal, judge, prompt, text, tries)
+        except (Unreadable, NoAnswer):
+            return ()
+
+    distinct = {prompt.prompt: prompt for prompt in prompts}
+    found = await asyncio.gather(*(one(prompt) for prompt in distinct.values()))
+    rubrics = {text: rubric for text, rubric in zip(distinct, found, strict=True) if rubric}
+    if not rubrics:
+        raise R2WError(
+            f"the judge proposed no readable rubric for any of {len(distinct)} prompts. Give the "
+            f"prompts a rubric each, or choose outcome_form: pairwise, which needs none"
+        )
+    return rubrics

@@ -1,0 +1,1 @@
+"""All stages of a recipe, from prompts to a leaderboard, restartable."""

@@ -1,0 +1,308 @@
+"""What `r2w-eval train synth|sft|rl` do: recipe in, folder out, each stage restartable.
+
+A stage's folder holds `manifest.json` (settings, inputs by hash, versions), so that a row of a
+leaderboard can be followed back to its prompts.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
+from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
+from r2w_eval.training.pipeline.recipe import SECTIONS
+from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
+from r2w_eval.training.recipe import read_recipe, recipe_path
+from r2w_eval.training.rl.difficulty import DifficultySettings, Trial, choose
+from r2w_eval.training.rl.train import RLSettings, train_rl
+from r2w_eval.training.synthesis.loop import Roles, SynthSettings, synthesise
+from r2w_eval.training.synthesis.traces import (
+    Census,
+    TrainingTrace,
+    near_duplicates,
+    stitch,
+    take_census,
+)
+from r2w_eval.training.trainer.sft import SFTSettings, read_rows, train_sft
+from r2w_eval.training.trainer.stage import Trained
+
+import r2w_eval
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import DataError, IdentityMismatch, UsageError
+from r2w_eval.hashing import content_hash, path_hash, to_plain
+from r2w_eval.models.chat import ChatModel
+from r2w_eval.run.manifest import diff_fields
+from r2w_eval.store import iter_jsonl, only_process, write_json, write_jsonl
+from r2w_eval.types import Decoding
+
+TRACES = "traces.jsonl"
+# the pipeline holds .lock of the same folder
+LOCK = ".training.lock"
+# our choices: variety in the writing; a judge that varies little
+WRITER = Decoding(temperature=0.8, top_p=0.95)
+JUDGE = Decoding(temperature=0.0)
+# silence of an endpoint that answers others, in patiences: longer than a dead one takes to be known
+GIVE_UP = 3.0
+
+
+def settings_of(recipe: str) -> dict[str, Any]:
+    """The settings of all stages. Raises UsageError, UnknownName."""
+    return read_recipe(recipe_path(recipe), SECTIONS)
+
+
+def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
+    """Write the stage's manifest, or check that the folder holds the same work.
+
+    Raises IdentityMismatch naming every setting that differs.
+    """
+    path = out / "manifest.json"
+    plain = to_plain({"stage": stage, **identity})
+    if path.exists():
+        before = _read_identity(path)
+        if differing := list(diff_fields(before, plain)):
+            raise IdentityMismatch(
+                f"{out} holds another {stage}:\n  " + "\n  ".join(differing) + "\nUse another --out"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(
+        path,
+        {
+            "identity": plain,
+            "r2w_eval": r2w_eval.__version__,
+            "python": platform.python_version(),
+            "statement": "Independent reconstruction after the abstract of arXiv 2604.03004.",
+        },
+    )
+
+
+def _read_identity(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())["identity"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(f"{path}: not a manifest ({error}). Use another --out") from error
+
+
+def choose_prompts(
+    prompts_file: str | None,
+    n: int,
+    seed: int,
+    data_dir: str | None,
+    tasks: Sequence[str] = (),
+    languages: Sequence[str] = LANGUAGES,
+) -> tuple[list[Prompt], list[str]]:
+    """Prompts to train on, and what was left out or could not be checked, in words.
+
+    `tasks` are the suites that will be evaluated: their prompts are refused even where they are
+    this project's own.
+
+    Raises UsageError when a prompt of the user's file stands in a benchmark: training on it would
+    spoil every score.
+    """
+    prompts = (
+        read_prompts(Path(prompts_file)) if prompts_file else starter_prompts(n, seed, languages)
+    )
+    benchmark = benchmark_texts(data_dir, tasks)
+    index = BenchmarkIndex(benchmark.texts)
+    for prompt in prompts:
+        if hit := index.check(prompt.prompt):
+            raise UsageError(
+                f"prompt {prompt.id!r}: {hit}. Training on benchmark prompts makes every score "
+                f"worthless; remove it and run the same command again"
+            )
+    twins = near_duplicates([prompt.prompt for prompt in prompts])
+    notes = [f"{prompts[i].id}: nearly an earlier prompt, left out" for i in sorted(twins)]
+    if benchmark.unchecked:
+        notes.append(f"not compared with {', '.join(benchmark.unchecked)}: their data is not here")
+    return [prompt for i, prompt in enumerate(prompts) if i not in twins], notes
+
+
+@asynccontextmanager
+async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[list[ChatModel]]:
+    """Models as in --model, in order, without the reply cache: a stage's journal keeps every reply
+    already. One that answers nobody for `patience_s` ends the stage. Raises UsageError.
+    """
+    from r2w_eval.run.opening import ModelPool
+    from r2w_eval.run.roles import model_options
+
+    usual = model_options(RunConfig(cache=False), None)
+    client = replace(usual.client, timeout_s=patience_s, patience_s=patience_s)
+    async with ModelPool(replace(usual, client=client)) as pool:
+        yield [(await pool.model(name)).chat for name in names]
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """What a synthesis made."""
+
+    census: Census
+    tally: Tally
+    path: Path
+
+
+async def run_synthesis(
+    models: tuple[str, str, str], prompts: Sequence[Prompt], settings: SynthSettings, out: Path
+) -> Synthesis:
+    """The loop over all prompts; `models` are writer, judge and internaliser as in --model."""
+    async with open_models(models, settings.patience_s) as (writer, judge, internaliser):
+        writes = replace(WRITER, max_tokens=settings.writer_tokens)
+        judges = replace(JUDGE, max_tokens=settings.judge_tokens)
+        roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes))
+        # by what answers, not by where it runs: a server may come back at another address
+        identities = [role.identity() for role in (roles.writer, roles.judge, roles.internaliser)]
+        claim(out, "synth", {"settings": settings.work(), "models": identities})
+        with Journal(out / "steps.jsonl", GIVE_UP * settings.patience_s) as journal:
+            episodes = await synthesise(prompts, roles, journal, settings)
+    results = [stitch(episode) for episode in episodes]
+    kept = [result for result in results if isinstance(result, TrainingTrace)]
+    write_traces(out / TRACES, kept)
+    census = take_census(episodes, results)
+    write_json(out / "census.json", census)
+    write_json(out / "costs.json", read_costs(out / "steps.jsonl"))
+    return Synthesis(census, journal.tally, out / TRACES)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a choice of prompts by difficulty made; `costs` are those of all its runs."""
+
+    path: Path
+    n_tried: int
+    n_kept: int
+    left_out: Mapping[str, int]
+    costs: Costs
+    tally: Tally
+
+
+async def run_choice(
+    models: tuple[str, str],
+    prompts: Sequence[Prompt],
+    rules: tuple[DifficultySettings, Mapping[str, float]],
+    out: Path,
+) -> Choice:
+    """Try prompts with `models` (policy, judge) and keep those of use, with their rubrics.
+
+    `rules` are the settings and the mark of the best known text by prompt id.
+    """
+    settings, references = rules
+    patience_s = SynthSettings().patience_s
+    async with open_models(models, patience_s) as (policy, judge):
+        roles = Role(policy, WRITER), Role(judge, JUDGE)
+        identities = [role.identity() for role in roles]
+        claim(out, "choice", {"settings": settings, "models": identities})
+        with Journal(out / "steps.jsonl", GIVE_UP * patience_s) as journal:
+            tried = await Trial(*roles, journal, settings).run(prompts, references)
+    kept, left_out = choose(tried, settings)
+    path = out / "prompts.jsonl"
+    write_jsonl(path, (one.prompt for one in kept))
+    write_jsonl(out / "tried.jsonl", tried)
+    costs = read_costs(out / "steps.jsonl")
+    choice = Choice(path, len(tried), len(kept), left_out, costs, journal.tally)
+    facts = {"n_tried": len(tried), "n_kept": len(kept), "left_out": left_out}
+    write_json(out / "choice.json", {**facts, **asdict(costs)})
+    return choice
+
+
+def read_references(traces: Path | None) -> dict[str, float]:
+    """The mark of the best text of each prompt in a trace file of the loop."""
+    if traces is None:
+        return {}
+    rows = ((row["id"], row["facts"].get("mean_best")) for row in iter_jsonl(traces))
+    return {prompt_id: mark for prompt_id, mark in rows if mark is not None}
+
+
+def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
+    """All traces of a stage, in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, traces)
+
+
+def write_expert_traces(
+    reward_data: str | None,
+    out: Path,
+    seed: int = 0,
+    limit: int | None = None,
+    max_chars: int = 0,
+) -> int:
+    """Traces from professional edits (LAMP), `limit` at most; the number written.
+
+    With `max_chars` they are of excerpts of at most so many characters.
+    """
+    from r2w_eval.reward_models.sources import find_sets, reward_data_root
+    from r2w_eval.training.synthesis.expert import expert_traces
+
+    sets = find_sets(reward_data_root(reward_data))
+    if "lamp_train" not in sets:
+        raise UsageError("no set lamp_train among the labelled sets. Try: --reward-data DIR")
+    traces = list(expert_traces(sets["lamp_train"], seed, max_chars=max_chars))[:limit]
+    source = {"set": "lamp_train", "licence": sets["lamp_train"].licence}
+    claim(out, "expert", {**source, "seed": seed, "limit": limit, "max_chars": max_chars})
+    write_traces(out / TRACES, traces)
+    return len(traces)
+
+
+def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
+    """Fine-tune on a trace file."""
+    rows = read_rows(traces)
+    with only_process(out / LOCK):
+        claim(out, "sft", {"settings": settings, "traces": path_hash(traces)})
+        return _finish(out, train_sft(settings, rows, out))
+
+
+def run_rl(
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
+) -> Trained:
+    """Reinforcement learning on prompts; `arms` as in `train_rl`."""
+    with only_process(out / LOCK):
+        claim(out, "rl", {"settings": settings, "prompts": content_hash(prompts)})
+        return _finish(out, train_rl(settings, prompts, out, arms))
+
+
+def _finish(out: Path, trained: Trained) -> Trained:
+    write_json(out / "trained.json", {**asdict(trained), "model": str(trained.model)})
+    return trained
+
+
+def with_model(settings: Any, model: str | None) -> Any:
+    """The settings with another model, where one was named."""
+    return settings if model is None else replace(settings, model=model)
+
+
+Show = Callable[[str], None]
+
+
+def show_census(made: Synthesis, show: Show) -> None:
+    """A synthesis in a few lines: what was kept, what the steps did, what it cost."""
+    census = made.census
+    steps = sum(census.labels.values())
+    shares = ", ".join(f"{label} {n} of {steps}" for label, n in census.labels.items())
+    show(f"{census.n_kept} traces kept in {made.path}; ends: {_pairs(census.stops)}")
+    show(f"steps (side steps too): {shares or 'none'}")
+    show(f"dropped: {_pairs(census.dropped)}; refused reflections: {_pairs(census.leaks)}")
+    gain = census.mean_fresh_gain
+    show(f"mean gain by fresh assessments: {'n/a' if gain is None else f'{gain:+.2f}'}")
+    tally = made.tally
+    show(
+        f"{sum(tally.sent.values())} calls sent, {tally.reused} reused; tokens in/out "
+        f"{tally.prompt_tokens:,}/{tally.completion_tokens:,}; failed: {_pairs(tally.failed)}"
+    )
+
+
+def show_choice(made: Choice, show: Show) -> None:
+    """A choice in two lines: what was kept and why not the rest, what it cost."""
+    show(f"{made.n_kept} of {made.n_tried} prompts kept in {made.path}; {_pairs(made.left_out)}")
+    costs = made.costs
+    show(
+        f"calls: {_pairs(costs.calls)}; tokens in/out {costs.prompt_tokens:,}/"
+        f"{costs.completion_tokens:,}; failed: {_pairs(made.tally.failed)}"
+    )
+
+
+def _pairs(counts: Any) -> str:
+    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"

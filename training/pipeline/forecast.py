@@ -1,0 +1,270 @@
+"""The dry run of a pipeline: memory, tokens, calls and hours of each stage, before it starts.
+
+The formulae, with P parameters, P' trained ones, L layers, h hidden width, V vocabulary, b rows in
+a pass (SFT: batch_size; RL: micro_batch; keys and values: one call of the generation), s tokens in
+a row (docs/training.md):
+
+    states       4 P + 12 P' bytes     32-bit weights; gradients and two Adam moments of P'
+    activations  b s (2 L h + 34 h + 8 V) bytes, twice the first two in 32 bits
+                 kept at layer borders, one layer opened at a time (gradient checkpointing;
+                 34 h: Korthikanti et al. 2022, table 2), logits and their gradient
+    training     8 P FLOPs a token, 6 P with adapters only; generation 2 P
+    loop         6 + 3 K calls a prompt at most, K rounds
+
+One device; what parallel training spreads is not subtracted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from r2w_eval.training.pipeline.model_shape import ModelShape, shape_of
+from r2w_eval.training.pipeline.plan import Stage
+from r2w_eval.training.pipeline.recipe import Recipe
+from r2w_eval.training.pipeline.records import finished
+from r2w_eval.training.rl.signal import read_back, tell_signal
+
+from r2w_eval.errors import UsageError
+from r2w_eval.models.cost import FIRST_GUESS_TOKENS, Price, load_prices
+from r2w_eval.run.dryrun import Forecast, forecast
+from r2w_eval.run.planning import plan_tasks
+
+# the interpreter with torch and the trainers, measured
+PROGRAM_BYTES = 0.9e9
+# a template of the loop with its prompt; a prompt of RL
+TEMPLATE_TOKENS = 400
+PROMPT_TOKENS = 100
+# kept traces a prompt of the loop (specification: r2write.md section 11)
+LOOP_YIELD = 0.4
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a stage is expected to take; None where it cannot be known.
+
+    trained, generated: tokens through the model in training and in generation on this machine
+    calls: of writers, judges and rewards
+    """
+
+    memory_bytes: float | None = None
+    trained: float = 0
+    generated: float = 0
+    hours: float | None = 0.0
+    calls: tuple[Forecast, ...] = ()
+
+
+def train_memory(shape: ModelShape, trained: int, rows: int, tokens: int, bits: int = 32) -> float:
+    """Bytes of one training process."""
+    states = 4 * shape.parameters + 12 * trained
+    inner = (2 * shape.layers + 34) * shape.hidden * (bits / 16)
+    return PROGRAM_BYTES + states + rows * tokens * (inner + 8 * shape.vocabulary)
+
+
+def cache_memory(shape: ModelShape, rows: int, tokens: int, bits: int = 32) -> float:
+    """Bytes of the keys and values of `rows` answers."""
+    return 2.0 * shape.layers * shape.keys * (bits / 8) * rows * tokens
+
+
+def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, Forecast]:
+    """Calls of writer and judge for `n` prompts, every round used."""
+    rounds, synth = recipe.synth.rounds, recipe.synth
+    writing = min(synth.writer_tokens, FIRST_GUESS_TOKENS)
+    judging = min(synth.judge_tokens, FIRST_GUESS_TOKENS)
+    writer, judge = n * (2 + 2 * rounds), n * (4 + rounds)
+    told = TEMPLATE_TOKENS + writing
+    return (
+        Forecast("loop", "write", writer, writer * told, writer * writing),
+        Forecast("loop", "judge", judge, judge * told, judge * judging),
+    )
+
+
+class Forecaster:
+    """What every kind of stage needs."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.problem = ""
+        try:
+            self.shape: ModelShape | None = shape_of(recipe.sft.model)
+        except UsageError as error:
+            self.shape, self.problem = None, str(error)
+
+    def need(self, stage: Stage) -> Need:
+        """By kind; stages without a model need nothing worth a figure."""
+        if stage.kind == "traces-loop":
+            return self._loop()
+        known = {
+            "sft": self._sft,
+            "rl": self._rl,
+            "rollouts": self._rollouts,
+            "evaluate": self._evaluate,
+        }
+        return known[stage.kind]() if stage.kind in known else Need()
+
+    def n_prompts(self) -> int:
+        """Prompts of the file, or those to be taken from the grammar."""
+        from r2w_eval.training.prompts import read_prompts
+
+        own = self.recipe.prompts
+        return len(read_prompts(Path(own.file))) if own.file else own.n
+
+    def n_traces(self) -> int:
+        """Expected rows of SFT, at most."""
+        limit = self.recipe.traces.limit
+        counts = {"loop": round(LOOP_YIELD * self.n_prompts()), "expert": limit, "planted": limit}
+        return sum(counts[source] for source in self.recipe.traces.sources)
+
+    def hours(self, shape: ModelShape, per_token: float, trained: float, generated: float) -> float:
+        """Hours of one device."""
+        own = self.recipe.hardware
+        training = per_token * shape.parameters * trained / own.train_share
+        generation = 2 * shape.parameters * generated / own.generate_share
+        return (training + generation) / (own.teraflops * 1e12) / 3600
+
+    def _loop(self) -> Need:
+        return Need(calls=loop_calls(self.n_prompts(), self.recipe))
+
+    def _sft(self) -> Need:
+        own, shape = self.recipe.sft, self.shape
+        tokens = self.n_traces() * own.epochs * own.max_tokens
+        if shape is None:
+            return Need(trained=tokens, hours=None)
+        few = shape.adapter_parameters(own.lora_rank)
+        trained, cost = (few, 6) if own.lora_rank else (shape.parameters, 8)
+        memory = train_memory(shape, trained, own.batch_size, own.max_tokens)
+        return Need(memory, tokens, 0, self.hours(shape, cost, tokens, 0))
+
+    def _rl(self) -> Need:
+        own, shape = self.recipe.rl, self.shape
+        rows = own.rollouts
+        length = PROMPT_TOKENS + own.max_completion_tokens
+        generated = own.steps * rows * own.max_completion_tokens
+        trained = own.steps * rows * length
+        rewards = Forecast("rl", "reward", own.steps * rows, 0, 0)
+        if shape is None:
+            return Need(None, trained, generated, None, (rewards,))
+        memory = train_memory(shape, shape.parameters, own.rollouts_per_pass, length)
+        memory += 4 * shape.parameters * (own.beta > 0)
+        memory += cache_memory(shape, own.rollouts_per_call, length)
+        hours = self.hours(shape, 8, trained, generated)
+        return Need(memory, trained, generated, hours, (rewards,))
+
+    def _rollouts(self) -> Need:
+        own, shape = self.recipe.rollouts, self.shape
+        generated = self.recipe.prompts.held * own.samples * own.max_tokens
+        if shape is None:
+            return Need(None, 0, generated, None)
+        length = PROMPT_TOKENS + own.max_tokens
+        memory = PROGRAM_BYTES + 4 * shape.parameters
+        memory += cache_memory(shape, own.batch_size, length)
+        return Need(memory, 0, generated, self.hours(shape, 0, 0, generated))
+
+    def _evaluate(self) -> Need:
+        config = self.recipe.evaluate
+        calls = tuple(row for plan in plan_tasks(config) for row in forecast(plan, config))
+        generated = sum(row.completion_tokens for row in calls if row.stage == "write")
+        if self.shape is None:
+            return Need(None, 0, generated, None, calls)
+        memory = PROGRAM_BYTES + 4 * self.shape.parameters
+        return Need(memory, 0, generated, self.hours(self.shape, 0, 0, generated), calls)
+
+
+def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
+    """Dollars of all calls to endpoints; "n/a" where one has no price. What runs here has none."""
+    writer, judge, _ = recipe.traces.models
+    of_loop = {"write": [writer], "judge": [judge]}
+    of_evaluation = {"judge": recipe.evaluate.judge}
+    total = 0.0
+    for row in (row for need in needs for row in need.calls):
+        models = (of_loop if row.task == "loop" else of_evaluation).get(row.stage, ())
+        for name in (model.partition("#")[2] for model in models if model.startswith("http")):
+            if name not in prices:
+                return f"n/a (no price for {name})"
+            share = 1 if row.task == "loop" else len(models)
+            total += prices[name].cost_usd(row.prompt_tokens, row.completion_tokens) / share
+    return f"${total:,.2f}"
+
+
+def print_forecast(
+    recipe: Recipe, stages: Sequence[Stage], out: Path, price_file: str | None
+) -> None:
+    """A table of all stages; runs nothing, sends nothing."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    forecaster, prices = Forecaster(recipe), load_prices(price_file)
+    title = f"Dry run of {recipe.name} (estimates; nothing was run)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("stage", no_wrap=True)
+    for column in ("GB", "trained", "generated", "calls", "hours", ""):
+        table.add_column(column, justify="right", no_wrap=True)
+    needs = {stage.name: forecaster.need(stage) for stage in stages}
+    for stage in stages:
+        done = "✓" if finished(stage, out) else ""
+        table.add_row(stage.name, *_cells(needs[stage.name]), done)
+    console = Console()
+    console.print(table)
+    notes = _notes(recipe, forecaster, needs.values(), prices)
+    for line in (*notes, *_signal_notes(stages, out)):
+        console.print(line, highlight=False, markup=False)
+
+
+def _signal_notes(stages: Sequence[Stage], out: Path) -> Iterator[str]:
+    """What a finished signal stage found; what would find it, otherwise."""
+    stage = next((one for one in stages if one.kind == "signal"), None)
+    if stage is None:
+        yield "Would RL see a signal? Set prompts.held and rollouts.samples, and a stage tells it."
+        return
+    record = finished(stage, out)
+    if record is None:
+        names = ",".join(dict.fromkeys((*stage.inputs, stage.name)))
+        yield f"Would RL see a signal? Not known yet. After SFT, before RL: --only {names}"
+        return
+    for arm in record.facts["arms"]:
+        yield from tell_signal(read_back(arm))
+
+
+def _notes(
+    recipe: Recipe, forecaster: Forecaster, needs: Iterable[Need], prices: Mapping[str, Price]
+) -> Iterator[str]:
+    every, own = list(needs), recipe.hardware
+    hours = [need.hours for need in every]
+    total = "n/a" if None in hours else f"{sum(hour or 0 for hour in hours):,.3g}"
+    yield (
+        f"In all: {total} hours of one device ({own.teraflops:g} TFLOPS, {own.train_share:.0%} of "
+        f"it in training, {own.generate_share:.0%} in generation: section hardware of the recipe); "
+        f"{total_cost(every, recipe, prices)} for calls to endpoints."
+    )
+    yield (
+        "Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper bounds."
+    )
+    if forecaster.problem:
+        yield f"Memory and hours n/a: {recipe.sft.model}: {forecaster.problem}."
+
+
+def _cells(need: Need) -> list[str]:
+    counts: Counter[str] = Counter()
+    for row in need.calls:
+        counts[row.stage[0]] += row.calls
+    calls = " ".join(f"{short(n)}{letter}" for letter, n in counts.items())
+    if not need.trained and not need.generated:
+        return ["", "", "", calls, ""]
+    memory = "n/a" if need.memory_bytes is None else f"{need.memory_bytes / 1e9:,.3g}"
+    hours = "n/a" if need.hours is None else f"{need.hours:,.2g}"
+    return [memory, short(need.trained), short(need.generated), calls, hours]
+
+
+def short(value: float) -> str:
+    """A count in three or four digits; nothing for none.
+
+    >>> short(592), short(12_960), short(130_896_000), short(0)
+    ('592', '13k', '131M', '')
+    """
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.0f}" if value else ""

@@ -1,0 +1,95 @@
+"""The size of a decoder from its config.json, without loading it.
+
+Counts what Llama, Qwen and Mistral have: embeddings, attention with grouped keys and values, and a
+gated feed-forward of three matrices a layer. Mixtures of experts are not counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.errors import UsageError
+
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Layers, widths (hidden, feed-forward, all query heads, all key heads) and vocabulary."""
+
+    layers: int
+    hidden: int
+    inner: int
+    queries: int
+    keys: int
+    vocabulary: int
+    is_tied: bool
+
+    @property
+    def parameters(self) -> int:
+        """All weights but biases.
+
+        >>> ModelShape(30, 576, 1536, 576, 192, 49152, True).parameters
+        134515008
+        """
+        embeddings = self.vocabulary * self.hidden * (1 if self.is_tied else 2)
+        attention = self.hidden * (2 * self.queries + 2 * self.keys)
+        layer = attention + 3 * self.hidden * self.inner + 2 * self.hidden
+        return embeddings + self.layers * layer + self.hidden
+
+    def adapter_parameters(self, rank: int) -> int:
+        """Low-rank adapters of this rank on every matrix of every layer."""
+        attention = 4 * self.hidden + 2 * self.queries + 2 * self.keys
+        return self.layers * rank * (attention + 3 * (self.hidden + self.inner))
+
+
+def read_shape(config: Mapping[str, Any]) -> ModelShape:
+    """The shape that a config.json states. Raises UsageError naming what it lacks."""
+    if any(config.get(name) for name in _EXPERTS):
+        raise UsageError("a mixture of experts, whose size the dry run does not count")
+    try:
+        heads, hidden = int(config["num_attention_heads"]), int(config["hidden_size"])
+        width = int(config.get("head_dim") or hidden // heads)
+        return ModelShape(
+            layers=int(config["num_hidden_layers"]),
+            hidden=hidden,
+            inner=int(config["intermediate_size"]),
+            queries=heads * width,
+            keys=int(config.get("num_key_value_heads") or heads) * width,
+            vocabulary=int(config["vocab_size"]),
+            is_tied=bool(config.get("tie_word_embeddings", False)),
+        )
+    except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UsageError(f"its config.json has no usable {error}") from error
+
+
+def shape_of(model: str) -> ModelShape:
+    """The shape of a checkpoint folder, of a hub id, or of the embedded model.
+
+    Raises UsageError saying why it cannot be known.
+    """
+    from r2w_eval.training.trainer.stage import EMBEDDED
+
+    if model == EMBEDDED:
+        # the pinned weights: SmolLM2-135M-Instruct
+        return ModelShape(30, 576, 1536, 576, 192, 49152, True)
+    path = Path(model) / "config.json"
+    if not path.is_file():
+        path = _from_hub(model)
+    try:
+        return read_shape(json.loads(path.read_bytes()))
+    except ValueError as error:
+        raise UsageError(f"{path}: not JSON ({error})") from error
+
+
+def _from_hub(model: str) -> Path:
+    try:
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(model, "config.json"))
+    except (ImportError, OSError, ValueError) as error:
+        raise UsageError(f"its config.json cannot be read ({type(error).__name__})") from error

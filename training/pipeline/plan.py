@@ -1,0 +1,155 @@
+"""The stages of a recipe, each with the key of all that it depends on. Runs nothing.
+
+A stage's key is the hash of its own settings, of the files and models that it reads from outside,
+and of the keys of the stages before it. Its folder carries the key: a changed value leads to new
+folders for the stage and for all that depends on it, and the old value finds the old ones again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.pipeline.recipe import Recipe, plain_difference
+from r2w_eval.training.trainer.stage import EMBEDDED
+
+from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.hashing import content_hash, file_hash, to_plain
+from r2w_eval.models.embedded import GGUF_SHA256
+from r2w_eval.models.local import fingerprint
+
+STAGES_FOLDER = "stages"
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One node of the lineage graph. `settings` are plain values, all of which are in the key."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    key: str
+
+    def folder(self, out: Path) -> Path:
+        """Where the stage works, below the pipeline's folder."""
+        return out / STAGES_FOLDER / f"{self.name}-{self.key[:8]}"
+
+
+def model_identity(model: str) -> str:
+    """What names the weights of a checkpoint folder, a hub id, or the embedded model."""
+    if model == EMBEDDED:
+        return GGUF_SHA256
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise UsageError(f"sft.model {model!r}: no config.json there. Expected a checkpoint folder")
+    return fingerprint(model)
+
+
+def arm_name(weight: float, seed: int) -> str:
+    """The stage of one RL training.
+
+    >>> arm_name(0.0, 1), arm_name(0.3, 0)
+    ('rl-lambda0-seed1', 'rl-lambda0.3-seed0')
+    """
+    return f"rl-lambda{weight:g}-seed{seed}"
+
+
+class _Planner:
+    def __init__(self) -> None:
+        self.stages: dict[str, Stage] = {}
+
+    def add(self, name: str, kind: str, inputs: Sequence[str], **settings: Any) -> str:
+        plain = to_plain(settings)
+        keys = {other: self.stages[other].key for other in inputs}
+        key = content_hash({"kind": kind, "settings": plain, "inputs": keys})
+        self.stages[name] = Stage(name, kind, tuple(inputs), plain, key)
+        return name
+
+
+def plan_pipeline(recipe: Recipe) -> list[Stage]:
+    """All stages, each after those that it needs. Raises UsageError."""
+    planner = _Planner()
+    _plan_data(planner, recipe)
+    base = {"model": recipe.sft.model, "weights": model_identity(recipe.sft.model)}
+    how = {"run": plain_difference(recipe.evaluate)}
+    found = [planner.add(f"evaluate-{BASE}", "evaluate", [], **base, **how)]
+    for seed in recipe.grid.seeds:
+        own = recipe.sft_of(seed)
+        sft = planner.add(f"sft-seed{seed}", "sft", ["traces"], settings=own, **base)
+        found.append(planner.add(f"evaluate-{sft}", "evaluate", [sft], **how))
+    if recipe.rollouts.samples:
+        _plan_signal(planner, recipe, base)
+    for seed, weight in itertools.product(recipe.grid.seeds, recipe.grid.lambdas):
+        arm, name = recipe.rl_of(seed, weight), arm_name(weight, seed)
+        planner.add(name, "rl", [f"sft-seed{seed}", "prompts", "reward"], settings=arm)
+        found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
+        if recipe.rollouts.samples:
+            _plan_rollouts(planner, recipe, name)
+    planner.add("leaderboard", "leaderboard", found, title=f"Pipeline {recipe.name}")
+    return list(planner.stages.values())
+
+
+def _plan_rollouts(planner: _Planner, recipe: Recipe, model: str) -> str:
+    """The texts of a trained model on the prompts held apart."""
+    inputs = [model, "prompts"]
+    return planner.add(f"rollouts-{model}", "rollouts", inputs, settings=recipe.rollouts)
+
+
+def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> None:
+    """Texts of the base and of every SFT model, and what RL would learn from the latter's."""
+    planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=recipe.rollouts, **base)
+    texts = [_plan_rollouts(planner, recipe, f"sft-seed{seed}") for seed in recipe.grid.seeds]
+    arms = {name: getattr(recipe.rl, name) for name in ("outcome", "process", "process_mapping")}
+    if recipe.rl.outcome_form == "scorer":
+        planner.add("signal", "signal", [*texts, "reward"], lambdas=recipe.grid.lambdas, **arms)
+
+
+def _plan_data(planner: _Planner, recipe: Recipe) -> None:
+    tasks, traces, limit = recipe.tasks, recipe.traces, recipe.traces.limit
+    content = _prompt_file(recipe.prompts.file)
+    planner.add("prompts", "prompts", [], settings=recipe.prompts, content=content, tasks=tasks)
+    own: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
+        "loop": (["prompts"], {"models": recipe.traces.models, "settings": recipe.synth.work()}),
+        "expert": ([], {"limit": limit, "data": traces.reward_data, "chars": traces.max_chars}),
+        "planted": ([], {"limit": limit, "languages": traces.languages}),
+    }
+    sources = [
+        planner.add(f"traces-{name}", f"traces-{name}", own[name][0], **own[name][1])
+        for name in recipe.traces.sources
+    ]
+    planner.add("traces", "traces", sources, tasks=tasks, data_dir=recipe.prompts.data_dir)
+    planner.add("reward", "reward", [], settings=recipe.rm)
+
+
+def _prompt_file(name: str | None) -> str | None:
+    if name is None:
+        return None
+    if not Path(name).is_file():
+        raise UsageError(
+            f"prompts.file {name!r}: no such file. Expected JSON lines of prompts, or leave the "
+            f"line out for the starter prompts"
+        )
+    return file_hash(Path(name))
+
+
+def select(stages: Sequence[Stage], only: str) -> list[Stage]:
+    """The stages of these names and kinds, several with commas. Raises UnknownName."""
+    wanted = [word.strip() for word in only.split(",")]
+    known = {name for stage in stages for name in (stage.name, stage.kind)}
+    for word in wanted:
+        if word not in known:
+            raise UnknownName("--only", word, "stage", known, "--dry-run lists them")
+    return [stage for stage in stages if {stage.name, stage.kind} & set(wanted)]
+
+
+def dependants(stages: Sequence[Stage], changed: set[str]) -> list[str]:
+    """Names of the stages that need one of `changed`, directly or not."""
+    reached = set(changed)
+    for stage in stages:
+        if reached & set(stage.inputs):
+            reached.add(stage.name)
+    return [stage.name for stage in stages if stage.name in reached - changed]

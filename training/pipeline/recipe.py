@@ -1,0 +1,212 @@
+"""The recipe of a whole pipeline: what each section of its YAML file may say.
+
+`synth`, `sft` and `rl` are the settings of those stages and serve the single commands too; the
+others say what the pipeline does around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from r2w_eval.training.prompts import LANGUAGES
+from r2w_eval.training.recipe import read_recipe, recipe_path
+from r2w_eval.training.rl.rollouts import RolloutSettings
+from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.synthesis.loop import SynthSettings
+from r2w_eval.training.trainer.sft import SFTSettings
+from r2w_eval.training.trainer.stage import EMBEDDED
+
+from r2w_eval.config import RunConfig, check_setting
+from r2w_eval.errors import UsageError
+
+SOURCES = ("loop", "expert", "planted")
+# the pipeline itself says these of an evaluation
+OWN_OF_EVALUATION = ("model", "out", "responses", "only_recorded")
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """The prompts of synthesis and of RL.
+
+    file: JSON lines of prompts; none: the starter grammar
+    n: prompts to take from the grammar
+    seed: of the grammar
+    languages: of the grammar, en and zh
+    held: prompts of these that are kept for the rollouts and never trained on
+    data_dir: benchmark data that prompts are compared with; none: $R2W_DATA, the cache
+    """
+
+    file: str | None = None
+    n: int = 400
+    seed: int = 0
+    languages: tuple[str, ...] = LANGUAGES
+    held: int = 0
+    data_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """Where the traces of SFT come from.
+
+    sources: `loop` (writer and judge), `expert` (professional edits), `planted` (flaws put into
+        texts of our own: no model, no data); several are joined
+    writer, judge, internaliser: models of the loop, as --model of run; none: the writer
+    reward_data: folder of labelled sets, for `expert`
+    limit: most traces of `expert` and of `planted`, each
+    max_chars: `expert`: excerpts of at most so many characters instead of whole drafts; 0: whole
+    languages: of `planted`
+    """
+
+    sources: tuple[str, ...] = ("loop",)
+    writer: str = EMBEDDED
+    judge: str | None = None
+    internaliser: str | None = None
+    reward_data: str | None = None
+    limit: int = 400
+    max_chars: int = 0
+    languages: tuple[str, ...] = LANGUAGES
+
+    @property
+    def models(self) -> tuple[str, str, str]:
+        """Writer, judge and internaliser."""
+        return self.writer, self.judge or self.writer, self.internaliser or self.writer
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """The reward model that `r2w-reward` stands for in the `rl` section.
+
+    source: `shipped` with this package, or `trained` by the pipeline
+    reward_data, without: labelled sets to train on, and those left out
+    """
+
+    source: Literal["shipped", "trained"] = "shipped"
+    reward_data: str | None = None
+    without: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """What is trained: for each seed an SFT model, and from it one RL model per lambda.
+
+    seeds: take the place of sft.seed and rl.seed
+    lambdas: take the place of rl.process_mapping.weight; 0 is reinforcement by the outcome alone
+    """
+
+    seeds: tuple[int, ...] = (0,)
+    lambdas: tuple[float, ...] = (0.0, 0.3)
+
+
+@dataclass(frozen=True)
+class HardwareSettings:
+    """For the dry run's hours; nothing else reads it.
+
+    teraflops: dense peak of one device in the precision of training
+    train_share, generate_share: what training and generation reach of it
+    """
+
+    teraflops: float = 400.0
+    train_share: float = 0.35
+    generate_share: float = 0.05
+
+
+SECTIONS: dict[str, type] = {
+    "prompts": PromptSettings,
+    "traces": TraceSettings,
+    "synth": SynthSettings,
+    "sft": SFTSettings,
+    "rm": RewardSettings,
+    "rl": RLSettings,
+    "grid": GridSettings,
+    "rollouts": RolloutSettings,
+    "evaluate": RunConfig,
+    "hardware": HardwareSettings,
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe as read and checked."""
+
+    name: str
+    prompts: PromptSettings
+    traces: TraceSettings
+    synth: SynthSettings
+    sft: SFTSettings
+    rm: RewardSettings
+    rl: RLSettings
+    grid: GridSettings
+    rollouts: RolloutSettings
+    evaluate: RunConfig
+    hardware: HardwareSettings
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """All suites that something is evaluated on: their prompts are not trained on."""
+        beside = ",".join((self.sft.evaluation.tasks, self.rl.evaluation.tasks))
+        names = (name.strip() for name in beside.split(","))
+        return tuple(dict.fromkeys((*self.evaluate.task_names, *filter(None, names))))
+
+    def sft_of(self, seed: int) -> SFTSettings:
+        """The SFT stage of one seed."""
+        return replace(self.sft, seed=seed)
+
+    def rl_of(self, seed: int, weight: float) -> RLSettings:
+        """The RL stage of one seed and lambda."""
+        mapping = replace(self.rl.process_mapping, weight=weight)
+        return replace(self.rl, seed=seed, process_mapping=mapping)
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe file, or one of ours by name. Raises UsageError, UnknownName."""
+    path = recipe_path(name)
+    recipe = Recipe(path.stem, **read_recipe(path, SECTIONS))
+    check_recipe(recipe, str(path))
+    return recipe
+
+
+def check_recipe(recipe: Recipe, where: str) -> None:
+    """What types alone do not say. Raises UsageError."""
+    wrong = [name for name in recipe.traces.sources if name not in SOURCES]
+    if wrong or not recipe.traces.sources:
+        raise UsageError(
+            f"{where}: traces.sources: {', '.join(wrong) or 'none'}: expected one or more of "
+            f"{', '.join(SOURCES)}"
+        )
+    for section in ("prompts", "traces"):
+        chosen = getattr(recipe, section).languages
+        if not chosen or set(chosen) - set(LANGUAGES):
+            raise UsageError(
+                f"{where}: {section}.languages: {', '.join(chosen) or 'none'}: expected one or "
+                f"more of {', '.join(LANGUAGES)}"
+            )
+    if recipe.rollouts.samples and not recipe.prompts.held:
+        raise UsageError(
+            f"{where}: rollouts.samples {recipe.rollouts.samples}: there are no prompts to write "
+            f"for. Set prompts.held, as in held: 60"
+        )
+    for name, values in (("seeds", recipe.grid.seeds), ("lambdas", recipe.grid.lambdas)):
+        if not values or len(set(values)) < len(values) or min(values) < 0:
+            raise UsageError(
+                f"{where}: grid.{name}: {list(values)}: expected one or more different numbers "
+                f"from 0"
+            )
+    _check_evaluation(recipe.evaluate, where)
+
+
+def _check_evaluation(config: RunConfig, where: str) -> None:
+    for setting in fields(RunConfig):
+        value = getattr(config, setting.name)
+        if setting.name in OWN_OF_EVALUATION and value != setting.default:
+            raise UsageError(
+                f"{where}: evaluate.{setting.name}: the pipeline sets it. Leave the line out"
+            )
+        check_setting(setting, value)
+
+
+def plain_difference(config: RunConfig) -> Mapping[str, Any]:
+    """The settings of an evaluation that differ from their defaults."""
+    pairs = ((f.name, getattr(config, f.name), f.default) for f in fields(RunConfig))
+    return {name: value for name, value, default in pairs if value != default}

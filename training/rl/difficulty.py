@@ -1,0 +1,167 @@
+"""Which prompts are worth training on: neither too easy nor too hard for the policy of the day.
+
+The policy answers each prompt a few times and a judge marks the answers by the prompt's rubric. A
+prompt is kept when the mean lies in a band, the marks differ, and the best known text is better by
+a margin; the widest margins come first within each language and domain (specification: r2write.md
+section 3.5; the margin is the rule of Writing-RL). An answer without marks counts for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
+from r2w_eval.training.judging.assess import Unreadable, read_assessment, show_rubric
+from r2w_eval.training.judging.rubrics import complete_rubrics
+from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.wording import load_wording
+
+from r2w_eval.template import Template
+
+
+@dataclass(frozen=True)
+class DifficultySettings:
+    """Values of the choice (r2write.md section 3.5).
+
+    samples: answers of the policy per prompt; least_scored: of them must have marks
+    low, high: band of their mean, on 1 to 10
+    margin: least that the best known text is better than that mean
+    quota: most prompts per language and domain; 0: all
+    tries: replies of the judge until one is readable
+    """
+
+    samples: int = 4
+    least_scored: int = 3
+    low: float = 4.0
+    high: float = 8.0
+    margin: float = 0.5
+    quota: int = 0
+    tries: int = 3
+
+
+class Unfit(StrEnum):
+    """Why a prompt is left out."""
+
+    UNSCORED = "unscored"
+    TOO_HARD = "too_hard"
+    TOO_EASY = "too_easy"
+    NO_SPREAD = "no_spread"
+    NO_REFERENCE = "no_reference"
+    NARROW_MARGIN = "narrow_margin"
+    OVER_QUOTA = "over_quota"
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A prompt, the marks of the policy's answers (None: no marks), the best known text's mark."""
+
+    prompt: Prompt
+    marks: tuple[float | None, ...]
+    reference: float | None = None
+
+    @property
+    def known(self) -> list[float]:
+        """Marks of the answers that have one."""
+        return [mark for mark in self.marks if mark is not None]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the known marks; there is at least one."""
+        return math.fsum(self.known) / len(self.known)
+
+    @property
+    def margin(self) -> float | None:
+        """What the best known text is better by."""
+        return None if self.reference is None else self.reference - self.mean
+
+
+def unfit(tried: Tried, settings: DifficultySettings, has_references: bool) -> Unfit | None:
+    """The first rule that a prompt breaks. Without any reference the margin is no rule."""
+    if len(tried.known) < settings.least_scored:
+        return Unfit.UNSCORED
+    if not settings.low <= tried.mean <= settings.high:
+        return Unfit.TOO_HARD if tried.mean < settings.low else Unfit.TOO_EASY
+    if len(set(tried.known)) < 2:
+        return Unfit.NO_SPREAD
+    if not has_references:
+        return None
+    if tried.margin is None:
+        return Unfit.NO_REFERENCE
+    return Unfit.NARROW_MARGIN if tried.margin < settings.margin else None
+
+
+def choose(
+    tried: Sequence[Tried], settings: DifficultySettings
+) -> tuple[list[Tried], dict[str, int]]:
+    """The kept prompts, widest margin first within (language, domain), and counts of the others."""
+    has_references = any(one.reference is not None for one in tried)
+    left_out: Counter[str] = Counter()
+    groups: dict[tuple[str, str], list[Tried]] = defaultdict(list)
+    for one in tried:
+        if reason := unfit(one, settings, has_references):
+            left_out[reason] += 1
+        else:
+            groups[one.prompt.lang, one.prompt.domain].append(one)
+    kept: list[Tried] = []
+    for place in sorted(groups):
+        ranked = sorted(groups[place], key=lambda one: -(one.margin or 0.0))
+        within = ranked[: settings.quota or len(ranked)]
+        kept += within
+        if len(ranked) > len(within):
+            left_out[Unfit.OVER_QUOTA] += len(ranked) - len(within)
+    return kept, dict(sorted(left_out.items()))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The policy, its judge, and the journal that makes a second run cost nothing."""
+
+    policy: Role
+    judge: Role
+    journal: Journal
+    settings: DifficultySettings
+    template: Template = field(default_factory=lambda: load_wording("outcome"))
+
+    async def run(
+        self, prompts: Sequence[Prompt], references: Mapping[str, float], concurrency: int = 32
+    ) -> list[Tried]:
+        """Every prompt tried, in order; missing rubrics are proposed first and kept with it."""
+        rubrics = await complete_rubrics(prompts, self.journal, self.judge, self.settings.tries)
+        slots = asyncio.Semaphore(concurrency)
+
+        async def one(prompt: Prompt) -> Tried:
+            own = replace(prompt, rubric=rubrics.get(prompt.prompt, ()))
+            async with slots:
+                marks = [await self._mark(own, i) for i in range(self.settings.samples)]
+            return Tried(own, tuple(marks), references.get(prompt.id))
+
+        return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
+
+    async def _mark(self, prompt: Prompt, number: int) -> float | None:
+        if not prompt.rubric:
+            return None
+        try:
+            answer = await self.journal.ask(
+                self.policy, Call(prompt.id, number, "sample", prompt.prompt)
+            )
+            text = self.template.fill(
+                prompt=prompt.prompt, text=answer, rubric=show_rubric(prompt.rubric)
+            )
+            return await self._read(prompt, number, text)
+        except NoAnswer:
+            return None
+
+    async def _read(self, prompt: Prompt, number: int, text: str) -> float | None:
+        for attempt in range(self.settings.tries):
+            call = Call(prompt.id, number, "mark", text, attempt)
+            try:
+                reply = await self.journal.ask(self.judge, call)
+                return read_assessment(reply, "", prompt.rubric).mean(prompt.rubric)
+            except Unreadable:
+                continue
+        return None

@@ -1,0 +1,287 @@
+"""GRPO with a process term on the tokens of each reflection, through TRL's supported seam.
+
+TRL's loss takes advantages of shape (batch, tokens) where a subclass gives them; here the parent's
+outcome advantages get the `local` term of `advantages.py` added (specification: reward-model.md
+section 9.1, checked against TRL 1.16). With lambda 0 the parent's own tensor is returned.
+
+Imports torch and TRL: load this module from within a function.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather, gather_object
+from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.training.rl.advantages import LocalMapping, Rollout, local_terms
+from r2w_eval.training.rl.completions import (
+    ScorableReflection,
+    prompt_text,
+    read_pieces,
+    reflections,
+    thinking_tokens,
+    to_segments,
+)
+from r2w_eval.training.rl.decoding import GraphedDecoding
+from transformers import AutoModelForCausalLM
+from trl import GRPOTrainer
+
+from r2w_eval.trace.tokens import decode_pieces
+from r2w_eval.trace.types import TagSchema
+
+ScoreReflections = Callable[[Sequence[ReflectionItem]], Sequence[float | None]]
+
+
+class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+    """`GRPOTrainer` that also pays each reflection on its own tokens.
+
+    `score_reflections` gives one score in [-1, 1] per reflection, None where there is no valid one;
+    it runs in a thread beside the outcome rewards. `mapping.weight` 0 switches everything off.
+    With `groups_per_call` that many groups are generated at a time (0: all), and rewards that can
+    `begin` are asked for the finished groups while the next ones are generated. With
+    `half_generation` a copy of the weights in half precision writes the completions (2 bytes a
+    parameter; whole weights on every rank): mixed precision casts all weights for every token. With
+    `graphed_generation` the copy replays a CUDA graph for each token.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        score_reflections: ScoreReflections,
+        mapping: LocalMapping,
+        schema: TagSchema,
+        groups_per_call: int = 0,
+        half_generation: bool = False,
+        graphed_generation: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._half_generation = half_generation
+        self._graphed_generation = graphed_generation
+        self._half: Any = None
+        self._groups_per_call = groups_per_call
+        self._prompts: Sequence[Any] = ()
+        self._score_reflections = score_reflections
+        self._mapping = mapping
+        self._schema = schema
+        self._thread = ThreadPoolExecutor(1, "reflections")
+        self._outcomes: list[float | None] = []
+        self._scored: Future[list[Rollout]] | None = None
+
+    def _process_weight(self) -> float:
+        """lambda now; 0 while evaluating, where the outcome alone counts."""
+        if not self.model.training or not self.state.max_steps:
+            return 0.0
+        return self._mapping.weight_at(self.state.global_step / self.state.max_steps)
+
+    def _generate(self, prompts: Any) -> Any:
+        """The parent's generation; the prompts are kept for rewards that begin meanwhile."""
+        self._prompts = prompts
+        return super()._generate(prompts)
+
+    @contextmanager
+    def _timed(self, what: str) -> Iterator[None]:
+        """Log the seconds of a part of the step."""
+        started = time.perf_counter()
+        yield
+        log = self._metrics["train" if self.model.training else "eval"]
+        log[f"time/{what}_s"].append(time.perf_counter() - started)
+
+    @contextmanager
+    def _generating(self) -> Iterator[None]:
+        """Let the half-precision copy generate, where it is wanted."""
+        if not self._half_generation:
+            yield
+            return
+        whole = self.model_wrapped
+        self.model_wrapped = self._half_copy()
+        try:
+            yield
+        finally:
+            self.model_wrapped = whole
+
+    def _half_copy(self) -> Any:
+        """The weights as they are now, in half precision."""
+        policy = self.accelerator.unwrap_model(self.model)
+        if self._half is None:
+            config = copy.deepcopy(policy.config)
+            # off in training, where it is never read; without it every token reads the whole text
+            config.use_cache = True
+            half = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            self._half = half.to(self.accelerator.device).requires_grad_(False)
+            if self._graphed_generation:
+                self._half.generate = partial(half.generate, custom_generate=GraphedDecoding())
+        self._half.load_state_dict(policy.state_dict())
+        return self._half
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, fields: Any, num_generations: int, **more: Any
+    ) -> tuple[list[Any], Any]:
+        """The parent's completions."""
+        with self._timed("generation"), self._generating():
+            return self._generate_calls(prompt_ids, images, fields, num_generations, **more)
+
+    def _generate_calls(
+        self, prompt_ids: Any, images: Any, fields: Any, num_generations: int, **more: Any
+    ) -> tuple[list[Any], Any]:
+        """All completions, a few groups at a time where rewards overlap."""
+        size = self._groups_per_call * num_generations
+        if not size or size >= len(prompt_ids) or images or fields:
+            return super()._generate_single_turn(  # type: ignore[no-any-return]
+                prompt_ids, images, fields, num_generations, **more
+            )
+        ids: list[Any] = []
+        logprobs: list[Any] = []
+        for start in range(0, len(prompt_ids), size):
+            own, own_logprobs = super()._generate_single_turn(
+                prompt_ids[start : start + size], images, fields, num_generations, **more
+            )
+            self._begin_rewards(self._prompts[start : start + size], own)
+            ids += own
+            logprobs += own_logprobs or ()
+        return ids, logprobs or None
+
+    def _begin_rewards(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> None:
+        texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
+        for reward in self.reward_funcs:
+            if begin := getattr(reward, "begin", None):
+                begin(prompts, texts)
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> torch.Tensor:
+        """The parent's rewards of all ranks, with the reflections scored meanwhile."""
+        self._scored = None
+        if self._process_weight():
+            self._scored = self._thread.submit(self._read_rollouts, prompts, completion_ids_list)
+        else:
+            self._count_reflections(prompts, completion_ids_list)
+        with self._timed("rewards"):
+            rewards: torch.Tensor = super()._calculate_rewards(
+                inputs, prompts, completions, completion_ids_list
+            )
+        self._outcomes = combine(rewards, self.reward_weights)
+        self._log_outcomes()
+        return rewards
+
+    def _log_outcomes(self) -> None:
+        """How much of the batch has no reward: of all ranks, so logged alike by each."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        groups = [self._outcomes[i : i + size] for i in range(0, len(self._outcomes), size)]
+        log = self._metrics["train" if self.model.training else "eval"]
+        lost = sum(outcome is None for outcome in self._outcomes)
+        log["outcome/invalid"].append(float(lost))
+        log["outcome/groups_without_reward"].append(
+            float(sum(all(outcome is None for outcome in group) for group in groups))
+        )
+
+    def _find_reflections(
+        self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
+    ) -> list[list[ScorableReflection]]:
+        pieces = [decode_pieces(own, self.processing_class.decode) for own in ids]
+        traces = [read_pieces(own, self._schema) for own in pieces]
+        if self.model.training and traces:
+            tokens = [thinking_tokens(own) for own in pieces]
+            self._metrics["train"]["process/thinking_tokens"].append(sum(tokens) / len(tokens))
+        return [
+            reflections(trace, prompt_text(prompt), str(place))
+            for place, (prompt, trace) in enumerate(zip(prompts, traces, strict=True))
+        ]
+
+    def _count_reflections(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> None:
+        """Without a process term reflections are counted all the same, for comparison."""
+        if self.model.training:
+            self._log_counts([len(own) for own in self._find_reflections(prompts, ids)])
+
+    def _log_counts(self, counts: Sequence[int]) -> None:
+        log = self._metrics["train"]
+        log["process/reflections"].append(sum(counts) / max(1, len(counts)))
+        log["process/without_reflection"].append(counts.count(0) / max(1, len(counts)))
+
+    def _read_rollouts(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> list[Rollout]:
+        """Segments and scores of this rank's completions; all of them in one call of the scorer."""
+        found = self._find_reflections(prompts, ids)
+        items = [one.item for own in found for one in own]
+        scores = iter(self._score_reflections(items) if items else [])
+        return [
+            Rollout(len(own_ids), None, to_segments(own, [next(scores) for _ in own]))
+            for own, own_ids in zip(found, ids, strict=True)
+        ]
+
+    def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
+        """The parent's batch, with advantages of shape (batch, tokens) where lambda is not 0."""
+        output: dict[str, Any] = super()._generate_and_score_completions(inputs)
+        if self._scored is None:
+            return output
+        with self._timed("process_rewards"):
+            own = self._scored.result()
+        outcome_advantages = output["advantages"]
+        terms = self._terms(own, outcome_advantages)
+        mask = output["completion_mask"]
+        process = torch.zeros_like(mask, dtype=outcome_advantages.dtype)
+        for row, term in enumerate(terms):
+            process[row, : len(term)] = torch.as_tensor(term, dtype=process.dtype)
+        output["advantages"] = (outcome_advantages.unsqueeze(1) + process) * mask
+        self._log_process(own, process, outcome_advantages)
+        return output
+
+    def _terms(
+        self, own: Sequence[Rollout], advantages: torch.Tensor
+    ) -> list[np.ndarray[Any, Any]]:
+        """This rank's process terms; groups may straddle ranks, so all are gathered first."""
+        everyone = gather_object(list(own))
+        every_advantage = gather(advantages).tolist()
+        rollouts = [
+            replace(rollout, outcome=outcome)
+            for rollout, outcome in zip(everyone, self._outcomes, strict=True)
+        ]
+        known = [
+            None if rollout.outcome is None else advantage
+            for rollout, advantage in zip(rollouts, every_advantage, strict=True)
+        ]
+        weight, size = self._process_weight(), self.num_generations
+        terms = [
+            term
+            for start in range(0, len(rollouts), size)
+            for term in local_terms(
+                rollouts[start : start + size], known[start : start + size], self._mapping, weight
+            )
+        ]
+        first = self.accelerator.process_index * len(own)
+        return terms[first : first + len(own)]
+
+    def _log_process(
+        self, own: Sequence[Rollout], process: torch.Tensor, advantages: torch.Tensor
+    ) -> None:
+        segments = [segment for rollout in own for segment in rollout.segments]
+        scores = [segment.score for segment in segments if segment.score is not None]
+        log = self._metrics["train"]
+        self._log_counts([len(rollout.segments) for rollout in own])
+        if segments:
+            log["process/invalid_share"].append(1 - len(scores) / len(segments))
+        if scores:
+            log["process/score"].append(float(np.mean(scores)))
+        if size := float(advantages.abs().mean()):
+            log["process/relative_size"].append(float(process.abs().mean()) / size)
+        if mass := float(process.abs().sum()):
+            # near 1 it says less reflection, and hardly which one
+            log["process/below_zero"].append(float(-process.clamp(max=0).sum()) / mass)
+        log["process/segments_scored"].append(len(scores) / max(1, len(own)))
+
+
+def combine(rewards: torch.Tensor, weights: torch.Tensor) -> list[float | None]:
+    """One outcome per completion of all ranks: the weighted sum of the valid rewards, or None."""
+    total = (rewards * weights.to(rewards.device)).nansum(dim=1)
+    lost = torch.isnan(rewards).all(dim=1)
+    return [
+        None if gone else float(x) for x, gone in zip(total.tolist(), lost.tolist(), strict=True)
+    ]

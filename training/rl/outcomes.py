@@ -1,0 +1,247 @@
+"""Outcome rewards: what a finished answer is worth, by a scorer or by an LLM judge.
+
+scorer      a scorer of writings (the quality head), its own value
+pointwise   weighted mean of rubric marks by a judge, mapped to [0, 1]
+pairwise    share won against other answers of the group, each pair judged in both orders;
+            orders that disagree are a tie
+
+An answer without a valid verdict has no reward: None, which leaves the group's statistics
+(specification: r2write.md section 6.1). A rollout whose thinking never ends has no answer: no
+reward either, or the one that `unanswered` names.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol
+
+from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.training.judging.assess import (
+    HIGHEST,
+    LOWEST,
+    Unreadable,
+    read_assessment,
+    show_rubric,
+)
+from r2w_eval.training.judging.patient import Background, PatientJudge
+from r2w_eval.training.prompts import Criterion
+from r2w_eval.training.rl.completions import prompt_text
+from r2w_eval.training.wording import load_wording
+
+from r2w_eval.comparison.pairwise import Contest, build_request, own_form
+from r2w_eval.judge.scorers import ScoreItem
+from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.stats.orders import OrderPair, combined_label
+from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
+
+RUBRIC_DECODING = Decoding(temperature=0.0, max_tokens=1024)
+
+Answers = Sequence[str | None]
+Rewards = list[float | None]
+
+
+def answer_of(completion: str) -> str | None:
+    """What stands after the thinking; None while the thinking is not closed, or nothing follows."""
+    split = split_thinking(completion, ThinkTags())
+    return None if split.unclosed or not split.answer else split.answer
+
+
+def text_of(completion: Any) -> str:
+    """The text of a completion, plain or as a conversation."""
+    return completion if isinstance(completion, str) else str(completion[-1]["content"])
+
+
+def pay_unanswered(rewards: Rewards, texts: Sequence[str], value: float | None) -> Rewards:
+    """The rewards, with `value` for each completion that never came to an answer.
+
+    An answer that lost its verdict keeps None: that is the judge's fault, and not the writer's.
+
+    >>> pay_unanswered([None, None, 0.5], ["<think>on and", "lost", "good"], -1.0)
+    [-1.0, None, 0.5]
+    """
+    return [
+        value if reward is None and answer_of(text) is None else reward
+        for reward, text in zip(rewards, texts, strict=True)
+    ]
+
+
+class ScorerOutcome:
+    """TRL's reward callable over a scorer of writings: None where there is no valid score."""
+
+    __name__ = "outcome"
+
+    def __init__(self, scorer: Any, unanswered: float | None = None) -> None:
+        self._scorer = scorer
+        self._unanswered = unanswered
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> Rewards:
+        """One number per completion."""
+        texts = [text_of(completion) for completion in completions]
+        answers = [answer_of(text) for text in texts]
+        items = [
+            WritingItem(str(place), prompt_text(prompts[place]), answer)
+            for place, answer in enumerate(answers)
+            if answer is not None
+        ]
+        values = {score.id: score.value for score in self._scorer.score(items)} if items else {}
+        rewards = [values.get(str(place)) for place in range(len(completions))]
+        return pay_unanswered(rewards, texts, self._unanswered)
+
+
+class GroupReward(Protocol):
+    """Rewards of the answers to one prompt, which may be compared with each other."""
+
+    def __call__(self, prompt: str, answers: Answers) -> Coroutine[Any, Any, Rewards]:
+        """One reward per answer; None where there is none."""
+
+
+class JudgedOutcome:
+    """TRL's reward callable over an LLM judge; `begin` asks ahead, while others are generated."""
+
+    __name__ = "outcome"
+
+    def __init__(
+        self,
+        judge: PatientJudge,
+        reward: GroupReward,
+        group: int,
+        unanswered: float | None = None,
+    ) -> None:
+        self._judge = judge
+        self._reward = reward
+        self._group = group
+        self._unanswered = unanswered
+        self._background = Background()
+        self._begun: list[tuple[list[str], Future[Rewards]]] = []
+
+    def run(self, job: Coroutine[Any, Any, Any]) -> Any:
+        """A job on the judge's own event loop, to its end."""
+        return self._background.submit(job).result()
+
+    def begin(self, prompts: Sequence[Any], completions: Sequence[Any]) -> None:
+        """Ask about whole groups; the next call of this object collects the answers."""
+        texts = [text_of(completion) for completion in completions]
+        for start in range(0, len(texts), self._group):
+            own = texts[start : start + self._group]
+            job = self._reward(prompt_text(prompts[start]), [answer_of(text) for text in own])
+            self._begun.append((own, self._background.submit(job)))
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> Rewards:
+        """One reward per completion; groups follow each other, all of one prompt."""
+        texts = [text_of(completion) for completion in completions]
+        begun, self._begun = self._begun, []
+        if [text for own, _ in begun for text in own] != texts:
+            self.begin(prompts, completions)
+            begun, self._begun = self._begun, []
+        waited = self._judge.waited_s
+        rewards = [reward for _, future in begun for reward in future.result()]
+        if log := columns.get("log_metric"):
+            log("judge/waited_s", self._judge.waited_s - waited)
+            log("judge/asked", float(self._judge.asked))
+        return pay_unanswered(rewards, texts, self._unanswered)
+
+
+class Pointwise:
+    """Rubric marks of a judge for each answer; rubrics are those of the prompts, by their text."""
+
+    def __init__(self, judge: PatientJudge, rubrics: Mapping[str, Sequence[Criterion]]) -> None:
+        self._judge = judge
+        self._rubrics = rubrics
+        self._template = load_wording("outcome")
+
+    async def __call__(self, prompt: str, answers: Answers) -> Rewards:
+        """Weighted mean of the marks, mapped to [0, 1]."""
+        rubric = self._rubrics.get(prompt)
+        places = [i for i, answer in enumerate(answers) if answer is not None and rubric]
+        items = [self._item(prompt, answers[i] or "", rubric or ()) for i in places]
+        scores = await self._judge.score(items) if items else []
+        values = dict(zip(places, (score.value for score in scores), strict=True))
+        return [values.get(i) for i in range(len(answers))]
+
+    def _item(self, prompt: str, answer: str, rubric: Sequence[Criterion]) -> ScoreItem:
+        text = self._template.fill(prompt=prompt, text=answer, rubric=show_rubric(rubric))
+        request = JudgeRequest("rubric", (Message("user", text),))
+        return ScoreItem(request, RUBRIC_DECODING, functools.partial(read_marks, rubric))
+
+
+def read_marks(rubric: Sequence[Criterion], request: JudgeRequest, reply: str) -> Score:
+    """The weighted mean of a reply's marks on [0, 1].
+
+    >>> rubric = [Criterion("a", ""), Criterion("b", "", 3.0)]
+    >>> read_marks(rubric, None, '{"scores": {"a": 1, "b": 10}}').value
+    0.75
+    """
+    try:
+        mean = read_assessment(reply, "", rubric).mean(rubric)
+    except Unreadable as error:
+        return Score(None, JudgeStatus.PARSE_ERROR, str(error))
+    return Score((mean - LOWEST) / (HIGHEST - LOWEST))
+
+
+class Pairwise:
+    """Share won against the next `opponents` and the previous ones, in a circle of the group."""
+
+    def __init__(self, judge: PatientJudge, opponents: int) -> None:
+        self._judge = judge
+        self._opponents = opponents
+
+    async def __call__(self, prompt: str, answers: Answers) -> Rewards:
+        """Win 1, tie 1/2, loss 0, over the contests that have a verdict in both orders."""
+        known = [i for i, answer in enumerate(answers) if answer is not None]
+        pairs = circle(known, self._opponents)
+        items = [
+            self._item(prompt, answers[a] or "", answers[b] or "", order)
+            for a, b in pairs
+            for order in ("ab", "ba")
+        ]
+        scores = await self._judge.score(items) if items else []
+        margins = [score.value for score in scores]
+        return shares(pairs, margins, len(answers))
+
+    def _item(self, prompt: str, first: str, second: str, order: str) -> ScoreItem:
+        form = own_form()
+        request = build_request(Contest("rl", "a", "b", prompt, first, second), order)
+        return ScoreItem(request, form.decoding, form.parse)
+
+
+def circle(members: Sequence[int], opponents: int) -> list[tuple[int, int]]:
+    """Each member against the `opponents` that follow it, round the circle, no pair twice.
+
+    >>> circle([0, 1, 2], 1), len(circle(range(4), 9))
+    ([(0, 1), (1, 2), (0, 2)], 6)
+    """
+    n = len(members)
+    pairs: dict[tuple[int, int], None] = {}
+    for step in range(1, min(opponents, n - 1) + 1):
+        for i in range(n):
+            a, b = sorted((members[i], members[(i + step) % n]))
+            pairs[a, b] = None
+    return list(pairs)
+
+
+def shares(
+    pairs: Sequence[tuple[int, int]], margins: Sequence[float | None], n: int
+) -> list[float | None]:
+    """Mean of win 1, tie 1/2, loss 0 by member; None for one without a judged pair.
+
+    `margins` are those of the text shown first, two a pair: the first member shown first, and then
+    the second. Orders that disagree are a tie; a pair that lost an order is left out.
+
+    >>> shares([(0, 1)], [1.0, 1.0], 3), shares([(0, 1)], [2.0, -1.0], 3)
+    ([0.5, 0.5, None], [1.0, 0.0, None])
+    """
+    won: dict[int, list[float]] = {}
+    for place, (a, b) in enumerate(pairs):
+        shown_first, backwards = margins[2 * place], margins[2 * place + 1]
+        mirrored = None if backwards is None else -backwards
+        label = combined_label(OrderPair("", str(a), str(b), shown_first, mirrored))
+        if label is not None:
+            won.setdefault(a, []).append((1 + label) / 2)
+            won.setdefault(b, []).append((1 - label) / 2)
+    return [sum(won[i]) / len(won[i]) if i in won else None for i in range(n)]

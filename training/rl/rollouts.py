@@ -1,0 +1,162 @@
+"""What a model writes for prompts that were held apart from its training: texts, split and counted.
+
+Sampled with the model itself, without a server: the same prompts, samples and settings for every
+model of a pipeline, so that measures can be paired.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.rl.completions import thinking_tokens
+from r2w_eval.training.trainer.stage import model_folder
+
+from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.store import write_jsonl
+from r2w_eval.trace.tokens import decode_pieces
+
+ROLLOUTS = "rollouts.jsonl"
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """Texts of the base and of every trained model on the prompts held apart.
+
+    samples: texts a prompt; 0: none are written
+    temperature, max_tokens: of the texts
+    batch_size: texts generated at a time
+    seed: of the sampling
+    graphed_generation: on a GPU, decode by a CUDA graph (decoding.py); full attention only
+    """
+
+    samples: int = 0
+    temperature: float = 1.0
+    max_tokens: int = 512
+    batch_size: int = 32
+    seed: int = 0
+    graphed_generation: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutText:
+    """One text. `thinking` is None where it has none, `answer` where none ever came.
+
+    thinking_tokens, answer_tokens: up to the closing tag, with it, and after it; the end of the
+        text is not counted
+    is_ended: the model ended the text itself
+    """
+
+    prompt_id: str
+    sample: int
+    lang: str
+    domain: str
+    prompt: str
+    text: str
+    thinking: str | None
+    answer: str | None
+    thinking_tokens: int
+    answer_tokens: int
+    is_ended: bool
+
+
+def read_text(prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool) -> RolloutText:
+    """A text from the pieces that its tokens add.
+
+    >>> one = read_text(Prompt("p", "en", "d", "x"), 0, ["<think>", "a", "</think>", "b"], True)
+    >>> one.thinking, one.answer, one.thinking_tokens, one.answer_tokens
+    ('a', 'b', 3, 1)
+    """
+    text = "".join(pieces)
+    split = split_thinking(text, ThinkTags())
+    n_thinking = thinking_tokens(pieces)
+    return RolloutText(
+        prompt.id,
+        sample,
+        prompt.lang,
+        prompt.domain,
+        prompt.prompt,
+        text,
+        split.thinking,
+        split.answer or None,
+        n_thinking,
+        len(pieces) - n_thinking,
+        is_ended,
+    )
+
+
+def write_rollouts(
+    model: str, prompts: Sequence[Prompt], settings: RolloutSettings, path: Path
+) -> dict[str, Any]:
+    """Write the texts of all prompts and samples; how many, their tokens, and seconds."""
+    started = time.monotonic()
+    texts = list(_generate(model, prompts, settings))
+    write_jsonl(path, texts)
+    return {
+        "n": len(texts),
+        "tokens": sum(one.thinking_tokens + one.answer_tokens for one in texts),
+        "generation_s": round(time.monotonic() - started, 2),
+    }
+
+
+def _generate(
+    model: str, prompts: Sequence[Prompt], settings: RolloutSettings
+) -> Iterator[RolloutText]:
+    import torch
+    from r2w_eval.training.rl.decoding import GraphedDecoding
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = model_folder(model)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    policy = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device).eval()
+    loop = GraphedDecoding() if settings.graphed_generation and device == "cuda" else None
+    places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
+    for start in range(0, len(places), settings.batch_size):
+        batch = places[start : start + settings.batch_size]
+        # a batch is the same whatever was written before it
+        torch.manual_seed(settings.seed * 1_000_003 + start)
+        for (prompt, sample), ids in zip(
+            batch, _complete(policy, tokenizer, batch, settings, loop), strict=True
+        ):
+            is_ended = tokenizer.eos_token_id in ids
+            own = ids[: ids.index(tokenizer.eos_token_id)] if is_ended else ids
+            yield read_text(prompt, sample, decode_pieces(own, tokenizer.decode), is_ended)
+
+
+def _complete(
+    policy: Any,
+    tokenizer: Any,
+    batch: Sequence[tuple[Prompt, int]],
+    settings: RolloutSettings,
+    loop: Any,
+) -> list[list[int]]:
+    """The tokens that the policy wrote for each prompt, padding included."""
+    import torch
+
+    texts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": prompt.prompt}], add_generation_prompt=True, tokenize=False
+        )
+        for prompt, _ in batch
+    ]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    inputs = inputs.to(policy.device)
+    with torch.inference_mode():
+        written = policy.generate(
+            **inputs,
+            custom_generate=loop,
+            do_sample=True,
+            temperature=settings.temperature,
+            top_p=1.0,
+            top_k=0,
+            max_new_tokens=settings.max_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    ids: list[list[int]] = written[:, inputs["input_ids"].shape[1] :].tolist()
+    return ids

@@ -1,0 +1,291 @@
+"""Reinforcement learning: outcome rewards on answers, process rewards on reflections.
+
+GRPO in TRL with the `local` token mapping (grpo.py). A rollout without a valid reward leaves its
+group; it never gets 0. Steps are seeded by their number and the prompts laid out beforehand, so a
+resumed run goes on as an unbroken one (specification: r2write.md section 6).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from r2w_eval.training.checkpoints.validation import EvaluationSettings
+from r2w_eval.training.journal import Journal, Role
+from r2w_eval.training.judging.patient import Patience, PatientJudge
+from r2w_eval.training.judging.rubrics import Rubric, complete_rubrics
+from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.outcomes import (
+    RUBRIC_DECODING,
+    JudgedOutcome,
+    Pairwise,
+    Pointwise,
+    ScorerOutcome,
+)
+from r2w_eval.training.trainer.faults import without_missing_reward_texts
+from r2w_eval.training.trainer.stage import (
+    EMBEDDED,
+    Trained,
+    device_arguments,
+    fit,
+    last_value,
+    model_folder,
+)
+
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import UsageError
+from r2w_eval.hashing import content_hash
+from r2w_eval.trace.types import TagSchema
+
+MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
+
+
+@dataclass(frozen=True)
+class RLSettings:
+    """Values of the stage (r2write.md section 6.5; marked there by source).
+
+    model: checkpoint folder, hub id, or smollm2
+    outcome_form: who says what an answer is worth: a scorer, or a judge by rubric or by pairs
+    outcome: a scorer, as in r2w-eval score --scorer; a judge, as in --judge, for the other forms
+    unanswered: reward of a completion that never comes to an answer; without one it leaves its
+        group, so that nothing keeps a policy from thinking on
+    opponents: answers of the group that each is compared with, before and after it (pairwise)
+    patience_s: seconds that a silent judge is waited for, before its rewards are invalid
+    process: scorer of reflections
+    process_mapping: how reflection scores become token advantages; weight 0 is outcome only
+    steps, group, groups_per_step: optimiser steps, rollouts per prompt, prompts per step
+    micro_batch: rollouts in one forward and backward pass; gradients of the step's others are added
+        up, and nothing else changes; 0: all of the step at once
+    max_completion_tokens, temperature: of the rollouts
+    learning_rate, loss, beta: as in TRL's GRPOConfig; dapo keeps the weight of short spans
+    schedule: of the learning rate; constant where the number of steps is not known beforehand
+    max_seconds: of training, after which all arms of a grid end at one common step; 0: no limit
+    half_generation: generate with a bf16 copy of the weights (2 bytes a parameter more, and whole
+        on every device); without it each token casts all weights anew
+    graphed_generation: that copy decodes by a CUDA graph: a small model else waits for the launches
+        of its kernels. Full attention only
+    groups_per_call: groups generated at a time; a judge reads the finished ones meanwhile; 0: all
+    vllm: generate with vLLM in this process, where it is installed
+    save_steps: steps between checkpoints
+    seed: of prompts, rollouts and order
+    evaluation: of each checkpoint, while training goes on
+    """
+
+    model: str = EMBEDDED
+    outcome_form: Literal["scorer", "pointwise", "pairwise"] = "scorer"
+    outcome: str = "r2w-reward"
+    unanswered: float | None = None
+    opponents: int = 2
+    patience_s: float = 1800.0
+    process: str = "r2w-reward"
+    process_mapping: LocalMapping = LocalMapping()
+    steps: int = 100
+    group: int = 8
+    groups_per_step: int = 4
+    micro_batch: int = 0
+    max_completion_tokens: int = 512
+    temperature: float = 1.0
+    learning_rate: float = 1e-6
+    loss: Literal["dapo", "dr_grpo", "grpo"] = "dapo"
+    beta: float = 0.0
+    schedule: Literal["linear", "constant"] = "linear"
+    max_seconds: float = 0.0
+    half_generation: bool = False
+    graphed_generation: bool = False
+    groups_per_call: int = 0
+    vllm: bool = False
+    save_steps: int = 50
+    seed: int = 0
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    @property
+    def rollouts(self) -> int:
+        """Rollouts of one optimiser step."""
+        return self.group * self.groups_per_step
+
+    @property
+    def rollouts_per_pass(self) -> int:
+        """Rollouts whose activations are in memory together."""
+        return self.micro_batch or self.rollouts
+
+    @property
+    def rollouts_per_call(self) -> int:
+        """Rollouts whose keys and values are in memory together."""
+        return min(self.groups_per_call * self.group or self.rollouts, self.rollouts)
+
+    def __post_init__(self) -> None:
+        """Raises UsageError when passes would differ in size, or nothing could be captured."""
+        if self.graphed_generation and not self.half_generation:
+            raise UsageError(
+                "rl.graphed_generation true with half_generation false: a graph wants weights that "
+                "stay in place, as the copy's do. Set half_generation: true"
+            )
+        if self.micro_batch < 0 or self.rollouts % self.rollouts_per_pass:
+            smaller = range(1, min(self.micro_batch, self.rollouts) + 1)
+            fits = max((n for n in smaller if self.rollouts % n == 0), default=1)
+            raise UsageError(
+                f"rl.micro_batch {self.micro_batch}: expected 0, or a divisor of the "
+                f"{self.rollouts} rollouts of a step (rl.group {self.group} x rl.groups_per_step "
+                f"{self.groups_per_step}). Try micro_batch: {fits}"
+            )
+
+
+def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
+    """`n` prompts in the order of training: one shuffle an epoch, all epochs in a row.
+
+    >>> from r2w_eval.training.prompts import Prompt
+    >>> two = [Prompt(name, "en", "d", "p") for name in "ab"]
+    >>> sorted(prompt.id for prompt in lay_out(two, 4, 0))
+    ['a', 'a', 'b', 'b']
+    """
+    chance = random.Random(seed)
+    laid: list[Prompt] = []
+    while len(laid) < n:
+        laid += chance.sample(list(prompts), len(prompts))
+    return laid[:n]
+
+
+def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Any:
+    """The reward callable that the settings name. Raises UsageError, EndpointDown."""
+    if settings.outcome_form == "scorer":
+        from r2w_eval.reward_models.scorer import open_scorer
+
+        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered)
+    from r2w_eval.run.roles import model_options
+
+    # every text is new: a cache of replies would only fill the disk
+    options = model_options(RunConfig(cache=False), None)
+    judge = PatientJudge(settings.outcome, options, Patience(settings.patience_s))
+    if settings.outcome_form == "pairwise":
+        pairwise = Pairwise(judge, settings.opponents)
+        outcome = JudgedOutcome(judge, pairwise, settings.group, settings.unanswered)
+        outcome.run(judge.open())
+        return outcome
+    rubrics: dict[str, Rubric] = {}
+    pointwise = Pointwise(judge, rubrics)
+    outcome = JudgedOutcome(judge, pointwise, settings.group, settings.unanswered)
+    role = Role(outcome.run(judge.open()), RUBRIC_DECODING)
+    with Journal(out / "rubrics.jsonl") as journal:
+        rubrics |= outcome.run(complete_rubrics(prompts, journal, role))
+    return outcome
+
+
+def train_rl(
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
+) -> Trained:
+    """Train and write `out/model`. Raises UsageError for an unknown scorer or judge.
+
+    `arms` is the folder where trainings that run side by side agree on their last step.
+    """
+    from datasets import Dataset
+    from r2w_eval.reward_models.scorer import open_scorer
+    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
+    from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
+    from transformers import AutoTokenizer
+
+    process = open_scorer(settings.process)
+    source = model_folder(settings.model)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    rows = lay_out(prompts, settings.steps * settings.groups_per_step, settings.seed)
+    trainer = ProcessGRPOTrainer(
+        model=source,
+        reward_funcs=[open_outcome(settings, prompts, out)],
+        args=grpo_config(settings, out / "checkpoints"),
+        train_dataset=Dataset.from_list(
+            [{"prompt": [{"role": "user", "content": prompt.prompt}]} for prompt in rows]
+        ),
+        processing_class=tokenizer,
+        callbacks=[SeedEachStep(settings.seed), StopOnBrokenLoss()],
+        score_reflections=lambda items: [score.value for score in process.score(items)],
+        mapping=settings.process_mapping,
+        schema=TagSchema(),
+        groups_per_call=settings.groups_per_call,
+        half_generation=settings.half_generation,
+        graphed_generation=settings.graphed_generation,
+    )
+    if settings.max_seconds:
+        agreed = last_step_file(settings, arms or out)
+        trainer.add_callback(StopTogether(agreed, settings.max_seconds))
+    with without_missing_reward_texts():
+        notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY)
+    history = trainer.state.log_history
+    return Trained(
+        out / "model",
+        len(rows),
+        0,
+        trainer.state.global_step,
+        last_value(history, "reward"),
+        (*notes, *_end_notes(trainer.state, settings), *reward_notes(history, settings)),
+    )
+
+
+def last_step_file(settings: RLSettings, folder: Path) -> Path:
+    """Where the arms of a grid agree on their last step; they differ in model, seed and lambda."""
+    mapping = replace(settings.process_mapping, weight=0.0)
+    common = replace(settings, model="", seed=0, process_mapping=mapping)
+    return folder / f"last-step-{content_hash(common, 8)}"
+
+
+def _end_notes(state: Any, settings: RLSettings) -> list[str]:
+    if state.global_step >= settings.steps:
+        return []
+    return [f"ended at step {state.global_step} of {settings.steps}: max_seconds or a decline"]
+
+
+def grpo_config(settings: RLSettings, folder: Path) -> Any:
+    """TRL's settings of the stage. Raises UsageError when vLLM is wanted and not there."""
+    from importlib.util import find_spec
+
+    from trl import GRPOConfig
+
+    if settings.vllm and find_spec("vllm") is None:
+        raise UsageError("rl.vllm: vLLM is not installed here. Set vllm: false, or install it")
+    return GRPOConfig(
+        output_dir=str(folder),
+        max_steps=settings.steps,
+        per_device_train_batch_size=settings.rollouts_per_pass,
+        # all rollouts of a step are written and rewarded together, so groups stay whole
+        gradient_accumulation_steps=settings.rollouts // settings.rollouts_per_pass,
+        num_generations=settings.group,
+        max_completion_length=settings.max_completion_tokens,
+        temperature=settings.temperature,
+        learning_rate=settings.learning_rate,
+        loss_type=settings.loss,
+        beta=settings.beta,
+        use_vllm=settings.vllm,
+        vllm_mode="colocate",
+        save_steps=settings.save_steps,
+        lr_scheduler_type=settings.schedule,
+        shuffle_dataset=False,
+        seed=settings.seed,
+        report_to=[],
+        logging_steps=1,
+        **device_arguments(),
+    )
+
+
+def reward_notes(history: Sequence[dict[str, Any]], settings: RLSettings) -> list[str]:
+    """What was missing over the whole training, in words: rewards, groups, reflections.
+
+    >>> log = [{"outcome/invalid": 3.0, "outcome/groups_without_reward": 1.0,
+    ...         "process/without_reflection": 1.0}]
+    >>> len(reward_notes(log, RLSettings()))
+    3
+    """
+    steps = [entry for entry in history if "outcome/invalid" in entry]
+    if not steps:
+        return []
+    n_groups = len(steps) * settings.groups_per_step
+    invalid = round(sum(entry["outcome/invalid"] for entry in steps))
+    lost = round(sum(entry["outcome/groups_without_reward"] for entry in steps))
+    silent = sum(entry.get("process/without_reflection") == 1.0 for entry in steps)
+    found = {
+        f"{invalid} of {n_groups * settings.group} rollouts had no valid reward": invalid,
+        f"{lost} of {n_groups} groups had none at all and gave no gradient": lost,
+        f"{silent} of {len(steps)} steps had no reflection in any rollout": silent,
+    }
+    return [note for note, n in found.items() if n]

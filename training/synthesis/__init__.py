@@ -1,0 +1,1 @@
+"""Traces to train on: the loop of writer and judge, and the edits of experts."""

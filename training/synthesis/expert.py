@@ -1,0 +1,170 @@
+"""Traces without a language model: a draft, what is wrong with it, and the revision.
+
+`expert_traces`: what an expert marked in a draft and the expert's own revision, from permissively
+licensed sets. `planted_traces`: flaws put into texts of our own, so that no data is needed. The
+problems are put as first-person reflections (our wording, from the reward model's phrasings).
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from r2w_eval.reward_models.build_lamp import CATEGORIES, PROMPT, group_of
+from r2w_eval.reward_models.flaws import build_flaws
+from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.reward_models.levels import level_of
+from r2w_eval.reward_models.phrasing import phrase
+from r2w_eval.reward_models.rows import POSITIVE, Row, part_of
+from r2w_eval.reward_models.sources import LabelledSet
+from r2w_eval.reward_models.words import sentences
+from r2w_eval.training.prompts import LANGUAGES
+from r2w_eval.training.synthesis.traces import DEFAULT_TAGS, TracePart, TrainingTrace
+
+from r2w_eval.trace.tags import parse_tagged, write_tagged
+from r2w_eval.trace.types import Kind
+
+MAX_REFLECTIONS = 4
+
+
+def expert_traces(
+    data: LabelledSet, seed: int = 0, part: str = "train", max_chars: int = 0
+) -> Iterator[TrainingTrace]:
+    """One trace per LAMP draft with a revision, from the drafts of one part of the split.
+
+    At most four reflections: the longest marked spans, in the order of the text. With `max_chars`
+    the trace is of an excerpt of at most so many characters; drafts without one are left out.
+    """
+    for record in data.read("span_edits_train.jsonl"):
+        is_usable = record.get("expert_revision") and record["expert_spans"]
+        if not is_usable or part_of(group_of(record)) != part:
+            continue
+        chosen = excerpt(record, max_chars) if max_chars else record
+        if chosen is not None:
+            yield _trace(chosen, random.Random(f"{seed}:{record['id']}"))
+
+
+def excerpt(record: Mapping[str, Any], max_chars: int) -> Mapping[str, Any] | None:
+    """The run of sentences with most marked spans that an edit leaves whole; None without one.
+
+    It begins and ends where draft and revision have a sentence in common, so that what is cut out
+    of both is the same passage. The marks of readers are of the whole draft: they are left out.
+    """
+    draft, revision = record["paragraph"], record["expert_revision"]
+    cuts = _common_cuts(draft, revision)
+    best: tuple[tuple[int, int], Mapping[str, Any]] | None = None
+    for (start, new_start), (end, new_end) in itertools.combinations(cuts, 2):
+        before, after = draft[start:end].rstrip(), revision[new_start:new_end].rstrip()
+        inside = [s for s in record["expert_spans"] if start <= s["start"] and s["end"] <= end]
+        if not inside or before == after or not after or max(len(before), len(after)) > max_chars:
+            continue
+        rank = min(len(inside), MAX_REFLECTIONS), len(before)
+        if best is None or rank > best[0]:
+            moved = [{**s, "start": s["start"] - start, "end": s["end"] - start} for s in inside]
+            best = rank, {"paragraph": before, "expert_revision": after, "expert_spans": moved}
+    return {"id": record["id"], **best[1]} if best else None
+
+
+def _common_cuts(draft: str, revision: str) -> list[tuple[int, int]]:
+    """Places in draft and revision, in characters, between which the texts belong together."""
+    old, new = sentences(draft), sentences(revision)
+    blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
+    places = {(0, 0)} | {(i + k, j + k) for i, j, n in blocks for k in range(n + 1)}
+    in_old, in_new = _starts(draft, old), _starts(revision, new)
+    return sorted((in_old[i], in_new[j]) for i, j in places)
+
+
+def _starts(text: str, parts: Sequence[str]) -> list[int]:
+    """Where each sentence begins, and where the text ends."""
+    found, place = [], 0
+    for part in parts:
+        place = text.index(part, place)
+        found.append(place)
+        place += len(part)
+    return [*found, len(text)]
+
+
+def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
+    draft, revision = record["paragraph"], record["expert_revision"]
+    spans = sorted(record["expert_spans"], key=lambda s: s["start"] - s["end"])[:MAX_REFLECTIONS]
+    spans.sort(key=lambda span: span["start"])
+    categories = [CATEGORIES[span["category"]] for span in spans]
+    thoughts = [
+        phrase(category, span["span"], "en", chance)
+        for category, span in zip(categories, spans, strict=True)
+    ]
+    thinking, segments = _stitch(draft, thoughts, revision, categories)
+    return TrainingTrace(
+        id=record["id"],
+        lang="en",
+        domain="fiction",
+        prompt=PROMPT.format(kind="fiction"),
+        thinking=thinking,
+        answer=revision,
+        segments=segments,
+        source="expert",
+        gain=_gain(record),
+        facts={"categories": categories},
+    )
+
+
+def _stitch(
+    draft: str, thoughts: Sequence[str], revision: str, categories: Sequence[str]
+) -> tuple[str, tuple[TracePart, ...]]:
+    """The thinking text and its parts; one category a thought gives its level."""
+    parts = [(Kind.DRAFT, draft), *((Kind.REFLECTION, thought) for thought in thoughts)]
+    thinking = write_tagged([*parts, (Kind.REVISION, revision)], DEFAULT_TAGS)
+    levels = ["", *(level_of()[category] for category in categories), ""]
+    found = [s for s in parse_tagged(thinking, DEFAULT_TAGS).segments if s.kind is not Kind.OTHER]
+    segments = tuple(
+        TracePart(str(s.kind), s.span.start, s.span.end, int(s.kind is not Kind.DRAFT), level)
+        for s, level in zip(found, levels, strict=True)
+    )
+    return thinking, segments
+
+
+def planted_traces(
+    n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES
+) -> list[TrainingTrace]:
+    """`n` different traces of a planted flaw, found and taken out again; fewer where there are.
+
+    From the texts and phrasings that the reward model is trained on, never from its test part.
+    """
+    made = build_flaws(1 + n // 4, seed)
+    rows = [row for row in made if _is_model(row) and row.lang in languages]
+    chosen = random.Random(seed).sample(rows, min(n, len(rows)))
+    return [_planted(row) for row in chosen]
+
+
+def _is_model(row: Row) -> bool:
+    """The right reflection with its revision, outside the test part."""
+    return row.kind == POSITIVE and row.part == "train"
+
+
+def _planted(row: Row) -> TrainingTrace:
+    item, category = row.item, str(row.meta["category"])
+    assert isinstance(item, ReflectionItem) and item.revision is not None
+    thinking, segments = _stitch(item.draft, [item.reflection], item.revision, [category])
+    return TrainingTrace(
+        id=row.id,
+        lang=row.lang,
+        domain="planted",
+        prompt=item.prompt,
+        thinking=thinking,
+        answer=item.revision,
+        segments=segments,
+        source="planted",
+        gain=None,
+        facts={"categories": [category]},
+    )
+
+
+def _gain(record: Mapping[str, Any]) -> float | None:
+    """Points of 10 that readers gave the revision over the draft."""
+    before, after = record.get("draft_score_1to10"), record.get("revision_score_1to10")
+    if not before or not after:
+        return None
+    return float(sum(after) / len(after) - sum(before) / len(before))

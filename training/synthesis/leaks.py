@@ -1,0 +1,124 @@
+"""Keeps a reflection the writer's own: no judge in it, no invented quotation, no empty praise.
+
+One pure function with a reason for every refusal (specification: r2write.md section 3.3). What is
+refused is asked for again, and then dropped with the reason counted.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+
+import yaml
+from r2w_eval.reward_models.words import containment, quotations, words
+
+from r2w_eval.models.cost import estimate_tokens
+from r2w_eval.paths import packaged_text
+
+MAX_SIMILARITY = 0.8
+MAX_SHARE_OF_DRAFT = 0.25
+MIN_CAP_TOKENS = 200
+
+_MARK = re.compile(r"\d+(?:\.\d+)?\s*(?:/\s*10\b|分(?!钟|之|成|布|析|明|段|别|享|组))")
+_SPACE = re.compile(r"\s+")
+
+
+class Leak(StrEnum):
+    """Why a reflection is refused."""
+
+    EMPTY = "empty"
+    NAMES_A_JUDGE = "names_a_judge"
+    GIVES_A_MARK = "gives_a_mark"
+    NOT_FIRST_PERSON = "not_first_person"
+    QUOTES_WHAT_IS_NOT_THERE = "quotes_what_is_not_there"
+    REPEATS_ITSELF = "repeats_itself"
+    TOO_LONG = "too_long"
+    PRAISE_ONLY = "praise_only"
+
+
+@dataclass(frozen=True, slots=True)
+class Thought:
+    """A reflection with what it is held against. `lang` is en or zh (others are read as en)."""
+
+    text: str
+    lang: str
+    prompt: str
+    draft: str
+    earlier: tuple[str, ...] = ()
+
+
+@cache
+def _cues(kind: str, lang: str) -> re.Pattern[str]:
+    text = packaged_text("leak_cues.yaml", __package__)
+    phrases = yaml.safe_load(text)[kind]["zh" if lang.startswith("zh") else "en"]
+    inner = "|".join(re.escape(phrase) for phrase in phrases)
+    return re.compile(inner if lang.startswith("zh") else rf"\b(?:{inner})\b", re.IGNORECASE)
+
+
+def find_leak(thought: Thought) -> Leak | None:
+    """The first reason to refuse a reflection, or None.
+
+    >>> draft = "The night was dark."
+    >>> find_leak(Thought('I wrote "dark" twice; I will cut one.', "en", "A story.", draft))
+    >>> str(find_leak(Thought("The reviewer is right.", "en", "A story.", draft)))
+    'names_a_judge'
+    """
+    if not thought.text.strip():
+        return Leak.EMPTY
+    for leak, is_found in _CHECKS.items():
+        if is_found(thought):
+            return leak
+    return None
+
+
+def names_a_judge(thought: Thought) -> bool:
+    """A word of someone else's verdict, unless the prompt has it too."""
+    own = thought.prompt.lower()
+    found = _cues("others", thought.lang).findall(thought.text)
+    return any(word.lower() not in own for word in found)
+
+
+def gives_a_mark(thought: Thought) -> bool:
+    """A number as a mark: 8/10, 7 分."""
+    return any(mark not in thought.prompt for mark in _MARK.findall(thought.text))
+
+
+def is_impersonal(thought: Thought) -> bool:
+    """No first person."""
+    return not _cues("first_person", thought.lang).search(thought.text)
+
+
+def misquotes(thought: Thought) -> bool:
+    """Something in quotation marks that the draft does not say; white space aside."""
+    draft = _SPACE.sub("", thought.draft).lower()
+    return any(_SPACE.sub("", q).lower() not in draft for q in quotations(thought.text))
+
+
+def repeats(thought: Thought) -> bool:
+    """Nearly the words of an earlier reflection."""
+    own = words(thought.text)
+    return any(containment(own, words(other), 3) > MAX_SIMILARITY for other in thought.earlier)
+
+
+def is_too_long(thought: Thought) -> bool:
+    """Longer than a quarter of the draft."""
+    cap = max(MIN_CAP_TOKENS, MAX_SHARE_OF_DRAFT * estimate_tokens(thought.draft))
+    return estimate_tokens(thought.text) > cap
+
+
+def is_praise(thought: Thought) -> bool:
+    """Neither a fault nor a change is named."""
+    return not _cues("substance", thought.lang).search(thought.text)
+
+
+_CHECKS = {
+    Leak.NAMES_A_JUDGE: names_a_judge,
+    Leak.GIVES_A_MARK: gives_a_mark,
+    Leak.NOT_FIRST_PERSON: is_impersonal,
+    Leak.QUOTES_WHAT_IS_NOT_THERE: misquotes,
+    Leak.REPEATS_ITSELF: repeats,
+    Leak.TOO_LONG: is_too_long,
+    Leak.PRAISE_ONLY: is_praise,
+}

@@ -1,0 +1,346 @@
+"""Synthesis: a writer and a judge interact until the piece is good, and the judge disappears.
+
+Plan, draft, assessment; then up to `rounds` times a reflection in the writer's own voice, a
+revision, and a blind assessment of the revised text. The judge sees one text and nothing else; only
+the internaliser sees the judge's problems; the writer sees only its own reflection (specification:
+r2write.md section 3). This reconstruction's prompts, tags and limits are our own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+from r2w_eval.reward_models.levels import LEVELS
+from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
+from r2w_eval.training.judging.assess import (
+    Assessment,
+    Unreadable,
+    read_assessment,
+    show_issues,
+    show_rubric,
+)
+from r2w_eval.training.judging.rubrics import propose_rubric
+from r2w_eval.training.prompts import Criterion, Prompt
+from r2w_eval.training.synthesis.leaks import Leak, Thought, find_leak
+from r2w_eval.training.synthesis.patches import apply_patch, numbered
+from r2w_eval.training.wording import load_wording
+
+from r2w_eval.errors import UsageError
+from r2w_eval.models.cost import estimate_tokens
+from r2w_eval.template import Template
+
+FRESH = 1000
+
+
+class Stop(StrEnum):
+    """Why an episode ended."""
+
+    ACCEPT = "accept"
+    PLATEAU = "plateau"
+    MAX_ROUNDS = "max_rounds"
+    TOKEN_CAP = "token_cap"
+    NO_ISSUES = "no_issues"
+    NO_REFLECTION = "no_reflection"
+    JUDGE_FAILED = "judge_failed"
+    WRITER_FAILED = "writer_failed"
+
+
+class Label(StrEnum):
+    """What a step did to the judge's mean."""
+
+    IMPROVED = "improved"
+    NEUTRAL = "neutral"
+    DEGRADED = "degraded"
+
+
+@dataclass(frozen=True)
+class SynthSettings:
+    """Limits of the loop (r2write.md sections 3.1 to 3.4; all are choices of this project).
+
+    rounds: most reflections per prompt
+    accept: weighted mean (1 to 10) from which a text without a major problem is good enough
+    delta: least change of the mean that is not neutral; no less than the judge's own noise (one sd)
+    issues: problems that one reflection may take up
+    token_cap: most tokens of thinking (estimated)
+    patch_tokens: drafts longer than this are revised by patch, not written out again
+    tries: attempts at a reflection that passes the leak filter, and at a readable assessment
+    concurrency: prompts in work at a time
+    writer_tokens, judge_tokens: most tokens of one reply of the writer and of the judge
+    patience_s: seconds that one reply may take; an endpoint that answers nobody for so long is
+        dead, and the synthesis ends: the same command goes on from its last call
+    """
+
+    rounds: int = 3
+    accept: float = 8.5
+    delta: float = 0.25
+    issues: int = 3
+    token_cap: int = 12_000
+    patch_tokens: int = 800
+    tries: int = 3
+    concurrency: int = 32
+    writer_tokens: int = 4096
+    judge_tokens: int = 2048
+    patience_s: float = 600.0
+
+    def work(self) -> SynthSettings:
+        """The settings without what changes no text, so that a folder outlives a change of it."""
+        usual = SynthSettings()
+        return replace(self, concurrency=usual.concurrency, patience_s=usual.patience_s)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The three parts. One model may play all of them."""
+
+    writer: Role
+    judge: Role
+    internaliser: Role
+
+
+@dataclass(frozen=True, slots=True)
+class SynthStep:
+    """One reflection and what came of it. `written` is the revision as the writer gave it (full
+    text or patch), `text` the revised piece.
+    """
+
+    round: int
+    reflection: str
+    level: str
+    written: str
+    text: str
+    base: str
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    gain: float
+    label: Label
+
+
+@dataclass
+class Episode:
+    """Everything that happened to one prompt: `chain` the improving steps, `side` the others."""
+
+    prompt: Prompt
+    rubric: tuple[Criterion, ...] = ()
+    plan: str = ""
+    draft: str = ""
+    best: str = ""
+    mean_first: float | None = None
+    mean_best: float | None = None
+    fresh_gain: float | None = None
+    chain: list[SynthStep] = field(default_factory=list)
+    side: list[SynthStep] = field(default_factory=list)
+    leaks: list[Leak] = field(default_factory=list)
+    n_discarded: int = 0
+    stop: Stop | None = None
+    reason: str = ""
+
+    @property
+    def steps(self) -> list[SynthStep]:
+        """All steps in the order they were made."""
+        return sorted([*self.chain, *self.side], key=lambda step: step.round)
+
+    def thinking_tokens(self) -> int:
+        """Estimated tokens of the stitched thinking."""
+        texts = [self.plan, self.draft]
+        texts += [part for step in self.chain for part in (step.reflection, step.written)]
+        return sum(map(estimate_tokens, texts))
+
+
+class _Ended(Exception):
+    """An episode's end, with its reason."""
+
+    def __init__(self, stop: Stop, reason: str = "") -> None:
+        super().__init__(reason)
+        self.stop = stop
+        self.reason = reason
+
+
+def load_templates() -> dict[str, Template]:
+    """Our prompts for the loop, by name."""
+    names = ("plan", "draft", "rubric", "judge", "internalise", "revise_full", "revise_patch")
+    return {name: load_wording(name) for name in names}
+
+
+async def synthesise(
+    prompts: Sequence[Prompt], roles: Roles, journal: Journal, settings: SynthSettings
+) -> list[Episode]:
+    """One episode per prompt, in order. Finished calls of an earlier run are reused."""
+    loop = _Loop(roles, journal, settings, load_templates())
+    slots = asyncio.Semaphore(settings.concurrency)
+
+    async def one(prompt: Prompt) -> Episode:
+        async with slots:
+            return await loop.run(prompt)
+
+    return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
+
+
+@dataclass(frozen=True)
+class _Loop:
+    roles: Roles
+    journal: Journal
+    settings: SynthSettings
+    templates: Mapping[str, Template]
+
+    async def run(self, prompt: Prompt) -> Episode:
+        episode = Episode(prompt, prompt.rubric)
+        try:
+            await self._begin(episode)
+            assessment = await self._assess(episode, episode.draft, 0)
+            episode.mean_first = episode.mean_best = assessment.mean(episode.rubric)
+            await self._improve(episode, assessment)
+        except _Ended as end:
+            episode.stop, episode.reason = end.stop, end.reason
+        if episode.chain:
+            await self._measure_gain(episode)
+        return episode
+
+    async def _begin(self, episode: Episode) -> None:
+        text = episode.prompt.prompt
+        if not episode.rubric:
+            episode.rubric = await self._propose_rubric(episode)
+        episode.plan = await self._write(episode, 0, "plan", prompt=text)
+        episode.draft = await self._write(episode, 0, "draft", prompt=text, plan=episode.plan)
+        episode.best = episode.draft
+
+    async def _improve(self, episode: Episode, assessment: Assessment) -> None:
+        """Rounds until a stop rule holds, in the order of the specification."""
+        misses = 0
+        for number in range(1, self.settings.rounds + 1):
+            self._check(episode, assessment, misses)
+            step, after = await self._round(episode, assessment, number)
+            if step.label is Label.IMPROVED:
+                episode.chain.append(step)
+                episode.best, assessment, misses = step.text, after, 0
+                episode.mean_best = after.mean(episode.rubric)
+            else:
+                episode.side.append(step)
+                misses += 1
+        self._check(episode, assessment, misses)
+        raise _Ended(Stop.MAX_ROUNDS)
+
+    def _check(self, episode: Episode, assessment: Assessment, misses: int) -> None:
+        is_good = assessment.mean(episode.rubric) >= self.settings.accept
+        if is_good and not assessment.has_major_issue:
+            raise _Ended(Stop.ACCEPT)
+        if misses >= 2:
+            raise _Ended(Stop.PLATEAU)
+        if episode.thinking_tokens() > self.settings.token_cap:
+            raise _Ended(Stop.TOKEN_CAP)
+        if not assessment.issues:
+            raise _Ended(Stop.NO_ISSUES, "the judge found nothing that it could quote")
+
+    async def _round(
+        self, episode: Episode, before: Assessment, number: int
+    ) -> tuple[SynthStep, Assessment]:
+        issues = before.gravest(self.settings.issues)
+        base = episode.best
+        reflection = await self._reflect(episode, show_issues(issues), number)
+        written, text = await self._revise(episode, reflection, number)
+        after = await self._assess(episode, text, number)
+        gain = after.mean(episode.rubric) - before.mean(episode.rubric)
+        step = SynthStep(
+            round=number,
+            reflection=reflection,
+            level=issues[0].level,
+            written=written,
+            text=text,
+            base=base,
+            before=before.marks,
+            after=after.marks,
+            gain=gain,
+            label=label_of(gain, self.settings.delta),
+        )
+        return step, after
+
+    async def _reflect(self, episode: Episode, issues: str, number: int) -> str:
+        """A reflection that passes the leak filter, in at most `tries` attempts."""
+        filled = self.templates["internalise"].fill(draft=episode.best, issues=issues)
+        earlier = tuple(step.reflection for step in episode.steps)
+        prompt = episode.prompt
+        for attempt in range(self.settings.tries):
+            call = Call(prompt.id, number, "reflect", filled, attempt)
+            text = await self._ask(self.roles.internaliser, call, Stop.WRITER_FAILED)
+            leak = find_leak(Thought(text, prompt.lang, prompt.prompt, episode.best, earlier))
+            if leak is None:
+                return text
+            episode.leaks.append(leak)
+        raise _Ended(Stop.NO_REFLECTION, ", ".join(episode.leaks[-self.settings.tries :]))
+
+    async def _revise(self, episode: Episode, reflection: str, number: int) -> tuple[str, str]:
+        """The revision as written and the revised piece; an unusable patch is written in full."""
+        base, prompt = episode.best, episode.prompt.prompt
+        if estimate_tokens(base) > self.settings.patch_tokens:
+            fields = {"prompt": prompt, "draft": numbered(base), "reflection": reflection}
+            written = await self._write(episode, number, "revise_patch", **fields)
+            try:
+                return written, apply_patch(base, written)
+            except UsageError:
+                pass
+        fields = {"prompt": prompt, "draft": base, "reflection": reflection}
+        written = await self._write(episode, number, "revise_full", **fields)
+        return written, written
+
+    async def _measure_gain(self, episode: Episode) -> None:
+        """The gain by assessments that chose nothing: the best of noisy marks flatters itself."""
+        try:
+            first = await self._assess(episode, episode.draft, FRESH)
+            best = await self._assess(episode, episode.best, FRESH + 1)
+        except _Ended:
+            return
+        episode.fresh_gain = best.mean(episode.rubric) - first.mean(episode.rubric)
+
+    async def _write(self, episode: Episode, number: int, step: str, **fields: str) -> str:
+        text = self.templates[step].fill(**fields)
+        call = Call(episode.prompt.id, number, step, text)
+        return await self._ask(self.roles.writer, call, Stop.WRITER_FAILED)
+
+    async def _propose_rubric(self, episode: Episode) -> tuple[Criterion, ...]:
+        text = self.templates["rubric"].fill(prompt=episode.prompt.prompt)
+        asked = (self.journal, self.roles.judge, episode.prompt, text, self.settings.tries)
+        try:
+            return await propose_rubric(*asked)
+        except NoAnswer as error:
+            raise _Ended(Stop.JUDGE_FAILED, f"rubric: {error}") from error
+        except Unreadable as error:
+            raise _Ended(Stop.JUDGE_FAILED, str(error)) from error
+
+    async def _assess(self, episode: Episode, text: str, number: int) -> Assessment:
+        filled = self.templates["judge"].fill(
+            prompt=episode.prompt.prompt,
+            text=text,
+            rubric=show_rubric(episode.rubric),
+            levels=", ".join(LEVELS),
+        )
+        reason = ""
+        for attempt in range(self.settings.tries):
+            call = Call(episode.prompt.id, number, "judge", filled, attempt)
+            reply = await self._ask(self.roles.judge, call, Stop.JUDGE_FAILED)
+            try:
+                assessment = read_assessment(reply, text, episode.rubric)
+            except Unreadable as error:
+                reason = str(error)
+                continue
+            episode.n_discarded += assessment.n_discarded
+            return assessment
+        raise _Ended(Stop.JUDGE_FAILED, reason)
+
+    async def _ask(self, role: Role, call: Call, stop: Stop) -> str:
+        try:
+            return await self.journal.ask(role, call)
+        except NoAnswer as error:
+            raise _Ended(stop, f"{call.step}: {error}") from error
+
+
+def label_of(gain: float, delta: float) -> Label:
+    """Improved, neutral or degraded.
+
+    >>> label_of(0.25, 0.25), label_of(-0.2, 0.25)
+    (<Label.IMPROVED: 'improved'>, <Label.NEUTRAL: 'neutral'>)
+    """
+    if gain >= delta:
+        return Label.IMPROVED
+    return Label.DEGRADED if gain <= -delta else Label.NEUTRAL

@@ -1,0 +1,215 @@
+"""From episodes to training traces: stitched, filtered, counted.
+
+One thinking block holds plan, draft and the improving (reflection, revision) steps; the answer is
+the best text. What is dropped is dropped with a reason (specification: r2write.md sections 3.4 and
+3.5). Side steps go to the reward model, never into a trace.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from r2w_eval.reward_models.words import ngrams, words
+from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_judge
+from r2w_eval.training.synthesis.loop import Episode, Label, SynthStep
+
+from r2w_eval.errors import UsageError
+from r2w_eval.trace.tags import parse_tagged, write_tagged
+from r2w_eval.trace.types import Kind, TagSchema
+
+DEFAULT_TAGS = TagSchema()
+MAX_REPETITION = 0.2
+MAX_PROMPT_JACCARD = 0.6
+
+
+class Dropped(StrEnum):
+    """Why an episode gives no trace."""
+
+    UNFINISHED = "unfinished"
+    NO_GAIN = "no_gain"
+    REPETITIVE = "repetitive"
+    LEAK = "leak"
+    TAG_IN_TEXT = "tag_in_text"
+    ONE_LEVEL = "one_level"
+
+
+@dataclass(frozen=True, slots=True)
+class TracePart:
+    """One stretch of a thinking text, in characters of it; `round` 0 is the plan and the draft."""
+
+    kind: str
+    start: int
+    end: int
+    round: int
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingTrace:
+    """One kept item: what a policy is to write for `prompt`. `source` says how it was made."""
+
+    id: str
+    lang: str
+    domain: str
+    prompt: str
+    thinking: str
+    answer: str
+    segments: tuple[TracePart, ...]
+    source: str
+    gain: float | None
+    facts: Mapping[str, Any]
+
+
+def stitch(episode: Episode, schema: TagSchema = DEFAULT_TAGS) -> TrainingTrace | Dropped:
+    """The trace of an episode, or the reason why it gives none."""
+    if reason := unfit(episode):
+        return reason
+    parts: list[tuple[Kind, str]] = [(Kind.PLAN, episode.plan), (Kind.DRAFT, episode.draft)]
+    places = [(0, ""), (0, "")]
+    for step in episode.chain:
+        parts += [(Kind.REFLECTION, step.reflection), (Kind.REVISION, step.written)]
+        places += [(step.round, step.level)] * 2
+    try:
+        thinking = write_tagged(parts, schema)
+    except UsageError:
+        return Dropped.TAG_IN_TEXT
+    if _leaks(episode, thinking):
+        return Dropped.LEAK
+    found = [
+        segment for segment in parse_tagged(thinking, schema).segments if segment.kind != "other"
+    ]
+    prompt = episode.prompt
+    return TrainingTrace(
+        id=prompt.id,
+        lang=prompt.lang,
+        domain=prompt.domain,
+        prompt=prompt.prompt,
+        thinking=thinking,
+        answer=episode.best,
+        segments=tuple(
+            TracePart(str(s.kind), s.span.start, s.span.end, *place)
+            for s, place in zip(found, places, strict=True)
+        ),
+        source="loop",
+        gain=episode.fresh_gain,
+        facts={
+            "stop": episode.stop,
+            "rubric": episode.rubric,
+            "steps": [step_facts(step) for step in episode.steps],
+            "mean_first": episode.mean_first,
+            "mean_best": episode.mean_best,
+        },
+    )
+
+
+def step_facts(step: SynthStep) -> dict[str, Any]:
+    """What is known of a step besides its texts."""
+    return {
+        "round": step.round,
+        "label": step.label,
+        "gain": step.gain,
+        "level": step.level,
+        "before": step.before,
+        "after": step.after,
+    }
+
+
+def unfit(episode: Episode) -> Dropped | None:
+    """The first filter that an episode does not pass."""
+    if not episode.chain or episode.mean_first is None or episode.mean_best is None:
+        return Dropped.UNFINISHED
+    if episode.mean_best <= episode.mean_first:
+        return Dropped.NO_GAIN
+    if repetition(episode.best) > MAX_REPETITION:
+        return Dropped.REPETITIVE
+    if len(episode.chain) > 1 and len({step.level for step in episode.chain}) < 2:
+        return Dropped.ONE_LEVEL
+    return None
+
+
+def _leaks(episode: Episode, thinking: str) -> bool:
+    prompt = episode.prompt
+    # the writer's own text may use these words; its thoughts about the text may not
+    thoughts = "\n".join([episode.plan, *(step.reflection for step in episode.chain)])
+    whole = Thought(thoughts, prompt.lang, f"{prompt.prompt}\n{episode.draft}", thinking)
+    return names_a_judge(whole) or gives_a_mark(whole)
+
+
+def repetition(text: str, n: int = 4) -> float:
+    """Share of 4-grams that stood in the text before.
+
+    >>> repetition("a a a a a a a")
+    0.75
+    """
+    own = words(text)
+    count = len(own) - n + 1
+    return 1 - len(ngrams(own, n)) / count if count > 0 else 0.0
+
+
+def near_duplicates(prompts: Sequence[str], limit: float = MAX_PROMPT_JACCARD) -> set[int]:
+    """Positions of prompts that are nearly an earlier one, by the Jaccard index of 8-grams.
+
+    >>> near_duplicates(["about a cat in the rain", "write about a dog", "Write about a dog!"])
+    {2}
+    """
+    seen: dict[tuple[str, ...], list[int]] = {}
+    grams = [_shingles(prompt) for prompt in prompts]
+    found: set[int] = set()
+    for place, own in enumerate(grams):
+        shared = Counter(other for gram in own for other in seen.get(gram, ()))
+        if any(n > limit * (len(own) + len(grams[other]) - n) for other, n in shared.items()):
+            found.add(place)
+            continue
+        for gram in own:
+            seen.setdefault(gram, []).append(place)
+    return found
+
+
+def _shingles(prompt: str) -> set[tuple[str, ...]]:
+    own = words(prompt)
+    return ngrams(own, min(8, len(own))) if own else set()
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a synthesis made: episodes by end, steps by label (side steps too), refusals."""
+
+    stops: Mapping[str, int]
+    labels: Mapping[str, int]
+    dropped: Mapping[str, int]
+    leaks: Mapping[str, int]
+    levels: Mapping[str, int]
+    n_kept: int
+    n_discarded_quotes: int
+    mean_fresh_gain: float | None
+
+    def share(self, label: Label) -> float | None:
+        """Share of all steps with this label; None without steps."""
+        total = sum(self.labels.values())
+        return self.labels.get(label, 0) / total if total else None
+
+
+def take_census(episodes: Sequence[Episode], results: Iterable[TrainingTrace | Dropped]) -> Census:
+    """Counts over all episodes; the gain is that of assessments which chose nothing."""
+    found = list(results)
+    kept = [trace for trace in found if isinstance(trace, TrainingTrace)]
+    gains = [trace.gain for trace in kept if trace.gain is not None]
+    steps = [step for episode in episodes for step in episode.steps]
+    return Census(
+        stops=_count(str(episode.stop) for episode in episodes),
+        labels=_count(str(step.label) for step in steps),
+        dropped=_count(str(result) for result in found if isinstance(result, Dropped)),
+        leaks=_count(str(leak) for episode in episodes for leak in episode.leaks),
+        levels=_count(step.level for step in steps),
+        n_kept=len(kept),
+        n_discarded_quotes=sum(episode.n_discarded for episode in episodes),
+        mean_fresh_gain=sum(gains) / len(gains) if gains else None,
+    )
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items()))

@@ -1,0 +1,1 @@
+"""A trainer run to its end: what supervised fine-tuning and reinforcement learning share."""

@@ -1,0 +1,160 @@
+"""What happens beside the training steps: seeds, a stop on broken losses, evaluations.
+
+Imports transformers: load this module from within a function.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from r2w_eval.training.checkpoints.folders import last_sound
+from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
+from r2w_eval.training.checkpoints.watch import DECLINE, evaluations
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from r2w_eval.errors import R2WError
+
+
+class TrainingBroke(R2WError):
+    """Loss or gradient is no number any more; names the last checkpoint with sound weights."""
+
+
+class SeedEachStep(TrainerCallback):  # type: ignore[misc]
+    """Seeds torch from (seed, step) before every step.
+
+    What is sampled then depends on the step alone, so that a resumed training goes on exactly as an
+    unbroken one: the trainer restores the generator's state one draw of the data loader too early.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def on_step_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Seed this process; ranks differ."""
+        rank = int(getattr(args, "process_index", 0))
+        torch.manual_seed(self._seed * 1_000_003 + state.global_step * 1009 + rank)
+
+
+class StopOnBrokenLoss(TrainerCallback):  # type: ignore[misc]
+    """Ends training when loss or gradient is NaN or infinite, before the next checkpoint."""
+
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Raises TrainingBroke."""
+        for name, value in (logs or {}).items():
+            if name in ("loss", "grad_norm") and not is_number(value):
+                raise TrainingBroke(
+                    f"{name} is {value} at step {state.global_step}: not a number any more. "
+                    f"{_way_on(Path(args.output_dir))}"
+                )
+
+
+class StopTogether(TrainerCallback):  # type: ignore[misc]
+    """Ends several trainings that run side by side after one number of steps.
+
+    The first that has trained for `seconds` writes into `agreed` the step after which all end: its
+    own and `MARGIN` more, since the others may be a little ahead. A training that is ahead by more
+    than that ends at once; its number of steps is in its record.
+    """
+
+    MARGIN = 2
+
+    def __init__(self, agreed: Path, seconds: float) -> None:
+        self._agreed = agreed
+        self._seconds = seconds
+        self._end = math.inf
+
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start the clock."""
+        self._end = time.monotonic() + self._seconds
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Agree on the last step, or keep to it."""
+        if time.monotonic() > self._end:
+            self._propose(state.global_step + self.MARGIN)
+        if self._agreed.is_file() and state.global_step >= int(self._agreed.read_text("ascii")):
+            control.should_training_stop = True
+
+    def _propose(self, step: int) -> None:
+        """Written aside and linked: whole when it appears, and the first one stays."""
+        aside = self._agreed.with_name(f".{self._agreed.name}.{os.getpid()}")
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(str(step), "ascii")
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, self._agreed)
+        aside.unlink()
+
+
+def is_number(value: float | None) -> bool:
+    """A finite number; transformers logs NaN as None.
+
+    >>> is_number(0.5), is_number(float("inf")), is_number(None)
+    (True, False, False)
+    """
+    return value is not None and math.isfinite(float(value))
+
+
+def _way_on(folder: Path) -> str:
+    sound = last_sound(folder)
+    if sound is None:
+        return (
+            "There is no good checkpoint yet. Lower learning_rate in the recipe, use another --out"
+        )
+    return (
+        f"The last good checkpoint is {sound.path}. Lower learning_rate in the recipe and go on "
+        f"from it: --model {sound.path} --out OTHER"
+    )
+
+
+class EvaluateOnSave(TrainerCallback):  # type: ignore[misc]
+    """Evaluates each saved checkpoint in a process of its own, so that training does not stall.
+
+    It runs `r2w-eval watch DIR --once`, one at a time; what is due when training ends is evaluated
+    then. A failing evaluation is a line in `evaluations/watch.log` and never ends training.
+    """
+
+    def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._watcher = Watcher(folder, settings)
+
+    def on_save(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start an evaluation, unless one is at work: it will find this checkpoint too."""
+        if state.is_world_process_zero:
+            self._watcher.start()
+
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Start what became due meanwhile, and stop on a decline."""
+        if state.is_world_process_zero:
+            self._watcher.go_on()
+        if self._settings.stop_on_decline and (evaluations(self._folder) / DECLINE).exists():
+            control.should_training_stop = True
+
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Wait for the evaluation at work, and for that of the last checkpoints."""
+        if state.is_world_process_zero:
+            self._watcher.finish()

@@ -1,0 +1,146 @@
+"""Supervised fine-tuning on traces: loss on thinking and answer, the prompt is masked.
+
+TRL's SFTTrainer on prompt-completion rows; the tags are plain text, the tokenizer stays as it is
+(specification: r2write.md section 4). A killed training goes on from its last whole checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.checkpoints.validation import EvaluationSettings
+from r2w_eval.training.trainer.stage import (
+    EMBEDDED,
+    Trained,
+    device_arguments,
+    fit,
+    last_value,
+    model_folder,
+)
+
+from r2w_eval.errors import UsageError
+from r2w_eval.store import iter_jsonl
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """Values of the stage; defaults are starting points of this project (r2write.md section 4).
+
+    model: checkpoint folder, hub id, or smollm2 (embedded)
+    learning_rate, epochs, batch_size, accumulate: as in transformers; the batch is their product
+    max_tokens: longer rows are left out and counted, never cut
+    lora_rank: rank of low-rank adapters on all linear layers; 0 trains all weights
+    packing: several rows in one sequence
+    save_steps: steps between checkpoints; 0 keeps the last state only
+    seed: of order and dropout
+    evaluation: of each checkpoint, while training goes on
+    """
+
+    model: str = EMBEDDED
+    learning_rate: float = 2e-5
+    epochs: float = 3.0
+    batch_size: int = 2
+    accumulate: int = 8
+    max_tokens: int = 2048
+    lora_rank: int = 0
+    packing: bool = False
+    save_steps: int = 100
+    seed: int = 0
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+
+def to_row(trace: dict[str, Any]) -> dict[str, Any]:
+    """A prompt-completion row of a training trace (`TrainingTrace` as JSON)."""
+    content = f"<think>\n{trace['thinking']}\n</think>\n\n{trace['answer']}"
+    return {
+        "prompt": [{"role": "user", "content": trace["prompt"]}],
+        "completion": [{"role": "assistant", "content": content}],
+    }
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a trace file. Raises UsageError when it has none."""
+    rows = [to_row(trace) for trace in iter_jsonl(path)]
+    if not rows:
+        raise UsageError(
+            f"{path}: no traces. Try: r2w-eval train synth, or --expert for real edits"
+        )
+    return rows
+
+
+def fitting(
+    rows: Iterable[dict[str, Any]], tokenizer: Any, max_tokens: int
+) -> tuple[list[dict[str, Any]], int]:
+    """Rows of at most `max_tokens` tokens, and how many are longer."""
+    kept, too_long = [], 0
+    for row in rows:
+        text = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
+        if len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= max_tokens:
+            kept.append(row)
+        else:
+            too_long += 1
+    return kept, too_long
+
+
+def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) -> Trained:
+    """Train and write `out/model`. Raises UsageError when no row fits."""
+    from datasets import Dataset
+    from r2w_eval.training.trainer.callbacks import StopOnBrokenLoss
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    source = model_folder(settings.model)
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    kept, too_long = fitting(rows, tokenizer, settings.max_tokens)
+    if not kept:
+        raise UsageError(
+            f"all {len(rows)} traces are longer than max_tokens {settings.max_tokens}. Raise "
+            f"sft.max_tokens in the recipe"
+        )
+    trainer = SFTTrainer(
+        model=source,
+        args=SFTConfig(
+            output_dir=str(out / "checkpoints"),
+            learning_rate=settings.learning_rate,
+            num_train_epochs=settings.epochs,
+            per_device_train_batch_size=settings.batch_size,
+            gradient_accumulation_steps=settings.accumulate,
+            max_length=settings.max_tokens,
+            packing=settings.packing,
+            save_strategy="steps" if settings.save_steps else "no",
+            save_steps=settings.save_steps or 500,
+            # all stay while they wait for their evaluation
+            save_total_limit=None if settings.evaluation.is_on else 2,
+            seed=settings.seed,
+            report_to=[],
+            logging_steps=1,
+            **device_arguments(),
+        ),
+        train_dataset=Dataset.from_list(kept),
+        processing_class=tokenizer,
+        peft_config=lora(settings.lora_rank),
+        callbacks=[StopOnBrokenLoss()],
+    )
+    notes = fit(
+        trainer,
+        tokenizer,
+        out,
+        settings.evaluation,
+        "sft.max_tokens or sft.batch_size (raise accumulate by as much), or set lora_rank,",
+    )
+    last = last_value(trainer.state.log_history, "loss")
+    return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
+
+
+def lora(rank: int) -> Any:
+    """Adapters on all linear layers, or None for full training."""
+    if not rank:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )

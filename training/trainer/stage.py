@@ -1,0 +1,144 @@
+"""What supervised fine-tuning and reinforcement learning share: a trainer run to its end.
+
+Resumed from the last whole checkpoint, with failures in words, checkpoints evaluated beside it, and
+the model written once, whole, at the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.training.checkpoints.folders import Checkpoint, half_written, resume_from
+from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
+from r2w_eval.training.trainer.faults import full_disk_named, out_of_memory_named
+
+from r2w_eval.store import write_json
+
+EMBEDDED = "smollm2"
+# what the trainer logged, by step
+HISTORY = "history.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a stage made: the model's folder, rows used and left out, steps, the last loss.
+
+    notes: what a reader has to know besides: checkpoints left out, which one the model is,
+        rewards that were missing
+    """
+
+    model: Path
+    n_rows: int
+    n_too_long: int
+    steps: int
+    loss: float | None
+    notes: tuple[str, ...] = field(default=())
+
+
+def model_folder(model: str) -> str:
+    """The embedded model as a checkpoint folder; everything else as it is."""
+    if model != EMBEDDED:
+        return model
+    from r2w_eval.models.embedded import convert_to_hf
+
+    return str(convert_to_hf())
+
+
+def device_arguments() -> dict[str, Any]:
+    """bf16 on a GPU that has it; single precision on a CPU.
+
+    The trainer's filter for losses that are no numbers is off: it would show the mean of the
+    earlier ones instead, and the stop on a broken loss would never see it.
+    """
+    import torch
+
+    has_gpu = torch.cuda.is_available()
+    return {
+        "bf16": has_gpu and torch.cuda.is_bf16_supported(),
+        "use_cpu": not has_gpu,
+        "logging_nan_inf_filter": False,
+    }
+
+
+def fit(
+    trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings, memory: str
+) -> tuple[str, ...]:
+    """Train to the end and write `out/model`; notes for the reader.
+
+    `memory` names the settings that make a step smaller. Raises OutOfMemory, NotWritten,
+    TrainingBroke.
+    """
+    folder = out / "checkpoints"
+    notes = [f"{path.name} is half-written and was left out" for path in half_written(folder)]
+    if evaluation.is_on:
+        from r2w_eval.training.trainer.callbacks import EvaluateOnSave
+
+        trainer.add_callback(EvaluateOnSave(folder, evaluation))
+    with out_of_memory_named(memory), full_disk_named(folder):
+        trainer.train(resume_from_checkpoint=resume_from(folder))
+    write_json(out / HISTORY, [finite(entry) for entry in trainer.state.log_history])
+    with full_disk_named(out / "model"):
+        return (*notes, *_save_chosen(trainer, tokenizer, out, evaluation))
+
+
+def _save_chosen(
+    trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings
+) -> tuple[str, ...]:
+    """Write the last state or the best checkpoint; a note where it is not the last."""
+    folder = out / "checkpoints"
+    best = best_checkpoint(folder) if evaluation.is_on and evaluation.keep == "best" else None
+    if best is None or best.step == trainer.state.global_step:
+        save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
+        return ()
+    save_model(load_checkpoint(best), tokenizer, out / "model")
+    return (
+        f"the model is {best.path.name}, the best by validation; training ended at step "
+        f"{trainer.state.global_step}",
+    )
+
+
+def load_checkpoint(checkpoint: Checkpoint) -> Any:
+    """The model of a checkpoint, whole or as adapters on their base."""
+    if (checkpoint.path / "adapter_config.json").is_file():
+        from peft import AutoPeftModelForCausalLM
+
+        return AutoPeftModelForCausalLM.from_pretrained(checkpoint.path)
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(checkpoint.path)
+
+
+def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Weights (adapters merged, so that every engine loads them) and tokenizer."""
+    if hasattr(model, "merge_and_unload"):
+        model = model.merge_and_unload()
+    # the trainer switches it off for itself
+    model.config.use_cache = True
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+
+
+def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A log entry that every reader of JSON takes: what is no number as None.
+
+    >>> finite({"loss": float("nan"), "step": 1})
+    {'loss': None, 'step': 1}
+    """
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in entry.items()
+    }
+
+
+def last_value(history: Sequence[dict[str, Any]], name: str) -> float | None:
+    """The newest logged number of this name; None without one. Transformers logs NaN as None.
+
+    >>> last_value([{"loss": 2.0}, {"loss": None}, {"reward": 1.0}], "loss")
+    2.0
+    """
+    found = [float(entry[name]) for entry in history if entry.get(name) is not None]
+    return next((value for value in reversed(found) if math.isfinite(value)), None)
