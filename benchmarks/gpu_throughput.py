@@ -27,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from r2w_eval.reward_models.artifact_scorer import BATCH_TOKENS, ArtifactScorer
-from r2w_eval.reward_models.backbone import load_tokenizer
 from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
-from r2w_eval.reward_models.packing import by_budget
-from r2w_eval.reward_models.plans import Plan, plan, tokenise, windows
-from r2w_eval.reward_models.render import render
+from r2w_eval.reward_models.transformer.backbone import load_tokenizer
+from r2w_eval.reward_models.transformer.packing import by_budget
+from r2w_eval.reward_models.transformer.plans import Plan, plan, tokenise, windows
+from r2w_eval.reward_models.transformer.render import render
+from r2w_eval.reward_models.transformer.scorer import BATCH_TOKENS, ArtifactScorer
 from r2w_eval.training.rl.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
 

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from measure import descendants
-from r2w_eval.reward_models.files import score_file
+from r2w_eval.reward_models.checks.validity import material
 from r2w_eval.reward_models.items import Item, ItemScore
-from r2w_eval.reward_models.ray_scoring import SLOW_START, STARTS, RayJob, score_on_ray
 from r2w_eval.reward_models.scorer import open_scorer
-from r2w_eval.reward_models.validity import material
+from r2w_eval.reward_models.serving.files import score_file
+from r2w_eval.reward_models.serving.ray_scoring import SLOW_START, STARTS, RayJob, score_on_ray
 
 from r2w_eval.hashing import to_plain
 from r2w_eval.store import write_json

@@ -18,9 +18,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from r2w_eval.reward_models.build_lamp import group_of
+from r2w_eval.reward_models.data.lamp import group_of
+from r2w_eval.reward_models.data.rows import part_of
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
-from r2w_eval.reward_models.rows import part_of
 from r2w_eval.reward_models.scorer import RewardModel, load_reward
 
 from r2w_eval.reflection.analysis import Analysis, TraceInput, analyse

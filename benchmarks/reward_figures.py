@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.heads import HEADS, FitConfig, fit
+from r2w_eval.reward_models.data.recipe import build_corpus, reflection_rows
+from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
-from r2w_eval.reward_models.recipe import build_corpus, reflection_rows
-from r2w_eval.reward_models.rows import Row
+from r2w_eval.reward_models.linear.heads import HEADS, FitConfig, fit
 from r2w_eval.reward_models.scorer import load_reward
 from reward_model import cached_features, interval, length_of, outcome_pairs, pair_table
 from reward_model import review_tables as reviews

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from r2w_eval.reward_models.build_edits import build_tetra
-from r2w_eval.reward_models.claims import agreement, mention
-from r2w_eval.reward_models.features import unquoted
+from r2w_eval.reward_models.data.edits import build_tetra
+from r2w_eval.reward_models.data.rows import POSITIVE, Row
+from r2w_eval.reward_models.data.sources import find_sets
 from r2w_eval.reward_models.items import ReflectionItem
-from r2w_eval.reward_models.rows import POSITIVE, Row
-from r2w_eval.reward_models.sources import find_sets
-from r2w_eval.reward_models.words import Difference, difference
+from r2w_eval.reward_models.language.claims import agreement, mention
+from r2w_eval.reward_models.language.words import Difference, difference
+from r2w_eval.reward_models.linear.features import unquoted
 
 from r2w_eval.estimates import share_of
 from r2w_eval.stats import measure

@@ -19,22 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.build_lamp import PROMPT
-from r2w_eval.reward_models.features import Features
-from r2w_eval.reward_models.fit import (
+from r2w_eval.reward_models.data.lamp import PROMPT
+from r2w_eval.reward_models.data.recipe import Corpus, build_corpus, reflection_rows, writing_rows
+from r2w_eval.reward_models.data.rows import POSITIVE, Row
+from r2w_eval.reward_models.data.sources import find_sets, reward_data_root
+from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.linear.features import Features
+from r2w_eval.reward_models.linear.fit import (
     fit_both,
     outcomes_out_of_fold,
     predict_left_out,
     predict_out_of_fold,
     read_features,
 )
-from r2w_eval.reward_models.heads import HEADS, FitConfig, fit
-from r2w_eval.reward_models.items import ReflectionItem, WritingItem
-from r2w_eval.reward_models.prose import fit_prose
-from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, writing_rows
-from r2w_eval.reward_models.rows import POSITIVE, Row
+from r2w_eval.reward_models.linear.heads import HEADS, FitConfig, fit
+from r2w_eval.reward_models.linear.prose import fit_prose
 from r2w_eval.reward_models.scorer import RewardModel, load_reward
-from r2w_eval.reward_models.sources import find_sets, reward_data_root
 from scipy.stats import rankdata
 
 from r2w_eval.estimates import share_of

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.build_lamp import PROMPT
+from r2w_eval.reward_models.data.lamp import PROMPT
+from r2w_eval.reward_models.data.rows import part_of
 from r2w_eval.reward_models.items import WritingItem
-from r2w_eval.reward_models.outcome import FORM, SIZE, Outcome
-from r2w_eval.reward_models.rows import part_of
+from r2w_eval.reward_models.linear.outcome import FORM, SIZE, Outcome
 from r2w_eval.reward_models.scorer import load_reward
 
 from r2w_eval.estimates import share_of

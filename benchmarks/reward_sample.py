@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.reward_models.artifact import load_merged
-from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
-from r2w_eval.reward_models.build_lamp import PROMPT
+from r2w_eval.reward_models.data.lamp import PROMPT
+from r2w_eval.reward_models.data.recipe import build_corpus, reflection_rows
+from r2w_eval.reward_models.data.rows import Row
+from r2w_eval.reward_models.data.sources import find_sets
 from r2w_eval.reward_models.items import Item, WritingItem
-from r2w_eval.reward_models.recipe import build_corpus, reflection_rows
-from r2w_eval.reward_models.rows import Row
 from r2w_eval.reward_models.scorer import load_reward
-from r2w_eval.reward_models.sources import find_sets
+from r2w_eval.reward_models.transformer.artifact import load_merged
+from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
 from reward_model import interval, length_of, pair_table, review_tables
 
 # pairs of a source; of the reviews, whose claims stand alone, remarks

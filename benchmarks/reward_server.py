@@ -15,10 +15,10 @@ from typing import Any
 import aiohttp
 import numpy as np
 from aiohttp.test_utils import TestServer
+from r2w_eval.reward_models.checks.validity import material
+from r2w_eval.reward_models.language.words import words
 from r2w_eval.reward_models.scorer import load_reward
-from r2w_eval.reward_models.server import ServeSettings, make_app
-from r2w_eval.reward_models.validity import material
-from r2w_eval.reward_models.words import words
+from r2w_eval.reward_models.serving.server import ServeSettings, make_app
 
 from r2w_eval.hashing import to_plain
 

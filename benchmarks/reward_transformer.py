@@ -78,7 +78,7 @@ def prepare(root: Path, data: Path, every: int) -> None:
 
     `every` n keeps one of n, to try the steps out.
     """
-    from r2w_eval.reward_models.recipe import build_corpus
+    from r2w_eval.reward_models.data.recipe import build_corpus
 
     from r2w_eval.hashing import dump_line
 
@@ -92,8 +92,8 @@ def prepare(root: Path, data: Path, every: int) -> None:
 
 def labelled_texts(root: Path) -> Iterator[dict[str, str]]:
     """Prompt and answer of all labelled sets; of WPB-zh the prompts that nothing was fitted to."""
-    from r2w_eval.reward_models.build_lamp import PROMPT
-    from r2w_eval.reward_models.rows import part_of
+    from r2w_eval.reward_models.data.lamp import PROMPT
+    from r2w_eval.reward_models.data.rows import part_of
 
     from r2w_eval.judge_check.labelled import SETS, load_set
     from r2w_eval.store import iter_jsonl
@@ -113,7 +113,7 @@ def labelled_texts(root: Path) -> Iterator[dict[str, str]]:
 
 def config_of(variant: Variant, seconds: float) -> Any:
     """The recipe, cut to the variant's shape."""
-    from r2w_eval.reward_models.train_recipe import load_recipe
+    from r2w_eval.reward_models.transformer.recipe import load_recipe
 
     config = load_recipe("smollm2-135m")
     shape = replace(config.backbone, layers=variant.layers, adapted=variant.layers,
@@ -123,8 +123,8 @@ def config_of(variant: Variant, seconds: float) -> Any:
 
 def train_variant(name: str, data: Path, out: Path, deadline: float) -> None:
     """Train, score and write one variant before the deadline (seconds of the clock)."""
-    from r2w_eval.reward_models.rows import read_row
-    from r2w_eval.reward_models.train_backbone import train
+    from r2w_eval.reward_models.data.rows import read_row
+    from r2w_eval.reward_models.transformer.train import train
 
     from r2w_eval.store import write_json
 
@@ -141,7 +141,7 @@ def train_variant(name: str, data: Path, out: Path, deadline: float) -> None:
     np.savez_compressed(out / SCORES, **scores_of(scorer, rows, list(read_xz(data / TEXTS))))
     print(name, "scored", f"{deadline - time.time():.0f} s left", flush=True)
     if variant.shipped:
-        from r2w_eval.reward_models.validity import run_validity
+        from r2w_eval.reward_models.checks.validity import run_validity
 
         write_json(out / "validity.json", {"scorer": name, "checks": run_validity(scorer)})
     print(name, "done", f"{deadline - time.time():.0f} s left", flush=True)
@@ -166,8 +166,8 @@ def memory() -> str:
 
 def scores_of(scorer: Any, rows: Sequence[Any], texts: Sequence[Any]) -> dict[str, Any]:
     """Value and axes of held-out rows (NaN: not scored), and outcomes of all labelled texts."""
+    from r2w_eval.reward_models.axes import HEAD_AXES
     from r2w_eval.reward_models.items import WritingItem
-    from r2w_eval.reward_models.trees import HEAD_AXES
 
     held = [i for i, row in enumerate(rows) if row.part != "train"]
     table = np.full((len(rows), 1 + len(HEAD_AXES)), np.nan, np.float32)

@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.fit import fit_both, fold_of
+from r2w_eval.reward_models.data.recipe import build_corpus, writing_rows
+from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
-from r2w_eval.reward_models.outcome import Form, Outcome, fit_form
-from r2w_eval.reward_models.prose import PLACES, Prose, differences
-from r2w_eval.reward_models.recipe import build_corpus, writing_rows
-from r2w_eval.reward_models.rows import Row
+from r2w_eval.reward_models.linear.fit import fit_both, fold_of
+from r2w_eval.reward_models.linear.outcome import Form, Outcome, fit_form
+from r2w_eval.reward_models.linear.prose import PLACES, Prose, differences
 
 FORMS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.3)
 SIZES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.2)

@@ -23,7 +23,7 @@ import atheris
 with atheris.instrument_imports(include=["r2w_eval"]):
     from r2w_eval.reward_models.items import ItemScore, read_item
     from r2w_eval.reward_models.scorer import load_reward
-    from r2w_eval.reward_models.shapes import BadRequest, read_classify, read_get_reward
+    from r2w_eval.reward_models.serving.shapes import BadRequest, read_classify, read_get_reward
     from r2w_eval.training.judging.assess import Unreadable, read_assessment, read_rubric
     from r2w_eval.training.pipeline.recipe import SECTIONS
     from r2w_eval.training.prompts import Criterion

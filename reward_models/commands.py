@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
-from r2w_eval.reward_models.flaws import FILLINGS
-from r2w_eval.reward_models.recipe import Corpus, build_corpus, reflection_rows, write_corpus
-from r2w_eval.reward_models.sources import reward_data_root
+from r2w_eval.reward_models.data.flaws import FILLINGS
+from r2w_eval.reward_models.data.recipe import Corpus, build_corpus, reflection_rows, write_corpus
+from r2w_eval.reward_models.data.sources import reward_data_root
 
 from r2w_eval.errors import UsageError
 from r2w_eval.store import only_process
@@ -59,7 +59,7 @@ def _train(
     if transformer is not None:
         _train_transformer(corpus, transformer, folder / "transformer")
         return
-    from r2w_eval.reward_models.fit import OUTCOME_SOURCES, fit_shipped, read_features
+    from r2w_eval.reward_models.linear.fit import OUTCOME_SOURCES, fit_shipped, read_features
 
     if lacking := sorted(set(OUTCOME_SOURCES) - {row.source for row in corpus.rows}):
         raise UsageError(
@@ -72,9 +72,9 @@ def _train(
 
 
 def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> None:
-    from r2w_eval.reward_models.train_backbone import default_config
-    from r2w_eval.reward_models.train_backbone import train as train_transformer
-    from r2w_eval.reward_models.train_recipe import load_recipe
+    from r2w_eval.reward_models.transformer.recipe import load_recipe
+    from r2w_eval.reward_models.transformer.train import default_config
+    from r2w_eval.reward_models.transformer.train import train as train_transformer
 
     config = default_config(choice.max_seconds)
     if choice.recipe:
@@ -85,7 +85,7 @@ def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> 
 
 def export(folder: str, weights: str | None, truncation: str) -> None:
     """Write the exchange artefact."""
-    from r2w_eval.reward_models.artifact import export_artifact
+    from r2w_eval.reward_models.transformer.artifact import export_artifact
 
     made = export_artifact(Path(folder), Path(weights) if weights else None, truncation)
     click.echo(f"Artefact in {made}. Next: r2w-eval score --scorer {made} --input F --output F")
@@ -93,8 +93,8 @@ def export(folder: str, weights: str | None, truncation: str) -> None:
 
 def validate(scorer: str, out: str) -> None:
     """Run the validity suite and write its report."""
+    from r2w_eval.reward_models.checks.validity import print_validity
     from r2w_eval.reward_models.scorer import open_scorer
-    from r2w_eval.reward_models.validity import print_validity
 
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,8 +103,8 @@ def validate(scorer: str, out: str) -> None:
 
 def show_floors() -> None:
     """The trivial reading of every labelled set, beside the value that the specification gives."""
-    from r2w_eval.reward_models.floors import floors
-    from r2w_eval.reward_models.sources import find_sets
+    from r2w_eval.reward_models.checks.floors import floors
+    from r2w_eval.reward_models.data.sources import find_sets
     from rich.console import Console
     from rich.table import Table
 

@@ -138,3 +138,12 @@ def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
     if not texts["reflection"].strip():
         return ItemStatus.NO_SEGMENT, "the reflection is empty"
     return None
+
+
+def unscorable(item: ReflectionItem) -> tuple[ItemStatus, str] | None:
+    """Why an item that was built in code, not read from JSON, cannot be scored."""
+    if not item.draft.strip():
+        return ItemStatus.NO_DRAFT, "a reflection is scored against its draft, which is missing"
+    if not item.reflection.strip():
+        return ItemStatus.NO_SEGMENT, "the reflection is empty"
+    return None

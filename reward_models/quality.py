@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r2w_eval.reward_models.features import MAX_CHARS
 from r2w_eval.reward_models.items import ItemScore, WritingItem
+from r2w_eval.reward_models.linear.features import MAX_CHARS
 from r2w_eval.reward_models.scorer import RewardModel, load_reward
 
 from r2w_eval.judge.scorers import ScoreItem, Verdict

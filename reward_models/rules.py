@@ -9,11 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from r2w_eval.reward_models.features import cue, reflection_features, strip_filler, unquoted
-from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, failed
-from r2w_eval.reward_models.scorer import unscorable
-from r2w_eval.reward_models.trees import combine
-from r2w_eval.reward_models.words import sentences, words
+from r2w_eval.reward_models.axes import combine
+from r2w_eval.reward_models.items import (
+    Item,
+    ItemScore,
+    ItemStatus,
+    ReflectionItem,
+    failed,
+    unscorable,
+)
+from r2w_eval.reward_models.language.words import sentences, words
+from r2w_eval.reward_models.linear.features import cue, reflection_features, strip_filler, unquoted
 
 MAX_SHARE_OF_DRAFT = 0.25
 

@@ -19,8 +19,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from r2w_eval.reward_models.features import MAX_CHARS, Features, reflection_features
-from r2w_eval.reward_models.heads import HEADS, Heads, load_heads
 from r2w_eval.reward_models.items import (
     Item,
     ItemScore,
@@ -28,16 +26,18 @@ from r2w_eval.reward_models.items import (
     ReflectionItem,
     WritingItem,
     failed,
+    unscorable,
 )
-from r2w_eval.reward_models.outcome import Outcome, load_form
-from r2w_eval.reward_models.prose import load_prose
+from r2w_eval.reward_models.linear.arrays import FORM_FILE, HEADS_FILE, PROSE_FILE
+from r2w_eval.reward_models.linear.features import MAX_CHARS, Features, reflection_features
+from r2w_eval.reward_models.linear.heads import HEADS, Heads, load_heads
+from r2w_eval.reward_models.linear.outcome import Outcome, load_form
+from r2w_eval.reward_models.linear.prose import load_prose
 
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.hashing import file_hash, text_hash
 
 NAME = "r2w-reward"
-HEADS_FILE, PROSE_FILE = "process.safetensors", "outcome.safetensors"
-FORM_FILE = "form.safetensors"
 # raised when the same weights read a text otherwise; part of the identity
 READING = "reading 3"
 SCORERS = {
@@ -123,15 +123,6 @@ class RewardModel:
         return _finite(item.id, float(row[self._column["value"]]), {**parts, **_cut(longest)})
 
 
-def unscorable(item: ReflectionItem) -> tuple[ItemStatus, str] | None:
-    """Why an item that was built in code, not read from JSON, cannot be scored."""
-    if not item.draft.strip():
-        return ItemStatus.NO_DRAFT, "a reflection is scored against its draft, which is missing"
-    if not item.reflection.strip():
-        return ItemStatus.NO_SEGMENT, "the reflection is empty"
-    return None
-
-
 def _cut(length: int) -> dict[str, Any]:
     """Says how much was not read; empty for texts of normal length."""
     return {"unread_chars": length - MAX_CHARS} if length > MAX_CHARS else {}
@@ -162,7 +153,7 @@ def open_scorer(spec: str) -> ItemScorer:
     if (Path(spec) / HEADS_FILE).is_file():
         return load_reward(Path(spec))
     if Path(spec).is_dir():
-        from r2w_eval.reward_models.artifact_scorer import ArtifactScorer
+        from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
 
         return ArtifactScorer.load(Path(spec))
     if ":" not in target:

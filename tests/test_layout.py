@@ -39,6 +39,14 @@ CORE = (
     "judge_check",
     "cli __main__",
 )
+REWARD_MODELS = (
+    "axes items language",
+    "data",
+    "linear transformer",
+    "scorer",
+    "adapters checks quality rules serving",
+    "commands",
+)
 TRAINING = (
     "prompts recipe journal wording contamination checkpoints",
     "judging trainer",
@@ -92,7 +100,10 @@ def place_in(folder: str, module: str) -> str | None:
     return place if module.startswith(top) and place not in LAYERS else None
 
 
-@pytest.mark.parametrize(("folder", "lines"), [("r2w_eval", CORE), ("training", TRAINING)])
+@pytest.mark.parametrize(
+    ("folder", "lines"),
+    [("r2w_eval", CORE), ("reward_models", REWARD_MODELS), ("training", TRAINING)],
+)
 def test_the_packages_of_a_folder_form_layers(folder: str, lines: tuple[str, ...]) -> None:
     level = {place: number for number, line in enumerate(lines) for place in line.split()}
     graph: dict[str, set[str]] = {}
@@ -162,7 +173,7 @@ def test_the_tests_lie_as_what_they_test() -> None:
     packages = {path.parent.name for path in (ROOT / "r2w_eval").glob("*/__init__.py")}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert folders - {*LAYERS} == packages
-    for folder in ("training",):
+    for folder in ("reward_models", "training"):
         inner = {path.parent.name for path in (ROOT / "tests" / folder).glob("*/test_*.py")}
         assert inner <= {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
 

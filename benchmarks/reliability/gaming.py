@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from r2w_eval.reward_models.checks.validity import material
 from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
 from r2w_eval.reward_models.scorer import ItemScorer, open_scorer
-from r2w_eval.reward_models.validity import material
 
 from benchmarks.reliability.page import FOLDER, write_page
 from r2w_eval.estimates import mean_of

@@ -36,7 +36,10 @@ TARGETS: dict[str, tuple[str, list[str]]] = {
     "stats": ("r2w_eval.stats.inference", [*STATS_TESTS]),
     "resampling": ("r2w_eval.stats.resampling", [*STATS_TESTS]),
     "advantages": ("r2w_eval.training.rl.advantages", ["tests/training/rl/test_advantages.py"]),
-    "losses": ("r2w_eval.reward_models.losses", ["tests/reward_models/test_losses.py"]),
+    "losses": (
+        "r2w_eval.reward_models.transformer.losses",
+        ["tests/reward_models/transformer/test_losses.py"],
+    ),
     "writingbench": ("r2w_eval.tasks.writingbench.utils", ["tests/tasks/test_writingbench.py"]),
     "eqbench_creative_v3": (
         "r2w_eval.tasks.eqbench_creative_v3.scoring", ["tests/tasks/test_eqbench_creative_v3.py"],

@@ -46,10 +46,10 @@ TAIL = """
 * Planted keys stand in no file and no output of any command, with debug logs on and servers that
   quote them, and only the named addresses are asked: `tests/test_secrets.py`.
 * `serve` listens on loopback unless told, takes a token, limits body, time and queue, and does what
-  its OpenAPI description says (schemathesis): `tests/reward_models/test_server.py`.
+  its OpenAPI description says (schemathesis): `tests/reward_models/serving/test_server.py`.
 * TLS is verified; an authority of one's own is named in `SSL_CERT_FILE`:
   `tests/models/test_tls.py`.
-* A Parquet bomb is read a few rows at a time (`tests/reward_models/test_ray_scoring.py`), a
+* A Parquet bomb is read a few rows at a time (`tests/reward_models/serving/test_ray_scoring.py`), a
   zip bomb not unpacked (`tests/text/test_tokenise.py`), a gzip bomb cut
   (`tests/web/test_fetching.py`).
 * The page fetcher refuses private addresses before connecting: `tests/web/test_fetching.py`.

@@ -45,13 +45,13 @@ def score(  # noqa: PLR0913
 
     With --on ray, input and output may be Parquet and lie in an object store (s3://…).
     """
-    from r2w_eval.reward_models.baselines import WithBaselines, correlations
-    from r2w_eval.reward_models.files import score_file
+    from r2w_eval.reward_models.checks.baselines import WithBaselines, correlations
     from r2w_eval.reward_models.scorer import open_scorer
+    from r2w_eval.reward_models.serving.files import score_file
     from r2w_eval.store import iter_jsonl
 
     if validity:
-        from r2w_eval.reward_models.validity import print_validity
+        from r2w_eval.reward_models.checks.validity import print_validity
 
         print_validity(open_scorer(scorer), target)
         return
@@ -64,7 +64,7 @@ def score(  # noqa: PLR0913
         raise click.UsageError("Name --input and --output, or use --validity")
     chosen = open_scorer(scorer)
     if on == "ray":
-        from r2w_eval.reward_models.ray_scoring import RayJob, score_on_ray
+        from r2w_eval.reward_models.serving.ray_scoring import RayJob, score_on_ray
 
         if baselines:
             raise click.UsageError("--baselines is for --on here")
@@ -92,7 +92,7 @@ def serve(  # noqa: PLR0913
 
     With $R2W_SERVE_TOKEN set, requests need it as their bearer token."""
     from r2w_eval.reward_models.scorer import open_scorer
-    from r2w_eval.reward_models.server import TOKEN_VARIABLE, ServeSettings, run_server
+    from r2w_eval.reward_models.serving.server import TOKEN_VARIABLE, ServeSettings, run_server
 
     token = os.environ.get(TOKEN_VARIABLE, "").strip() or None
     settings = ServeSettings(host, port, max_body_mb << 20, timeout, max_waiting, token)

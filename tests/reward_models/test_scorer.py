@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from r2w_eval.reward_models.files import score_file
-from r2w_eval.reward_models.heads import save_heads
 from r2w_eval.reward_models.items import ItemStatus, ReflectionItem, WritingItem
+from r2w_eval.reward_models.linear.heads import save_heads
 from r2w_eval.reward_models.quality import QualityJudge, on_scale
 from r2w_eval.reward_models.rules import RulesScorer
 from r2w_eval.reward_models.scorer import (
@@ -30,6 +29,7 @@ from r2w_eval.reward_models.scorer import (
     rerank,
     score_all,
 )
+from r2w_eval.reward_models.serving.files import score_file
 
 from r2w_eval.cli import cli
 from r2w_eval.errors import UnknownName, UsageError

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from r2w_eval.reward_models.levels import LEVELS
+from r2w_eval.reward_models.language.levels import LEVELS
 from r2w_eval.training.prompts import Criterion
 
 from r2w_eval.judge.parsing import iter_objects

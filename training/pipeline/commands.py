@@ -234,7 +234,7 @@ def write_expert_traces(
 
     With `max_chars` they are of excerpts of at most so many characters.
     """
-    from r2w_eval.reward_models.sources import find_sets, reward_data_root
+    from r2w_eval.reward_models.data.sources import find_sets, reward_data_root
     from r2w_eval.training.synthesis.expert import expert_traces
 
     sets = find_sets(reward_data_root(reward_data))

@@ -13,14 +13,14 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from r2w_eval.reward_models.build_lamp import CATEGORIES, PROMPT, group_of
-from r2w_eval.reward_models.flaws import build_flaws
+from r2w_eval.reward_models.data.flaws import build_flaws
+from r2w_eval.reward_models.data.lamp import CATEGORIES, PROMPT, group_of
+from r2w_eval.reward_models.data.rows import POSITIVE, Row, part_of
+from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem
-from r2w_eval.reward_models.levels import level_of
-from r2w_eval.reward_models.phrasing import phrase
-from r2w_eval.reward_models.rows import POSITIVE, Row, part_of
-from r2w_eval.reward_models.sources import LabelledSet
-from r2w_eval.reward_models.words import sentences
+from r2w_eval.reward_models.language.levels import level_of
+from r2w_eval.reward_models.language.phrasing import phrase
+from r2w_eval.reward_models.language.words import sentences
 from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.synthesis.traces import DEFAULT_TAGS, TracePart, TrainingTrace
 

@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cache
 
 import yaml
-from r2w_eval.reward_models.words import containment, quotations, words
+from r2w_eval.reward_models.language.words import containment, quotations, words
 
 from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.paths import packaged_text

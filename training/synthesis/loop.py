@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from r2w_eval.reward_models.levels import LEVELS
+from r2w_eval.reward_models.language.levels import LEVELS
 from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
 from r2w_eval.training.judging.assess import (
     Assessment,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from r2w_eval.reward_models.words import ngrams, words
+from r2w_eval.reward_models.language.words import ngrams, words
 from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_judge
 from r2w_eval.training.synthesis.loop import Episode, Label, SynthStep
 

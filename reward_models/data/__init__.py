@@ -1,0 +1,1 @@
+"""The labelled sets and planted flaws as rows of training data."""

@@ -1,0 +1,340 @@
+"""Generated items with planted flaws: the truth is known without annotators.
+
+A text without the flaw is the revision; the text with it is the draft. The reflection that names
+the flaw at its place is right; another kind, another place, praise, stock advice, a repeat or a
+revision that leaves the flaw are wrong. Phrasings and texts of the test part are never trained on.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from r2w_eval.reward_models.data.lamp import negative
+from r2w_eval.reward_models.data.rows import POSITIVE, Row, part_of
+from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.language.levels import load_yaml
+from r2w_eval.reward_models.language.phrasing import phrase, say, share
+from r2w_eval.reward_models.language.words import sentences
+
+SOURCE = "generated_flaws"
+LICENCE = "Apache-2.0"
+# of each own text by default: what the shipped weights were fitted on
+FILLINGS = 40
+PAST_TO_PRESENT = (
+    (r"\bwas\b", "is"), (r"\bwere\b", "are"), (r"\bhad\b", "has"), (r"\bdid\b", "does"),
+    (r"\bcame\b", "comes"), (r"\bwent\b", "goes"), (r"\bsaid\b", "says"), (r"\btook\b", "takes"),
+    (r"\bleft\b", "leaves"), (r"\bput\b", "puts"), (r"\bsat\b", "sits"), (r"\bgave\b", "gives"),
+    (r"\basked\b", "asks"), (r"\bturned\b", "turns"), (r"\blooked\b", "looks"),
+    (r"\bcarried\b", "carries"), (r"\bslept\b", "sleeps"), (r"\bstood\b", "stands"),
+    (r"\bread\b", "reads"), (r"\bmet\b", "meets"), (r"\btied\b", "ties"), (r"\bfelt\b", "feels"),
+    (r"\bknew\b", "knows"), (r"\bsold\b", "sells"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Flawed:
+    """A text before and after a flaw was planted, and the sentence that carries it."""
+
+    prompt: str
+    clean: tuple[str, ...]
+    flawed: tuple[str, ...]
+    place: str
+    category: str
+    lang: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A clean text and what can be planted in it."""
+
+    prompt: str
+    sentences: tuple[str, ...]
+    lang: str
+    fact: tuple[int, str] | None = None
+    must: tuple[int, str] | None = None
+
+
+Planter = Callable[[Host, Mapping[str, Any], random.Random], Flawed | None]
+
+
+def _flawed(host: Host, flawed: Sequence[str], place: str, category: str) -> Flawed:
+    return Flawed(host.prompt, host.sentences, tuple(flawed), place, category, host.lang)
+
+
+def _inserted(host: Host, text: str, category: str, at: int) -> Flawed:
+    kept = host.sentences
+    return _flawed(host, (*kept[:at], text, *kept[at:]), text, category)
+
+
+def plant_cliche(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
+    """A worn-out sentence put in."""
+    text = rng.choice(texts["clichés"][host.lang])
+    return _inserted(host, text, "cliche", rng.randint(1, len(host.sentences)))
+
+
+def plant_unsupported(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
+    """An assertion that nothing backs."""
+    text = rng.choice(texts["unsupported"][host.lang])
+    text = text.replace("{percent}", str(rng.randint(51, 98)))
+    return _inserted(host, text, "unsupported", rng.randint(1, len(host.sentences)))
+
+
+def plant_repetition(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
+    """An earlier sentence said again."""
+    source = rng.randrange(len(host.sentences) - 1)
+    at = rng.randint(source + 1, len(host.sentences))
+    return _inserted(host, host.sentences[source], "repetition", at)
+
+
+def plant_contradiction(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed | None:
+    """A sentence against an earlier one; by negation where the host states no fact."""
+    if host.fact is not None:
+        index, text = host.fact
+        return _inserted(host, text, "contradiction", rng.randint(index + 1, len(host.sentences)))
+    for index in rng.sample(range(len(host.sentences) - 1), len(host.sentences) - 1):
+        denied = re.sub(
+            r"\b(was|were|had|is|are)\b (?!not)", r"\1 not ", host.sentences[index], count=1
+        )
+        if denied != host.sentences[index]:
+            return _inserted(
+                host, denied, "contradiction", rng.randint(index + 1, len(host.sentences))
+            )
+    return None
+
+
+def plant_tense(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed | None:
+    """One sentence of a past narrative in the present."""
+    for index in rng.sample(range(len(host.sentences)), len(host.sentences)):
+        changed = host.sentences[index]
+        for past, present in PAST_TO_PRESENT:
+            changed = re.sub(past, present, changed)
+        if changed != host.sentences[index]:
+            kept = host.sentences
+            return _flawed(host, (*kept[:index], changed, *kept[index + 1 :]), changed, "tense")
+    return None
+
+
+def plant_order(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
+    """A late sentence moved to the front."""
+    index = rng.randint(len(host.sentences) - 2, len(host.sentences) - 1)
+    moved = host.sentences[index]
+    rest = [s for i, s in enumerate(host.sentences) if i != index]
+    return _flawed(host, (moved, *rest), moved, "order")
+
+
+def plant_missing(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed | None:
+    """The sentence that meets a demand of the prompt left out."""
+    if host.must is None:
+        return None
+    index, what = host.must
+    kept = [s for i, s in enumerate(host.sentences) if i != index]
+    return _flawed(host, kept, what, "constraint")
+
+
+PLANTERS: tuple[Planter, ...] = (
+    plant_cliche,
+    plant_unsupported,
+    plant_repetition,
+    plant_contradiction,
+    plant_tense,
+    plant_order,
+    plant_missing,
+)
+
+
+def build_flaws(
+    per_text: int = FILLINGS, seed: int = 0, hosts: Sequence[tuple[str, Host]] = ()
+) -> Iterator[Row]:
+    """Rows from our own texts (`per_text` fillings each) and from other clean `hosts`.
+
+    `hosts` are (split group, host). The group of an own text is the text, not its filling.
+    """
+    texts = _texts()
+    material = {reserved: _material(texts, reserved) for reserved in (False, True)}
+    for lang in ("en", "zh"):
+        for number, entry in enumerate(texts[lang]):
+            for filling in range(per_text):
+                rng = random.Random(f"{seed}:{lang}:{number}:{filling}")
+                host = fill(entry, texts["slots" if lang == "en" else "slots_zh"], lang, rng)
+                group = f"flaw:{lang}:{number}"
+                yield from _rows(f"{group}:{filling}", group, host, material, rng)
+    for number, (group, host) in enumerate(hosts):
+        rng = random.Random(f"{seed}:host:{number}")
+        yield from _rows(f"flaw:host:{number}", group, host, material, rng)
+
+
+@cache
+def _texts() -> dict[str, Any]:
+    return load_yaml("flaw_texts.yaml")
+
+
+def build_held(per_text: int, seed: int) -> Iterator[Row]:
+    """Rows from texts and phrasings that nothing is trained on, for the validity suite."""
+    texts = _texts()
+    material = dict.fromkeys((False, True), _material(texts, True))
+    for lang in ("en", "zh"):
+        for number, entry in enumerate(texts[f"held_{lang}"]):
+            for filling in range(per_text):
+                rng = random.Random(f"{seed}:held:{lang}:{number}:{filling}")
+                host = fill(entry, texts["slots" if lang == "en" else "slots_zh"], lang, rng)
+                group = f"held:{lang}:{number}"
+                yield from _rows(f"{group}:{filling}", group, host, material, rng)
+
+
+def _material(texts: Mapping[str, Any], reserved: bool) -> dict[str, Any]:
+    """The sentences to plant; those of the test part are never trained on."""
+    return {
+        kind: {lang: share(lines, reserved) for lang, lines in texts[kind].items()}
+        for kind in ("clichés", "unsupported")
+    }
+
+
+def host_of(prompt: str, text: str, lang: str) -> Host | None:
+    """A clean text as a host; None when it is too short."""
+    parts = tuple(sentences(text))
+    return Host(prompt, parts, lang) if len(parts) >= 4 else None
+
+
+def fill(
+    entry: Mapping[str, Any], slots: Mapping[str, Sequence[str]], lang: str, rng: random.Random
+) -> Host:
+    """A text with its slots filled."""
+    chosen = {name: rng.choice(values) for name, values in slots.items()}
+
+    def filled(text: str) -> str:
+        for name, value in chosen.items():
+            text = text.replace("{" + name + "}", value)
+        return text[0].upper() + text[1:]
+
+    (fact_at, fact), (must_at, must) = entry["fact"], entry["must"]
+    return Host(
+        filled(entry["prompt"]),
+        tuple(map(filled, entry["sentences"])),
+        lang,
+        (fact_at, filled(fact)),
+        (must_at, filled(must)),
+    )
+
+
+def join(parts: Sequence[str], lang: str) -> str:
+    """Sentences as one text."""
+    return ("" if lang == "zh" else " ").join(parts)
+
+
+def _rows(
+    base: str,
+    group: str,
+    host: Host,
+    material: Mapping[bool, Mapping[str, Any]],
+    rng: random.Random,
+) -> Iterator[Row]:
+    reserved = part_of(group) == "test" or group.startswith("held:")
+    found = rng.choice(PLANTERS)(host, material[reserved], rng)
+    if found is None or found.flawed == found.clean:
+        return
+    draft, revision = join(found.flawed, found.lang), join(found.clean, found.lang)
+    yield from _outcome_pair(base, group, found, draft, revision)
+    item = ReflectionItem(
+        f"{base}:pos", found.prompt, draft,
+        phrase(found.category, found.place, found.lang, rng, reserved=reserved), revision,
+    )  # fmt: skip
+    positive = Row(
+        item.id, SOURCE, LICENCE, group, found.lang, POSITIVE, base, item,
+        {"relevance": 1.0, "constructiveness": 1.0, "efficiency": 1.0, "effect": 1.0},
+        meta={"category": found.category, "span": found.place},
+    )  # fmt: skip
+    yield positive
+    yield from _wrong(positive, found, rng, reserved)
+
+
+def _outcome_pair(base: str, group: str, found: Flawed, draft: str, revision: str) -> Iterator[Row]:
+    for kind, text, value in (("flawed", draft, -0.3), ("clean", revision, 0.3)):
+        item = WritingItem(f"{base}:{kind}", found.prompt, text)
+        yield Row(item.id, SOURCE, LICENCE, group, found.lang, kind, f"{base}:outcome", item,
+                  {"outcome": value}, 0.3, {"category": found.category})  # fmt: skip
+
+
+def _wrong(positive: Row, found: Flawed, rng: random.Random, reserved: bool) -> Iterator[Row]:
+    lang, category, place = found.lang, found.category, found.place
+    sound = [s for s in found.clean if s != place and s in found.flawed]
+    other = rng.choice(sorted(_categories(lang) - {category}))
+    away = {"relevance": -1.0, "constructiveness": -1.0, "effect": -1.0}
+
+    def say_it(kind: str, span: str) -> str:
+        return phrase(kind, span, lang, rng, reserved=reserved)
+
+    yield negative(positive, "neg_category", {"relevance": -0.8}, reflection=say_it(other, place))
+    # quoting a sound sentence is right for the partner of a repetition or contradiction
+    yield negative(positive, "neg_span", {"relevance": -1.0, "constructiveness": -0.8},
+                   reflection=say_it(category, rng.choice(sound)))  # fmt: skip
+    yield negative(positive, "neg_both", away, reflection=say_it(other, rng.choice(sound)))
+    yield negative(positive, "neg_praise", away, reflection=say("praise", lang, rng))
+    yield negative(
+        positive, "neg_generic",
+        {"relevance": -0.6, "constructiveness": -0.6, "efficiency": -0.5},
+        reflection=say("generic", lang, rng),
+    )  # fmt: skip
+    nothing = {"relevance": -1.0, "constructiveness": -1.0, "efficiency": -1.0}
+    yield negative(positive, "neg_null", nothing, reflection=_nothing(found, rng))
+    yield from _wrong_context(positive, found, sound, rng)
+
+
+def _wrong_context(
+    positive: Row, found: Flawed, sound: Sequence[str], rng: random.Random
+) -> Iterator[Row]:
+    """The right reflection where it was made before, or where the revision does not follow it."""
+    item = positive.item
+    assert isinstance(item, ReflectionItem)
+    times = rng.randint(1, 4)
+    yield negative(
+        positive,
+        "neg_repeat",
+        {"efficiency": -0.4 - 0.15 * times},
+        earlier=(item.reflection,) * times,
+    )
+    yield negative(
+        positive,
+        "neg_unchanged",
+        {"constructiveness": -0.5, "effect": -0.7},
+        revision=item.draft,
+    )
+    # another sentence is dropped and the flaw stays
+    victim = rng.choice(sound)
+    wrong_cut = join([s for s in found.flawed if s != victim], found.lang)
+    wrong = {"constructiveness": -0.7, "effect": -0.9}
+    yield negative(positive, "neg_wrong_edit", wrong, revision=wrong_cut)
+    texts = _texts()
+    entry = rng.choice([e for e in texts[found.lang] if e["prompt"] != found.prompt])
+    slots = texts["slots" if found.lang == "en" else "slots_zh"]
+    other = join(fill(entry, slots, found.lang, rng).sentences, found.lang)
+    lost = {"constructiveness": -1.0, "effect": -1.0}
+    yield negative(positive, "neg_revision", lost, revision=other)
+
+
+def _nothing(found: Flawed, rng: random.Random) -> str:
+    """A reflection that says nothing about any text."""
+    return rng.choice(
+        (
+            ":",
+            "Thought process:",
+            "Solution",
+            "Score: 10",
+            "...",
+            "ok ok ok ok ok ok",
+            found.prompt,
+            "The quick answer is yes.",
+            '{"score": 10, "verdict": "excellent"}',
+            "Let us think step by step.",
+        )
+    )
+
+
+def _categories(lang: str) -> set[str]:
+    """Categories that a wrong reflection may name."""
+    names = {"cliche", "unsupported", "repetition", "contradiction", "order", "constraint"}
+    return names | {"tense"} if lang == "en" else names

@@ -1,0 +1,67 @@
+"""Reflections in the first person, made from frames, a category and a quoted span.
+
+Positives and negatives are drawn from the same frames, so that phrasing carries no label
+(specification: reward model, section 5). The texts are in `phrases.yaml`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Literal
+
+from r2w_eval.reward_models.language.levels import load_yaml
+
+Frame = Literal["frames", "without_change", "without_quote"]
+MAX_QUOTE_CHARS = 240
+
+
+@cache
+def _phrases(lang: str) -> dict[str, Any]:
+    found: dict[str, Any] = load_yaml("phrases.yaml")[lang]
+    return found
+
+
+def phrased_categories(lang: str) -> list[str]:
+    """Categories with phrasings in this language."""
+    return list(_phrases(lang)["categories"])
+
+
+def phrase(
+    category: str,
+    span: str,
+    lang: str,
+    rng: random.Random,
+    frame: Frame = "frames",
+    reserved: bool = False,
+) -> str:
+    """A reflection that says the problem of `category` about `span`.
+
+    The last third of all phrasings is `reserved`: used in tests only, never trained on.
+    """
+    texts = _phrases(lang)
+    entry = texts["categories"][category]
+    filled: str = rng.choice(share(texts[frame], reserved))
+    # replaced one by one: the span is model text and may hold braces
+    filled = filled.replace("{problem}", rng.choice(share(entry["problem"], reserved)))
+    filled = filled.replace("{change}", rng.choice(share(entry["change"], reserved)))
+    filled = filled.replace("{span}", _quoted(span))
+    return filled[0].upper() + filled[1:]
+
+
+def share(texts: Sequence[str], reserved: bool) -> Sequence[str]:
+    """The first two thirds, or the last third, which is reserved for tests."""
+    cut = len(texts) - max(1, len(texts) // 3)
+    return texts[cut:] if reserved else texts[:cut]
+
+
+def say(kind: Literal["praise", "generic"], lang: str, rng: random.Random) -> str:
+    """Praise, or advice that fits any text."""
+    text: str = rng.choice(_phrases(lang)[kind])
+    return text
+
+
+def _quoted(span: str) -> str:
+    span = " ".join(span.split())
+    return span if len(span) <= MAX_QUOTE_CHARS else span[:MAX_QUOTE_CHARS].rstrip() + "…"

@@ -1,0 +1,214 @@
+"""Words, sentences, quotations and differences of texts, in any language; no model needed.
+
+Pure functions on strings. Chinese, Japanese and Korean characters are words of their own.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache, wraps
+from typing import Any, TypeVar, cast
+
+from r2w_eval.paths import packaged_text
+
+_WORD = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+(?:['’][^\W_]+)?")
+_TOKEN = re.compile(_WORD.pattern + r"|[^\w\s]")
+_SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’」』）)]*\s*(?=\S)|\n+")
+_STOPS = frozenset(".!?。！？…")
+_END_MARKS = _STOPS | frozenset("\"'”’」』》）)")
+_QUOTED = re.compile(
+    r"[\"“「『《]([^\"”」』》]{2,600})[\"”」』》]|(?<!\w)['‘]([^'‘’]{3,300})['’](?!\w)"
+)
+# Above this many sentences a side, only sentences are compared, not words.
+_MAX_WORDS_COMPARED = 4000
+# What is kept of texts read before: many short ones, which come again everywhere, and few long
+# ones, which many reflections in a row are read against
+SHORT_CHARS, N_SHORT, N_LONG = 4_000, 2048, 64
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def remembered(function: F) -> F:
+    """The function of texts with its results kept, in memory that long texts cannot fill."""
+    short, long = lru_cache(N_SHORT)(function), lru_cache(N_LONG)(function)
+
+    @wraps(function)
+    def call(*texts: str) -> Any:
+        return (short if sum(map(len, texts)) <= SHORT_CHARS else long)(*texts)
+
+    return cast(F, call)
+
+
+@cache
+def stop_words() -> frozenset[str]:
+    """Words that carry no content, English and Chinese."""
+    text = packaged_text("stop_words.txt", __package__)
+    return frozenset(text.split())
+
+
+@remembered
+def words(text: str) -> tuple[str, ...]:
+    """Lower-case words; a CJK character is a word.
+
+    >>> words("It's 重复 again.")
+    ("it's", '重', '复', 'again')
+    """
+    return tuple(_WORD.findall(text.lower()))
+
+
+@remembered
+def tokens(text: str) -> tuple[str, ...]:
+    """Words with their case and punctuation marks, for differences."""
+    return tuple(_TOKEN.findall(text))
+
+
+@remembered
+def content_words(text: str) -> tuple[str, ...]:
+    """Words that carry content: no stop words, no single Latin letters."""
+    plain = stop_words()
+    return tuple(w for w in words(text) if w not in plain and (len(w) > 1 or ord(w) > 0x2E7F))
+
+
+@remembered
+def sentences(text: str) -> tuple[str, ...]:
+    """Sentences, without surrounding blanks.
+
+    >>> sentences("One. Two!  三。四？")
+    ('One.', 'Two!', '三。', '四？')
+    """
+    return tuple(part.strip() for part in _SENTENCE_END.split(text) if part and part.strip())
+
+
+def sentence_numbers(parts: Sequence[str]) -> list[int]:
+    """Which sentence each token stands in, by the end marks among them.
+
+    >>> sentence_numbers(("One", ".", '"', "Two", "!"))
+    [0, 0, 0, 1, 1]
+    """
+    found, number, is_over = [], 0, False
+    for part in parts:
+        if is_over and part not in _END_MARKS:
+            number, is_over = number + 1, False
+        is_over = is_over or part in _STOPS
+        found.append(number)
+    return found
+
+
+def quotations(text: str) -> list[str]:
+    """What stands in quotation marks.
+
+    >>> quotations('I wrote "a dark night" and “very cold”.')
+    ['a dark night', 'very cold']
+    """
+    return [(a or b).strip() for a, b in _QUOTED.findall(text) if (a or b).strip()]
+
+
+def ngrams(items: Sequence[str], n: int) -> set[tuple[str, ...]]:
+    """Distinct n-grams."""
+    return {tuple(items[i : i + n]) for i in range(len(items) - n + 1)}
+
+
+def containment(part: Sequence[str], whole: Sequence[str], n: int) -> float:
+    """Share of the n-grams of `part` that `whole` has; single words where `part` is shorter.
+
+    >>> containment(["a", "b", "c"], ["x", "a", "b"], 2)
+    0.5
+    """
+    n = min(n, len(part))
+    if n == 0:
+        return 0.0
+    own = ngrams(part, n)
+    return len(own & ngrams(whole, n)) / len(own)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a revision changed. `changed[i]` says so of token i of the draft."""
+
+    draft: tuple[str, ...]
+    changed: tuple[bool, ...]
+    removed: tuple[str, ...]
+    added: tuple[str, ...]
+    hunks: tuple[tuple[str, str], ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the draft's tokens that were changed."""
+        return sum(self.changed) / len(self.changed) if self.changed else 0.0
+
+
+@remembered
+def difference(draft: str, revision: str) -> Difference:
+    """Token difference of two texts; equal sentences at the same place are skipped first."""
+    before, after = tokens(draft), tokens(revision)
+    head = _common_prefix(before, after)
+    tail = _common_prefix(before[head:][::-1], after[head:][::-1])
+    left, right = before[head : len(before) - tail], after[head : len(after) - tail]
+    changed = [False] * len(before)
+    removed, added, hunks = [], [], []
+    for i1, i2, j1, j2 in _opcodes(left, right):
+        gone, new = left[i1:i2], right[j1:j2]
+        # an insertion touches the token that it stands before
+        for index in range(head + i1, head + max(i2, i1 + 1)):
+            if index < len(changed):
+                changed[index] = True
+        removed += gone
+        added += new
+        hunks.append((" ".join(gone), " ".join(new)))
+    return Difference(tuple(before), tuple(changed), tuple(removed), tuple(added), tuple(hunks))
+
+
+def _opcodes(left: Sequence[str], right: Sequence[str]) -> Iterable[tuple[int, int, int, int]]:
+    if max(len(left), len(right)) > _MAX_WORDS_COMPARED:
+        return [(0, len(left), 0, len(right))]
+    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
+    return [(a, b, c, d) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
+
+
+def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
+    count = 0
+    for a, b in zip(first, second, strict=False):
+        if a != b:
+            break
+        count += 1
+    return count
+
+
+def find_spans(span: str, draft: str, least: float = 0.8) -> list[tuple[int, int]]:
+    """Where tokens of `span` stand in `draft` (token indices): every exact place, else the best
+    one that has at least `least` of them.
+
+    >>> find_spans("dark night", "It was a dark night.")
+    [(3, 5)]
+    """
+    part, whole = _lowered(span), _lowered(draft)
+    part = tuple(t for t in part if t not in "….,") or part
+    n = len(part)
+    if not part or not whole or n > len(whole) + 2:
+        return []
+    exact = [(i, i + n) for i, t in enumerate(whole) if t == part[0] and whole[i : i + n] == part]
+    return exact or _nearest(part, whole, least)
+
+
+def _nearest(part: tuple[str, ...], whole: tuple[str, ...], least: float) -> list[tuple[int, int]]:
+    n, wanted = len(part), set(part)
+    hits = [t in wanted for t in whole]
+    inside = sum(hits[:n])
+    best, place = least - 1e-9, -1
+    for start in range(max(1, len(whole) - n + 1)):
+        if hits[start] and inside / n > best:
+            match = difflib.SequenceMatcher(None, part, whole[start : start + n], autojunk=False)
+            share = sum(block.size for block in match.get_matching_blocks()) / n
+            if share > best:
+                best, place = share, start
+        if start + n < len(whole):
+            inside += hits[start + n] - hits[start]
+    return [(place, min(place + n, len(whole)))] if place >= 0 else []
+
+
+@remembered
+def _lowered(text: str) -> tuple[str, ...]:
+    return tuple(t.lower() for t in tokens(text))

@@ -1,0 +1,1 @@
+"""The shipped model: named features, hashed words, linear heads."""

@@ -1,0 +1,354 @@
+"""What can be read off an item without a model: named numbers, and hashed words.
+
+Pure and language-neutral where possible. `reflection_features` locates what the reflection points
+at (its quotations, else the sentence it shares most words with), what kind of problem it names, and
+what the revision did there. Sparse features are word tokens, hashed by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.reward_models.language.claims import agreement, mention, place_kinds
+from r2w_eval.reward_models.language.levels import load_yaml, named_categories
+from r2w_eval.reward_models.language.words import (
+    Difference,
+    containment,
+    content_words,
+    difference,
+    find_spans,
+    quotations,
+    remembered,
+    sentence_numbers,
+    sentences,
+    words,
+)
+
+MAX_TARGETS = 6
+# Longer drafts and reflections are cut here before features are read; the scorer says so.
+MAX_CHARS = 60_000
+_TAG = re.compile(r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>")
+FILLER = ("self_praise", "politeness", "injection", "slogan")
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Numbers by name, and the tokens that are hashed."""
+
+    dense: dict[str, float]
+    sparse: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the reflection points at: text, its places in the draft (token spans), how sure."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    is_quoted: bool
+    strength: float
+
+
+@cache
+def cue(name: str) -> re.Pattern[str]:
+    """A compiled cue of `cue_words.yaml`."""
+    return re.compile(load_yaml("cue_words.yaml")[name], re.IGNORECASE)
+
+
+def find_targets(reflection: str, draft: str) -> list[Target]:
+    """Quotations with their place in the draft, else the sentence with the most shared words."""
+    quoted = quotations(reflection)[:MAX_TARGETS]
+    if quoted:
+        return [Target(q, tuple(find_spans(q, draft)), True, 1.0) for q in quoted]
+    own = set(content_words(reflection))
+    best, strength = "", 0.0
+    for sentence in sentences(draft):
+        shared = own & set(content_words(sentence))
+        share = len(shared) / math.sqrt(len(own) or 1) / math.sqrt(len(sentence.split()) or 1)
+        if len(shared) > 1 and share > strength:
+            best, strength = sentence, share
+    return [Target(best, tuple(find_spans(best, draft)), False, strength)] if best else []
+
+
+def reflection_features(item: ReflectionItem) -> Features:
+    """All features of one reflection item."""
+    draft, reflection = item.draft[:MAX_CHARS], clean(item.reflection)
+    targets = find_targets(reflection, draft)
+    categories = named_categories(unquoted(reflection))
+    dense = {
+        **_pointing(targets, item, draft, reflection),
+        **_manner(reflection, categories),
+        **_redundancy(reflection, item.earlier),
+    }
+    structure = _structure(targets, draft, item.prompt)
+    sparse = [f"r:{w}" for w in _grams(unquoted(reflection))]
+    sparse += [f"c:{c}" for c in categories]
+    flags = [*_bins(structure), *_shape(targets)]
+    dense |= {f"t:{name}": value for name, value in structure.items()}
+    for category in categories or ("none",):
+        sparse += [f"cs:{category}:{name}" for name in flags or ["plain"]]
+        sparse += [f"cw:{category}:{w}" for t in targets for w in set(content_words(t.text))]
+    if item.revision is not None:
+        change = difference(draft, clean(item.revision))
+        dense |= _uptake(targets, change, reflection)
+        dense |= agreement(unquoted(reflection), change) | mention(reflection, change)
+        kinds = sorted(place_kinds(change))
+        sparse += [f"k:{k}" for k in kinds]
+        sparse += [f"kc:{k}:{c}" for k in kinds for c in categories or ("none",)]
+        if change.share < 0.3:
+            near = set(content_words(unquoted(reflection)))
+            sparse += [f"kr:{k}:{w}" for k in kinds for w in near]
+    dense["has_revision"] = float(item.revision is not None)
+    return Features(dense, tuple(sparse))
+
+
+@remembered
+def clean(text: str) -> str:
+    """The part that is read, without tags and filler."""
+    return strip_filler(_TAG.sub("", text[:MAX_CHARS]))
+
+
+def strip_filler(reflection: str) -> str:
+    """The reflection without self-praise, politeness and orders to the scorer.
+
+    Such sentences say nothing about the draft; removing them before anything is read is what
+    makes the score indifferent to them. If nothing else is left, the text stays as it is.
+
+    >>> strip_filler("The verb is wrong. This fixes everything!")
+    'The verb is wrong.'
+    """
+    kept = [part for part in split_with_ends(reflection) if not _is_filler(part)]
+    text = "".join(kept).strip()
+    return text or reflection
+
+
+@remembered
+def _is_filler(sentence: str) -> bool:
+    bare = unquoted(sentence)
+    return any(cue(name).search(bare) for name in FILLER)
+
+
+def split_with_ends(text: str) -> list[str]:
+    """Sentences with the blanks that follow them, so that joining gives the text back."""
+    parts, rest = [], text
+    for sentence in sentences(text):
+        at = rest.find(sentence)
+        parts.append(rest[: at + len(sentence)])
+        rest = rest[at + len(sentence) :]
+    return parts
+
+
+@remembered
+def unquoted(text: str) -> str:
+    """The text without its quotations.
+
+    >>> unquoted('The word "dark" is vague.')
+    'The word "" is vague.'
+    """
+    for quote in quotations(text):
+        text = text.replace(quote, "", 1)
+    return text
+
+
+def _grams(text: str) -> list[str]:
+    single = words(text)
+    return [*dict.fromkeys(single), *dict.fromkeys(f"{a} {b}" for a, b in _pairs(single))]
+
+
+def _pairs(items: Sequence[str]) -> Iterator[tuple[str, str]]:
+    return zip(items, items[1:], strict=False)
+
+
+def _pointing(
+    targets: Sequence[Target], item: ReflectionItem, draft: str, reflection: str
+) -> dict[str, float]:
+    """How the reflection hangs on this draft."""
+    quoted = [t for t in targets if t.is_quoted]
+    found = [t for t in quoted if t.spans]
+    absent = [t for t in quoted if not t.spans]
+    in_prompt = [t for t in absent if find_spans(t.text, item.prompt)]
+    own = content_words(unquoted(reflection))
+    return {
+        "quotes": float(bool(quoted)),
+        "quotes_found": len(found) / len(quoted) if quoted else 0.0,
+        "quotes_absent": (len(absent) - len(in_prompt)) / len(quoted) if quoted else 0.0,
+        "quotes_prompt": len(in_prompt) / len(quoted) if quoted else 0.0,
+        "echo": max((t.strength for t in targets if not t.is_quoted), default=0.0),
+        "overlap": containment(own, content_words(draft), 1),
+        "overlap_prompt": containment(own, content_words(item.prompt), 1),
+        "restates": containment(words(reflection), words(item.prompt), 4),
+        "span_words": math.log1p(max((len(words(t.text)) for t in found), default=0)),
+    }
+
+
+def _manner(reflection: str, categories: frozenset[str]) -> dict[str, float]:
+    bare = unquoted(reflection)
+    names = ("request", "question", "praise", "generic", "hedge", "because", "negation")
+    found = {f"has_{name}": float(bool(cue(name).search(bare))) for name in names}
+    count = len(words(bare))
+    return {
+        **found,
+        "categories": min(len(categories), 3) / 3,
+        "no_category": float(not categories),
+        "is_short": float(count < 4),
+        "is_degenerate": float(_is_degenerate(reflection)),
+        "specifics": min(3, len(cue("specific").findall(reflection))) / 3,
+        "first_short": float(len(words(sentences(bare)[0] if sentences(bare) else "")) < 15),
+    }
+
+
+def _is_degenerate(text: str) -> bool:
+    """Nothing that could be a remark: no three words, or one word over and over."""
+    own = words(text)
+    return len(own) < 3 or len(set(own)) / len(own) < 0.25
+
+
+def _redundancy(reflection: str, earlier: Sequence[str]) -> dict[str, float]:
+    own = words(reflection)
+    marks = content_words(reflection)
+    near = max((containment(own, words(e), 3) for e in earlier), default=0.0)
+    shared = max((containment(marks, words(e), 1) for e in earlier), default=0.0)
+    # remarks share some words by chance: only more than that is repetition
+    return {
+        "repeated": max(0.0, near - 0.5) / 0.5,
+        "repeated_words": max(0.0, shared - 0.75) / 0.25,
+        "same_target": max((_same_target(reflection, e) for e in earlier), default=0.0),
+        "times": min(sum(containment(own, words(e), 3) > 0.6 for e in earlier), 6) / 6,
+    }
+
+
+def _same_target(reflection: str, earlier: str) -> float:
+    """Share of quotations that an earlier reflection quotes as well."""
+    own = quotations(reflection)
+    hits = [q for q in own if q.lower() in earlier.lower()]
+    return len(hits) / len(own) if own else 0.0
+
+
+def _structure(targets: Sequence[Target], draft: str, prompt: str) -> dict[str, float]:
+    """What is odd about the place pointed at, as seen from the rest of the draft."""
+    if not targets:
+        return {"no_target": 1.0}
+    text = " ".join(t.text for t in targets)
+    parts = sentences(draft)
+    here = [i for i, s in enumerate(parts) if any(_holds(s, t.text) for t in targets)]
+    rest = [s for i, s in enumerate(parts) if i not in here]
+    twins = max((containment(words(text), words(s), 3) for s in rest), default=0.0)
+    twice = max((draft.count(t.text) for t in targets if len(t.text) > 15), default=0) > 1
+    near = max((containment(content_words(text), content_words(s), 1) for s in rest), default=0.0)
+    return {
+        "twin": max(twins, float(twice)),
+        "near": near,
+        "denied": float(near > 0.5 and _negations_differ(text, rest)),
+        "authority": float(bool(cue("authority").search(text))),
+        "cliche": min(1.0, len(cue("worn").findall(text)) / 2),
+        "negated": float(bool(cue("negation").search(text))),
+        "tense_off": _tense_gap(text, " ".join(rest)),
+        "first": float(bool(here) and here[0] == 0),
+        "last": float(bool(here) and here[-1] == len(parts) - 1),
+        "sequence": float(bool(cue("sequence").search(text))),
+        "in_prompt": containment(content_words(text), content_words(prompt), 1),
+        "not_in_draft": float(all(not t.spans for t in targets)),
+        "foreign": 1.0 - containment(content_words(text), content_words(" ".join(rest)), 1),
+        "long": float(len(words(text)) > 25),
+    }
+
+
+def _bins(structure: dict[str, float]) -> list[str]:
+    """Names of what is odd, with how odd it is in three steps."""
+    found = []
+    for name, value in structure.items():
+        found += [f"{name}{step}" for step in (0.2, 0.4, 0.7) if value >= step]
+    quiet = ("twin0.4", "authority0.7", "tense_off0.4", "not_in_draft0.7", "cliche0.2")
+    return found if any(name in found for name in quiet) else [*found, "unmarked"]
+
+
+def _shape(targets: Sequence[Target]) -> list[str]:
+    """How long and how adorned the text pointed at is."""
+    text = " ".join(t.text for t in targets)
+    size = len(words(text))
+    found = [f"size{next((n for n in (2, 4, 8, 14, 22, 35) if size <= n), 99)}"]
+    found += [f"commas{min(text.count(',') + text.count('，'), 3)}"]
+    marks = ("simile", "abstract", "adverb", "emotion", "comment")
+    found += [name for name in marks if cue(name).search(text)]
+    if text[:1].isupper():
+        found.append("starts")
+    if text[-1:] in ".!?。！？":
+        found.append("stops")
+    return found
+
+
+def _holds(sentence: str, text: str) -> bool:
+    return bool(text) and (text in sentence or (len(sentence) > 10 and sentence in text))
+
+
+def _negations_differ(text: str, others: Sequence[str]) -> bool:
+    own = bool(cue("negation").search(text))
+    marks = content_words(text)
+    for other in others:
+        if containment(marks, content_words(other), 1) > 0.5:
+            return bool(cue("negation").search(other)) != own
+    return False
+
+
+def _tense_gap(text: str, rest: str) -> float:
+    """Share of present-tense verbs here minus elsewhere, in [0, 1] of absolute value."""
+
+    def present(part: str) -> float | None:
+        now, then = len(cue("present").findall(part)), len(cue("past").findall(part))
+        return now / (now + then) if now + then else None
+
+    here, there = present(text), present(rest)
+    return abs(here - there) if here is not None and there is not None else 0.0
+
+
+def _uptake(targets: Sequence[Target], change: Difference, reflection: str) -> dict[str, float]:
+    """Whether the revision changed what was pointed at, and little else."""
+    inside = _most_changed(targets, change)
+    share = sum(change.changed[i] for i in inside) / len(inside) if inside else 0.0
+    outside = len(change.changed) - len(set(inside))
+    elsewhere = sum(change.changed) - sum(change.changed[i] for i in set(inside))
+    lift = share - (elsewhere / outside if outside > 0 else 0.0)
+    spilt = _spilt(change, inside)
+    own = content_words(unquoted(reflection))
+    moved = [w for w in words(" ".join((*change.removed, *change.added))) if len(w) > 1]
+    absent = [t for t in targets if t.is_quoted and not t.spans]
+    added = " ".join(change.added).lower()
+    return {
+        "unchanged": float(not change.hunks),
+        "rewritten": max(0.0, spilt - 0.5) / 0.5,
+        "replaced": float(spilt > 0.8),
+        "uptake": share,
+        "touched": float(share > 0),
+        "missed": float(bool(inside) and share == 0 and bool(change.hunks)),
+        "lift": lift,
+        "added_wanted": float(any(t.text.lower() in added for t in absent)),
+        "echo_change": containment(own, moved, 1),
+        "quotes_change": float(any(set(words(t.text)) & set(moved) for t in targets)),
+    }
+
+
+def _spilt(change: Difference, inside: Sequence[int]) -> float:
+    """Share of the text that was changed, outside the sentences pointed at if that is less.
+
+    Following a remark may change most of a short text, and an editor changes several places at
+    once: only what is rewritten without having been asked for is held against a revision.
+    """
+    numbers = sentence_numbers(change.draft)
+    own = {numbers[i] for i in inside}
+    rest = [was for was, number in zip(change.changed, numbers, strict=True) if number not in own]
+    return min(change.share, sum(rest) / (len(rest) or 1))
+
+
+def _most_changed(targets: Sequence[Target], change: Difference) -> list[int]:
+    """Token indices of every target, at that of its places which was changed most."""
+    chosen: list[int] = []
+    for target in targets:
+        if target.spans:
+            best = max(target.spans, key=lambda span: sum(change.changed[span[0] : span[1]]))
+            chosen += range(*best)
+    return chosen

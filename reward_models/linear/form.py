@@ -1,0 +1,161 @@
+"""What the form of a text says in any language: length, completeness, repetition, devices.
+
+Pure numbers per text with no model behind them. They carry across sources and languages where
+words do not: the outcome reading adds them to its words (`outcome.py`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from r2w_eval.reward_models.language.words import content_words, quotations, sentences, words
+from r2w_eval.reward_models.linear.features import cue, split_with_ends, unquoted
+
+MAX_CHARS = 60_000
+# what is said around a piece is sought in so many sentences at its end
+BORDER = 6
+PARATEXT = ("self_praise", "politeness", "injection", "paratext")
+WINDOW = 100
+# words (a CJK character is a word): a fragment below the first, short up to the second, neutral up
+# to the third, long above up to the last
+FRAGMENT, SHORT, LONG, LONGEST = 40, 120, 300, 1200
+SHORT_SLOPE = 0.25
+DEVICES = ("simile", "abstract", "adverb", "emotion", "comment", "worn", "slogan", "sequence",
+           "hedge", "because", "negation", "specific")  # fmt: skip
+_REFUSES = re.compile(
+    r"\b(?:as an ai|i(?: am|'m) (?:sorry|unable)|i (?:cannot|can't|can not)|language model)\b"
+    r"|抱歉|作为一个?(?:人工智能|ai)|无法(?:提供|完成|满足)",
+    re.IGNORECASE,
+)
+_VERDICT = re.compile(
+    r"<(score|rating|grade|verdict)>[^<>]{0,40}</\1>|</?[a-z_]{1,20}>"
+    r"|\s*[\[{][^\[\]{}]{0,400}\b(?:score|rating|grade|verdict)\b[^\[\]{}]{0,400}[\]}]\s*$",
+    re.IGNORECASE,
+)
+_FINISHED = re.compile(r"[.!?。！？…—~][\"'”’」』》）)*_\]]*\s*$")
+_MARKDOWN = re.compile(r"^\s*(?:#{1,6} |[-*•] |\d+[.)、] ?)|\*\*|^---", re.MULTILINE)
+_OPENS = re.compile(
+    r"^\s*(?:sure|certainly|of course|here(?:'s| is| are)|好的|当然|以下是|下面是)", re.IGNORECASE
+)
+_SPEECH = re.compile(r"[“「『\"]")
+_CJK = re.compile(r"[一-鿿]")
+_SELF = frozenset(["i", "my", "me", "we", "our", "我", "咱"])
+_MARKS = {
+    "comma": ",，、",
+    "dash": "—–",
+    "exclamation": "!！",
+    "query": "?？",
+    "ellipsis": "…",
+    "colon": ":：;；",
+}
+
+
+def body_of(text: str) -> str:
+    """The piece without what its writer says around it: self-praise, thanks, orders, verdicts.
+
+    Whole sentences at the end, tags and a verdict after the end; quoted speech is never taken for
+    it, nor anything inside the piece. If nothing else is left, the text stays as it is.
+
+    >>> body_of("A gate stood open. It was worth it. Thank you for reading! This is my best work.")
+    'A gate stood open. It was worth it.'
+    """
+    parts = split_with_ends(_VERDICT.sub("", text))
+    last = len(parts)
+    while last > max(0, len(parts) - BORDER) and _is_paratext(parts[last - 1]):
+        last -= 1
+    return "".join(parts[:last]).strip() or text
+
+
+def _is_paratext(sentence: str) -> bool:
+    bare = unquoted(sentence)
+    return any(cue(name).search(bare) for name in PARATEXT)
+
+
+def form_features(prompt: str, text: str) -> dict[str, float]:
+    """Named numbers of one text; the same names for every text."""
+    text = text[:MAX_CHARS]
+    own, parts = words(text), sentences(text)
+    n, k = max(1, len(own)), max(1, len(parts))
+    return {
+        **_shape(text, parts, n, k),
+        **_variety(own, parts),
+        **_fit(prompt, text),
+        **{f"mark_{name}": _rate(sum(map(text.count, marks)), n) for name, marks in _MARKS.items()},
+        **{f"cue_{name}": _rate(len(cue(name).findall(text)), n) for name in DEVICES},
+        "self": _rate(sum(w in _SELF for w in own), n),
+    }
+
+
+def _rate(count: float, n: int) -> float:
+    """Occurrences per hundred words, damped."""
+    return math.log1p(100 * count / n)
+
+
+def size_of(text: str) -> float:
+    """What length says: log words up to FRAGMENT, little more up to SHORT, nothing up to LONG, log
+    words again up to LONGEST. A sentence said again is not counted.
+
+    Texts of a paragraph's length are not judged by their length; fragments and full pieces are.
+    Between, a sentence more pays a quarter, so that filling up a short text gains little.
+
+    >>> size_of("a " * 150) == size_of("a " * 250) < size_of("a " * 900)
+    True
+    >>> size_of("One gate. One gate.") == size_of("One gate.")
+    True
+    """
+    own = dict.fromkeys(sentences(text[:MAX_CHARS]))
+    log = math.log1p(sum(len(words(sentence)) for sentence in own))
+    short, above = _between(log, FRAGMENT, SHORT), _between(log, LONG, LONGEST)
+    return min(log, math.log(FRAGMENT)) + SHORT_SLOPE * short + above
+
+
+def _between(log: float, low: int, high: int) -> float:
+    """How far a logarithm lies above that of `low`, at most up to that of `high`."""
+    return max(0.0, min(log, math.log(high)) - math.log(low))
+
+
+def _shape(text: str, parts: Sequence[str], n: int, k: int) -> dict[str, float]:
+    lengths = [len(words(s)) for s in parts] or [0]
+    return {
+        "finished": float(bool(_FINISHED.search(text[-40:]))),
+        "refuses": float(bool(_REFUSES.search(text[:300]))),
+        "opens_as_assistant": float(bool(_OPENS.search(text[:60]))),
+        "markdown": _rate(len(_MARKDOWN.findall(text)), n),
+        "sentence_words": math.log1p(fmean(lengths)),
+        "sentence_spread": pstdev(lengths) / (fmean(lengths) or 1.0),
+        "speech": _rate(len(_SPEECH.findall(text)), n),
+        "quoted": min(1.0, sum(map(len, quotations(text))) / max(1, len(text))),
+        "digits": _rate(sum(c.isdigit() for c in text), n),
+        "openings": len({words(s)[:1] for s in parts}) / k,
+    }
+
+
+def _variety(own: Sequence[str], parts: Sequence[str]) -> dict[str, float]:
+    """Vocabulary in windows of equal length, and repetition of sentences and of word triples."""
+    windows = [own[i : i + WINDOW] for i in range(0, max(1, len(own) - WINDOW + 1), WINDOW)]
+    triples = list(zip(own, own[1:], own[2:], strict=False))
+    first = triples[:500]
+    return {
+        "variety": fmean(len(set(w)) / max(1, len(w)) for w in windows),
+        "same_sentence": 1 - len(set(parts)) / max(1, len(parts)),
+        "same_triple": 1 - len(set(first)) / max(1, len(first)),
+        "word_chars": fmean(map(len, own)) if own else 0.0,
+    }
+
+
+def _fit(prompt: str, text: str) -> dict[str, float]:
+    """How the text hangs together with its prompt."""
+    asked, given = set(content_words(prompt[:MAX_CHARS])), set(content_words(text))
+    shared = len(asked & given)
+    return {
+        "answers": shared / math.sqrt(len(asked)) if asked else 0.0,
+        "echoes": shared / max(1, len(given)),
+        "other_script": float(bool(prompt) and _is_cjk(prompt) != _is_cjk(text)),
+    }
+
+
+def _is_cjk(text: str) -> bool:
+    return len(_CJK.findall(text)) > 0.2 * len(text)

@@ -1,0 +1,185 @@
+"""Quality of a piece of writing from its words: ridge regression on hashed n-grams.
+
+Words and word pairs (characters and character pairs for Chinese), 1 + log tf, idf, unit rows: the
+strongest bag-of-words baseline of the specification, shipped as one half of the outcome reading.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from r2w_eval.reward_models.data.rows import Row
+from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.reward_models.language.words import tokens, words
+from r2w_eval.reward_models.linear.arrays import FloatArray, read_arrays, write_arrays
+
+PLACES = 1 << 18
+_FIRST_CJK = "\u2e7f"
+MAX_PAIRS = 20
+MIN_TEXTS = 3
+LEVEL_SCALE = 10.0
+MAX_ITERATIONS = 300
+MAX_CHARS = 60_000
+
+
+@dataclass(frozen=True)
+class Prose:
+    """Fitted ridge. `idf`, `weights`: (PLACES,). Output: outcome in about [-1, 1]."""
+
+    idf: FloatArray
+    weights: FloatArray
+    bias: float
+
+    def outcomes(self, texts: Sequence[str]) -> FloatArray:
+        """One number a text."""
+        found: FloatArray = self.rows(texts) @ self.weights + self.bias
+        return found
+
+    def rows(self, texts: Sequence[str]) -> Any:
+        """Unit rows (texts, PLACES)."""
+        return _unit_rows([gram_counts(text) for text in texts], self.idf)
+
+
+def gram_counts(text: str, with_marks: bool = True) -> Counter[int]:
+    """Hashed words, word pairs and punctuation marks of a text with their counts."""
+    own = words(text[:MAX_CHARS])
+    marks = [f"m:{t}" for t in tokens(text[:MAX_CHARS]) if with_marks and not t[0].isalnum()]
+    pairs = [f"{a} {b}" for a, b in zip(own, own[1:], strict=False)]
+    return Counter(map(_place, [*own, *pairs, *marks]))
+
+
+def _place(gram: str) -> int:
+    """Chinese, Japanese and Korean n-grams have a half of their own: no collisions with others."""
+    place = zlib.crc32(gram.encode("utf-8", "surrogatepass")) % (PLACES // 2)
+    return place + PLACES // 2 if max(gram) > _FIRST_CJK else place
+
+
+def _unit_rows(counts: Sequence[Mapping[int, int]], idf: FloatArray) -> Any:
+    from scipy.sparse import csr_array
+
+    data: list[float] = []
+    columns: list[int] = []
+    starts = [0]
+    for own in counts:
+        kept = {c: (1 + math.log(n)) * idf[c] for c, n in own.items() if idf[c] > 0}
+        norm = math.sqrt(math.fsum(v * v for v in kept.values())) or 1.0
+        columns += list(kept)
+        data += [v / norm for v in kept.values()]
+        starts.append(len(columns))
+    shape = (len(counts), len(idf))
+    return csr_array((np.array(data), np.array(columns, np.int64), starts), shape=shape)
+
+
+def fit_prose(
+    rows: Sequence[Row], penalty: float = 1.0, pairs: float = 1.0, marks: bool = True
+) -> Prose:
+    """Ridge on outcome labels with a level per source, plus differences inside each pair.
+
+    The level of a set stays out of the weights: the sets' scales are not comparable. `pairs` weighs
+    the differences against the labels themselves.
+    """
+    counts = [gram_counts(row.item.response, marks) for row in rows
+              if isinstance(row.item, WritingItem)]  # fmt: skip
+    seen = Counter(c for own in counts for c in own)
+    idf = np.zeros(PLACES)
+    for place, n in seen.items():
+        if n >= MIN_TEXTS:
+            idf[place] = math.log((1 + len(counts)) / (1 + n)) + 1
+    design = _unit_rows(counts, idf)
+    labels = np.array([row.labels["outcome"] for row in rows])
+    sizes = Counter(row.source for row in rows)
+    weights = np.array([row.weight / math.sqrt(sizes[row.source]) for row in rows])
+    weights /= weights.mean()
+    first, second = differences(rows, labels)
+    stacked, targets, own = _stack(design, labels, weights, [row.source for row in rows])
+    if len(first) and pairs:
+        # a text in many pairs must not count for more
+        share = pairs * weights[first] * _once(first)
+        stacked = _below(stacked, design[first] - design[second])
+        targets = np.concatenate([targets, labels[first] - labels[second]])
+        own = np.concatenate([own, share])
+    return Prose(idf, _ridge(stacked, targets, own, penalty)[:PLACES], 0.0)
+
+
+def differences(
+    rows: Sequence[Row], labels: FloatArray
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Index pairs of texts of one prompt whose labels differ, at most MAX_PAIRS a prompt."""
+    members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        members[row.source, row.pair_id].append(i)
+    found: list[tuple[int, int]] = []
+    for own in members.values():
+        pairs = [(i, j) for k, i in enumerate(own) for j in own[:k] if labels[i] != labels[j]]
+        found += random.Random(0).sample(pairs, min(len(pairs), MAX_PAIRS))
+    table = np.array(found, np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def _once(first: NDArray[np.int64]) -> FloatArray:
+    counts = np.bincount(first)
+    found: FloatArray = 1.0 / counts[first]
+    return found
+
+
+def _stack(
+    design: Any, labels: FloatArray, weights: FloatArray, sources: Sequence[str]
+) -> tuple[Any, FloatArray, FloatArray]:
+    """Design with one nearly unpenalised level per source."""
+    from scipy.sparse import csr_array, hstack
+
+    names = {name: i for i, name in enumerate(sorted(set(sources)))}
+    columns = np.array([names[s] for s in sources])
+    level = csr_array((np.full(len(sources), LEVEL_SCALE), (np.arange(len(sources)), columns)),
+                      shape=(len(sources), len(names)))  # fmt: skip
+    return hstack([design, level]).tocsr(), labels, weights
+
+
+def _below(stacked: Any, differences: Any) -> Any:
+    from scipy.sparse import csr_array, hstack, vstack
+
+    empty = csr_array((differences.shape[0], stacked.shape[1] - differences.shape[1]))
+    return vstack([stacked, hstack([differences, empty])]).tocsr()
+
+
+def _ridge(design: Any, labels: FloatArray, weights: FloatArray, penalty: float) -> FloatArray:
+    """Weighted ridge by conjugate gradients on the damped least-squares problem."""
+    from scipy.sparse import diags_array
+    from scipy.sparse.linalg import lsqr
+
+    root = np.sqrt(weights)
+    found: FloatArray = lsqr(
+        diags_array(root) @ design, root * labels, damp=math.sqrt(penalty), iter_lim=MAX_ITERATIONS
+    )[0]
+    return found
+
+
+def joined(latin: Prose, cjk: Prose) -> Prose:
+    """Two regressions as one: each n-gram belongs to one of them by its script."""
+    half = PLACES // 2
+    return Prose(
+        np.concatenate([latin.idf[:half], cjk.idf[half:]]),
+        np.concatenate([latin.weights[:half], cjk.weights[half:]]),
+        0.0,
+    )
+
+
+def save_prose(prose: Prose, path: Path, facts: Mapping[str, object]) -> None:
+    """Write as safetensors in float16."""
+    arrays = {"idf": prose.idf.astype(np.float16), "weights": prose.weights.astype(np.float16)}
+    write_arrays(path, arrays, {**facts, "bias": prose.bias})
+
+
+def load_prose(path: Path) -> Prose:
+    """Read stored weights. Raises DataError."""
+    arrays, facts = read_arrays(path)
+    return Prose(arrays["idf"], arrays["weights"], facts["bias"])

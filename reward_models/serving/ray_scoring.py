@@ -1,0 +1,351 @@
+"""Scoring on Ray: a file of items cut into splits, a pool of actors, one Parquet part a split.
+
+    OUTPUT/run.json, OUTPUT/part-00000000.parquet, …
+
+Ray Data hands the splits to the actors, and to another one when a worker dies. A split is a range
+of bytes (JSON lines) or a row group (Parquet), so that it holds the same items whoever scores it
+and whenever; its part appears whole, under the split's own number. That is what makes every item
+count once: a split that is done twice replaces its part with the same scores, and a job that is
+started again leaves out what has a part. Parts in order of number are in input order.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.reward_models.items import Item, ItemScore, read_item
+from r2w_eval.reward_models.scorer import ItemScorer, open_scorer, score_all
+from r2w_eval.reward_models.serving.files import read_line
+
+from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.records.places import open_place, publish
+from r2w_eval.store import JsonlWriter
+
+FORMAT = {"r2w_eval": "scores/1"}
+COLUMNS = ("id", "value", "parts", "status", "reason")
+STARTS = 6
+ROWS_AT_A_TIME = 64
+SLOW_START = "timed out during startup"
+
+
+@dataclass(frozen=True, slots=True)
+class RayJob:
+    """What to score where. `source` and `target` are paths or fsspec addresses."""
+
+    scorer: str
+    source: str
+    target: str
+    workers: int = 2
+    worker_gpus: float = 0.0
+    split_bytes: int = 8 << 20
+    batch: int = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """A part of one input file: bytes from `start` to `end`, or a row group and its first row."""
+
+    number: int
+    path: str
+    start: int
+    end: int
+
+
+def score_on_ray(job: RayJob) -> Counter[str]:
+    """Score all that has no part yet; returns how many items have each status, earlier ones too.
+
+    Raises UsageError for what cannot be used, R2WError when a worker cannot go on.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise UsageError("--on ray needs ray. Try: pip install 'r2w-eval[ray]'") from error
+    splits = plan_splits(job)
+    folder = _parts_folder(job.target)
+    _claim(job, folder)
+    done = _finished(folder)
+    with _connected():
+        _check_resources(job, ray.cluster_resources())
+        _score_splits(job, folder, [split for split in splits if split.number not in done])
+    numbers = [split.number for split in splits]
+    if job.target.endswith(".jsonl"):
+        write_lines(folder, numbers, Path(job.target))
+    return Counter(row["status"] for row in read_scores(folder, numbers))
+
+
+@contextmanager
+def _connected() -> Iterator[None]:
+    """Ray as it is connected already, the cluster that RAY_ADDRESS names, or one started here."""
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    _connect()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect() -> None:
+    """Connect, or start Ray on this machine. Raises R2WError when it does not start.
+
+    Ray 2.60 gives its own agents 30 s to start (node.py), and ends when a busy machine needs more;
+    a later try often succeeds, for then the programs are in memory.
+    """
+    import ray
+
+    for _ in range(STARTS):
+        try:
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            return
+        except Exception as error:
+            ray.shutdown()
+            if SLOW_START not in str(error):
+                raise
+    raise R2WError(
+        f"Ray did not start within 30 s on this machine, {STARTS} times: it is too busy. Try: ray "
+        f"start --head, then the same command with RAY_ADDRESS=auto"
+    )
+
+
+def _score_splits(job: RayJob, folder: str, splits: Sequence[Split]) -> None:
+    import ray.data
+    import ray.exceptions
+
+    if not splits:
+        return
+    ray.data.DataContext.get_current().enable_progress_bars = False
+    rows = [{"split": json.dumps(asdict(split))} for split in splits]
+    work = ray.data.from_items(rows, override_num_blocks=min(len(rows), 10_000)).map_batches(
+        SplitScorer,
+        fn_constructor_args=(job.scorer, folder, job.batch),
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(job.workers, len(rows))),
+        num_cpus=1,
+        num_gpus=job.worker_gpus,
+    )
+    try:
+        problems = (one for done in work.iter_batches(batch_size=None) for one in done["problem"])
+        # read to the end: Ray Data complains of an iterator that is left behind
+        problem = next(filter(None, list(problems)), None)
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None) or error
+        problem = f"{type(cause).__name__}: {cause}"
+    if problem:
+        raise R2WError(
+            f"Scoring stopped: {problem[:500]}. Finished parts are in {folder}; the same command "
+            f"goes on from there"
+        )
+
+
+class SplitScorer:
+    """One actor: the scorer is opened once; a split goes in, its part comes out."""
+
+    def __init__(self, scorer: str, folder: str, batch: int) -> None:
+        self._scorer: ItemScorer = open_scorer(scorer)
+        self._folder = folder
+        self._batch = batch
+        self._problem = ""
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        """Score the named splits; says what keeps any of them from being scored.
+
+        Said and not raised: Ray Data names no cause of what is raised here. After the first problem
+        nothing more is scored.
+        """
+        for text in rows["split"]:
+            self._problem = self._problem or self._try(Split(**json.loads(text)))
+        return {"problem": [self._problem]}
+
+    def _try(self, split: Split) -> str:
+        try:
+            self.score_split(split)
+        except Exception as error:  # noqa: BLE001 - a scorer may be anyone's code
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def score_split(self, split: Split) -> None:
+        """Put the scores of one split into its part."""
+        scores = list(score_all(self._scorer, read_split(split), self._batch))
+        fs, path = open_place(f"{self._folder}/{_part_name(split.number)}")
+        publish(fs, path, _as_parquet(scores))
+
+
+def plan_splits(job: RayJob) -> list[Split]:
+    """Cut the input. An item belongs to the split where its line begins. Raises UsageError."""
+    fs, path = open_place(job.source)
+    if not fs.exists(path):
+        raise UsageError(
+            f"--input {job.source!r}: nothing there. Expected JSON lines, a Parquet file or a "
+            f"folder of such files"
+        )
+    paths = sorted(fs.find(path)) if fs.isdir(path) else [path]
+    splits: list[Split] = []
+    for file in paths:
+        own = _row_groups(fs, file) if file.endswith(".parquet") else _ranges(fs, file, job)
+        full = fs.unstrip_protocol(file)
+        splits += [Split(len(splits) + n, full, *bounds) for n, bounds in enumerate(own)]
+    return splits
+
+
+def _ranges(fs: Any, path: str, job: RayJob) -> list[tuple[int, int]]:
+    size = int(fs.size(path))
+    return [(at, min(size, at + job.split_bytes)) for at in range(0, size, job.split_bytes)]
+
+
+def _row_groups(fs: Any, path: str) -> list[tuple[int, int]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with fs.open(path, "rb") as file:
+            metadata = pq.ParquetFile(file).metadata
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: {error}. Expected a Parquet file of items") from error
+    names = set(metadata.schema.to_arrow_schema().names)
+    if not names & {"response", "reflection"}:
+        raise DataError(
+            f"{path}: columns {', '.join(sorted(names)[:20])}. Expected prompt and response, or "
+            f"prompt, draft and reflection"
+        )
+    first, groups = 0, []
+    for number in range(metadata.num_row_groups):
+        groups.append((number, first))
+        first += metadata.row_group(number).num_rows
+    return groups
+
+
+def read_split(split: Split) -> Iterator[Item | ItemScore]:
+    """The items of one split; without an id they are named by byte, or by row of their file."""
+    fs, path = open_place(split.path)
+    if path.endswith(".parquet"):
+        import pyarrow.parquet as pq
+
+        with fs.open(path, "rb") as file:
+            # a few rows at a time: a dictionary of one long text repeats it in every row
+            batches = pq.ParquetFile(file).iter_batches(ROWS_AT_A_TIME, [split.start])
+            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+            for number, row in enumerate(rows, split.end + 1):
+                yield read_item({k: v for k, v in row.items() if v is not None}, number)
+        return
+    with fs.open(path, "rb") as file:
+        at = split.start
+        if at:
+            # the line that runs across the border belongs to the split before
+            file.seek(at - 1)
+            at += len(file.readline()) - 1
+        while at < split.end and (line := file.readline()):
+            if line.strip():
+                yield read_line(line, at)
+            at += len(line)
+
+
+def _as_parquet(scores: Sequence[ItemScore]) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    text = [str(score.id).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+            for score in scores]  # fmt: skip
+    table = pa.table(
+        {
+            "id": pa.array(text, pa.string()),
+            "value": pa.array([score.value for score in scores], pa.float64()),
+            "parts": pa.array([json.dumps(to_plain(score.parts)) for score in scores], pa.string()),
+            "status": pa.array([str(score.status) for score in scores], pa.string()),
+            "reason": pa.array([score.reason for score in scores], pa.string()),
+        }
+    ).replace_schema_metadata(FORMAT)
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def read_scores(folder: str, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """The public records of the named parts, in input order."""
+    import pyarrow.parquet as pq
+
+    fs, root = open_place(folder)
+    for number in numbers:
+        with fs.open(f"{root}/{_part_name(number)}", "rb") as file:
+            # read_table leaves callbacks to Arrow's threads; one that wants the interpreter while
+            # the process ends aborts it
+            table = pq.ParquetFile(file).read(columns=list(COLUMNS), use_threads=False)
+        rows = table.to_pylist()
+        for row in rows:
+            row["parts"] = json.loads(row["parts"])
+            yield {k: v for k, v in row.items() if k != "reason" or v}
+
+
+def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:
+    """The parts as one file of JSON lines, as `r2w-eval score` writes it without Ray."""
+    unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    writer = JsonlWriter(unfinished)
+    try:
+        for record in read_scores(folder, numbers):
+            writer.append(record)
+    finally:
+        writer.close()
+    unfinished.replace(target)
+
+
+def _parts_folder(target: str) -> str:
+    """Where the parts lie; beside the file when JSON lines are wanted."""
+    folder = f"{target}.parts" if target.endswith(".jsonl") else target
+    fs, path = open_place(folder)
+    return str(fs.unstrip_protocol(path))
+
+
+def _part_name(number: int) -> str:
+    return f"part-{number:08}.parquet"
+
+
+def _finished(folder: str) -> frozenset[int]:
+    fs, path = open_place(folder)
+    parts = fs.glob(f"{path}/part-*.parquet")
+    return frozenset(int(part.rpartition("part-")[2].removesuffix(".parquet")) for part in parts)
+
+
+def _claim(job: RayJob, folder: str) -> None:
+    """Say in run.json what the parts are of. Raises UsageError when they are of something else."""
+    source, path = open_place(job.source)
+    paths = sorted(source.find(path)) if source.isdir(path) else [path]
+    scorer = open_scorer(job.scorer)
+    own = {
+        "input": content_hash([[file, source.ukey(file)] for file in paths]),
+        "scorer": content_hash([scorer.id, dict(scorer.describe())]),
+        "split_bytes": job.split_bytes,
+    }
+    fs, root = open_place(folder)
+    note = f"{root}/run.json"
+    if not fs.exists(note):
+        publish(fs, note, json.dumps(own).encode())
+        return
+    known = json.loads(fs.cat_file(note))
+    if differing := [name for name, value in own.items() if known.get(name) != value]:
+        raise UsageError(
+            f"--output {job.target!r}: its parts are of another {' and '.join(differing)}. Use "
+            f"another --output, or remove {folder}"
+        )
+
+
+def _check_resources(job: RayJob, found: dict[str, float]) -> None:
+    """Raises UsageError: Ray would wait for ever for what the cluster does not have."""
+    for name, flag, needed in (("GPU", "--worker-gpus", job.worker_gpus), ("CPU", "--workers", 1)):
+        if found.get(name, 0.0) < needed:
+            has = ", ".join(f"{k} {found.get(k, 0):g}" for k in ("CPU", "GPU"))
+            raise UsageError(
+                f"{flag}: one worker needs {needed:g} {name}, and the cluster has {has}. Add nodes "
+                f"or ask for less. Try: ray status"
+            )

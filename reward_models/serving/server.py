@@ -1,0 +1,347 @@
+"""`r2w-eval serve`: a scorer over HTTP, batched while requests wait.
+
+POST /score        our format: {"items": [...]} or one item -> {"scores": [...]}
+POST /classify     vLLM's shape: {"input": [texts] | "messages": [...]} -> {"data": [{"probs"}]}
+POST /get_reward   OpenRLHF's shape: {"query": [texts], "prompts": [...]} -> {"rewards", "scores"}
+GET  /health, /metrics, /selftest, /openapi.json
+
+An item that cannot be scored is HTTP 422 on the shapes that have no room for a status, with its
+index; too much waiting work is 503 with Retry-After. Never a 0. Loopback unless told otherwise;
+with R2W_SERVE_TOKEN set, a request without that bearer token is 401.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from r2w_eval.reward_models.items import Item, ItemScore, WritingItem, read_item
+from r2w_eval.reward_models.scorer import ItemScorer
+from r2w_eval.reward_models.serving.openapi import describe_api
+from r2w_eval.reward_models.serving.shapes import (
+    BadRequest,
+    as_classify,
+    as_rewards,
+    read_body,
+    read_classify,
+    read_get_reward,
+)
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+LOG = logging.getLogger(__name__)
+MAX_BATCH_ITEMS = 256
+MAX_BATCH_CHARS = 400_000
+RETRY_AFTER_S = 1
+DRAIN_S = 20.0
+TOKEN_VARIABLE = "R2W_SERVE_TOKEN"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Limits of the server."""
+
+    host: str = "127.0.0.1"
+    port: int = 8747
+    max_body_bytes: int = 16 << 20
+    timeout_s: float = 60.0
+    max_waiting: int = 4096
+    token: str | None = field(default=None, repr=False)
+
+    def admits(self, authorization: str) -> bool:
+        """Whether a request's header carries the token, compared in constant time."""
+        if self.token is None:
+            return True
+        given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+        return hmac.compare_digest(given, self.token.encode())
+
+
+@dataclass(slots=True)
+class Counters:
+    """What /metrics shows."""
+
+    requests: int = 0
+    items: int = 0
+    unscored: int = 0
+    rejected: int = 0
+    timeouts: int = 0
+    batches: int = 0
+    score_seconds: float = 0.0
+    chars: int = 0
+
+    def text(self, waiting: int) -> str:
+        """Prometheus exposition format."""
+        own = {name: getattr(self, name) for name in self.__slots__}
+        lines = [f"# TYPE r2w_{name}_total counter\nr2w_{name}_total {value}"
+                 for name, value in own.items()]  # fmt: skip
+        return "\n".join([*lines, f"# TYPE r2w_waiting gauge\nr2w_waiting {waiting}\n"])
+
+
+class Overloaded(Exception):
+    """More items wait than the server takes."""
+
+
+@dataclass(slots=True)
+class Batcher:
+    """Collects waiting items, scores them in a thread, shortest first, and hands results back."""
+
+    scorer: ItemScorer
+    max_waiting: int
+    counters: Counters = field(default_factory=Counters)
+    _queue: deque[tuple[Item, asyncio.Future[ItemScore]]] = field(default_factory=deque)
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def waiting(self) -> int:
+        """Items not scored yet."""
+        return len(self._queue)
+
+    async def score(self, items: Sequence[Item | ItemScore]) -> list[ItemScore]:
+        """Scores in order. Raises Overloaded."""
+        good = [item for item in items if not isinstance(item, ItemScore)]
+        if len(self._queue) + len(good) > self.max_waiting:
+            raise Overloaded
+        loop = asyncio.get_running_loop()
+        futures = [loop.create_future() for _ in good]
+        self._queue.extend(zip(good, futures, strict=True))
+        self._ready.set()
+        try:
+            found = iter(await asyncio.gather(*futures))
+        finally:
+            # a client that left must not be worked for
+            for future in futures:
+                future.cancel()
+        return [item if isinstance(item, ItemScore) else next(found) for item in items]
+
+    async def run(self) -> None:
+        """Score until cancelled."""
+        while True:
+            await self._ready.wait()
+            batch = self._take()
+            if not batch:
+                self._ready.clear()
+                continue
+            await self._score(batch)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[ItemScore]]]:
+        """Items of similar length up to the limits; those nobody waits for are dropped."""
+        alive = sorted((e for e in self._queue if not e[1].done()), key=lambda e: size(e[0]))
+        batch, chars = [], 0
+        for entry in alive:
+            if batch and (len(batch) >= MAX_BATCH_ITEMS or chars > MAX_BATCH_CHARS):
+                break
+            batch.append(entry)
+            chars += size(entry[0])
+        chosen = {id(entry) for entry in batch}
+        self._queue = deque(e for e in self._queue if id(e) not in chosen and not e[1].done())
+        return batch
+
+    async def _score(self, batch: Sequence[tuple[Item, asyncio.Future[ItemScore]]]) -> None:
+        items = [item for item, _ in batch]
+        started = time.monotonic()
+        try:
+            scores = await asyncio.to_thread(self.scorer.score, items)
+        except Exception as error:  # noqa: BLE001 - a scorer may be anyone's code
+            LOG.exception("scoring failed")
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(RuntimeError(f"the scorer failed: {type(error).__name__}"))
+            return
+        self.counters.batches += 1
+        self.counters.items += len(items)
+        self.counters.chars += sum(map(size, items))
+        self.counters.unscored += sum(s.value is None for s in scores)
+        self.counters.score_seconds += time.monotonic() - started
+        for (_, future), score in zip(batch, scores, strict=True):
+            if not future.done():
+                future.set_result(score)
+
+
+def size(item: Item) -> int:
+    """Characters of an item."""
+    if isinstance(item, WritingItem):
+        return len(item.prompt) + len(item.response)
+    return sum(map(len, (item.prompt, item.draft, item.reflection, item.revision or "")))
+
+
+def make_app(scorer: ItemScorer, settings: ServeSettings) -> web.Application:
+    """The application; its batcher runs from start-up to clean-up."""
+    from aiohttp import web
+
+    batcher = Batcher(scorer, settings.max_waiting)
+    handlers = Handlers(batcher, settings)
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Any) -> web.StreamResponse:
+        return await handlers.guard(request, handler)
+
+    app = web.Application(client_max_size=settings.max_body_bytes, middlewares=[guard])
+    app.add_routes(
+        [
+            web.post("/score", handlers.score),
+            web.post("/classify", handlers.classify),
+            web.post("/get_reward", handlers.get_reward),
+            web.get("/health", handlers.health),
+            web.get("/metrics", handlers.metrics),
+            web.get("/selftest", handlers.selftest),
+            web.get("/openapi.json", handlers.openapi),
+        ]
+    )
+
+    async def work(app: web.Application) -> Any:
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+
+    app.cleanup_ctx.append(work)
+    return app
+
+
+class Handlers:
+    """One method a route."""
+
+    def __init__(self, batcher: Batcher, settings: ServeSettings) -> None:
+        from aiohttp import web
+
+        self._batcher = batcher
+        self._settings = settings
+        self._web = web
+
+    async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Time limit, overload and faults as HTTP statuses with a JSON reason."""
+        counters = self._batcher.counters
+        counters.requests += 1
+        if not self._settings.admits(request.headers.get("Authorization", "")):
+            counters.rejected += 1
+            return self._error(401, "send the server's token: Authorization: Bearer TOKEN")
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):
+                response: web.StreamResponse = await handler(request)
+                return response
+        except Overloaded:
+            counters.rejected += 1
+            waiting = f"{self._batcher.waiting} items wait; at most {self._settings.max_waiting}"
+            reply = self._error(503, f"{waiting}. Send again after {RETRY_AFTER_S} s")
+            reply.headers["Retry-After"] = str(RETRY_AFTER_S)
+            return reply
+        except TimeoutError:
+            counters.timeouts += 1
+            return self._error(504, f"not scored within {self._settings.timeout_s} s")
+        except self._web.HTTPRequestEntityTooLarge:
+            counters.rejected += 1
+            limit = self._settings.max_body_bytes
+            return self._error(413, f"the body is larger than {limit} bytes; send fewer items")
+        except BadRequest as error:
+            return self._error(400, str(error))
+        except self._web.HTTPMethodNotAllowed as error:
+            allowed = ", ".join(sorted(error.allowed_methods))
+            reply = self._error(405, f"{request.method} is not allowed here; send {allowed}")
+            reply.headers["Allow"] = allowed
+            return reply
+        except self._web.HTTPNotFound:
+            return self._error(404, "no such path; /openapi.json names all of them")
+        except RuntimeError as error:
+            return self._error(500, str(error))
+
+    def _error(self, status: int, reason: str) -> web.Response:
+        return self._web.json_response({"error": reason}, status=status)
+
+    async def score(self, request: web.Request) -> web.Response:
+        """Our format."""
+        body = await read_body(request)
+        records = body.get("items", [body])
+        if not isinstance(records, list):
+            raise BadRequest("items: expected a list")
+        scores = await self._batcher.score([read_item(r, n) for n, r in enumerate(records, 1)])
+        model = self._batcher.scorer.id
+        return self._web.json_response({"scores": [s.as_record() for s in scores], "model": model})
+
+    async def classify(self, request: web.Request) -> web.Response:
+        """vLLM's shape; the text or the last assistant message is scored as writing."""
+        body = await read_body(request)
+        return await self._shaped(read_classify(body), as_classify)
+
+    async def get_reward(self, request: web.Request) -> web.Response:
+        """OpenRLHF's shape."""
+        body = await read_body(request)
+        return await self._shaped(read_get_reward(body), as_rewards)
+
+    async def _shaped(self, items: Sequence[Item | ItemScore], shape: Any) -> web.Response:
+        scores = await self._batcher.score(items)
+        bad = {str(i): f"{s.status}: {s.reason}" for i, s in enumerate(scores) if s.value is None}
+        if bad:
+            return self._web.json_response({"error": "items without a score", "items": bad},
+                                           status=422)  # fmt: skip
+        return self._web.json_response(shape([s.value for s in scores], self._batcher.scorer.id))
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Alive, and with which weights."""
+        return self._web.json_response({"status": "ok", "model": self._batcher.scorer.id})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Counters."""
+        return self._web.Response(text=self._batcher.counters.text(self._batcher.waiting))
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """What this server takes and gives, for programs."""
+        return self._web.json_response(describe_api(self._settings.token is not None))
+
+    async def selftest(self, request: web.Request) -> web.Response:
+        """One known-good and one known-bad remark are scored in the right order."""
+        good = {
+            "id": "good",
+            "draft": "He go home. It was late.",
+            "revision": "He goes home. It was late.",
+            "reflection": 'In "He go home." the verb form is wrong. I should write "goes".',
+        }
+        bad = {**good, "id": "bad", "reflection": "Great work, nothing to change."}
+        scores = await self._batcher.score([read_item(good, 1), read_item(bad, 2)])
+        values = [s.value for s in scores]
+        passed = None not in values and values[0] > values[1]
+        return self._web.json_response(
+            {"passed": passed, "values": values}, status=200 if passed else 500
+        )
+
+
+def without_stack(record: logging.LogRecord) -> bool:
+    """A log filter: what a client sent against HTTP's grammar is one line, not a traceback."""
+    from aiohttp.http import HttpProcessingError
+
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = None
+        record.msg = f"{record.msg}: {type(error).__name__}"
+    return True
+
+
+def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are finished first."""
+    from aiohttp import web
+
+    app = make_app(scorer, settings)
+    logging.getLogger("aiohttp.server").addFilter(without_stack)
+
+    async def main() -> None:
+        runner = web.AppRunner(app, shutdown_timeout=DRAIN_S, handler_cancellation=True)
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        host, port = runner.addresses[0][:2]
+        LOG.warning("serving %s on http://%s:%s", scorer.id, host, port)
+        if settings.token is None and not ipaddress.ip_address(host).is_loopback:
+            LOG.warning("anyone who reaches %s may use it: set %s", host, TOKEN_VARIABLE)
+        stop = asyncio.Event()
+        for name in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+        await stop.wait()
+        await runner.cleanup()
+
+    asyncio.run(main())

@@ -1,0 +1,310 @@
+"""Trains adapters, head and axis heads of the transformer on trees of rows.
+
+The loss is in `losses.py`. One process, on a GPU where there is one: base weights in bfloat16,
+trained ones in float32, batches of trees of like length; on a CPU one tree a step in float32. It
+stops at a wall-clock limit, so that a shared machine can be planned for; writes its log as JSON
+lines and its weights at the end and once a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from r2w_eval.reward_models.axes import HEAD_AXES
+from r2w_eval.reward_models.data.rows import Row
+from r2w_eval.reward_models.transformer.backbone import (
+    BackboneConfig,
+    adapter_state,
+    add_adapters,
+    base_of,
+    load_backbone,
+    load_tokenizer,
+)
+from r2w_eval.reward_models.transformer.losses import Targets, batch_loss, join, targets_of
+from r2w_eval.reward_models.transformer.packing import by_budget, hidden_at
+from r2w_eval.reward_models.transformer.plans import EncodeAll
+from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
+from r2w_eval.reward_models.transformer.trees import Tree, outcome_trees, reflection_trees
+
+# trees among which those of like length are put together
+POOL = 512
+SAVE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Everything that changes the result; stored with the weights.
+
+    `trees_per_source` and `outcome_trees` name how many; a recipe with `every_row` takes all trees
+    of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step.
+    """
+
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    learning_rate: float = 7e-4
+    head_rate: float = 2e-3
+    weight_decay: float = 0.01
+    gamma: float = 0.01
+    axis_weight: float = 0.5
+    max_tokens: int = 640
+    outcome_tokens: int = 640
+    batch_tokens: int = 0
+    every_row: bool = False
+    outcome_weight: float = 1.0
+    seed: int = 0
+    epochs: int = 1
+    max_seconds: float = 3000.0
+    trees_per_source: Mapping[str, int] = field(default_factory=dict)
+    outcome_trees: Mapping[str, int] = field(default_factory=dict)
+
+
+def default_config(max_seconds: float) -> TrainConfig:
+    """The mix for a CPU (see EXPERIMENTS.md)."""
+    return TrainConfig(
+        backbone=BackboneConfig(layers=6, adapted=4, rank=8),
+        max_seconds=max_seconds,
+        trees_per_source={
+            "lamp_train": 170,
+            "generated_flaws": 190,
+            "tetra_train": 110,
+            "fgrlhf_longform_qa": 60,
+            "f1000rd_train": 260,
+            "substanreview_train": 60,
+        },
+        outcome_trees={"lamp_train": 70, "generated_flaws": 30},
+    )
+
+
+class Reader(torch.nn.Module):
+    """The classifier with axis heads: values (readings,) and axes (readings, 4) of a batch."""
+
+    def __init__(self, model: Any, pad_id: int) -> None:
+        super().__init__()
+        self.model = model
+        self.pad_id = pad_id
+        self.axes = torch.nn.Parameter(torch.zeros(len(HEAD_AXES), model.config.hidden_size))
+
+    def forward(self, trees: Sequence[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
+        """One pass over the packs of all trees, read at their readings."""
+        places = [[r.position for r in tree.readings] for tree in trees]
+        packs = [tree.pack for tree in trees]
+        at = hidden_at(self.model.model, packs, places, self.pad_id).float()
+        return self.model.score(at)[:, 0], at @ self.axes.T
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What is being trained, and its optimizer."""
+
+    reader: Reader
+    tokenizer: Any
+    optimizer: torch.optim.Optimizer
+    config: TrainConfig
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return self.reader.axes.device
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """All that is trained."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Token ids."""
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
+        return ids
+
+    def scorer(self) -> ArtifactScorer:
+        """Scores with the weights as they are, before they are merged and exported."""
+        axes = self.reader.axes.detach()
+        return ArtifactScorer(Path("in training"), self.reader.model, self.tokenizer, axes)
+
+    def save(self, out: Path) -> None:
+        """Adapters, head and axis heads as float16 safetensors, with the configuration beside."""
+        from safetensors.torch import save_file
+
+        state = adapter_state(self.reader.model)
+        state["axes.weight"] = self.reader.axes.detach().to("cpu", torch.float16).contiguous()
+        save_file(state, out / "adapter.safetensors")
+        (out / "train.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+
+
+def new_learner(config: TrainConfig, device: str | None = None) -> Learner:
+    """Base, fresh adapters and heads; default device: a GPU where there is one."""
+    torch.manual_seed(config.seed)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.startswith("cuda")
+    tokenizer = load_tokenizer(base_of(config.backbone))
+    model = load_backbone(config.backbone, tokenizer, "bfloat16" if on_gpu else "float32")
+    trained = add_adapters(model, config.backbone)
+    reader = Reader(model, tokenizer.pad_token_id).to(device)
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": trained[:-1], "lr": config.learning_rate},
+            {"params": [trained[-1], reader.axes], "lr": config.head_rate},
+        ],
+        weight_decay=config.weight_decay,
+        fused=on_gpu,
+    )
+    return Learner(reader, tokenizer, optimizer, config)
+
+
+def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Learner:
+    """Train and write `adapter.safetensors`, `train.json` and `log.jsonl` to `out`.
+
+    The seconds count from here: reading the base and making trees are part of them.
+    """
+    started = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    learner = new_learner(config)
+    trees = choose_trees(rows, config, learner.encode)
+    _loop(learner, trees, out, started + config.max_seconds)
+    return learner
+
+
+def choose_trees(rows: Sequence[Row], config: TrainConfig, encode: EncodeAll) -> list[Tree]:
+    """The training trees, as many of each source as the configuration says, shuffled."""
+    rng = random.Random(config.seed)
+    training = [row for row in rows if row.part == "train"]
+    chosen: list[Tree] = []
+    if config.every_row:
+        for source in sorted({row.source for row in training}):
+            own = [row for row in training if row.source == source]
+            process = [row for row in own if "outcome" not in row.labels]
+            outcome = [row for row in own if "outcome" in row.labels]
+            chosen += reflection_trees(process, encode, config.max_tokens, rng, spill=True)
+            chosen += outcome_trees(outcome, encode, config.outcome_tokens, spill=True)
+    for source, count in config.trees_per_source.items():
+        own = [r for r in training if r.source == source and "outcome" not in r.labels]
+        groups = sorted({row.split_group for row in own})
+        rng.shuffle(groups)
+        keep = set(groups[:count])
+        picked = [row for row in own if row.split_group in keep]
+        trees = reflection_trees(picked, encode, config.max_tokens, rng)
+        chosen += rng.sample(trees, min(count, len(trees)))
+    for source, count in config.outcome_trees.items():
+        own = [r for r in training if r.source == source and "outcome" in r.labels]
+        trees = outcome_trees(own, encode, config.outcome_tokens)
+        chosen += rng.sample(trees, min(count, len(trees)))
+    rng.shuffle(chosen)
+    return chosen
+
+
+def tree_weights(trees: Sequence[Tree], config: TrainConfig) -> list[float]:
+    """What a tree counts, one on average: a source counts with the root of its readings.
+
+    Without `every_row` the counts of the configuration are the balance, and every tree is one.
+    """
+    if not config.every_row:
+        return [1.0] * len(trees)
+    sizes: Counter[tuple[str, bool]] = Counter()
+    for tree in trees:
+        sizes[tree.source, tree.is_outcome] += len(tree.readings)
+    raw = [
+        len(tree.readings) / math.sqrt(sizes[tree.source, tree.is_outcome])
+        * (config.outcome_weight if tree.is_outcome else 1.0)
+        for tree in trees
+    ]  # fmt: skip
+    return [weight * len(raw) / math.fsum(raw) for weight in raw]
+
+
+def batches(trees: Sequence[Tree], config: TrainConfig, rng: random.Random) -> list[list[int]]:
+    """One epoch: indices of trees by batch; of like length out of a random pool."""
+    if not config.batch_tokens:
+        return [[i] for i in range(len(trees))]
+    order = rng.sample(range(len(trees)), len(trees))
+    found: list[list[int]] = []
+    for start in range(0, len(order), POOL):
+        pool = order[start : start + POOL]
+        sizes = [len(trees[i].pack.ids) for i in pool]
+        found += [[pool[k] for k in own] for own in by_budget(sizes, config.batch_tokens)]
+    rng.shuffle(found)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A batch of trees, and how far the run is after it by count."""
+
+    trees: tuple[int, ...]
+    scale: float
+    """One over the mean weight of a batch, so that rates hold for any batch size."""
+    progress: float
+
+
+def steps(trees: Sequence[Tree], weights: Sequence[float], config: TrainConfig) -> Iterator[Step]:
+    """All batches of all epochs."""
+    rng, seen, total = random.Random(config.seed), 0, len(trees) * config.epochs
+    for _ in range(config.epochs):
+        epoch = batches(trees, config, rng)
+        scale = len(epoch) / math.fsum(weights)
+        for batch in epoch:
+            yield Step(tuple(batch), scale, seen / total)
+            seen += len(batch)
+
+
+def _loop(learner: Learner, trees: Sequence[Tree], out: Path, deadline: float) -> None:
+    config = learner.config
+    weights = tree_weights(trees, config)
+    known = [targets_of(tree) for tree in trees]
+    base = [group["lr"] for group in learner.optimizer.param_groups]
+    started, saved, tokens = time.monotonic(), 0.0, 0
+    available = max(1.0, deadline - started)
+    # reading a loss waits for the device
+    log_every = 20 if learner.device.type == "cuda" else 1
+    with (out / "log.jsonl").open("a") as log:
+        for n, step in enumerate(steps(trees, weights, config)):
+            spent = time.monotonic() - started
+            progress = max(step.progress, spent / available)
+            if progress >= 1.0:
+                break
+            for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
+                group["lr"] = rate * schedule(progress)
+            chosen = [trees[i] for i in step.trees]
+            loss = _update(learner, chosen, [known[i] for i in step.trees],
+                           [weights[i] * step.scale for i in step.trees])  # fmt: skip
+            tokens += sum(len(tree.pack.ids) for tree in chosen)
+            if n % log_every == 0:
+                record = {"step": n, "source": chosen[0].source, "loss": round(float(loss), 4),
+                          "tokens": tokens, "seconds": round(spent, 1)}  # fmt: skip
+                log.write(json.dumps(record) + "\n")
+                log.flush()
+            if spent - saved > SAVE_EVERY_S:
+                saved = spent
+                learner.save(out)
+    learner.save(out)
+
+
+def _update(
+    learner: Learner, trees: Sequence[Tree], known: Sequence[Targets], weights: Sequence[float]
+) -> torch.Tensor:
+    """One step of the optimizer; the loss, left on the device."""
+    config = learner.config
+    values, axes = learner.reader(trees)
+    batch = join(known, weights, learner.device)
+    loss = batch_loss(values, axes, batch, config.axis_weight, config.gamma)
+    learner.optimizer.zero_grad()
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
+    learner.optimizer.step()
+    return loss.detach()
+
+
+def schedule(progress: float) -> float:
+    """Linear warm-up over 5 %, then cosine to 5 %.
+
+    >>> schedule(0.05), round(schedule(1.0), 3)
+    (1.0, 0.05)
+    """
+    if progress < 0.05:
+        return max(0.05, progress / 0.05)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))

@@ -1,0 +1,62 @@
+"""The validity suite: it runs on any scorer and tells a good one from a bad one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from r2w_eval.reward_models.checks.validity import Check, material, run_validity
+from r2w_eval.reward_models.data.flaws import build_flaws
+from r2w_eval.reward_models.items import Item, ItemScore, ReflectionItem
+
+from r2w_eval.cli import cli
+
+
+class LongerScorer:
+    """A bad scorer: the longer the remark, the better."""
+
+    id = "longer"
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        return [
+            ItemScore(i.id, float(len(i.reflection) if isinstance(i, ReflectionItem) else 0))
+            for i in items
+        ]
+
+
+def by_name(checks: Sequence[Check]) -> dict[str, Check]:
+    return {check.name: check for check in checks}
+
+
+def test_the_material_is_kept_for_the_suite_in_both_languages() -> None:
+    base = material()
+    assert {row.lang for row in base.rows} == {"en", "zh"}
+    trained = {row.item.prompt for row in build_flaws(3)}
+    assert not trained & {item.prompt for item in base.items}
+
+
+def test_a_length_scorer_fails_where_it_must() -> None:
+    checks = by_name(run_validity(LongerScorer()))
+    assert not checks["length alone (partial correlation)"].passed
+    assert not checks["self-praise in the reflection"].passed
+    assert not checks["matching revision > unchanged"].passed
+    assert checks["padding and neighbours"].passed
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_report_for_rules(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        cli, ["train", "rm", "--validate", "--scorer", "r2w-rules", "--out", str(tmp_path)]
+    )
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "validity.json").read_bytes())
+    assert report["scorer"] == "r2w-rules"
+    names = {check["name"] for check in report["checks"]}
+    assert "matched > generic (zh)" in names and len(names) >= 25

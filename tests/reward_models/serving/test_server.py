@@ -1,0 +1,313 @@
+"""The HTTP server, started for real on loopback: shapes, limits, overload, faults, stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import TestServer
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed
+from r2w_eval.reward_models.scorer import load_reward
+from r2w_eval.reward_models.serving.server import ServeSettings, make_app
+
+GOOD = {
+    "id": "g",
+    "draft": "He go home. It was late.",
+    "reflection": 'In "He go home." the verb form is wrong. I should write "goes".',
+    "revision": "He goes home. It was late.",
+}
+Client = Callable[..., Coroutine[Any, Any, tuple[int, Any]]]
+
+
+class SlowScorer:
+    """Fault injection: takes its time, or fails."""
+
+    id = "slow"
+
+    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
+        self.seconds = seconds
+        self.fails = fails
+        self.batches: list[int] = []
+        self.gate = threading.Event()
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        self.batches.append(len(items))
+        time.sleep(self.seconds)
+        if self.fails:
+            raise ValueError("secret path")
+        return [
+            failed(item.id, ItemStatus.ERROR, "odd")
+            if item.id == "bad"
+            else ItemScore(item.id, 0.5)
+            for item in items
+        ]
+
+
+def with_server(
+    scorer: Any, job: Callable[[Client], Coroutine[Any, Any, None]], **limits: Any
+) -> None:
+    async def main() -> None:
+        server = TestServer(make_app(scorer, ServeSettings(**limits)))
+        async with server, aiohttp.ClientSession() as session:
+
+            async def call(path: str, body: Any = None, **options: Any) -> tuple[int, Any]:
+                method = "GET" if body is None else "POST"
+                ready = isinstance(body, (bytes, io.BytesIO))
+                data = body if ready else json.dumps(body).encode()
+                async with session.request(
+                    method, server.make_url(path), data=None if body is None else data, **options
+                ) as reply:
+                    text = await reply.text()
+                    return reply.status, json.loads(text) if text[:1] == "{" else text
+
+            await job(call)
+
+    asyncio.run(main())
+
+
+def test_our_format_in_one_and_in_many() -> None:
+    async def job(call: Client) -> None:
+        status, many = await call("/score", {"items": [GOOD, {"id": "b", "draft": "d"}]})
+        assert status == 200
+        assert [s["status"] for s in many["scores"]] == ["ok", "bad_item"]
+        assert many["scores"][1]["value"] is None
+        _, one = await call("/score", GOOD)
+        assert one["scores"][0]["value"] == many["scores"][0]["value"]
+        assert one["model"].startswith("r2w-reward@")
+
+    with_server(load_reward(), job)
+
+
+def test_the_shapes_of_vllm_and_openrlhf_agree() -> None:
+    async def job(call: Client) -> None:
+        text = "A text about a river."
+        _, ours = await call("/score", {"id": "x", "response": text})
+        value = ours["scores"][0]["value"]
+        _, listed = await call("/classify", {"model": "m", "input": [text, text]})
+        assert [d["probs"] for d in listed["data"]] == [[value], [value]]
+        messages = [{"role": "user", "content": "p"}, {"role": "assistant", "content": text}]
+        _, chat = await call("/classify", {"messages": messages})
+        assert chat["data"][-1]["probs"][-1] == value
+        _, rewards = await call("/get_reward", {"query": ["p" + text], "prompts": ["p"]})
+        assert rewards["rewards"] == rewards["scores"] == [value]
+
+    with_server(load_reward(), job)
+
+
+def test_unscorable_texts_are_422_with_their_index_and_never_zero() -> None:
+    async def job(call: Client) -> None:
+        status, body = await call("/classify", {"input": ["fine", " "]})
+        assert status == 422
+        assert list(body["items"]) == ["1"]
+
+    with_server(load_reward(), job)
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/score", b"{not json"),
+        ("/score", b"[1]"),
+        ("/score", b'{"items": 3}'),
+        ("/score", b"[" * 100_000),
+        ("/classify", b'{"input": [1]}'),
+        ("/classify", b'{"messages": [{"role": "user", "content": "x"}]}'),
+        ("/get_reward", b'{"query": ["a"], "prompts": ["a", "b"]}'),
+        ("/get_reward", b"{}"),
+        ("/get_reward", b'{"query": [], "prompts": {}}'),
+        ("/get_reward", b'{"query": ["a"], "prompts": false}'),
+    ],
+)
+def test_odd_bodies_are_400_with_a_reason(path: str, body: bytes) -> None:
+    async def job(call: Client) -> None:
+        status, reply = await call(path, body)
+        assert status == 400
+        assert reply["error"]
+
+    with_server(SlowScorer(), job)
+
+
+def test_fifty_megabytes_are_413() -> None:
+    async def job(call: Client) -> None:
+        status, reply = await call("/score", io.BytesIO(b"[" + b"a" * (50 << 20)))
+        assert status == 413
+        assert "larger" in reply["error"]
+
+    with_server(SlowScorer(), job)
+
+
+def test_waiting_work_is_batched_and_too_much_of_it_is_503() -> None:
+    scorer = SlowScorer(0.3)
+
+    async def job(call: Client) -> None:
+        text = {"id": "x", "response": "t"}
+        replies = await asyncio.gather(*(call("/score", text) for _ in range(10)))
+        assert {status for status, _ in replies} == {200}
+        assert len(scorer.batches) < 10
+        status, reply = await call("/score", {"items": [text] * 99})
+        assert status == 503
+        assert "Send again" in reply["error"]
+
+    with_server(scorer, job, max_waiting=16)
+
+
+def test_a_slow_scorer_is_504_and_a_failing_one_500_without_its_message() -> None:
+    async def late(call: Client) -> None:
+        status, _ = await call("/score", {"response": "t"})
+        assert status == 504
+
+    with_server(SlowScorer(0.5), late, timeout_s=0.1)
+
+    async def broken(call: Client) -> None:
+        status, reply = await call("/score", {"response": "t"})
+        assert status == 500
+        assert "secret" not in reply["error"]
+        assert (await call("/health"))[0] == 200
+
+    with_server(SlowScorer(fails=True), broken)
+
+
+def test_a_client_that_leaves_is_not_worked_for() -> None:
+    scorer = SlowScorer(0.2)
+
+    async def job(call: Client) -> None:
+        first = asyncio.create_task(call("/score", {"response": "first"}))
+        await asyncio.sleep(0.05)
+        timeout = aiohttp.ClientTimeout(total=0.05)
+        with pytest.raises(TimeoutError):
+            await call("/score", {"items": [{"response": "gone"}] * 50}, timeout=timeout)
+        assert (await first)[0] == 200
+        assert (await call("/score", {"response": "next"}))[0] == 200
+
+    with_server(scorer, job)
+
+
+def test_metrics_count_and_the_self_test_passes() -> None:
+    async def job(call: Client) -> None:
+        await call("/score", {"items": [GOOD, GOOD]})
+        _, text = await call("/metrics")
+        assert "r2w_items_total 2" in text
+        assert "r2w_waiting 0" in text
+        status, body = await call("/selftest")
+        assert status == 200 and body["passed"] is True
+
+    with_server(load_reward(), job)
+
+
+@pytest.mark.slow
+def test_the_command_serves_and_stops_gracefully() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from r2w_eval.cli.app import main; main()", "serve", "--port",
+         str(port)], stderr=subprocess.PIPE
+    )  # fmt: skip
+
+    async def ask() -> int:
+        async with aiohttp.ClientSession() as session:
+            for _ in range(200):
+                try:
+                    async with session.get(f"http://127.0.0.1:{port}/health") as reply:
+                        return reply.status
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.2)
+        return 0
+
+    assert asyncio.run(ask()) == 200
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert b"Traceback" not in errors
+
+
+def test_a_wrong_path_or_method_is_json_that_names_the_right_ones() -> None:
+    async def job(call: Client) -> None:
+        assert await call("/nope") == (
+            404,
+            {"error": "no such path; /openapi.json names all of them"},
+        )
+        assert await call("/score") == (405, {"error": "GET is not allowed here; send POST"})
+
+    with_server(SlowScorer(), job)
+
+
+# What a schema cannot say: texts of blanks are 422; prompts are as many as texts, and a chat has
+# words of the assistant: else 400.
+SCHEMATHESIS = """
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 401, 422]
+[[operations]]
+include-path-regex = "^/(classify|get_reward)$"
+[operations.checks.positive_data_acceptance]
+expected-statuses = ["2xx", 400, 401, 422]
+"""
+
+
+@pytest.mark.slow
+def test_the_server_does_what_its_openapi_description_says(tmp_path: Path) -> None:
+    pytest.importorskip("jsonschema_rs", reason="schemathesis is not here: pip install -e '.[dev]'")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "r2w_eval", "serve", f"--port={port}", "--scorer=r2w-rules"],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "R2W_SERVE_TOKEN": "planted"},
+    )  # fmt: skip
+    try:
+        assert server.stderr is not None and "serving" in server.stderr.readline()
+        (tmp_path / "schemathesis.toml").write_text(SCHEMATHESIS)
+        done = subprocess.run(
+            [sys.executable, "-m", "schemathesis.cli", "run", "--phases=coverage,fuzzing",
+             f"http://127.0.0.1:{port}/openapi.json", "--max-examples=10", "--seed=1",
+             "--no-color", "--header=Authorization: Bearer planted"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=150,
+        )  # fmt: skip
+    finally:
+        server.terminate()
+        _, errors = server.communicate(timeout=30)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "Tested: 6" in done.stdout
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        ("Bearer open sesame", 200),
+        ("Bearer open", 401),
+        ("Bearer ", 401),
+        ("open sesame", 200),
+        ("", 401),
+        ("Bearer öffne dich", 401),
+    ],
+)
+def test_with_a_token_only_its_bearers_are_served(
+    header: str, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def job(call: Client) -> None:
+        headers = {"Authorization": header} if header else {}
+        for path, body in (("/health", None), ("/metrics", None), ("/score", GOOD)):
+            got, reply = await call(path, body, headers=headers)
+            assert got == status
+            assert "sesame" not in str(reply)
+
+    with_server(SlowScorer(), job, token="open sesame")
+    assert "sesame" not in caplog.text
+    assert "sesame" not in repr(ServeSettings(token="open sesame"))
