@@ -199,6 +199,8 @@ def test_a_killed_ray_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join(paths),
         "R2W_TEST_LETHAL": str(lethal),
+        # a cluster that happens to run on the machine is not the test's
+        "RAY_ADDRESS": "local",
         # a busy machine takes its time to start Ray's agents
         "RAY_agent_register_timeout_ms": "400000",
         "RAY_USAGE_STATS_ENABLED": "0",
