@@ -9,6 +9,7 @@ score outside its scale, or an input that takes more than ten seconds (`-timeout
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
@@ -17,12 +18,14 @@ import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import atheris
 
 with atheris.instrument_imports(include=["r2w_eval"]):
     from r2w_eval.reward_models.items import ItemScore, read_item
     from r2w_eval.reward_models.scorer import load_reward
+    from r2w_eval.reward_models.serving.server import ServeSettings, make_app
     from r2w_eval.reward_models.serving.shapes import BadRequest, read_classify, read_get_reward
     from r2w_eval.training.judging.assess import Unreadable, read_assessment, read_rubric
     from r2w_eval.training.pipeline.recipe import SECTIONS
@@ -38,7 +41,7 @@ with atheris.instrument_imports(include=["r2w_eval"]):
     from r2w_eval.models.chat import CallFailed
     from r2w_eval.models.completions import Retry, read_reply
     from r2w_eval.models.thinking import split_thinking
-    from r2w_eval.store import RecordIndex, iter_jsonl
+    from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl
     from r2w_eval.suites.suite import JudgingJob, load_info, load_suite, suite_folders
     from r2w_eval.trace.prose import parse_prose
     from r2w_eval.trace.tags import parse_tagged
@@ -114,10 +117,14 @@ def prose(data: bytes) -> None:
 
 
 def records(data: bytes) -> None:
-    """Record files."""
-    path = FOLDER / "rows.jsonl"
-    path.write_bytes(data)
-    for read in (lambda: list(iter_jsonl(path)), lambda: RecordIndex(path)):
+    """Record files: as rows, by key, as answers and as verdicts; the manifest beside them."""
+    run = RunFolder(FOLDER)
+    for path in (run.responses_path, run.judgements_path, run.manifest_path):
+        path.write_bytes(data)
+    for read in (lambda: list(iter_jsonl(run.responses_path)),
+                 lambda: RecordIndex(run.responses_path), lambda: list(run.responses()),
+                 lambda: list(run.judgements()), lambda: RunFolder.existing(str(FOLDER)),
+                 ):  # fmt: skip
         with contextlib.suppress(R2WError):
             read()
 
@@ -152,14 +159,51 @@ def request(data: bytes) -> None:
                 read(body)
 
 
+ROUTES = ("/score", "/classify", "/get_reward", "/health", "/metrics", "/openapi.json", "/none")
+
+
+@cache
+def client() -> tuple[asyncio.AbstractEventLoop, Any]:
+    """The server as it is shipped, in this process, and what asks it."""
+    from aiohttp.test_utils import TestClient, TestServer
+
+    async def start() -> Any:
+        found = TestClient(TestServer(make_app(load_reward(), ServeSettings())))
+        await found.start_server()
+        return found
+
+    loop = asyncio.new_event_loop()
+    return loop, loop.run_until_complete(start())
+
+
+def handlers(data: bytes) -> None:
+    """Requests to `serve`: the first byte is the route, the rest the body; never a fault of ours."""
+    loop, ask = client()
+
+    async def send() -> tuple[int, bytes]:
+        path = ROUTES[data[0] % len(ROUTES)]
+        async with ask.post(path, data=data[1:]) as reply:
+            return reply.status, await reply.read()
+
+    if data:
+        status, body = loop.run_until_complete(send())
+        assert status < 500
+        assert isinstance(json.loads(body), dict)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (verdict, suites, trace, prose, records, recipe, reply, request)
+    f.__name__: f
+    for f in (verdict, suites, trace, prose, records, recipe, reply, request, handlers)
 }
 
 if __name__ == "__main__":
-    target = TARGETS[sys.argv.pop(1)]
-    Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-    if target is suites:
-        judge_requests()  # before the clock of the first input runs
+    name = sys.argv.pop(1)
+    target = TARGETS[name]
+    # libFuzzer starts itself anew to merge, by this word and the options after it
+    sys.argv[0] = f"{sys.executable} {sys.argv[0]} {name}"
+    if not sys.argv[1].startswith("-"):
+        Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
+    if ready := {suites: judge_requests, handlers: client}.get(target):
+        ready()  # before the clock of the first input runs
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

@@ -5,6 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+ID = {"key": "a", "task": "t", "sample_id": "s"}
+RESPONSE = {**ID, "model": "m", "raw": "", "answer": "", "thinking": None, "status": "ok",
+            "usage": {}}  # fmt: skip
+JUDGEMENT = {**ID, "response_key": "b", "judge": "j", "criterion": "c", "usage": {}, "asks": [""],
+             "score": {"value": 1.0, "status": "valid"}}  # fmt: skip
 SEEDS = {
     "verdict": ['{"score": 7, "reason": "ok"}', '```json\n{"score": 3}\n```', '{"verdict": "A>>B"}',
                 '{"scores": {"Clarity": 4}, "issues": []}', '{"criteria": [{"name": "x"}]}', "[1]"],
@@ -14,7 +19,11 @@ SEEDS = {
               "先写开头。等等，这里不对，应该改成雪。"],
     "trace": ["<think>\n<draft>a</draft><reflection>b</reflection>\n</think>\n\nc", "<plan>x",
               "<revision>y</revision></draft>"],
-    "records": ['{"key": "a"}\n', '{"key": "a"}\n{"key"', "[]\n"],
+    "records": ['{"key": "a"}\n', '{"key": "a"}\n{"key"', "[]\n",
+                json.dumps(RESPONSE) + "\n", json.dumps(JUDGEMENT) + "\n",
+                '{"model": "m", "identity": {}, "config": {}}'],
+    "handlers": ['\x00{"id": "1", "draft": "d", "reflection": "r"}', '\x00{"items": [{"id": 1}]}',
+                 '\x01{"input": ["x"]}', '\x02{"query": ["ab"], "prompts": ["a"]}', "\x06[]"],
     "recipe": ["sft:\n  epochs: 1\n", "model: smollm2\njudge: [a, b]\n",
                "task: t\nmetadata: {version: 1, judge: {}, score_range: [1, 10]}\n"
                "generation_kwargs: {max_gen_toks: 5}\n"],

@@ -31,6 +31,8 @@ from r2w_eval.paths import cache_dir
 from r2w_eval.text.tokenise import load_punkt
 
 # lines of each labelled set: the fit takes seconds, and passes through all of its steps
+# a silent endpoint is given up in a time that a table can wait for; the shipped patience is 600 s
+SYNTH = {"rounds": 2, "concurrency": 2, "patience_s": 20}
 RM_SETS = {"tetra_train": 2, "lamp_train": 8, "wpb_zh_dev": 8}
 
 
@@ -49,7 +51,7 @@ def make_inputs(bench: Bench, stages: list[Stage]) -> None:
         running = start([*words, *common, f"--out={name}"], inputs)
         if running.wait():
             raise RuntimeError(running.text)
-    (inputs / "recipe.yaml").write_text("synth:\n  rounds: 2\n  concurrency: 2\n")
+    (inputs / "recipe.yaml").write_text(json.dumps({"synth": SYNTH}))
     if any(stage.is_slow for stage in stages):
         make_training_inputs(inputs)
 
@@ -65,7 +67,7 @@ def make_training_inputs(inputs: Path) -> None:
     traces = [{"prompt": "sun", "thinking": "rain " * n, "answer": "rain sun"} for n in range(1, 9)]
     (inputs / "traces.jsonl").write_text("".join(json.dumps(t) + "\n" for t in traces))
     recipe = {
-        "synth": {"rounds": 2, "concurrency": 2},
+        "synth": SYNTH,
         "sft": {"model": "../inputs/toy", "batch_size": 1, "accumulate": 1, "epochs": 2,
                 "save_steps": 2, "learning_rate": 1e-2},
         "rl": {"model": "../inputs/toy", "outcome": "toy_scorer:Rain",

@@ -1,226 +1,266 @@
 """Mutation testing of the formulas: `python -m benchmarks.reliability.mutation [--targets stats]`.
 
 A mutant is one function with one change: another operator, comparison or constant, a condition
-negated, a returned value lost. It replaces the function's code inside a forked process that has
-everything imported, so a mutant costs the tests that reach its function and nothing else; which
-tests these are is found by running them once under a profiler. (mutmut and cosmic-ray start an
-interpreter a mutant, and do not know packages whose folders have other names than they.)
+negated, a returned value lost. pytest collects a target's tests once; each mutant is a fork that
+replaces the function's code and runs the tests that reach the changed statement, quickest first, up
+to the first that fails. Which tests these are is found by running all of them once under coverage.
+(mutmut and cosmic-ray start an interpreter a mutant, and do not know packages whose folders have
+other names than they.)
 
-Killed: a test fails, or the tests take ten times as long. Survived: all pass.
+Killed: a test fails. Slow: ten times the usual processor time, so most likely no end. Survived: all
+pass. `equivalent.yaml` names survivors that compute the same, and why.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
 import importlib
 import json
 import os
 import random
+import resource
 import signal
-import sys
+import tempfile
 import time
-import types
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.reliability.mutants import Mutant, install, mutants_of
 from benchmarks.reliability.page import FOLDER, write_page
 from benchmarks.reliability.process import ROOT
 
 RESULTS = FOLDER / "mutation.json"
-STATS_TESTS = ("tests/stats/test_stats.py", "tests/test_estimates.py")
-TARGETS: dict[str, tuple[str, list[str]]] = {
-    "stats": ("r2w_eval.stats.inference", [*STATS_TESTS]),
-    "resampling": ("r2w_eval.stats.resampling", [*STATS_TESTS]),
-    "advantages": ("r2w_eval.training.rl.advantages", ["tests/training/rl/test_advantages.py"]),
+SEED = 0
+SLOWEST_S = 5
+STATS = "stats/test_stats test_estimates"
+SUMMARY = "results/test_summary results/test_ensembles results/test_report run/test_turns"
+# target: its module, and where its tests are; the module's own examples are tests too
+TARGETS: dict[str, tuple[str, str]] = {
+    "stats.inference": ("stats.inference", STATS),
+    "stats.resampling": ("stats.resampling", STATS),
+    "stats.agreement": ("stats.agreement", "stats/test_agreement results/test_ensembles"),
+    "stats.noise": ("stats.noise", "stats/test_ratings results/test_ensembles results/test_summary"),
+    "stats.ratings": ("stats.ratings", "stats/test_ratings comparison/test_comparison"),
+    "stats.orders": ("stats.orders", "stats/test_ratings comparison/test_comparison"),
+    "stats.length_slope": ("stats.length_slope", "stats/test_agreement results/test_summary"),
+    "estimates": ("estimates", f"{STATS} {SUMMARY}"),
+    "advantages": ("training.rl.advantages", "training/rl/test_advantages"),
+    "outcomes": ("training.rl.outcomes", "training/rl/test_outcomes"),
     "losses": (
-        "r2w_eval.reward_models.transformer.losses",
-        ["tests/reward_models/transformer/test_losses.py"],
+        "reward_models.transformer.losses", "reward_models/transformer/test_losses",
     ),
-    "writingbench": ("r2w_eval.tasks.writingbench.utils", ["tests/tasks/test_writingbench.py"]),
+    "reward outcome": ("reward_models.linear.outcome", "reward_models/linear/test_outcome"),
+    "summary": ("results.summary", SUMMARY),
+    "counts": ("results.counts", SUMMARY),
+    "ensembles": ("results.ensembles", SUMMARY),
+    "verdict_means": ("results.verdict_means", "records/test_parquet"),
+    "writingbench": ("tasks.writingbench.utils", "tasks/test_writingbench"),
     "eqbench_creative_v3": (
-        "r2w_eval.tasks.eqbench_creative_v3.scoring", ["tests/tasks/test_eqbench_creative_v3.py"],
+        "tasks.eqbench_creative_v3.scoring", "tasks/test_eqbench_creative_v3",
     ),
+    "eqbench_longform": ("tasks.eqbench_longform.scoring", "tasks/test_eqbench_longform"),
+    "deepresearch_bench": ("tasks.deepresearch_bench.scoring", "tasks/test_deepresearch_bench"),
+    "deepresearch_bench_ii": (
+        "tasks.deepresearch_bench_ii.scoring", "tasks/test_deepresearch_bench_ii",
+    ),
+    "deepresearch_bench_fact": (
+        "tasks.deepresearch_bench_fact.utils", "tasks/test_deepresearch_bench_fact",
+    ),
+    "deepresearch_gym": (
+        "tasks.deepresearch_gym.scoring",
+        "tasks/test_deepresearch_gym tasks/test_deepresearch_gym_citations",
+    ),
+    "discox": ("tasks.discox.points", "tasks/test_discox"),
+    "reportbench": ("tasks.reportbench.scoring", "tasks/test_reportbench"),
+    "hellobench": ("tasks.hellobench.utils", "tasks/test_hellobench"),
+    "longbench_write": ("tasks.longbench_write.utils", "tasks/test_longbench_write"),
+    "arena_hard_creative": ("tasks.arena_hard_creative.utils", "tasks/test_arena_hard_creative"),
 }  # fmt: skip
-SWAPS: dict[type[ast.AST], type[ast.AST]] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.Pow: ast.Mult,
-    ast.FloorDiv: ast.Div, ast.Mod: ast.Mult, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
-    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.And: ast.Or, ast.Or: ast.And, ast.USub: ast.UAdd,
-}  # fmt: skip
-SLOWEST = 10.0
+PASSED, FAILED, NOT_MADE = 0, 1, 71
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One change: in which function, at which line, from what to what."""
+class Reach:
+    """One test: its processor seconds, and the lines of the module that it runs."""
 
-    target: str
-    function: str
-    line: int
-    before: str
-    after: str
-    tree: ast.Module
+    cpu_s: float
+    lines: frozenset[int]
 
 
-TOLD = ("target", "function", "line", "before", "after")
+@dataclass
+class Target:
+    """What a session works through, and what came of it."""
+
+    name: str
+    path: str
+    most: int
+    told: Callable[[str], None]
+    result: dict[str, Any] | None = None
 
 
-def mutants_of(target: str, tree: ast.Module) -> Iterator[Mutant]:
-    """Every change of every function of a module."""
-    for name, body in functions(tree):
-        for node in (node for statement in body.body for node in ast.walk(statement)):
-            for change in changes(node):
-                # children as they are: the walk goes on to them, and must find them in the tree
-                kept = {k: list(v) if isinstance(v, list) else v for k, v in vars(node).items()}
-                before = ast.unparse(node)
-                change(node)
-                line = getattr(node, "lineno", body.lineno)
-                yield Mutant(target, name, line, before, ast.unparse(node), copy.deepcopy(tree))
-                node.__dict__.update(kept)
+class Examiner:
+    """A pytest plugin that runs mutants where the session would run its tests."""
 
-
-def functions(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef]]:
-    """Functions and methods, by qualified name; inner functions belong to their outer one."""
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            yield node.name, node
-        elif isinstance(node, ast.ClassDef):
-            for own in node.body:
-                if isinstance(own, ast.FunctionDef):
-                    yield f"{node.name}.{own.name}", own
-
-
-def changes(node: ast.AST) -> Iterator[Any]:
-    """Functions that change a node in place."""
-    if isinstance(node, ast.BinOp | ast.BoolOp | ast.UnaryOp) and type(node.op) in SWAPS:
-        yield lambda n: setattr(n, "op", SWAPS[type(n.op)]())
-    elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
-        yield lambda n: n.ops.__setitem__(0, SWAPS[type(n.ops[0])]())
-    elif isinstance(node, ast.IfExp | ast.If | ast.While):
-        yield lambda n: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))
-    elif isinstance(node, ast.Return) and node.value is not None:
-        yield lambda n: setattr(n, "value", ast.Constant(None))
-    elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        is_bool = isinstance(node.value, bool)
-        yield lambda n: setattr(n, "value", not n.value if is_bool else n.value + 1)
-
-
-class NoShrinking:
-    """A counterexample kills; how small it can be made is not asked."""
+    def __init__(self, target: Target) -> None:
+        self._target = target
 
     def pytest_collection(self) -> None:
+        """A counterexample kills; how small it can be made is not asked, and each run asks alike."""
         from hypothesis import Phase, settings
 
         phases = (Phase.explicit, Phase.generate)
-        settings.register_profile("mutants", phases=phases, database=None, deadline=None)
+        settings.register_profile(
+            "mutants", phases=phases, database=None, deadline=None, derandomize=True
+        )
         settings.load_profile("mutants")
 
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """All tests once, unchanged; then each mutant before those that reach it."""
+        target = self._target
+        # in a fork, which leaves no warm cache behind for mutants
+        measured = in_child(lambda: measure(session, target.path))
+        reached = {test: Reach(cpu, frozenset(lines)) for test, (cpu, lines) in measured.items()}
+        mutants = list(mutants_of(Path(target.path).read_text("utf-8")))
+        random.Random(SEED).shuffle(mutants)
+        chosen = sorted(mutants[: target.most], key=lambda m: m.line)
+        rows = [self._row(session, mutant, reached) for mutant in chosen]
+        target.result = {
+            "target": target.name, "module": os.path.relpath(target.path, ROOT),
+            "tests": len(reached), "of": len(mutants), "run": len(rows), "seed": SEED,
+            "fates": dict(Counter(row["fate"] for row in rows)),
+            "left": [row for row in rows if row["fate"] not in ("killed", "slow")],
+        }  # fmt: skip
+        return True
 
-class Reached:
-    """A pytest plugin: which functions of a file each test calls, and how long it takes."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.tests: dict[str, set[str]] = {}
-        self.seconds: dict[str, float] = {}
-
-    def pytest_runtest_logreport(self, report: Any) -> None:
-        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
-
-    def pytest_runtest_setup(self, item: Any) -> None:
-        def look(frame: types.FrameType, event: str, _: object) -> None:
-            if event == "call" and frame.f_code.co_filename == self.file:
-                name = frame.f_code.co_qualname.split(".<locals>")[0]
-                self.tests.setdefault(name, set()).add(item.nodeid)
-
-        sys.setprofile(look)
-
-    def pytest_runtest_teardown(self, item: Any) -> None:
-        sys.setprofile(None)
-
-
-def run_tests(names: list[str], *plugins: object) -> int:
-    """pytest's exit code, its output thrown away."""
-    import pytest
-
-    silence = os.open(os.devnull, os.O_WRONLY)
-    kept = [os.dup(n) for n in (1, 2)]
-    for n in (1, 2):
-        os.dup2(silence, n)
-    try:
-        words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *names]
-        return int(pytest.main(words, [NoShrinking(), *plugins]))
-    finally:
-        for n, old in zip((1, 2), kept, strict=True):
-            os.dup2(old, n)
+    def _row(self, session: Any, mutant: Mutant, reached: dict[str, Reach]) -> dict[str, Any]:
+        fate = fate_of(session, mutant, self._target.path, reached)
+        told = {name: getattr(mutant, name) for name in ("function", "code", "before", "after")}
+        if fate not in ("killed", "slow"):
+            self._target.told(f"{fate:11} {self._target.name}:{mutant.line} {told}")
+        return {**told, "fate": fate}
 
 
-def install(mutant: Mutant, module: types.ModuleType) -> bool:
-    """Give the live function the changed code; whether it could."""
-    code = compile(ast.fix_missing_locations(mutant.tree), str(module.__file__), "exec")
-    owner: Any = module
-    for part in mutant.function.split("."):
-        found = [c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == part]
-        if not found:
-            return False
-        code, owner = found[0], vars(owner).get(part)
-        owner = getattr(owner, "__func__", None) or getattr(owner, "fget", None) or owner
-    if hasattr(owner, "cache_clear"):
-        owner.cache_clear()
-    owner = getattr(owner, "__wrapped__", owner)
-    if not isinstance(owner, types.FunctionType) or len(code.co_freevars):
-        return False
-    owner.__code__ = code
-    return True
+def run_item(item: Any, following: Any = None) -> None:
+    """One collected test, with its fixtures."""
+    item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
 
 
-def fate_of(mutant: Mutant, module: types.ModuleType, reached: Reached) -> str:
+def measure(session: Any, path: str) -> dict[str, Any]:
+    """Seconds and lines of each test that passes; raises where one fails before any change."""
+    from coverage import Coverage
+
+    looking = Coverage(data_file=None, include=[path], config_file=False)
+    looking.start()
+    seconds = {}
+    for item, following in zip(session.items, [*session.items[1:], None], strict=True):
+        looking.switch_context(item.nodeid)
+        began = time.process_time()
+        run_item(item, following)
+        seconds[item.nodeid] = time.process_time() - began
+        if session.testsfailed:
+            raise RuntimeError(f"{item.nodeid} fails before any change")
+    looking.stop()
+    lines: dict[str, list[int]] = {name: [] for name in seconds}
+    for line, contexts in looking.get_data().contexts_by_lineno(path).items():
+        for name in set(contexts) & lines.keys():
+            lines[name].append(line)
+    return {name: (seconds[name], lines[name]) for name in seconds}
+
+
+def in_child(job: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a job in a fork returns, by way of JSON. Raises RuntimeError with the job's error."""
+    with tempfile.NamedTemporaryFile() as file:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                content = json.dumps(job())
+            except BaseException as error:  # noqa: BLE001 - told by the parent
+                content = json.dumps(f"{type(error).__name__}: {error}")
+            Path(file.name).write_text(content)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        found = json.loads(file.read())
+    if isinstance(found, str):
+        raise RuntimeError(found)
+    return dict(found)
+
+
+def fate_of(session: Any, mutant: Mutant, path: str, reached: dict[str, Reach]) -> str:
     """`killed`, `slow`, `survived`, `not reached`, or `not made`; in a process of its own."""
-    tests = sorted(reached.tests.get(mutant.function, ()), key=lambda t: reached.seconds[t])
-    if not tests:
+    items = [i for i in session.items if not reached[i.nodeid].lines.isdisjoint(mutant.lines)]
+    if not items:
         return "not reached"
-    patience = SLOWEST + 10 * sum(reached.seconds[t] for t in tests)
+    items.sort(key=lambda item: reached[item.nodeid].cpu_s)
+    patience = SLOWEST_S + int(10 * sum(reached[item.nodeid].cpu_s for item in items))
     pid = os.fork()
     if pid == 0:
-        code = 70
+        code = FAILED
         try:
-            code = run_tests(tests) if install(mutant, module) else 71
+            resource.setrlimit(resource.RLIMIT_CPU, (patience, patience + 1))
+            code = _run(session, items) if install(mutant, path) else NOT_MADE
         finally:
             os._exit(code)
-    until = time.monotonic() + patience
+    return {PASSED: "survived", NOT_MADE: "not made", -signal.SIGXCPU: "slow",
+            -signal.SIGKILL: "slow"}.get(wait(pid, 30 + 10 * patience), "killed")  # fmt: skip
+
+
+def _run(session: Any, items: list[Any]) -> int:
+    for item in items:
+        run_item(item)
+        if session.testsfailed:
+            return FAILED
+    return PASSED
+
+
+def wait(pid: int, patience_s: float) -> int:
+    """The exit code; a process that waits for ever is killed."""
+    until = time.monotonic() + patience_s
     while time.monotonic() < until:
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
-            code = os.waitstatus_to_exitcode(status)
-            return {0: "survived", 71: "not made"}.get(code, "killed")
-        time.sleep(0.01)
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.003)
     os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "slow"
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def examine(target: str, most: int) -> Iterator[dict[str, Any]]:
-    """The mutants of one module, at most so many drawn at random, and what became of each."""
-    name, tests = TARGETS[target]
-    module = importlib.import_module(name)
-    source = str(module.__file__)
-    reached = Reached(source)
-    if code := run_tests([str(ROOT / path) for path in tests], reached):
-        raise RuntimeError(f"{tests} ends with {code} before any change")
-    print(f"{target}: {len(reached.seconds)} tests in {sum(reached.seconds.values()):.0f} s")
-    mutants = list(mutants_of(target, ast.parse(Path(source).read_text("utf-8"))))
-    random.Random(0).shuffle(mutants)
-    for mutant in mutants[:most]:
-        fate = fate_of(mutant, module, reached)
-        if fate not in ("killed", "slow"):
-            print(f"{fate:11} {target}:{mutant.line} {mutant.function}: {mutant.before!r} -> "
-                  f"{mutant.after!r}", flush=True)  # fmt: skip
-        told = {name: getattr(mutant, name) for name in TOLD}
-        yield {**told, "fate": fate, "of": len(mutants)}
+def examine(name: str, most: int) -> dict[str, Any]:
+    """The mutants of one target, at most so many drawn at random, and what became of each."""
+    import pytest
+
+    module, tests = TARGETS[name]
+    # by the name that tests know, which is not the one that pytest gives to a file of examples
+    path = str(importlib.import_module(f"r2w_eval.{module}").__file__)
+    paths = [path, *(str(ROOT / "tests" / f"{test}.py") for test in tests.split())]
+    with tempfile.TemporaryDirectory() as folder, _silence() as told:
+        target = Target(name, path, most, told)
+        words = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/t"]
+        code = pytest.main([*words, *paths], [Examiner(target)])
+    if target.result is None:
+        raise RuntimeError(f"{name}: pytest ends with {code} before any change")
+    return target.result
+
+
+@contextmanager
+def _silence() -> Iterator[Callable[[str], None]]:
+    """Nothing is printed but by the function."""
+    kept, nothing = [os.dup(n) for n in (1, 2)], os.open(os.devnull, os.O_WRONLY)
+    terminal = os.fdopen(os.dup(1), "w")
+    for n in (1, 2):
+        os.dup2(nothing, n)
+    try:
+        yield lambda text: print(text, file=terminal, flush=True)
+    finally:
+        for n, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, n)
+            os.close(old)
+        os.close(nothing)
+        terminal.close()
 
 
 def main() -> None:
@@ -229,12 +269,15 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10_000, help="mutants of each, at random")
     options = parser.parse_args()
     os.chdir(ROOT)
-    known = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else []
-    for target in options.targets.split(","):
-        known = [row for row in known if row["target"] != target]
-        for row in examine(target, options.most):
-            known.append(row)
-            RESULTS.write_text(json.dumps(known, indent=0) + "\n")
+    for name in options.targets.split(","):
+        began = time.monotonic()
+        row = in_child(partial(examine, name, options.most))
+        known = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else []
+        known = [old for old in known if old["target"] != name] + [row]
+        known.sort(key=lambda row: list(TARGETS).index(row["target"]))
+        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+        told = f"{row['run']} of {row['of']}, {row['fates']}"
+        print(f"{name}: {told}, {time.monotonic() - began:.0f} s", flush=True)
     write_page()
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import median
 from typing import Any
+
+import yaml
 
 from benchmarks.reliability.process import ROOT
 
@@ -70,13 +73,9 @@ EXPLAINED = {
     ("aggregate", "corrupt middle line"): "The line is named; once it is moved away, as above.",
 }  # fmt: skip
 
-# surviving mutants that no test can tell from the function
-EQUIVALENT = {
-    ("_add_local", "credit < 0", "credit <= 0"): "a credit of 0 adds nothing",
-    ("local_terms", "True", "False"): "the lists have one length",
-    ("return_to_go", "0", "1"): "an empty group has no rows",
-    ("_z_scores", "0.0", "1.0"): "without spread every score is the mean",
-}
+# surviving mutants that no test can tell from the function, by these fields
+EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
+PLACE = ("target", "function", "code", "before", "after")
 
 
 def write_page() -> None:
@@ -227,26 +226,69 @@ def _serve_soak(facts: dict[str, Any]) -> Iterator[str]:
 
 
 def _mutation(rows: list[dict[str, Any]]) -> Iterator[str]:
+    reasons = {
+        tuple(one[name] for name in PLACE): one["why"]
+        for one in yaml.safe_load(EQUIVALENT.read_text("utf-8"))
+    }
+    known = {id(one): reasons.get((row["target"], *(one[n] for n in PLACE[1:])))
+             for row in rows for one in row["left"]}  # fmt: skip
     yield (
         "\n## Mutation testing\n\n`python -m benchmarks.reliability.mutation`: one function with "
-        "one change, and the tests that reach it. Killed: a test fails; slow: no end in ten times "
-        "the usual time. Where not all mutants were run, they were drawn at random.\n\n"
-        "| module | mutants | run | killed | slow | survived | not reached | not made |\n"
-        "|---|---|---|---|---|---|---|---|"
+        "one change, and the tests that reach the changed statement. Killed: a test fails; slow: no "
+        "end in ten times the usual processor time; same: survived, and computes the same for "
+        "every input that can come (reasons below). Where not all mutants were run, they were "
+        f"drawn at random (seed {rows[0]['seed']}).\n\n"
+        "| module | tests | mutants | run | killed | slow | same | survived | not reached | "
+        "not made |\n|---|---|---|---|---|---|---|---|---|---|"
     )
-    fates = ("killed", "slow", "survived", "not reached", "not made")
-    for target in dict.fromkeys(row["target"] for row in rows):
-        own = [row for row in rows if row["target"] == target]
-        n = Counter(row["fate"] for row in own)
-        shown = " | ".join(str(n[fate]) for fate in fates)
-        yield f"| {target} | {own[0]['of']} | {len(own)} | {shown} |"
-    yield "\nSurvivors:\n"
+    sums: Counter[str] = Counter()
     for row in rows:
-        if row["fate"] == "survived":
-            change = f"`{row['before']}` became `{row['after']}`"
-            reason = EQUIVALENT.get((row["function"], row["before"], row["after"]))
-            told = f" (the same function: {reason})" if reason else ""
-            yield f"* {row['target']}, `{row['function']}`, line {row['line']}: {change}{told}"
+        n = Counter(row["fates"])
+        n["same"] = sum(known[id(one)] is not None for one in row["left"])
+        n["survived"] -= n["same"]
+        n.update({name: row[name] for name in ("tests", "of", "run")})
+        sums.update(n)
+        yield f"| `{row['module']}` | {_told(n)} |"
+    yield f"| all | {_told(sums)} |"
+    for title, is_same in (("Survivors", False), ("Mutants that compute the same", True)):
+        yield f"\n### {title}\n"
+        own = [(row, one) for row in rows for one in row["left"]
+               if (known[id(one)] is not None) == is_same]  # fmt: skip
+        yield "\n".join(_mutant(row, one, known[id(one)]) for row, one in own) or "None."
+
+
+def _told(n: Counter[str]) -> str:
+    columns = ("tests", "of", "run", "killed", "slow", "same", "survived", "not reached",
+               "not made")  # fmt: skip
+    return " | ".join(str(n[name]) for name in columns)
+
+
+def _mutant(row: dict[str, Any], one: dict[str, Any], reason: str | None) -> str:
+    fate = "" if one["fate"] == "survived" else f" ({one['fate']})"
+    place = f"{row['target']}, `{one['function']}`, in `{one['code']}`"
+    change = f"`{_short(one['before'])}` became `{_short(one['after'])}`"
+    return f"* {place}: {change}{fate}" + (f". {reason}" if reason else "")
+
+
+def _short(code: str) -> str:
+    line = " ".join(code.split())
+    return line if len(line) < 80 else line[:40] + " … " + line[-36:]
+
+
+def _fuzz(rows: list[dict[str, Any]]) -> Iterator[str]:
+    seconds = sorted({row["asked_s"] for row in rows})
+    yield (
+        f"\n## Fuzzing\n\n`python fuzz/campaign.py --seconds {seconds[-1]}` (atheris, coverage-"
+        f"guided; `fuzz/README.md` says what each target reads). A finding is an exception that the "
+        f"reader does not state, a score outside its scale, an answer of the server above 499, or "
+        f"ten seconds for one input. Edges: those that the kept corpus reached at the start, and "
+        f"all at the end.\n\n| target | seconds | inputs | edges at the start | at the end | "
+        f"corpus | findings |\n|---|---|---|---|---|---|---|"
+    )
+    for row in rows:
+        told = [row["seconds"], row["inputs"], row["edges_before"], row["edges"], row["corpus"],
+                len(row["findings"])]  # fmt: skip
+        yield f"| {row['target']} | {' | '.join(str('?' if n is None else n) for n in told)} |"
 
 
 SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
@@ -254,4 +296,5 @@ SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
     "soak.json": _soak,
     "serve_soak.json": _serve_soak,
     "mutation.json": _mutation,
+    "fuzz.json": _fuzz,
 }

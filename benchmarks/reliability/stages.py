@@ -111,6 +111,7 @@ STAGES = (
     Stage(
         "leaderboard", lambda url: ["leaderboard", "a", "b", "--out=out"],
         ("out/index.html", "out/exports/*.csv", "out/rows/*.json", "out/data/*/*"),
+        strike=exists(".out.*.tmp/*"),
         manifest="out/site.json", prepare=_two_runs,
     ),
     Stage(

@@ -32,7 +32,7 @@ from r2w_eval.run.outputs import write_outputs
 from r2w_eval.run.planning import check_repeats, plan_tasks
 from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.types import Sample
+from r2w_eval.types import Sample, WriterStatus
 from r2w_eval.web.pages import open_pages
 
 Watch = Callable[[Progress], Any]
@@ -169,7 +169,8 @@ def expect(
 
 
 def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None = None) -> None:
-    """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed.
+    """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed: of its answers to
+    the writer's endpoint, or of its verdicts.
 
     Where judges are combined, the combined verdicts count: members may fail within
     --min-valid-judges. What judges of an earlier call lost was told then.
@@ -181,6 +182,7 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
         )
     combined = {result.task for result in outcome.results if result.ensemble is not None}
     for result in outcome.results:
+        _check_answers(result, minimum)
         if result.ensemble is None and result.task in combined:
             continue
         if result.ensemble is None and outcome.asked and result.judge not in outcome.asked:
@@ -200,3 +202,15 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
                 f"--max-unscored {max_unscored}. Run the same command with --retry-failed, or "
                 f"raise --max-unscored"
             )
+
+
+def _check_answers(result: TaskResult, minimum: float) -> None:
+    """What a writer leaves empty or cuts short is a result of it; what never came is not."""
+    writer = result.writer
+    lost = writer.statuses.get(WriterStatus.ERROR, 0)
+    if lost > (1 - minimum) * writer.n_expected:
+        raise CoverageTooLow(
+            f"{result.task}: {lost} of {writer.n_expected} answers never came from the writer's "
+            f"endpoint, more than --min-coverage {minimum} allows. Run the same command with "
+            f"--retry-failed, or lower --min-coverage"
+        )

@@ -217,6 +217,18 @@ def test_coverage_under_the_limit_is_said_after_the_results_are_written(
     check_outcome(again, 0.98)
 
 
+def test_answers_that_never_came_are_too_little_coverage_even_without_a_judge(
+    server: FakeServer, config: RunConfig
+) -> None:
+    alone = replace(config, model=f"{server.base_url}#gen-0+http400=0.5", judge=("none",))
+    outcome = run(alone)
+    lost = outcome.results[0].writer.statuses["error"]
+    assert 0 < lost < outcome.results[0].writer.n_expected
+    with pytest.raises(CoverageTooLow, match=rf"{lost} of 3 answers never came"):
+        check_outcome(outcome, 0.98)
+    check_outcome(outcome, 0.0)
+
+
 def test_a_wrong_judge_key_stops_the_run_and_leaves_partial_results(
     server: FakeServer, config: RunConfig
 ) -> None:
