@@ -39,7 +39,9 @@ def fuzz(target: str, seconds: int) -> dict[str, object]:
         words = [target, str(new), str(kept), f"-max_total_time={seconds}", "-timeout=10",
                  "-max_len=4096", f"-artifact_prefix={findings}/"]  # fmt: skip
         done = subprocess.run([*HARNESS, *words], capture_output=True, text=True, errors="replace")
-        found = {state: tuple(map(int, facts)) for _, state, *facts in PROGRESS.findall(done.stderr)}
+        found = {
+            state: tuple(map(int, facts)) for _, state, *facts in PROGRESS.findall(done.stderr)
+        }
         runs = re.search(r"Done (\d+) runs in (\d+) second", done.stderr)
         merged = [target, str(kept), str(new), "-merge=1"]
         subprocess.run([*HARNESS, *merged], capture_output=True, check=True)

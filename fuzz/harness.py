@@ -177,7 +177,7 @@ def client() -> tuple[asyncio.AbstractEventLoop, Any]:
 
 
 def handlers(data: bytes) -> None:
-    """Requests to `serve`: the first byte is the route, the rest the body; never a fault of ours."""
+    """Requests to `serve`: the first byte is the route, the rest the body; never our fault."""
     loop, ask = client()
 
     async def send() -> tuple[int, bytes]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -123,12 +124,16 @@ def _last_newline(fd: int, size: int) -> int:
     return 0
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file in one step; readers see the old or the new content, never a mixture."""
+def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Replace a file in one step; readers see the old or the new content, never a mixture.
+
+    What comes in pieces is never held whole.
+    """
+    pieces = [content] if isinstance(content, bytes) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.write(content)
+            file.writelines(pieces)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -138,12 +143,13 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Atomic, indented, ASCII-safe JSON with a final newline."""
-    write_atomically(path, (json.dumps(to_plain(value), indent=1) + "\n").encode())
+    pieces = json.JSONEncoder(indent=1).iterencode(to_plain(value))
+    write_atomically(path, (piece.encode() for piece in chain(pieces, "\n")))
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> None:
     """A whole file of records in one step; `JsonlWriter` is for those that come one by one."""
-    write_atomically(path, b"".join(map(dump_line, records)))
+    write_atomically(path, map(dump_line, records))
 
 
 def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:

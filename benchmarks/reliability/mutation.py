@@ -44,7 +44,9 @@ TARGETS: dict[str, tuple[str, str]] = {
     "stats.inference": ("stats.inference", STATS),
     "stats.resampling": ("stats.resampling", STATS),
     "stats.agreement": ("stats.agreement", "stats/test_agreement results/test_ensembles"),
-    "stats.noise": ("stats.noise", "stats/test_ratings results/test_ensembles results/test_summary"),
+    "stats.noise": (
+        "stats.noise", "stats/test_ratings results/test_ensembles results/test_summary",
+    ),
     "stats.ratings": ("stats.ratings", "stats/test_ratings comparison/test_comparison"),
     "stats.orders": ("stats.orders", "stats/test_ratings comparison/test_comparison"),
     "stats.length_slope": ("stats.length_slope", "stats/test_agreement results/test_summary"),
@@ -110,7 +112,7 @@ class Examiner:
         self._target = target
 
     def pytest_collection(self) -> None:
-        """A counterexample kills; how small it can be made is not asked, and each run asks alike."""
+        """A counterexample kills, small or not; and every run of the tests draws the same."""
         from hypothesis import Phase, settings
 
         phases = (Phase.explicit, Phase.generate)

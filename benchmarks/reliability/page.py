@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from statistics import median
+from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
 from benchmarks.reliability.process import ROOT
+from benchmarks.reliability.sections import SECTIONS, hostile
 
 FOLDER = ROOT / "benchmarks" / "results"
 RESULTS = FOLDER / "reliability.json"
@@ -34,36 +31,38 @@ doubled or changed, no traceback was printed, and the exit code is the documente
 `·` cannot happen (reasons below), `✓` green, `✗` red, empty not run. Numbers: seconds of the
 resumed run, on a busy machine.
 
-A dead or trickling endpoint: `run`, `judge` and `compare` end after 20 equal failures with typed
-losses, and the next start asks again. `synth` waits with growing pauses until the endpoint has
+A dead or trickling endpoint: a call is tried six times with growing pauses, and then a typed loss
+that the next start asks for again. `run`, `judge` and `compare` end when all calls are answered or
+lost (exit code 3 under `--min-coverage`), and before that where the endpoint has answered nobody
+for 300 s, or failed its first 20 calls alike (exit code 1). `synth` waits until the endpoint has
 answered nobody for `synth.patience_s` (600 s; two such times where it takes requests and never
-answers); then it ends with exit code 1, and the same command goes on from its last call. A kill
-loses the calls in flight. The kernel's out-of-memory killer is SIGKILL; an allocation that
-fails in a training is tested in `tests/training/trainer/test_stage.py`.
+answers); then it ends with exit code 1, and the same command goes on from its last call. Both
+times are 20 s in these cells, and a request has 3 s. A kill loses the calls in flight. The kernel's
+out-of-memory killer is SIGKILL; an allocation that fails in a training is tested in
+`tests/training/trainer/test_stage.py`.
+
+Another version: a finished folder, as if another version with other suites had made it. Either the
+command refuses and writes nothing, or what stands there in the end are its own bytes.
 """
 TAIL = """
 ## What else holds, and its tests
 
-* Hostile text in verdicts, names, YAML and records changes no score and starts nothing:
-  `tests/test_hostile.py`.
 * Planted keys stand in no file and no output of any command, with debug logs on and servers that
   quote them, and only the named addresses are asked: `tests/test_secrets.py`.
 * `serve` listens on loopback unless told, takes a token, limits body, time and queue, and does what
   its OpenAPI description says (schemathesis): `tests/reward_models/serving/test_server.py`.
 * TLS is verified; an authority of one's own is named in `SSL_CERT_FILE`:
   `tests/models/test_tls.py`.
-* A Parquet bomb is read a few rows at a time (`tests/reward_models/serving/test_ray_scoring.py`), a
-  zip bomb not unpacked (`tests/text/test_tokenise.py`), a gzip bomb cut
-  (`tests/web/test_fetching.py`).
 * The page fetcher refuses private addresses before connecting: `tests/web/test_fetching.py`.
 * A folder of another version, or a made-up one, is one error: `tests/test_foreign_folders.py`.
 
-Fuzzing: `fuzz/README.md`. Locks with hashes for the demo and the tests stand in `requirements/`
-(`make lock`; `pip install --require-hashes -r requirements/demo.txt` into an empty environment;
-for `test.txt` take `uv pip install`, for pip 23.2 ends with an assertion about its extras);
-`make sbom` writes them as CycloneDX, `make audit` asks for known vulnerabilities,
-`make licences` lists what is installed; `make wheel` builds one commit twice and compares the
-bytes.
+Locks with hashes for the demo and the tests stand in `requirements/` (`make lock`;
+`pip install --require-hashes -r requirements/demo.txt` into an empty environment; for `test.txt`
+take `uv pip install`, for pip 23.2 ends with an assertion about its extras); `make sbom` writes
+them as CycloneDX, `make licences` lists what is installed; `make wheel` builds one commit twice and
+compares the bytes. `make audit` asks the database of pypi.org for known vulnerabilities of the
+locked versions. It was not asked for this page: where these figures were made no such database can
+be reached, and there the command says so and ends with an error.
 """
 # red cells that are meant to be so
 EXPLAINED = {
@@ -73,10 +72,6 @@ EXPLAINED = {
     ("aggregate", "corrupt middle line"): "The line is named; once it is moved away, as above.",
 }  # fmt: skip
 
-# surviving mutants that no test can tell from the function, by these fields
-EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
-PLACE = ("target", "function", "code", "before", "after")
-
 
 def write_page() -> None:
     """The whole page."""
@@ -85,6 +80,7 @@ def write_page() -> None:
         path = FOLDER / name
         if path.is_file():
             parts += show(json.loads(path.read_bytes()))
+    parts += hostile()
     PAGE.write_text("\n".join([*parts, TAIL]).rstrip() + "\n")
 
 
@@ -142,159 +138,3 @@ def _explain(cell: dict[str, Any]) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
-
-
-def _gaming(rows: list[dict[str, Any]]) -> Iterator[str]:
-    scorers = list(dict.fromkeys((row["scorer"], row["reads"]) for row in rows))
-    known = {(row["attack"], row["scorer"]): row for row in rows}
-    yield (
-        "\n## What pleasing gains under each shipped scorer\n\n"
-        "`python -m benchmarks.reliability.gaming`. Gains in standard deviations of the honest "
-        "scores with 95 % intervals clustered by text; in brackets the share of gamed texts above "
-        "the median honest one (an attack that changes nothing stays near 50 %). r2w-rules reads "
-        "remarks only; r2w-quality is r2w-reward reading writings.\n"
-    )
-    yield f"| attack | {' | '.join(f'{name}, {reads}' for name, reads in scorers)} |"
-    yield f"|---|{'---|' * len(scorers)}"
-    for attack in dict.fromkeys(row["attack"] for row in rows):
-        shown = (_gain(known[attack, name]) for name, _ in scorers)
-        yield f"| {attack} | {' | '.join(shown)} |"
-    counts = {(row["scorer"], row["n"] + row["n_refused"]) for row in rows}
-    yield "\nn: " + ", ".join(f"{name} {n}" for name, n in sorted(counts)) + "."
-
-
-def _gain(row: dict[str, Any]) -> str:
-    if row["gain"] is None:
-        return f"no value ({row['n_refused']} refused)"
-    refused = f", {row['n_refused']} refused" if row["n_refused"] else ""
-    span = "" if row["low"] is None else f" ({row['low']:+.2f} to {row['high']:+.2f})"
-    return f"{row['gain']:+.2f}{span} [{row['above']:.0%}{refused}]"
-
-
-def _soak(facts: dict[str, Any]) -> Iterator[str]:
-    rows = facts["rows"]
-    quarter = next((row for row in rows if row["n"] >= facts["planned"] / 4), rows[-1])
-    yield (
-        f"\n## A long run\n\n`python -m benchmarks.reliability.soak --samples "
-        f"{facts['samples']} --latency {facts.get('latency', 5)} --connections "
-        f"{facts.get('connections', 64)}`: {facts['planned']:,} judgements planned, 5 % of all "
-        f"attempts faulty. "
-        f"{facts['requests']:,} requests in {rows[-1]['s'] / 60:.0f} minutes on a busy machine, "
-        f"{facts['verdicts']:,} verdicts usable, lost: {_counts(facts['lost'])}; exit code "
-        f"{facts['exit_code']}. Resident memory {quarter['mb']:.0f} MB when a quarter was done and "
-        f"{rows[-1]['mb']:.0f} MB at the end (peak {max(r['mb'] for r in rows):.0f}); open files "
-        f"at most {max(r['files'] for r in rows):.0f}.{_drift(facts)}\n\n"
-        f"![verdicts, latency, memory and open files over time](images/soak.svg)"
-    )
-
-
-def _drift(facts: dict[str, Any]) -> str:
-    windows = facts.get("latencies")
-    if not windows:
-        return ""
-    n = max(1, len(windows) // 4)
-    first, last = (
-        ", ".join(f"{median(row[name] for row in part):.0f}" for name in ("p50", "p95", "p99"))
-        for part in (windows[:n], windows[-n:])
-    )
-    return (
-        f" An answer that the server gives after {facts['latency']} ms came after {first} ms (50, "
-        f"95 and 99 % of a window, median of the first quarter's windows) and {last} ms (of the "
-        f"last quarter's)."
-    )
-
-
-def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"
-
-
-def _serve_soak(facts: dict[str, Any]) -> Iterator[str]:
-    rows, wrong = facts["rows"], facts["wrong"]
-    settled = rows[min(2, len(rows) - 1)]
-    told = f"not as documented: {_counts(wrong)}" if wrong else "all answered as documented"
-    yield (
-        f"\n## `serve` under mixed load\n\n`python -m benchmarks.reliability.serve_soak --minutes "
-        f"{facts['minutes']:g} --rate {facts['rate']:g}`: arrivals at {facts['rate']:g} a second, "
-        f"whatever the server does; {_counts(facts['sent'])}; {told}. Honest requests: median "
-        f"{facts['p50']:.0f} ms, 95 % under {facts['p95']:.0f} ms, 99 % under {facts['p99']:.0f} "
-        f"ms on a busy machine. Resident memory {settled['mb']:.0f} MB after half a minute and "
-        f"{rows[-1]['mb']:.0f} MB at the end (peak {max(r['mb'] for r in rows):.0f}); open files "
-        f"at most {max(r['files'] for r in rows):.0f}, {rows[-1]['files']:.0f} at the end; "
-        f"{facts['tracebacks']} tracebacks in its log, exit code {facts['exit_code']} on "
-        f"SIGTERM.\n\n![latency, memory and open files over time](images/serve_soak.svg)"
-    )
-
-
-def _mutation(rows: list[dict[str, Any]]) -> Iterator[str]:
-    reasons = {
-        tuple(one[name] for name in PLACE): one["why"]
-        for one in yaml.safe_load(EQUIVALENT.read_text("utf-8"))
-    }
-    known = {id(one): reasons.get((row["target"], *(one[n] for n in PLACE[1:])))
-             for row in rows for one in row["left"]}  # fmt: skip
-    yield (
-        "\n## Mutation testing\n\n`python -m benchmarks.reliability.mutation`: one function with "
-        "one change, and the tests that reach the changed statement. Killed: a test fails; slow: no "
-        "end in ten times the usual processor time; same: survived, and computes the same for "
-        "every input that can come (reasons below). Where not all mutants were run, they were "
-        f"drawn at random (seed {rows[0]['seed']}).\n\n"
-        "| module | tests | mutants | run | killed | slow | same | survived | not reached | "
-        "not made |\n|---|---|---|---|---|---|---|---|---|---|"
-    )
-    sums: Counter[str] = Counter()
-    for row in rows:
-        n = Counter(row["fates"])
-        n["same"] = sum(known[id(one)] is not None for one in row["left"])
-        n["survived"] -= n["same"]
-        n.update({name: row[name] for name in ("tests", "of", "run")})
-        sums.update(n)
-        yield f"| `{row['module']}` | {_told(n)} |"
-    yield f"| all | {_told(sums)} |"
-    for title, is_same in (("Survivors", False), ("Mutants that compute the same", True)):
-        yield f"\n### {title}\n"
-        own = [(row, one) for row in rows for one in row["left"]
-               if (known[id(one)] is not None) == is_same]  # fmt: skip
-        yield "\n".join(_mutant(row, one, known[id(one)]) for row, one in own) or "None."
-
-
-def _told(n: Counter[str]) -> str:
-    columns = ("tests", "of", "run", "killed", "slow", "same", "survived", "not reached",
-               "not made")  # fmt: skip
-    return " | ".join(str(n[name]) for name in columns)
-
-
-def _mutant(row: dict[str, Any], one: dict[str, Any], reason: str | None) -> str:
-    fate = "" if one["fate"] == "survived" else f" ({one['fate']})"
-    place = f"{row['target']}, `{one['function']}`, in `{one['code']}`"
-    change = f"`{_short(one['before'])}` became `{_short(one['after'])}`"
-    return f"* {place}: {change}{fate}" + (f". {reason}" if reason else "")
-
-
-def _short(code: str) -> str:
-    line = " ".join(code.split())
-    return line if len(line) < 80 else line[:40] + " … " + line[-36:]
-
-
-def _fuzz(rows: list[dict[str, Any]]) -> Iterator[str]:
-    seconds = sorted({row["asked_s"] for row in rows})
-    yield (
-        f"\n## Fuzzing\n\n`python fuzz/campaign.py --seconds {seconds[-1]}` (atheris, coverage-"
-        f"guided; `fuzz/README.md` says what each target reads). A finding is an exception that the "
-        f"reader does not state, a score outside its scale, an answer of the server above 499, or "
-        f"ten seconds for one input. Edges: those that the kept corpus reached at the start, and "
-        f"all at the end.\n\n| target | seconds | inputs | edges at the start | at the end | "
-        f"corpus | findings |\n|---|---|---|---|---|---|---|"
-    )
-    for row in rows:
-        told = [row["seconds"], row["inputs"], row["edges_before"], row["edges"], row["corpus"],
-                len(row["findings"])]  # fmt: skip
-        yield f"| {row['target']} | {' | '.join(str('?' if n is None else n) for n in told)} |"
-
-
-SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
-    "gaming.json": _gaming,
-    "soak.json": _soak,
-    "serve_soak.json": _serve_soak,
-    "mutation.json": _mutation,
-    "fuzz.json": _fuzz,
-}

@@ -10,12 +10,15 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.records.rows import answer_to_judge
 from r2w_eval.types import Judgement, Response
 
+NO_PARTS: Mapping[str, Any] = MappingProxyType({})
+REPEATED = ("task", "sample_id", "judge", "criterion", "order", "model_returned")
 # (criterion, order, repeat)
 Question = tuple[str, str, int]
 
@@ -81,28 +84,32 @@ def latest_judgements(
     old one must not count beside them.
     """
     found: dict[tuple[str, str], dict[Question, Judgement]] = defaultdict(dict)
+    seen: dict[Any, Any] = {}
     for judgement in judgements:
-        slim = _slim(judgement)
-        question = (slim.criterion, slim.order, slim.repeat)
+        slim = _slim(judgement, seen)
+        question = seen.setdefault(*[(slim.criterion, slim.order, slim.repeat)] * 2)
         found[slim.response_key, slim.judge][question] = slim
     return found
 
 
-def _slim(judgement: Judgement) -> Judgement:
-    """The judgement without its texts, and with one copy of each repeated name: 10^5 fit in
-    memory.
+def _slim(judgement: Judgement, seen: dict[Any, Any]) -> Judgement:
+    """The judgement without its key and texts, and with one copy of each value that repeats: 10^5
+    fit in memory.
     """
+
+    def one(value: Any) -> Any:
+        return seen.setdefault(value, value)
+
     score = judgement.score
     numbers = {
         k: v for k, v in score.parts.items() if not isinstance(v, str) and k != "probabilities"
     }
     return replace(
         judgement,
-        score=replace(score, reason="", parts=numbers),
-        asks=("",) * len(judgement.asks),
+        key="",
+        score=replace(score, reason="", parts=numbers or NO_PARTS),
+        asks=one(("",) * len(judgement.asks)),
+        usage=one(judgement.usage),
         response_key=sys.intern(judgement.response_key),
-        sample_id=sys.intern(judgement.sample_id),
-        task=sys.intern(judgement.task),
-        judge=sys.intern(judgement.judge),
-        criterion=sys.intern(judgement.criterion),
+        **{name: one(getattr(judgement, name)) for name in REPEATED},
     )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.reflection.analysis import Analysis, analyse
@@ -12,7 +12,6 @@ from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
 from r2w_eval.reflection.sources import from_response
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.store import RunFolder
-from r2w_eval.types import Response
 
 
 def add_reflection(
@@ -26,25 +25,49 @@ def add_reflection(
     return [replace(result, reflection=found.get(result.task)) for result in results]
 
 
+@dataclass(frozen=True, slots=True)
+class _Newest:
+    """Which response of the file stands for a sample and repeat, without its texts."""
+
+    turn: int
+    number: int
+    thinks: bool
+
+
 def summarise_run(folder: RunFolder, plans: Sequence[TaskPlan]) -> dict[str, ReflectionSummary]:
-    """By task: the measures of the newest response of every sample and repeat."""
-    newest: dict[str, dict[tuple[str, int], Response]] = defaultdict(dict)
-    for response in folder.responses():
+    """By task: the measures of the newest response of every sample and repeat.
+
+    The file is read twice, so that texts are held one at a time, and never where nobody thinks.
+    """
+    newest: dict[str, dict[tuple[str, int], _Newest]] = defaultdict(dict)
+    for number, response in enumerate(folder.responses()):
         own, place = newest[response.task], (response.sample_id, response.repeat)
         if place not in own or own[place].turn <= response.turn:
-            own[place] = replace(response, raw="")
-    summaries = {}
-    for plan in plans:
-        responses = newest[plan.info.name]
-        if any(response.thinking for response in responses.values()):
-            summaries[plan.info.name] = summarise_reflection(_analyses(plan, responses))
-    return summaries
+            own[place] = _Newest(response.turn, number, bool(response.thinking))
+    thinking = {
+        plan.info.name: plan
+        for plan in plans
+        if any(one.thinks for one in newest[plan.info.name].values())
+    }
+    numbers = {one.number for name in thinking for one in newest[name].values()}
+    found = dict(_analyses(folder, thinking, numbers)) if numbers else {}
+    return {
+        name: summarise_reflection(
+            [found[one.number] for one in newest[name].values() if one.number in found]
+        )
+        for name in thinking
+    }
 
 
-def _analyses(plan: TaskPlan, responses: dict[tuple[str, int], Response]) -> list[Analysis]:
-    prompts = {sample.id: sample.messages[-1].content for sample in plan.samples()}
-    return [
-        analyse(from_response(response, prompts[sample_id]))
-        for (sample_id, _), response in responses.items()
-        if sample_id in prompts and (response.answer or response.thinking)
-    ]
+def _analyses(
+    folder: RunFolder, plans: Mapping[str, TaskPlan], numbers: Set[int]
+) -> Iterator[tuple[int, Analysis]]:
+    prompts = {
+        (name, sample.id): sample.messages[-1].content
+        for name, plan in plans.items()
+        for sample in plan.samples()
+    }
+    for number, response in enumerate(folder.responses()):
+        prompt = prompts.get((response.task, response.sample_id))
+        if number in numbers and prompt is not None and (response.answer or response.thinking):
+            yield number, analyse(from_response(response, prompt))
