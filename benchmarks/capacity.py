@@ -1,10 +1,11 @@
 """What a leaderboard of 100 models and the paper's RL run take: calls, tokens, GPUs, money, disk.
 
-`python benchmarks/capacity.py --data-dir DATA [--limit 5]` renders the first prompts of each suite,
-as `--dry-run` does, scales them to the whole suite, and writes results/capacity.json and the tables
-between the marks in docs/scale.md. Every assumption is a field of `Assumptions`, changed by
-`--set judge_input_usd=0.1`. Suites that need files of yours, web pages, or data that is not here,
-are named and not counted.
+`python benchmarks/capacity.py --data-dir DATA [--limit 50]` renders prompts of each suite, drawn
+over its categories, as `--dry-run` does, scales them to the whole suite, and writes
+results/capacity.json and the tables between the marks in docs/scale.md (capacity_check.py compares
+them with small runs). Every assumption is a field of `Assumptions`, changed by `--set
+judge_input_usd=0.1`. Suites that need files of yours, web pages, or data that is not here, are
+named and not counted.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from r2w_eval.suites.catalogue import read_catalogue
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results" / "capacity.json"
 DOC = ROOT.parent / "docs" / "scale.md"
+# prompts rendered of each suite
+LIMIT = 50
 MARKS = ("<!-- capacity: benchmarks/capacity.py -->", "<!-- end of capacity -->")
 
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """Rates and prices are placeholders for your own; nothing here was measured by us but bytes."""
+    """Rates and prices are placeholders for your own; of these only bytes were measured here."""
 
     models: int = 100
     thinking_tokens: int = 3000
@@ -40,8 +43,10 @@ class Assumptions:
     judge_input_usd: float = 0.25
     judge_output_usd: float = 2.0
     """Dollars per million tokens."""
-    bytes_per_verdict: int = 2910
-    """Record files of a run, answers included: results/aggregate.json, 100,000 verdicts."""
+    bytes_per_token: float = 8.0
+    """In record files: 4 characters, kept as the reply came and as it was read."""
+    bytes_per_record: int = 500
+    """All else of an answer or a verdict."""
     rl_steps: int = 405
     rl_prompts_per_step: int = 32
     rl_group: int = 1
@@ -68,8 +73,15 @@ class Load:
 
 
 def suite_load(name: str, n_samples: int, data_dir: str, limit: int, own: Assumptions) -> Load:
-    """One model, every question once; scaled up from the first `limit` samples. Raises R2WError."""
-    config = RunConfig(tasks=name, model="writer", judge=("judge",), limit=limit, data_dir=data_dir)
+    """One model, every question once; scaled up from `limit` samples drawn. Raises R2WError."""
+    config = RunConfig(
+        tasks=name,
+        model="writer",
+        judge=("judge",),
+        limit=limit,
+        shuffle=True,
+        data_dir=data_dir,
+    )
     (plan,) = plan_tasks(config)
     factor = n_samples / sum(1 for _ in plan.samples())
     stages = forecast(plan, config)
@@ -111,6 +123,12 @@ def total(loads: list[Load], models: int) -> Load:
     return Load(f"all, {models} models", *sums)
 
 
+def record_bytes(load: Load, own: Assumptions) -> float:
+    """What a run keeps on disk: answers and verdicts."""
+    tokens, records = load.writer_tokens + load.judge_tokens, load.writer_calls + load.judge_calls
+    return own.bytes_per_token * tokens + own.bytes_per_record * records
+
+
 def row(load: Load, own: Assumptions, gpu_hours: float | None = None) -> str:
     """One line of the table."""
     usd = load.judge_prompt_tokens * own.judge_input_usd + load.judge_tokens * own.judge_output_usd
@@ -124,7 +142,7 @@ def row(load: Load, own: Assumptions, gpu_hours: float | None = None) -> str:
         f"{load.judge_tokens / 1e6:,.2f} M",
         f"{hours if gpu_hours is None else gpu_hours:,.2f}",
         f"{usd / 1e6:,.2f}",
-        f"{load.judge_calls * own.bytes_per_verdict / 1e9:,.3f} GB",
+        f"{record_bytes(load, own) / 1e9:,.3f} GB",
     )
     return f"| {' | '.join(cells)} |"
 
@@ -162,7 +180,7 @@ def write_doc(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", default=os.environ.get("R2W_DATA", "../shared/benchmarks"))
-    parser.add_argument("--limit", type=int, default=5)
+    parser.add_argument("--limit", type=int, default=LIMIT)
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=NUMBER")
     flags = parser.parse_args()
     changed = {name: json.loads(value) for name, _, value in (s.partition("=") for s in flags.set)}

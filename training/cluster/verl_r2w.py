@@ -65,14 +65,15 @@ log = logging.getLogger(__name__)
 class ClusterSettings:
     """The section `algorithm.r2w`: what a response and its reflections are worth.
 
-    outcome_form, outcome, patience_s, process, process_mapping: as in RLSettings; pairwise, which
-        needs the whole group at once, is not to be had here
+    outcome_form, outcome, unanswered, patience_s, process, process_mapping: as in RLSettings;
+        pairwise, which needs the whole group at once, is not to be had here
     total_steps: steps that the warm-up of lambda is a share of
     evaluation: of each checkpoint, on the machine of the trainer; off without tasks
     """
 
     outcome_form: Literal["scorer", "pointwise"] = "scorer"
     outcome: str = "r2w-reward"
+    unanswered: float | None = None
     patience_s: float = 1800.0
     process: str = "r2w-reward"
     process_mapping: LocalMapping = LocalMapping()

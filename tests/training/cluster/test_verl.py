@@ -352,3 +352,22 @@ def test_verl_reads_our_data_files(policy: Path, tmp_path: Path) -> None:
     rows = create_rl_dataset(str(data.train), config, load_tokenizer(policy), None)
     assert (len(rows), data.n_train, data.n_val) == (4, 4, 2)
     assert rows[0]["raw_prompt"][0]["role"] == "user" and rows[3]["index"] == 3
+
+
+def test_verls_critic_is_loaded_without_flash_attention(
+    policy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lets benchmarks/verl_toy.py train verl's critic on a CPU."""
+    from transformers import AutoConfig, AutoModelForTokenClassification
+    from verl.utils.model import load_valuehead_model
+
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    from verl_cpu import load_critics_with_sdpa
+
+    plain = AutoModelForTokenClassification.from_pretrained
+    monkeypatch.setattr(AutoModelForTokenClassification, "from_pretrained", plain)
+    load_critics_with_sdpa()
+    config = AutoConfig.from_pretrained(policy, num_labels=1)
+    critic = load_valuehead_model(str(policy), torch.float32, config, trust_remote_code=False)
+    assert critic.config._attn_implementation == "sdpa"
+    assert critic(torch.tensor([[1, 9, 10]])).logits.shape == (1, 3, 1)
