@@ -97,7 +97,7 @@ def kinds(before: str, after: str) -> Iterator[str]:
     """Kinds of one changed place.
 
     >>> sorted(kinds("walks", "walked"))
-    ['little', 'near', 'replace', 'same', 'word']
+    ['little', 'near', 'replace', 'same', 'synonym', 'word']
     >>> sorted(kinds("", ","))
     ['mark,', 'marked']
     """
