@@ -82,6 +82,11 @@ def merge(
             f"{len(check.differences)} difference(s) to the raw verdicts:\n  {told}\n"
             f"Try: r2w-eval leaderboard submit RUN, which makes the rows anew"
         )
+    if check.computed < check.rows:
+        raise SubmissionRefused(
+            f"{check.rows - check.computed} of {check.rows} row(s) could not be computed again: "
+            f"{'; '.join(check.notes[:MAX_TOLD])}"
+        )
     for file, entry in accepted:
         _copy(file, entry, into)
     return [entry.row for _, entry in accepted]

@@ -33,7 +33,7 @@ from r2w_eval.leaderboards.rows import Row, read_row
 from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, code_hash, write_site
 
 from r2w_eval.config import RunConfig
-from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.errors import DataAbsent, DataError, R2WError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.models.cost import Price
 from r2w_eval.store import RunFolder
@@ -104,7 +104,7 @@ def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Che
     """Rows against their raw files; rows of one run are computed together."""
     differences: list[str] = []
     notes: list[str] = []
-    computed: dict[Path, list[Row] | str] = {}
+    computed: dict[Path, list[Row] | R2WError] = {}
     n = 0
     for entry in entries:
         name = f"{entry.row.model[:80]} on {entry.row.task}"
@@ -115,7 +115,11 @@ def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Che
         if run.path not in computed:
             computed[run.path] = _compute_or_tell(run, data_dir)
         found = computed[run.path]
-        if isinstance(found, str):
+        if isinstance(found, DataAbsent):
+            differences += [f"{name}: {text}" for text in changed_files(entry.row, run)]
+            notes.append(f"{name}: not computed again, only its files and signature: {found}")
+            continue
+        if isinstance(found, R2WError):
             differences.append(f"{name}: cannot be computed again: {found}")
             continue
         n += 1
@@ -123,12 +127,12 @@ def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Che
     return Check(len(entries), n, tuple(differences), tuple(notes))
 
 
-def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | str:
+def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | R2WError:
     try:
         wrong = list(check_expectations(run))
-        return wrong[0] if wrong else recompute_rows(run, data_dir)
+        return DataError(wrong[0]) if wrong else recompute_rows(run, data_dir)
     except R2WError as error:
-        return str(error)
+        return error
 
 
 def recompute_rows(run: RunFolder, data_dir: str | None = None) -> list[Row]:
@@ -177,10 +181,7 @@ def check_expectations(run: RunFolder) -> Iterable[str]:
 
 def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[str]:
     """What differs between a signed row and the one computed from raw files."""
-    actual = hash_raw_files(run.path)
-    for name, digest in row.evidence.files.items():
-        if actual.get(name) != digest:
-            yield f"{name} is not the file that was signed ({actual.get(name, 'gone')[:12]})"
+    yield from changed_files(row, run)
     same = [one for one in computed if (one.task, one.judge) == (row.task, row.judge)]
     if not same:
         yield f"the run holds no verdicts of judge {row.judge!r:.100}"
@@ -190,6 +191,14 @@ def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[s
             yield from differing(
                 to_plain(getattr(row, field)), to_plain(getattr(same[0], field)), field
             )
+
+
+def changed_files(row: Row, run: RunFolder) -> Iterable[str]:
+    """Raw files that are not those the row was signed over."""
+    actual = hash_raw_files(run.path)
+    for name, digest in row.evidence.files.items():
+        if actual.get(name) != digest:
+            yield f"{name} is not the file that was signed ({actual.get(name, 'gone')[:12]})"
 
 
 def differing(signed: Any, computed: Any, path: str) -> Iterable[str]:

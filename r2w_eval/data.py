@@ -25,7 +25,7 @@ from typing import Any
 
 import yaml
 
-from r2w_eval.errors import DataError
+from r2w_eval.errors import DataAbsent, DataError
 from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.paths import cache_dir
 from r2w_eval.template import Template
@@ -136,7 +136,7 @@ class SuiteData:
     def obtain(self, file: DataFile) -> Path:
         """Download or build the pinned bytes into the last root (the cache). Raises DataError."""
         if not file.is_public:
-            raise DataError(self._missing(file, "it has no download address"))
+            raise DataAbsent(self._missing(file, "it has no download address"))
         target = self.roots[-1] / self.suite / file.name
 
         def check(path: Path) -> None:
@@ -151,7 +151,7 @@ class SuiteData:
                     temporary.write_bytes(_build(file, self))
                     check(temporary)
         except DataError as error:
-            raise DataError(self._missing(file, str(error))) from error
+            raise DataAbsent(self._missing(file, str(error))) from error
         return target
 
     def read_upstream(self, file: DataFile, path: str) -> bytes:

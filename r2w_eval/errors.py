@@ -3,7 +3,7 @@
     R2WError                    exit code 1 unless a subclass says otherwise
     ├── UsageError              2  a flag, a name or a file that cannot be used
     │   ├── UnknownName         2  no such suite, model, judge ...; names the nearest ones
-    │   ├── DataError           2  benchmark data missing or altered
+    │   ├── DataError           2  benchmark data missing (DataAbsent) or altered
     │   └── IdentityMismatch    2  two things that may not be mixed or compared
     ├── CoverageTooLow          3  the run finished, but lost too much
     ├── BudgetReached           4  stopped at --max-cost, resumable
@@ -53,6 +53,10 @@ Try: r2w-eval list"
 
 class DataError(UsageError):
     """A data file is missing, or its content is not the pinned one."""
+
+
+class DataAbsent(DataError):
+    """A data file is not here and could not be fetched."""
 
 
 class IdentityMismatch(UsageError):

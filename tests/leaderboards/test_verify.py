@@ -16,7 +16,7 @@ from r2w_eval.leaderboards.site import SiteOptions, write_site
 from r2w_eval.leaderboards.submit import SubmissionRefused, merge, published_data, submit
 from r2w_eval.leaderboards.verify import check_expectations, verify
 
-from r2w_eval.errors import IdentityMismatch, UsageError
+from r2w_eval.errors import DataAbsent, IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.results.notices import Notice
 from r2w_eval.store import RunFolder
@@ -103,6 +103,22 @@ def test_a_row_whose_raw_data_is_gone_is_told_apart_from_a_sound_one(submission:
     assert check.is_sound and check.computed == 0 and "raw data gone" in check.notes[0]
     with pytest.raises(SubmissionRefused, match="raw files"):
         merge([submission], submission.parent / "data")
+
+
+def test_a_row_of_a_suite_whose_data_is_not_here_is_no_difference_and_no_proof(
+    submission: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object) -> None:
+        raise DataAbsent("samples.jsonl is not here")
+
+    monkeypatch.setattr("r2w_eval.leaderboards.verify.recompute_rows", absent)
+    check = verify(submission)
+    assert check.is_sound and check.computed == 0
+    assert "not computed again, only its files and signature" in check.notes[0]
+    with pytest.raises(SubmissionRefused, match=r"1 of 1 row\(s\) could not be computed again"):
+        merge([submission], tmp_path / "data")
+    edit(raw(submission, "responses.jsonl"), lambda record: record.update(latency_s=9.0))
+    assert "not the file that was signed" in verify(submission).differences[0]
 
 
 def test_an_expectation_that_its_probabilities_do_not_give_is_found(
