@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,23 @@ from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
 from r2w_eval.store import write_atomically
 from r2w_eval.terminal import escape, plain_table
-from r2w_eval.types import Metric
+from r2w_eval.types import JudgeStatus, Metric, WriterStatus
 
 TERMINAL_INTERVAL_S = 0.5
 LOG_INTERVAL_S = 10.0
 MAX_GROUP_ROWS = 12
+MAX_REASON_CHARS = 300
+# what an endpoint did to a request, not a model to its answer
+_GAVE_WAY = frozenset(
+    {
+        WriterStatus.ERROR,
+        WriterStatus.NOT_SENT,
+        JudgeStatus.TRANSPORT,
+        JudgeStatus.TIMEOUT,
+        JudgeStatus.RATE_LIMITED,
+        JudgeStatus.BAD_REQUEST,
+    }
+)
 
 
 class ProgressDisplay:
@@ -125,6 +138,8 @@ def print_outcome(outcome: Outcome) -> None:
         f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
         f"{outcome.wall_s:.1f} s{describe_traffic(outcome.traffic)}"
     )
+    if told := first_failure(outcome):
+        console.print(f"First loss: {escape(told)}", soft_wrap=True)
     console.print(f"Run folder: {escape(str(outcome.folder.path))}", soft_wrap=True)
     console.print(f"Open:       {escape(str(outcome.folder.report_path))}", soft_wrap=True)
     console.print(
@@ -132,6 +147,24 @@ def print_outcome(outcome: Outcome) -> None:
         f"http://HOST:PORT/v1#NAME",
         soft_wrap=True,
     )
+
+
+def first_failure(outcome: Outcome) -> str | None:
+    """Where an endpoint first gave way, and what it said; None where none did.
+
+    Records are read only if the results count such a loss.
+    """
+    if not any(_GAVE_WAY & {*r.writer.statuses, *r.judging.failures} for r in outcome.results):
+        return None
+    lost = chain(
+        ((r.sample_id, r.status, r.reason) for r in outcome.folder.responses()),
+        ((j.sample_id, j.score.status, j.score.reason) for j in outcome.folder.judgements()),
+    )
+    return next(
+        (f"{item}: {why or status}"[:MAX_REASON_CHARS] for item, status, why in lost
+         if status in _GAVE_WAY),
+        None,
+    )  # fmt: skip
 
 
 def describe_traffic(traffic: Sequence[Traffic]) -> str:

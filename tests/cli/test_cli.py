@@ -154,6 +154,7 @@ def test_a_failing_judge_is_a_status_and_never_a_number(
     found = rows(out / "judgements.jsonl")
     failed = [row for row in found if row["score"]["value"] is None]
     assert {row["score"]["status"] for row in failed} == {lost}
+    assert ("First loss: " in done.stdout and "HTTP 400" in done.stdout) is (lost == "bad_request")
     assert result["judging"]["failures"] == {lost: len(failed)} and failed
     assert result["judging"]["n_valid"] == 120 - len(failed)
     assert all(1 <= row["score"]["value"] <= 10 for row in found if row not in failed)
