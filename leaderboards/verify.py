@@ -86,7 +86,7 @@ def _merge(checks: Iterable[Check]) -> Check:
         sum(check.rows for check in found),
         sum(check.computed for check in found),
         tuple(text for check in found for text in check.differences),
-        tuple(text for check in found for text in check.notes),
+        tuple(dict.fromkeys(text for check in found for text in check.notes)),
     )
 
 
@@ -117,14 +117,16 @@ def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Che
         found = computed[run.path]
         if isinstance(found, DataAbsent):
             differences += [f"{name}: {text}" for text in changed_files(entry.row, run)]
-            notes.append(f"{name}: not computed again, only its files and signature: {found}")
+            notes.append(
+                f"{entry.row.task}: files and signatures compared, no row computed: {found}"
+            )
             continue
         if isinstance(found, R2WError):
             differences.append(f"{name}: cannot be computed again: {found}")
             continue
         n += 1
         differences += [f"{name}: {text}" for text in compare_row(entry.row, found, run)]
-    return Check(len(entries), n, tuple(differences), tuple(notes))
+    return Check(len(entries), n, tuple(differences), tuple(dict.fromkeys(notes)))
 
 
 def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | R2WError:

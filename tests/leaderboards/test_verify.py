@@ -114,7 +114,7 @@ def test_a_row_of_a_suite_whose_data_is_not_here_is_no_difference_and_no_proof(
     monkeypatch.setattr("r2w_eval.leaderboards.verify.recompute_rows", absent)
     check = verify(submission)
     assert check.is_sound and check.computed == 0
-    assert "not computed again, only its files and signature" in check.notes[0]
+    assert "quickstart: files and signatures compared, no row computed" in check.notes[0]
     with pytest.raises(SubmissionRefused, match=r"1 of 1 row\(s\) could not be computed again"):
         merge([submission], tmp_path / "data")
     edit(raw(submission, "responses.jsonl"), lambda record: record.update(latency_s=9.0))
