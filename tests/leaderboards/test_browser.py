@@ -37,7 +37,12 @@ class Tab:
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", lambda message: self.problems.append(message.text))
         self.page.on("pageerror", lambda error: self.problems.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.problems.append(request.url))
+        self.page.on("requestfailed", self._note_failure)
+
+    def _note_failure(self, request: Any) -> None:
+        # on a busy machine an icon is still on its way when the next page is opened
+        if request.failure != "net::ERR_ABORTED":
+            self.problems.append(f"{request.url}: {request.failure}")
 
     def open(self, path: str) -> Any:
         self.page.goto(self.address + path)
