@@ -70,6 +70,8 @@ def start_ray() -> None:
     for left in reversed(range(STARTS)):
         try:
             ray.init(
+                # whatever cluster runs on the machine
+                "local",
                 num_cpus=2,
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,

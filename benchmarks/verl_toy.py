@@ -100,6 +100,8 @@ def overrides(steps: int, out: Path) -> list[str]:
         f"trainer.default_local_dir={out}",
         f"hydra.run.dir={out / 'hydra'}",
         f"trainer.rollout_data_dir={out / 'rollouts'}",
+        # a Ray of its own, whatever cluster runs on the machine
+        "+ray_kwargs.ray_init.address=local",
         "ray_kwargs.ray_init.num_cpus=16",
         "+ray_kwargs.ray_init.num_gpus=1",
         "+ray_kwargs.ray_init.include_dashboard=false",
