@@ -14,7 +14,6 @@ import json
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +38,7 @@ from scipy.stats import rankdata
 
 from r2w_eval.estimates import share_of
 from r2w_eval.hashing import text_hash
+from r2w_eval.paths import packaged_text
 from r2w_eval.stats import measure
 from r2w_eval.stats.agreement import Method, associate
 
@@ -310,9 +310,10 @@ def cached_features(rows: Sequence[Row], corpus: Corpus, work: Path) -> list[Any
 
 def _reading() -> str:
     """Hash of all that turns an item into features."""
-    names = ("features.py", "claims.py", "claims.yaml", "words.py", "cues.yaml", "cue_words.yaml")
-    folder = resources.files("r2w_eval.reward_models")
-    return text_hash("".join(folder.joinpath(name).read_text("utf-8") for name in names))[:12]
+    words = ("claims.py", "claims.yaml", "words.py", "cues.yaml", "cue_words.yaml")
+    names = ["linear/features.py", *(f"language/{name}" for name in words)]
+    texts = [packaged_text(name, "r2w_eval.reward_models") for name in names]
+    return text_hash("".join(texts))[:12]
 
 
 def main() -> None:

@@ -41,7 +41,9 @@ def main() -> None:
     parser.add_argument("--baseline", default="floored_mean")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    texts = [as_text(row) for path in options.files for row in iter_jsonl(path)]
+    texts = [
+        {**as_text(row), "policy": str(path)} for path in options.files for row in iter_jsonl(path)
+    ]
     groups = score_groups(texts, open_scorer(options.outcome), open_scorer(options.process))
     found = [
         read_signal(groups, LocalMapping(weight=weight, baseline=options.baseline))

@@ -172,7 +172,8 @@ def open_local(backend: str, path: str, model_args: str = "") -> LocalModel | Vl
         raise UsageError(
             f"--backend {backend} needs {error.name}. Try: pip install 'r2w-eval[{backend}]'"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        # RuntimeError: weights of other shapes than the configuration says, memory
         raise UsageError(
             f"{path!r} cannot be loaded as a {backend} checkpoint: {error}. Expected a folder with "
             f"config.json, weights and a tokenizer, or a hub id that can be reached"

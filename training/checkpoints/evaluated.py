@@ -14,19 +14,24 @@ BOUNDS = ("value", "low", "high", "n_scored", "n_expected")
 
 
 def headlines(run: Path) -> Iterator[dict[str, Any]]:
-    """Task, judge, identity of the score; headline with its interval and numbers; tokens of the
-    writer; verdicts that an endpoint did not give; measures of thinking as they were written, where
-    there are any.
+    """Task, judge, identity of the score; headline with interval and numbers, and its value with
+    the writer's failures at the lowest; tokens of the writer; verdicts that an endpoint did not
+    give; measures of thinking as they were written, where there are any.
     """
     for result in json.loads((run / "results.json").read_bytes()):
         headline = next(metric for metric in result["metrics"] if metric["is_headline"])
         yield {
             **{name: result[name] for name in SHARED},
             **{name: headline[name] for name in BOUNDS},
+            "floor": _value(result["metrics"], f"{headline['name']}:floor"),
             "completion_tokens": result["writer"]["completion_tokens"],
             "reflection": result.get("reflection"),
             "n_lost": _lost(result.get("judging")),
         }
+
+
+def _value(metrics: Any, name: str) -> float | None:
+    return next((metric["value"] for metric in metrics if metric["name"] == name), None)
 
 
 def _lost(judging: Any) -> int:

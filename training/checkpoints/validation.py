@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
-from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress
+from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress, worth
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,13 @@ class Watcher:
         self._folder = folder
         self._settings = settings
         self._running: subprocess.Popen[bytes] | None = None
+        self._taken: list[Checkpoint] = []
 
     def start(self) -> None:
         """Start an evaluation, unless one is at work. Raises OSError."""
         if self._running is not None and self._running.poll() is None:
             return
+        self._taken = due(self._folder)
         place = evaluations(self._folder)
         place.mkdir(parents=True, exist_ok=True)
         with (place / "watch.log").open("ab") as log:
@@ -71,8 +73,10 @@ class Watcher:
     def go_on(self) -> None:
         """Start again if one has ended and something became due meanwhile."""
         if self._running is not None and self._running.poll() is not None:
-            self._running = None
-            if due(self._folder):
+            failed, self._running = self._running.returncode != 0, None
+            waiting = due(self._folder)
+            # what ended before it wrote a row would do so again at every step of the training
+            if waiting and not (failed and waiting == self._taken):
                 self.start()
 
     def finish(self) -> None:
@@ -104,8 +108,8 @@ def best_step(rows: Sequence[ProgressRow]) -> int | None:
     newest = {(row.task, row.judge): row.score_key for row in rows if row.score is not None}
     for row in rows:
         place = (row.task, row.judge)
-        if row.score is not None and row.score_key == newest[place]:
-            places[place][row.step] = row.score
+        if (own := worth(row)) is not None and row.score_key == newest.get(place):
+            places[place][row.step] = own
     if not places:
         return None
     common = set.intersection(*(set(scores) for scores in places.values()))

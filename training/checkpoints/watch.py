@@ -22,7 +22,7 @@ from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 
 from r2w_eval.comparison.scores import load_results
 from r2w_eval.config import RunConfig
-from r2w_eval.errors import CoverageTooLow, R2WError, UsageError
+from r2w_eval.errors import CoverageTooLow, UsageError
 from r2w_eval.run import evaluate
 from r2w_eval.stats.inference import compare
 from r2w_eval.store import iter_jsonl, write_atomically, write_json, write_jsonl
@@ -35,6 +35,7 @@ ROWS, DECLINE = "progress.jsonl", "declined.json"
 class ProgressRow:
     """One checkpoint on one suite under one judge; `error` says why there is no score.
 
+    floor: the score with the writer's own failures at the lowest value
     n_lost: verdicts that the endpoint did not give, and that another evaluation asks for again
     """
 
@@ -49,6 +50,7 @@ class ProgressRow:
     high: float | None = None
     n_scored: int = 0
     n_expected: int = 0
+    floor: float | None = None
     completion_tokens: int = 0
     reflection: Any = None
     error: str = ""
@@ -95,7 +97,7 @@ def evaluate_checkpoint(
         asyncio.run(evaluate(replace(config, model=str(checkpoint.path), out=str(run))))
     except CoverageTooLow:
         pass
-    except (R2WError, OSError) as error:
+    except Exception as error:  # noqa: BLE001 - the loader's own, or memory that runs out: a row
         return [ProgressRow(**facts, error=f"{type(error).__name__}: {error}")]
     return [ProgressRow(**facts, score=row.pop("value"), **row) for row in headlines(run)]
 
@@ -181,11 +183,18 @@ def find_decline(rows: Sequence[ProgressRow], alpha: float = 0.05) -> Decline | 
         earlier = [row for row in earlier if row.score_key == newest.score_key]
         if not earlier:
             continue
-        best = max(earlier, key=lambda row: row.score or 0.0)
+        best = max(earlier, key=lambda row: worth(row) or 0.0)
         found = _compare(best, newest)
         if found and found.high < 0 and found.p <= alpha / len(earlier):
             return found
     return None
+
+
+def worth(row: ProgressRow) -> float | None:
+    """What a checkpoint is chosen by. A policy that stops answering hard prompts has a high mean
+    over the rest, so an unfinished answer counts, at the lowest value.
+    """
+    return row.score if row.floor is None else row.floor
 
 
 def _compare(best: ProgressRow, newest: ProgressRow) -> Decline | None:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.errors import EndpointDown, UnknownName, UsageError
 from r2w_eval.judge.scorers import ScoreItem, Scorer, TextJudge, add_usage
 from r2w_eval.models.chat import ChatModel
 from r2w_eval.run.opening import ModelOptions, ModelPool
@@ -95,8 +95,8 @@ class PatientJudge:
     async def score(self, items: Sequence[ScoreItem]) -> list[Score]:
         """One score per item, in order; unanswered ones have a status.
 
-        Raises EndpointDown when the endpoint is there and refuses all work (a wrong key or name):
-        waiting would not mend that.
+        Raises EndpointDown when the endpoint is there and refuses all work (a wrong key or name),
+        and UnknownName when no judge is called so: waiting would not mend that.
         """
         found: dict[int, Score] = {}
         waiting = list(range(len(items)))
@@ -122,6 +122,9 @@ class PatientJudge:
                 await self.open()
                 return await self._ask(items)
             verdicts = await judge.score(items)
+        except UnknownName:
+            # no judge of that name will ever come
+            raise
         except UsageError as error:
             return _unanswered(items, str(error))
         except EndpointDown as error:

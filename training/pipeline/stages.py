@@ -243,10 +243,13 @@ def run_signal(job: Job) -> Made:
     from r2w_eval.reward_models.scorer import open_scorer
 
     *texts, reward = job.stage.inputs
-    rows = [row for name in texts for row in iter_jsonl(job.input(name, ROLLOUTS))]
+    rows = [
+        {**row, "policy": name} for name in texts for row in iter_jsonl(job.input(name, ROLLOUTS))
+    ]
     own = job.recipe.rl
     scorers = [open_scorer(job.scorer(reward, spec)) for spec in (own.outcome, own.process)]
-    arms = read_arms(score_groups(rows, *scorers), own.process_mapping, job.recipe.grid.lambdas)
+    groups = score_groups(rows, *scorers, own.unanswered)
+    arms = read_arms(groups, own.process_mapping, job.recipe.grid.lambdas)
     path = job.folder / "signal.json"
     write_json(path, arms)
     told = dict.fromkeys(warning for arm in arms for warning in arm["warnings"])

@@ -92,11 +92,17 @@ def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection
 def to_segments(
     found: Sequence[ScorableReflection], scores: Sequence[float | None]
 ) -> tuple[SegmentScore, ...]:
-    """Spans with their scores, for the mapping to advantages."""
+    """Spans with their scores in [-1, 1], for the mapping to advantages: a scorer without bounds
+    must not outweigh the outcome (specification: r2write, section 6.2).
+    """
     return tuple(
-        SegmentScore(one.span.start, one.span.end, score)
+        SegmentScore(one.span.start, one.span.end, _clipped(score))
         for one, score in zip(found, scores, strict=True)
     )
+
+
+def _clipped(score: float | None) -> float | None:
+    return None if score is None else max(-1.0, min(1.0, score))
 
 
 def prompt_text(prompt: Any) -> str:

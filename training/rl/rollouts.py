@@ -6,6 +6,7 @@ model of a pipeline, so that measures can be paired.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -114,8 +115,12 @@ def _generate(
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    if tokenizer.pad_token is None:
+        # as TRL does: base models of the Llama kind have none
+        tokenizer.pad_token = tokenizer.eos_token
     policy = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device).eval()
     loop = GraphedDecoding() if settings.graphed_generation and device == "cuda" else None
+    ends = end_tokens(policy.generation_config, tokenizer)
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
     for start in range(0, len(places), settings.batch_size):
         batch = places[start : start + settings.batch_size]
@@ -124,9 +129,16 @@ def _generate(
         for (prompt, sample), ids in zip(
             batch, _complete(policy, tokenizer, batch, settings, loop), strict=True
         ):
-            is_ended = tokenizer.eos_token_id in ids
-            own = ids[: ids.index(tokenizer.eos_token_id)] if is_ended else ids
+            own = list(itertools.takewhile(lambda token: token not in ends, ids))
+            is_ended = len(own) < len(ids)
             yield read_text(prompt, sample, decode_pieces(own, tokenizer.decode), is_ended)
+
+
+def end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a text: a policy may have several, one of which pads the others."""
+    own = generation_config.eos_token_id
+    listed = own if isinstance(own, list) else [own]
+    return frozenset({tokenizer.eos_token_id, *listed} - {None})
 
 
 def _complete(

@@ -42,7 +42,7 @@ FEW, MOST, SMALL = 0.5, 0.9, 0.1
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """The rollouts of one prompt, scored."""
+    """The rollouts of one policy on one prompt, scored."""
 
     prompt_id: str
     rollouts: tuple[Rollout, ...]
@@ -61,12 +61,21 @@ class Signal:
         return next(metric.value for metric in self.measures if metric.name == name)
 
 
-def score_groups(texts: Iterable[Mapping[str, Any]], outcome: Any, process: Any) -> list[Group]:
-    """Texts as `rollouts.RolloutText`, several a prompt; scorers as those of RL."""
+def score_groups(
+    texts: Iterable[Mapping[str, Any]],
+    outcome: Any,
+    process: Any,
+    unanswered: float | None = None,
+) -> list[Group]:
+    """Texts as `rollouts.RolloutText`, several a prompt; scorers and `unanswered` as those of RL.
+
+    Texts of several policies name theirs as `policy`: RL compares only what one of them wrote.
+    """
     by_prompt: dict[str, list[Mapping[str, Any]]] = {}
     for text in texts:
-        by_prompt.setdefault(text["prompt_id"], []).append(text)
-    reward = ScorerOutcome(outcome)
+        name = "/".join(filter(None, (text.get("policy"), text["prompt_id"])))
+        by_prompt.setdefault(name, []).append(text)
+    reward = ScorerOutcome(outcome, unanswered)
     groups = []
     for name, own in by_prompt.items():
         found = [_read(text) for text in own]

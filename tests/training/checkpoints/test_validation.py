@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_step
+from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher, best_step
 from r2w_eval.training.checkpoints.watch import ProgressRow, reflection_share
 
 
-def row(step: int, score: float | None, task: str = "a", key: str = "k") -> ProgressRow:
-    return ProgressRow(step, f"checkpoint-{step}", "run", task, "j", key, score)
+def row(
+    step: int,
+    score: float | None,
+    task: str = "a",
+    key: str = "k",
+    floor: float | None = None,
+) -> ProgressRow:
+    return ProgressRow(step, f"checkpoint-{step}", "run", task, "j", key, score, floor=floor)
 
 
 @pytest.mark.parametrize(
@@ -25,6 +31,8 @@ def row(step: int, score: float | None, task: str = "a", key: str = "k") -> Prog
           row(1, 1.0, "c")], 2),
         # a step that lacks a suite is not compared
         ([row(1, 5.0), row(2, 9.0), row(1, 50.0, "b")], 1),
+        # who stops answering what is hard has a high mean over the rest
+        ([row(1, 6.0, floor=6.0), row(2, 6.2, floor=1.5)], 1),
         # nor is a score of an earlier identity
         ([row(1, 9.0, key="old"), row(2, 5.0), row(3, 4.0)], 2),
     ],
@@ -33,6 +41,23 @@ def test_the_best_step_has_the_lowest_mean_rank(
     rows: list[ProgressRow], expected: int | None
 ) -> None:
     assert best_step(rows) == expected
+
+
+def test_an_evaluation_that_fails_before_its_first_row_is_not_started_at_every_step(
+    tmp_path: Path,
+) -> None:
+    checkpoint = tmp_path / "checkpoint-1"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 1}')
+    watcher = Watcher(tmp_path, EvaluationSettings(tasks="quickstart", limit=-3))
+    watcher.start()
+    for _ in range(3):
+        if watcher._running is not None:
+            watcher._running.wait()
+        watcher.go_on()
+    log = (tmp_path / "evaluations" / "watch.log").read_text()
+    assert log.count("--limit") == 1, log
 
 
 def test_the_command_names_what_was_chosen_and_nothing_else() -> None:

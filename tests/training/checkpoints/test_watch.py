@@ -77,6 +77,24 @@ def test_a_checkpoint_that_cannot_be_loaded_is_a_row_with_the_reason(
     assert read_progress(tmp_path) == [row]
 
 
+def test_a_crash_of_one_evaluation_is_its_row_and_the_next_checkpoint_is_evaluated(
+    tmp_path: Path, config: RunConfig, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = served(monkeypatch, server)
+    sound = module.evaluate
+
+    async def evaluate(config: RunConfig) -> Any:
+        if "checkpoint-1" in str(config.model):
+            raise RuntimeError("CUDA out of memory")
+        return await sound(config)
+
+    monkeypatch.setattr(module, "evaluate", evaluate)
+    checkpoint(tmp_path, 1)
+    checkpoint(tmp_path, 2)
+    first, second = watch_once(tmp_path, config)
+    assert first.error == "RuntimeError: CUDA out of memory" and second.score and len(asked) == 1
+
+
 def test_an_endpoint_that_was_away_is_asked_again_by_the_next_start(
     tmp_path: Path, config: RunConfig, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,7 +27,7 @@ from r2w_eval.training.rl.outcomes import (
     shares,
 )
 
-from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.errors import EndpointDown, UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.run.opening import ModelOptions
@@ -116,6 +116,12 @@ def test_training_waits_for_a_judge_that_comes_back() -> None:
 async def _open_and_close(judge: PatientJudge) -> None:
     await judge.open()
     await judge.close()
+
+
+def test_a_judge_that_nobody_knows_is_not_waited_for() -> None:
+    judge = PatientJudge("nonsense", QUICK, Patience(60.0))
+    with pytest.raises(UnknownName, match="nonsense"):
+        ask(judge, lambda: Pointwise(judge, {"p": RUBRIC})("p", ANSWERS))
 
 
 def test_a_judge_that_stays_away_gives_invalid_rewards_after_the_stated_time() -> None:

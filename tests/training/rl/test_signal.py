@@ -87,6 +87,16 @@ def test_texts_are_read_as_rollouts_are_and_a_lost_answer_has_no_outcome() -> No
     assert second.rollouts[0].outcome is None
 
 
+def test_what_two_policies_wrote_is_not_compared_and_silence_has_its_price() -> None:
+    texts = [
+        {**text("p", "", answer), "policy": policy}
+        for policy, answer in (("a", "rain"), ("a", "rain"), ("b", "rain rain"), ("b", None))
+    ]
+    first, second = score_groups(texts, Rain(), Rain(), unanswered=-0.5)
+    assert [one.outcome for one in first.rollouts] == [1.0, 1.0]
+    assert [one.outcome for one in second.rollouts] == [2.0, -0.5]
+
+
 def test_warnings_say_what_would_be_learnt_instead() -> None:
     bad = [Group(str(n), (rollout(1.0, -0.9), rollout(0.0, -0.5))) for n in range(4)]
     told = " ".join(warnings(read_signal(bad, FREE)))
