@@ -96,7 +96,7 @@ def changes(node: ast.AST) -> Iterator[Change]:
         yield lambda n: n.ops.__setitem__(0, SWAPS[type(n.ops[0])]())
     elif isinstance(node, ast.IfExp | ast.If | ast.While):
         yield lambda n: setattr(n, "test", ast.UnaryOp(ast.Not(), n.test))
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and ast.unparse(node) not in ("return", "return None"):
         yield lambda n: setattr(n, "value", ast.Constant(None))
     elif isinstance(node, ast.Constant) and isinstance(node.value, int | float):
         is_bool = isinstance(node.value, bool)

@@ -16,8 +16,10 @@ from statsmodels.stats.power import TTestPower
 
 from r2w_eval.errors import UsageError
 from r2w_eval.stats.inference import (
+    _exchangeable,
     all_intervals,
     benjamini_hochberg,
+    compare,
     compare_scores,
     evaluate,
     holm,
@@ -27,6 +29,7 @@ from r2w_eval.stats.inference import (
     measure,
     minimum_detectable_effect,
     sign_flip_p,
+    wilson,
 )
 from r2w_eval.types import Estimate, Stratum
 
@@ -183,3 +186,77 @@ def test_the_detectable_effect_is_that_of_a_power_analysis() -> None:
     assert minimum_detectable_effect(1.0 / math.sqrt(n)) == pytest.approx(0.3, abs=0.005)
     with pytest.raises(UsageError):
         items_needed(0.0, 1.0)
+
+
+def share(*outcomes: tuple[float, float], scale: float = 1.0) -> Estimate:
+    """A proportion from (successes, tries) of each query."""
+    names = tuple(f"q{i}" for i in range(len(outcomes)))
+    tops, tries = zip(*outcomes, strict=True)
+    return Estimate("share", (Stratum(names, tops, tries),), len(names), scale, is_share=True)
+
+
+def test_what_an_interval_cannot_say_is_noted_beside_the_estimates_own_note() -> None:
+    assert measure(mean_estimate(scores(5))).note == ""
+    assert measure(mean_estimate({"a": None})).note == ""
+    alike = Estimate("m", mean_estimate(dict.fromkeys("abc", 2.0)).strata, 3, note="own")
+    assert measure(alike).note == "own; all queries score alike: the interval says nothing"
+    assert measure(mean_estimate({"a": 3.0})).note.startswith("no interval: a single query")
+
+
+def test_a_share_of_yes_and_no_has_wilsons_bounds_and_others_the_bootstraps() -> None:
+    assert wilson(0.5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert all(wilson(1.0, n)[1] <= 1.0 and wilson(0.0, n)[0] >= 0.0 for n in range(1, 400))
+    for found, value, n in (
+        (share((1, 1), (1, 1), (0, 1), (0, 1)), 0.5, 4),
+        (share((2, 2), (0, 2), (2, 2)), 2 / 3, 3),  # two tries a query that agree are one outcome
+        (share((1, 2), (1, 2), (1, 2)), 0.5, 3),  # all alike: the bootstrap would see no spread
+    ):
+        metric = measure(found)
+        assert (metric.low, metric.high) == pytest.approx(wilson(value, n))
+    mixed = share((1, 2), (2, 2), (1, 2), (0, 2), (1, 2), (1, 2), (1, 2), (1, 2))
+    metric = measure(mixed)
+    assert (metric.low, metric.high) != pytest.approx(wilson(0.5, 8), abs=1e-3)
+    scaled = measure(share((1, 1), (0, 1), scale=-10.0))
+    assert (scaled.low, scaled.high) == pytest.approx(sorted(-10 * b for b in wilson(0.5, 2)))
+
+
+def test_a_share_over_groups_is_not_wilsons_and_single_queries_leave_all_open() -> None:
+    halves = [Stratum((f"{n}a", f"{n}b", f"{n}c"), (1, 1, 0), (1, 1, 1), 0.5) for n in range(2)]
+    grouped = measure(Estimate("share", tuple(halves), 6, is_share=True))
+    assert (grouped.low, grouped.high) != pytest.approx(wilson(2 / 3, 6), abs=1e-3)
+    single = [Stratum((name,), (1,), (1,), 0.5) for name in "ab"]
+    metric = measure(Estimate("share", tuple(single), 2, is_share=True))
+    assert (metric.value, metric.low, metric.high) == (1.0, 0.0, 1.0)
+
+
+def test_no_interval_and_no_comparison_without_queries() -> None:
+    assert all_intervals(mean_estimate({"a": None})) is None
+    assert all_intervals(mean_estimate({"a": 1.0})) is None
+    none = compare_scores({"a": 1.0}, {"b": 1.0})
+    assert (none.difference, none.low, none.p_value, none.is_exact) == (None, None, None, False)
+    assert (none.n_common, none.n_only_first, none.n_only_second) == (0, 1, 1)
+
+
+def test_patterns_are_counted_to_the_twentieth_query_that_differs() -> None:
+    for n in (20, 21):
+        first = {str(i): float(i + 1) for i in range(n)}
+        found = compare_scores(first, dict.fromkeys(first, 0.0), draws=100)
+        assert found.is_exact == (n == 20)
+
+
+def test_only_metrics_of_one_shape_are_compared() -> None:
+    first = mean_estimate({"a": 1.0, "b": 2.0})
+    with pytest.raises(UsageError, match=r"\(1.0, 0.0, \(1.0,\)\) in one and \(10.0, 0.0"):
+        compare(first, Estimate("mean", first.strata, 2, scale=10.0))
+
+
+def test_what_a_query_adds_to_a_difference_is_measured_from_the_pooled_ratio() -> None:
+    """Query a lost one of its samples and kept its ratio; b has another one."""
+    left = Estimate("m", (Stratum(("a", "b"), (6.0, 4.0), (2.0, 2.0), 0.5),), 2, scale=10.0)
+    right = Estimate("m", (Stratum(("a", "b"), (3.0, 2.0), (1.0, 2.0), 0.5),), 2, scale=10.0)
+    pooled = 15 / 7
+    a = 5 * ((6 - pooled * 2) / 4 - (3 - pooled * 1) / 3)
+    b = 5 * ((4 - pooled * 2) / 4 - (2 - pooled * 2) / 3)
+    found = _exchangeable(left, right)
+    assert list(found) == pytest.approx(sorted((a, b)))
+    assert sum(found) == pytest.approx(evaluate(left) - evaluate(right))  # type: ignore[operator]

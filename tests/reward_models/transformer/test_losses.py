@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -59,14 +60,30 @@ def plain_loss(values: Any, axes: Any, tree: Tree) -> Any:
     return loss + AXES * F.huber_loss(found, torch.tensor([y for _, _, y in known]))
 
 
+def single_pair() -> list[Tree]:
+    """A draft with one right and one wrong remark: one comparison, and one named axis."""
+    rows = [
+        row("5", "pos", "f g", "x", relevance=1.0),
+        row("6", "neg_category", "f g", "z"),
+    ]
+    return reflection_trees(rows, encode, 100, random.Random(0))
+
+
+def test_only_readings_further_apart_than_the_margin_are_ranked() -> None:
+    from r2w_eval.reward_models.transformer.losses import ranked
+
+    readings: list[Any] = [SimpleNamespace(pair="p", value=value) for value in (0.5, 0.2, 0.1)]
+    assert ranked(readings) == ([0], [2])
+
+
 def test_a_batch_is_the_weighted_sum_of_its_trees() -> None:
     from r2w_eval.reward_models.transformer.losses import batch_loss, join, targets_of
 
-    trees = two_trees()
+    trees = [*two_trees(), *single_pair()]
     sizes = [len(tree.readings) for tree in trees]
-    assert sorted(sizes) == [2, 4]
+    assert len(sizes) == 3
     values, axes = torch.randn(sum(sizes)), torch.randn(sum(sizes), len(HEAD_AXES))
-    weights = [0.7, 1.6]
+    weights = [0.7, 1.6, 1.1]
     expected = sum(
         w * plain_loss(v, a, tree)
         for w, v, a, tree in zip(

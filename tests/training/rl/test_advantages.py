@@ -19,6 +19,8 @@ from r2w_eval.training.rl.advantages import (
     local_terms,
     outcome_advantages,
     reward_row,
+    step_return,
+    valid_scores,
 )
 
 STARTS = (10, 25, 40, 55, 70)
@@ -275,3 +277,45 @@ def test_the_sum_of_a_rollout_is_capped_at_a_share_of_its_tokens() -> None:
     group = [rollout(GOOD, outcome=1.0), rollout(outcome=0.0)]
     mapping = LocalMapping(weight=1.0, baseline="zero", token_cap=np.inf, sum_cap=0.03)
     assert float(local_terms(group, [1.0, -1.0], mapping)[0].sum()) == pytest.approx(3.0)
+
+
+def test_without_a_warm_up_the_weight_is_the_full_one_from_the_start() -> None:
+    assert LocalMapping(weight=0.3, warmup_share=0.0).weight_at(0.0) == 0.3
+
+
+def test_a_reflection_without_a_token_is_none() -> None:
+    assert valid_scores(Rollout(10, 0.5, (SegmentScore(3, 3, 0.5),))) == []
+
+
+@pytest.mark.parametrize("name", MAPPINGS)
+def test_a_score_of_0_is_what_a_tiny_one_is_and_a_lost_outcome_gets_nothing(name: str) -> None:
+    def rows(q: float) -> list[np.ndarray]:
+        return MAPPINGS[name]([rollout(q, GOOD), rollout(BAD, outcome=0.0), rollout(outcome=1.0)])
+
+    for a, b in zip(rows(0.0), rows(1e-13), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-9)
+    if name != "return_to_go":  # whitening moves all tokens alike
+        assert not MAPPINGS[name]([*FIXTURE, rollout(GOOD, outcome=None)])[-1].any()
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "min", "step_return", "delta", "local_z", "local"])
+def test_without_reflections_the_outcome_alone_counts(name: str) -> None:
+    group = [rollout(outcome=1.0), rollout(outcome=0.25), rollout(outcome=0.0)]
+    for row, advantage in zip(MAPPINGS[name](group), outcome_advantages(group), strict=True):
+        assert advantage and np.array_equal(row, np.full(100, advantage))
+
+
+def test_scores_are_normalised_from_two_on() -> None:
+    alone, pair = [rollout(GOOD), rollout()], [rollout(GOOD), rollout(BAD)]
+    assert not step_return(alone)[0].any()
+    # two scores are one sample standard deviation times the square root of a half from their mean
+    assert [row[0] for row in step_return(pair)] == pytest.approx([0.7071, -0.7071], abs=1e-3)
+    shortest = MAPPINGS["return_to_go"]([Rollout(1, 1e-8), Rollout(1, 0.0)])
+    assert shortest[0][0] == pytest.approx(0.5 / (0.5**0.5 + 1)) == -shortest[1][0]
+
+
+def test_rewards_on_tokens_are_weighted_and_need_an_outcome() -> None:
+    row = reward_row(rollout(GOOD, BAD, outcome=0.5), 2.0)
+    assert {int(t): float(row[t]) for t in row.nonzero()[0]} == {19: 1.2, 34: -1.2, 99: 0.5}
+    assert not reward_row(rollout(GOOD, outcome=None)).any()
+    assert not len(reward_row(Rollout(0, 1.0)))

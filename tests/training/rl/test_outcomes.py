@@ -25,6 +25,7 @@ from r2w_eval.training.rl.outcomes import (
     ScorerOutcome,
     circle,
     shares,
+    text_of,
 )
 
 from r2w_eval.errors import EndpointDown, UnknownName, UsageError
@@ -195,3 +196,39 @@ def test_a_contest_gives_out_one_point_or_none(margins: list[float | None]) -> N
     assert [share is None for share in found] == [n == 0 for n in played]
     points = sum((share or 0.0) * n for share, n in zip(found, played, strict=True))
     assert points == pytest.approx(len(scored))
+
+
+def test_of_a_conversation_the_last_message_is_the_completion() -> None:
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert text_of([*talk, {"role": "assistant", "content": "c"}]) == "c" and text_of("d") == "d"
+
+
+@pytest.mark.parametrize("kind", ["marks", "pairs"])
+def test_every_answer_stands_in_the_question_about_it(kind: str) -> None:
+    judge: Any = Recorder()
+    reward = Pointwise(judge, {"p": RUBRIC}) if kind == "marks" else Pairwise(judge, 3)
+    asyncio.run(reward("p", ["The sea.", None, "A door."]))
+    asked = [item.request.messages[-1].content for item in judge.items]
+    both = [("The sea." in text, "A door." in text) for text in asked]
+    assert both == ([(True, False), (False, True)] if kind == "marks" else [(True, True)] * 2)
+
+
+class Recorder:
+    """A judge that keeps its questions and has waited some seconds by the end of them."""
+
+    asked, waited_s = 0, 5.0
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+
+    async def score(self, items: Sequence[Any]) -> list[Any]:
+        self.items += items
+        self.asked, self.waited_s = self.asked + len(items), self.waited_s + 2.0
+        return [SimpleNamespace(value=1.0) for _ in items]
+
+
+def test_the_log_tells_how_long_this_call_waited() -> None:
+    judge, log = Recorder(), {}
+    outcome = JudgedOutcome(judge, Pointwise(judge, {"p": RUBRIC}), 2)  # type: ignore[arg-type]
+    assert outcome(["p", "p"], ["a", "b"], log_metric=log.__setitem__) == [1.0, 1.0]
+    assert log == {"judge/waited_s": 2.0, "judge/asked": 2.0}
