@@ -7,7 +7,14 @@ import statistics
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.estimates import as_headline, group_means, mean_of, pooled, share_of
+from r2w_eval.estimates import (
+    as_headline,
+    criterion_means,
+    group_means,
+    mean_of,
+    pooled,
+    share_of,
+)
 from r2w_eval.stats.inference import evaluate, measure
 from r2w_eval.types import ItemVerdicts, WriterStatus
 
@@ -47,6 +54,15 @@ def test_groups_stand_in_order_of_appearance_and_count_what_they_lack() -> None:
     assert [(g.name, g.n_expected, evaluate(g)) for g in groups] == [
         ("language/zh", 2, 4.0), ("language/en", 1, 8.0), ("language/fr", 1, None),
     ]  # fmt: skip
+
+
+def test_each_criterion_has_the_mean_of_those_that_name_it() -> None:
+    verdicts = [("a", {"plot": 4.0, "voice": 2.0}), ("b", {"plot": 6.0})]
+    found = criterion_means("criterion", ["plot", "voice", "pace"], verdicts, 3)
+    assert [(e.name, e.n_expected, evaluate(e)) for e in found] == [
+        ("criterion/plot", 3, 5.0), ("criterion/voice", 3, 2.0), ("criterion/pace", 3, None),
+    ]  # fmt: skip
+    assert {e.note for e in found} == {"as written by the judge"}
 
 
 def test_the_headline_mark_changes_nothing_else() -> None:

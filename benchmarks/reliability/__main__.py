@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 import traceback
@@ -23,7 +22,7 @@ from pathlib import Path
 from benchmarks.reliability.cells import Bench, Cell
 from benchmarks.reliability.faults import FAULTS
 from benchmarks.reliability.page import RESULTS, write_page
-from benchmarks.reliability.process import ROOT, Server, start
+from benchmarks.reliability.process import ROOT, Server, commit, start
 from benchmarks.reliability.serve import serve_cell
 from benchmarks.reliability.stages import BY_NAME, Stage
 from r2w_eval.hashing import file_hash
@@ -136,9 +135,7 @@ def main() -> None:
     logging.disable(logging.INFO)
     chosen = options.stages.split(",")
     stages = [BY_NAME[name] for name in chosen if name != "serve"]
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT
-    ).stdout.strip()
+    tested = commit()
     known = {(c["stage"], c["fault"]): c for c in json.loads(RESULTS.read_bytes())} if (
         RESULTS.exists()) else {}  # fmt: skip
     warm_up(stages)
@@ -154,7 +151,7 @@ def main() -> None:
             for fault in options.faults.split(","):
                 began = time.monotonic()
                 cell = run_cell(bench, name, fault)
-                known[name, fault] = asdict(replace(cell, commit=commit))
+                known[name, fault] = asdict(replace(cell, commit=tested))
                 state = "RED " + "; ".join(cell.reds) if cell.reds else cell.note or "ok"
                 spent = time.monotonic() - began
                 print(f"{name:12} {fault:22} {spent:5.1f} s  {state}", flush=True)

@@ -137,3 +137,11 @@ class Server:
         """Another one at the same port."""
         self.stop()
         return Server(kind, self.port)
+
+
+def commit() -> str:
+    """The checked-out commit; `-dirty` where what is tested differs from it, results aside."""
+    words = ["git", "describe", "--always"]
+    name = subprocess.run(words, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+    changed = ["git", "diff", "--quiet", "HEAD", "--", ".", ":!benchmarks/results", ":!docs"]
+    return name + ("-dirty" if subprocess.run(changed, cwd=ROOT).returncode else "")

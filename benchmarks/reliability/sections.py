@@ -17,6 +17,7 @@ EQUIVALENT = Path(__file__).with_name("equivalent.yaml")
 PLACE = ("target", "function", "code", "before", "after")
 
 
+STOPPED = " at the time limit, which ends it by SIGTERM; the same command goes on"
 HOSTILE = Path(__file__).with_name("hostile.yaml")
 
 
@@ -64,19 +65,26 @@ def _gain(row: dict[str, Any]) -> str:
 
 def _soak(facts: dict[str, Any]) -> Iterator[str]:
     rows = facts["rows"]
-    quarter = next((row for row in rows if row["n"] >= facts["planned"] / 4), rows[-1])
+    done = max(row["n"] for row in rows)
+    quarter = next(row for row in rows if row["n"] >= done / 4)
+    last = next(row for row in rows if row["n"] == done)
+    planned = f"{facts['planned']:,} judgements planned, 5 % of all attempts faulty"
+    end = f"exit code {facts['exit_code']}" + ("" if done >= facts["planned"] else STOPPED)
     yield (
         f"\n## A long run\n\n`python -m benchmarks.reliability.soak --samples "
         f"{facts['samples']} --latency {facts.get('latency', 5)} --connections "
-        f"{facts.get('connections', 64)}`: {facts['planned']:,} judgements planned, 5 % of all "
-        f"attempts faulty. "
-        f"{facts['requests']:,} requests in {rows[-1]['s'] / 60:.0f} minutes on a busy machine, "
-        f"{facts['verdicts']:,} verdicts usable, lost: {_counts(facts['lost'])}; exit code "
-        f"{facts['exit_code']}. Resident memory {quarter['mb']:.0f} MB when a quarter was done and "
-        f"{rows[-1]['mb']:.0f} MB at the end (peak {max(r['mb'] for r in rows):.0f}); open files "
-        f"at most {max(r['files'] for r in rows):.0f}.{_drift(facts)}\n\n"
+        f"{facts.get('connections', 64)}`{_at(facts)}: {planned}. {facts['requests']:,} requests "
+        f"in {rows[-1]['s'] / 60:.0f} minutes on a busy machine, {facts['verdicts']:,} verdicts "
+        f"usable, lost: {_counts(facts['lost'])}; {end}. Resident memory {quarter['mb']:.0f} MB at "
+        f"a quarter of the verdicts, {last['mb']:.0f} MB at the last one, and at most "
+        f"{max(r['mb'] for r in rows):.0f} MB while the results were written; open files at most "
+        f"{max(r['files'] for r in rows):.0f}.{_drift(facts)}\n\n"
         f"![verdicts, latency, memory and open files over time](images/soak.svg)"
     )
+
+
+def _at(facts: dict[str, Any]) -> str:
+    return f" (commit {facts['commit']})" if "commit" in facts else ""
 
 
 def _drift(facts: dict[str, Any]) -> str:
@@ -105,8 +113,9 @@ def _serve_soak(facts: dict[str, Any]) -> Iterator[str]:
     told = f"not as documented: {_counts(wrong)}" if wrong else "all answered as documented"
     yield (
         f"\n## `serve` under mixed load\n\n`python -m benchmarks.reliability.serve_soak --minutes "
-        f"{facts['minutes']:g} --rate {facts['rate']:g}`: arrivals at {facts['rate']:g} a second, "
-        f"whatever the server does; {_counts(facts['sent'])}; {told}. Honest requests: median "
+        f"{facts['minutes']:g} --rate {facts['rate']:g}`{_at(facts)}: arrivals at "
+        f"{facts['rate']:g} a second, whatever the server does; {_counts(facts['sent'])}; {told}. "
+        f"Honest requests: median "
         f"{facts['p50']:.0f} ms, 95 % under {facts['p95']:.0f} ms, 99 % under {facts['p99']:.0f} "
         f"ms on a busy machine. Resident memory {settled['mb']:.0f} MB after half a minute and "
         f"{rows[-1]['mb']:.0f} MB at the end (peak {max(r['mb'] for r in rows):.0f}); open files "

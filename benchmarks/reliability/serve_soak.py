@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.measure import free_port
 from benchmarks.reliability.page import FOLDER, write_page
-from benchmarks.reliability.process import ROOT
+from benchmarks.reliability.process import ROOT, commit
 from benchmarks.reliability.serve import BODY
 from benchmarks.reliability.soak import look, plot
 
@@ -169,7 +169,8 @@ async def measure(minutes: float, rate: float) -> dict[str, Any]:
         tracebacks = log.read().count(b"Traceback")
     p50, p95, p99 = np.quantile([ms for _, ms in load.spent], (0.5, 0.95, 0.99)).tolist()
     return {
-        "minutes": minutes, "rate": rate, "exit_code": code, "tracebacks": tracebacks,
+        "commit": commit(), "minutes": minutes, "rate": rate,
+        "exit_code": code, "tracebacks": tracebacks,
         "sent": dict(load.sent), "wrong": {k: n for k, n in load.wrong.items() if n},
         "p50": p50, "p95": p95, "p99": p99, "rows": rows,
     }  # fmt: skip

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reliability.page import FOLDER, write_page
-from benchmarks.reliability.process import ROOT, Server
+from benchmarks.reliability.process import ROOT, Server, commit
 from r2w_eval.store import iter_jsonl
 
 FAULTS = "http500=0.01+http429=0.01+reset=0.01+cutjson=0.01"
@@ -145,7 +145,7 @@ def main() -> None:
     server.stop()
     judging = result["judging"]
     facts = {
-        "samples": options.samples, "exit_code": code, "requests": sent,
+        "commit": commit(), "samples": options.samples, "exit_code": code, "requests": sent,
         "planned": 120 * options.samples,
         "verdicts": judging["n_valid"], "lost": judging["failures"], "rows": rows,
         "latency": options.latency, "connections": options.connections, "latencies": timed,

@@ -60,13 +60,11 @@ def plain_loss(values: Any, axes: Any, tree: Tree) -> Any:
     return loss + AXES * F.huber_loss(found, torch.tensor([y for _, _, y in known]))
 
 
-def single_pair() -> list[Tree]:
-    """A draft with one right and one wrong remark: one comparison, and one named axis."""
-    rows = [
-        row("5", "pos", "f g", "x", relevance=1.0),
-        row("6", "neg_category", "f g", "z"),
-    ]
-    return reflection_trees(rows, encode, 100, random.Random(0))
+def third_tree() -> list[Tree]:
+    """Another draft, so that what counts over all trees is told from what counts over two."""
+    return reflection_trees(
+        [row("5", "pos", "f g", "x", relevance=1.0)], encode, 100, random.Random(0)
+    )
 
 
 def test_only_readings_further_apart_than_the_margin_are_ranked() -> None:
@@ -76,10 +74,21 @@ def test_only_readings_further_apart_than_the_margin_are_ranked() -> None:
     assert ranked(readings) == ([0], [2])
 
 
+def test_a_single_comparison_and_a_single_axis_carry_all_of_their_share() -> None:
+    from r2w_eval.reward_models.transformer.losses import targets_of
+
+    readings = [
+        SimpleNamespace(pair="p", value=1.0, weight=1.0, axes={"relevance": 1.0}),
+        SimpleNamespace(pair="p", value=0.0, weight=1.0, axes={}),
+    ]
+    found = targets_of(SimpleNamespace(readings=readings))  # type: ignore[arg-type]
+    assert list(found.pair_share) == list(found.axis_share) == [1.0]
+
+
 def test_a_batch_is_the_weighted_sum_of_its_trees() -> None:
     from r2w_eval.reward_models.transformer.losses import batch_loss, join, targets_of
 
-    trees = [*two_trees(), *single_pair()]
+    trees = [*two_trees(), *third_tree()]
     sizes = [len(tree.readings) for tree in trees]
     assert len(sizes) == 3
     values, axes = torch.randn(sum(sizes)), torch.randn(sum(sizes), len(HEAD_AXES))
