@@ -144,7 +144,7 @@ class RunConfig:
     fixed_concurrency: bool = _setting(False, "Always use --max-connections; no adaptation.")
     timeout: float = _setting(600.0, "Seconds for one request, in total.")
     min_coverage: float = _setting(
-        0.98, "Exit code 3 when a smaller share of verdicts than this is usable."
+        0.98, "Exit code 3 when a smaller share of answers came, or of verdicts is usable."
     )
     max_unscored: float | None = _setting(
         None, "Exit code 3 when a larger share of the answers than this has no score."

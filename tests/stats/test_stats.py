@@ -135,7 +135,7 @@ def test_sums_that_are_equal_but_for_rounding_are_ties(unit: float) -> None:
 
 
 def test_equal_differences_have_the_binomial_mid_p_exact_and_drawn() -> None:
-    for n, k in ((20, 14), (40, 26)):
+    for n, k in ((20, 14), (40, 26), (80, 50)):
         below, above = (scipy.stats.binom.sf(k - 1 + end, n, 0.5) for end in (0, 1))
         found = sign_flip_p(0.1 * np.array([1.0] * k + [-1.0] * (n - k)), draws=40_000)
         assert found == pytest.approx(below + above, rel=1e-9 if n <= 20 else 0.1)
@@ -260,3 +260,18 @@ def test_what_a_query_adds_to_a_difference_is_measured_from_the_pooled_ratio() -
     found = _exchangeable(left, right)
     assert list(found) == pytest.approx(sorted((a, b)))
     assert sum(found) == pytest.approx(evaluate(left) - evaluate(right))  # type: ignore[operator]
+
+
+def test_the_unit_of_a_score_changes_no_p_value() -> None:
+    first = {str(i): float(i * i % 7) for i in range(12)}
+    tiny = {name: 1e-12 * value for name, value in first.items()}
+    zeros = dict.fromkeys(first, 0.0)
+    assert compare_scores(tiny, zeros).p_value == compare_scores(first, zeros).p_value != 1.0
+
+
+def test_drawn_patterns_count_the_observed_one_and_are_the_same_each_time() -> None:
+    # none of 100 patterns of 40 signs is as extreme: half of one in 101
+    assert sign_flip_p(np.arange(1.0, 41.0), draws=100) == 0.5 / 101
+    # a published p value can be had again from its seed
+    values = np.sin(np.arange(30.0)) + 0.25
+    assert sign_flip_p(values, draws=2000, seed=7) == pytest.approx(0.023738, abs=1e-6)
