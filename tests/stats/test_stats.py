@@ -128,7 +128,7 @@ def test_the_paired_test_equals_scipys_permutation_test() -> None:
     assert found.difference == pytest.approx(differences.mean())
 
 
-@pytest.mark.parametrize("unit", [1.0, 0.1, -1 / 3, 7e8 / 9])
+@pytest.mark.parametrize("unit", [1.0, 0.1, -1 / 3, 7e8 / 9, 1e-9 / 3])
 def test_sums_that_are_equal_but_for_rounding_are_ties(unit: float) -> None:
     assert sign_flip_p(unit * np.array([1.0, 2.0, 3.0])) == 0.125
     assert sign_flip_p(unit * np.array([1.0, 1.0, -1.0, 2.0])) == pytest.approx(5 / 16)
@@ -275,3 +275,16 @@ def test_drawn_patterns_count_the_observed_one_and_are_the_same_each_time() -> N
     # a published p value can be had again from its seed
     values = np.sin(np.arange(30.0)) + 0.25
     assert sign_flip_p(values, draws=2000, seed=7) == pytest.approx(0.023738, abs=1e-6)
+
+
+def test_mcnemar_counts_each_pattern_and_what_one_of_the_two_lacks() -> None:
+    patterns = {(True, True): 1, (True, False): 2, (False, True): 3, (False, False): 4}
+    pairs = [pattern for pattern, n in patterns.items() for _ in range(n)]
+    first: dict[str, bool | None] = {str(i): a for i, (a, _) in enumerate(pairs)}
+    second: dict[str, bool | None] = {str(i): b for i, (_, b) in enumerate(pairs)}
+    found = mcnemar({**first, "x": True, "y": None}, {**second, "y": True})
+    counts = (found.n_both, found.n_only_first, found.n_only_second, found.n_neither)
+    assert (*counts, found.n_missing) == (1, 2, 3, 4, 2)
+    for n in (0, 1):  # as many one way as the other: no more than certain
+        even = {str(i): i % 2 == 0 for i in range(2 * n)}
+        assert mcnemar(even, {k: not v for k, v in even.items()}).p_value == 1.0
