@@ -6,6 +6,9 @@
 
 TRL's string form (`reward_funcs=DIR`) needs no adapter: it loads the exported folder. A failure is
 never a 0: TRL gets None, verl an exception, which its trainer counts as a failed sample.
+
+Scored is the answer. What stands in `<think>` tags before it is not, and a completion whose
+thinking never ends has no answer: it cannot be scored.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from typing import Any
 
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.scorer import NAME, ItemScorer, best_of_n, open_scorer
+
+from r2w_eval.models.thinking import answer_of
 
 
 class Unscorable(RuntimeError):
@@ -47,13 +52,14 @@ def trl_reward(
     **columns: Any,
 ) -> list[float | None]:
     """TRL's callable: one number per completion, None where there is no score."""
+    pairs = zip(prompts, completions, strict=True)
     items = [
-        WritingItem(str(i), text_of(prompt), text_of(completion))
-        for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True))
+        WritingItem(str(i), text_of(prompt), answer)
+        for i, (prompt, completion) in enumerate(pairs)
+        if (answer := answer_of(text_of(completion))) is not None
     ]
-    texts = [item for item in items if item.response.strip()]
-    found = {s.id: s.value for s in _scorer(scorer).score(texts)}
-    return [found.get(item.id) for item in items]
+    found = {s.id: s.value for s in _scorer(scorer).score(items)}
+    return [found.get(str(i)) for i in range(len(completions))]
 
 
 async def trl_reward_async(
@@ -103,7 +109,8 @@ def register_lm_eval() -> None:
 
 
 def pick_best(scorer: ItemScorer, prompt: str, responses: Sequence[str]) -> int:
-    """Index of the best response; 0 where none can be scored."""
-    texts = {i: r for i, r in enumerate(responses) if r.strip()}
+    """Index of the response with the best answer; 0 where none can be scored."""
+    answers = {i: answer_of(response) for i, response in enumerate(responses)}
+    texts = {i: answer for i, answer in answers.items() if answer is not None}
     best = best_of_n(scorer, [WritingItem(str(i), prompt, text) for i, text in texts.items()])
     return 0 if best is None else list(texts)[best]

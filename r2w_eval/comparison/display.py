@@ -39,6 +39,13 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
                 f"{escape(took)}",
                 soft_wrap=True,
             )
+        if comparison.is_uneven:
+            console.print(
+                "[bold yellow]The runs scored different shares of their samples, so their scores "
+                "are not of the same items.[/] Order, ranks and tests are: each pair stands on the "
+                "items that both have scored.",
+                soft_wrap=True,
+            )
         console.print(ranking_table(comparison))
         console.print(test_table(comparison))
         if comparison.left_out:
@@ -53,15 +60,18 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
 
 
 def ranking_table(comparison: Comparison) -> Table:
-    """Models by score, with the ranks that the paired tests leave open."""
+    """Each run's own score, in the order and with the ranks that the paired tests give."""
     table = plain_table(f"{comparison.task}, judge {comparison.judge}, key {comparison.score_key}")
     table.add_column("model", overflow="fold")
-    for name in ("score", "rank", "tied with best"):
-        table.add_column(name, justify="right")
+    for name in ("score", "95 % interval", "scored", "rank", "tied with best"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in comparison.ranking.rows:
         rank = f"{row.best}" if row.best == row.worst else f"{row.best}–{row.worst}"
         tied = "yes" if row.is_tied_with_best else "no"
-        table.add_row(escape(row.model), f"{row.value:.2f}", rank, tied)
+        head = comparison.headlines[row.model]
+        span = _span(head.low, head.high, ".2f")
+        scored = f"{head.n_scored}/{head.n_expected}"
+        table.add_row(escape(row.model), f"{row.value:.2f}", span, scored, rank, tied)
     return table
 
 
@@ -116,11 +126,12 @@ async def print_preferences(
         max_connections=flags.get("max_connections", RunConfig.max_connections),
         timeout_s=flags.get("timeout", RunConfig.timeout),
     )
+    n_turns = {plan.info.name: plan.suite.n_turns for plan in plans}
     path = Path(out) / "pairs.jsonl"
     async with ModelPool(ModelOptions(client=settings)) as pool:
         judge, opened = await pool.scorer(judge_spec, "text")
         concurrency = opened.concurrency if opened else settings.max_connections
-        contests = find_contests(folders, prompts)
+        contests = find_contests(folders, prompts, n_turns)
         pairs = await judge_contests(contests, judge, path, concurrency, forms)
     minimum = flags.get("min_coverage", RunConfig.min_coverage)
     _print_ratings(pairs, judge.id, path, minimum)

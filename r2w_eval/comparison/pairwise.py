@@ -85,13 +85,18 @@ def own_form() -> PairwiseForm:
 
 
 def find_contests(
-    runs: Mapping[str, RunFolder], prompts: Mapping[tuple[str, str], str]
+    runs: Mapping[str, RunFolder],
+    prompts: Mapping[tuple[str, str], str],
+    n_turns: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[Contest]:
     """Every pair of models on every item that both have answered; `prompts` by (task, sample).
 
+    `n_turns` is the length of a conversation by task, where it is not 1: one that did not come to
+    its end has no answer yet.
+
     Item by item: the questions about one begin alike, for servers that cache prefixes.
     """
-    answers = {model: _answers(folder) for model, folder in runs.items()}
+    answers = {model: _answers(folder, n_turns) for model, folder in runs.items()}
     common: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
     for first, second in combinations(sorted(runs), 2):
         places = answers[first].keys() & answers[second].keys() & prompts.keys()
@@ -111,11 +116,12 @@ def find_contests(
             )
 
 
-def _answers(folder: RunFolder) -> dict[tuple[str, str], Response]:
+def _answers(folder: RunFolder, n_turns: Mapping[str, int]) -> dict[tuple[str, str], Response]:
     """The first answer (repeat 0) to each sample that has one; the last turn of a conversation."""
     found: dict[tuple[str, str], Response] = {}
     for response in folder.responses():
-        if response.repeat == 0 and response.status.cause is None:
+        is_last = response.turn + 1 >= n_turns.get(response.task, 1)
+        if is_last and response.repeat == 0 and response.status.cause is None:
             found[response.task, response.sample_id] = response
     return found
 

@@ -22,6 +22,8 @@ from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
 
 N_EXTREMES = 5
+# Scores over parts of the items that differ by more than this say little beside each other.
+COVERAGE_GAP = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +73,25 @@ class Comparison:
     power, at the level that is left after correcting for all pairs; `needed[i]` the items that
     would find the wished difference, if one was named. `extremes[i]` are its largest item
     differences, wins of the first run first. `subsets` says which samples each run took, where
-    these differ.
+    these differ; `headlines` each run's own score, over all that it has scored.
     """
 
     task: str
     judge: str
     score_key: str
     subsets: Mapping[str, str]
+    headlines: Mapping[str, Metric]
     ranking: Ranking
     effects: tuple[float | None, ...]
     extremes: tuple[tuple[ItemDifference, ...], ...]
     needed: tuple[int | None, ...] = ()
     left_out: tuple[LeftOutRanks, ...] = ()
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether the runs scored shares of their samples that differ by more than a point."""
+        shares = [m.n_scored / max(1, m.n_expected) for m in self.headlines.values()]
+        return max(shares) - min(shares) > COVERAGE_GAP + 1e-9
 
 
 def load_results(path: str) -> list[StoredResult]:
@@ -180,6 +189,7 @@ def _compare_place(
         {name_of(r, results): r.items for r in results}
         if len({result.score_key for result in results}) > 1
         else {},
+        {name_of(r, results): r.headline for r in results},
         ranking,
         tuple(effects),
         tuple(extremes),

@@ -57,6 +57,16 @@ def split_thinking(raw: str, tags: ThinkTags = ThinkTags()) -> SplitText:
     return _split_later_blocks(thinking, answer, tags)
 
 
+def answer_of(text: str, tags: ThinkTags = ThinkTags()) -> str | None:
+    """What stands after the thinking; None while the thinking is not closed, or nothing follows.
+
+    >>> answer_of("<think>plan</think>Once"), answer_of("<think>plan")
+    ('Once', None)
+    """
+    split = split_thinking(text, tags)
+    return None if split.unclosed or not split.answer else split.answer
+
+
 def _split_later_blocks(thinking: str | None, rest: str, tags: ThinkTags) -> SplitText:
     if thinking is None:
         return SplitText(None, rest.strip())

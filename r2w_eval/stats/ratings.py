@@ -82,7 +82,7 @@ class RankRange:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """Models from highest to lowest value, and the tests behind their rank ranges."""
+    """Models from best to worst on the items they share, and the tests behind their ranks."""
 
     rows: tuple[RankRange, ...]
     tests: tuple[PairTest, ...]
@@ -265,7 +265,13 @@ def paired_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[Pair
 def rank_ranges(
     values: Mapping[str, float], tests: Iterable[PairTest], alpha: float = 0.05
 ) -> tuple[RankRange, ...]:
-    """Best rank = 1 + models significantly better; worst = all but those significantly worse."""
+    """Best rank = 1 + models significantly better; worst = all but those significantly worse.
+
+    Models stand in order of their mean paired difference from all others: the order of the values
+    where all were scored on the same items, and a fair one where they were not. Tied with best is
+    measured at the first of those with the best rank.
+    """
+    tests = tuple(tests)
     better: dict[str, set[str]] = {model: set() for model in values}
     worse: dict[str, set[str]] = {model: set() for model in values}
     for test in tests:
@@ -275,15 +281,32 @@ def rank_ranges(
         winner, loser = pair if test.difference > 0 else pair[::-1]
         better[loser].add(winner)
         worse[winner].add(loser)
-    order = sorted(values, key=lambda model: (-values[model], model))
+    lead = _paired_leads(values, tests)
+    order = sorted(values, key=lambda model: (-lead[model], -values[model], model))
+    leader = min(order, key=lambda model: len(better[model]), default="")
     return tuple(
         RankRange(
             model,
             values[model],
             1 + len(better[model]),
             len(values) - len(worse[model]),
-            model not in worse[order[0]],
+            model not in worse[leader],
             tuple(m for m in order if m != model and m not in better[model] | worse[model]),
         )
         for model in order
     )
+
+
+def _paired_leads(values: Mapping[str, float], tests: Iterable[PairTest]) -> dict[str, float]:
+    """Sum of each model's differences from the others, in the unit of the values.
+
+    A pair without common items counts by its values. Rounded, so that equal models stay equal.
+    """
+    lead = dict.fromkeys(values, 0.0)
+    for test in tests:
+        gap = test.difference
+        if gap is None:
+            gap = values[test.first] - values[test.second]
+        lead[test.first] += gap
+        lead[test.second] -= gap
+    return {model: round(total, 9) for model, total in lead.items()}

@@ -92,7 +92,9 @@ class Overloaded(Exception):
 
 @dataclass(slots=True)
 class Batcher:
-    """Collects waiting items, scores them in a thread, shortest first, and hands results back."""
+    """Collects waiting items, scores them in a thread, like lengths together, and hands results
+    back.
+    """
 
     scorer: ItemScorer
     max_waiting: int
@@ -133,16 +135,20 @@ class Batcher:
             await self._score(batch)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[ItemScore]]]:
-        """Items of similar length up to the limits; those nobody waits for are dropped."""
-        alive = sorted((e for e in self._queue if not e[1].done()), key=lambda e: size(e[0]))
+        """The item that waits longest and those nearest to it in length, up to the limits.
+
+        Nothing starves, whatever else comes in; items that nobody waits for are dropped.
+        """
+        alive = [entry for entry in self._queue if not entry[1].done()]
+        oldest = size(alive[0][0]) if alive else 0
         batch, chars = [], 0
-        for entry in alive:
+        for entry in sorted(alive, key=lambda e: abs(size(e[0]) - oldest)):
             if batch and (len(batch) >= MAX_BATCH_ITEMS or chars > MAX_BATCH_CHARS):
                 break
             batch.append(entry)
             chars += size(entry[0])
         chosen = {id(entry) for entry in batch}
-        self._queue = deque(e for e in self._queue if id(e) not in chosen and not e[1].done())
+        self._queue = deque(entry for entry in alive if id(entry) not in chosen)
         return batch
 
     async def _score(self, batch: Sequence[tuple[Item, asyncio.Future[ItemScore]]]) -> None:
@@ -150,6 +156,9 @@ class Batcher:
         started = time.monotonic()
         try:
             scores = await asyncio.to_thread(self.scorer.score, items)
+            if len(scores) != len(items):
+                raise ValueError(f"{len(scores)} scores for {len(items)} items")
+            unscored = sum(s.value is None for s in scores)
         except Exception as error:  # noqa: BLE001 - a scorer may be anyone's code
             LOG.exception("scoring failed")
             for _, future in batch:
@@ -159,7 +168,7 @@ class Batcher:
         self.counters.batches += 1
         self.counters.items += len(items)
         self.counters.chars += sum(map(size, items))
-        self.counters.unscored += sum(s.value is None for s in scores)
+        self.counters.unscored += unscored
         self.counters.score_seconds += time.monotonic() - started
         for (_, future), score in zip(batch, scores, strict=True):
             if not future.done():

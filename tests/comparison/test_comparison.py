@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,13 @@ from hypothesis import strategies as st
 
 from r2w_eval.cli import cli
 from r2w_eval.comparison.display import left_out_table, ranking_table, test_table
-from r2w_eval.comparison.pairwise import Contest, build_request, judge_contests, parse_label
+from r2w_eval.comparison.pairwise import (
+    Contest,
+    build_request,
+    find_contests,
+    judge_contests,
+    parse_label,
+)
 from r2w_eval.comparison.scores import compare_runs, item_values
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UsageError
@@ -23,8 +30,8 @@ from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.run import evaluate
 from r2w_eval.stats.orders import positions
-from r2w_eval.store import JsonlWriter
-from r2w_eval.types import Estimate, JudgeRequest, Stratum
+from r2w_eval.store import JsonlWriter, RunFolder
+from r2w_eval.types import Estimate, JudgeRequest, Response, Stratum, WriterStatus
 
 # pytest would take the table for a test
 test_table.__test__ = False  # type: ignore[attr-defined]
@@ -54,6 +61,10 @@ def test_two_runs_are_compared_item_by_item(config: RunConfig, tmp_path: Path) -
     assert test.n_common == 24 and test.p_holm is not None
     assert comparison.effects[0] and len(comparison.extremes[0]) == 10
     assert ranking_table(comparison).row_count == 2 and test_table(comparison).row_count == 1
+    assert not comparison.is_uneven
+    name, head = next(iter(comparison.headlines.items()))
+    lossy = {**comparison.headlines, name: replace(head, n_scored=head.n_scored - 1)}
+    assert replace(comparison, headlines=lossy).is_uneven
 
 
 def test_other_items_are_refused_unless_forced(config: RunConfig, tmp_path: Path) -> None:
@@ -84,6 +95,24 @@ def test_another_mode_is_refused_field_by_field(config: RunConfig, tmp_path: Pat
 def test_an_items_value_is_its_part_of_the_headline() -> None:
     stratum = Stratum(("a", "a", "b"), (3.0, 5.0, 9.0), (1.0, 1.0, 2.0))
     assert item_values(Estimate("x", (stratum,), 2, scale=10.0)) == {"a": 40.0, "b": 45.0}
+
+
+def test_a_conversation_that_is_not_at_its_end_is_in_no_contest(tmp_path: Path) -> None:
+    def folder(name: str, samples: dict[str, int]) -> RunFolder:
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        with closing(JsonlWriter(run.responses_path)) as writer:
+            for sample, n in samples.items():
+                for turn in range(n):
+                    text = f"turn {turn}"
+                    writer.append(Response("k", "t", sample, name, text, text, None,
+                                           WriterStatus.OK, turn=turn))  # fmt: skip
+        return run
+
+    runs = {"whole": folder("whole", {"1": 3, "2": 3}), "cut": folder("cut", {"1": 3, "2": 2})}
+    prompts = {("t", "1"): "Write.", ("t", "2"): "Write."}
+    (contest,) = find_contests(runs, prompts, {"t": 3})
+    assert (contest.item, contest.first_answer, contest.second_answer) == ("t/1", *["turn 2"] * 2)
 
 
 class BiasedJudge:

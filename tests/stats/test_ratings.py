@@ -89,6 +89,16 @@ def test_rank_ranges_come_from_the_paired_tests() -> None:
     assert rows["base"].tied_with == ("same",) and not rows["base"].is_tied_with_best
 
 
+def test_a_run_scored_on_easy_items_alone_does_not_stand_first() -> None:
+    draw = random.Random(3)
+    base = {str(i): 9.0 if i < 12 else 3.0 for i in range(40)}
+    easy = {k: v + draw.uniform(0, 0.2) if v > 8 else None for k, v in base.items()}
+    better = {k: v + draw.uniform(0.3, 0.5) for k, v in base.items()}
+    ranking = rank_by_paired_tests({"a": mean_estimate(better), "b": mean_estimate(easy)})
+    shown = [(row.model, row.best, row.is_tied_with_best) for row in ranking.rows]
+    assert shown == [("a", 1, True), ("b", 2, False)] and ranking.rows[1].value > 9
+
+
 def test_variance_components_are_recovered() -> None:
     draw = np.random.default_rng(2)
     rows = []

@@ -11,12 +11,12 @@ from r2w_eval.training.checkpoints.folders import find_checkpoints, half_written
 from r2w_eval.training.prompts import starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.advantages import LocalMapping
-from r2w_eval.training.rl.outcomes import answer_of
 from r2w_eval.training.rl.train import RLSettings, lay_out
 from r2w_eval.training.synthesis.loop import SynthSettings
 from r2w_eval.training.trainer.sft import SFTSettings, fitting, read_rows, to_row
 
 from r2w_eval.errors import R2WError
+from r2w_eval.models.thinking import answer_of
 
 # eight bytes of length and an empty header: the smallest whole file of its kind
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"

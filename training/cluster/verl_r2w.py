@@ -43,7 +43,7 @@ from r2w_eval.training.rl.advantages import (
     reward_row,
 )
 from r2w_eval.training.rl.completions import prompt_text, read_completion, reflections, to_segments
-from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, answer_of, pay_unanswered
+from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, pay_unanswered
 from verl import DataProto
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
@@ -54,6 +54,7 @@ from verl.utils.skip import SkipManager
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
+from r2w_eval.models.thinking import answer_of
 from r2w_eval.trace.types import TagSchema
 
 LOCAL, GAE = "r2w_local", "gae"

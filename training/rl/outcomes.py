@@ -32,7 +32,7 @@ from r2w_eval.training.wording import load_wording
 
 from r2w_eval.comparison.pairwise import Contest, build_request, own_form
 from r2w_eval.judge.scorers import ScoreItem
-from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.models.thinking import answer_of
 from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
@@ -40,12 +40,6 @@ RUBRIC_DECODING = Decoding(temperature=0.0, max_tokens=1024)
 
 Answers = Sequence[str | None]
 Rewards = list[float | None]
-
-
-def answer_of(completion: str) -> str | None:
-    """What stands after the thinking; None while the thinking is not closed, or nothing follows."""
-    split = split_thinking(completion, ThinkTags())
-    return None if split.unclosed or not split.answer else split.answer
 
 
 def text_of(completion: Any) -> str:

@@ -19,9 +19,14 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
-from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, WritingItem, failed
 from r2w_eval.reward_models.scorer import load_reward
-from r2w_eval.reward_models.serving.server import ServeSettings, make_app
+from r2w_eval.reward_models.serving.server import (
+    MAX_BATCH_ITEMS,
+    Batcher,
+    ServeSettings,
+    make_app,
+)
 
 GOOD = {
     "id": "g",
@@ -181,6 +186,40 @@ def test_a_slow_scorer_is_504_and_a_failing_one_500_without_its_message() -> Non
         assert (await call("/health"))[0] == 200
 
     with_server(SlowScorer(fails=True), broken)
+
+
+def test_a_scorer_that_forgets_a_score_fails_that_batch_and_no_other() -> None:
+    class Forgetful(SlowScorer):
+        def score(self, items: Sequence[Item]) -> list[ItemScore]:
+            return super().score(items)[: -1 if not self.batches[1:] else None]
+
+    async def job(call: Client) -> None:
+        assert (await call("/score", {"response": "first"}))[0] == 500
+        status, body = await call("/score", {"response": "second"})
+        assert (status, body["scores"][0]["value"]) == (200, 0.5)
+
+    with_server(Forgetful(), job, timeout_s=1.0)
+
+
+def test_a_long_item_does_not_wait_for_short_ones_that_came_later() -> None:
+    class Recorder(SlowScorer):
+        def score(self, items: Sequence[Item]) -> list[ItemScore]:
+            seen.append([item.id for item in items])
+            return super().score(items)
+
+    seen: list[list[str]] = []
+
+    async def main() -> None:
+        batcher = Batcher(Recorder(), 4096)
+        long = WritingItem("long", "p", "word " * 4000)
+        short = [WritingItem(str(n), "p", "word") for n in range(2 * MAX_BATCH_ITEMS)]
+        waiting = [asyncio.create_task(batcher.score(own)) for own in ([long], short)]
+        worker = asyncio.create_task(batcher.run())
+        await asyncio.gather(*waiting)
+        worker.cancel()
+
+    asyncio.run(main())
+    assert seen[0][0] == "long" and list(map(len, seen)) == [256, 256, 1]
 
 
 def test_a_client_that_leaves_is_not_worked_for() -> None:
