@@ -44,12 +44,10 @@ BUILDERS: Mapping[str, Callable[[LabelledSet], Iterator[Row]]] = {
     "storyer_small": build_storyer,
     "autoj_writing_dev": build_autoj,
 }
-# Read but not built from: no label of these maps on an axis without more assumptions.
-# Kinds that are wrong only because of their revision.
+# Kinds that are wrong only because of their revision
 NEED_REVISION = frozenset(
     {"neg_revision", "neg_unchanged", "neg_wrong_edit", "neg_rewrite", "neg_fixed"}
 )
-NOT_BUILT = frozenset({"shepherd_train", "cohesentia_train", "nextchapter_crowd"})
 
 
 @dataclass(frozen=True, slots=True)
