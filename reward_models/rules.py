@@ -18,8 +18,14 @@ from r2w_eval.reward_models.items import (
     failed,
     unscorable,
 )
-from r2w_eval.reward_models.language.words import sentences, words
-from r2w_eval.reward_models.linear.features import cue, reflection_features, strip_filler, unquoted
+from r2w_eval.reward_models.language.words import containment, sentences, words
+from r2w_eval.reward_models.linear.features import (
+    clean,
+    cue,
+    reflection_features,
+    strip_filler,
+    unquoted,
+)
 
 MAX_SHARE_OF_DRAFT = 0.25
 
@@ -31,7 +37,7 @@ class RulesScorer:
 
     def describe(self) -> Mapping[str, Any]:
         """Nothing is tuned."""
-        return {"formula": "method section 6.2", "version": 1}
+        return {"formula": "method section 6.2", "version": 2}
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
         """One score per item."""
@@ -54,7 +60,11 @@ def _score(item: Item) -> ItemScore:
 
 
 def relevance(found: Mapping[str, float]) -> float:
-    """+1 for a quoted span of the draft with a named problem; -1 for a span the draft lacks."""
+    """+1 for a quoted span of the draft with a named problem; -1 where most spans are invented.
+
+    Up to half of the quotations may stand in neither draft nor prompt, each at the price of its
+    share: a good remark also quotes the wording that it asks for.
+    """
     if found["quotes_absent"] > 0.5:
         return -1.0
     anchored = found["quotes_found"] if found["quotes"] else min(1.0, 2.0 * found["echo"])
@@ -74,9 +84,15 @@ def constructiveness(found: Mapping[str, float]) -> float:
 
 def efficiency(item: ReflectionItem, found: Mapping[str, float]) -> float:
     """1 - 2 max(redundancy, filler, restated prompt), less for more than a quarter of the draft."""
-    waste = max(found["repeated"], found["restates"], filler_share(item.reflection))
+    waste = max(redundancy(item), found["restates"], filler_share(item.reflection))
     length = len(words(item.reflection)) / max(1, len(words(item.draft)))
     return max(-1.0, 1.0 - 2.0 * waste - max(0.0, length - MAX_SHARE_OF_DRAFT))
+
+
+def redundancy(item: ReflectionItem) -> float:
+    """Highest 3-gram containment in an earlier reflection."""
+    own = words(clean(item.reflection))
+    return max((containment(own, words(earlier), 3) for earlier in item.earlier), default=0.0)
 
 
 def filler_share(reflection: str) -> float:

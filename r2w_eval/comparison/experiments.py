@@ -7,7 +7,7 @@ read. Forms: specification r2write, section 8 (the paper's Table 1; tokens per p
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ class OnOff:
     """Thinking on minus off, on the prompts that both have scored.
 
     `relative` = (mean_on / mean_off - 1) * 100 over the common prompts. `tokens_per_point` has no
-    value where the interval of the difference holds 0. Prompts with one side only are counted in
-    `difference` and left out.
+    value where the interval of the difference holds 0; its tokens are of the same prompts. Prompts
+    with one side only are counted in `difference` and left out.
     """
 
     task: str
@@ -99,55 +99,69 @@ async def run_arms(
     return paths
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One arm with what it is made of: scores and thinking tokens by prompt."""
+
+    arm: ArmResult
+    result: StoredResult
+    thinking: Estimate
+
+
 def arm_results(name: str, path: str) -> list[ArmResult]:
     """Scores and tokens of one finished run, per task and judge."""
+    return [side.arm for side in _sides(name, path)]
+
+
+def _sides(name: str, path: str) -> list[Side]:
     inputs = read_run(RunFolder.existing(path))
     analyses = {task: [analyse(source) for source in own] for task, own in inputs.items()}
-    return [
-        ArmResult(
-            name,
-            result.task,
-            result.judge,
-            result.headline,
-            measure(thinking_tokens(analyses.get(result.task, []))),
-            measure(answer_tokens(analyses.get(result.task, []))),
-        )
-        for result in load_results(path)
-    ]
+    sides = []
+    for result in load_results(path):
+        own = analyses.get(result.task, [])
+        thinking = thinking_tokens(own)
+        spent = measure(thinking), measure(answer_tokens(own))
+        arm = ArmResult(name, result.task, result.judge, result.headline, *spent)
+        sides.append(Side(arm, result, thinking))
+    return sides
 
 
 def compare_on_off(on: str, off: str) -> list[OnOff]:
     """Every task and judge that both runs have. Raises IdentityMismatch, UsageError."""
-    results = {name: load_results(path) for name, path in (("on", on), ("off", off))}
-    arms = {
-        name: {(a.task, a.judge): a for a in arm_results(name, path)}
-        for name, path in (("on", on), ("off", off))
-    }
-    by_place = {(r.task, r.judge): r for r in results["off"]}
-    pairs = [(r, by_place[r.task, r.judge]) for r in results["on"] if (r.task, r.judge) in by_place]
+    others = {(side.arm.task, side.arm.judge): side for side in _sides("off", off)}
+    pairs = [
+        (side, other)
+        for side in _sides("on", on)
+        if (other := others.get((side.arm.task, side.arm.judge))) is not None
+    ]
     if not pairs:
         raise UsageError(f"{on} and {off} share no task with the same judge")
-    return [_on_off(first, second, arms) for first, second in pairs]
+    return [on_minus_off(first, second) for first, second in pairs]
 
 
-def _on_off(
-    first: StoredResult,
-    second: StoredResult,
-    arms: Mapping[str, Mapping[tuple[str, str], ArmResult]],
-) -> OnOff:
-    check_identities([first, second], force_common=False)
-    place = first.task, first.judge
-    on, off = arms["on"][place], arms["off"][place]
-    difference = compare(first.estimate, second.estimate)
+def on_minus_off(on: Side, off: Side) -> OnOff:
+    """One task under one judge. Raises IdentityMismatch."""
+    check_identities([on.result, off.result], force_common=False)
+    first, second = on.result.estimate, off.result.estimate
+    common = item_values(first).keys() & item_values(second).keys()
+    difference = compare(first, second)
+    spent = [mean_over(side.thinking, common) for side in (on, off)]
     return OnOff(
-        first.task,
-        first.judge,
-        on,
-        off,
+        on.result.task,
+        on.result.judge,
+        on.arm,
+        off.arm,
         difference,
-        measure(relative_change(first.estimate, second.estimate)),
-        tokens_per_point(difference, on.thinking.value, off.thinking.value),
+        measure(relative_change(first, second)),
+        tokens_per_point(difference, *spent),
     )
+
+
+def mean_over(tokens: Estimate, prompts: Collection[str]) -> float | None:
+    """Mean over the named prompts; over all where a suite groups its verdicts by something else."""
+    own = item_values(tokens)
+    kept = [value for name, value in own.items() if name in prompts] or list(own.values())
+    return sum(kept) / len(kept) if kept else None
 
 
 def relative_change(on: Estimate, off: Estimate) -> Estimate:

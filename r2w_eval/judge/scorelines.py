@@ -2,7 +2,8 @@
 
 The strict reading of rubric suites (specification: harness J8): only the section after the last
 `[Scores]` counts, where there is one; a name may carry bullets, bold marks or another apostrophe;
-a later line replaces an earlier one; names that the judge invented are told, not counted.
+a later line replaces an earlier one; names that the judge invented are told, not counted. A value
+"out of" something else than the top of the scale is on another scale, and no value.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from r2w_eval.types import JudgeStatus, Score
 _MARKER = re.compile(r"\[Scores\]|--- Scores ---", re.IGNORECASE)
 _LINE = re.compile(
     r"[\s>*_#•\-]*(?P<name>[^\W\d_][^:\n]{1,80}?)[\s*_]*:[\s*_]*(?:score(?:\s*:)?\s*)?"
-    r"\[?(?P<value>-?\d+(?:\.\d+)?)\]?(?:\s*/\s*\d+)?[\s*_.]*",
+    r"\[?(?P<value>-?\d+(?:\.\d+)?)\]?(?:\s*/\s*(?P<top>\d+))?[\s*_.]*",
     re.IGNORECASE,
 )
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "-": " "})
@@ -56,6 +57,9 @@ def read_score_lines(
         name = official.get(canonical(match["name"]))
         if name is None:
             invented.append(match["name"].strip()[:40])
+        elif match["top"] is not None and float(match["top"]) != high:
+            reason = f"{name} is out of {match['top'][:20]}; the scale is {low:g} to {high:g}"
+            return Score(None, JudgeStatus.OUT_OF_RANGE, reason)
         else:
             found[name] = float(match["value"])
     if not found:

@@ -176,6 +176,7 @@ def nulls(scorer: ItemScorer, base: Material) -> Iterable[Check]:
     """Empty remarks land in the lowest tenth of matched ones, or have no value."""
     matched = [s.value for s in scorer.score(base.items) if s.value is not None]
     if not matched:
+        yield _no_values("nulls in the lowest tenth", len(base.items), "share >= 0.95")
         return
     floor = float(np.quantile(matched, 0.1))
     for text in (*NULLS, "the prompt repeated"):
@@ -197,28 +198,39 @@ def batching(scorer: ItemScorer, base: Material) -> Iterable[Check]:
     items = base.items[:24]
     together = scorer.score([*items, *reversed(items)])
     alone = [scorer.score([item])[0] for item in items]
-    gaps = [
-        abs((a.value or 0.0) - (b.value or 0.0))
-        for a, b in zip([*alone, *reversed(alone)], together, strict=True)
-    ]
-    worst = max(gaps)
-    yield Check("padding and neighbours", worst, None, None, len(items), 0,
-                worst < PADDING_TOLERANCE, f"largest gap < {PADDING_TOLERANCE}")  # fmt: skip
+    pairs = [(a.value, b.value) for a, b in zip([*alone, *reversed(alone)], together, strict=True)]
+    gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
+    name, rule = "padding and neighbours", f"largest gap < {PADDING_TOLERANCE}"
+    if not gaps:
+        yield _no_values(name, len(items), rule)
+        return
+    # a value that is there in one company and not in another moved as well
+    steady = all((a is None) == (b is None) for a, b in pairs)
+    lost = sum(s.value is None for s in alone)
+    yield Check(name, max(gaps), None, None, len(items) - lost, lost,
+                steady and max(gaps) < PADDING_TOLERANCE, rule)  # fmt: skip
 
 
 def length(scorer: ItemScorer, base: Material) -> Iterable[Check]:
     """Rank correlation of value and length among right and wrong remarks, truth held fixed."""
     wrong = [replace(i, reflection=j.reflection)
              for i, j in zip(base.items, _others(base), strict=True)]  # fmt: skip
-    parts = []
+    parts, n = [], 0
+    name, rule = (
+        "length alone (partial correlation)",
+        "|rho| <= 0.3 within right and within wrong remarks",
+    )
     for items in (base.items, wrong):
         known = [(float(len(words(i.reflection))), s.value) for i, s in
                  zip(items, scorer.score(items), strict=True) if s.value is not None]  # fmt: skip
+        if not known:
+            yield _no_values(name, 2 * len(base.items), rule)
+            return
         sizes, values = (np.array(column) for column in zip(*known, strict=True))
         parts.append(coefficient(sizes, values, Method.SPEARMAN) or 0.0)
+        n += len(known)
     mean = math.fsum(parts) / 2
-    yield Check("length alone (partial correlation)", mean, None, None, 2 * len(base.items), 0,
-                abs(mean) <= 0.3, "|rho| <= 0.3 within right and within wrong remarks")  # fmt: skip
+    yield Check(name, mean, None, None, n, 2 * len(base.items) - n, abs(mean) <= 0.3, rule)
 
 
 def gain(scorer: ItemScorer, base: Material) -> Iterable[Check]:
@@ -246,10 +258,19 @@ def swap(scorer: ItemScorer, base: Material) -> Iterable[Check]:
                           for i, j in zip(items, others, strict=True)])  # fmt: skip
     known = [(a.value, b.value) for a, b in zip(alone, after, strict=True)
              if a.value is not None and b.value is not None]  # fmt: skip
+    name, rule = "order of independent segments", "rank correlation >= 0.9"
+    if not known:
+        yield _no_values(name, len(items), rule)
+        return
     first, second = (np.array(column) for column in zip(*known, strict=True))
     found = coefficient(first, second, Method.SPEARMAN)
-    yield Check("order of independent segments", found, None, None, len(known), 0,
-                found is not None and found >= 0.9, "rank correlation >= 0.9")  # fmt: skip
+    yield Check(name, found, None, None, len(known), len(items) - len(known),
+                found is not None and found >= 0.9, rule)  # fmt: skip
+
+
+def _no_values(name: str, n_failed: int, rule: str) -> Check:
+    """A test of a scorer that gave nothing to test fails."""
+    return Check(name, None, None, None, 0, n_failed, False, f"{rule}; no value")
 
 
 def _others(base: Material, other_category: bool = False) -> list[ReflectionItem]:
@@ -302,7 +323,7 @@ def _still(
     """Mean change in standard deviations; passes up to TOLERANCE either way."""
     known = [(g, a.value, b.value) for g, a, b in zip(base.groups, before, after, strict=True)
              if a.value is not None and b.value is not None]  # fmt: skip
-    spread = float(np.std([a for _, a, _ in known])) or 1.0
+    spread = float(np.std([a for _, a, _ in known] or [0.0])) or 1.0
     moved = [(g, (b - a) / spread) for g, a, b in known]
     metric = measure(mean_of(name, moved, len(before)))
     ok = metric.value is not None and abs(metric.value) <= TOLERANCE

@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,9 @@ class ArtifactScorer:
     truncation: str = "error"
     max_tokens: int = MAX_TOKENS
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """The folder's name and the hash of its weights."""
+        """The folder's name and the hash of its weights, which are read once."""
         return f"{self.folder.name}@{file_hash(self.folder / 'model.safetensors')[:12]}"
 
     def describe(self) -> Mapping[str, Any]:

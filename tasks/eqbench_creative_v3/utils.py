@@ -108,7 +108,7 @@ def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
 
 
 def parse_strict(request: JudgeRequest, text: str) -> Score:
-    """The 22 names within 0 to 20; only the criterion about dialogue may be absent."""
+    """The 22 names, 0 to 20 or out of 20; only the criterion about dialogue may be absent."""
     rubric = Rubric(tuple(request.facts["criteria"]), OPTIONAL)
     read = read_score_lines(text, rubric, 0, MAX_SCORE)
     return read if isinstance(read, Score) else make_score(read, request.facts)

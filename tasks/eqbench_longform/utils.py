@@ -168,7 +168,7 @@ def fill_prompt(template: str, fields: Mapping[str, str], facts: Mapping[str, An
 
 
 def parse_strict(request: JudgeRequest, text: str) -> Score:
-    """All official criteria, 0 to 20; what the judge invented beside them does not count."""
+    """All official criteria, 0 to 20 or out of 20; what the judge invented does not count."""
     read = read_score_lines(text, Rubric(tuple(request.facts["criteria"])), 0, MAX_SCORE)
     return read if isinstance(read, Score) else make_score(read, request.facts)
 

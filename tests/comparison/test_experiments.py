@@ -12,8 +12,16 @@ from click.testing import CliRunner
 from support import ScriptedServer, completion
 
 from r2w_eval.cli import cli
-from r2w_eval.comparison.experiments import parse_arm, relative_change, tokens_per_point
+from r2w_eval.comparison.experiments import (
+    ArmResult,
+    Side,
+    on_minus_off,
+    parse_arm,
+    relative_change,
+    tokens_per_point,
+)
 from r2w_eval.comparison.experiments_display import budget_svg
+from r2w_eval.comparison.scores import StoredResult
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run.opening import read_extra_body
@@ -83,6 +91,20 @@ def test_the_relative_change_is_over_common_prompts() -> None:
     metric = measure(relative_change(on, off))
     assert metric.value == pytest.approx(40.0)
     assert (metric.n_scored, metric.n_expected) == (2, 3)
+
+
+def test_tokens_per_point_takes_tokens_and_points_of_the_same_prompts() -> None:
+    def side(name: str, scores: dict[str, float | None], tokens: dict[str, float]) -> Side:
+        own, spent = mean_estimate(scores), mean_estimate(tokens)
+        arm = ArmResult(name, "t", "j", measure(own), measure(spent), measure(spent))
+        return Side(arm, StoredResult(name, "m", "t", "j", "k", {}, measure(own), own), spent)
+
+    points = {str(n): 5.0 + n / 10 for n in range(10)}
+    on = side(
+        "on", {k: v + 1 for k, v in points.items()}, dict.fromkeys(points, 100.0) | {"9": 9e3}
+    )
+    off = side("off", {**points, "9": None}, dict.fromkeys(points, 0.0))
+    assert on_minus_off(on, off).tokens_per_point == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ def test_names_are_known_with_bullets_marks_and_other_apostrophes() -> None:
         ("", JudgeStatus.PARSE_ERROR),
         ("Wit: 9", JudgeStatus.PARSE_ERROR),
         ("Tone: 11\nShow-Don't Tell: 3", JudgeStatus.OUT_OF_RANGE),
+        ("Tone: 9\nShow-Don't Tell: 3/5", JudgeStatus.OUT_OF_RANGE),
+        ("Tone: 9/20\nShow-Don't Tell: 3", JudgeStatus.OUT_OF_RANGE),
         ("Tone: 9\nWit: 3", JudgeStatus.CRITERIA_MISMATCH),
         ("x" * 200_001, JudgeStatus.PARSE_ERROR),
     ],

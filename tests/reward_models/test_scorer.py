@@ -183,6 +183,24 @@ def test_rules_score_reflections_by_formula() -> None:
     assert text.status is ItemStatus.BAD_ITEM
 
 
+def test_rules_hold_what_was_said_before_against_a_remark() -> None:
+    half = "I see a cliché. I should cut it. The ending is a different matter altogether."
+    first, again, half_new = RulesScorer().score(
+        [item(), item(earlier=(RIGHT,)), item(earlier=(half,))]
+    )
+    assert first.parts["efficiency"] > half_new.parts["efficiency"] > again.parts["efficiency"]
+
+
+def test_the_weights_of_an_artifact_are_hashed_once(tmp_path: Path) -> None:
+    from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
+
+    (weights := tmp_path / "model.safetensors").write_bytes(b"weights")
+    scorer = ArtifactScorer(tmp_path, None, None, None)
+    name = scorer.id
+    weights.unlink()
+    assert scorer.id == name and name.startswith(f"{tmp_path.name}@")
+
+
 def run_score(tmp_path: Path, lines: list[str], *more: str) -> tuple[Any, list[dict[str, Any]]]:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("\n".join(lines) + "\n", encoding="utf-8")

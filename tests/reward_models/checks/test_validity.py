@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 from r2w_eval.reward_models.checks.validity import Check, material, run_validity
 from r2w_eval.reward_models.data.flaws import build_flaws
-from r2w_eval.reward_models.items import Item, ItemScore, ReflectionItem
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, failed
 
 from r2w_eval.cli import cli
 
@@ -48,6 +48,20 @@ def test_a_length_scorer_fails_where_it_must() -> None:
     assert not checks["self-praise in the reflection"].passed
     assert not checks["matching revision > unchanged"].passed
     assert checks["padding and neighbours"].passed
+
+
+class DeadScorer(LongerScorer):
+    """Fault injection: no item ever gets a value."""
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        return [failed(item.id, ItemStatus.ERROR, "down") for item in items]
+
+
+def test_a_scorer_without_any_value_passes_no_test() -> None:
+    checks = run_validity(DeadScorer())
+    assert not any(check.passed for check in checks)
+    assert all(check.n == 0 and check.n_failed > 0 for check in checks)
+    assert "padding and neighbours" in by_name(checks)
 
 
 @pytest.mark.slow
