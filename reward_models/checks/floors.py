@@ -210,16 +210,16 @@ def _cohesentia(own: LabelledSet) -> Iterator[Floor]:
 
 
 def _autoj(own: LabelledSet) -> Iterator[Floor]:
-    pairs = [
-        (len(r["response_1"]), len(r["response_2"]))[:: 1 if r["label"] == 0 else -1]
-        for r in own.read("pairs.jsonl")
-        if r["label"] != 2
-    ]
+    pairs: list[tuple[int, int]] = []
+    for r in own.read("pairs.jsonl"):
+        if r["label"] != 2:
+            sizes = (len(r["response_1"]), len(r["response_2"]))
+            pairs.append(sizes if r["label"] == 0 else sizes[::-1])
     yield Floor("auto-j writing", "longer", *share(pairs), 0.713)
     yield Floor("auto-j writing, within 20 %", "longer", *share(_near(pairs, 0.2)), 0.646)
 
 
-def _near(pairs: Sequence[tuple[int, ...]], within: float) -> list[tuple[float, float]]:
+def _near(pairs: Pairs, within: float) -> list[tuple[float, float]]:
     return [(a, b) for a, b in pairs if abs(a - b) <= within * min(a, b)]
 
 

@@ -107,7 +107,7 @@ def _gain(record: Mapping[str, Any]) -> float | None:
     before, after = record.get("draft_score_1to10"), record.get("revision_score_1to10")
     if not before or not after:
         return None
-    gain = sum(after) / len(after) - sum(before) / len(before)
+    gain: float = sum(after) / len(after) - sum(before) / len(before)
     return max(-1.0, min(1.0, gain / 3.0))
 
 

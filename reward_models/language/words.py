@@ -148,7 +148,9 @@ def difference(draft: str, revision: str) -> Difference:
     tail = _common_prefix(before[head:][::-1], after[head:][::-1])
     left, right = before[head : len(before) - tail], after[head : len(after) - tail]
     changed = [False] * len(before)
-    removed, added, hunks = [], [], []
+    removed: list[str] = []
+    added: list[str] = []
+    hunks = []
     for i1, i2, j1, j2 in _opcodes(left, right):
         gone, new = left[i1:i2], right[j1:j2]
         # an insertion touches the token that it stands before

@@ -87,10 +87,11 @@ def predict_out_of_fold(
     rows: Sequence[Row], features: Sequence[Features], config: FitConfig = DEFAULT
 ) -> FloatArray:
     """Values (rows, heads), each from heads that never saw the row's group."""
-    folds = np.array([fold_of(row.split_group) for row in rows])
+    folds = [fold_of(row.split_group) for row in rows]
     found = np.zeros((len(rows), len(HEADS)))
     for fold in range(FOLDS):
-        train, test = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
+        train = [i for i, f in enumerate(folds) if f != fold]
+        test = [i for i, f in enumerate(folds) if f == fold]
         heads = fit([rows[i] for i in train], [features[i] for i in train], config)
         found[test] = heads.values([features[i] for i in test])
     return found
@@ -109,11 +110,11 @@ def predict_left_out(
 
 def outcomes_out_of_fold(rows: Sequence[Row]) -> FloatArray:
     """Outcomes of writing rows, each from a model that never saw the row's group."""
-    folds = np.array([fold_of(row.split_group) for row in rows])
+    folds = [fold_of(row.split_group) for row in rows]
     found = np.zeros(len(rows))
     for fold in range(FOLDS):
         train = [row for row, f in zip(rows, folds, strict=True) if f != fold]
-        test = np.flatnonzero(folds == fold)
+        test = [i for i, f in enumerate(folds) if f == fold]
         items = [rows[i].item for i in test]
         own = [item for item in items if isinstance(item, WritingItem)]
         found[test] = fit_outcome(train).values(own)

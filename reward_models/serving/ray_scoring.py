@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def score_on_ray(job: RayJob) -> Counter[str]:
     _claim(job, folder)
     done = _finished(folder)
     with _connected():
-        _check_resources(job, ray.cluster_resources())
+        _check_resources(job, ray.cluster_resources())  # type: ignore[no-untyped-call]
         _score_splits(job, folder, [split for split in splits if split.number not in done])
     numbers = [split.number for split in splits]
     if job.target.endswith(".jsonl"):
@@ -107,7 +108,7 @@ def _connect() -> None:
 
     for _ in range(STARTS):
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
             return
         except Exception as error:
             ray.shutdown()

@@ -141,7 +141,8 @@ class Batcher:
         """
         alive = [entry for entry in self._queue if not entry[1].done()]
         oldest = size(alive[0][0]) if alive else 0
-        batch, chars = [], 0
+        batch: list[tuple[Item, asyncio.Future[ItemScore]]] = []
+        chars = 0
         for entry in sorted(alive, key=lambda e: abs(size(e[0]) - oldest)):
             if batch and (len(batch) >= MAX_BATCH_ITEMS or chars > MAX_BATCH_CHARS):
                 break
@@ -315,7 +316,8 @@ class Handlers:
         bad = {**good, "id": "bad", "reflection": "Great work, nothing to change."}
         scores = await self._batcher.score([read_item(good, 1), read_item(bad, 2)])
         values = [s.value for s in scores]
-        passed = None not in values and values[0] > values[1]
+        better, worse = values
+        passed = better is not None and worse is not None and better > worse
         return self._web.json_response(
             {"passed": passed, "values": values}, status=200 if passed else 500
         )

@@ -53,7 +53,7 @@ class LowRank(nn.Module):
         """(…, in) -> (…, out)."""
         base, low = self.linear(x).flatten(0, -2), x.flatten(0, -2) @ self.down.to(x.dtype)
         result = torch.addmm(base, low, self.up.to(x.dtype), alpha=self.scale)
-        return result.unflatten(0, x.shape[:-1])
+        return torch.unflatten(result, 0, x.shape[:-1])
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:

@@ -74,7 +74,7 @@ def targets_of(tree: Tree) -> Targets:
     rows, columns, labels = zip(*known, strict=True) if known else ((), (), ())
     return Targets(
         np.array([r.value for r in readings], np.float32),
-        np.array([r.weight for r in readings], np.float32) / len(readings),
+        np.array([r.weight for r in readings], np.float32) / np.float32(len(readings)),
         np.array(better, np.int64),
         np.array(worse, np.int64),
         np.full(len(better), 1 / max(1, len(better)), np.float32),

@@ -293,7 +293,7 @@ def _update(
     batch = join(known, weights, learner.device)
     loss = batch_loss(values, axes, batch, config.axis_weight, config.gamma)
     learner.optimizer.zero_grad()
-    loss.backward()
+    torch.autograd.backward(loss)
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
     learner.optimizer.step()
     return loss.detach()

@@ -9,7 +9,12 @@ from typing import Any
 
 from r2w_eval.tasks.deepresearch_bench_ii import utils
 from r2w_eval.tasks.deepresearch_bench_ii.reading import is_valid, parse_upstream, read_parity
-from r2w_eval.tasks.deepresearch_bench_ii.scoring import DIMENSIONS
+from r2w_eval.tasks.deepresearch_bench_ii.scoring import (
+    BATCH_SIZE,
+    DIMENSIONS,
+    aggregate,
+    batch_names,
+)
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
@@ -29,8 +34,8 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
         got = list(parse_upstream(vector["text"]))
         yield ParityCase("reply as upstream reads it", f"text {number}", vector["result"], got)
     for number, vector in enumerate(vectors["validate"]["vectors"]):
-        got = is_valid(["a", "b"], vector["parsed"])
-        yield ParityCase("batch accepted", f"batch {number}", vector["result"], got)
+        accepted = is_valid(["a", "b"], vector["parsed"])
+        yield ParityCase("batch accepted", f"batch {number}", vector["result"], accepted)
     yield from _prompts(vectors["judge_prompt"]["vectors"], data)
 
 
@@ -39,8 +44,8 @@ def make_item(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> ItemVerd
     names = [f"{name}/{key}" for name in DIMENSIONS for key in scores[name]]
     given = [entry for name in DIMENSIONS for entry in scores[name].values()]
     batches: dict[str, tuple[Score, ...]] = {}
-    for number, batch in enumerate(utils.batch_names(len(names))):
-        part = slice(number * utils.BATCH_SIZE, (number + 1) * utils.BATCH_SIZE)
+    for number, batch in enumerate(batch_names(len(names))):
+        part = slice(number * BATCH_SIZE, (number + 1) * BATCH_SIZE)
         rows = zip(names[part], given[part], strict=True)
         results = [{"rubric_item": name, **entry} for name, entry in rows]
         batches[batch] = (read_parity(names[part], json.dumps({"results": results})),)
@@ -53,7 +58,7 @@ def make_item(scores: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> ItemVerd
 
 
 def _shares(case: str, vector: Mapping[str, Any]) -> Iterator[ParityCase]:
-    got = values_of(utils.aggregate([make_item(vector["scores"])], Mode.PARITY))
+    got = values_of(aggregate([make_item(vector["scores"])], Mode.PARITY))
     wanted = {
         ours: vector["result"][THEIR_NAMES.get(ours, ours)]
         for ours in ("total", *DIMENSIONS, "blocked_rate")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.tasks.deepresearch_gym import utils
+from r2w_eval.tasks.deepresearch_gym.scoring import aggregate
 
 from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
@@ -76,12 +77,12 @@ def _key_points(
     case: str, labels: Mapping[str, Mapping[str, str]], want: Mapping[str, Any]
 ) -> Iterator[ParityCase]:
     items = [judged(query, own) for query, own in labels.items()]
-    got = values_of(utils.aggregate(items, Mode.PARITY))
+    got = values_of(aggregate(items, Mode.PARITY))
     yield from figures(case, {"kpr": want["kpr"], "kpc": want["kpc"]}, got)
     yield ParityCase(case, "queries", want["queries"], len(items))
     yield ParityCase(case, "labels", want["labels"], sum(map(len, labels.values())))
     for item in items:
-        alone = values_of(utils.aggregate([item], Mode.PARITY))
+        alone = values_of(aggregate([item], Mode.PARITY))
         own = want["per_query"][item.sample_id]
         for metric in ("kpr", "kpc"):
             figure = f"{metric} of query {item.sample_id}"
@@ -94,7 +95,7 @@ def _divisor(case: Mapping[str, Any]) -> Iterator[ParityCase]:
         for query, labels in case["labels"].items()
     ]
     wanted = {"kpr": case["kpr_upstream"], "kpr:scored": case["kpr_scored_queries"]}
-    got = values_of(utils.aggregate(items, Mode.PARITY))
+    got = values_of(aggregate(items, Mode.PARITY))
     yield from figures("a query without key points", wanted, got)
 
 
@@ -103,13 +104,13 @@ def _quality(folder: Path, want: Mapping[str, Any]) -> Iterator[ParityCase]:
     others = {key.removesuffix("_judge"): key for key in want if key.endswith("_judge")}
     (main,) = set(list_judges(folder)) - others.keys()
     items = read_ratings(folder, main)
-    got = values_of(utils.aggregate(items, Mode.PARITY))
+    got = values_of(aggregate(items, Mode.PARITY))
     yield from figures(case, {"quality": want["score_without_citations"]}, got)
     yield from figures(case, want["per_criterion_mean_0_10"], got, "quality/")
     if "citation_precision_mean_0_100" in want:
         yield from _citations(case, items, got, want)
     for judge, key in others.items():
-        again = values_of(utils.aggregate(read_ratings(folder, judge), Mode.PARITY))
+        again = values_of(aggregate(read_ratings(folder, judge), Mode.PARITY))
         yield ParityCase(case, f"quality, {key}", want[key]["stored"], again["quality"])
 
 

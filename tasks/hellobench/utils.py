@@ -21,7 +21,7 @@ from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.judge.extraction import last_list, parse_json
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
-from r2w_eval.text.tokenise import nltk_tokens
+from r2w_eval.text.tokenise import Release, nltk_tokens
 from r2w_eval.types import (
     Answer,
     Estimate,
@@ -35,7 +35,7 @@ from r2w_eval.types import (
 )
 
 TASKS = ("open_ended_qa", "summarization", "chat", "text_completion", "heuristic_text_generation")
-NLTK_RELEASE = "3.10.4"
+NLTK_RELEASE: Release = "3.10.4"
 CHECKLIST = "checklist"
 LEVELS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # An answer of more than `LONG` tokens is judged by its first `KEPT`
