@@ -98,7 +98,8 @@ class BenchmarkIndex:
         if not len(self._grams):
             return np.zeros(len(grams), bool)
         places = np.searchsorted(self._grams, grams).clip(max=len(self._grams) - 1)
-        return self._grams[places] == grams
+        same: npt.NDArray[np.bool_] = self._grams[places] == grams
+        return same
 
     def _like_a_short_one(self, tokens: Sequence[str]) -> str:
         own = frozenset(tokens)

@@ -35,14 +35,15 @@ def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
     from pathlib import Path
 
     from r2w_eval.config import merge_config
-    from r2w_eval.training.checkpoints import watch as work
+    from r2w_eval.training.checkpoints.watch import watch as keep_watching
+    from r2w_eval.training.checkpoints.watch import watch_once
 
     config = merge_config(None, given(flags))
     place = Path(folder)
     if not once:
-        work.watch(place, config, interval, _show)
+        keep_watching(place, config, interval, _show)
         return
-    for row in work.watch_once(place, config):
+    for row in watch_once(place, config):
         _show(row)
 
 

@@ -50,7 +50,7 @@ def _is_complete(path: Path) -> bool:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length))
         ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        return path.stat().st_size == 8 + length + max(ends, default=0)
+        return bool(path.stat().st_size == 8 + length + max(ends, default=0))
     except (OSError, ValueError, struct.error, LookupError, TypeError):
         return False
 

@@ -244,7 +244,7 @@ class SegmentedOutput(AgentLoopOutput):  # type: ignore[misc]
         return output
 
 
-@register("r2w_agent")  # type: ignore[untyped-decorator]
+@register("r2w_agent")
 class SegmentedAgentLoop(SingleTurnAgentLoop):  # type: ignore[misc]
     """One prompt, one response."""
 

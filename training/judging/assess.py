@@ -108,14 +108,15 @@ def _read_issue(entry: Any, marks: Mapping[str, float], place: str) -> Issue | N
     """A problem that names a criterion, a level and words of the text; else None."""
     if not isinstance(entry, dict):
         return None
-    names = ("criterion", "level", "severity", "quote", "problem", "suggestion")
+    names = ("criterion", "level", "quote", "problem", "suggestion")
     values = {name: str(entry.get(name, "")).strip() for name in names}
     quote = _SPACE.sub("", values["quote"])
     is_known = values["criterion"] in marks and values["level"] in LEVELS
     is_true = bool(quote) and quote in place
-    if not is_known or not is_true or values["severity"] not in set(Severity):
+    severity = str(entry.get("severity", "")).strip()
+    if not is_known or not is_true or severity not in set(Severity):
         return None
-    return Issue(**{**values, "severity": Severity(values["severity"])})
+    return Issue(severity=Severity(severity), **values)
 
 
 def read_rubric(reply: str) -> tuple[Criterion, ...]:

@@ -217,8 +217,8 @@ def read_references(traces: Path | None) -> dict[str, float]:
     return {prompt_id: mark for prompt_id, mark in rows if mark is not None}
 
 
-def write_traces(path: Path, traces: Sequence[TrainingTrace]) -> None:
-    """All traces of a stage, in one step."""
+def write_traces(path: Path, traces: Sequence[TrainingTrace | Mapping[str, Any]]) -> None:
+    """All traces of a stage, made or read, in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(path, traces)
 

@@ -158,7 +158,7 @@ def curves_svg(curves: Sequence[Curve], label: str) -> str:
         axes.plot(steps, values, dash, color=colour, marker="o", markersize=3, linewidth=1.4,
                   label=plain_label(curve.stage))  # fmt: skip
     axes.set_xlabel("step")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_title(label)
     if len(curves) > 1:
         axes.legend(fontsize=7, frameon=False, labelcolor=INK)

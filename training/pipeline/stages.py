@@ -232,8 +232,12 @@ def run_rl(job: Job) -> Made:
     sft, prompts_stage, reward = job.stage.inputs
     own = job.stage.settings["settings"]
     settings = job.recipe.rl_of(own["seed"], own["process_mapping"]["weight"])
-    scorers = {name: job.scorer(reward, getattr(settings, name)) for name in ("outcome", "process")}
-    settings = replace(settings, model=job.model(sft), **scorers)
+    settings = replace(
+        settings,
+        model=job.model(sft),
+        outcome=job.scorer(reward, settings.outcome),
+        process=job.scorer(reward, settings.process),
+    )
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
     return _trained(job, commands.run_rl(settings, prompts, job.folder, job.out))
 
@@ -247,8 +251,8 @@ def run_signal(job: Job) -> Made:
         {**row, "policy": name} for name in texts for row in iter_jsonl(job.input(name, ROLLOUTS))
     ]
     own = job.recipe.rl
-    scorers = [open_scorer(job.scorer(reward, spec)) for spec in (own.outcome, own.process)]
-    groups = score_groups(rows, *scorers, own.unanswered)
+    outcome, process = (open_scorer(job.scorer(reward, s)) for s in (own.outcome, own.process))
+    groups = score_groups(rows, outcome, process, own.unanswered)
     arms = read_arms(groups, own.process_mapping, job.recipe.grid.lambdas)
     path = job.folder / "signal.json"
     write_json(path, arms)

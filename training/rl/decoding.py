@@ -100,7 +100,7 @@ class _Step:
             self._capture()
 
     def _capture(self) -> None:
-        side = torch.cuda.Stream()
+        side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
             for _ in range(WARM_UPS):
@@ -133,7 +133,7 @@ class _Step:
         """Begin with the prompts, (rows, prompt); logits of the first new token."""
         length = ids.shape[1]
         is_text = attention_mask.bool()
-        self._cache.reset()
+        self._cache.reset()  # type: ignore[no-untyped-call]
         self._mask.zero_()
         self._mask[:, 0, 0, :length] = is_text
         earlier = torch.ones((length, self.length), dtype=torch.bool, device=ids.device).tril()

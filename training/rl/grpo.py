@@ -53,6 +53,9 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     `graphed_generation` the copy replays a CUDA graph for each token.
     """
 
+    # the trainer wraps it once it is built
+    model_wrapped: Any
+
     def __init__(
         self,
         *args: Any,
@@ -102,7 +105,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self._half_generation:
             yield
             return
-        whole = self.model_wrapped
+        whole: Any = self.model_wrapped
         self.model_wrapped = self._half_copy()
         try:
             yield
@@ -116,7 +119,9 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             config = copy.deepcopy(policy.config)
             # off in training, where it is never read; without it every token reads the whole text
             config.use_cache = True
-            half = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+            half: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                config, dtype=torch.bfloat16
+            )
             self._half = half.to(self.accelerator.device).requires_grad_(False)
             if self._graphed_generation:
                 self._half.generate = partial(half.generate, custom_generate=GraphedDecoding())

@@ -114,11 +114,12 @@ def _generate(
     source = model_folder(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left")
+    tokenizer: Any = AutoTokenizer.from_pretrained(source, padding_side="left")
     if tokenizer.pad_token is None:
         # as TRL does: base models of the Llama kind have none
         tokenizer.pad_token = tokenizer.eos_token
-    policy = AutoModelForCausalLM.from_pretrained(source, dtype=dtype).to(device).eval()
+    policy: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    policy = policy.to(device).eval()
     loop = GraphedDecoding() if settings.graphed_generation and device == "cuda" else None
     ends = end_tokens(policy.generation_config, tokenizer)
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]

@@ -211,8 +211,8 @@ def _correlation(groups: Sequence[Group]) -> Metric:
             for advantage, mean in zip(advantages, means, strict=True)
             if mean is not None
         ]
-    names, first, second = ([row[place] for row in rows] for place in range(3))
-    found = associate(first, second, clusters=names)
+    names = [name for name, _, _ in rows]
+    found = associate([one for _, one, _ in rows], [own for _, _, own in rows], clusters=names)
     name = "correlation of outcome and process within groups"
     return Metric(name, found.value, found.low, found.high, found.n, len(rows))
 

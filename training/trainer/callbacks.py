@@ -25,7 +25,7 @@ class TrainingBroke(R2WError):
     """Loss or gradient is no number any more; names the last checkpoint with sound weights."""
 
 
-class SeedEachStep(TrainerCallback):  # type: ignore[misc]
+class SeedEachStep(TrainerCallback):
     """Seeds torch from (seed, step) before every step.
 
     What is sampled then depends on the step alone, so that a resumed training goes on exactly as an
@@ -43,7 +43,7 @@ class SeedEachStep(TrainerCallback):  # type: ignore[misc]
         torch.manual_seed(self._seed * 1_000_003 + state.global_step * 1009 + rank)
 
 
-class StopOnBrokenLoss(TrainerCallback):  # type: ignore[misc]
+class StopOnBrokenLoss(TrainerCallback):
     """Ends training when loss or gradient is NaN or infinite, before the next checkpoint."""
 
     def on_log(
@@ -63,7 +63,7 @@ class StopOnBrokenLoss(TrainerCallback):  # type: ignore[misc]
                 )
 
 
-class StopTogether(TrainerCallback):  # type: ignore[misc]
+class StopTogether(TrainerCallback):
     """Ends several trainings that run side by side after one number of steps.
 
     The first that has trained for `seconds` writes into `agreed` the step after which all end: its
@@ -124,7 +124,7 @@ def _way_on(folder: Path) -> str:
     )
 
 
-class EvaluateOnSave(TrainerCallback):  # type: ignore[misc]
+class EvaluateOnSave(TrainerCallback):
     """Evaluates each saved checkpoint in a process of its own, so that training does not stall.
 
     It runs `r2w-eval watch DIR --once`, one at a time; what is due when training ends is evaluated
