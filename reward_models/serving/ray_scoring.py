@@ -75,7 +75,7 @@ def score_on_ray(job: RayJob) -> Counter[str]:
     _claim(job, folder)
     done = _finished(folder)
     with _connected():
-        _check_resources(job, ray.cluster_resources())  # type: ignore[no-untyped-call]
+        _check_resources(job, ray.cluster_resources())  # type: ignore[no-untyped-call, unused-ignore]
         _score_splits(job, folder, [split for split in splits if split.number not in done])
     numbers = [split.number for split in splits]
     if job.target.endswith(".jsonl"):
