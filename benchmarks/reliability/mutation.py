@@ -50,7 +50,7 @@ TARGETS: dict[str, tuple[str, str]] = {
     "stats.ratings": ("stats.ratings", "stats/test_ratings comparison/test_comparison"),
     "stats.orders": ("stats.orders", "stats/test_ratings comparison/test_comparison"),
     "stats.length_slope": ("stats.length_slope", "stats/test_agreement results/test_summary"),
-    "estimates": ("estimates", f"{STATS} {SUMMARY}"),
+    "estimates": ("estimates", "test_estimates"),
     "advantages": ("training.rl.advantages", "training/rl/test_advantages"),
     "outcomes": ("training.rl.outcomes", "training/rl/test_outcomes"),
     "losses": (
