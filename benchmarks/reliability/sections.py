@@ -107,10 +107,21 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in counts.items()) or "none"
 
 
+# `serve_soak` starts the server with --timeout=5
+LIMIT_MS = 5000
+
+
 def _serve_soak(facts: dict[str, Any]) -> Iterator[str]:
     rows, wrong = facts["rows"], facts["wrong"]
     settled = rows[min(2, len(rows) - 1)]
-    told = f"not as documented: {_counts(wrong)}" if wrong else "all answered as documented"
+    slow = sum(row["p95"] >= LIMIT_MS for row in rows) / len(rows)
+    told = (
+        f"another reply than that of a server in time: {_counts(wrong)} (it gives a request 5 s, "
+        f"which the busy machine passed in {slow:.0%} of the windows by their 95 % point; "
+        f"statuses are not counted apart)"
+        if wrong
+        else "all answered as documented"
+    )
     yield (
         f"\n## `serve` under mixed load\n\n`python -m benchmarks.reliability.serve_soak --minutes "
         f"{facts['minutes']:g} --rate {facts['rate']:g}`{_at(facts)}: arrivals at "
