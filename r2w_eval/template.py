@@ -68,6 +68,6 @@ class Template:
 
 
 @functools.cache
-def load_prompt(name: str) -> Template:
-    """One of the prompts in `r2w_eval/prompts`, without blank lines around it."""
-    return Template(name, packaged_text(f"prompts/{name}.txt").strip())
+def load_prompt(name: str, package: str = "r2w_eval", folder: str = "prompts") -> Template:
+    """A prompt that a package carries in a folder, without blank lines around it."""
+    return Template(name, packaged_text(f"{folder}/{name}.txt", package).strip())

@@ -133,17 +133,17 @@ def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
         return None if texts["response"].strip() else (ItemStatus.EMPTY, "the response is empty")
     if "reflection" not in texts:
         return ItemStatus.BAD_ITEM, "expected either response, or draft and reflection"
-    if not texts.get("draft", "").strip():
-        return ItemStatus.NO_DRAFT, "a reflection is scored against its draft, which is missing"
-    if not texts["reflection"].strip():
-        return ItemStatus.NO_SEGMENT, "the reflection is empty"
-    return None
+    return _lacking(texts.get("draft", ""), texts["reflection"])
 
 
 def unscorable(item: ReflectionItem) -> tuple[ItemStatus, str] | None:
     """Why an item that was built in code, not read from JSON, cannot be scored."""
-    if not item.draft.strip():
+    return _lacking(item.draft, item.reflection)
+
+
+def _lacking(draft: str, reflection: str) -> tuple[ItemStatus, str] | None:
+    if not draft.strip():
         return ItemStatus.NO_DRAFT, "a reflection is scored against its draft, which is missing"
-    if not item.reflection.strip():
+    if not reflection.strip():
         return ItemStatus.NO_SEGMENT, "the reflection is empty"
     return None

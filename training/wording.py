@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-
-from r2w_eval.paths import packaged_text
-from r2w_eval.template import Template
+from r2w_eval.template import Template, load_prompt
 
 
-@functools.cache
 def load_wording(name: str) -> Template:
-    """One of the texts in `training/templates`, without blank lines around it."""
-    return Template(name, packaged_text(f"templates/{name}.txt", __package__).strip())
+    """One of the texts in `training/templates`."""
+    return load_prompt(name, "r2w_eval.training", "templates")

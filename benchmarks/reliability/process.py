@@ -18,6 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# what the soaked server gives a request
+SOAK_TIMEOUT_S = 5
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 600.0
 

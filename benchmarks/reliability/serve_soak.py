@@ -29,7 +29,7 @@ import numpy as np
 
 from benchmarks.measure import free_port
 from benchmarks.reliability.page import FOLDER, write_page
-from benchmarks.reliability.process import ROOT, commit
+from benchmarks.reliability.process import ROOT, SOAK_TIMEOUT_S, commit
 from benchmarks.reliability.serve import BODY
 from benchmarks.reliability.soak import look, plot
 
@@ -158,7 +158,7 @@ async def measure(minutes: float, rate: float) -> dict[str, Any]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "r2w_eval", "serve", f"--port={port}", "--max-body-mb=1",
-             "--timeout=5"], stdout=log, stderr=log,
+             f"--timeout={SOAK_TIMEOUT_S}"], stdout=log, stderr=log,
         )  # fmt: skip
         load = Load(f"http://127.0.0.1:{port}")
         await wait_until_up(load.base)

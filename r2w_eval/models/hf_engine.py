@@ -16,7 +16,7 @@ from typing import Any
 
 from r2w_eval.hashing import text_hash, to_plain
 from r2w_eval.models.chat import CallFailed, CallStatus
-from r2w_eval.models.local import Generated, Job, check_template, fingerprint
+from r2w_eval.models.local import Generated, Job, check_template, end_tokens, fingerprint
 from r2w_eval.types import Decoding, Message
 
 
@@ -96,7 +96,7 @@ class HfEngine:
 
     def _finish(self, new: list[int], n_prompt: int, stop: Sequence[str]) -> Generated:
         """Cut at the end-of-text token; without one the answer was cut by its length."""
-        ends = self._end_tokens()
+        ends = end_tokens(self._lm.model.generation_config, self._lm.tokenizer)
         end = next((i for i, token in enumerate(new) if token in ends), None)
         kept = new if end is None else new[:end]
         # special tokens stay: thinking tags may be among them
@@ -105,11 +105,6 @@ class HfEngine:
         stopped = end is not None or bool(cuts)
         text = text[: min(cuts)] if cuts else text
         return Generated(text, "stop" if stopped else "length", n_prompt, len(kept))
-
-    def _end_tokens(self) -> set[int]:
-        configured = self._lm.model.generation_config.eos_token_id
-        listed = configured if isinstance(configured, list) else [configured]
-        return {t for t in (*listed, self._lm.tokenizer.eos_token_id) if t is not None}
 
     def label_probabilities(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """One pass over the shared tokens, one padded batch over the rest."""

@@ -162,6 +162,13 @@ def _resolve(
     )
 
 
+def end_tokens(generation_config: Any, tokenizer: Any = None) -> frozenset[int]:
+    """Every token that ends a text: a model may have several, one of which pads the others."""
+    own = generation_config.eos_token_id
+    listed = own if isinstance(own, list) else [own]
+    return frozenset({*listed, tokenizer and tokenizer.eos_token_id} - {None})
+
+
 def open_local(backend: str, path: str, model_args: str = "") -> LocalModel | VllmModel:
     """Load a checkpoint folder or hub id. Raises UsageError."""
     _check_folder(path)

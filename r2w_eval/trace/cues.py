@@ -29,10 +29,7 @@ _LEAD = re.compile(
     r"(?:([a-z]+(?:'[a-z]+)?)(?![^\W\d_])|(?=([\u3400-\u9fff])))"
 )
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?")
-# white space, ASCII and punctuation
-_NO_PIECES = frozenset(map(chr, range(0xC0))) | frozenset(
-    "，。、；：？！…—–·“”‘’「」『』（）《》〈〉【】\u3000"
-)
+_CJK = re.compile(r"[\u3400-\u9fff]")
 _ONLY_LETTERS = bytes(c if chr(c).islower() or c == ord("'") else ord(" ") for c in range(256))
 _BITS = itertools.count()
 
@@ -92,14 +89,14 @@ def words_of(text: str) -> list[str]:
 
 
 def pieces_of(text: str, letters: str) -> set[str]:
-    """Runs of English letters and apostrophes, and all other letters, of a cut of `Lowered`.
+    """Runs of letters and apostrophes, and CJK characters, of a cut of `Lowered`.
 
     >>> line = Lowered("The cat's 'tail' 好了")
     >>> sorted(pieces_of(line.text, line.letters))
     ["'tail'", "cat's", 'the', '了', '好']
     """
     runs = set(letters.split())
-    return runs if text.isascii() else runs.union(set(text) - _NO_PIECES)
+    return runs if text.isascii() else runs.union(_CJK.findall(text))
 
 
 def lowered(text: str) -> str:

@@ -27,7 +27,7 @@ COLON = re.compile(r":(?=\s|$|[\"“「*_])|：")
 CJK = re.compile(r"[\u3400-\u9fff]")
 OPEN_QUOTE = re.compile(r"[\"“「『]")
 CHECK = re.compile(
-    r"\W*(?:\d+ (?:words|lines|syllables|characters)\b|[^.?!]{3,50}+\? (?:yes|no)\b"
+    r"\W*(?:\d+ (?:words|lines|syllables|characters)\b|[^.?!]{3,50}\? (?:yes|no)\b"
     r"|(?:现在|大约|大概|一共|才)?[\d一二三四五六七八九十百两]+(?:来|多|几)?个?(?:字|行|句)"
     r"(?:[，。]|左右|以内|上下)|[^。？]{1,12}(?:有没有|是否|够不够)？)"
 )

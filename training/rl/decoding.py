@@ -16,6 +16,7 @@ import torch
 from transformers import StaticCache
 
 from r2w_eval.errors import UsageError
+from r2w_eval.models.local import end_tokens
 
 # a length is rounded up to a multiple, so that prompts a little longer find their graph made
 LENGTH_STEP = 64
@@ -49,7 +50,7 @@ class GraphedDecoding:
         n_rows, start = input_ids.shape
         attention_mask = fields.get("attention_mask")
         step = self._step_for(model, n_rows, generation_config.max_length)
-        ends = torch.tensor(_ends(generation_config), device=input_ids.device)
+        ends = torch.tensor([*end_tokens(generation_config)], device=input_ids.device)
         text = input_ids.new_full(
             (n_rows, generation_config.max_length), generation_config.pad_token_id
         )
@@ -160,8 +161,3 @@ def _choose(scores: torch.Tensor, do_sample: bool) -> torch.Tensor:
     if not do_sample:
         return scores.argmax(-1)
     return torch.multinomial(scores.softmax(-1), 1).squeeze(1)
-
-
-def _ends(generation_config: Any) -> list[int]:
-    end = generation_config.eos_token_id
-    return end if isinstance(end, list) else [] if end is None else [end]

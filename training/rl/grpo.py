@@ -105,7 +105,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if not self._half_generation:
             yield
             return
-        whole: Any = self.model_wrapped
+        whole = self.model_wrapped
         self.model_wrapped = self._half_copy()
         try:
             yield

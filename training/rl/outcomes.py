@@ -128,12 +128,13 @@ class JudgedOutcome:
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Rewards:
         """One reward per completion; groups follow each other, all of one prompt."""
+        # before anything is asked: a quick judge is done before the next line
+        waited = self._judge.waited_s
         texts = [text_of(completion) for completion in completions]
         begun, self._begun = self._begun, []
         if [text for own, _ in begun for text in own] != texts:
             self.begin(prompts, completions)
             begun, self._begun = self._begun, []
-        waited = self._judge.waited_s
         rewards = [reward for _, future in begun for reward in future.result()]
         if log := columns.get("log_metric"):
             log("judge/waited_s", self._judge.waited_s - waited)

@@ -17,6 +17,7 @@ from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.completions import thinking_tokens
 from r2w_eval.training.trainer.stage import model_folder
 
+from r2w_eval.models.local import end_tokens
 from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.store import write_jsonl
 from r2w_eval.trace.tokens import decode_pieces
@@ -133,13 +134,6 @@ def _generate(
             own = list(itertools.takewhile(lambda token: token not in ends, ids))
             is_ended = len(own) < len(ids)
             yield read_text(prompt, sample, decode_pieces(own, tokenizer.decode), is_ended)
-
-
-def end_tokens(generation_config: Any, tokenizer: Any) -> frozenset[int]:
-    """Every token that ends a text: a policy may have several, one of which pads the others."""
-    own = generation_config.eos_token_id
-    listed = own if isinstance(own, list) else [own]
-    return frozenset({tokenizer.eos_token_id, *listed} - {None})
 
 
 def _complete(

@@ -25,8 +25,12 @@ from r2w_eval.reward_models.data.sources import (
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.levels import level_of, named_categories
 from r2w_eval.reward_models.language.phrasing import phrase, phrased_categories
-from r2w_eval.reward_models.linear.arrays import read_arrays
-from r2w_eval.reward_models.scorer import FORM_FILE, HEADS_FILE, PROSE_FILE
+from r2w_eval.reward_models.linear.arrays import (
+    FORM_FILE,
+    HEADS_FILE,
+    PROSE_FILE,
+    read_arrays,
+)
 from support import data_folder
 
 from r2w_eval.errors import DataError, UnknownName, UsageError

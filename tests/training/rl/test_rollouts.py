@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 from r2w_eval.training.rl.completions import ScorableReflection, to_segments
-from r2w_eval.training.rl.rollouts import end_tokens
 
+from r2w_eval.models.local import end_tokens
 from r2w_eval.trace.types import Span
 
 
