@@ -31,7 +31,7 @@ from benchmarks.reliability.stages import Stage
 Fault = Callable[[Bench, Stage, Cell], None]
 INTERRUPTED = 130
 # seconds until a silent endpoint is given up: what is shipped (300) is more than a table waits for
-PATIENCE_S, REQUEST_S, SILENCE_S = 20.0, 3.0, 120.0
+PATIENCE_S, SILENCE_S = 20.0, 120.0
 
 
 def signalled(numbers: tuple[int, ...], bench: Bench, stage: Stage, cell: Cell) -> None:
@@ -111,17 +111,14 @@ def read_only(bench: Bench, stage: Stage, cell: Cell) -> None:
 
 
 def lose_patience() -> None:
-    """In the process of a cell: endpoints are given up sooner, and requests where no flag says."""
-    from r2w_eval.config import RunConfig
+    """In the process of a cell: endpoints are given up sooner."""
     from r2w_eval.models.endpoint import ClientSettings
 
-    for kind, name, value in ((ClientSettings, "patience_s", PATIENCE_S),
-                              (RunConfig, "timeout", REQUEST_S)):  # fmt: skip
-        names = [own.name for own in fields(kind) if own.init]
-        made: Any = kind.__init__
-        defaults = list(made.__defaults__)
-        defaults[names.index(name) - len(names)] = value
-        made.__defaults__ = tuple(defaults)
+    names = [own.name for own in fields(ClientSettings) if own.init]
+    made: Any = ClientSettings.__init__
+    defaults = list(made.__defaults__)
+    defaults[names.index("patience_s") - len(names)] = PATIENCE_S
+    made.__defaults__ = tuple(defaults)
 
 
 def endpoint_gone(kind: str, bench: Bench, stage: Stage, cell: Cell) -> None:

@@ -155,7 +155,7 @@ STAGES = (
     Stage(
         "watch",
         lambda url: ["watch", "out", "--once", "--tasks=quickstart", "--limit=8",
-                     f"--judge={url}#judge-100", "--gen-kwargs=max_tokens=8"],
+                     f"--judge={url}#judge-100", "--gen-kwargs=max_tokens=8", "--timeout=3"],
         ("out/evaluations/progress.jsonl",), ("out/evaluations/*/judgements.jsonl",),
         strike=lines_in("out/evaluations/*/judgements.jsonl", 4),
         manifest="out/evaluations/checkpoint-2/run.json",

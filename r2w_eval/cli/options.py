@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import gc
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any
 
 import click
@@ -14,11 +14,14 @@ import click
 from r2w_eval.config import RunConfig
 
 
-def settings_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Click options for fields of RunConfig (all of them without names); help comes from the
-    field.
+def settings_options(
+    *names: str, without: Collection[str] = ()
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Click options for fields of RunConfig: those named, else all but `without`; help comes from
+    the field.
     """
-    chosen = [f for f in dataclasses.fields(RunConfig) if not names or f.name in names]
+    fields = [f for f in dataclasses.fields(RunConfig) if f.name not in without]
+    chosen = [f for f in fields if not names or f.name in names]
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         for setting in reversed(chosen):

@@ -8,29 +8,19 @@ import click
 
 from r2w_eval.cli.options import given, settings_options
 
+# what the checkpoint itself says: the writer, its run folder, and no answers of somebody else's
+OF_A_CHECKPOINT = ("model", "out", "responses", "only_recorded", "progress_file")
+
 
 @click.command()
 @click.argument("folder", metavar="DIR")
-@settings_options(
-    "tasks",
-    "judge",
-    "ids",
-    "shuffle",
-    "limit",
-    "mode",
-    "data_dir",
-    "backend",
-    "model_args",
-    "gen_kwargs",
-    "score_mode",
-    "seed",
-    "max_connections",
-)
+@settings_options(without=OF_A_CHECKPOINT)
+@click.option("--config", help="YAML file of settings; flags override it.")
 @click.option("--once", is_flag=True, help="Evaluate what is there and stop.")
 @click.option(
     "--interval", default=30.0, show_default=True, help="Seconds between looks at the folder."
 )
-def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
+def watch(folder: str, config: str | None, once: bool, interval: float, **flags: Any) -> None:
     """Evaluate each checkpoint-N in DIR as `r2w-eval --model` would, as it appears."""
     from pathlib import Path
 
@@ -38,12 +28,12 @@ def watch(folder: str, once: bool, interval: float, **flags: Any) -> None:
     from r2w_eval.training.checkpoints.watch import watch as keep_watching
     from r2w_eval.training.checkpoints.watch import watch_once
 
-    config = merge_config(None, given(flags))
+    settings = merge_config(config, given(flags))
     place = Path(folder)
     if not once:
-        keep_watching(place, config, interval, _show)
+        keep_watching(place, settings, interval, _show)
         return
-    for row in watch_once(place, config):
+    for row in watch_once(place, settings):
         _show(row)
 
 

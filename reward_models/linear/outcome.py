@@ -68,7 +68,7 @@ class Outcome:
 
 def _table(items: Sequence[WritingItem], names: Sequence[str]) -> FloatArray:
     read = [form_features(item.prompt, item.response) for item in items]
-    return np.array([[own[name] for name in names] for own in read]).reshape(-1, len(names))
+    return np.array([[own[name] for name in names] for own in read]).reshape(len(read), len(names))
 
 
 def fit_form(rows: Sequence[Row]) -> Form:
@@ -86,13 +86,21 @@ def fit_form(rows: Sequence[Row]) -> Form:
     design = (table[first] - table[second]) * np.sign(gaps)[:, None]
     weights = _per_set(np.abs(gaps), [rows[i].source for i in first])
 
-    def loss(beta: FloatArray) -> tuple[float, FloatArray]:
-        logit = design @ beta
-        value = weights @ np.logaddexp(0, -logit) + 0.5 * PENALTY * beta @ beta
-        return float(value), PENALTY * beta - design.T @ (weights / (1 + np.exp(logit)))
-
-    found = minimize(loss, np.zeros(len(names)), jac=True, method="L-BFGS-B").x
+    start = np.zeros(len(names))
+    found = minimize(ranking_loss, start, (design, weights), jac=True, method="L-BFGS-B").x
     return Form(names, mean, deviation, found)
+
+
+def ranking_loss(
+    beta: FloatArray, design: FloatArray, weights: FloatArray
+) -> tuple[float, FloatArray]:
+    """Penalised logistic loss of pairs, better text less worse, and its gradient (names,).
+
+    beta: (names,); design: (pairs, names); weights: (pairs,)
+    """
+    logit = design @ beta
+    value = weights @ np.logaddexp(0, -logit) + 0.5 * PENALTY * beta @ beta
+    return float(value), PENALTY * beta - design.T @ (weights / (1 + np.exp(logit)))
 
 
 def _per_set(weights: FloatArray, sources: Sequence[str]) -> FloatArray:

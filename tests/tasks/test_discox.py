@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.tasks.discox.aspects import ASPECTS, GATE
-from r2w_eval.tasks.discox.points import aggregate, calculate, read_item
+from r2w_eval.tasks.discox.points import Points, aggregate, calculate, read_item
 from r2w_eval.tasks.discox.reading import parse_parity, parse_strict
 from support import run_recorded, run_with_fake_server
 
@@ -173,6 +173,16 @@ def test_points_stay_in_their_range(lost: list[int]) -> None:
     points = calculate(dict(zip(ASPECTS, lost, strict=True)))
     assert 0 <= points.total <= 100
     assert points.accuracy == max(0, 60 - lost[0] - lost[1])
+    assert (points.fluency, points.appropriateness) == (max(0, 20 - lost[2]), max(0, 20 - lost[3]))
+
+
+def test_an_item_has_the_mean_points_of_the_judges_repeats() -> None:
+    first, second = (
+        item("a", 1.0, accuracy=a, checkpoints=0, fluency=b, appropriateness=c)
+        for a, b, c in ((10, 4, 5), (20, 8, 15))
+    )
+    both = {name: (*first.scores[name], *second.scores[name]) for name in first.scores}
+    assert read_item(replace(first, scores=both)) == Points(45.0, 14.0, 10.0)
 
 
 def test_averages_by_hand() -> None:

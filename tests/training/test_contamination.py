@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import groupby
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts, tokenise
+from hypothesis import given
+from hypothesis import strategies as st
+from r2w_eval.training.contamination import (
+    MAX_JACCARD,
+    MAX_RUN_TOKENS,
+    MAX_SHARE,
+    SHORT_TOKENS,
+    BenchmarkIndex,
+    N,
+    benchmark_texts,
+    tokenise,
+)
 from r2w_eval.training.prompts import read_prompts, starter_prompts
 from support import data_folder
 
@@ -53,6 +65,44 @@ def test_a_short_prompt_of_other_words_passes() -> None:
 
 def test_an_empty_index_refuses_nothing() -> None:
     assert BenchmarkIndex([]).check(LONG) is None
+
+
+WORDS = st.lists(st.sampled_from("abcd"), max_size=120).map(" ".join)
+
+
+def by_definition(texts: list[str], probe: str) -> tuple[float, int, str] | None:
+    """What the index says in a moment, by comparing all grams and all sets of words."""
+
+    def grams(text: str) -> list[tuple[str, ...]]:
+        tokens = tokenise(text)
+        return [tuple(tokens[k : k + N]) for k in range(len(tokens) - N + 1)]
+
+    held = {gram for text in texts for gram in grams(text)}
+    flags = [gram in held for gram in grams(probe)]
+    share = sum(flags) / len(flags) if flags else 0.0
+    run = max((len(list(own)) + N - 1 for known, own in groupby(flags) if known), default=0)
+    if share > MAX_SHARE or run >= MAX_RUN_TOKENS:
+        return share, run, ""
+    if (n := len(tokenise(probe))) == 0 or n >= SHORT_TOKENS:
+        return None
+    words, like = set(tokenise(probe)), []
+    for text in (text for text in texts if 0 < len(tokenise(text)) < SHORT_TOKENS):
+        other = set(tokenise(text))
+        if words == other:
+            return share, run, text
+        if len(words & other) >= MAX_JACCARD * len(words | other):
+            like.append(text)
+    return (share, run, like[0]) if like else None
+
+
+@given(st.lists(WORDS, max_size=5), WORDS, st.integers(0, 60), st.text("abcdefgh ", max_size=30))
+def test_the_index_says_what_a_comparison_with_every_text_says(
+    texts: list[str], probe: str, cut: int, more: str
+) -> None:
+    probe = f"{(texts or [probe])[0][cut:]} {more} {probe[:cut]}"
+    hit = BenchmarkIndex(texts).check(probe)
+    found = None if hit is None else (hit.share, hit.run, hit.like)
+    assert found == by_definition(texts, probe)
 
 
 def test_edited_benchmark_queries_are_caught_and_the_starter_prompts_pass(

@@ -19,7 +19,19 @@ from r2w_eval.reward_models.linear.form import (
     form_features,
     size_of,
 )
-from r2w_eval.reward_models.linear.outcome import fit_form, load_form, save_form
+from r2w_eval.reward_models.linear.outcome import (
+    FORM,
+    PENALTY,
+    SET_WEIGHT,
+    SIZE,
+    Form,
+    _per_set,
+    fit_form,
+    load_form,
+    ranking_loss,
+    save_form,
+)
+from r2w_eval.reward_models.linear.prose import differences
 from r2w_eval.reward_models.scorer import load_reward
 
 from r2w_eval.errors import DataError
@@ -115,6 +127,76 @@ def test_form_learns_from_pairs_of_one_prompt_and_survives_storage(tmp_path: Pat
     (tmp_path / "f.safetensors").write_bytes(b"not weights")
     with pytest.raises(DataError, match="not a weight file"):
         load_form(tmp_path / "f.safetensors")
+
+
+def test_a_form_is_a_weighted_sum_of_standardised_numbers() -> None:
+    items = [WritingItem("a", "", "It rained. It rained."), WritingItem("b", "", "It rained and")]
+    numbers = [form_features(item.prompt, item.response) for item in items]
+    form = Form(("finished", "same_sentence"), *map(np.array, ([0.5, 0.25], [2.0, 0.1], [3.0, -1])))
+    by_hand = [
+        3 * (own["finished"] - 0.5) / 2 - (own["same_sentence"] - 0.25) / 0.1 for own in numbers
+    ]
+    np.testing.assert_allclose(form.values(items), by_hand)
+    assert form.values([]).shape == (0,)
+
+
+def test_the_outcome_weighs_its_three_parts_and_a_neutral_length_pays_nothing() -> None:
+    items = [WritingItem("a", "", "a " * 200), WritingItem("b", "", PIECE)]
+    outcome = load_reward().outcome
+    parts = outcome.parts(items)
+    assert parts["size"][0] == 0 > parts["size"][1]
+    by_hand = parts["words"] + FORM * parts["form"] + SIZE * parts["size"]
+    np.testing.assert_allclose(outcome.values(items), by_hand)
+
+
+VALUES = st.floats(-3, 3)
+
+
+@given(st.lists(VALUES, min_size=2, max_size=2), st.lists(VALUES, min_size=6, max_size=6))
+def test_the_ranking_loss_has_its_own_gradient(beta: list[float], design: list[float]) -> None:
+    from scipy.optimize import approx_fprime
+
+    fixed = np.array(design).reshape(3, 2), np.array([1.0, 2.0, 0.5])
+    value, gradient = ranking_loss(np.array(beta), *fixed)
+    numeric = approx_fprime(np.array(beta), lambda b: ranking_loss(b, *fixed)[0], 1e-6)
+    np.testing.assert_allclose(gradient, numeric, atol=1e-2)
+    assert ranking_loss(np.zeros(2), *fixed)[0] == pytest.approx(3.5 * np.log(2))
+    assert value >= PENALTY / 2 * np.dot(beta, beta)
+
+
+def test_the_fit_is_where_the_loss_has_no_slope() -> None:
+    rows = [
+        Row(f"{i}", "st"[i % 3 > 0], "MIT", f"g{i // 4}", "en", "rated", f"g{i // 4}",
+            WritingItem(f"{i}", "", "It rained, she said. " * (i % 7 + 1) + "So. " * (i % 3)),
+            {"outcome": (i % 5) / 4})
+        for i in range(48)
+    ]  # fmt: skip
+    items = [row.item for row in rows if isinstance(row.item, WritingItem)]
+    form = fit_form(rows)
+    table = np.array([[form_features("", item.response)[name] for name in form.names]
+                      for item in items])  # fmt: skip
+    np.testing.assert_allclose(form.mean, table.mean(0))
+    np.testing.assert_allclose(form.deviation, table.std(0) + 1e-6, rtol=1e-9)
+    labels = np.array([row.labels["outcome"] for row in rows])
+    better, worse = np.array(
+        [(i, j) if labels[i] > labels[j] else (j, i)
+         for i, j in zip(*differences(rows, labels), strict=True)]
+    ).T  # fmt: skip
+    weights = _per_set(labels[better] - labels[worse], [rows[i].source for i in better])
+    design = (table[better] - table[worse]) / form.deviation
+    _, slope = ranking_loss(form.weights, design, weights)
+    assert np.abs(slope).max() < 1e-2 * np.abs(ranking_loss(0 * slope, design, weights)[1]).max()
+    assert np.abs(form.weights).max() > 0.1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(0.01, 1)), min_size=1))
+def test_every_set_weighs_the_same_and_its_rows_as_before(pairs: list[tuple[str, float]]) -> None:
+    sources, before = [name for name, _ in pairs], np.array([weight for _, weight in pairs])
+    after = _per_set(before.copy(), sources)
+    for name in set(sources):
+        own = np.array(sources) == name
+        assert after[own].sum() == pytest.approx(SET_WEIGHT)
+        np.testing.assert_allclose(after[own] / SET_WEIGHT, before[own] / before[own].sum())
 
 
 def test_the_shipped_reading_prefers_a_whole_piece_to_a_fragment_and_a_refusal() -> None:

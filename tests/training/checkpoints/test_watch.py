@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from r2w_eval.training.checkpoints import watch as module
 from r2w_eval.training.checkpoints.evaluated import headlines
 from r2w_eval.training.checkpoints.watch import (
@@ -21,10 +22,11 @@ from r2w_eval.training.checkpoints.watch import (
     watch_once,
 )
 
-from r2w_eval.config import RunConfig
+from r2w_eval.cli.watch import watch as watch_command
+from r2w_eval.config import RunConfig, stored_config
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.store import write_jsonl
+from r2w_eval.store import RunFolder, write_jsonl
 
 
 @pytest.fixture
@@ -118,6 +120,22 @@ def test_only_what_an_endpoint_did_not_give_counts_as_lost(tmp_path: Path) -> No
     for causes, lost in (({"answer": 3, "judge": 2}, 0), ({"infrastructure": 4, "judge": 1}, 4)):
         path.write_text(json.dumps([{**record, "judging": {"failures_by_cause": causes}}]))
         assert [row["n_lost"] for row in headlines(tmp_path / "a")] == [lost]
+
+
+def test_the_command_takes_what_run_takes_from_flags_and_a_file(
+    tmp_path: Path, server: FakeServer, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served(monkeypatch, server)
+    checkpoint(tmp_path / "out", 1)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(f"judge: ['{server.base_url}#judge-0']\nlimit: 3\ntimeout: 9\n")
+    words = ["--once", f"--config={settings}", "--timeout=7", "--repeats=2", "--no-cache"]
+    words += ["--judge-kwargs=temperature=0.5", str(tmp_path / "out")]
+    done = CliRunner().invoke(watch_command, words, catch_exceptions=False)
+    assert done.exit_code == 0 and "3 of 3" in done.output
+    run = evaluations(tmp_path / "out") / "checkpoint-1"
+    stored = stored_config(RunFolder.existing(str(run)).manifest(), str(run))
+    assert (stored.limit, stored.timeout, stored.repeats, stored.cache) == (3, 7.0, 2, False)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path, config: RunConfig) -> None:
