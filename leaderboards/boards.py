@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.length import LengthSlope, Scored, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
@@ -172,29 +173,27 @@ def _shape(row: Row) -> tuple[float, ...]:
 
 def fit_lengths(
     rows: Mapping[str, Row],
-) -> tuple[LengthSlope | None, dict[str, list[Scored]]]:
+) -> tuple[LengthSlope | None, dict[str, Scored]]:
     """The board's length slope, without null baselines, and every row's scored items."""
     scores = {label: scored_items(row) for label, row in rows.items()}
     return fit_slope({k: v for k, v in scores.items() if not rows[k].is_null}), scores
 
 
-def scored_items(row: Row) -> list[Scored]:
-    """Value (on the headline's scale) and mean answer length of every scored item."""
+def scored_items(row: Row) -> Scored:
+    """Value (on the headline's scale) and mean answer length of every item that has both."""
     chars: dict[str, list[int]] = defaultdict(list)
     for item, count in zip(row.items.ids, row.items.answer_chars, strict=True):
         chars[item].append(count)
-    return [
-        Scored(item, value, sum(chars[item]) / len(chars[item]))
-        for item, value in item_values(row.estimate).items()
-        if item in chars
-    ]
+    known = {i: v for i, v in item_values(row.estimate).items() if any(chars.get(i, ()))}
+    means = [sum(chars[item]) / len(chars[item]) for item in known]
+    return Scored(tuple(known), np.array([*known.values()]), np.log2(means))
 
 
 def _stand(
     ranked: Mapping[str, Entry],
     tests: Sequence[PairTest],
     slope: LengthSlope | None,
-    scores: Mapping[str, Sequence[Scored]],
+    scores: Mapping[str, Scored],
     prices: Mapping[str, Price],
 ) -> tuple[Standing, ...]:
     values = {label: e.row.headline.value or 0.0 for label, e in ranked.items()}
@@ -220,9 +219,7 @@ def _stand(
     )
 
 
-def _adjusted(
-    row: Row, value: float, scored: Sequence[Scored], slope: LengthSlope | None
-) -> float | None:
+def _adjusted(row: Row, value: float, scored: Scored, slope: LengthSlope | None) -> float | None:
     """Null baselines took no part in the fit, which says nothing about them."""
     return None if slope is None or row.is_null else adjust(value, scored, slope)
 

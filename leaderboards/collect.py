@@ -6,7 +6,6 @@ results, a half-written file, a run without a single scored item.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from r2w_eval.leaderboards.rows import (
     Losses,
     Row,
     Tokens,
+    load_shared,
     make_columns,
     read_row,
     sign,
@@ -138,7 +138,7 @@ def rows_of_run(path: Path) -> list[Row]:
         )
     try:
         manifest = folder.manifest()
-        results = json.loads(folder.results_path.read_bytes())
+        results = load_shared(folder.results_path.read_bytes())
         return [row_of_result(folder, manifest, result) for result in results]
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration) as error:
         raise UsageError(

@@ -24,11 +24,14 @@ _CONVERGED = 1e-10
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One system's value on one item, with the mean length of its answers there."""
+    """One system's scored answers in columns: an item, its value, the length of the answers there.
 
-    item: str
-    value: float
-    chars: float
+    Both arrays have shape (n,); lengths are log2 of the mean number of characters.
+    """
+
+    items: tuple[str, ...]
+    values: FloatArray
+    log2_chars: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +47,18 @@ class LengthSlope:
     n_systems: int
 
 
-def fit_slope(scores: Mapping[str, Sequence[Scored]]) -> LengthSlope | None:
+def fit_slope(scores: Mapping[str, Scored]) -> LengthSlope | None:
     """Slope over all systems; None with under two systems or items, or without any spread."""
-    rows = [(system, s) for system in sorted(scores) for s in scores[system] if s.chars > 0]
-    systems = _codes([system for system, _ in rows])
-    items = _codes([s.item for _, s in rows])
-    n_systems, n_items = len(set(systems)), len(set(items))
+    own = [scores[system] for system in sorted(scores) if scores[system].items]
+    index = {item: i for i, item in enumerate(sorted({item for s in own for item in s.items}))}
+    n_systems, n_items = len(own), len(index)
     if n_systems < 2 or n_items < 2:
         return None
-    log2 = np.array([math.log2(s.chars) for _, s in rows])
-    groups = (np.array(systems), np.array(items))
+    systems = np.repeat(np.arange(n_systems), [len(s.items) for s in own])
+    groups = (systems, np.array([index[item] for s in own for item in s.items]))
+    log2 = np.concatenate([s.log2_chars for s in own])
     x = _remove_means(log2, groups)
-    y = _remove_means(np.array([s.value for _, s in rows]), groups)
+    y = _remove_means(np.concatenate([s.values for s in own]), groups)
     spread = float(x @ x)
     if spread < _CONVERGED:
         return None
@@ -66,17 +69,11 @@ def fit_slope(scores: Mapping[str, Sequence[Scored]]) -> LengthSlope | None:
     return LengthSlope(slope, slope - half, slope + half, float(log2.mean()), n_items, n_systems)
 
 
-def adjust(value: float, scored: Sequence[Scored], slope: LengthSlope) -> float | None:
+def adjust(value: float, scored: Scored, slope: LengthSlope) -> float | None:
     """The value that the fit gives to answers of the board's mean length."""
-    lengths = [math.log2(s.chars) for s in scored if s.chars > 0]
-    if not lengths:
+    if not scored.items:
         return None
-    return value - slope.per_doubling * (sum(lengths) / len(lengths) - slope.mean_log2)
-
-
-def _codes(names: Sequence[str]) -> list[int]:
-    index = {name: i for i, name in enumerate(sorted(set(names)))}
-    return [index[name] for name in names]
+    return value - slope.per_doubling * (float(scored.log2_chars.mean()) - slope.mean_log2)
 
 
 def _remove_means(values: FloatArray, groups: Sequence[NDArray[np.int_]]) -> FloatArray:

@@ -12,7 +12,7 @@ Sources: harness A2, A3, A5; Hoeffding 1963, theorem 2.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations, islice
@@ -24,7 +24,7 @@ from scipy.special import stdtrit
 from r2w_eval.stats.inference import DRAWS, holm, sign_flip_p
 from r2w_eval.stats.ratings import PairTest
 from r2w_eval.stats.resampling import FloatArray, cluster_sums, linked_groups
-from r2w_eval.types import Estimate
+from r2w_eval.types import Estimate, Stratum
 
 EXACT_ITEMS = 20
 _ROUNDING = 1e-9
@@ -89,19 +89,19 @@ def _untold(terms: Terms, pair: Pair, p_value: float) -> PairTest:
 def line_up(estimates: Mapping[str, Estimate]) -> Terms:
     """Estimates as arrays over the union of their items, models and items in sorted order."""
     models = tuple(sorted(estimates))
-    tables = [[cluster_sums(s).rows for s in estimates[model].strata] for model in models]
-    names = sorted({name for own in tables for rows in own for name in rows})
+    strata = [estimates[model].strata for model in models]
+    members = [frozenset(n for s in own for n in _weighed(s)) for own in zip(*strata, strict=True)]
+    names = sorted(frozenset().union(*members))
     index = {name: i for i, name in enumerate(names)}
     first = estimates[models[0]]
     n_strata = len(first.strata)
     tops = [np.zeros((len(models), len(names))) for _ in range(n_strata)]
     bottoms = [np.zeros((len(models), len(names))) for _ in range(n_strata)]
-    for m, own in enumerate(tables):
-        for s, rows in enumerate(own):
-            for name, (top, bottom) in rows.items():
+    for m, own in enumerate(strata):
+        for s, stratum in enumerate(own):
+            for name, (top, bottom) in cluster_sums(stratum).rows.items():
                 tops[s][m, index[name]] = top
                 bottoms[s][m, index[name]] = bottom
-    members = [frozenset(name for own in tables for name in own[s]) for s in range(n_strata)]
     return Terms(
         models,
         tuple(tops),
@@ -109,6 +109,12 @@ def line_up(estimates: Mapping[str, Estimate]) -> Terms:
         tuple(stratum.weight * first.scale for stratum in first.strata),
         tuple(tuple(group) for group in linked_groups(members)),
     )
+
+
+def _weighed(stratum: Stratum) -> Iterator[str]:
+    """The items that `cluster_sums` keeps."""
+    terms = zip(stratum.clusters, stratum.numerators, stratum.denominators, strict=True)
+    return (name for name, top, bottom in terms if top or bottom)
 
 
 def compare_pair(terms: Terms, a: int, b: int) -> Pair:

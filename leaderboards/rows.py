@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def make_columns(columns: Mapping[str, Sequence[Any]]) -> ItemColumns:
     """Columns from lists; ids and statuses, which 200 rows share, are held once."""
     shared = {name: map(sys.intern, columns[name]) for name in ("ids", "statuses")}
     return ItemColumns(**{name: tuple(own) for name, own in {**columns, **shared}.items()})
+
+
+def load_shared(content: bytes) -> Any:
+    """JSON in which a number that comes again is the same object: scores repeat, and a board holds
+    the columns of all its rows. Raises ValueError."""
+    return json.loads(content, parse_float=cache(float), parse_int=cache(int))
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +171,7 @@ def write_row(path: Path, row: Row) -> None:
 def read_row(path: Path) -> Row:
     """A row from its file, signature checked. Raises RowInvalid."""
     try:
-        record = json.loads(path.read_bytes())
+        record = load_shared(path.read_bytes())
         if record["schema"] != SCHEMA:
             raise RowInvalid(
                 f"{path}: schema {record['schema']!r:.50}, this version reads {SCHEMA}. "

@@ -23,6 +23,7 @@ from r2w_eval.leaderboards.pooling import pool_entries
 from r2w_eval.leaderboards.references import QuotedTable, load_references
 from r2w_eval.leaderboards.rows import write_row
 from r2w_eval.leaderboards.texts import write_dense, write_prompts, write_samples
+from r2w_eval.leaderboards.traces import write_traces
 from r2w_eval.leaderboards.training import training_curves
 
 import r2w_eval
@@ -34,7 +35,6 @@ from r2w_eval.store import write_json
 MANIFEST = "site.json"
 ASSETS = ("site.css", "theme.js", "table.js", "samples.js", "versus.js", "icon.svg")
 MAX_TESTS_SHOWN = 300
-TRACE_PAGES = ("traces.html", "reflect/traces.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +144,7 @@ class _Writer:
         self.curves = training_curves(self.entries)
         self.references = load_references() if options.references else []
         self.environment = pages.make_environment()
+        self.traced: set[str] = set()
 
     def write(self) -> list[Board]:
         for name in ASSETS:
@@ -180,8 +181,8 @@ class _Writer:
     def _write_row_files(self, entry: Entry) -> None:
         row = entry.row
         write_samples(self.root / "data" / row.slug, row, entry.runs)
-        if traces := find_traces(entry):
-            self._file(f"traces/{row.slug}.html").write_bytes(traces.read_bytes())
+        if write_traces(self.root / "traces" / f"{row.slug}.html", entry):
+            self.traced.add(row.slug)
         self._file(f"exports/{row.slug}/results.json").write_bytes(formats.to_lm_eval(row))
         self._file(f"exports/{row.slug}/README.md").write_bytes(formats.to_model_card(row))
 
@@ -251,7 +252,7 @@ class _Writer:
                 system=row.system,
                 is_null=row.is_null,
                 views=views,
-                traced={v.entry.row.slug for v in views if find_traces(v.entry)},
+                traced=self.traced,
             )
 
     def _write_judges(self) -> None:
@@ -289,12 +290,6 @@ class _Writer:
         self._page("methods.html", "methods.html", "methods")
         if self.curves:
             self._page("training.html", "training.html", "training", curves=self.curves)
-
-
-def find_traces(entry: Entry) -> Path | None:
-    """The trace viewer's page that `r2w-eval reflect` put beside a run, where there is one."""
-    places = (run.path / name for run in entry.runs for name in TRACE_PAGES)
-    return next((path for path in places if path.is_file()), None)
 
 
 def _of_suite(references: Sequence[QuotedTable], task: str) -> list[QuotedTable]:

@@ -140,16 +140,17 @@ def write_prompts(folder: Path, rows: Iterable[tuple[Row, Sequence[RunFolder]]])
     package; the board of another suite's rows has none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found: Mapping[str, str] = {}
-    for row, runs in rows:
-        kept = (read_prompts(row.task, run) for run in runs)
-        found = next(filter(None, kept), {}) or packaged_prompts(row)
-        if found:
-            break
+    found = next(filter(None, (find_prompts(row, runs) for row, runs in rows)), {})
     writer = ChunkWriter(folder, "prompts")
     places = {item: writer.add(cut_text(text, MAX_CHARS)) for item, text in found.items()}
     writer.close()
     write_dense(folder / "prompts.json", places)
+
+
+def find_prompts(row: Row, runs: Sequence[RunFolder]) -> Mapping[str, str]:
+    """The row's prompts by item, from its runs or its suite; empty where neither has them."""
+    kept = (read_prompts(row.task, run) for run in runs)
+    return next(filter(None, kept), {}) or packaged_prompts(row)
 
 
 def read_prompts(task: str, run: RunFolder) -> dict[str, str]:

@@ -155,24 +155,22 @@ def test_losses_go_to_who_is_to_blame() -> None:
 
 def test_the_length_slope_is_found_and_taken_out() -> None:
     generator = np.random.default_rng(5)
-    scores: dict[str, list[Scored]] = {}
+    scores: dict[str, Scored] = {}
     for level, system in enumerate(("a", "b", "c")):
-        chars = generator.uniform(200, 3000, 40)
-        scores[system] = [
-            Scored(f"i{n}", 3 + level + 0.1 * n + 0.5 * float(np.log2(c)), float(c))
-            for n, c in enumerate(chars)
-        ]
+        log2 = np.log2(generator.uniform(200, 3000, 40))
+        values = 3 + level + 0.1 * np.arange(40) + 0.5 * log2
+        scores[system] = Scored(tuple(f"i{n}" for n in range(40)), values, log2)
     slope = fit_slope(scores)
     assert slope is not None
     assert slope.per_doubling == pytest.approx(0.5, abs=1e-6)
     assert slope.low <= slope.per_doubling <= slope.high
-    means = {k: sum(s.value for s in own) / len(own) for k, own in scores.items()}
+    means = {k: float(own.values.mean()) for k, own in scores.items()}
     adjusted = [adjust(means[k], scores[k], slope) or 0.0 for k in scores]
     assert np.diff(adjusted) == pytest.approx([1.0, 1.0], abs=1e-6)
 
 
 def test_one_system_or_one_length_gives_no_slope() -> None:
-    own = [Scored(f"i{n}", float(n), 100.0) for n in range(5)]
+    own = Scored(tuple("abcde"), np.arange(5.0), np.full(5, 6.64))
     assert fit_slope({"a": own}) is None
     assert fit_slope({"a": own, "b": own}) is None
     assert fit_slope({}) is None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from boards import HOSTILE_NAMES, make_row, sample_ids
+from boards import HOSTILE_NAMES, LIMIT, answers, make_row, make_run, sample_ids
 from r2w_eval.leaderboards.collect import Collection, Entry, collect
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
@@ -21,10 +21,12 @@ from r2w_eval.leaderboards.lineage import read_lines
 from r2w_eval.leaderboards.pages import make_environment
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
+from r2w_eval.leaderboards.submit import submit
 from r2w_eval.leaderboards.texts import packaged_prompts
 from r2w_eval.leaderboards.training import split_checkpoint
 
 from r2w_eval.errors import UsageError
+from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge_check.card import read_card
 
 MAX_PAGE_BYTES = 1_000_000
@@ -290,6 +292,26 @@ def test_the_trace_viewers_page_comes_along(runs: dict[str, Path], tmp_path: Pat
     (page,) = (site.path / "models").glob("*.html")
     (traces,) = (site.path / "traces").glob("*.html")
     assert f"../traces/{traces.name}" in page.read_text("utf-8")
+
+
+def test_a_row_with_reflections_has_its_trace_page_without_the_viewers_command(
+    tmp_path: Path,
+) -> None:
+    thought = (
+        "<think><draft>The sea was blue.</draft><reflection>“blue” is worn: name the light."
+        "</reflection><revision>The sea was slate.</revision></think>The sea was slate."
+    )
+    with FakeServer() as server:
+        judge = f"{server.base_url}#judge-0"
+        run = make_run(tmp_path / "run", "org/thinking", answers(thought), judge)
+    submission = submit(run, tmp_path / "sent")
+    site = write_site(collect([str(submission.folder)]), tmp_path / "site", SiteOptions())
+    (page,) = (site.path / "models").glob("*.html")
+    (traces,) = (site.path / "traces").glob("*.html")
+    text = traces.read_text("utf-8")
+    assert f"../traces/{traces.name}" in page.read_text("utf-8")
+    assert text.count('<article class="trace"') == LIMIT and "name the light" in text
+    assert "lighthouse" in text, "the prompt comes from the suite"
 
 
 def test_quoted_figures_are_read_and_broken_ones_named() -> None:
