@@ -1,9 +1,10 @@
 """Runs cells and writes their table.
 
-    python -m benchmarks.reliability [--stages generate,judge] [--faults SIGKILL] [--work FOLDER]
+    python -m benchmarks.reliability [--stages generate,judge] [--faults SIGKILL] [--rest]
 
 Needs root for the small disks, the train extra for sft, rl and watch, and R2W_REWARD_DATA for rm.
-Cells that are not asked for keep their last result in `results/reliability.json`.
+Cells that are not asked for keep their last result in `results/reliability.json`; a sweep that was
+broken off goes on with --rest, which leaves out what was measured at this commit.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ def main() -> None:
     parser.add_argument("--stages", default=",".join([*BY_NAME, "serve"]))
     parser.add_argument("--faults", default=",".join(FAULTS))
     parser.add_argument("--work", type=Path)
+    parser.add_argument("--rest", action="store_true", help="without what this commit has")
     parser.add_argument("--page-only", action="store_true", help="write the page from the results")
     options = parser.parse_args()
     if options.page_only:
@@ -145,18 +147,20 @@ def main() -> None:
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
     bench = Bench(root, {"fake": Server(), "loop": Server("loop")})
+    done = {place for place, cell in known.items() if cell["commit"] == tested and options.rest}
+    faults = options.faults.split(",")
+    wanted = [(name, fault) for name in chosen for fault in faults if (name, fault) not in done]
     try:
         make_inputs(bench, stages)
-        for name in chosen:
-            for fault in options.faults.split(","):
-                began = time.monotonic()
-                cell = run_cell(bench, name, fault)
-                known[name, fault] = asdict(replace(cell, commit=tested))
-                state = "RED " + "; ".join(cell.reds) if cell.reds else cell.note or "ok"
-                spent = time.monotonic() - began
-                print(f"{name:12} {fault:22} {spent:5.1f} s  {state}", flush=True)
-                RESULTS.write_text(json.dumps(list(known.values()), indent=1) + "\n")
-                write_page()
+        for name, fault in wanted:
+            began = time.monotonic()
+            cell = run_cell(bench, name, fault)
+            known[name, fault] = asdict(replace(cell, commit=tested))
+            state = "RED " + "; ".join(cell.reds) if cell.reds else cell.note or "ok"
+            spent = time.monotonic() - began
+            print(f"{name:12} {fault:22} {spent:5.1f} s  {state}", flush=True)
+            RESULTS.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+            write_page()
     finally:
         for server in bench.servers.values():
             server.stop()
