@@ -74,12 +74,17 @@ def pair_figures(model: Outcome, items: Sequence[LabelledItem]) -> dict[str, Any
     return found
 
 
-def lamp_scores(model: Outcome, root: Path) -> dict[str, Any]:
-    """Rank correlation with the writers' scores of LAMP's validation split."""
+def lamp_texts(root: Path) -> tuple[list[str], list[float]]:
+    """Paragraphs of LAMP's validation split, and the writers' scores."""
     records = [r for r in iter_jsonl(root / SETS["lamp_val_pairs"].file)
                if r["sample_type"] == "reward"]  # fmt: skip
-    items = [WritingItem("", PROMPT.format(kind="fiction"), r["paragraph"]) for r in records]
-    parts, human = parts_of(model, items), [float(r["zscore"]) for r in records]
+    return [r["paragraph"] for r in records], [float(r["zscore"]) for r in records]
+
+
+def lamp_scores(model: Outcome, root: Path) -> dict[str, Any]:
+    """Rank correlation with the writers' scores of LAMP's validation split."""
+    texts, human = lamp_texts(root)
+    parts = parts_of(model, [WritingItem("", PROMPT.format(kind="fiction"), t) for t in texts])
     found = {}
     for name, read in READINGS.items():
         rho = associate(read(parts).tolist(), human, Method.SPEARMAN)

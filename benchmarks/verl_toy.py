@@ -83,6 +83,7 @@ def overrides(steps: int, out: Path) -> list[str]:
         "actor_rollout_ref.rollout.agent.num_workers=1",
         "algorithm.r2w.outcome=toy_scorer:Rain",
         "algorithm.r2w.process=toy_scorer:Rain",
+        "algorithm.r2w.validity=waived",
         "+algorithm.r2w.process_mapping.warmup_share=0",
         "data.train_batch_size=4",
         "data.max_prompt_length=8",

@@ -93,12 +93,12 @@ def export(folder: str, weights: str | None, truncation: str) -> None:
 
 def validate(scorer: str, out: str) -> None:
     """Run the validity suite and write its report."""
-    from r2w_eval.reward_models.checks.validity import print_validity
+    from r2w_eval.reward_models.checks.report import REPORT, show_validity
     from r2w_eval.reward_models.scorer import open_scorer
 
-    folder = Path(out)
+    opened, folder = open_scorer(scorer), Path(out)
     folder.mkdir(parents=True, exist_ok=True)
-    print_validity(open_scorer(scorer), str(folder / "validity.json"))
+    show_validity(opened, folder / REPORT)
 
 
 def show_floors() -> None:

@@ -71,7 +71,7 @@ def make_training_inputs(inputs: Path) -> None:
         "sft": {"model": "../inputs/toy", "batch_size": 1, "accumulate": 1, "epochs": 2,
                 "save_steps": 2, "learning_rate": 1e-2},
         "rl": {"model": "../inputs/toy", "outcome": "toy_scorer:Rain",
-               "process": "toy_scorer:Rain", "steps": 12,
+               "process": "toy_scorer:Rain", "validity": "waived", "steps": 12,
                "group": 2, "groups_per_step": 1, "max_completion_tokens": 12, "save_steps": 2},
     }  # fmt: skip
     (inputs / "recipe.yaml").write_text(json.dumps(recipe))

@@ -51,9 +51,9 @@ def score(  # noqa: PLR0913
     from r2w_eval.store import iter_jsonl
 
     if validity:
-        from r2w_eval.reward_models.checks.validity import print_validity
+        from r2w_eval.reward_models.checks.report import show_validity
 
-        print_validity(open_scorer(scorer), target)
+        show_validity(open_scorer(scorer), None if target is None else Path(target))
         return
     if baselines and source is None and target is None:
         from r2w_eval.reward_models.commands import show_floors

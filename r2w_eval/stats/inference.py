@@ -23,6 +23,7 @@ from r2w_eval.stats.resampling import (
     Intervals,
     batches,
     cluster_sums,
+    effective_number,
     influence,
     intervals,
 )
@@ -116,8 +117,8 @@ def measure(estimate: Estimate, draws: int = DRAWS, seed: int = 0, level: float 
 
 
 def _share_bounds(estimate: Estimate, draws: int, seed: int, level: float) -> tuple[float, float]:
-    """Bounds of a proportion: Wilson's for 0/1 outcomes and where all items agree, else the
-    bootstrap's cut at 0 and 1.
+    """Bounds of a proportion: Wilson's for 0/1 outcomes and where all items agree, with Kish's
+    effective number of queries; else the bootstrap's cut at 0 and 1.
 
     The bootstrap cannot see what a few equal outcomes leave open. Values between 0 and 1 vary less
     than 0/1 outcomes of the same mean, so that Wilson's bounds are safe for them. Wilson 1927.
@@ -128,7 +129,8 @@ def _share_bounds(estimate: Estimate, draws: int, seed: int, level: float) -> tu
         raise ValueError(f"{estimate.name}: bounds of a share without a value")
     outcomes = {v for s in plain.strata for v in item_ratios(s)}
     if len(plain.strata) == 1 and (outcomes <= {0.0, 1.0} or len(outcomes) == 1):
-        low, high = wilson(value, moved.n_clusters, level)
+        tries = (below for _, below in cluster_sums(plain.strata[0]).rows.values())
+        low, high = wilson(value, effective_number(tries), level)
     elif moved.can_vary:
         bounds = intervals(value, moved, draws, seed, level).default
         low, high = max(0.0, bounds.low), min(1.0, bounds.high)
@@ -143,7 +145,7 @@ def item_ratios(stratum: Stratum) -> list[float]:
     return [top / below for top, below in cluster_sums(stratum).rows.values() if below]
 
 
-def wilson(share: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson(share: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Wilson's score interval of a proportion from n independent outcomes.
 
     >>> low, high = wilson(1.0, 10)

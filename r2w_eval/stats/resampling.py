@@ -55,7 +55,6 @@ class Influence:
     """
 
     blocks: tuple[FloatArray, ...]
-    n_clusters: int
     degrees: tuple[float, ...]
     """Degrees of freedom of each block: effective number of clusters (Kish 1965) minus one."""
 
@@ -148,7 +147,6 @@ def influence(estimate: Estimate) -> Influence | None:
     tables = [cluster_sums(stratum) for stratum in estimate.strata]
     if not tables or any(table.denominator == 0 for table in tables):
         return None
-    scored = frozenset[str]().union(*(table.scored for table in tables))
     blocks, degrees = [], []
     for group in linked_groups([frozenset(table.rows) for table in tables]):
         parts: defaultdict[str, list[float]] = defaultdict(list)
@@ -160,14 +158,14 @@ def influence(estimate: Estimate) -> Influence | None:
                 weights[name].append(abs(factor) * table.rows[name][1] / table.denominator)
         block = np.array(sorted(math.fsum(terms) for terms in parts.values()))
         blocks.append(block - math.fsum(block.tolist()) / len(block))
-        degrees.append(max(1.0, _effective_number(map(math.fsum, weights.values())) - 1))
-    return Influence(tuple(blocks), len(scored), tuple(degrees))
+        degrees.append(max(1.0, effective_number(map(math.fsum, weights.values())) - 1))
+    return Influence(tuple(blocks), tuple(degrees))
 
 
-def _effective_number(weights: Iterable[float]) -> float:
+def effective_number(weights: Iterable[float]) -> float:
     """Kish: how many clusters of equal weight would carry as much.
 
-    >>> _effective_number([1, 1, 1, 1]), _effective_number([3, 1])
+    >>> effective_number([1, 1, 1, 1]), effective_number([3, 1])
     (4.0, 1.6)
     """
     own = list(weights)

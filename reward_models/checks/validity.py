@@ -11,7 +11,6 @@ import math
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 from r2w_eval.reward_models.data.flaws import build_held
@@ -24,7 +23,6 @@ from r2w_eval.reward_models.scorer import ItemScorer
 from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.stats import measure
 from r2w_eval.stats.agreement import Method, coefficient
-from r2w_eval.store import write_json
 
 # invariance: a change of at most this share of the scores' standard deviation
 TOLERANCE = 0.05
@@ -329,21 +327,3 @@ def _still(
     ok = metric.value is not None and abs(metric.value) <= TOLERANCE
     return Check(name, metric.value, metric.low, metric.high, len(known),
                  len(before) - len(known), ok, f"|change| <= {TOLERANCE} sd")  # fmt: skip
-
-
-def print_validity(scorer: ItemScorer, target: str | None) -> None:
-    """Run, print as a table, and write JSON to `target`."""
-    from rich.console import Console
-    from rich.table import Table
-
-    checks = run_validity(scorer)
-    table = Table(title=f"Validity of {scorer.id}")
-    for column in ("test", "value", "95 % interval", "n", "passes", "rule"):
-        table.add_column(column)
-    for c in checks:
-        value = "n/a" if c.value is None else f"{c.value:.3f}"
-        bounds = "" if c.low is None or c.high is None else f"{c.low:.3f} to {c.high:.3f}"
-        table.add_row(c.name, value, bounds, str(c.n), "yes" if c.passed else "NO", c.rule)
-    Console().print(table)
-    if target is not None:
-        write_json(Path(target), {"scorer": scorer.id, "checks": checks})

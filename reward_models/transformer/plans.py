@@ -64,6 +64,27 @@ def n_tokens(unit: Unit, tokens: Tokens) -> int:
     return sum(len(tokens[text]) for text in unit.texts)
 
 
+def within(
+    group: Sequence[int], units: Mapping[int, Unit], tokens: Tokens, limit: int
+) -> Iterator[list[int]]:
+    """The group in parts whose packs hold at most `limit` tokens, for items that do so alone.
+
+    Attention to a pack is a square of its tokens, so sixteen long revisions are not one pack.
+    """
+    part: list[int] = []
+    size = 0
+    for i in group:
+        own = n_tokens(units[i], tokens)
+        shared = len(tokens[units[i].head]) if part and units[i].head else 0
+        if part and size + own - shared > limit:
+            yield part
+            part, size, shared = [], 0, 0
+        part.append(i)
+        size += own - shared
+    if part:
+        yield part
+
+
 def plan(group: Sequence[int], units: Mapping[int, Unit], tokens: Tokens) -> Plan:
     """The pack of one group, and where its members are read."""
     head = units[group[0]].head

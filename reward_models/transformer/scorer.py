@@ -27,7 +27,14 @@ from r2w_eval.reward_models.items import (
 )
 from r2w_eval.reward_models.transformer.golden import GOLDEN_ITEMS
 from r2w_eval.reward_models.transformer.packing import by_budget, hidden_at
-from r2w_eval.reward_models.transformer.plans import Plan, n_tokens, plan, tokenise, windows
+from r2w_eval.reward_models.transformer.plans import (
+    Plan,
+    n_tokens,
+    plan,
+    tokenise,
+    windows,
+    within,
+)
 from r2w_eval.reward_models.transformer.render import CLOSE_TAG, REVISION_END, Unit, render
 from r2w_eval.reward_models.transformer.truncation import POLICIES, fit
 
@@ -161,8 +168,8 @@ class ArtifactScorer:
         for group in window:
             kept = [i for i in group if n_tokens(run.units[i], tokens) <= self.max_tokens]
             ready += [own for i in group if i not in kept for own in self._cut(run, i)]
-            if kept:
-                ready.append(plan(kept, run.units, tokens))
+            parts = within(kept, run.units, tokens, self.max_tokens)
+            ready += [plan(part, run.units, tokens) for part in parts]
         budget = BATCH_TOKENS[self.model.device.type]
         for chosen in by_budget([len(p.pack.ids) for p in ready], budget):
             batch = [ready[k] for k in chosen]

@@ -210,6 +210,7 @@ def test_a_share_of_yes_and_no_has_wilsons_bounds_and_others_the_bootstraps() ->
         (share((1, 1), (1, 1), (0, 1), (0, 1)), 0.5, 4),
         (share((2, 2), (0, 2), (2, 2)), 2 / 3, 3),  # two tries a query that agree are one outcome
         (share((1, 2), (1, 2), (1, 2)), 0.5, 3),  # all alike: the bootstrap would see no spread
+        (share((98, 98), (1, 1), (1, 1)), 1.0, 100**2 / (98**2 + 2)),  # nearly one query
     ):
         metric = measure(found)
         assert (metric.low, metric.high) == pytest.approx(wilson(value, n))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import io
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +24,15 @@ from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 from r2w_eval.comparison.scores import load_results
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import CoverageTooLow, UsageError
+from r2w_eval.estimates import share_of
+from r2w_eval.records.collect import latest_responses
 from r2w_eval.run import evaluate
 from r2w_eval.stats.inference import compare
-from r2w_eval.store import iter_jsonl, write_atomically, write_json, write_jsonl
-from r2w_eval.types import Estimate
+from r2w_eval.store import RunFolder, iter_jsonl, write_atomically, write_json, write_jsonl
+from r2w_eval.types import Cause, Estimate
 
 ROWS, DECLINE = "progress.jsonl", "declined.json"
+_OF_MODEL = (None, Cause.MODEL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +166,8 @@ class Decline:
 
     task: str
     judge: str
+    quantity: str
+    """`score`, or `answers`: the share of samples with one, from 0 to 1."""
     best_step: int
     step: int
     difference: float
@@ -171,22 +177,24 @@ class Decline:
 
 
 def find_decline(rows: Sequence[ProgressRow], alpha: float = 0.05) -> Decline | None:
-    """Newest against the best so far, on each (task, judge); None without a real decline.
+    """Newest against the best so far, on each (task, judge): in score, or in answers brought to an
+    end, which a mean over the rest does not show. None without a real decline.
 
     The best is chosen among the earlier ones, so its score flatters it; with k earlier checkpoints
-    alpha is divided by k (Bonferroni).
+    alpha is divided by 2 k (Bonferroni).
     """
-    places = {(row.task, row.judge) for row in rows if row.score is not None}
-    for task, judge in sorted(places):
-        own = [r for r in rows if (r.task, r.judge) == (task, judge) and r.score is not None]
+    whole = [row for row in rows if not row.error]
+    for place in sorted({(row.task, row.judge) for row in whole}):
+        own = [row for row in whole if (row.task, row.judge) == place]
         *earlier, newest = sorted(own, key=lambda row: row.step)
         earlier = [row for row in earlier if row.score_key == newest.score_key]
         if not earlier:
             continue
-        best = max(earlier, key=lambda row: worth(row) or 0.0)
-        found = _compare(best, newest)
-        if found and found.high < 0 and found.p <= alpha / len(earlier):
-            return found
+        best = max(earlier, key=lambda row: worth(row) or -math.inf)
+        for quantity, read in (("score", _scores), ("answers", _finished_answers)):
+            found = _compare(best, newest, quantity, read)
+            if found and found.high < 0 and found.p <= alpha / (2 * len(earlier)):
+                return found
     return None
 
 
@@ -197,17 +205,36 @@ def worth(row: ProgressRow) -> float | None:
     return row.score if row.floor is None else row.floor
 
 
-def _compare(best: ProgressRow, newest: ProgressRow) -> Decline | None:
-    paired = compare(_estimate(newest), _estimate(best))
+def _compare(
+    best: ProgressRow,
+    newest: ProgressRow,
+    quantity: str,
+    read: Callable[[ProgressRow], Estimate | None],
+) -> Decline | None:
+    new, old = read(newest), read(best)
+    if new is None or old is None:
+        return None
+    paired = compare(new, old)
     values = (paired.difference, paired.low, paired.high, paired.p_value)
     if any(value is None for value in values):
         return None
-    return Decline(newest.task, newest.judge, best.step, newest.step, *map(_number, values))
+    place = (newest.task, newest.judge, quantity)
+    return Decline(*place, best.step, newest.step, *map(_number, values))
 
 
-def _estimate(row: ProgressRow) -> Estimate:
+def _scores(row: ProgressRow) -> Estimate | None:
+    if row.score is None:
+        return None
     place = (row.task, row.judge)
     return next(r.estimate for r in load_results(row.run) if (r.task, r.judge) == place)
+
+
+def _finished_answers(row: ProgressRow) -> Estimate | None:
+    """Share of samples with an answer; what an endpoint failed to give counts neither way."""
+    written = latest_responses(RunFolder.existing(row.run).responses(), []).get(row.task, {})
+    known = [(sample, one.response.status.cause) for (sample, _), one in written.items()]
+    rows = [(sample, float(cause is None)) for sample, cause in known if cause in _OF_MODEL]
+    return share_of("answers", rows, row.n_expected) if rows else None
 
 
 def _number(value: float | None) -> float:

@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from r2w_eval.reward_models.adapters import Unscorable
+from r2w_eval.reward_models.checks.report import require_valid
 from r2w_eval.reward_models.scorer import open_scorer
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.cluster.rows import dense_row, from_runs, read_row, to_runs
@@ -66,8 +67,9 @@ log = logging.getLogger(__name__)
 class ClusterSettings:
     """The section `algorithm.r2w`: what a response and its reflections are worth.
 
-    outcome_form, outcome, unanswered, patience_s, process, process_mapping: as in RLSettings;
-        pairwise, which needs the whole group at once, is not to be had here
+    outcome_form, outcome, unanswered, patience_s, process, validity, process_mapping: as in
+        RLSettings; pairwise, which needs the whole group at once, is not to be had here; a report
+        of validity is made in trainer.default_local_dir
     total_steps: steps that the warm-up of lambda is a share of
     evaluation: of each checkpoint, on the machine of the trainer; off without tasks
     """
@@ -77,6 +79,7 @@ class ClusterSettings:
     unanswered: float | None = None
     patience_s: float = 1800.0
     process: str = "r2w-reward"
+    validity: str = ""
     process_mapping: LocalMapping = LocalMapping()
     total_steps: int | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -142,6 +145,9 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         self._judge = self._open_judge()
         self._scorer = None if self._judge else ScorerOutcome(open_scorer(self._settings.outcome))
         self._process = open_scorer(self._settings.process)
+        if self._settings.process_mapping.weight:
+            folder = Path(config.trainer.default_local_dir)
+            require_valid(self._process, self._settings.validity, folder)
         self._thread = ThreadPoolExecutor(1, "scorer")
 
     def _open_judge(self) -> Pointwise | None:

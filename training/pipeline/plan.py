@@ -122,7 +122,9 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
         for name in recipe.traces.sources
     ]
     planner.add("traces", "traces", sources, tasks=tasks, data_dir=recipe.prompts.data_dir)
-    planner.add("reward", "reward", [], settings=recipe.rm)
+    lambdas = [weight > 0 for weight in recipe.grid.lambdas]
+    asked = {"process": recipe.rl.process, "validity": recipe.rl.validity} if any(lambdas) else {}
+    planner.add("reward", "reward", [], settings=recipe.rm, **asked)
 
 
 def _prompt_file(name: str | None) -> str | None:

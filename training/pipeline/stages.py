@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.reward_models.checks.report import REPORT, require_valid
 from r2w_eval.training.checkpoints.evaluated import headlines, measures_of
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.pipeline import commands
@@ -87,6 +88,11 @@ class Job:
         if self.recipe.rm.source != "trained" or spec != REWARD_NAME:
             return spec
         return str(self.input(reward, "weights").resolve())
+
+    def report(self, reward: str) -> str:
+        """The validity report that the reward stage made of the process scorer, if it did."""
+        path = self.input(reward, REPORT)
+        return str(path.resolve()) if path.is_file() else ""
 
 
 Runner = Callable[[Job], Made]
@@ -213,18 +219,26 @@ def run_sft(job: Job) -> Made:
 
 
 def run_reward(job: Job) -> Made:
-    """The shipped reward model checked to load, or one trained on the labelled sets."""
+    """The shipped reward model checked to load, or one trained on the labelled sets; and the tests
+    that the process scorer must have passed before a policy is trained on it.
+    """
     from r2w_eval.reward_models.scorer import open_scorer
 
-    own = job.recipe.rm
-    if own.source == "shipped":
-        return Made((), {"scorer": open_scorer(REWARD_NAME).id})
-    from r2w_eval.reward_models import commands as reward_commands
+    own, rl = job.recipe.rm, job.recipe.rl
+    name = REWARD_NAME
+    made: list[Path] = []
+    if own.source == "trained":
+        from r2w_eval.reward_models import commands as reward_commands
 
-    choice = reward_commands.DataChoice(own.reward_data, own.without)
-    reward_commands.train(choice, str(job.folder), data_only=False, transformer=None)
-    weights = job.folder / "weights"
-    return Made((weights,), {"scorer": open_scorer(str(weights)).id})
+        choice = reward_commands.DataChoice(own.reward_data, own.without)
+        reward_commands.train(choice, str(job.folder), data_only=False, transformer=None)
+        made.append(job.folder / "weights")
+        name = str(made[0])
+    if any(job.recipe.grid.lambdas):
+        process = open_scorer(name if rl.process == REWARD_NAME else rl.process)
+        require_valid(process, rl.validity, job.folder)
+        made += [path for path in (job.folder / REPORT,) if path.is_file()]
+    return Made(tuple(made), {"scorer": open_scorer(name).id})
 
 
 def run_rl(job: Job) -> Made:
@@ -237,6 +251,7 @@ def run_rl(job: Job) -> Made:
         model=job.model(sft),
         outcome=job.scorer(reward, settings.outcome),
         process=job.scorer(reward, settings.process),
+        validity=settings.validity or job.report(reward),
     )
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
     return _trained(job, commands.run_rl(settings, prompts, job.folder, job.out))

@@ -56,6 +56,8 @@ class RLSettings:
     opponents: answers of the group that each is compared with, before and after it (pairwise)
     patience_s: seconds that a silent judge is waited for, before its rewards are invalid
     process: scorer of reflections
+    validity: report of `train rm --validate` on `process`; without one it is made before the first
+        step; `waived` trains on a scorer that failed, or was never asked
     process_mapping: how reflection scores become token advantages; weight 0 is outcome only
     steps, group, groups_per_step: optimiser steps, rollouts per prompt, prompts per step
     micro_batch: rollouts in one forward and backward pass; gradients of the step's others are added
@@ -82,6 +84,7 @@ class RLSettings:
     opponents: int = 2
     patience_s: float = 1800.0
     process: str = "r2w-reward"
+    validity: str = ""
     process_mapping: LocalMapping = LocalMapping()
     steps: int = 100
     group: int = 8
@@ -182,12 +185,15 @@ def train_rl(
     `arms` is the folder where trainings that run side by side agree on their last step.
     """
     from datasets import Dataset
+    from r2w_eval.reward_models.checks.report import require_valid
     from r2w_eval.reward_models.scorer import open_scorer
     from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
     from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
     from transformers import AutoTokenizer
 
     process = open_scorer(settings.process)
+    if settings.process_mapping.weight:
+        require_valid(process, settings.validity, out)
     source = model_folder(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(source)
     rows = lay_out(prompts, settings.steps * settings.groups_per_step, settings.seed)

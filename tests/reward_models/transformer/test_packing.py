@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.reward_models.transformer.packing import Segment, aligned, by_budget, collate, lay_out
+from r2w_eval.reward_models.transformer.plans import plan, within
+from r2w_eval.reward_models.transformer.render import Unit
 
 sizes = st.lists(st.integers(1, 4), min_size=1, max_size=6)
 
@@ -55,3 +57,16 @@ def test_batches_hold_every_pack_once_with_little_padding(lengths: list[int]) ->
         sizes = [aligned(lengths[i]) for i in batch]
         assert len(batch) == 1 or len(batch) * max(sizes) <= 512
         assert min(sizes) * 8 >= max(sizes) * 7
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(0, 30))
+def test_no_pack_is_longer_than_the_model_reads(revisions: list[int], head: int) -> None:
+    limit = 100
+    units = {i: Unit("h" if head else "", "r", f"v{n}", 0) for i, n in enumerate(revisions)}
+    tokens = {"h": (1,) * head, "r": (2,) * 10, **{f"v{n}": (3,) * n for n in revisions}}
+    parts = list(within(list(units), units, tokens, limit))
+    assert [i for part in parts for i in part] == list(units)
+    sizes = [len(plan(part, units, tokens).pack.ids) for part in parts]
+    assert max(sizes) <= limit
+    following = [len(plan([part[0]], units, tokens).pack.ids) - head for part in parts[1:]]
+    assert all(size + own > limit for size, own in zip(sizes, following, strict=False))

@@ -27,6 +27,7 @@ from r2w_eval.config import RunConfig, stored_config
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import RunFolder, write_jsonl
+from r2w_eval.types import Response, WriterStatus
 
 
 @pytest.fixture
@@ -196,6 +197,36 @@ def test_a_decline_is_told_only_when_it_is_real(tmp_path: Path) -> None:
     write_result(tmp_path / "run-2", [value + (-1) ** i for i, value in enumerate(good)])
     assert find_decline(worse) is None
     assert find_decline(worse[:1]) is None
+
+
+def test_a_policy_that_ends_fewer_answers_declines_whatever_the_rest_is_worth(
+    tmp_path: Path,
+) -> None:
+    def write_statuses(step: int, *statuses: WriterStatus) -> None:
+        name, text = "quickstart", "a"
+        write_jsonl(
+            tmp_path / f"run-{step}" / "responses.jsonl",
+            [
+                Response(f"k{i}", name, f"q{i}", "m", text, text, None, status)
+                for i, status in enumerate(statuses)
+            ],
+        )
+
+    for step in (1, 2):
+        write_result(tmp_path / f"run-{step}", [7.0] * 20)
+    rows = [row(tmp_path, 1, 7.0), row(tmp_path, 2, 7.0)]
+    write_statuses(1, *[WriterStatus.OK] * 20)
+    write_statuses(2, *[WriterStatus.UNCLOSED_THINK] * 12, *[WriterStatus.OK] * 8)
+    decline = find_decline(rows)
+    assert decline is not None
+    assert (decline.quantity, decline.difference) == ("answers", pytest.approx(-0.6))
+    # nothing at all is left to score
+    write_statuses(2, *[WriterStatus.UNCLOSED_THINK] * 20)
+    silent = find_decline([rows[0], replace(rows[1], score=None)])
+    assert silent is not None and silent.difference == -1.0
+    # an endpoint that was down says nothing of the policy
+    write_statuses(2, *[WriterStatus.ERROR] * 12, *[WriterStatus.OK] * 8)
+    assert find_decline(rows) is None
 
 
 def test_scores_of_another_identity_are_not_compared(tmp_path: Path) -> None:

@@ -185,6 +185,7 @@ def toy_config(policy: Path, recipe: str, *overrides: str) -> Any:
         f"actor_rollout_ref.model.path={policy}",
         "algorithm.r2w.outcome=toy_scorer:Rain",
         "algorithm.r2w.process=toy_scorer:Rain",
+        "algorithm.r2w.validity=waived",
         *overrides,
     )
 

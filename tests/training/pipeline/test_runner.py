@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from r2w_eval.reward_models.checks.report import read_report
 from r2w_eval.training.pipeline import runner as work
 from r2w_eval.training.pipeline.forecast import (
     Forecaster,
@@ -45,6 +46,8 @@ def write(tmp_path: Path, own_cache: Path) -> Write:
             "prompts": {"n": 4, "data_dir": str(tmp_path / "data")},
             "traces": {"sources": ["planted"], "limit": 3},
             "evaluate": {"judge": ["r2w-quality"]},
+            # the suite takes ten seconds; one test lets it run
+            "rl": {"validity": "waived"},
         }
         path = tmp_path / "own.yaml"
         path.write_text(json.dumps({**content, **sections}))
@@ -89,7 +92,7 @@ def test_the_smoke_recipe_is_the_whole_graph() -> None:
 
 def test_a_value_changes_the_keys_of_its_stage_and_of_what_depends_on_it(write: Write) -> None:
     before = keys(load_recipe(str(write())))
-    after = keys(load_recipe(str(write(rl={"learning_rate": 1e-7}))))
+    after = keys(load_recipe(str(write(rl={"learning_rate": 1e-7, "validity": "waived"}))))
     changed = {name for name in before if before[name] != after[name]}
     arms = {"rl-lambda0-seed0", "rl-lambda0.3-seed0"}
     assert changed == arms | {f"evaluate-{arm}" for arm in arms} | {"leaderboard"}
@@ -114,6 +117,22 @@ def test_what_is_finished_is_not_run_again_and_a_changed_value_says_so(
     assert "sft-seed0" in told[1] and "leaderboard" in told[1]
     # the old value finds the old work again
     assert run_light(write(), out)[0] == []
+
+
+def test_the_reward_stage_shows_what_the_process_scorer_is_good_for(
+    write: Write, tmp_path: Path
+) -> None:
+    recipe = load_recipe(str(write(rl={})))
+    stages = plan_pipeline(recipe)
+    (reward,) = select(stages, "reward")
+    job = job_of(recipe, stages, reward, tmp_path)
+    assert run_stage(job, RUNNERS, "a command").outputs
+    arm = next(stage for stage in stages if stage.kind == "rl")
+    report = read_report(Path(job_of(recipe, stages, arm, tmp_path).report("reward")))
+    assert report.scorer.startswith("r2w-reward@") and not report.failed
+    # nothing to ask for where no policy learns from it
+    only_outcome = load_recipe(str(write(rl={}, grid={"lambdas": [0.0]})))
+    assert keys(only_outcome)["reward"] != reward.key
 
 
 def test_prompts_held_apart_are_not_those_of_training(write: Write, tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def rl_settings(model: Path) -> RLSettings:
         model=str(model),
         outcome="toy_scorer:Rain",
         process="toy_scorer:Rain",
+        validity="waived",
         process_mapping=LocalMapping(weight=0.5, warmup_share=0.0),
         steps=5,
         group=4,

@@ -1,0 +1,81 @@
+"""The gate before a policy is trained: only the scorer's own report, and only a good one, opens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from r2w_eval.reward_models.checks.report import REPORT, WAIVED, read_report, require_valid
+from r2w_eval.reward_models.items import Item, ItemScore, ReflectionItem
+
+from r2w_eval.errors import UsageError
+
+PASSED = {
+    "matched > generic (en)": True,
+    "generic > shuffled (en)": True,
+    "matching revision > unchanged": True,
+    "said 1x > said 2x": True,
+    "first > paraphrase of it": True,
+    "self-praise in the reflection": True,
+    "padding and neighbours": True,
+    "length alone (partial correlation)": False,
+}
+
+
+class LongerScorer:
+    """A reward that a policy would exploit: the longer the remark, the better."""
+
+    id = "longer@1"
+
+    def describe(self) -> Mapping[str, Any]:
+        return {}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        sizes = [len(i.reflection) if isinstance(i, ReflectionItem) else 0 for i in items]
+        return [ItemScore(i.id, float(n)) for i, n in zip(items, sizes, strict=True)]
+
+
+def write(path: Path, scorer: str = LongerScorer.id, **changed: bool) -> str:
+    checks = [{"name": n, "passed": ok} for n, ok in {**PASSED, **changed}.items()]
+    path.write_text(json.dumps({"scorer": scorer, "checks": checks}))
+    return str(path)
+
+
+def test_a_report_without_a_required_failure_opens_whatever_else_failed(tmp_path: Path) -> None:
+    require_valid(LongerScorer(), write(tmp_path / "good.json"), tmp_path)
+    assert not (tmp_path / REPORT).exists()
+
+
+@pytest.mark.parametrize("name", [name for name, ok in PASSED.items() if ok])
+def test_each_required_test_is_asked_for_passed_and_present(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"failed {name.split()[0]}"):
+        require_valid(LongerScorer(), write(tmp_path / "bad.json", **{name: False}), tmp_path)
+    report = json.loads(Path(write(tmp_path / "part.json")).read_text())
+    report["checks"] = [check for check in report["checks"] if check["name"] != name]
+    (tmp_path / "part.json").write_text(json.dumps(report))
+    assert "not in the report" in "".join(read_report(tmp_path / "part.json").failed)
+
+
+def test_a_report_of_other_weights_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"the report is of longer@0, the process scorer is"):
+        require_valid(LongerScorer(), write(tmp_path / "old.json", "longer@0"), tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"scorer": "s", "checks": [1]}'])
+def test_a_broken_report_says_how_to_make_one(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "broken.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UsageError, match="--validate"):
+        require_valid(LongerScorer(), str(path), tmp_path)
+
+
+def test_without_a_report_one_is_made_kept_and_obeyed_unless_waived(tmp_path: Path) -> None:
+    stale = write(tmp_path / REPORT, "longer@0")
+    require_valid(LongerScorer(), WAIVED, tmp_path)
+    with pytest.raises(UsageError, match="matching revision > unchanged;.*waived"):
+        require_valid(LongerScorer(), "", tmp_path)
+    assert read_report(Path(stale)).scorer == LongerScorer.id
