@@ -42,7 +42,7 @@ class JsonlWriter:
         self._syncing: Future[None] | None = None
 
     def append(self, record: object) -> None:
-        """Write one line. Raises OSError (disk full) with no half record left behind."""
+        """Write one line. Raises OSError (disk full, closed) with no half record left behind."""
         rest = memoryview(dump_line(record))
         size = os.fstat(self._fd).st_size
         try:
@@ -74,6 +74,8 @@ class JsonlWriter:
         self._thread.shutdown()
         self.sync()
         os.close(self._fd)
+        # the number soon belongs to another file: what still appends must fail, not write there
+        self._fd = -1
 
 
 def lock(fd: int, path: Path) -> None:

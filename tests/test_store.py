@@ -73,6 +73,17 @@ def test_lines_end_at_newlines_only(tmp_path: Path) -> None:
     assert [record["key"] for record in iter_jsonl(tmp_path / "a.jsonl")] == ["a", "b"]
 
 
+def test_a_closed_writer_writes_to_no_other_file(tmp_path: Path) -> None:
+    writer = JsonlWriter(tmp_path / "a.jsonl")
+    descriptor = writer._fd
+    writer.close()
+    with (tmp_path / "other.txt").open("wb") as other:
+        assert other.fileno() == descriptor, "the test needs the number anew"
+        with pytest.raises(OSError):
+            writer.append(response())
+    assert (tmp_path / "other.txt").read_bytes() == b""
+
+
 def test_an_unfinished_line_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"key": "a"}\n{"key": "b"')

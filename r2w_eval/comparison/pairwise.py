@@ -20,12 +20,12 @@ from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge.parsing import iter_objects
 from r2w_eval.judge.scorers import ScoreItem, Scorer
-from r2w_eval.run.questions import first_leaf
 from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm
 from r2w_eval.template import load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
+from r2w_eval.waiting import first_leaf
 
 JUDGE_DECODING = Decoding(max_tokens=512, temperature=0.0)
 # for judges that read probabilities: the expected margin over the five labels

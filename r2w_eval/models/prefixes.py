@@ -7,7 +7,6 @@ leaders, because a server of few places would have forgotten the beginning by th
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
@@ -66,13 +65,15 @@ async def ask_by_prefix(
     found: dict[int, R] = {}
 
     async def follow(place: int) -> None:
-        FOLLOWS.set(True)
-        found[place] = await ask(items[place])
+        token = FOLLOWS.set(True)
+        try:
+            found[place] = await ask(items[place])
+        finally:
+            FOLLOWS.reset(token)
 
     async def lead(group: Sequence[int]) -> None:
         found[group[0]] = await ask(items[group[0]])
-        if followers := group[1:]:
-            await asyncio.gather(*map(follow, followers))
+        await gather([follow(place) for place in group[1:]])
 
     await gather([lead(group) for group in group_by_prefix([text_of(item) for item in items])])
     return [found[place] for place in range(len(items))]

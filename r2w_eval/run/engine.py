@@ -35,7 +35,6 @@ from r2w_eval.records.rows import (
     settled_judgement,
     verdict_name,
 )
-from r2w_eval.run.questions import first_leaf
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
 from r2w_eval.suites.suite import JudgingJob
 from r2w_eval.types import (
@@ -49,7 +48,7 @@ from r2w_eval.types import (
     Score,
     WriterStatus,
 )
-from r2w_eval.waiting import gather
+from r2w_eval.waiting import first_leaf, gather
 from r2w_eval.web.pages import Page, read_pages
 
 CALL_TO_WRITER_STATUS = {

@@ -16,6 +16,7 @@ from r2w_eval.records.plan import Judging, Progress
 from r2w_eval.records.rows import settled_judgement
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters
 from r2w_eval.types import Decoding, Judgement, JudgeRequest, JudgeStatus, Score
+from r2w_eval.waiting import first_leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +144,3 @@ def _record(key: str, judge: str, question: Question, verdict: Verdict) -> Judge
         latency_s=round(verdict.latency_s, 4),
         cached=verdict.cached,
     )
-
-
-def first_leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The error that a task group hides in groups of groups."""
-    first = group.exceptions[0]
-    return first_leaf(first) if isinstance(first, BaseExceptionGroup) else first

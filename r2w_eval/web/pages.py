@@ -21,6 +21,7 @@ from urllib.parse import urldefrag
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import content_hash, path_hash, to_plain
 from r2w_eval.store import write_json
+from r2w_eval.waiting import gather
 
 # a server that says so may answer later
 PASSING_HTTP = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -107,7 +108,7 @@ class Fetcher(Protocol):
 async def read_pages(source: PageSource, urls: Iterable[str]) -> dict[str, Page]:
     """All pages at once, by address as given."""
     wanted = list(dict.fromkeys(urls))
-    pages = await asyncio.gather(*(source.page(url) for url in wanted))
+    pages = await gather([source.page(url) for url in wanted])
     return dict(zip(wanted, pages, strict=True))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
@@ -11,6 +10,7 @@ from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.errors import R2WError
+from r2w_eval.waiting import gather
 
 Rubric = tuple[Criterion, ...]
 
@@ -51,7 +51,7 @@ async def complete_rubrics(
             return ()
 
     distinct = {prompt.prompt: prompt for prompt in prompts}
-    found = await asyncio.gather(*(one(prompt) for prompt in distinct.values()))
+    found = await gather([one(prompt) for prompt in distinct.values()])
     rubrics = {text: rubric for text, rubric in zip(distinct, found, strict=True) if rubric}
     if not rubrics:
         raise R2WError(

@@ -22,6 +22,7 @@ from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.template import Template
+from r2w_eval.waiting import gather
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Trial:
                 marks = [await self._mark(own, i) for i in range(self.settings.samples)]
             return Tried(own, tuple(marks), references.get(prompt.id))
 
-        return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
+        return await gather([one(prompt) for prompt in prompts])
 
     async def _mark(self, prompt: Prompt, number: int) -> float | None:
         if not prompt.rubric:

@@ -31,6 +31,7 @@ from r2w_eval.training.wording import load_wording
 from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.template import Template
+from r2w_eval.waiting import gather
 
 FRESH = 1000
 
@@ -175,7 +176,7 @@ async def synthesise(
         async with slots:
             return await loop.run(prompt)
 
-    return list(await asyncio.gather(*(one(prompt) for prompt in prompts)))
+    return await gather([one(prompt) for prompt in prompts])
 
 
 @dataclass(frozen=True)
