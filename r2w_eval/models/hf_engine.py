@@ -11,7 +11,6 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from r2w_eval.hashing import text_hash, to_plain
@@ -50,27 +49,15 @@ class HfEngine:
         }
 
     def generate(self, jobs: Sequence[Job]) -> list[Generated]:
-        """Longest prompts first, in batches of equal sampling."""
+        """One batch; a prompt that fills the context takes no part in it."""
         encoded = [self._lm.tok_encode(job.prompt, add_special_tokens=False) for job in jobs]
-        results: dict[int, Generated] = {}
-        fitting = []
-        for index, tokens in enumerate(encoded):
-            if len(tokens) >= self._lm.max_length:
-                results[index] = Generated("", None, len(tokens), 0)
-            else:
-                fitting.append(index)
-        fitting.sort(key=lambda i: (str(_sampling(jobs[i].decoding)), -len(encoded[i])))
-        while fitting:
-            first = jobs[fitting[0]].decoding
-            batch = [
-                i
-                for i in fitting[: self.batch_size]
-                if _sampling(jobs[i].decoding) == _sampling(first)
-            ]
-            fitting = fitting[len(batch) :]
-            made = self._generate_batch([encoded[i] for i in batch], [jobs[i] for i in batch])
-            results.update(zip(batch, made, strict=True))
-        return [results[index] for index in range(len(jobs))]
+        fitting = [i for i, tokens in enumerate(encoded) if len(tokens) < self._lm.max_length]
+        made = [Generated("", None, len(tokens), 0) for tokens in encoded]
+        if fitting:
+            batch = self._generate_batch([encoded[i] for i in fitting], [jobs[i] for i in fitting])
+            for i, generated in zip(fitting, batch, strict=True):
+                made[i] = generated
+        return made
 
     def _generate_batch(self, encoded: Sequence[list[int]], jobs: Sequence[Job]) -> list[Generated]:
         import torch
@@ -139,11 +126,6 @@ def _has_cuda() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _sampling(decoding: Decoding) -> Decoding:
-    """What must be equal within a batch: everything but the seed."""
-    return replace(decoding, seed=None)
 
 
 def _hf_sampling(decoding: Decoding) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeAlias, TypeVar
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.chat import (
@@ -28,8 +28,11 @@ from r2w_eval.types import Decoding, Message, Scale, Usage
 if TYPE_CHECKING:
     from r2w_eval.models.vllm_engine import VllmModel
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 SETTLE_S = 0.02
-BATCHES_PER_CHUNK = 8
+BATCHES_WAITING = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,11 @@ class Job:
 
     prompt: str
     decoding: Decoding
+
+    @property
+    def sampling(self) -> Decoding:
+        """What must be equal within a batch: everything but the seed."""
+        return replace(self.decoding, seed=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,9 @@ class Generated:
     n_new: int
 
 
+Waiting: TypeAlias = tuple[Job, "asyncio.Future[Reply]"]
+
+
 class LocalEngine(Protocol):
     """One loaded checkpoint."""
 
@@ -59,7 +70,7 @@ class LocalEngine(Protocol):
         """The prompt by the checkpoint's chat template, ready for the answer."""
 
     def generate(self, jobs: Sequence[Job]) -> list[Generated]:
-        """Answer all jobs; blocks."""
+        """Answer a batch of equal sampling; blocks."""
 
     def label_probabilities(self, prompt: str, continuations: Sequence[str]) -> list[float]:
         """Exact probability of each continuation of the prompt; blocks. Raises CallFailed."""
@@ -75,15 +86,15 @@ class LocalModel:
         self.id = name
         self._engine = engine
         self._facts = engine.describe()
-        self._waiting: list[tuple[Job, asyncio.Future[Reply]]] = []
+        self._waiting: list[Waiting] = []
         self._runner: asyncio.Task[None] | None = None
         # weights and caches are not safe for two threads at once
         self._busy = asyncio.Lock()
 
     @property
     def concurrency(self) -> int:
-        """How many requests to keep waiting, so that batches are full."""
-        return BATCHES_PER_CHUNK * self._engine.batch_size
+        """How many requests to keep waiting: batches are full, and of prompts about as long."""
+        return BATCHES_WAITING * self._engine.batch_size
 
     def describe(self) -> dict[str, Any]:
         """The engine's facts."""
@@ -104,41 +115,69 @@ class LocalModel:
     async def _run_batches(self) -> None:
         await asyncio.sleep(SETTLE_S)
         while self._waiting:
-            chunk = self._waiting[: self.concurrency]
-            del self._waiting[: self.concurrency]
-            started = time.monotonic()
-            try:
-                async with self._busy:
-                    made = await asyncio.to_thread(self._engine.generate, [job for job, _ in chunk])
-            except (RuntimeError, ValueError) as error:
-                _fail(chunk, f"{type(error).__name__}: {error}")
-                continue
-            seconds = time.monotonic() - started
-            for (_, future), generated in zip(chunk, made, strict=True):
-                _resolve(future, generated, self.id, seconds)
+            await self._answer(self._take_batch())
+
+    def _take_batch(self) -> list[Waiting]:
+        """The longest prompt, and those next to it in length that sample alike: little is padded.
+
+        One batch at a time, so that an interrupt waits for no more and loses no more.
+        """
+        self._waiting.sort(key=lambda waiting: -len(waiting[0].prompt))
+        first = self._waiting[0][0].sampling
+        alike = [waiting for waiting in self._waiting if waiting[0].sampling == first]
+        batch = alike[: self._engine.batch_size]
+        self._waiting = [waiting for waiting in self._waiting if waiting not in batch]
+        return batch
+
+    async def _answer(self, batch: Sequence[Waiting]) -> None:
+        started = time.monotonic()
+        try:
+            made = await self._work(self._engine.generate, [job for job, _ in batch])
+        except CallFailed as failure:
+            if len(batch) == 1:
+                _fail(batch[0][1], failure)
+                return
+            # one prompt may be at fault, or all of them together take too much memory
+            for waiting in batch:
+                await self._answer([waiting])
+            return
+        seconds = time.monotonic() - started
+        for (_, future), generated in zip(batch, made, strict=True):
+            _resolve(future, generated, self.id, seconds)
 
     async def read_labels(self, messages: tuple[Message, ...], scale: Scale) -> LabelProbabilities:
-        """The probability of every label followed by `scale.end`."""
+        """The probability of every label followed by `scale.end`. Raises CallFailed."""
         prompt = self._engine.render(messages) + scale.lead
         continuations = [label + scale.end for label in scale.labels]
         started = time.monotonic()
-        async with self._busy:
-            found = await asyncio.to_thread(self._engine.label_probabilities, prompt, continuations)
+        found = await self._work(self._engine.label_probabilities, prompt, continuations)
         return LabelProbabilities(
             dict(zip(scale.labels, found, strict=True)),
             self.id,
             latency_s=time.monotonic() - started,
         )
 
+    async def _work(self, function: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """In a thread, one call at a time. Whatever it raises ends these requests, not the run."""
+        try:
+            async with self._busy:
+                return await asyncio.to_thread(function, *given, **named)
+        except CallFailed:
+            raise
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            raise CallFailed(CallStatus.BAD_REQUEST, message) from error
+
     async def close(self) -> None:
         """Drop the weights."""
+        if self._runner is not None:
+            self._runner.cancel()
         del self._engine
 
 
-def _fail(chunk: Sequence[tuple[Job, asyncio.Future[Reply]]], message: str) -> None:
-    for _, future in chunk:
-        if not future.done():
-            future.set_exception(CallFailed(CallStatus.BAD_REQUEST, message))
+def _fail(future: asyncio.Future[Reply], failure: CallFailed) -> None:
+    if not future.done():
+        future.set_exception(failure)
 
 
 def _resolve(
@@ -148,7 +187,7 @@ def _resolve(
         return
     if generated.finish_reason is None:
         message = f"a prompt of {generated.n_prompt} tokens does not fit the model's context"
-        future.set_exception(CallFailed(CallStatus.CONTEXT, message))
+        _fail(future, CallFailed(CallStatus.CONTEXT, message))
         return
     usage = Usage(prompt_tokens=generated.n_prompt, completion_tokens=generated.n_new)
     future.set_result(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from r2w_eval.errors import EndpointDown, UsageError  # noqa: E402
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
 from r2w_eval.models.hf_engine import HfEngine  # noqa: E402
-from r2w_eval.models.local import LocalModel, open_local  # noqa: E402
+from r2w_eval.models.local import Generated, Job, LocalModel, open_local  # noqa: E402
 from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
 
 # third parties, at import and load: not ours to mend
@@ -78,6 +78,49 @@ def test_a_prompt_that_does_not_fit_is_an_error_and_loses_nothing(model: LocalMo
         complete(model, request("x" * 200))
     assert caught.value.status is CallStatus.CONTEXT
     assert complete(model, request("ok"))[0].text
+
+
+class Breaking:
+    """An engine that breaks as real ones do: on one prompt of a batch, and for want of memory."""
+
+    batch_size = 2
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+
+    def render(self, messages: Sequence[Message]) -> str:
+        return messages[-1].content
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def generate(self, jobs: Sequence[Job]) -> list[Generated]:
+        self.batches.append([job.prompt for job in jobs])
+        if any(job.prompt == "bad" for job in jobs):
+            raise IndexError("index out of range in self")
+        return [Generated(job.prompt.upper(), "stop", 1, 1) for job in jobs]
+
+    def label_probabilities(self, prompt: str, continuations: Sequence[str]) -> list[float]:
+        raise RuntimeError("CUDA out of memory")
+
+
+def test_whatever_an_engine_raises_ends_its_own_request_and_no_other() -> None:
+    engine = Breaking()
+
+    async def job() -> list[Reply | BaseException]:
+        asked = LocalModel("m", engine)
+        calls = (asked.complete(request(text)) for text in ("bad", "x", "longer", "yy"))
+        labels = asked.read_labels((Message("user", "Rate."),), SCALE)
+        gathered = asyncio.gather(*calls, labels, return_exceptions=True)
+        return await asyncio.wait_for(gathered, 5)  # type: ignore[return-value]
+
+    bad, *good, labels = asyncio.run(job())
+    assert [reply.text for reply in good if isinstance(reply, Reply)] == ["X", "LONGER", "YY"]
+    for failure, message in ((bad, "IndexError: index out"), (labels, "RuntimeError: CUDA out")):
+        assert isinstance(failure, CallFailed) and message in str(failure)
+        assert failure.status is CallStatus.BAD_REQUEST
+    # a batch at a time, of prompts about as long: an interrupt waits for one and loses one
+    assert engine.batches == [["longer", "bad"], ["longer"], ["bad"], ["yy", "x"]]
 
 
 def test_label_probabilities_equal_brute_force(model: LocalModel) -> None:
