@@ -42,7 +42,7 @@ SUMMARY = "results/test_summary results/test_ensembles results/test_report run/t
 # target: its module, and where its tests are; the module's own examples are tests too
 TARGETS: dict[str, tuple[str, str]] = {
     "stats.inference": ("stats.inference", STATS),
-    "stats.resampling": ("stats.resampling", STATS),
+    "stats.resampling": ("stats.resampling", "stats/test_resampling"),
     "stats.agreement": ("stats.agreement", "stats/test_agreement results/test_ensembles"),
     "stats.noise": (
         "stats.noise", "stats/test_ratings results/test_ensembles results/test_summary",
