@@ -221,8 +221,8 @@ def _codes(labels: Sequence[Hashable]) -> _Codes:
 
 
 def _same_partition(first: _Codes, second: _Codes) -> bool:
-    pairs = len(np.unique(first * (int(second.max()) + 1) + second))
-    return pairs == len(np.unique(first)) == len(np.unique(second))
+    pairs = set(zip(first.tolist(), second.tolist(), strict=True))
+    return len(pairs) == len(np.unique(first)) == len(np.unique(second))
 
 
 def advise(split: NoiseSplit, prices: Prices = Prices()) -> Advice:
