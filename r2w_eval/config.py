@@ -149,7 +149,10 @@ class RunConfig:
     max_unscored: float | None = _setting(
         None, "Exit code 3 when a larger share of the answers than this has no score."
     )
-    retry_failed: bool = _setting(False, "Ask again where an earlier run got no usable answer.")
+    retry_failed: bool = _setting(
+        False,
+        "Ask again, past the cache, where an earlier run in this folder got no usable answer.",
+    )
     cache: bool = _setting(True, "Use the reply cache shared between runs.")
     cache_dir: str | None = _setting(
         None, "Folder of the reply cache. Default: $R2W_CACHE, your cache folder."

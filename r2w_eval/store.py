@@ -189,6 +189,9 @@ class RecordIndex:
                 ) from error
             offset += len(line)
 
+    def __contains__(self, key: str) -> bool:
+        return key in self._offsets
+
     def read(self, key: str) -> dict[str, Any] | None:
         """The newest record with this key, or None."""
         if key not in self._offsets:

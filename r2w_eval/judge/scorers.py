@@ -47,7 +47,8 @@ class ScoreItem:
     `ask_again` decides after each unreadable reply, told all of them so far; None means our own
     rule: once, with a reminder of the format. `settle` reads replies that all stayed unreadable.
     `prompt` (the writer's task) and `answer` are for scorers that read texts themselves instead of
-    `request.messages`, as reward models do.
+    `request.messages`, as reward models do. `anew`: an earlier verdict was of no use, and no cache
+    may give it again.
     """
 
     request: JudgeRequest
@@ -58,6 +59,7 @@ class ScoreItem:
     settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
     prompt: str = ""
     answer: str = ""
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +122,7 @@ class TextJudge:
         usage = Usage()
         latency_s = 0.0
         while True:
-            request = ChatRequest(messages, item.decoding, item.repeat, len(asks))
+            request = ChatRequest(messages, item.decoding, item.repeat, len(asks), item.anew)
             try:
                 reply = await self._model.complete(request)
             except CallFailed as failure:

@@ -72,11 +72,12 @@ class ReplyCache:
         value: dict[str, Any] = json.loads(row[0])
         return value
 
-    def put(self, key: str, value: object) -> None:
-        """Store a reply; the first one stays."""
+    def put(self, key: str, value: object, *, anew: bool = False) -> None:
+        """Store a reply; the first one stays unless it was asked for anew."""
         row = (key, json.dumps(to_plain(value)), time.time())
+        rule = "REPLACE" if anew else "IGNORE"
         with self._named_errors():
-            self._db.execute("INSERT OR IGNORE INTO replies VALUES (?, ?, ?)", row)
+            self._db.execute(f"INSERT OR {rule} INTO replies VALUES (?, ?, ?)", row)
 
     def stats(self) -> CacheStats:
         """Entries, size and age."""
@@ -135,16 +136,18 @@ class CachedModel:
         return self.model.describe()
 
     async def complete(self, request: ChatRequest) -> Reply:
-        """From the cache, else from the model."""
+        """From the cache, else from the model; from the model too what is asked anew."""
         plain = to_plain(request)
+        del plain["anew"]
         if not request.decoding.response_format:
             # so that replies stay known that were stored before there was such a field
             del plain["decoding"]["response_format"]
         key = content_hash({"identity": self._identity, "request": plain}, 64)
-        if (stored := self._cache.get(key)) is not None:
+        stored = None if request.anew else self._cache.get(key)
+        if stored is not None:
             return Reply(**{**stored, "usage": Usage(**stored["usage"]), "cached": True})
         reply = await self.model.complete(request)
-        self._cache.put(key, reply)
+        self._cache.put(key, reply, anew=request.anew)
         return reply
 
     async def close(self) -> None:

@@ -38,12 +38,16 @@ class CallFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """One chat completion. `index` and `ask` make repeated requests distinct in the cache."""
+    """One chat completion. `index` and `ask` make repeated requests distinct in the cache.
+
+    `anew`: the reply that a cache holds was of no use; the new one takes its place there.
+    """
 
     messages: tuple[Message, ...]
     decoding: Decoding
     index: int = 0
     ask: int = 0
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -161,7 +161,8 @@ class Engine:
         if (stored := self._stored_response(key)) is not None:
             self._progress.count(stored, is_new=False)
             return apply_turn_rule(turn, stored)
-        request = ChatRequest(turn.messages, decoding, turn.repeat, turn.attempt)
+        anew = self._retry_failed and key in self._responses
+        request = ChatRequest(turn.messages, decoding, turn.repeat, turn.attempt, anew)
         facts: dict[str, Any] = {
             "key": key,
             "task": sample.task,
@@ -273,7 +274,8 @@ class Engine:
             return stored
         parse = plan.suite.parse_verdict[plan.mode]
         prompt, answer = case.sample.messages[-1].content, case.answer.text
-        item = ScoreItem(request, decoding, parse, repeat, prompt=prompt, answer=answer)
+        anew = self._retry_failed and key in self._judgements
+        item = ScoreItem(request, decoding, parse, repeat, prompt=prompt, answer=answer, anew=anew)
         if plan.mode is Mode.PARITY:
             rules = plan.suite.parity
             again = partial(rules.asks_again, request)

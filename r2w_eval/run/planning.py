@@ -69,6 +69,11 @@ def check_settings(config: RunConfig, plans: Sequence[TaskPlan]) -> None:
         raise UsageError(
             f"--pages: none of the suites {suites} reads web pages. Try: r2w-eval list"
         )
+    if config.replay and config.retry_failed:
+        raise UsageError(
+            f"--retry-failed with --replay, which asks nobody. Use --cache-dir {config.replay} "
+            f"instead of --replay, or leave --retry-failed out"
+        )
     if config.replay and config.pages and not config.pages.startswith("replay:"):
         raise UsageError(
             f"--pages {config.pages} with --replay, which asks nobody. Use --pages replay:DIR, or "

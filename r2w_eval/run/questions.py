@@ -106,6 +106,7 @@ class Questioner:
             question.repeat,
             prompt=question.prompt,
             answer=question.answer,
+            anew=self._retry_failed and key in self._index,
         )
         (verdict,) = await scorer.score([item])
         judgement = _record(key, scorer.id, question, verdict)

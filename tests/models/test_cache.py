@@ -108,6 +108,13 @@ def test_other_models_weights_and_addresses_have_their_own_entries(cache: ReplyC
     assert [model.calls for model in models] == [2, 2, 2, 2]
 
 
+def test_a_reply_asked_for_anew_takes_the_place_of_the_stored_one(cache: ReplyCache) -> None:
+    model = CachedModel(Counting(), cache)
+    replies = ask(model, BASE, BASE, replace(BASE, anew=True), BASE)
+    assert [reply.text[:7] for reply in replies] == ["reply 1", "reply 1", "reply 2", "reply 2"]
+    assert [reply.cached for reply in replies] == [False, True, False, True]
+
+
 def test_failures_are_never_stored(cache: ReplyCache) -> None:
     model = Counting()
     failing = ChatRequest((Message("user", "fail"),), Decoding())

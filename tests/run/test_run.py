@@ -217,6 +217,28 @@ def test_coverage_under_the_limit_is_said_after_the_results_are_written(
     check_outcome(again, 0.98)
 
 
+def test_what_failed_is_asked_again_although_the_cache_holds_the_bad_reply(
+    server: FakeServer, config: RunConfig
+) -> None:
+    flaky = replace(
+        config,
+        model=f"{server.base_url}#gen-0+empty=0.4",
+        judge=(f"{server.base_url}#judge-0+malformed=0.7",),
+        limit=6,
+        cache=True,
+    )
+    (first,) = run(flaky).results
+    assert first.writer.statuses["empty"] and first.judging.failures["parse_error"]
+    outcome = run(replace(flaky, retry_failed=True))
+    (again,) = outcome.results
+    assert again.writer.n_answered > first.writer.n_answered
+    assert again.judging.n_valid > first.judging.n_valid
+    assert not any(row["cached"] for row in rows(outcome, "responses"))
+    assert not any(row["cached"] for row in rows(outcome, "judgements"))
+    with pytest.raises(UsageError, match="--cache-dir X instead"):
+        run(replace(flaky, retry_failed=True, replay="X"))
+
+
 def test_answers_that_never_came_are_too_little_coverage_even_without_a_judge(
     server: FakeServer, config: RunConfig
 ) -> None:
