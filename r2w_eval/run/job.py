@@ -21,6 +21,7 @@ from r2w_eval.results.page_counts import keep_page_counts
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.engine import Engine
 from r2w_eval.run.manifest import (
+    add_judges,
     check_suites,
     choose_folder,
     claim_folder,
@@ -120,7 +121,7 @@ async def judge_again(
             else:
                 judging, judges = await open_judging(config, pool)
                 asked = frozenset(scorer.id for scorer in judging.scorers)
-                identity["judges"] = {**identity["judges"], **to_plain(judges)}
+                identity["judges"] = add_judges(folder, manifest, judges)
                 if config.combine is not None:
                     names = tuple(identity["judges"])
                     spec = plan_ensemble(config, names, manifest["model"])

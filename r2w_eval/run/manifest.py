@@ -141,14 +141,38 @@ def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
     return manifest
 
 
+def add_judges(
+    folder: RunFolder, manifest: Mapping[str, Any], judges: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The judges of the folder and these. Raises IdentityMismatch where one of the same name was
+    another: its old verdicts would stand beside the new ones.
+    """
+    before: Mapping[str, Any] = manifest["identity"]["judges"]
+    added = to_plain(judges)
+    differing = [
+        line
+        for name in sorted(before.keys() & added.keys())
+        for line in diff_fields(before[name], added[name], name)
+    ]
+    if differing:
+        raise IdentityMismatch(
+            f"{folder.path} holds verdicts of another judge of this name:\n  "
+            + "\n  ".join(differing)
+            + f"\nJudge its answers in a new run: --responses {folder.path}"
+        )
+    return {**before, **added}
+
+
 def check_suites(folder: RunFolder, manifest: Mapping[str, Any], plans: Sequence[TaskPlan]) -> None:
-    """Verdicts of two versions of a suite never share a folder. Raises IdentityMismatch."""
+    """Verdicts of two versions of a suite, or on two forms of its prompts, never share a folder.
+    Raises IdentityMismatch.
+    """
     before = manifest["identity"]["tasks"]
     after = {plan.info.name: to_plain(describe_task(plan)) for plan in plans}
     differing = [
         line
         for name, now in after.items()
-        for field in ("version", "data")
+        for field in ("version", "data", "prompts")
         for line in diff_fields(before.get(name, {}).get(field), now[field], f"{name}.{field}")
     ]
     if differing:

@@ -178,18 +178,27 @@ def test_a_judge_added_later_equals_one_named_at_once(
     assert both[0] == both[1]
 
 
-def test_an_answer_is_not_judged_again_under_another_version_of_its_suite(
-    server: FakeServer, config: RunConfig
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        (("tasks", "quickstart", "version"), r"quickstart.version: 'old' -> "),
+        (("tasks", "quickstart", "prompts"), r"quickstart.prompts: 'old' -> "),
+        (("judges", "judge-0", "weights"), r"judge-0.weights: 'old' -> None"),
+    ],
+)
+def test_an_answer_is_not_judged_again_by_what_only_has_the_same_name(
+    server: FakeServer, config: RunConfig, place: tuple[str, str, str], told: str
 ) -> None:
-    folder = run(replace(config, judge=(f"{server.base_url}#judge-0",))).folder
+    folder = run(config).folder
     manifest = folder.manifest()
-    manifest["identity"]["tasks"]["quickstart"]["version"] = "0"
+    group, name, fact = place
+    manifest["identity"][group][name][fact] = "old"
     write_json(folder.manifest_path, manifest)
-    count = sent(server)
-    again = replace(config, judge=(f"{server.base_url}#judge-0+seed=5",))
-    with pytest.raises(IdentityMismatch, match=r"quickstart.version: '0' -> "):
-        asyncio.run(judge_again(folder, again, reparse=False))
-    assert sent(server) == count
+    before = folder.judgements_path.read_bytes(), folder.manifest_path.read_bytes(), sent(server)
+    with pytest.raises(IdentityMismatch, match=told):
+        asyncio.run(judge_again(folder, config, reparse=False))
+    after = folder.judgements_path.read_bytes(), folder.manifest_path.read_bytes(), sent(server)
+    assert after == before
 
 
 def test_reparsing_sends_nothing_and_changes_nothing(server: FakeServer, config: RunConfig) -> None:
