@@ -19,7 +19,7 @@ class RhythmScorer:
     id = "rhythm"
 
     def describe(self):
-        return {"version": 1}
+        return {"version": 1, "range": [1, 10]}
 
     async def score(self, items):
         return [Verdict(Score(rhythm(item.answer), JudgeStatus.OK)) for item in items]

@@ -34,8 +34,9 @@ from r2w_eval.reward_models.linear.heads import HEADS, Heads, load_heads
 from r2w_eval.reward_models.linear.outcome import Outcome, load_form
 from r2w_eval.reward_models.linear.prose import load_prose
 
-from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.errors import UnknownName
 from r2w_eval.hashing import file_hash, text_hash
+from r2w_eval.named_objects import load_object
 
 NAME = "r2w-reward"
 # raised when the same weights read a text otherwise; part of the identity
@@ -161,21 +162,7 @@ def open_scorer(spec: str) -> ItemScorer:
             "--scorer", spec, "scorer", [*SCORERS, "an exported folder", "MODULE:ATTR"],
             "r2w-eval score --scorer r2w-reward --input items.jsonl --output scores.jsonl",
         )  # fmt: skip
-    return _imported(spec, target)
-
-
-def _imported(spec: str, target: str) -> ItemScorer:
-    import importlib
-
-    module, _, attribute = target.partition(":")
-    try:
-        made: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"--scorer {spec!r}: {error}. Expected MODULE:ATTR, importable from here. "
-            f"Try: python -c 'import {module}'"
-        ) from error
-    scorer: ItemScorer = made() if callable(made) else made
+    scorer: ItemScorer = load_object("--scorer", target, ("id", "score"))
     return scorer
 
 

@@ -19,6 +19,7 @@ from r2w_eval.comparison.pairwise import own_form
 from r2w_eval.config import RunConfig, override_decoding
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.judge.own_scorer import stated_range
 from r2w_eval.judge.scorers import ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.judge_check.behaviour import behaviour_figures
 from r2w_eval.judge_check.card import Consumption, EvaluatorCard, Signal
@@ -79,10 +80,7 @@ def score_scale(scorer: Scorer) -> tuple[float, float] | None:
     """The scale of a judge's scores: ours for chat judges, else the scorer's own `range`."""
     if compares_pairs(scorer):
         return BOUNDS
-    stated = scorer.describe().get("range")
-    if not isinstance(stated, (list, tuple)) or len(stated) != 2 or stated[0] >= stated[1]:
-        return None
-    return float(stated[0]), float(stated[1])
+    return stated_range(scorer.describe())
 
 
 def checked_judge(scorer: Scorer) -> CheckedJudge:

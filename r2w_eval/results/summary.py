@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from r2w_eval.hashing import content_hash
+from r2w_eval.judge.own_scorer import stated_range
 from r2w_eval.models.cost import Price
 from r2w_eval.records.collect import Question, Written, latest_judgements, latest_responses
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
@@ -156,7 +157,7 @@ def _collect(
                 measures=entry.measures if entry else {},
             )
             found.items.append(item)
-            found.floored.append(_at_floor(item, names, plan.info.score_range[0]))
+            found.floored.append(_at_floor(item, names, score_range(plan, judge, facts)[0]))
             found.rows.append(_row(item, entry, [j for j in own if is_verdict(j.criterion)]))
             found.judgements.extend(own)
             n_own = 0 if judge == NO_JUDGE else len(names) * facts.n_judge_repeats
@@ -173,7 +174,7 @@ def _summarise_task(
     written: Mapping[tuple[str, int], Written],
     found: _Collected,
 ) -> TaskResult:
-    is_verdict, bounds = plan.suite.is_verdict, plan.info.score_range
+    is_verdict, bounds = plan.suite.is_verdict, score_range(plan, judge, facts)
     estimates = _estimate_all(plan, found.items)
     headline, *others = [measure_within(estimate, bounds) for estimate in estimates]
     floor = replace(
@@ -283,13 +284,24 @@ def split_noise(judgements: Iterable[Judgement]) -> NoiseSplit | None:
     return noise_split(rows) if len({row.item for row in rows}) > 1 else None
 
 
-def measure_within(estimate: Estimate, score_range: tuple[float, float]) -> Metric:
-    """Value and interval; the interval of a few items is cut at what the scale allows."""
+def score_range(plan: TaskPlan, judge: str, facts: RunFacts) -> tuple[float, float]:
+    """The scale of the judge's verdicts: its own where it states one, else the suite's."""
+    return stated_range(facts.judges.get(judge, {})) or plan.info.score_range
+
+
+def measure_within(estimate: Estimate, bounds: tuple[float, float]) -> Metric:
+    """Value and interval; the interval of a few items is cut at what the scale allows.
+
+    A value beyond the scale is on another one, which the scorer did not state: nothing is cut.
+    """
     metric = measure(estimate)
-    if metric.low is None or metric.high is None or not estimate.bounded:
+    if metric.value is None or metric.low is None or metric.high is None or not estimate.bounded:
         return metric
     weight = sum(stratum.weight for stratum in estimate.strata)
-    low, high = (estimate.offset + estimate.scale * weight * bound for bound in score_range)
+    low, high = (estimate.offset + estimate.scale * weight * bound for bound in bounds)
+    slack = 1e-9 * (high - low)
+    if not low - slack <= metric.value <= high + slack:
+        return metric
     return replace(metric, low=max(low, metric.low), high=min(high, metric.high))
 
 

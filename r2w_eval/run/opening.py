@@ -10,7 +10,6 @@ MODULE:ATTR                judge only: the user's own scorer, or a function that
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -20,6 +19,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.judge.own_scorer import load_scorer
 from r2w_eval.judge.scorers import MIN_MASS, ExpectedScoreJudge, Scorer, TextJudge
 from r2w_eval.models.cache import CachedLabelReader, CachedModel, ReplyCache
 from r2w_eval.models.chat import ChatModel, LabelReader
@@ -102,7 +102,7 @@ class ModelPool:
         """The judge that `spec` names, and the model behind it (None for the user's own scorer)."""
         spec = NAMED_SCORERS.get(spec, spec)
         if _is_user_scorer(spec):
-            return _load_user_scorer(spec), None
+            return load_scorer(spec), None
         smoke = spec == SMOKE_TEST_JUDGE
         opened = await self.model(EMBEDDED if smoke else spec, "R2W_JUDGE_API_KEY")
         if not smoke and score_mode == "text":
@@ -220,18 +220,3 @@ def _is_user_scorer(spec: str) -> bool:
         and all(part.isidentifier() for part in module.split("."))
         and module not in ("hf", "vllm")
     )
-
-
-def _load_user_scorer(spec: str) -> Scorer:
-    """`module:attr`, where attr is a scorer or a function without arguments that makes one."""
-    module_name, _, attribute = spec.partition(":")
-    try:
-        found: Any = importlib.import_module(module_name).__dict__[attribute]
-    except (ImportError, KeyError) as error:
-        raise UsageError(
-            f"--judge {spec!r}: {type(error).__name__}: {error}. Expected module:attr, "
-            f"importable from "
-            f"here. Try: python -c 'import {module_name}'"
-        ) from error
-    scorer: Scorer = found() if callable(found) else found
-    return scorer

@@ -84,7 +84,11 @@ def judgement(number: int, criterion: str, score: Score, **changes: object) -> J
 
 
 def result(
-    folder: Path, responses: Sequence[Response], judgements: Sequence[Judgement], judges: str = "j"
+    folder: Path,
+    responses: Sequence[Response],
+    judgements: Sequence[Judgement],
+    judges: str = "j",
+    **judge_facts: object,
 ) -> TaskResult:
     for name, records in (("responses", responses), ("judgements", judgements)):
         path = folder / f"{name}.jsonl"
@@ -94,7 +98,7 @@ def result(
             writer.append(record)
         writer.close()
     plan = TaskPlan(load_info("quickstart"), SUITE, Mode.STRICT, {}, samples, Decoding())
-    facts = RunFacts({}, 1, {judge: {} for judge in judges}, 1)
+    facts = RunFacts({}, 1, {judge: judge_facts for judge in judges}, 1)
     return summarise(RunFolder(folder), [plan], facts)[0]
 
 
@@ -119,6 +123,23 @@ def test_only_failures_of_the_model_get_the_floor(tmp_path: Path, status: Writer
     floor = (5.0, 2, 5) if status.cause is Cause.MODEL else (9.0, 1, 5)
     assert metrics(found)["overall:floor"] == floor
     assert found.headline.name == "overall" and found.metrics[0] is found.headline
+
+
+@pytest.mark.parametrize(
+    ("facts", "floor"), [({}, (1 + 48 + 52) / 3), ({"range": [0, 100]}, (0 + 48 + 52) / 3)]
+)
+def test_a_judge_on_a_scale_of_its_own_has_its_own_interval_and_floor(
+    tmp_path: Path, facts: dict[str, object], floor: float
+) -> None:
+    answers = [response(0), response(1), response(2, WriterStatus.EMPTY)]
+    scored = [
+        judgement(n, name, Score(value)) for n, value in ((0, 48.0), (1, 52.0)) for name in CRITERIA
+    ]
+    found = result(tmp_path, answers, scored, **facts)
+    head = found.headline
+    assert head.value == 50.0 and head.low is not None and head.high is not None
+    assert head.low < 48 and 52 < head.high <= 100
+    assert metrics(found)["overall:floor"] == (pytest.approx(floor), 3, 5)
 
 
 @pytest.mark.parametrize("status", [s for s in JudgeStatus if s is not JudgeStatus.OK])
