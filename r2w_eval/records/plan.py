@@ -87,6 +87,10 @@ class Progress:
     pages: dict[tuple[str, str], dict[str, PageStatus]] = field(default_factory=dict)
     """What became of each address, by task and judge."""
 
+    def counters(self) -> dict[str, Any]:
+        """What `--progress-file` holds: all but the pages, which results tell."""
+        return {name: value for name, value in vars(self).items() if name != "pages"}
+
     def count(self, record: Response | Judgement, *, is_new: bool) -> None:
         """Count one finished record, new or found in the folder."""
         if isinstance(record, Response):

@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from r2w_eval.errors import UsageError
 from r2w_eval.models.endpoint import Traffic
 from r2w_eval.records.plan import Progress
 from r2w_eval.results.counts import JudgeSummary
@@ -65,7 +65,10 @@ class ProgressDisplay:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Show progress while the body runs; needs a running event loop."""
+        """Show progress while the body runs; needs a running event loop. Raises UsageError for a
+        progress file that cannot be written, before anything runs.
+        """
+        self._claim_file()
         task = asyncio.get_running_loop().create_task(self._show())
         try:
             yield
@@ -101,9 +104,18 @@ class ProgressDisplay:
         tokens = f"tokens in {p.prompt_tokens:,} out {p.completion_tokens:,}"
         return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}"
 
+    def _claim_file(self) -> None:
+        try:
+            self._write_file()
+        except OSError as error:
+            raise UsageError(
+                f"--progress-file {str(self._file)!r}: {error.strerror}. Expected a file in a "
+                f"folder that exists. Try: mkdir -p {self._file and self._file.parent}"
+            ) from error
+
     def _write_file(self) -> None:
         if self._file is not None:
-            write_atomically(self._file, json.dumps(asdict(self.progress)).encode())
+            write_atomically(self._file, json.dumps(self.progress.counters()).encode())
 
 
 def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
