@@ -166,7 +166,9 @@ class RunConfig:
         None, "YAML price file, US dollars per million tokens: NAME: {input: 3, output: 15}"
     )
     max_cost: float | None = _setting(
-        None, "Stop cleanly at this many US dollars (exit code 4); the same command goes on."
+        None,
+        "Stop cleanly when the run folder has cost this many US dollars (exit code 4); the same "
+        "command with more goes on.",
     )
     progress_file: str | None = _setting(None, "JSON file that always holds the current progress.")
 
@@ -193,14 +195,20 @@ class RunConfig:
 def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:
     """Defaults, then the YAML file, then the flags that were really given. Raises UsageError."""
     settings = {**(read_config_file(file) if file else {}), **flags}
+    return change(RunConfig(), settings)
+
+
+def change(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """The configuration with these settings, each checked. Raises UsageError."""
     for setting in fields(RunConfig):
         if setting.name in settings:
             check_setting(setting, settings[setting.name])
-    if "judge" in settings:
-        settings["judge"] = split_judges(settings["judge"])
-    if "ids" in settings:
-        settings["ids"] = read_ids(settings["ids"])
-    return replace(RunConfig(), **settings)
+    found = dict(settings)
+    if "judge" in found:
+        found["judge"] = split_judges(found["judge"])
+    if "ids" in found:
+        found["ids"] = read_ids(found["ids"])
+    return replace(config, **found)
 
 
 def split_judges(given: Sequence[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from typing import Any
 
@@ -111,6 +110,8 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     "data_dir",
     "cache_dir",
     "replay",
+    "prices",
+    "max_cost",
 )
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
 def judge(folder: str, reparse: bool, **flags: Any) -> None:
@@ -118,7 +119,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
 
     --combine makes one verdict of all judges that RUN then holds; without --judge it asks nobody.
     """
-    from r2w_eval.config import split_judges, stored_config
+    from r2w_eval.config import change, stored_config
     from r2w_eval.run.display import print_outcome
     from r2w_eval.run.job import check_outcome, judge_again
     from r2w_eval.store import RunFolder
@@ -127,10 +128,8 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     settings = stored_config(run_folder.manifest(), folder)
     if not reparse and not flags["judge"] and not flags["combine"]:
         raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
-    judges = split_judges(flags.pop("judge"))
-    fresh = {"judge": judges, "combine": None, "min_valid_judges": None, "exclude_self": False}
-    fresh["replay"] = None
-    settings = dataclasses.replace(settings, **{**fresh, **given(flags)})
+    fresh = {"judge": (), "combine": None, "min_valid_judges": None, "exclude_self": False}
+    settings = change(settings, {**fresh, "replay": None, **given(flags)})
     outcome = run_interruptibly(judge_again(run_folder, settings, reparse))
     print_outcome(outcome)
     check_outcome(outcome, settings.min_coverage, settings.max_unscored)

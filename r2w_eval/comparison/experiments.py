@@ -19,6 +19,7 @@ from r2w_eval.reflection.analysis import analyse
 from r2w_eval.reflection.measures import answer_tokens, thinking_tokens
 from r2w_eval.reflection.sources import read_run
 from r2w_eval.run.job import Watch, evaluate
+from r2w_eval.run.spending import check_budget, open_budget
 from r2w_eval.stats.inference import PairedComparison, compare, measure
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
@@ -88,13 +89,18 @@ def parse_arm(text: str, name: str = "") -> Arm:
 async def run_arms(
     config: RunConfig, arms: Sequence[Arm], folder: Path, watch: Watch | None = None
 ) -> dict[str, str]:
-    """Run every arm into a folder of its own; returns the run folders by arm."""
+    """Run every arm into a folder of its own, all under one cap; returns the run folders by arm.
+
+    Raises BudgetReached where the cap ends an arm: no other one begins.
+    """
     if len({arm.name for arm in arms}) < len(arms) or len(arms) < 2:
         raise UsageError("an experiment needs two arms or more, each with a name of its own")
     paths = {}
+    budget = open_budget(config)
     for arm in arms:
         settings: dict[str, Any] = {"out": str(folder / arm.name), **arm.settings}
-        outcome = await evaluate(replace(config, **settings), watch)
+        outcome = await evaluate(replace(config, **settings), watch, budget)
+        check_budget(budget)
         paths[arm.name] = str(outcome.folder.path)
     return paths
 

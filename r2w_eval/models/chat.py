@@ -29,11 +29,14 @@ class CallStatus(StrEnum):
 
 
 class CallFailed(Exception):
-    """A request that ended without a reply, after all retries that its class deserves."""
+    """A request that ended without a reply, after all retries that its class deserves; `usage` is
+    what the endpoint counted of its last try, None where it refused it.
+    """
 
     def __init__(self, status: CallStatus, message: str) -> None:
         super().__init__(message)
         self.status = status
+        self.usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from r2w_eval.models.completions import (
     build_body,
     compare_contexts,
     compare_names,
+    read_bill,
     read_models,
     read_refusal,
     read_reply,
@@ -36,7 +37,7 @@ from r2w_eval.models.health import Health
 from r2w_eval.models.limiter import Limiter
 from r2w_eval.models.prefixes import FOLLOWS
 from r2w_eval.models.replicas import Replicas
-from r2w_eval.types import Decoding, Message
+from r2w_eval.types import Decoding, Message, Usage
 
 MAX_TRIES = 6
 MAX_BACKOFF_S = 60.0
@@ -75,6 +76,8 @@ class HttpModel:
         name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
         self._health = Health(name, max(settings.patience_s, settings.timeout_s))
         self.replicas = Replicas(self.limiters)
+        self.on_lost: Callable[[ChatRequest, Usage | None], None] = lambda request, usage: None
+        """Told of every try without a usable reply, and what the endpoint may bill for it."""
 
     @property
     def id(self) -> str:
@@ -122,6 +125,7 @@ class HttpModel:
             except Retry as retry:
                 self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
                 self._health.lost(retry.status)
+                self.on_lost(request, retry.usage)
                 if retry.status is CallStatus.RATE_LIMITED:
                     # a pause that the endpoint asked for does not use up tries; neither does the
                     # wait for a slot before the first of them
@@ -136,6 +140,7 @@ class HttpModel:
                 if retry.wait_s is None:
                     await asyncio.sleep(self._backoff(tries))
             except CallFailed as failure:
+                self.on_lost(request, failure.usage)
                 self._check_schema(request, str(failure))
                 self._health.failed(failure.status)
                 raise
@@ -249,7 +254,11 @@ class HttpModel:
             except CallFailed as failure:
                 self._pass_on(url, status, failure, avoid)
                 raise
-        reply = read_reply(content)
+        try:
+            reply = read_reply(content)
+        except (Retry, CallFailed) as lost:
+            lost.usage = read_bill(content)
+            raise
         if not self.replicas.is_same_model(url, reply.model):
             raise Retry(CallStatus.TRANSPORT, self.replicas.out[url], wait_s=0.0)
         latency_s = time.monotonic() - started

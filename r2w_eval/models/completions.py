@@ -26,12 +26,14 @@ CONTEXT_MARKS = (
 
 
 class Retry(Exception):
-    """One failed try that deserves another one."""
+    """One failed try that deserves another one; `usage` is what the endpoint counted of it."""
 
     def __init__(self, status: CallStatus, message: str, wait_s: float | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.wait_s = wait_s
+        # one that ran out of time may have been written to its end
+        self.usage = Usage() if status is CallStatus.TIMEOUT else None
 
 
 class TooSmall(Exception):
@@ -74,6 +76,14 @@ def read_reply(content: bytes) -> Reply:
         usage=read_usage(usage),
         refusal=_text(message.get("refusal")),
     )
+
+
+def read_bill(content: bytes) -> Usage:
+    """What the endpoint counted of a reply that is of no use; a reply was written in any case."""
+    try:
+        return read_usage(json.loads(content)["usage"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return Usage()
 
 
 def _text(value: Any) -> str | None:

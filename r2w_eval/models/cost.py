@@ -9,6 +9,7 @@ section 4, "Dry run and cost").
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ import yaml
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
+from r2w_eval.types import Usage
 
 LATIN_CHARS_PER_TOKEN = 4.0
 CJK_CHARS_PER_TOKEN = 1.5
@@ -46,6 +48,10 @@ class Price:
         """
         return (prompt_tokens * self.input + completion_tokens * self.output) / 1e6
 
+    def cost_of(self, usage: Usage) -> float:
+        """Dollars for what an endpoint counted."""
+        return self.cost_usd(usage.prompt_tokens or 0, usage.completion_tokens or 0)
+
 
 def load_prices(path: str | None) -> dict[str, Price]:
     """Read a price file; no file, no prices. Raises UsageError."""
@@ -54,7 +60,7 @@ def load_prices(path: str | None) -> dict[str, Price]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return {
-            str(model): Price(float(price["input"]), float(price["output"]))
+            str(model): Price(_dollars(price["input"]), _dollars(price["output"]))
             for model, price in content.items()
         }
     except _UNREADABLE as error:
@@ -62,6 +68,13 @@ def load_prices(path: str | None) -> dict[str, Price]:
             f"--prices {path!r}: {type(error).__name__}: {error}. Expected lines such as "
             f"my-model: {{input: 3.0, output: 15.0}} (US dollars per million tokens)"
         ) from error
+
+
+def _dollars(value: Any) -> float:
+    price = float(value)
+    if not (math.isfinite(price) and price >= 0):
+        raise ValueError(f"{price} is no price")
+    return price
 
 
 def estimate_tokens(text: str) -> int:
@@ -75,7 +88,9 @@ def estimate_tokens(text: str) -> int:
 
 
 class Budget:
-    """What one command may spend. Calls reserve their estimate before they are sent."""
+    """What a run folder, or the arms of an experiment, may cost in all. Calls reserve their
+    estimate before they are sent.
+    """
 
     def __init__(self, cap_usd: float) -> None:
         self.cap_usd = cap_usd
@@ -124,7 +139,7 @@ class MeteredModel:
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Send if the budget allows. Raises CallFailed(NOT_SENT) otherwise."""
-        prompt = sum(estimate_tokens(message.content) for message in request.messages)
+        prompt = _prompt_tokens(request)
         expected_usd = self._price.cost_usd(prompt, self._expected_tokens(request))
         if not self._budget.reserve(expected_usd):
             raise CallFailed(CallStatus.NOT_SENT, f"--max-cost {self._budget.cap_usd} reached")
@@ -139,6 +154,20 @@ class MeteredModel:
         finally:
             self._budget.settle(expected_usd, spent_usd)
 
+    def charge(self, request: ChatRequest, usage: Usage | None) -> None:
+        """Count a try without a usable reply: nothing where the endpoint refused it, else what it
+        says of it, else the estimate.
+        """
+        if usage is None:
+            return
+        prompt = usage.prompt_tokens or _prompt_tokens(request)
+        tokens = usage.completion_tokens or self._expected_tokens(request)
+        self._budget.settle(0.0, self._price.cost_usd(prompt, tokens))
+
     def _expected_tokens(self, request: ChatRequest) -> float:
         mean = self._answer_tokens / self._answers if self._answers else FIRST_GUESS_TOKENS
         return min(mean, request.decoding.max_tokens or mean)
+
+
+def _prompt_tokens(request: ChatRequest) -> int:
+    return sum(estimate_tokens(message.content) for message in request.messages)

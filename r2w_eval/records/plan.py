@@ -8,6 +8,7 @@ from typing import Any
 
 from r2w_eval.judge.scorers import Scorer
 from r2w_eval.models.chat import ChatRequest, Reply
+from r2w_eval.models.cost import Budget
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.suites.suite import Suite, SuiteInfo
 from r2w_eval.template import Template
@@ -86,10 +87,18 @@ class Progress:
     completion_tokens: int = 0
     pages: dict[tuple[str, str], dict[str, PageStatus]] = field(default_factory=dict)
     """What became of each address, by task and judge."""
+    budget: Budget | None = None
 
     def counters(self) -> dict[str, Any]:
-        """What `--progress-file` holds: all but the pages, which results tell."""
-        return {name: value for name, value in vars(self).items() if name != "pages"}
+        """What `--progress-file` holds: the pages only results tell; dollars are None without a
+        cap.
+        """
+        apart = ("pages", "budget")
+        spent = (self.budget.spent_usd, self.budget.cap_usd) if self.budget else (None, None)
+        return {
+            **{name: value for name, value in vars(self).items() if name not in apart},
+            **dict(zip(("spent_usd", "cap_usd"), spent, strict=True)),
+        }
 
     def count(self, record: Response | Judgement, *, is_new: bool) -> None:
         """Count one finished record, new or found in the folder."""

@@ -102,7 +102,8 @@ class ProgressDisplay:
         judging = progress_line("judgements", p.judgements_done, p.judgements_expected, elapsed_s)
         lost = ", ".join(f"{name} {count}" for name, count in sorted(p.losses.items())) or "none"
         tokens = f"tokens in {p.prompt_tokens:,} out {p.completion_tokens:,}"
-        return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}"
+        money = f", ${p.budget.spent_usd:.2f} of ${p.budget.cap_usd:.2f}" if p.budget else ""
+        return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}{money}"
 
     def _claim_file(self) -> None:
         try:

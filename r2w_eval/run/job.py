@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r2w_eval.config import RunConfig
-from r2w_eval.errors import BudgetReached, CoverageTooLow
+from r2w_eval.errors import CoverageTooLow
 from r2w_eval.hashing import to_plain
 from r2w_eval.judge.scorers import StoredJudge
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
@@ -32,6 +32,7 @@ from r2w_eval.run.opening import ModelPool, is_smoke_test
 from r2w_eval.run.outputs import write_outputs
 from r2w_eval.run.planning import check_repeats, plan_tasks
 from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
+from r2w_eval.run.spending import add_spent, check_budget, open_budget
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.types import Sample, WriterStatus
 from r2w_eval.web.pages import open_pages
@@ -55,11 +56,14 @@ class Outcome:
     """Judges that this call named, where others have their verdicts in the folder already."""
 
 
-async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
+async def evaluate(
+    config: RunConfig, watch: Watch | None = None, budget: Budget | None = None
+) -> Outcome:
     """Run everything that is owed and write all outputs. Raises R2WError subclasses.
 
-    `watch` gets the live counters once, at the start. On an interrupt or an error whatever was
-    finished is on disk, the partial results are written, and the same call goes on from there.
+    `watch` gets the live counters once, at the start; `budget` is one that several runs share. On
+    an interrupt or an error whatever was finished is on disk, the partial results are written, and
+    the same call goes on from there.
     """
     plans = plan_tasks(config)
     check_repeats(config, plans)
@@ -67,7 +71,8 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
     if watch:
         watch(progress)
     started = asyncio.get_running_loop().time()
-    budget = None if config.max_cost is None else Budget(config.max_cost)
+    budget = budget or open_budget(config)
+    progress.budget = budget
     with open_cache(config) as cache:
         async with ModelPool(model_options(config, cache, budget)) as pool:
             writing = await open_writing(config, pool)
@@ -78,6 +83,7 @@ async def evaluate(config: RunConfig, watch: Watch | None = None) -> Outcome:
             folder = RunFolder(choose_folder(config, manifest))
             with folder.open_writers() as writers:
                 manifest = claim_folder(folder, manifest)
+                add_spent(budget, folder, config)
                 expect(progress, plans, writing, judging)
                 try:
                     access = (config.page_access, config.pages_allow)
@@ -113,8 +119,10 @@ async def judge_again(
     progress = Progress()
     asked: frozenset[str] = frozenset()
     started = asyncio.get_running_loop().time()
+    budget = None if reparse else open_budget(config)
+    add_spent(budget, folder, config)
     with open_cache(config) as cache:
-        async with ModelPool(model_options(config, cache)) as pool:
+        async with ModelPool(model_options(config, cache, budget)) as pool:
             if reparse:
                 stored = [StoredJudge(name, facts) for name, facts in identity["judges"].items()]
                 judging = Judging(stored, config.max_connections, identity["repeats"], reparse=True)
@@ -150,7 +158,7 @@ async def judge_again(
                     keep_page_counts(folder, progress.pages)
                     results = write(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
-    return Outcome(folder, results, manifest, progress, wall_s, asked=asked)
+    return Outcome(folder, results, manifest, progress, wall_s, budget, asked=asked)
 
 
 async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
@@ -176,11 +184,7 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
     Where judges are combined, the combined verdicts count: members may fail within
     --min-valid-judges. What judges of an earlier call lost was told then.
     """
-    if outcome.budget is not None and outcome.budget.is_reached:
-        raise BudgetReached(
-            f"Stopped at --max-cost {outcome.budget.cap_usd}: ${outcome.budget.spent_usd:.4f} "
-            f"spent. The same command with a higher --max-cost goes on"
-        )
+    check_budget(outcome.budget)
     combined = {result.task for result in outcome.results if result.ensemble is not None}
     for result in outcome.results:
         _check_answers(result, minimum)

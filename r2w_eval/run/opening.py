@@ -159,7 +159,9 @@ class ModelPool:
                 f"--max-cost needs a price for {client.id!r}. Known: "
                 f"{', '.join(sorted(self._options.prices)) or 'none'}. Add it to the --prices file"
             )
-        return MeteredModel(client, price, budget)
+        metered = MeteredModel(client, price, budget)
+        client.on_lost = metered.charge
+        return metered
 
     def _open_embedded(self) -> OpenModel:
         from r2w_eval.models.embedded import open_embedded

@@ -22,7 +22,7 @@ from r2w_eval.comparison.experiments import (
 )
 from r2w_eval.comparison.experiments_display import budget_svg
 from r2w_eval.comparison.scores import StoredResult
-from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.errors import BudgetReached, UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run.opening import read_extra_body
 from r2w_eval.stats.inference import PairedComparison, mean_estimate, measure
@@ -83,6 +83,23 @@ def test_on_and_off_are_paired_under_two_judges(
                    "--out", str(tmp_path / "b"))  # fmt: skip
     assert "full" in again and (tmp_path / "b/budget.svg").read_text().startswith("<svg")
     assert len(json.loads((tmp_path / "b/budget.json").read_text())) == 2 * len(rows)
+
+
+def test_a_cap_is_one_for_all_arms_and_ends_the_experiment(
+    tmp_path: Path, own_cache: Path
+) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("gen-0: {input: 10, output: 10}\n")
+    with FakeServer() as server, pytest.raises(BudgetReached, match="--max-cost 0.05"):
+        invoke(
+            "thinking",
+            "--model", f"{server.base_url}#gen-0", "--judge", "none", "--limit", "4",
+            "--on", "system_prompt=a", "--off", "system_prompt=b",
+            "--prices", str(prices), "--max-cost", "0.05", "--max-connections", "1",
+            "--out", str(tmp_path / "x"),
+        )  # fmt: skip
+    arms = [len(list(iter_jsonl(tmp_path / f"x/{arm}/responses.jsonl"))) for arm in ("on", "off")]
+    assert arms[0] == 4 and arms[1] < 4
 
 
 def test_the_relative_change_is_over_common_prompts() -> None:

@@ -372,6 +372,23 @@ def test_a_budget_with_nothing_left_sends_nothing(
         check_outcome(outcome, 0.0)
 
 
+def test_a_cap_is_one_for_all_calls_into_a_folder(
+    server: FakeServer, config: RunConfig, tmp_path: Path
+) -> None:
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("gen-0: {input: 10, output: 10}\njudge-0: {input: 10, output: 10}\n")
+    capped = replace(config, limit=10, prices=str(prices), max_cost=0.2)
+    first = run(capped)
+    assert first.budget is not None and 0 < first.budget.spent_usd <= 0.25
+    before = sent(server)
+    for again in (run(capped), asyncio.run(judge_again(first.folder, capped, reparse=False))):
+        assert again.budget is not None
+        assert again.budget.spent_usd == pytest.approx(first.budget.spent_usd)
+        with pytest.raises(BudgetReached, match="earlier calls into the same folder included"):
+            check_outcome(again, 0.0)
+    assert sent(server) == before
+
+
 @pytest.mark.parametrize("name", ["judge", "model"])
 def test_an_address_with_a_key_in_it_never_reaches_the_disk(
     config: RunConfig, tmp_path: Path, name: str
