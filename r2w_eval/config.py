@@ -142,12 +142,12 @@ class RunConfig:
     )
     max_connections: int = _setting(64, "Most requests in flight per endpoint.", min=1)
     fixed_concurrency: bool = _setting(False, "Always use --max-connections; no adaptation.")
-    timeout: float = _setting(600.0, "Seconds for one request, in total.")
+    timeout: float = _setting(600.0, "Seconds for one request, in total.", min=0.1)
     min_coverage: float = _setting(
-        0.98, "Exit code 3 when a smaller share of answers came, or of verdicts is usable."
+        0.98, "Exit code 3 when a smaller share of answers came, or of verdicts is usable.", max=1.0
     )
     max_unscored: float | None = _setting(
-        None, "Exit code 3 when a larger share of the answers than this has no score."
+        None, "Exit code 3 when a larger share of the answers than this has no score.", max=1.0
     )
     retry_failed: bool = _setting(
         False,
@@ -194,8 +194,10 @@ class RunConfig:
 
 def merge_config(file: str | None, flags: Mapping[str, Any]) -> RunConfig:
     """Defaults, then the YAML file, then the flags that were really given. Raises UsageError."""
-    settings = {**(read_config_file(file) if file else {}), **flags}
-    return change(RunConfig(), settings)
+    config = change(RunConfig(), {**(read_config_file(file) if file else {}), **flags})
+    if not config.judge:
+        raise UsageError("--judge names nobody. For answers without verdicts: --judge none")
+    return config
 
 
 def change(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
@@ -250,18 +252,24 @@ def check_setting(setting: Field[Any], value: Any) -> None:
     if fits and isinstance(value, tuple):
         fits = all(isinstance(part, str) for part in value)
     if fits and isinstance(value, (int, float)) and not isinstance(value, bool):
-        least = setting.metadata.get("min", 0.0 if float in allowed else -math.inf)
-        fits = math.isfinite(value) and value >= least
+        least, most = _bounds(setting, is_real=float in allowed)
+        fits = math.isfinite(value) and least <= value <= most
     choices = setting.metadata.get("choices", (value,))
     if not fits or (value is not None and value not in choices):
         kinds = [_SHOWN.get(name, name) for name in names if name != "None"]
         expected = " or ".join(setting.metadata.get("choices", kinds))
         if int in allowed:
-            expected += f", at least {setting.metadata.get('min', 0)}"
+            least, most = _bounds(setting, is_real=True)
+            expected += f", at least {least:g}" + (f", at most {most:g}" if most < math.inf else "")
         raise UsageError(
             f"--{setting.name.replace('_', '-')} {value!r:.200}: expected {expected}. "
             f"Try: r2w-eval run --help"
         )
+
+
+def _bounds(setting: Field[Any], *, is_real: bool) -> tuple[float, float]:
+    least = setting.metadata.get("min", 0.0 if is_real else -math.inf)
+    return least, setting.metadata.get("max", math.inf)
 
 
 def read_config_file(path: str) -> dict[str, Any]:

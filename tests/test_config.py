@@ -39,7 +39,8 @@ def test_one_judge_may_be_written_without_brackets(tmp_path: Path) -> None:
         "timeout: fast", "timeout: -1", "timeout: .nan", "timeout: .inf", "max_cost: -1",
         "min_coverage: .nan", "judge: 5", "judge: [1, 2]", "gen-kwargs: {temperature: 0}",
         "model: 5", "cache: 1", "cache: 'no'", "seed: true", "score-mode: [text]", "tasks: [a, b]",
-        "model: null", "out: 7",
+        "model: null", "out: 7", "timeout: 0", "min_coverage: 5", "max_unscored: 1.01",
+        "judge: ''", "judge: ','", "judge: []",
     ],
 )  # fmt: skip
 def test_a_value_of_the_wrong_kind_is_named_with_its_flag(tmp_path: Path, line: str) -> None:

@@ -126,10 +126,10 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
 
     run_folder = RunFolder.existing(folder)
     settings = stored_config(run_folder.manifest(), folder)
-    if not reparse and not flags["judge"] and not flags["combine"]:
-        raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
     fresh = {"judge": (), "combine": None, "min_valid_judges": None, "exclude_self": False}
     settings = change(settings, {**fresh, "replay": None, **given(flags)})
+    if not reparse and not settings.judge and not settings.combine:
+        raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
     outcome = run_interruptibly(judge_again(run_folder, settings, reparse))
     print_outcome(outcome)
     check_outcome(outcome, settings.min_coverage, settings.max_unscored)

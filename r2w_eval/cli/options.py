@@ -46,7 +46,7 @@ def _option(
     kind: Any = {"int": int, "float": float, "int | None": int, "float | None": float}.get(
         str(setting.type), str
     )
-    if "min" in metadata:
+    if kind is int and "min" in metadata:
         kind = click.IntRange(min=metadata["min"])
     shown = "" if setting.default in (None, "") else f"  [default: {setting.default}]"
     return click.option(flag, type=kind, **{**shared, "help": metadata["help"] + shown})

@@ -5,7 +5,7 @@ command line, the pipeline and a notebook call alike.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.models.cost import Budget
 from r2w_eval.models.endpoint import Traffic
 from r2w_eval.records.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
+from r2w_eval.results.ensembles import EnsembleSpec
 from r2w_eval.results.page_counts import keep_page_counts
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.engine import Engine
@@ -53,7 +54,7 @@ class Outcome:
     budget: Budget | None = None
     traffic: tuple[Traffic, ...] = ()
     asked: frozenset[str] = frozenset()
-    """Judges that this call named, where others have their verdicts in the folder already."""
+    """Judges and combinations that this call named; others may have verdicts in the folder."""
 
 
 async def evaluate(
@@ -99,7 +100,8 @@ async def evaluate(
                     results = write_outputs(folder, plans, manifest)
             traffic = tuple(pool.traffic())
     wall_s = asyncio.get_running_loop().time() - started
-    return Outcome(folder, results, manifest, progress, wall_s, budget, traffic)
+    own = named_results(judges, plan_ensemble(config, tuple(judges), writing.model))
+    return Outcome(folder, results, manifest, progress, wall_s, budget, traffic, own)
 
 
 async def judge_again(
@@ -128,14 +130,7 @@ async def judge_again(
                 judging = Judging(stored, config.max_connections, identity["repeats"], reparse=True)
             else:
                 judging, judges = await open_judging(config, pool)
-                asked = frozenset(scorer.id for scorer in judging.scorers)
-                identity["judges"] = add_judges(folder, manifest, judges)
-                if config.combine is not None:
-                    names = tuple(identity["judges"])
-                    spec = plan_ensemble(config, names, manifest["model"])
-                    identity["ensemble"] = to_plain(spec)
-                smoke = manifest["smoke_test_judge"] or any(map(is_smoke_test, config.judge))
-                manifest["smoke_test_judge"] = smoke
+                asked = _add_named(folder, config, manifest, judges)
             writing = Writing(
                 manifest["model"],
                 identity["writer"],
@@ -161,8 +156,27 @@ async def judge_again(
     return Outcome(folder, results, manifest, progress, wall_s, budget, asked=asked)
 
 
+def _add_named(
+    folder: RunFolder, config: RunConfig, manifest: dict[str, Any], judges: Mapping[str, Any]
+) -> frozenset[str]:
+    """Put the judges of a call, and their combination, into the manifest; returns their names."""
+    identity, spec = manifest["identity"], None
+    identity["judges"] = add_judges(folder, manifest, judges)
+    if config.combine is not None:
+        spec = plan_ensemble(config, tuple(identity["judges"]), manifest["model"])
+        identity["ensemble"] = to_plain(spec)
+    smoke = manifest["smoke_test_judge"] or any(map(is_smoke_test, config.judge))
+    manifest["smoke_test_judge"] = smoke
+    return named_results(judges, spec)
+
+
 async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
     raise CallFailed(CallStatus.NOT_SENT, "this command judges what is there and generates nothing")
+
+
+def named_results(judges: Iterable[str], ensemble: EnsembleSpec | None) -> frozenset[str]:
+    """Under which names the results of a command stand."""
+    return frozenset([*judges, *([ensemble.id] if ensemble else [])])
 
 
 def expect(
@@ -182,15 +196,14 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
     the writer's endpoint, or of its verdicts.
 
     Where judges are combined, the combined verdicts count: members may fail within
-    --min-valid-judges. What judges of an earlier call lost was told then.
+    --min-valid-judges. What judges of another call lost was told then.
     """
     check_budget(outcome.budget)
-    combined = {result.task for result in outcome.results if result.ensemble is not None}
-    for result in outcome.results:
+    named = [r for r in outcome.results if not outcome.asked or r.judge in outcome.asked]
+    combined = {result.task for result in named if result.ensemble is not None}
+    for result in named:
         _check_answers(result, minimum)
         if result.ensemble is None and result.task in combined:
-            continue
-        if result.ensemble is None and outcome.asked and result.judge not in outcome.asked:
             continue
         if result.judging.coverage < minimum:
             raise CoverageTooLow(

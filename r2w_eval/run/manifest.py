@@ -126,19 +126,36 @@ def choose_folder(config: RunConfig, manifest: Mapping[str, Any]) -> Path:
 
 
 def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write run.json, or check that the folder's own is the same work. Raises IdentityMismatch."""
+    """Write run.json, or check that the folder's own is the same work. Raises IdentityMismatch.
+
+    Judges that were added to the folder later, and their combination, stay in it.
+    """
     before = folder.manifest()
     if before:
-        differing = list(diff_fields(before.get("identity", {}), manifest["identity"]))
+        stored = before.get("identity", {})
+        identity = keep_added(stored, manifest["identity"])
+        differing = list(diff_fields(stored, identity))
+        # judges that are here already may be combined at any time
+        if stored.get("ensemble") is None:
+            differing = [line for line in differing if not line.startswith("ensemble")]
         if differing:
             raise IdentityMismatch(
                 f"{folder.path} holds another configuration:\n  "
                 + "\n  ".join(differing)
-                + "\nUse another --out; to add a judge: r2w-eval judge RUN --judge J"
+                + "\nUse another --out; to add a judge or to combine those of the folder: "
+                "r2w-eval judge RUN --judge J --combine mean"
             )
-        manifest = {**manifest, "created": before["created"]}
+        smoke = before.get("smoke_test_judge") or manifest["smoke_test_judge"]
+        told = {"created": before["created"], "smoke_test_judge": smoke, "identity": identity}
+        manifest = {**manifest, **told}
     write_json(folder.manifest_path, manifest)
     return manifest
+
+
+def keep_added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a command, with the judges and the combination that its folder holds."""
+    judges = {**before.get("judges", {}), **now["judges"]}
+    return {**now, "judges": judges, "ensemble": now["ensemble"] or before.get("ensemble")}
 
 
 def add_judges(

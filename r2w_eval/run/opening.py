@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -29,6 +29,10 @@ from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
 from r2w_eval.models.names import EMBEDDED, KINDS, NAMED_SCORERS, SMOKE_TEST_JUDGE
 from r2w_eval.models.replay import ReplayedModel
 from r2w_eval.terminal import warn
+from r2w_eval.types import Decoding
+
+# what a request says by the run's own settings; the same field twice would belie run.json
+OWN_FIELDS = {"model", "messages", "n", "stream", *(field.name for field in fields(Decoding))}
 
 
 class ReadableModel(ChatModel, LabelReader, Protocol):
@@ -128,7 +132,7 @@ class ModelPool:
             )
         if spec == EMBEDDED:
             return self._open_embedded()
-        backend, _, path = spec.rpartition(":")
+        backend, _, path = spec.partition(":")
         if backend in ("hf", "vllm"):
             return self._open_local(backend, path)
         if Path(spec).is_dir() or spec.count("/") == 1:
@@ -206,10 +210,16 @@ def read_extra_body(text: str) -> dict[str, Any]:
         value = json.loads(text or "{}")
     except ValueError as error:
         raise UsageError(f"--extra-body {text[:200]!r}: {error}. Expected a JSON object") from error
-    if not isinstance(value, dict) or value.keys() & {"model", "messages"}:
+    if not isinstance(value, dict):
         raise UsageError(
-            f"--extra-body {text[:200]!r}: expected a JSON object without model and messages, for "
-            'example {"chat_template_kwargs": {"enable_thinking": false}}'
+            f"--extra-body {text[:200]!r}: expected a JSON object, for example "
+            '{"chat_template_kwargs": {"enable_thinking": false}}'
+        )
+    if taken := sorted(value.keys() & OWN_FIELDS):
+        raise UsageError(
+            f"--extra-body {text[:200]!r}: {', '.join(taken)} is set by the run itself, which "
+            f"records it. Use --model, --gen-kwargs temperature=…,max_tokens=…, --seed, --samples "
+            f"or --omit"
         )
     return value
 

@@ -89,20 +89,20 @@ def plan_task(
     data = info.data(roots, config.inputs)
     suite = suite.bind(data)
     mode = check_mode(info, suite, config.mode)
-    chosen = Selection(
+    chosen = rules = Selection(
         config.ids or None,
         recorded if config.only_recorded else None,
         config.only_complete,
         config.limit,
     )
     if config.shuffle and config.limit:
-        chosen = chosen.drawn(suite.load_samples(data), config.seed, info.category)
+        chosen = rules.drawn(suite.load_samples(data), config.seed, info.category)
 
     def samples() -> Iterable[Sample]:
         return chosen.take(suite.load_samples(data))
 
     check_complete(name, samples())
-    left_out = chosen.named(suite.load_samples(data)) if config.only_complete else ()
+    left_out = rules.named(suite.load_samples(data)) if config.only_complete else ()
     missing = describe_recorded(samples(), recorded) if recorded else []
     return TaskPlan(
         info=replace(info, judge_decoding=plan_judge_decoding(info, config)),
@@ -142,7 +142,8 @@ def check_mode(info: SuiteInfo, suite: Suite, wanted: str) -> Mode:
 def plan_decoding(info: SuiteInfo, config: RunConfig) -> Decoding:
     """The writer's sampling: the suite's, with --gen-kwargs and --omit. Raises UsageError."""
     decoding = override_decoding(info.decoding, config.gen_kwargs, config.omit, "--gen-kwargs")
-    if config.model == EMBEDDED and "max_tokens" not in config.gen_kwargs:
+    own = override_decoding(Decoding(), config.gen_kwargs, "", "--gen-kwargs")
+    if config.model == EMBEDDED and own.max_tokens is None:
         cap = min(EMBEDDED_MAX_TOKENS, decoding.max_tokens or EMBEDDED_MAX_TOKENS)
         decoding = replace(decoding, max_tokens=cap)
     return decoding

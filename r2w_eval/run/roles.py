@@ -52,7 +52,7 @@ def model_options(
 
 def think_tags(config: RunConfig) -> ThinkTags:
     """How the writer marks its thinking. Raises UsageError."""
-    open_tag, _, close_tag = config.think_tags.partition(",")
+    open_tag, _, close_tag = map(str.strip, config.think_tags.partition(","))
     if not open_tag or not close_tag:
         raise UsageError(
             f"--think-tags {config.think_tags!r}: expected OPEN,CLOSE: <think>,</think>"

@@ -85,9 +85,7 @@ def test_on_and_off_are_paired_under_two_judges(
     assert len(json.loads((tmp_path / "b/budget.json").read_text())) == 2 * len(rows)
 
 
-def test_a_cap_is_one_for_all_arms_and_ends_the_experiment(
-    tmp_path: Path, own_cache: Path
-) -> None:
+def test_a_cap_is_one_for_all_arms_and_ends_the_experiment(tmp_path: Path, own_cache: Path) -> None:
     prices = tmp_path / "prices.yaml"
     prices.write_text("gen-0: {input: 10, output: 10}\n")
     with FakeServer() as server, pytest.raises(BudgetReached, match="--max-cost 0.05"):
@@ -145,7 +143,7 @@ def test_arms_are_read_strictly() -> None:
         parse_arm("extra")
     with pytest.raises(UnknownName, match="Did you mean model_args"):
         parse_arm("low:model_arg=x=1")
-    for bad in ("[1]", "{", '{"model": "m"}'):
+    for bad in ("[1]", "{", '{"model": "m"}', '{"stream": true}', '{"n": 2}', '{"top_k": 5}'):
         with pytest.raises(UsageError, match="--extra-body"):
             read_extra_body(bad)
 

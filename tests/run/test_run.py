@@ -178,6 +178,31 @@ def test_a_judge_added_later_equals_one_named_at_once(
     assert both[0] == both[1]
 
 
+def test_the_first_command_goes_on_after_another_judge_was_added(
+    server: FakeServer, config: RunConfig
+) -> None:
+    first, second = f"{server.base_url}#judge-0", f"{server.base_url}#judge-0+seed=5"
+    folder = run(config).folder
+    asyncio.run(judge_again(folder, replace(config, judge=(second,)), reparse=False))
+    before = sent(server)
+    longer = run(replace(config, limit=4))
+    assert sent(server) - before == 1 + 5
+    # the added judge has not read the new answer, which is no loss of this command
+    assert [result.judging.n_valid for result in longer.results] == [20, 15]
+    check_outcome(longer, 1.0)
+    both = run(replace(config, limit=4, judge=(first, second)))
+    assert [result.judging.n_valid for result in both.results] == [20, 20, 20]
+    assert both.results[-1].ensemble is not None
+    check_outcome(both, 1.0)
+    again = run(replace(config, limit=5))
+    assert [result.judging.n_valid for result in again.results] == [25, 20, 20]
+    check_outcome(again, 1.0)
+    with pytest.raises(
+        IdentityMismatch, match="ensemble.combine: 'mean' -> 'median'.*\n.*judge RUN"
+    ):
+        run(replace(config, limit=4, judge=(first, second), combine="median"))
+
+
 @pytest.mark.parametrize(
     ("place", "told"),
     [

@@ -21,6 +21,7 @@ from r2w_eval.hashing import text_hash
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run import evaluate
 from r2w_eval.run.display import describe_leanings
+from r2w_eval.run.planning import plan_tasks
 from r2w_eval.stats import measure
 from r2w_eval.stats.inference import evaluate as value_of
 from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
@@ -225,6 +226,11 @@ def test_prompts_without_a_baseline_answer_are_named_counted_and_not_averaged_aw
     assert result.warnings[0].text.startswith(
         f"248 samples left out that --baseline has nothing for: {uids[0]}, {uids[3]}"
     )
+    drawn = RunConfig(
+        tasks="arena_hard_creative", only_complete=True, shuffle=True,
+        data_dir=str(benchmarks), **{**given, "limit": 1},
+    )  # fmt: skip
+    assert plan_tasks(drawn)[0].notes[0] == result.warnings[0].text
 
 
 def test_both_games_are_judged_over_http_and_the_lost_one_is_asked_again(
