@@ -75,9 +75,7 @@ class ParquetFolder:
 
     def export(self, folder: RunFolder) -> Exported:
         """Put a run into the dataset, or replace it there. Raises DataError, OSError."""
-        # what stays when a judge is added or the run goes on under another version
-        made = content_hash([folder.manifest().get(name) for name in ("created", "model")], 8)
-        run = f"{safe_name(folder.path.resolve().name)}-{made}"
+        run = run_name(folder)
         state = content_hash(_sizes(folder), 8)
         before = self._note(run)
         if before.get("state") == state:
@@ -227,6 +225,17 @@ def _read_note(path: str, content: bytes) -> dict[str, Any]:
         raise DataError(f"{path}: names files outside the dataset. Export the run again")
     found: dict[str, Any] = note
     return found
+
+
+def run_name(folder: RunFolder) -> str:
+    """A name of its own for every run that stays when a judge is added: runs of one sweep may have
+    the same folder name and model, and begin in the same second.
+    """
+    manifest = folder.manifest()
+    identity = manifest.get("identity", {})
+    fixed = {name: v for name, v in identity.items() if name not in ("judges", "ensemble")}
+    made = content_hash([manifest.get("created"), manifest.get("model"), fixed], 8)
+    return f"{safe_name(folder.path.resolve().name)}-{made}"
 
 
 def _sizes(folder: RunFolder) -> list[int]:

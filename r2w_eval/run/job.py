@@ -35,7 +35,7 @@ from r2w_eval.run.planning import check_repeats, plan_tasks
 from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
 from r2w_eval.run.spending import add_spent, check_budget, open_budget
 from r2w_eval.store import RunFolder, write_json
-from r2w_eval.types import Sample, WriterStatus
+from r2w_eval.types import Cause, JudgeStatus, Sample, WriterStatus
 from r2w_eval.web.pages import open_pages
 
 Watch = Callable[[Progress], Any]
@@ -192,8 +192,8 @@ def expect(
 
 
 def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None = None) -> None:
-    """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed: of its answers to
-    the writer's endpoint, or of its verdicts.
+    """Raises BudgetReached, or CoverageTooLow when a task lost more than allowed: of its answers on
+    their way, or of the verdicts on those that came.
 
     Where judges are combined, the combined verdicts count: members may fail within
     --min-valid-judges. What judges of another call lost was told then.
@@ -205,12 +205,13 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
         _check_answers(result, minimum)
         if result.ensemble is None and result.task in combined:
             continue
-        if result.judging.coverage < minimum:
+        judging = result.judging
+        asked = judging.n_total - judging.failures.get(JudgeStatus.NO_ANSWER, 0)
+        if judging.n_valid < minimum * asked:
             raise CoverageTooLow(
-                f"{result.task}: {result.judging.n_valid} of {result.judging.n_total} verdicts are "
-                f"usable, under --min-coverage {minimum}. Run the same command with "
-                f"--retry-failed, or "
-                f"lower --min-coverage"
+                f"{result.task}: {judging.n_valid} of {asked} verdicts are usable, under "
+                f"--min-coverage {minimum}. Run the same command with --retry-failed, or lower "
+                f"--min-coverage"
             )
         head = result.headline
         lost = head.n_expected - head.n_scored
@@ -225,10 +226,15 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
 def _check_answers(result: TaskResult, minimum: float) -> None:
     """What a writer leaves empty or cuts short is a result of it; what never came is not."""
     writer = result.writer
-    lost = writer.statuses.get(WriterStatus.ERROR, 0)
-    if lost > (1 - minimum) * writer.n_expected:
+    lost = {
+        status: count
+        for status, count in writer.statuses.items()
+        if WriterStatus(status).cause is Cause.INFRASTRUCTURE
+    }
+    if (count := sum(lost.values())) > (1 - minimum) * writer.n_expected:
+        told = ", ".join(f"{status} {n}" for status, n in lost.items())
         raise CoverageTooLow(
-            f"{result.task}: {lost} of {writer.n_expected} answers never came from the writer's "
-            f"endpoint, more than --min-coverage {minimum} allows. Run the same command with "
+            f"{result.task}: {count} of {writer.n_expected} answers never came from the writer "
+            f"({told}), more than --min-coverage {minimum} allows. Run the same command with "
             f"--retry-failed, or lower --min-coverage"
         )

@@ -106,6 +106,22 @@ def test_the_last_word_counts_and_the_same_export_adds_nothing(tmp_path: Path) -
     assert n_files == len(dataset.judgements().files) == 4
 
 
+def test_runs_of_one_name_and_second_stand_side_by_side(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    runs = [make_run(tmp_path / arm / "run", verdicts(1)) for arm in ("on", "off")]
+
+    def export(**judges: Any) -> list[str]:
+        for seed, run in enumerate(runs):
+            told = {"created": "today", "model": "m", "config": {}}
+            identity = {"seed": seed, "judges": judges}
+            write_json(run.manifest_path, {**told, "identity": identity})
+        return [dataset.export(run).run for run in runs]
+
+    names = export(a={})
+    assert len(set(names)) == 2 and dataset.judgements().count_rows() == 16
+    assert export(a={}, b={}) == names, "an added judge makes no other run"
+
+
 def test_a_full_store_leaves_the_dataset_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -273,6 +273,17 @@ def test_what_failed_is_asked_again_although_the_cache_holds_the_bad_reply(
         run(replace(flaky, retry_failed=True, replay="X"))
 
 
+def test_what_a_writer_leaves_empty_is_its_own_result(
+    server: FakeServer, config: RunConfig
+) -> None:
+    outcome = run(replace(config, model=f"{server.base_url}#gen-0+empty=0.5+sticky", limit=6))
+    (result,) = outcome.results
+    assert 0 < result.writer.statuses["empty"] < 6 and result.judging.coverage < 1.0
+    check_outcome(outcome, 1.0)
+    with pytest.raises(CoverageTooLow, match="answers have no score, over --max-unscored"):
+        check_outcome(outcome, 1.0, max_unscored=0.0)
+
+
 def test_answers_that_never_came_are_too_little_coverage_even_without_a_judge(
     server: FakeServer, config: RunConfig
 ) -> None:
