@@ -21,6 +21,8 @@ from r2w_eval.models.chat import ChatModel, ChatRequest, LabelProbabilities, Lab
 from r2w_eval.types import Message, Scale, Usage
 
 SCHEMA_VERSION = 1
+# the file may be one of --cache-dir or --replay, of which `cache prune` knows nothing
+WAY_OUT = "Move that file away, use another --cache-dir, or --no-cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +52,14 @@ class ReplyCache:
             if version not in (0, SCHEMA_VERSION):
                 raise UsageError(
                     f"{path}: cache of version {version}, this program reads {SCHEMA_VERSION}. "
-                    f"Try: r2w-eval cache prune --all, or --no-cache"
+                    f"{WAY_OUT}"
                 )
             self._db.execute(
                 "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, value TEXT, time REAL)"
             )
             self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         except sqlite3.DatabaseError as error:
-            raise UsageError(
-                f"{path}: not a usable cache ({error}). Try: r2w-eval cache prune --all, or "
-                f"--no-cache"
-            ) from error
+            raise UsageError(f"{path}: not a usable cache ({error}). {WAY_OUT}") from error
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The stored reply, or None."""
@@ -100,8 +99,8 @@ class ReplyCache:
             yield
         except sqlite3.Error as error:
             raise R2WError(
-                f"{self.path}: {error}. Free some space or use --no-cache and run the same "
-                f"command again; a damaged cache goes with r2w-eval cache prune --all"
+                f"{self.path}: {error}. See that there is space and that it may be written, then "
+                f"run the same command again. If it is damaged: {WAY_OUT}"
             ) from error
 
     def __enter__(self) -> Self:

@@ -10,10 +10,10 @@ from typing import Any
 
 from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.judge.scorers import Scorer, Verdict
-from r2w_eval.models.chat import Reply
+from r2w_eval.models.chat import CallStatus, Reply
 from r2w_eval.models.thinking import SplitText, writer_status
 from r2w_eval.records.plan import TaskPlan
-from r2w_eval.store import read_judgement
+from r2w_eval.store import read_judgement, read_response
 from r2w_eval.types import (
     Answer,
     Cause,
@@ -100,7 +100,7 @@ def apply_turn_rule(turn: Turn, response: Response) -> tuple[Response, bool]:
     return response, turn.attempt + 1 < rule.tries
 
 
-def verdict_name(request: JudgeRequest) -> str:
+def verdict_name(request: JudgeRequest | Judgement) -> str:
     """What tells the verdicts about one answer apart."""
     return f"{request.criterion}|{request.order}" if request.order else request.criterion
 
@@ -159,6 +159,19 @@ def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) 
     else:
         text = response.answer
     return Answer(text, response.raw, response.status, turns, response.sample_id)
+
+
+def settled_response(record: Mapping[str, Any] | None, retry_failed: bool) -> Response | None:
+    """The answer on disk; None where there is none, or one that is to be asked for again."""
+    if record is None:
+        return None
+    response = read_response(record)
+    # what the endpoint refused for good it would refuse again
+    refused = response.reason.startswith(CallStatus.BAD_REQUEST)
+    if response.status is WriterStatus.ERROR and not refused:
+        return None
+    failed = response.status.cause is not None
+    return None if failed and retry_failed else response
 
 
 def settled_judgement(record: Mapping[str, Any] | None, retry_failed: bool) -> Judgement | None:

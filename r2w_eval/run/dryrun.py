@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -18,9 +19,10 @@ from r2w_eval.models.cost import (
     estimate_tokens,
     load_prices,
 )
-from r2w_eval.records.plan import TaskPlan
-from r2w_eval.records.rows import verdict_name
+from r2w_eval.records.plan import NO_JUDGE, TaskPlan
+from r2w_eval.records.rows import settled_judgement, settled_response, verdict_name
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite
 from r2w_eval.types import Answer, JudgeRequest, Message, Sample, Score, WriterStatus
 
@@ -34,13 +36,14 @@ VERDICT_TOKENS = 150
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Calls and estimated tokens of one stage of one task."""
+    """Calls that one stage of one task still owes, their estimated tokens, and those made."""
 
     task: str
     stage: str
     calls: int
     prompt_tokens: int
     completion_tokens: int
+    done: int = 0
 
     def cost(self, prices: Mapping[str, Price], models: Sequence[str]) -> str:
         """Dollars when every model of the stage has a price, else "n/a"."""
@@ -52,38 +55,85 @@ class Forecast:
         return f"${sum(shares) / len(shares):,.2f}"
 
 
-def forecast(plan: TaskPlan, config: RunConfig) -> list[Forecast]:
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a run folder holds and a run will not ask for again, counted by what it answers."""
+
+    answers: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By task and sample."""
+    verdicts: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By task, sample and `verdict_name`."""
+
+
+def find_done(config: RunConfig) -> Done:
+    """What the folder of `--out` holds of a command; nothing without one."""
+    if config.out is None:
+        return Done()
+    folder, again = RunFolder(Path(config.out)), config.retry_failed
+    judges = {spec.partition("#")[2] for spec in config.judge if "#" in spec}
+    answers: dict[str, tuple[str, str] | None] = {}
+    for record in iter_jsonl(folder.responses_path):
+        answer = settled_response(record, again)
+        answers[record["key"]] = (answer.task, answer.sample_id) if answer else None
+    verdicts: dict[str, tuple[str, str, str] | None] = {}
+    for record in iter_jsonl(folder.judgements_path):
+        verdict = settled_judgement(record, again)
+        if not judges or record["judge"] in judges:
+            place = verdict and (verdict.task, verdict.sample_id, verdict_name(verdict))
+            verdicts[record["key"]] = place
+    return Done(Counter(filter(None, answers.values())), Counter(filter(None, verdicts.values())))
+
+
+@dataclass
+class _Tally:
+    """Calls of one stage and their tokens while they are counted; `done` of the calls are."""
+
+    calls: int = 0
+    done: int = 0
+    shown: float = 0.0
+    replied: float = 0.0
+
+    def add(self, n: int, done: int, shown: float, replied: float) -> None:
+        self.calls += n
+        self.done += min(n, done)
+        self.shown += n * shown
+        self.replied += n * replied
+
+    def as_forecast(self, task: str, stage: str) -> Forecast:
+        """Tokens are those of the calls still to be made, at the mean of all."""
+        left = self.calls - self.done
+        share = left / max(1, self.calls)
+        tokens = round(self.shown * share), round(self.replied * share)
+        return Forecast(task, stage, left, *tokens, self.done)
+
+
+def forecast(plan: TaskPlan, config: RunConfig, done: Done = Done()) -> list[Forecast]:
     """All stages of one task; every judge prompt is really rendered, with an answer of typical
     length, and later questions follow from invented verdicts.
     """
+    name, n = plan.info.name, config.samples
     answer_tokens = min(plan.decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
     n_turns = plan.suite.n_turns
     turn = "x" * round(answer_tokens * LATIN_CHARS_PER_TOKEN)
     placeholder = Answer(turn, turn, WriterStatus.OK, (turn,) * n_turns)
-    writing = prompt = 0
-    asked: Counter[str] = Counter()
-    shown: Counter[str] = Counter()
-    replied: Counter[str] = Counter()
+    n_judges = 0 if config.judge == (NO_JUDGE,) else len(config.judge)
+    writing, judging = _Tally(), defaultdict[str, _Tally](_Tally)
     for sample in plan.samples():
-        writing += n_turns
-        prompt += _conversation_tokens(plan.suite, sample, turn)
-        for stage, request, reply in plan_stages(plan, sample, placeholder):
-            asked[stage] += 1
-            shown[stage] += _message_tokens(request.messages)
-            replied[stage] += max(VERDICT_TOKENS, estimate_tokens(reply))
-    n, per_answer = config.samples, len(config.judge) * config.repeats * config.samples
-    name = plan.info.name
+        prompt = _conversation_tokens(plan.suite, sample, turn) / n_turns
+        writing.add(n * n_turns, done.answers[name, sample.id], prompt, answer_tokens)
+        for stage, request, reply in plan_stages(plan, sample, placeholder) if n_judges else ():
+            judging[stage].add(
+                n_judges * config.repeats * n,
+                done.verdicts[name, sample.id, verdict_name(request)],
+                _message_tokens(request.messages),
+                max(VERDICT_TOKENS, estimate_tokens(reply)),
+            )
     stages = [
-        Forecast(
-            name,
-            f"{JUDGE}: {stage}" if len(asked) > 1 else JUDGE,
-            asked[stage] * per_answer,
-            shown[stage] * per_answer,
-            replied[stage] * per_answer,
-        )
-        for stage in asked
+        tally.as_forecast(name, f"{JUDGE}: {stage}" if len(judging) > 1 else JUDGE)
+        for stage, tally in judging.items()
     ]
-    return [Forecast(name, WRITE, writing * n, prompt * n, writing * n * answer_tokens), *stages]
+    # recorded answers are read, not asked for
+    return stages if config.responses else [writing.as_forecast(name, WRITE), *stages]
 
 
 def plan_stages(
@@ -142,15 +192,17 @@ def print_forecast(config: RunConfig) -> None:
         WRITE: [config.model.partition("#")[2] or config.model],
         JUDGE: [spec.partition("#")[2] or spec for spec in config.judge],
     }
-    for column in ("calls", "tokens in", "tokens out", "cost"):
+    for column in ("calls", "done", "tokens in", "tokens out", "cost"):
         table.add_column(column, justify="right")
-    notes: list[str] = []
-    for plan in plan_tasks(config):
-        for row in forecast(plan, config):
+    notes = ["Replies that the cache holds are among the calls, and cost nothing."] * config.cache
+    plans, done = plan_tasks(config), find_done(config)
+    for plan in plans:
+        for row in forecast(plan, config, done):
             table.add_row(
                 row.task,
                 row.stage,
                 f"{row.calls:,}",
+                f"{row.done:,}",
                 f"{row.prompt_tokens:,}",
                 f"{row.completion_tokens:,}",
                 row.cost(prices, models[row.stage.partition(":")[0]]),

@@ -33,9 +33,10 @@ from r2w_eval.records.rows import (
     make_response,
     response_key,
     settled_judgement,
+    settled_response,
     verdict_name,
 )
-from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
+from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement
 from r2w_eval.suites.suite import JudgingJob
 from r2w_eval.types import (
     Judgement,
@@ -158,7 +159,8 @@ class Engine:
         decoding = replace(planned, seed=seed, max_tokens=min(bounds, default=None))
         prompt_hash = content_hash(turn.messages)
         key = response_key(turn, prompt_hash, self._writing.identity, decoding)
-        if (stored := self._stored_response(key)) is not None:
+        stored = settled_response(self._responses.read(key), self._retry_failed)
+        if stored is not None:
             self._progress.count(stored, is_new=False)
             return apply_turn_rule(turn, stored)
         anew = self._retry_failed and key in self._responses
@@ -181,18 +183,6 @@ class Engine:
             self._writers.responses.append(response)
         self._progress.count(response, is_new=True)
         return response, again
-
-    def _stored_response(self, key: str) -> Response | None:
-        record = self._responses.read(key)
-        if record is None:
-            return None
-        response = read_response(record)
-        # what the endpoint refused for good it would refuse again
-        refused = response.reason.startswith(CallStatus.BAD_REQUEST)
-        if response.status is WriterStatus.ERROR and not refused:
-            return None
-        failed = response.status.cause is not None
-        return None if failed and self._retry_failed else response
 
     async def _generate(
         self, sample: Sample, request: ChatRequest, facts: Mapping[str, Any]

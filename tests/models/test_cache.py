@@ -150,7 +150,7 @@ def test_a_cache_of_another_version_is_refused_with_the_way_out(tmp_path: Path) 
     with sqlite3.connect(path) as db:
         db.execute("PRAGMA user_version=99")
     db.close()
-    with pytest.raises(UsageError, match=r"version 99.*prune --all"):
+    with pytest.raises(UsageError, match=r"version 99.*Move that file away.*--no-cache"):
         ReplyCache(path)
 
 

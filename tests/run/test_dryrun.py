@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.cost import Price
 from r2w_eval.run import evaluate
-from r2w_eval.run.dryrun import Forecast, forecast, print_forecast
+from r2w_eval.run.dryrun import Forecast, find_done, forecast, print_forecast
 from r2w_eval.run.planning import plan_tasks
 
 
@@ -42,6 +43,35 @@ def test_what_is_promised_is_what_is_sent(
     assert writing.calls == by_model["gen-0"].requests
     judged = sum(stats.requests for name, stats in by_model.items() if name != "gen-0")
     assert judging.calls == judged
+
+
+def test_what_is_there_already_is_not_promised_again(tmp_path: Path, own_cache: Path) -> None:
+    with FakeServer() as server:
+        config = RunConfig(
+            model=f"{server.base_url}#gen-0+empty=0.4+sticky",
+            judge=(f"{server.base_url}#judge-0",),
+            limit=5,
+            out=str(tmp_path / "run"),
+            cache=False,
+        )
+        longer = replace(config, limit=8)
+        run = asyncio.run(evaluate(config))
+        (plan,) = plan_tasks(longer)
+        writing, judging = forecast(plan, longer, find_done(longer))
+        assert (writing.calls, writing.done) == (3, 5)
+        assert judging.done == run.results[0].judging.n_valid < 25
+        healing = replace(longer, retry_failed=True)
+        n_empty = run.results[0].writer.statuses["empty"]
+        assert forecast(plan, healing, find_done(healing))[0].calls == 3 + n_empty > 3
+
+
+def test_stages_that_ask_nobody_are_not_promised(tmp_path: Path) -> None:
+    unjudged = RunConfig(model="m", judge=("none",), limit=2)
+    assert [row.stage for row in forecast(plan_tasks(unjudged)[0], unjudged)] == ["write"]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text('{"id": "x", "response": "Mine."}\n')
+    given = RunConfig(responses=str(answers), limit=2)
+    assert [row.stage for row in forecast(plan_tasks(given)[0], given)] == ["judge"]
 
 
 def test_every_stage_of_a_suite_is_promised(
