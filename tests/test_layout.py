@@ -26,7 +26,7 @@ LAYERS = {
 }
 # Inside a folder, lowest first: a module imports from lines above its own, or beside it
 CORE = (
-    "errors types waiting terminal wheels paths hashing template installed",
+    "errors types waiting terminal wheels paths hashing template installed named_objects",
     "data store estimates plots fakeserver text stats web",
     "models",
     "judge suites",
