@@ -79,8 +79,9 @@ def find_done(config: RunConfig) -> Done:
     for record in iter_jsonl(folder.judgements_path):
         verdict = settled_judgement(record, again)
         if not judges or record["judge"] in judges:
-            place = verdict and (verdict.task, verdict.sample_id, verdict_name(verdict))
-            verdicts[record["key"]] = place
+            verdicts[record["key"]] = (
+                (verdict.task, verdict.sample_id, verdict_name(verdict)) if verdict else None
+            )
     return Done(Counter(filter(None, answers.values())), Counter(filter(None, verdicts.values())))
 
 
