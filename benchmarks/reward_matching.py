@@ -64,7 +64,7 @@ def cosines(rows: Sequence[Row], folder: str) -> dict[str, float]:
         change = change_of(item)
         gone, new = (" ".join(part) or "nothing" for part in (change.removed, change.added))
         edits[key] = f'replace "{gone}" with "{new}"'
-    texts = sorted({*edits.values(), *(item.reflection for item in items.values())}, key=len)
+    texts = sorted({*edits.values(), *(item.reflection for item in items.values())})
     place = {text: i for i, text in enumerate(texts)}
     table = encode(texts, folder)
     return {k: float(table[place[edits[k]]] @ table[place[i.reflection]]) for k, i in items.items()}
@@ -76,15 +76,18 @@ def encode(texts: Sequence[str], folder: str) -> np.ndarray:
     from transformers import AutoModel, AutoTokenizer
 
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
-    found = []
+    # texts of one length share a batch: little of it is padding
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    found = np.zeros((len(texts), model.config.hidden_size))
     with torch.inference_mode():
         for start in range(0, len(texts), BATCH):
-            batch = tokenizer(list(texts[start : start + BATCH]), padding=True, truncation=True,
+            own = order[start : start + BATCH]
+            batch = tokenizer([texts[i] for i in own], padding=True, truncation=True,
                               max_length=MAX_TOKENS, return_tensors="pt")  # fmt: skip
             mask = batch["attention_mask"][:, :, None]
             mean = (model(**batch).last_hidden_state * mask).sum(1) / mask.sum(1)
-            found.append(torch.nn.functional.normalize(mean, dim=1).numpy())
-    return np.concatenate(found)
+            found[own] = torch.nn.functional.normalize(mean, dim=1).numpy()
+    return found
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ PIECE, MAX_PIECES = 900, 4
 PENALTIES = (0.3, 1.0, 3.0, 10.0, 30.0)
 WEIGHTS = "sentence_outcome.npz"
 # sets in English
-TESTS = ("lamp_val_pairs", "autoj_writing_dev", "storyer_small", "llmbar_public")
+TESTS = ("lamp_val_pairs", "autoj_writing_dev", "storyer_upvotes")
 
 
 def embed(texts: Sequence[str], encoder: str) -> np.ndarray:

@@ -26,7 +26,7 @@ from scipy.stats import t as student
 from small_plots import plot_curves, plot_groups
 from small_scores import Question, Scores, read_specs
 
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.reflection import measures
 from r2w_eval.reflection.analysis import (
     Analysis,
@@ -46,6 +46,7 @@ REWARD = "r2w-reward"
 DEAD_BAND_SD = 0.1
 
 Measure = Callable[[Sequence[Analysis]], Estimate]
+Average = Callable[[str, Iterable[tuple[str, float]], int], Estimate]
 
 
 @dataclass(frozen=True)
@@ -129,12 +130,14 @@ def step_questions(text: Analysis) -> dict[int, tuple[Question, Question]]:
     }
 
 
-def per_text(name: str, value: Callable[[Analysis], float | None]) -> Measure:
-    """Mean of a value over the texts that have one."""
+def per_text(
+    name: str, value: Callable[[Analysis], float | None], average: Average = mean_of
+) -> Measure:
+    """Mean of a value over the texts that have one; `share_of` for what is 0 or 1."""
 
     def estimate(texts: Sequence[Analysis]) -> Estimate:
         rows = [(t.source.cluster, own) for t in texts if (own := value(t)) is not None]
-        return mean_of(name, rows, len({text.source.cluster for text in texts}))
+        return average(name, rows, len({text.source.cluster for text in texts}))
 
     return estimate
 
@@ -146,7 +149,7 @@ def text_measures() -> dict[str, Measure]:
         return lambda text: count(text.source.answer) if text.source.answer else None
 
     return {
-        "answered": per_text("answered", lambda text: float(bool(text.source.answer))),
+        "answered": per_text("answered", lambda text: float(bool(text.source.answer)), share_of),
         "thinking_share": measures.thinking_share,
         "thinking_tokens": measures.thinking_tokens,
         "answer_tokens": measures.answer_tokens,
