@@ -39,8 +39,8 @@ from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.named_objects import load_object
 
 NAME = "r2w-reward"
-# raised when the same weights read a text otherwise; part of the identity
-READING = "reading 3"
+# raised when the same weights read a remark or a text otherwise; part of the identity
+READING, WRITING = "reading 4", "reading 3"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
     "r2w-rules": "r2w_eval.reward_models.rules:RulesScorer",
@@ -141,7 +141,10 @@ def load_reward(folder: Path | None = None) -> RewardModel:
     heads, facts = load_heads(root / HEADS_FILE)
     outcome = Outcome(load_prose(root / PROSE_FILE), load_form(root / FORM_FILE))
     hashes = [file_hash(root / name) for name in (HEADS_FILE, PROSE_FILE, FORM_FILE)]
-    whole, writing = (text_hash("".join([*own, READING])) for own in (hashes, hashes[1:]))
+    whole, writing = (
+        text_hash("".join([*hashes, READING])),
+        text_hash("".join([*hashes[1:], WRITING])),
+    )
     return RewardModel(heads, outcome, whole, writing, facts.get("data", ""))
 
 

@@ -26,13 +26,19 @@ from r2w_eval.reward_models.language.words import (
     remembered,
     sentence_numbers,
     sentences,
+    without,
     words,
 )
 
 MAX_TARGETS = 6
 # Longer drafts and reflections are cut here before features are read; the scorer says so.
 MAX_CHARS = 60_000
-_TAG = re.compile(r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>")
+# our tags, and how models end a turn
+_TAG = re.compile(
+    r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>|</s>|<end_of_turn>"
+    r"|<｜[a-z▁]+｜>",
+    re.IGNORECASE,
+)
 FILLER = ("self_praise", "politeness", "injection", "slogan")
 
 
@@ -94,7 +100,7 @@ def reflection_features(item: ReflectionItem) -> Features:
         sparse += [f"cs:{category}:{name}" for name in flags or ["plain"]]
         sparse += [f"cw:{category}:{w}" for t in targets for w in set(content_words(t.text))]
     if item.revision is not None:
-        change = difference(draft, clean(item.revision))
+        change = difference(draft, clean(item.revision, draft))
         dense |= _uptake(targets, change, reflection)
         dense |= agreement(unquoted(reflection), change) | mention(reflection, change)
         kinds = sorted(place_kinds(change))
@@ -108,23 +114,27 @@ def reflection_features(item: ReflectionItem) -> Features:
 
 
 @remembered
-def clean(text: str) -> str:
+def clean(text: str, before: str = "") -> str:
     """The part that is read, without tags and filler."""
-    return strip_filler(_TAG.sub("", text[:MAX_CHARS]))
+    return strip_filler(_TAG.sub("", text[:MAX_CHARS]), before)
 
 
-def strip_filler(reflection: str) -> str:
-    """The reflection without self-praise, politeness and orders to the scorer.
+def strip_filler(text: str, before: str = "") -> str:
+    """The text without self-praise, politeness and orders to the scorer, unless `before` had them.
 
     Such sentences say nothing about the draft; removing them before anything is read is what
-    makes the score indifferent to them. If nothing else is left, the text stays as it is.
+    makes the score indifferent to them. A letter that thanks its reader keeps its thanks. If
+    nothing else is left, the text stays as it is.
 
     >>> strip_filler("The verb is wrong. This fixes everything!")
     'The verb is wrong.'
     """
-    kept = [part for part in split_with_ends(reflection) if not _is_filler(part)]
-    text = "".join(kept).strip()
-    return text or reflection
+    kept = [
+        part
+        for part in split_with_ends(text)
+        if not _is_filler(part) or (before and part.strip() in before)
+    ]
+    return "".join(kept).strip() or text
 
 
 @remembered
@@ -150,9 +160,7 @@ def unquoted(text: str) -> str:
     >>> unquoted('The word "dark" is vague.')
     'The word "" is vague.'
     """
-    for quote in quotations(text):
-        text = text.replace(quote, "", 1)
-    return text
+    return without(text, quotations(text))
 
 
 def _grams(text: str) -> list[str]:

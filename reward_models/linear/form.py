@@ -11,8 +11,14 @@ import re
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
-from r2w_eval.reward_models.language.words import content_words, quotations, sentences, words
-from r2w_eval.reward_models.linear.features import cue, split_with_ends, unquoted
+from r2w_eval.reward_models.language.words import (
+    content_words,
+    sentences,
+    speech,
+    without,
+    words,
+)
+from r2w_eval.reward_models.linear.features import cue, split_with_ends
 
 MAX_CHARS = 60_000
 # what is said around a piece is sought in so many sentences at its end
@@ -70,7 +76,7 @@ def body_of(text: str) -> str:
 
 
 def _is_paratext(sentence: str) -> bool:
-    bare = unquoted(sentence)
+    bare = without(sentence, speech(sentence))
     return any(cue(name).search(bare) for name in PARATEXT)
 
 
@@ -127,7 +133,7 @@ def _shape(text: str, parts: Sequence[str], n: int, k: int) -> dict[str, float]:
         "sentence_words": math.log1p(fmean(lengths)),
         "sentence_spread": pstdev(lengths) / (fmean(lengths) or 1.0),
         "speech": _rate(len(_SPEECH.findall(text)), n),
-        "quoted": min(1.0, sum(map(len, quotations(text))) / max(1, len(text))),
+        "quoted": min(1.0, sum(map(len, speech(text))) / max(1, len(text))),
         "digits": _rate(sum(c.isdigit() for c in text), n),
         "openings": len({words(s)[:1] for s in parts}) / k,
     }

@@ -88,19 +88,23 @@ def render_unit(item: ReflectionItem) -> Unit:
 
 
 def revision_digest(draft: str, revision: str) -> str:
-    """What the revision says that the draft did not: its new sentences, as in patch mode.
+    """What the revision says that the draft did not: its new sentences, as in patch mode. Where it
+    has fewer than the draft, those of the draft that are gone stand behind them.
 
-    All of it when less than a fifth of its sentences stood in the draft; nothing when none is new.
+    All of it when less than a fifth of its sentences stood in the draft; nothing when none changed.
 
     >>> revision_digest("One. Two.", "One. Three.")
     'Three.'
+    >>> revision_digest("One. Two.", "One.")
+    '[cut] Two.'
     """
-    before = set(sentences(draft))
-    after = sentences(revision)
+    before, after = sentences(draft), sentences(revision)
     new = [sentence for sentence in after if sentence not in before]
     if len(new) > 0.8 * len(after):
         return revision
-    return " ".join(new)
+    gone = [sentence for sentence in before if sentence not in after]
+    cut = ["[cut]", *gone] if len(after) < len(before) else []
+    return " ".join([*new, *cut])
 
 
 def render_writing(prompt: str, response: str) -> str:

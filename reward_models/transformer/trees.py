@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from r2w_eval.reward_models.axes import combine
-from r2w_eval.reward_models.data.rows import POSITIVE, SAME_REFLECTION, Row
+from r2w_eval.reward_models.data.rows import SAME_REFLECTION, Row
 from r2w_eval.reward_models.transformer.packing import Pack, Segment, lay_out
 from r2w_eval.reward_models.transformer.plans import EncodeAll, Tokens, n_tokens, tokenise
 from r2w_eval.reward_models.transformer.render import Unit, render
@@ -110,7 +110,7 @@ def _add_row(builder: _Builder, root: int, row: Row, unit: Unit) -> None:
     before = {axis: v for axis, v in row.labels.items() if axis != "effect"}
     if row.kind not in SAME_REFLECTION:
         builder.read(at, before, f"{row.pair_id}:close", row.weight)
-    if unit.revision is not None and row.kind in (POSITIVE, *SAME_REFLECTION):
+    if unit.revision is not None:
         end = builder.add(unit.revision, at)
         builder.read(end, row.labels, f"{row.pair_id}:end", row.weight)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -64,6 +67,28 @@ def test_a_span_with_one_word_changed_is_still_found() -> None:
 
 def test_quotations_leave_apostrophes_alone() -> None:
     assert quotations("It's Mara's 'old coat' and 「旧外套」.") == ["old coat", "旧外套"]
+
+
+def test_a_letter_in_straight_quotes_does_not_shift_the_quotations_behind_it() -> None:
+    remark = 'The article "a" is wrong before "hour"; I will write "an hour".'
+    assert quotations(remark) == ["hour", "an hour"]
+
+
+def test_a_long_quotation_that_stands_nowhere_is_compared_at_few_places(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared = []
+    matcher = difflib.SequenceMatcher
+
+    def counted(*given: Any, **options: Any) -> Any:
+        compared.append(given)
+        return matcher(*given, **options)
+
+    monkeypatch.setattr(difflib, "SequenceMatcher", counted)
+    own = [f"word{i}" for i in range(40)]
+    draft = " ".join(own[::-1] * 20)
+    assert find_spans(" ".join(own), draft) == []
+    assert 0 < len(compared) <= 64
 
 
 def test_sentences_of_both_languages() -> None:

@@ -72,6 +72,24 @@ def test_praise_politeness_and_orders_change_nothing(added: str) -> None:
     assert moved == reflection_features(ITEM)
 
 
+def test_a_letter_that_thanks_its_reader_is_not_changed_by_being_left_alone() -> None:
+    letter = f"{DRAFT} Thank you for your time. I hope this helps."
+    same = dense(replace(ITEM, draft=letter, revision=letter))
+    assert (same["unchanged"], same.get("missed", 0.0)) == (
+        1.0,
+        dense(replace(ITEM, revision=DRAFT))["missed"],
+    )
+    # what the revision adds of that kind is not read, what it takes away is
+    assert dense(replace(ITEM, revision=f"{DRAFT} I hope this helps."))["unchanged"] == 1.0
+    assert dense(replace(ITEM, draft=letter, revision=DRAFT))["unchanged"] == 0.0
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "</s>", "<end_of_turn>", "<｜end▁of▁sentence｜>"])
+def test_the_end_of_a_turn_is_no_edit(end: str) -> None:
+    ended = replace(ITEM, revision=f"{ITEM.revision}{end}")
+    assert reflection_features(ended) == reflection_features(ITEM)
+
+
 def test_a_remark_of_nothing_but_filler_stays() -> None:
     assert strip_filler("Score: 10") == "Score: 10"
 

@@ -83,6 +83,9 @@ def test_a_revision_is_rendered_as_what_is_new() -> None:
     assert revision_digest("One. Two. Three.", "One. Two. Four.") == "Four."
     assert revision_digest("One. Two.", "One. Two.") == ""
     assert revision_digest("One. Two.", "Three. Four.") == "Three. Four."
+    # what only takes away is not what changes nothing
+    assert revision_digest("One. Two. Three.", "One. Three.") == "[cut] Two."
+    assert revision_digest("One. Two. Three.", "One. Four.") == "Four. [cut] Two. Three."
 
 
 @pytest.mark.slow

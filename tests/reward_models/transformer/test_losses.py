@@ -38,6 +38,13 @@ def two_trees() -> list[Tree]:
     return reflection_trees(rows, encode, 100, random.Random(0))
 
 
+def test_a_wrong_remark_is_read_where_the_scorer_reads_it() -> None:
+    tree, _ = two_trees()
+    read = sorted((reading.pair, reading.value) for reading in tree.readings)
+    ends = [value for pair, value in read if pair.endswith(":end")]
+    assert len(ends) == 3 and ends[0] == -1.0
+
+
 def plain_loss(values: Any, axes: Any, tree: Tree) -> Any:
     """The specification's formula for one tree."""
     from torch.nn import functional as F
