@@ -38,7 +38,8 @@ from r2w_eval.reflection.analysis import (
 )
 from r2w_eval.stats.inference import compare, measure, minimum_detectable_effect
 from r2w_eval.store import iter_jsonl, write_json
-from r2w_eval.trace.types import TagSchema, unit
+from r2w_eval.trace.types import TagSchema
+from r2w_eval.trace.units import units
 from r2w_eval.types import Estimate, JudgeStatus, Score, Usage
 
 REWARD = "r2w-reward"
@@ -111,9 +112,7 @@ def answer_question(text: Analysis) -> Question:
 def reflection_questions(text: Analysis) -> list[Question]:
     """How good is each reflection that has a draft?"""
     found = []
-    for link in text.links:
-        assert text.trace is not None
-        own = unit(text.trace, link.step, text.source.prompt)
+    for own in units(text.trace, text.source.prompt) if text.trace else ():
         if own.draft is not None:
             found.append(
                 Question(text.source.prompt, own.draft, own.reflection, own.revision, own.earlier)

@@ -21,6 +21,7 @@ from r2w_eval.trace.levels import (
     names_problem,
     states_change,
 )
+from r2w_eval.trace.patches import is_patch, versions
 from r2w_eval.trace.types import Kind, Span, Step, Trace, steps
 
 # A quotation counts as found at this similarity (per cent of its characters)
@@ -174,8 +175,8 @@ def full_texts(trace: Trace) -> dict[int, str]:
     """The whole text as it stands after each draft or revision, by where the segment begins.
 
     A draft stands for itself. A revision much shorter than the text before it replaces a part of
-    it: the stretch that the reflection before it points at, else the most similar stretch. A blank
-    one leaves the text as it is.
+    it: the stretch that the reflection before it points at, else the most similar stretch; one with
+    numbered paragraphs replaces those. A blank one leaves the text as it is.
     """
     found: dict[int, str] = {}
     current = ""
@@ -196,6 +197,8 @@ def full_texts(trace: Trace) -> dict[int, str]:
 def _revised(base: str, revision: str, reflection: str) -> str:
     if not revision.strip():
         return base
+    if is_patch(revision):
+        return versions([(Kind.DRAFT, base), (Kind.REVISION, revision)])[-1].text
     if not base.strip() or len(revision) >= PATCH_SHARE * len(base):
         return revision
     place = _place_of_patch(base, revision, reflection)

@@ -2,7 +2,8 @@
 
 Rules (docs/reflection.md): a tag is one exact string, and one in backticks is only mentioned. The
 last opening tag takes the next closing tag of its kind. An inner segment wins over the outer one,
-which is cut into the pieces around it. A segment without its end stops at the next tag.
+which is cut into the pieces around it. A segment without its end stops at the next tag. A patch
+that does not fit the text before it changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from r2w_eval.errors import UsageError
+from r2w_eval.trace.patches import versions
 from r2w_eval.trace.types import Fault, Form, Kind, Segment, Span, TagSchema, Trace
 
 
@@ -44,7 +46,16 @@ def parse_tagged(text: str, schema: TagSchema, answer: str | None = None) -> Tra
     faults = [Fault.STRAY_CLOSE] if len(tags) - n_open > len(partner) else []
     if answer is not None and any(_find_tags(answer, schema)):
         faults.append(Fault.TAG_IN_ANSWER)
-    return Trace(text, tuple(segments), Form.TAGGED, tuple(faults), answer)
+    return Trace(text, _checked(text, segments), Form.TAGGED, tuple(faults), answer)
+
+
+def _checked(text: str, segments: Sequence[Segment]) -> tuple[Segment, ...]:
+    """The segments, with a fault on each patch that does not fit the text before it."""
+    after = versions((segment.kind, segment.span.cut(text)) for segment in segments)
+    return tuple(
+        own if one.fits else own._replace(faults=(*own.faults, Fault.UNFIT_PATCH))
+        for own, one in zip(segments, after, strict=True)
+    )
 
 
 def _find_tags(text: str, schema: TagSchema) -> Iterator[_Tag]:

@@ -36,6 +36,7 @@ class Fault(StrEnum):
     EMPTY = "empty"
     TAG_IN_ANSWER = "tag_in_answer"
     UNCLOSED_THINK = "unclosed_think"
+    UNFIT_PATCH = "unfit_patch"
 
 
 class Form(StrEnum):
@@ -174,19 +175,6 @@ class Step:
     earlier: tuple[Segment, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ReflectionUnit:
-    """The tuple that scorers of reflections get: texts only."""
-
-    prompt: str
-    draft: str | None
-    reflection: str
-    revision: str | None
-    earlier: tuple[str, ...]
-    in_answer: bool = False
-    """The revision is the final answer, because the thinking holds none after the reflection."""
-
-
 _WRITTEN = (Kind.DRAFT, Kind.REVISION)
 
 
@@ -212,29 +200,6 @@ def steps(trace: Trace) -> tuple[Step, ...]:
 
 # Reflections that a step remembers: a trace of 10^5 of them must not become quadratic
 MAX_EARLIER = 50
-
-
-def unit(trace: Trace, step: Step, prompt: str = "") -> ReflectionUnit:
-    """The texts of a step. Without a revision in the thinking, the final answer takes its place."""
-    from_answer = step.outcome is None and bool(trace.answer)
-    revision = trace.answer if from_answer else _text(trace, step.outcome)
-    return ReflectionUnit(
-        prompt,
-        _text(trace, step.base),
-        trace.text_of(step.reflection),
-        revision,
-        tuple(trace.text_of(segment) for segment in step.earlier),
-        from_answer,
-    )
-
-
-def units(trace: Trace, prompt: str = "") -> tuple[ReflectionUnit, ...]:
-    """The texts of every step of a trace."""
-    return tuple(unit(trace, step, prompt) for step in steps(trace))
-
-
-def _text(trace: Trace, segment: Segment | None) -> str | None:
-    return None if segment is None else trace.text_of(segment)
 
 
 def gaps(spans: Sequence[Span], length: int) -> list[Span]:

@@ -13,7 +13,8 @@ from r2w_eval.errors import UsageError
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.tags import parse_tagged, write_tagged
 from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, token_span, with_tokens
-from r2w_eval.trace.types import Fault, Form, Kind, Span, TagSchema, Trace, gaps, steps, units
+from r2w_eval.trace.types import Fault, Form, Kind, Span, TagSchema, Trace, gaps, steps
+from r2w_eval.trace.units import units
 
 SCHEMA = TagSchema()
 TAGGED = [pair.kind for pair in SCHEMA.pairs]

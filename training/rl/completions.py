@@ -16,7 +16,8 @@ from r2w_eval.training.rl.advantages import SegmentScore
 from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, token_span, with_tokens
-from r2w_eval.trace.types import Span, TagSchema, Trace, steps, unit
+from r2w_eval.trace.types import Span, TagSchema, Trace, steps
+from r2w_eval.trace.units import units
 
 TAGS = ThinkTags()
 
@@ -72,8 +73,7 @@ def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection
     earns nothing, as an invalid score would.
     """
     found = []
-    for step in steps(trace):
-        texts = unit(trace, step, prompt)
+    for step, texts in zip(steps(trace), units(trace, prompt), strict=True):
         span = step.reflection.tokens
         if texts.draft is None or span is None or not len(span):
             continue

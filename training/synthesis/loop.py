@@ -25,12 +25,12 @@ from r2w_eval.training.judging.assess import (
 from r2w_eval.training.judging.rubrics import propose_rubric
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.synthesis.leaks import Leak, Thought, find_leak
-from r2w_eval.training.synthesis.patches import apply_patch, numbered
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.template import Template
+from r2w_eval.trace.patches import apply_patch, numbered
 from r2w_eval.waiting import gather
 
 FRESH = 1000

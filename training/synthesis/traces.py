@@ -20,6 +20,7 @@ from r2w_eval.training.synthesis.loop import Episode, Label, SynthStep
 from r2w_eval.errors import UsageError
 from r2w_eval.trace.tags import parse_tagged, write_tagged
 from r2w_eval.trace.types import Kind, TagSchema
+from r2w_eval.trace.units import units
 
 DEFAULT_TAGS = TagSchema()
 MAX_REPETITION = 0.2
@@ -35,6 +36,7 @@ class Dropped(StrEnum):
     LEAK = "leak"
     TAG_IN_TEXT = "tag_in_text"
     ONE_LEVEL = "one_level"
+    READS_OTHERWISE = "reads_otherwise"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,13 @@ def stitch(episode: Episode, schema: TagSchema = DEFAULT_TAGS) -> TrainingTrace 
         thinking = write_tagged(parts, schema)
     except UsageError:
         return Dropped.TAG_IN_TEXT
+    parsed = parse_tagged(thinking, schema, episode.best)
+    read = [(own.draft, own.reflection, own.revision) for own in units(parsed)]
+    if read != [(step.base, step.reflection, step.text) for step in episode.chain]:
+        return Dropped.READS_OTHERWISE
     if _leaks(episode, thinking):
         return Dropped.LEAK
-    found = [
-        segment for segment in parse_tagged(thinking, schema).segments if segment.kind != "other"
-    ]
+    found = [segment for segment in parsed.segments if segment.kind is not Kind.OTHER]
     prompt = episode.prompt
     return TrainingTrace(
         id=prompt.id,

@@ -31,6 +31,7 @@ from r2w_eval.training.synthesis.traces import (
 from scripted import DRAFT, ScriptedModel, cut, step_of
 
 from r2w_eval.trace.tags import parse_tagged
+from r2w_eval.trace.units import units
 
 DEFAULT = SynthSettings()
 RUBRIC = (Criterion("Clarity", "It is clear.", 2.0), Criterion("Pace", "It moves."))
@@ -173,6 +174,20 @@ def test_long_drafts_are_revised_by_patch(tmp_path: Path) -> None:
     (step,) = episode.chain
     assert step.written == "[2]\nBetter."
     assert step.text == "The night was dark and stormy.\n\nBetter."
+    trace = stitched(episode)
+    (unit,) = units(parse_tagged(trace.thinking, DEFAULT_TAGS))
+    assert "[2]" in trace.thinking
+    assert (unit.draft, unit.revision) == (DRAFT, trace.answer)
+
+
+def test_a_full_text_that_reads_as_a_patch_gives_no_trace(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    answer = model._answer
+    model._answer = lambda step, text: (  # type: ignore[method-assign]
+        "[2]\nBetter." if step == "revise" else answer(step, text)
+    )
+    (episode,) = run(model, tmp_path, SynthSettings(rounds=1))
+    assert stitch(episode) is Dropped.READS_OTHERWISE
 
 
 def test_an_unusable_patch_is_written_out_in_full(tmp_path: Path) -> None:
