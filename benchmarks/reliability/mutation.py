@@ -43,11 +43,11 @@ SUMMARY = "results/test_summary results/test_ensembles results/test_report run/t
 TARGETS: dict[str, tuple[str, str]] = {
     "stats.inference": ("stats.inference", STATS),
     "stats.resampling": ("stats.resampling", "stats/test_resampling"),
-    "stats.agreement": ("stats.agreement", "stats/test_agreement results/test_ensembles"),
+    "stats.agreement": ("stats.agreement", "stats/test_agreement"),
     "stats.noise": ("stats.noise", "stats/test_noise"),
     "stats.ratings": ("stats.ratings", "stats/test_ratings"),
     "stats.orders": ("stats.orders", "stats/test_orders"),
-    "stats.length_slope": ("stats.length_slope", "stats/test_agreement results/test_summary"),
+    "stats.length_slope": ("stats.length_slope", "stats/test_agreement"),
     "estimates": ("estimates", "test_estimates"),
     "advantages": ("training.rl.advantages", "training/rl/test_advantages"),
     "outcomes": ("training.rl.outcomes", "training/rl/test_outcomes"),

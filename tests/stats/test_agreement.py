@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from r2w_eval.errors import UsageError
 from r2w_eval.stats.agreement import (
+    Alpha,
     JudgedPair,
     Level,
     Method,
@@ -24,6 +25,7 @@ from r2w_eval.stats.agreement import (
     krippendorff_alpha,
     mean_by_system,
     pair_accuracy,
+    pair_accuracy_estimate,
     quadratic_kappa,
     score_pairs,
 )
@@ -154,7 +156,8 @@ def test_a_lost_verdict_is_expected_and_not_scored() -> None:
 def test_the_ceiling_is_one_person_against_the_others() -> None:
     table = ratings(200, seed=3, missing=0.0)
     truth = [sum(v for v in unit if v is not None) / 3 for unit in table]
-    found = human_ceiling(table, [None if i % 9 == 0 else t for i, t in enumerate(truth)])
+    judge = [None if i % 9 == 0 else t for i, t in enumerate(truth)]
+    found = human_ceiling(table, judge, draws=200)
     kept = [i for i in range(len(table)) if i % 9]
     expected = np.mean(
         [
@@ -212,3 +215,132 @@ def test_pairs_and_means_from_scores() -> None:
     pairs = score_pairs({"x": 3, "y": 1, "z": 2}, {"x": 7, "y": 9, "z": None}, "i")
     assert [(p.human, p.judge) for p in pairs] == [(2, -2), (1, None), (-1, None)]
     assert mean_by_system([("a", 1.0), ("b", 5.0), ("a", 3.0)]) == {"a": 2.0, "b": 5.0}
+
+
+@pytest.mark.parametrize("level", list(Level))
+def test_the_interval_of_alpha_is_that_of_repeated_units(level: Level) -> None:
+    table = [[1.0, 1.0, None], [2.0, 3.0, 3.0], [4.0, None, None], [5.0, 4.0, 5.0], [1.0, 2.0, 1.0]]
+    found = krippendorff_alpha(table, level, draws=15, seed=3, confidence=0.8)
+    assert (found.n_units, found.n_ratings) == (4, 11)
+    units = sorted(sorted(v for v in unit if v is not None) for unit in table if unit != table[2])
+    drawn = []
+    for times in np.random.default_rng(3).multinomial(4, np.full(4, 0.25), size=15):
+        repeated = [unit for unit, n in zip(units, times, strict=True) for _ in range(n)]
+        padded = np.array([[*unit, *[np.nan] * (3 - len(unit))] for unit in repeated]).T
+        if len(set(padded[~np.isnan(padded)])) > 1:
+            alpha = krippendorff.alpha(reliability_data=padded, level_of_measurement=level.value)
+            drawn.append(alpha)
+    low, high = np.quantile(drawn, [0.1, 0.9])
+    assert found.value is not None
+    assert (found.low, found.high) == pytest.approx((min(low, found.value), max(high, found.value)))
+
+
+def test_ratings_that_cannot_disagree_have_no_alpha() -> None:
+    assert krippendorff_alpha([[1.0, None], [None, 2.0]]) == Alpha(
+        None, None, None, Level.INTERVAL, 0, 0
+    )
+    same = krippendorff_alpha([[3.0, 3.0], [3.0, 3.0]], Level.NOMINAL)
+    assert same == Alpha(None, None, None, Level.NOMINAL, 2, 4)
+
+
+@pytest.mark.parametrize("method", list(Method))
+def test_an_association_resamples_whole_clusters(method: Method) -> None:
+    first, second = (np.array(column[:12]) for column in columns())
+    names = [f"q{i % 3}" for i in range(12)]
+    gone: list[float | None] = [None if i == 4 else v for i, v in enumerate(second.tolist())]
+    found = associate(first.tolist(), gone, method, draws=9, seed=2, clusters=names)
+    groups = [[i for i in range(12) if i % 3 == k and i != 4] for k in range(3)]
+    generator = np.random.default_rng(2)
+    picks = [generator.integers(0, 3, size=3) for _ in range(9)]
+    rows = [[i for k in picked for i in groups[k]] for picked in picks]
+    drawn = [coefficient(first[own], second[own], method) for own in rows]
+    low, high = np.quantile([v for v in drawn if v is not None], [0.025, 0.975])
+    assert found.n == 11 and found.value is not None
+    assert (found.low, found.high) == pytest.approx((min(low, found.value), max(high, found.value)))
+    two = associate(first.tolist(), second.tolist(), method, clusters=["a"] * 6 + ["b"] * 6)
+    assert two.value is not None and (two.low, two.high) == (None, None)
+    flat = associate([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], method)
+    assert (flat.value, flat.low, flat.high, flat.n) == (None, None, None, 3)
+
+
+def test_two_rows_have_a_coefficient_and_one_has_none() -> None:
+    rising = np.array([1.0, 2.0])
+    for method in (Method.SPEARMAN, Method.KENDALL, Method.PEARSON):
+        assert coefficient(rising, -rising, method) == pytest.approx(-1.0)
+    assert coefficient(rising, rising, Method.KAPPA) == 1.0
+    assert coefficient(rising, rising + 1, Method.KAPPA) == pytest.approx(1 / 3)
+    assert coefficient(rising[:1], rising[:1], Method.PEARSON) is None
+    assert coefficient(rising, np.array([3.0, 3.0]), Method.KAPPA) is None
+
+
+SIGN = st.sampled_from([-2.0, -0.5, 0.0, 1.0, 3.0])
+
+
+@given(st.lists(st.tuples(SIGN, st.none() | SIGN), min_size=1, max_size=8))
+def test_pair_accuracy_by_its_definition(rows: list[tuple[float, float | None]]) -> None:
+    pairs = [JudgedPair(f"q{i // 2}", *row) for i, row in enumerate(rows)]
+    for rule in TieRule:
+        kept = [p for p in pairs if rule is TieRule.THREE_WAY
+                or (p.human and not (rule is TieRule.EXCLUDE and p.judge == 0))]  # fmt: skip
+        credits = [
+            0.5 if p.judge == 0 and rule is TieRule.HALF else float(np.sign(p.human) == np.sign(j))
+            for p in kept if (j := p.judge) is not None
+        ]  # fmt: skip
+        (stratum,) = (own := pair_accuracy_estimate(pairs, rule)).strata
+        assert list(stratum.numerators) == credits
+        assert stratum.denominators == (1.0,) * len(credits)
+        assert stratum.clusters == tuple(p.item for p in kept if p.judge is not None)
+        assert (own.n_expected, own.is_share) == (len({p.item for p in kept}), True)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([1, 2, 4]), st.sampled_from([1, 2, 4, None])), max_size=9)
+)
+def test_kappa_is_one_minus_observed_over_chance(rows: list[tuple[int, int | None]]) -> None:
+    """Squared steps on the scale (4 is the third), over every pairing of the two columns."""
+    step = {1: 0, 2: 1, 4: 2}
+    both = [(step[a], step[b]) for a, b in rows if b is not None]
+    chance = sum((a - b) ** 2 for a, _ in both for _, b in both)
+    found = quadratic_kappa([a for a, _ in rows], [b for _, b in rows], [4, 1, 2])
+    observed = sum((a - b) ** 2 for a, b in both)
+    assert found == (pytest.approx(1 - observed * len(both) / chance) if chance else None)
+
+
+def test_the_ceiling_of_people_who_rated_different_units() -> None:
+    nan = np.nan
+    table = np.array([[1, 2, nan], [2, 2, 4], [4, nan, 3], [nan, nan, 5], [5, 4, 3], [3, 1, 2]])
+    judge = np.array([1.0, 3.0, 2.0, 4.0, nan, 2.0])
+    humans = [[None if np.isnan(v) else float(v) for v in unit] for unit in table]
+    given_judge = [None if np.isnan(v) else float(v) for v in judge]
+    found = human_ceiling(humans, given_judge, Method.PEARSON, draws=12, seed=1)
+
+    def means(rows: list[int]) -> tuple[float, float] | None:
+        own = []
+        for k in range(3):
+            others = np.delete(table, k, axis=1)
+            kept = [i for i in rows if not np.isnan(table[i, k]) and not np.isnan(judge[i])
+                    and not np.isnan(others[i]).all()]  # fmt: skip
+            target = np.array([np.nanmean(others[i]) for i in kept])
+            person, machine = (
+                coefficient(np.array(c), target, Method.PEARSON)
+                for c in (table[kept, k], judge[kept])
+            )
+            if person is not None and machine is not None:
+                own.append((person, machine))
+        if not own:
+            return None
+        return float(np.mean([p for p, _ in own])), float(np.mean([m for _, m in own]))
+
+    whole = means(list(range(6)))
+    assert whole is not None and (found.human.value, found.judge.value) == pytest.approx(whole)
+    assert found.n_humans == 3 and found.human.n == found.judge.n == 4
+    rows, generator = np.array([0, 1, 2, 5]), np.random.default_rng(1)
+    drawn = [
+        own for _ in range(12) if (own := means(rows[generator.integers(0, 4, size=4)].tolist()))
+    ]
+    for k, side in enumerate((found.human, found.judge)):
+        low, high = np.quantile([own[k] for own in drawn], [0.025, 0.975])
+        assert side.value is not None
+        assert (side.low, side.high) == pytest.approx((min(low, side.value), max(high, side.value)))
+    nobody = human_ceiling([], [])
+    assert (nobody.n_humans, nobody.human.value, nobody.human.n) == (0, None, 0)
