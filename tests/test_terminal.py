@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import io
 import sys
+import unicodedata
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
 
 from r2w_eval import cli
 from r2w_eval.errors import UsageError
 from r2w_eval.terminal import escape, visible
 
+STEERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 HOSTILE = "a\x1b]0;title\x07b\x1b[2J\x9b2J\r\x00\u202ec[bold]\nd\te"
 
 
@@ -26,6 +30,14 @@ def test_no_order_reaches_the_terminal() -> None:
 def test_plain_text_is_left_as_it_is() -> None:
     text = "naïve 雨\n\tline [x] \u200d"
     assert visible(text) == text
+
+
+@given(st.text())
+def test_any_text_keeps_its_length_and_steers_nothing(text: str) -> None:
+    shown = visible(text)
+    assert len(shown) == len(text) and visible(shown) == shown
+    assert not [c for c in shown if unicodedata.category(c) == "Cc" and c not in "\t\n"]
+    assert not [c for c in shown if unicodedata.bidirectional(c) in STEERING]
 
 
 def test_an_error_that_tells_a_hostile_value_is_shown_without_orders(

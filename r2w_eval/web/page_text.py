@@ -79,6 +79,7 @@ def read_html(content: bytes, charset: str | None) -> PageText:
         TypeError,
         AttributeError,
         RecursionError,
+        AssertionError,
     ):
         return PageText()
     return PageText(*(facts.get(name) or "" for name in PageText.__slots__))

@@ -12,7 +12,18 @@ import pytest
 pytest.importorskip("trafilatura", reason="needs pip install 'r2w-eval[pages]'")
 pytest.importorskip("pypdf", reason="needs pip install 'r2w-eval[pages]'")
 
-from r2w_eval.web.page_text import PageText, decode, frame, read_frame, read_html, serve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from r2w_eval.web.page_text import (
+    PageText,
+    decode,
+    find_reader,
+    frame,
+    read_frame,
+    read_html,
+    serve,
+)
 from r2w_eval.web.page_worker import TextReader, UnreadablePage
 
 
@@ -31,6 +42,32 @@ def test_a_page_that_breaks_the_parser_has_no_text(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("trafilatura.bare_extraction", breaks)
     assert read_html(b"<p>x</p>", None) == PageText()
+
+
+PIECES = st.sampled_from(
+    [b"<html>", b"<body>", b"<p>A ferry came at dawn, and nobody was there to meet it.", b"</p>",
+     b"<svg><script>alert(1)</script>", b"<!--", b"]]>", b"<title>", b"<?xml encoding='x'?>",
+     b"<meta charset=utf-16>", b"&#xD800;", b"<table><tr><td>", b"<a href='javascript:1'>"]
+)  # fmt: skip
+
+
+@given(
+    st.lists(PIECES | st.binary(max_size=12), max_size=8).map(b"".join),
+    st.sampled_from([None, "utf-8", "utf-16", "hz", "x"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_bytes_are_a_page_with_or_without_text(content: bytes, charset: str | None) -> None:
+    for kind in ("text/html", "text/plain"):
+        reader = find_reader(kind)
+        assert reader is not None
+        found = reader(content, charset)
+        assert all(isinstance(getattr(found, name), str) for name in PageText.__slots__)
+        found.text.encode()
+
+
+def test_a_page_that_is_a_drawing_has_no_text() -> None:
+    """The parser asserts that every element has a parent, which a script in one has not."""
+    assert read_html(b"<svg><script>alert(1)</script><html>", None) == PageText()
 
 
 def test_requests_are_answered_in_order_until_the_stream_ends() -> None:
