@@ -86,6 +86,69 @@ def test_strict_leaves_an_item_with_a_missing_verdict_unscored(samples: dict[str
     assert overall(lost, Mode.PARITY) == 6.0
 
 
+def scored(name: str, language: str, repeat: int = 0, **verdicts: list[float]) -> ItemVerdicts:
+    meta = {
+        "criteria": ["a", "b"],
+        "domain1": "D",
+        "domain2": f"D {language}",
+        "requirements": {"style": ["b"]} if language == "en" else {},
+    }
+    scores = {key: tuple(map(Score, own)) for key, own in verdicts.items()}
+    return ItemVerdicts(name, language, meta, WriterStatus.OK, scores, repeat)
+
+
+def test_averages_by_hand() -> None:
+    """Overall pools verdicts, all else averages queries; a query's last occurrence counts there."""
+    items = [
+        scored("1", "en", a=[2, 4], b=[9]),
+        scored("1", "en", a=[6, 6], b=[3, 6]),
+        scored("2", "en", a=[1]),
+        scored("3", "zh", a=[8], b=[10]),
+    ]
+    strict = values_of(SUITE.aggregate(items, Mode.STRICT))
+    pool = [2, 4, 9, 6, 6, 3, 6, 8, 10]
+    assert strict["overall"] == pytest.approx(sum(pool) / 9)
+    assert strict["overall_x10"] == pytest.approx(sum(pool) / 0.9)
+    assert strict["overall:query_mean"] == pytest.approx((21 / 4 + 9) / 2)
+    assert (strict["language/en"], strict["language/zh"]) == pytest.approx((21 / 4, 9))
+    assert strict["domain1/D"] == pytest.approx((21 / 4 + 9) / 2)
+    assert (strict["domain2/D en"], strict["domain2/D zh"]) == pytest.approx((21 / 4, 9))
+    assert (strict["style/R"], strict["style/C"]) == pytest.approx((21 / 4, 4.5))
+    assert strict["format/R"] is strict["length/C"] is None
+    parity = values_of(SUITE.aggregate(items, Mode.PARITY))
+    assert parity["overall"] == pytest.approx((sum(pool) + 1) / 10)
+    assert (parity["style/R"], parity["style/C"]) == pytest.approx(((21 / 4 + 1) / 2, 4.5))
+    assert (parity["format/R"], parity["length/C"]) == (0, 0)
+    (headline,) = [e for e in SUITE.aggregate(items, Mode.STRICT) if e.is_headline]
+    expected = {e.name: e.n_expected for e in SUITE.aggregate(items, Mode.STRICT)}
+    assert (headline.name, headline.n_expected, expected["style/R"]) == ("overall", 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("[1]", JudgeStatus.PARSE_ERROR),
+        ('{"score": 7}', JudgeStatus.PARSE_ERROR),
+        ('{"score": 0, "reason": "x"}', JudgeStatus.OUT_OF_RANGE),
+        ('{"score": 11, "reason": "x"}', JudgeStatus.OUT_OF_RANGE),
+        ('{"score": 7, "reason": 1}', JudgeStatus.OUT_OF_RANGE),
+        ('{"score": 1, "reason": "x"}', JudgeStatus.OK),
+        ('```json{"score": 10, "reason": "x"}```', JudgeStatus.OK),
+    ],
+)
+def test_parity_takes_a_score_and_a_reason(text: str, status: JudgeStatus) -> None:
+    assert UTILS.parse_parity(REQUEST, text).status is status
+
+
+@pytest.mark.parametrize(
+    ("n", "last", "again"),
+    [(1, "x", True), (4, "x", True), (5, "x", False), (5, "[1]", True), (9, "x", True),
+     (10, "json[1]", True), (14, "x", True), (15, "[1]", False)],
+)  # fmt: skip
+def test_parity_asks_in_three_rounds_of_five(n: int, last: str, again: bool) -> None:
+    assert UTILS.ask_again([*["x"] * (n - 1), last]) is again
+
+
 def test_an_empty_subset_is_0_in_parity_and_nothing_in_strict(samples: dict[str, Sample]) -> None:
     sample = next(s for s in samples.values() if not s.meta["requirements"])
     scores = {name: (Score(6.0),) for name in sample.meta["criteria"]}
