@@ -229,7 +229,7 @@ def wait(pid: int, patience_s: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def examine(name: str, most: int) -> dict[str, Any]:
+def examine(name: str, most: int, tests_named: str) -> dict[str, Any]:
     """The mutants of one target, at most so many drawn at random, and what became of each."""
     import pytest
 
@@ -239,7 +239,8 @@ def examine(name: str, most: int) -> dict[str, Any]:
     paths = [path, *(str(ROOT / "tests" / f"{test}.py") for test in tests.split())]
     with tempfile.TemporaryDirectory() as folder, _silence() as told:
         target = Target(name, path, most, told)
-        words = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/t"]
+        words = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/t",
+                 "-k", tests_named]  # fmt: skip
         code = pytest.main([*words, *paths], [Examiner(target)])
     if target.result is None:
         raise RuntimeError(f"{name}: pytest ends with {code} before any change")
@@ -267,11 +268,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--targets", default=",".join(TARGETS))
     parser.add_argument("--most", type=int, default=10_000, help="mutants of each, at random")
+    parser.add_argument(
+        "--tests", default="", metavar="EXPRESSION",
+        help="only these, as for pytest -k: 'not over_http' spares whole runs, and kills no more",
+    )  # fmt: skip
     options = parser.parse_args()
     os.chdir(ROOT)
     for name in options.targets.split(","):
         began = time.monotonic()
-        row = in_child(partial(examine, name, options.most))
+        row = in_child(partial(examine, name, options.most, options.tests))
         known = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else []
         known = [old for old in known if old["target"] != name] + [row]
         known.sort(key=lambda row: list(TARGETS).index(row["target"]))
