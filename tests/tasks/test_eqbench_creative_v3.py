@@ -123,6 +123,15 @@ def test_upstream_takes_thinking_out_only_between_two_tags() -> None:
     assert scoring.strip_thinking("<think>x") == "<think>x"
 
 
+def test_the_ends_of_the_scale_count_and_an_empty_item_does_not() -> None:
+    assert scoring.parse_scores("Pace: 20\nVoice: [20.5]\nTone: -3") == {"Pace": 20, "Tone": -3}
+    assert scoring.good_values({"Pace": 20, "Trite": 0, "Purple": -1}, {"Trite", "Purple"}) == [
+        20, 20,
+    ]  # fmt: skip
+    assert scoring.item_mean([[1.0, 3.0], [], [8.0]]) == 5.0
+    assert scoring.item_mean([[], []]) is None
+
+
 def test_each_official_criterion_has_a_mean_of_what_the_judge_wrote(
     samples: dict[str, Sample],
 ) -> None:

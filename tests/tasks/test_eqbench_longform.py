@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from r2w_eval.tasks.eqbench_longform import utils
+from r2w_eval.tasks.eqbench_longform import scoring, utils
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
@@ -128,6 +128,24 @@ def test_an_invented_criterion_counts_in_parity_only() -> None:
     assert (
         "Charm" in parity.parts["criteria"] and parity.parts["plain"] > strict(text).parts["plain"]
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("Plot:12\nPace: -4", {"Plot": 12, "Pace": 0}),
+        ("x: y:7\n:5", {"y": 7}),
+        ("SUMMARY: 3\nPlot: 1", {"Plot": 1}),
+        ("Early: 3\n[Scores]\nPlot: 5\n---\nLate: 6", {"Plot": 5}),
+    ],
+)
+def test_upstreams_reading_of_odd_lines(text: str, scores: dict[str, float]) -> None:
+    assert scoring.parse_scores(text) == scores
+
+
+def test_a_verdict_is_a_weighted_mean() -> None:
+    signs = scoring.Signs.of(["Weak Plot "], {"plot": 3.0})
+    assert scoring.judgement({"Plot": 10.0, "Weak plot": 16.0}, signs) == (30 + 4) / 4
 
 
 def test_each_official_criterion_has_a_mean_of_what_the_judge_wrote() -> None:
