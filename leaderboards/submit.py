@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2w_eval.leaderboards.collect import RAW_FILES, ROWS, RUNS, Entry, enter, rows_of_run
+from r2w_eval.leaderboards.recompute import NO_FILES, Given
 from r2w_eval.leaderboards.rows import Row, read_row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
 
@@ -62,7 +63,7 @@ def submit(run: Path, out: Path, min_coverage: float = MIN_COVERAGE) -> Submissi
 def merge(
     sources: Sequence[Path],
     into: Path,
-    data_dir: str | None = None,
+    given: Given = NO_FILES,
     min_coverage: float = MIN_COVERAGE,
 ) -> list[Row]:
     """Check row files and add them to published data. Nothing is copied unless all are sound."""
@@ -75,7 +76,7 @@ def merge(
         check_acceptable(entry, file, list(held.values()), min_coverage)
         held[row.signature] = row
         accepted.append((file, entry))
-    check = verify_entries([entry for _, entry in accepted], data_dir)
+    check = verify_entries([entry for _, entry in accepted], given)
     if not check.is_sound:
         told = "\n  ".join(check.differences[:MAX_TOLD])
         raise SubmissionRefused(

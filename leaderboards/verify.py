@@ -8,10 +8,8 @@ of any judge (specification: harness D5).
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,30 +18,35 @@ from typing import Any
 
 from r2w_eval.leaderboards.boards import BoardOptions
 from r2w_eval.leaderboards.collect import (
-    RAW_FILES,
     Collection,
     Entry,
     LeftOut,
     enter,
     hash_raw_files,
-    rows_of_run,
 )
 from r2w_eval.leaderboards.pages import system_slug
+from r2w_eval.leaderboards.recompute import (
+    NO_FILES,
+    PROGRAM,
+    ROUNDING,
+    Given,
+    check_expectations,
+    recompute_rows,
+)
 from r2w_eval.leaderboards.rows import Row, read_row
 from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, code_hash, write_site
 
-from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataAbsent, DataError, R2WError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.models.cost import Price
 from r2w_eval.store import RunFolder
+from r2w_eval.suites.stock_tasks import is_stock
 
 MAX_DIFFERENCES = 20
 # hashes of files follow from the texts; they are checked against the files themselves
 _NOT_COMPUTED = ("evidence", "signature", "created", "software")
 # sentences for people: a row made by a version that words them otherwise is as sound
 _WORDING = frozenset({"note", "text"})
-_ROUNDING = 1e-9
 OTHER_CODE = (
     "the pages were laid out by another version of r2w-eval: rows and exports were compared, pages "
     "only with their hashes"
@@ -65,15 +68,15 @@ class Check:
         return not self.differences
 
 
-def verify(path: Path, data_dir: str | None = None) -> Check:
+def verify(path: Path, given: Given = NO_FILES) -> Check:
     """A site, a row file, or a folder with rows. Raises UsageError for anything else."""
     if (path / MANIFEST).is_file():
-        return verify_site(path, data_dir)
+        return verify_site(path, given)
     if (path / "rows").is_dir():
         files = sorted((path / "rows").glob("*.json"))
-        return _merge(verify_row_file(file, data_dir) for file in files)
+        return _merge(verify_row_file(file, given) for file in files)
     if path.is_file():
-        return verify_row_file(path, data_dir)
+        return verify_row_file(path, given)
     raise UsageError(
         f"{str(path)!r}: neither a site ({MANIFEST}), a row file nor a folder with rows/. "
         f"Try: r2w-eval leaderboard verify site"
@@ -90,17 +93,17 @@ def _merge(checks: Iterable[Check]) -> Check:
     )
 
 
-def verify_row_file(path: Path, data_dir: str | None = None) -> Check:
+def verify_row_file(path: Path, given: Given = NO_FILES) -> Check:
     """One row file; its raw files lie where it says, relative to itself."""
     try:
         row = read_row(path)
     except DataError as error:
         return Check(1, 0, (f"{path.name}: {error}",), ())
     run = path.parent / row.evidence.folder if row.evidence.folder else None
-    return verify_entries([enter(row, run)], data_dir)
+    return verify_entries([enter(row, run)], given)
 
 
-def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Check:
+def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:
     """Rows against their raw files; rows of one run are computed together."""
     differences: list[str] = []
     notes: list[str] = []
@@ -113,8 +116,8 @@ def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Che
             continue
         run = entry.runs[0]
         if run.path not in computed:
-            computed[run.path] = _compute_or_tell(run, data_dir)
-        found = computed[run.path]
+            computed[run.path] = _compute_or_tell(run, given)
+        found = DataAbsent(PROGRAM) if is_stock(entry.row.task) else computed[run.path]
         if isinstance(found, DataAbsent):
             differences += [f"{name}: {text}" for text in changed_files(entry.row, run)]
             notes.append(
@@ -129,56 +132,12 @@ def verify_entries(entries: Sequence[Entry], data_dir: str | None = None) -> Che
     return Check(len(entries), n, tuple(differences), tuple(dict.fromkeys(notes)))
 
 
-def _compute_or_tell(run: RunFolder, data_dir: str | None) -> list[Row] | R2WError:
+def _compute_or_tell(run: RunFolder, given: Given) -> list[Row] | R2WError:
     try:
         wrong = list(check_expectations(run))
-        return DataError(wrong[0]) if wrong else recompute_rows(run, data_dir)
+        return DataError(wrong[0]) if wrong else recompute_rows(run, given)
     except R2WError as error:
         return error
-
-
-def recompute_rows(run: RunFolder, data_dir: str | None = None) -> list[Row]:
-    """Rows of a copy of the run in which every judge text was read again."""
-    from r2w_eval.run import judge_again
-    from r2w_eval.run.outputs import write_results
-
-    with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
-        copy = Path(folder) / "run"
-        copy.mkdir()
-        for name in RAW_FILES:
-            shutil.copyfile(run.path / name, copy / name)
-        settings = _config(run, data_dir)
-        asyncio.run(judge_again(RunFolder(copy), settings, reparse=True, write=write_results))
-        return rows_of_run(copy)
-
-
-def _config(run: RunFolder, data_dir: str | None) -> RunConfig:
-    stored = run.manifest()["config"]
-    known = {name: stored[name] for name in RunConfig.__dataclass_fields__ if name in stored}
-    settings = RunConfig(**{**known, "judge": tuple(known["judge"])})
-    return replace(settings, cache=False, data_dir=data_dir, progress_file=None, prices=None)
-
-
-def check_expectations(run: RunFolder) -> Iterable[str]:
-    """Scores over label probabilities that are not the expectation of those probabilities.
-
-    The stored labels are numbers on the suite's own scale, as in every suite that has one.
-    """
-    for judgement in run.judgements():
-        parts, value = judgement.score.parts, judgement.score.value
-        probabilities = parts.get("probabilities")
-        if value is None or judgement.asks or not isinstance(probabilities, dict):
-            continue
-        mass = math.fsum(probabilities.values())
-        try:
-            mean = math.fsum(float(label) * p for label, p in probabilities.items()) / mass
-        except (ValueError, ZeroDivisionError):
-            continue
-        if abs(mean - value) > _ROUNDING * max(1.0, abs(value)):
-            yield (
-                f"verdict on {judgement.sample_id} / {judgement.criterion}: the probabilities give "
-                f"{mean:.6g}, the stored score is {value:.6g}"
-            )
 
 
 def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[str]:
@@ -190,9 +149,14 @@ def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[s
         return
     for field in Row.__dataclass_fields__:
         if field not in _NOT_COMPUTED:
-            yield from differing(
-                to_plain(getattr(row, field)), to_plain(getattr(same[0], field)), field
-            )
+            yield from differing(_compared(row, field), _compared(same[0], field), field)
+
+
+def _compared(row: Row, field: str) -> Any:
+    """What a field says; what a run left out may hang on files that only its maker has."""
+    if field == "warnings":
+        return [to_plain(notice) for notice in row.warnings if notice.code != "left_out"]
+    return to_plain(getattr(row, field))
 
 
 def changed_files(row: Row, run: RunFolder) -> Iterable[str]:
@@ -221,16 +185,16 @@ def differing(signed: Any, computed: Any, path: str) -> Iterable[str]:
 
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, (int, float)):
-        return math.isclose(a, b, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+        return math.isclose(a, b, rel_tol=ROUNDING, abs_tol=ROUNDING)
     return bool(a == b)
 
 
-def verify_site(path: Path, data_dir: str | None = None) -> Check:
+def verify_site(path: Path, given: Given = NO_FILES) -> Check:
     """Files against their hashes, rows against raw files, pages against the rows."""
     manifest = _read_manifest(path)
     wrong = list(check_files(path, manifest["files"]))
     entries, unreadable = _site_entries(path, manifest)
-    check = verify_entries(entries, data_dir)
+    check = verify_entries(entries, given)
     differences = [*wrong, *unreadable, *check.differences]
     is_same_code = manifest["code"] == code_hash()
     if not unreadable:

@@ -296,19 +296,40 @@ def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
-def stored_config(manifest: Mapping[str, Any], where: str) -> RunConfig:
-    """The settings that run.json holds. Raises DataError for those of another version."""
+# a run folder may come from anybody: what lets a program run, or opens a network, is named anew
+NAMED_ANEW = {"model_args": "", "pages_allow": ""}
+
+
+def stored_config(
+    manifest: Mapping[str, Any], where: str, include_path: str | None = None
+) -> RunConfig:
+    """The settings that run.json holds, without those that only a user may give.
+
+    Task files are programs: a run over some needs `include_path` from the user. Raises DataError
+    for settings of another version, UsageError where the user must name the task files.
+    """
     stored = manifest.get("config")
     if not isinstance(stored, dict) or not isinstance(stored.get("judge"), list):
         raise DataError(f"{where}: run.json holds no settings. Use another --out and run it anew")
-    known = {f.name for f in fields(RunConfig)}
-    if unknown := sorted(stored.keys() - known):
+    known = {f.name: f for f in fields(RunConfig)}
+    if unknown := sorted(stored.keys() - known.keys()):
         raise DataError(
             f"{where}: written by r2w-eval {str(manifest.get('r2w_eval'))[:40]!r} with settings "
             f"that this version does not know: {', '.join(unknown)[:200]}. Use that version, or "
             f"run it anew with another --out"
         )
-    return RunConfig(**_with_tuples(stored))
+    settings = _with_tuples(stored)
+    try:
+        for name, value in settings.items():
+            check_setting(known[name], value)
+    except UsageError as error:
+        raise DataError(f"{where}: run.json holds a setting that is none: {error}") from error
+    if (own := settings.get("include_path")) and include_path is None:
+        raise UsageError(
+            f"{where}: made with the task files in {own!r:.200}. They are programs, and run only "
+            f"where you name them. Look at them first, then add --include-path DIR"
+        )
+    return RunConfig(**{**settings, **NAMED_ANEW, "include_path": include_path})
 
 
 _DECODING_TYPES = {

@@ -112,6 +112,9 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     "replay",
     "prices",
     "max_cost",
+    "include_path",
+    "model_args",
+    "pages_allow",
 )
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
 def judge(folder: str, reparse: bool, **flags: Any) -> None:
@@ -125,7 +128,7 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     from r2w_eval.store import RunFolder
 
     run_folder = RunFolder.existing(folder)
-    settings = stored_config(run_folder.manifest(), folder)
+    settings = stored_config(run_folder.manifest(), folder, flags["include_path"])
     fresh = {"judge": (), "combine": None, "min_valid_judges": None, "exclude_self": False}
     settings = change(settings, {**fresh, "replay": None, **given(flags)})
     if not reparse and not settings.judge and not settings.combine:
@@ -149,7 +152,7 @@ for command in (doctor, score, serve, train, export, aggregate):
     "--judge", "judge_spec", help="Judge pairs of answers in both orders with this model."
 )
 @click.option("--out", default="comparison", show_default=True, help="Folder for pair verdicts.")
-@settings_options("data_dir", "max_connections", "timeout", "min_coverage")
+@settings_options("data_dir", "include_path", "max_connections", "timeout", "min_coverage")
 def compare(
     runs: tuple[str, ...],
     force_common: bool,

@@ -6,6 +6,11 @@ from pathlib import Path
 
 import click
 
+from r2w_eval.cli.options import settings_options
+
+# what rows may be computed from, beside the records of a run
+_GIVEN = ("data_dir", "references", "baseline", "context", "pages")
+
 
 class DefaultToBuild(click.Group):
     """`leaderboard RUNS…` is `leaderboard build RUNS…`; a run called verify is `./verify`."""
@@ -62,14 +67,19 @@ def build(
 
 @leaderboard.command()
 @click.argument("path", metavar="SITE|ROW")
-@click.option("--data-dir", help="Folder with benchmark data. Default: $R2W_DATA, the cache.")
-def verify(path: str, data_dir: str | None) -> None:
-    """Compute every number again from the raw verdicts; exit code 1 names what differs."""
+@settings_options(*_GIVEN)
+def verify(path: str, **files: str | None) -> None:
+    """Compute every number again from the raw verdicts; exit code 1 names what differs.
+
+    Runs no program and opens no file that a run names: files that a run was made with are named
+    here.
+    """
     from r2w_eval.errors import R2WError
+    from r2w_eval.leaderboards.recompute import Given
     from r2w_eval.leaderboards.verify import MAX_DIFFERENCES
     from r2w_eval.leaderboards.verify import verify as check_path
 
-    check = check_path(Path(path), data_dir)
+    check = check_path(Path(path), Given(**files))
     for note in check.notes:
         click.echo(f"note: {note}", err=True)
     if not check.is_sound:
@@ -98,12 +108,13 @@ def submit(run: str, out: str) -> None:
 @leaderboard.command()
 @click.argument("sources", nargs=-1, required=True, metavar="ROW|SUBMISSION...")
 @click.option("--into", help="Folder of published data. Default: the package's own.")
-@click.option("--data-dir", help="Folder with benchmark data. Default: $R2W_DATA, the cache.")
-def merge(sources: tuple[str, ...], into: str | None, data_dir: str | None) -> None:
+@settings_options(*_GIVEN)
+def merge(sources: tuple[str, ...], into: str | None, **files: str | None) -> None:
     """Check submissions by computing them again, and add them to the published rows."""
+    from r2w_eval.leaderboards.recompute import Given
     from r2w_eval.leaderboards.submit import describe, published_data
     from r2w_eval.leaderboards.submit import merge as add_rows
 
     target = Path(into) if into else published_data()
-    for row in add_rows([Path(source) for source in sources], target, data_dir):
+    for row in add_rows([Path(source) for source in sources], target, Given(**files)):
         click.echo(f"added {describe(row)}")

@@ -153,7 +153,7 @@ def _folders_by_model(runs: Sequence[str]) -> dict[str, RunFolder]:
 
 
 def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
-    config = stored_config(folder.manifest(), str(folder.path))
+    config = stored_config(folder.manifest(), str(folder.path), flags.get("include_path"))
     return replace(config, data_dir=flags.get("data_dir", config.data_dir))
 
 

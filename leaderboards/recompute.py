@@ -1,0 +1,135 @@
+"""Rows of a run computed again from its raw files, whoever made it.
+
+A run may come from anybody. Of its settings only those count that say which answers were asked for
+and how: no program and no file that it names is opened. Files come from the user (`Given`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.leaderboards.collect import RAW_FILES, rows_of_run
+from r2w_eval.leaderboards.rows import Row
+
+from r2w_eval.config import INPUT_OPTIONS, RunConfig, stored_config
+from r2w_eval.errors import DataAbsent
+from r2w_eval.hashing import path_hash
+from r2w_eval.store import RunFolder, write_json
+from r2w_eval.suites.stock_tasks import is_stock
+
+ROUNDING = 1e-9
+PROGRAM = (
+    "a task of lm-eval is a program, which runs only where you ask for it. Try: "
+    "r2w-eval judge RUN --reparse"
+)
+# what a run says about itself that its rows are computed from
+_TOLD_BY_RUN = (
+    "model",
+    "mode",
+    "ids",
+    "shuffle",
+    "limit",
+    "only_recorded",
+    "only_complete",
+    "gen_kwargs",
+    "judge_kwargs",
+    "omit",
+    "system_prompt",
+    "samples",
+    "repeats",
+    "seed",
+    "score_mode",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Files and folders that the user names, as for a run; runs name none of their own."""
+
+    data_dir: str | None = None
+    references: str | None = None
+    baseline: str | None = None
+    context: str | None = None
+    pages: str | None = None
+
+    def files_of(self, inputs: Mapping[str, str]) -> dict[str, str]:
+        """Those that a suite was run with; `inputs` has their hashes. Raises DataAbsent."""
+        named = {name: getattr(self, name) for name in inputs.keys() & {*INPUT_OPTIONS, "pages"}}
+        for name, path in named.items():
+            is_it = path is not None and (name == "pages" or _has_hash(Path(path), inputs[name]))
+            if not is_it:
+                raise DataAbsent(
+                    f"the run was made with files of --{name}, hash {inputs[name]:.12}, and "
+                    f"{path!r:.100} is not them. Try: the same command with --{name} and those"
+                )
+        return named
+
+
+NO_FILES = Given()
+
+
+def _has_hash(path: Path, digest: str) -> bool:
+    return path.exists() and path_hash(path) == digest
+
+
+def recompute_rows(run: RunFolder, given: Given) -> list[Row]:
+    """Rows of a copy of the run in which every judge text was read again."""
+    from r2w_eval.run import judge_again
+    from r2w_eval.run.outputs import write_results
+
+    with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
+        copy = RunFolder(Path(folder) / "run")
+        copy.path.mkdir()
+        for name in RAW_FILES:
+            shutil.copyfile(run.path / name, copy.path / name)
+        settings = safe_settings(copy, given)
+        write_json(copy.manifest_path, {**copy.manifest(), "config": settings})
+        asyncio.run(judge_again(copy, settings, reparse=True, write=write_results))
+        return rows_of_run(copy.path)
+
+
+def safe_settings(run: RunFolder, given: Given) -> RunConfig:
+    """What of a stranger's settings is needed and harms nobody, with the user's own files.
+
+    Tasks of lm-eval are left out, for they are programs. Raises DataError, DataAbsent.
+    """
+    manifest = run.manifest()
+    suites = manifest["identity"]["tasks"]
+    config = {**manifest["config"], "tasks": ",".join(suites), "include_path": None}
+    stored = stored_config({**manifest, "config": config}, str(run.path))
+    kept: dict[str, Any] = {name: getattr(stored, name) for name in _TOLD_BY_RUN}
+    kept["tasks"] = ",".join(name for name in stored.task_names if not is_stock(name))
+    # whoever brought answers along chose the samples by them: those of the records
+    kept["responses"] = str(run.responses_path) if stored.responses else None
+    for facts in suites.values():
+        kept.update(given.files_of(facts["inputs"]))
+    return RunConfig(**kept, data_dir=given.data_dir, cache=False)
+
+
+def check_expectations(run: RunFolder) -> Iterable[str]:
+    """Scores over label probabilities that are not the expectation of those probabilities.
+
+    The stored labels are numbers on the suite's own scale, as in every suite that has one.
+    """
+    for judgement in run.judgements():
+        parts, value = judgement.score.parts, judgement.score.value
+        probabilities = parts.get("probabilities")
+        if value is None or judgement.asks or not isinstance(probabilities, dict):
+            continue
+        mass = math.fsum(probabilities.values())
+        try:
+            mean = math.fsum(float(label) * p for label, p in probabilities.items()) / mass
+        except (ValueError, ZeroDivisionError):
+            continue
+        if abs(mean - value) > ROUNDING * max(1.0, abs(value)):
+            yield (
+                f"verdict on {judgement.sample_id} / {judgement.criterion}: the probabilities give "
+                f"{mean:.6g}, the stored score is {value:.6g}"
+            )
