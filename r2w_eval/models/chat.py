@@ -15,6 +15,12 @@ from typing import Any, Protocol
 from r2w_eval.errors import EndpointDown
 from r2w_eval.types import Decoding, Message, Scale, Usage
 
+# Finish reasons of a text that a server broke off: vLLM and SGLang (abort), OpenRouter and Mistral
+# (error), DeepSeek (insufficient_system_resource), TensorRT-LLM (cancelled, timeout)
+BROKEN_OFF = frozenset({"abort", "error", "insufficient_system_resource", "cancelled", "timeout"})
+# and of one that ended by itself or at its length; any other is counted
+KNOWN_ENDS = frozenset({"stop", "length", "eos", "eos_token", "stop_sequence", "end_turn"})
+
 
 class CallStatus(StrEnum):
     """Why a call brought no reply."""

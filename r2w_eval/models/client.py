@@ -47,7 +47,7 @@ JSON_HEADERS = {"Content-Type": "application/json"}
 PROBE_TIMEOUT_S = 30.0
 # "x" and "EMPTY" are given to servers that want no key, and stand in many texts
 SHORTEST_SECRET = 8
-TRANSIENT_HTTP = frozenset({408, 409, 425, 500, 502, 503, 504, 529})
+TRANSIENT_HTTP = frozenset({408, 409, 425, *range(500, 600)})
 
 
 class HttpModel:

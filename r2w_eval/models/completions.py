@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from r2w_eval.hashing import to_plain
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.chat import BROKEN_OFF, CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.types import Usage
 
 CONTEXT_MARKS = (
@@ -65,11 +65,15 @@ def read_reply(content: bytes) -> Reply:
         raise Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
     if not isinstance(text, str):
         raise Retry(CallStatus.TRANSPORT, f"content is {type(text).__name__}, not text")
-    if choice.get("finish_reason") == "content_filter":
+    finish_reason = _text(choice.get("finish_reason"))
+    if finish_reason == "content_filter":
         raise CallFailed(CallStatus.FILTERED, "finish_reason content_filter")
+    if finish_reason in BROKEN_OFF:
+        raise Retry(CallStatus.TRANSPORT, f"the server broke off: finish_reason {finish_reason}")
     return Reply(
         text=text,
-        finish_reason=_text(choice.get("finish_reason")),
+        # Mistral's word for a context that is full
+        finish_reason="length" if finish_reason == "model_length" else finish_reason,
         reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
         model=_text(data.get("model")),
         fingerprint=_text(data.get("system_fingerprint")),

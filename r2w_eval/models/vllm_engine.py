@@ -20,6 +20,7 @@ from typing import Any, Self
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.hashing import text_hash, to_plain
 from r2w_eval.models.chat import (
+    BROKEN_OFF,
     CallFailed,
     CallStatus,
     ChatRequest,
@@ -141,6 +142,8 @@ class VllmModel:
         started = time.monotonic()
         output = await self._run(tokens, SamplingParams(**sent, skip_special_tokens=False))
         best = output.outputs[0]
+        if best.finish_reason in BROKEN_OFF:
+            raise CallFailed(CallStatus.TRANSPORT, f"vLLM broke off: {best.finish_reason}")
         n_cached = getattr(output, "num_cached_tokens", None)
         return Reply(
             text=best.text.removesuffix(str(self._tokenizer.eos_token)),

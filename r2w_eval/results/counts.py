@@ -10,10 +10,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from r2w_eval.models.chat import KNOWN_ENDS
 from r2w_eval.models.cost import Price
 from r2w_eval.records.collect import Written
 from r2w_eval.stats.length_slope import LengthPoint, overall_length_slope
-from r2w_eval.types import Judgement, JudgeStatus, Metric
+from r2w_eval.types import Judgement, JudgeStatus, Metric, Response
 
 # more criteria than this are those of single queries, and none of them has a distribution
 MAX_HISTOGRAMS = 30
@@ -31,6 +32,8 @@ class WriterSummary:
     completion_tokens: int
     mean_answer_chars: float | None
     mean_thinking_chars: float | None
+    odd_ends: Mapping[str, int]
+    """Answers by a finish reason of which nobody knows whether the text is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +227,13 @@ def summarise_writer(
         completion_tokens=sum(r.usage.completion_tokens or 0 for r in responses),
         mean_answer_chars=_mean([row.answer_chars for row in answered]),
         mean_thinking_chars=_mean(thinking),
+        odd_ends=_count_odd_ends(responses),
     )
+
+
+def _count_odd_ends(responses: Iterable[Response]) -> dict[str, int]:
+    ends = [response.finish_reason for response in responses if response.finish_reason]
+    return dict(sorted(Counter(end for end in ends if end not in KNOWN_ENDS).items()))
 
 
 def measure_performance(

@@ -37,6 +37,7 @@ def notices(
         *(Notice("left_out", text) for text in left_out),
         *partial(headline, judging.judge),
         *cut_answers(writer),
+        *odd_ends(writer),
         *several_models(writer, judging),
         *doubtful_verdicts(judging),
         *own_family(name, judging.judge),
@@ -70,6 +71,17 @@ def cut_answers(writer: WriterSummary) -> Iterable[Notice]:
                 f"{count} of {writer.n_expected} answers are {status}: raise "
                 f"--gen-kwargs max_tokens=N, or read the scores as those of cut texts",
             )
+
+
+def odd_ends(writer: WriterSummary) -> Iterable[Notice]:
+    """Answers that ended for a reason that is not known to mean a whole or a cut text."""
+    if writer.odd_ends:
+        told = ", ".join(f"{end[:60]!r} {count}" for end, count in writer.odd_ends.items())
+        yield Notice(
+            "odd_ends",
+            f"answers ended for reasons that may mean a text broken off: {told}. They are judged "
+            f"as they are: look at them before trusting the score",
+        )
 
 
 def several_models(writer: WriterSummary, judging: JudgeSummary) -> Iterable[Notice]:

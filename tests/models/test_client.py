@@ -19,7 +19,7 @@ from support import ScriptedServer, completion
 
 from r2w_eval.errors import EndpointDown, UsageError
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.chat import BROKEN_OFF, CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.completions import Retry, read_reply, read_retry_after, read_usage
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
@@ -70,6 +70,28 @@ def test_transient_faults_are_retried_six_times_and_then_named(
         ask(server, f"gen-0+{fault}=1")
     assert caught.value.status is CallStatus.TRANSPORT
     assert sent(server) == 6
+
+
+@pytest.mark.parametrize("status", [501, 520, 522, 524, 598])
+def test_any_failure_of_the_server_deserves_another_try(status: int) -> None:
+    with ScriptedServer((status, {}, b"origin timed out"), (200, {}, completion())) as server:
+        assert ask(server, "m").text == "Once." and len(server.seen) == 2
+
+
+@pytest.mark.parametrize("end", sorted(BROKEN_OFF))
+def test_a_text_that_the_server_broke_off_is_no_answer(end: str) -> None:
+    choice = {"message": {"content": "Once upon a ti"}, "finish_reason": end}
+    broken = (200, {}, completion(choices=[choice]))
+    with ScriptedServer(broken, (200, {}, completion("Whole."))) as server:
+        assert ask(server, "m").text == "Whole."
+    with ScriptedServer(broken) as server, pytest.raises(CallFailed, match=end) as caught:
+        ask(server, "m")
+    assert caught.value.status is CallStatus.TRANSPORT and len(server.seen) == 6
+
+
+def test_a_context_that_is_full_is_a_length_by_every_name() -> None:
+    choice = {"message": {"content": "Once"}, "finish_reason": "model_length"}
+    assert read_reply(completion(choices=[choice])).finish_reason == "length"
 
 
 def test_a_hanging_server_is_a_timeout(server: FakeServer) -> None:

@@ -115,6 +115,14 @@ def test_an_empty_folder_has_no_value_and_loses_everything(tmp_path: Path) -> No
     assert found.judging.coverage == 0.0
 
 
+def test_answers_that_ended_for_an_unknown_reason_are_counted_and_told(tmp_path: Path) -> None:
+    ends = ("stop", "length", None, "safety", "safety")
+    found = result(tmp_path, [response(n, finish_reason=end) for n, end in enumerate(ends)], [])
+    assert found.writer.odd_ends == {"safety": 2}
+    (told,) = (notice.text for notice in found.warnings if notice.code == "odd_ends")
+    assert "'safety' 2" in told
+
+
 @pytest.mark.parametrize("status", list(WriterStatus))
 def test_only_failures_of_the_model_get_the_floor(tmp_path: Path, status: WriterStatus) -> None:
     scored = [judgement(0, name, Score(9.0)) for name in CRITERIA]
