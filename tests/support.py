@@ -45,6 +45,7 @@ class ScriptedServer:
         self.seen: list[dict[str, str]] = []
         self.times: list[float] = []
         self.models: list[str] = []
+        self.list_status = 200
         self.on_body: Callable[[dict[str, Any]], object] = lambda body: None
         script = self
 
@@ -66,7 +67,7 @@ class ScriptedServer:
 
             def do_GET(self) -> None:
                 content = json.dumps({"data": [{"id": name} for name in script.models]}).encode()
-                self.send_response(200)
+                self.send_response(script.list_status)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Set
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -31,9 +31,11 @@ from r2w_eval.models.completions import (
     read_refusal,
     read_reply,
     read_retry_after,
+    tell_redirect,
 )
 from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
 from r2w_eval.models.health import Health
+from r2w_eval.models.keys import key_header, key_names, read_key, redact
 from r2w_eval.models.limiter import Limiter
 from r2w_eval.models.prefixes import FOLLOWS
 from r2w_eval.models.replicas import Replicas
@@ -45,8 +47,6 @@ RATE_LIMIT_PATIENCE_S = 1800.0
 MAX_REPLY_BYTES = 64 << 20
 JSON_HEADERS = {"Content-Type": "application/json"}
 PROBE_TIMEOUT_S = 30.0
-# "x" and "EMPTY" are given to servers that want no key, and stand in many texts
-SHORTEST_SECRET = 8
 TRANSIENT_HTTP = frozenset({408, 409, 425, *range(500, 600)})
 
 
@@ -135,14 +135,14 @@ class HttpModel:
                     tries += 1
                     is_over = tries >= MAX_TRIES
                 if is_over:
-                    self._health.failed(retry.status)
+                    self._health.failed(retry.status, str(retry))
                     raise CallFailed(retry.status, str(retry)) from retry
                 if retry.wait_s is None:
                     await asyncio.sleep(self._backoff(tries))
             except CallFailed as failure:
                 self.on_lost(request, failure.usage)
                 self._check_schema(request, str(failure))
-                self._health.failed(failure.status)
+                self._health.failed(failure.status, str(failure))
                 raise
             else:
                 self._health.replied()
@@ -194,23 +194,25 @@ class HttpModel:
         return tuple(str(entry["id"]) for entry in read_models(content) if "id" in entry)
 
     async def _list_models(self, url: str) -> bytes:
-        async with self._open().get(f"{url}/models") as http:
-            content = await self._read(http.content)
-        if http.status in (401, 403):
-            raise EndpointDown(self._refusal(f"HTTP {http.status}"))
+        headers = key_header(url, self.endpoint.api_key_env)
+        path = f"{url}/models"
+        async with self._open().get(path, headers=headers, allow_redirects=False) as http:
+            content = await self._read(url, http.content)
+        # 403 is also said to keys that may ask models and not list them
+        if http.status == 401:
+            raise EndpointDown(self._refusal(url, f"HTTP {http.status}"))
         return content if http.status == 200 else b""
 
     async def _probe(self, urls: Iterable[str]) -> dict[str, str]:
         """The model id that each address returns with one token; absent where none comes."""
         request = ChatRequest((Message("user", "Hi"),), Decoding(max_tokens=1))
-        body = {**build_body(self.endpoint.model, request), **self._extra}
+        body = json.dumps({**build_body(self.endpoint.model, request), **self._extra}).encode()
         timeout = aiohttp.ClientTimeout(total=PROBE_TIMEOUT_S)
 
         async def ask(url: str) -> str | None:
-            path = f"{url}/chat/completions"
             try:
-                async with self._open().post(path, json=body, timeout=timeout) as http:
-                    return read_reply(await self._read(http.content)).model
+                async with self._post(url, body, timeout=timeout) as http:
+                    return read_reply(await self._read(url, http.content)).model
             except (aiohttp.ClientError, OSError, TimeoutError, Retry, CallFailed):
                 return None
 
@@ -218,10 +220,20 @@ class HttpModel:
         found = await asyncio.gather(*map(ask, urls))
         return {url: model for url, model in zip(urls, found, strict=True) if model}
 
-    def _refusal(self, message: str) -> str:
+    def _refusal(self, url: str, message: str) -> str:
+        own, shared, *_ = key_names(url, self.endpoint.api_key_env)
         return (
-            f"{self.endpoint.base_urls[0]} refuses model {self.endpoint.model!r}: {message}. "
-            f"The key is read from ${self.endpoint.api_key_env}; set it and run again"
+            f"{url} refuses model {self.endpoint.model!r}: {message}. The key is read from "
+            f"${shared} (or ${own}, for this host alone); set it and run again"
+        )
+
+    def _post(
+        self, url: str, body: bytes, **settings: Any
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """Never on to another address: it would get the texts, and a key may follow."""
+        headers = {**JSON_HEADERS, **key_header(url, self.endpoint.api_key_env)}
+        return self._open().post(
+            f"{url}/chat/completions", data=body, headers=headers, allow_redirects=False, **settings
         )
 
     async def _send(self, body: bytes, avoid: Set[str], *, is_urgent: bool) -> Reply:
@@ -232,10 +244,8 @@ class HttpModel:
             raise EndpointDown(self._health.down)
         started, answered = time.monotonic(), limiter.answered
         try:
-            async with self._open().post(
-                f"{url}/chat/completions", data=body, headers=JSON_HEADERS
-            ) as http:
-                content = await self._read(http.content, self._settings.idle_timeout_s)
+            async with self._post(url, body) as http:
+                content = await self._read(url, http.content, self._settings.idle_timeout_s)
                 status, headers = http.status, http.headers
         except TimeoutError as error:
             limiter.timed_out(started, limiter.answered - answered)
@@ -284,7 +294,11 @@ class HttpModel:
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
         if status in (402, 401, 403) or "insufficient_quota" in text:
-            self._health.down = self._refusal(message)
+            self._health.down = self._refusal(url, message)
+            raise EndpointDown(self._health.down)
+        if 300 <= status < 400:
+            place = headers.get("Location", "").encode("utf-8", "replace")
+            self._health.down = tell_redirect(url, status, redact(place, self._key(url)))
             raise EndpointDown(self._health.down)
         if status == 429 or (status == 503 and wait_s is not None):
             self.limiters[url].refused()
@@ -299,12 +313,10 @@ class HttpModel:
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            key = self._key()
             settings = self._settings
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
-                headers={"Authorization": f"Bearer {key}"} if key else {},
                 timeout=aiohttp.ClientTimeout(
                     total=settings.timeout_s,
                     sock_connect=settings.connect_timeout_s,
@@ -312,19 +324,14 @@ class HttpModel:
             )
         return self._session
 
-    def _key(self) -> str:
-        """The API key, or ""; a line break at its end is a slip of the shell, not part of it."""
-        names = (self.endpoint.api_key_env, "OPENAI_API_KEY")
-        key = next((value for name in names if (value := os.environ.get(name))), "").strip()
-        if not key.isprintable():
-            raise UsageError(f"${names[0]}: the key holds control characters. Set it again")
-        return key
+    def _key(self, url: str) -> str:
+        return read_key(url, self.endpoint.api_key_env)
 
-    async def _read(self, stream: aiohttp.StreamReader, idle_s: float | None = None) -> bytes:
+    async def _read(
+        self, url: str, stream: aiohttp.StreamReader, idle_s: float | None = None
+    ) -> bytes:
         """The body without the key: servers quote the one they refuse, some gateways with 200."""
-        content = await _read_bounded(stream, idle_s)
-        key = self._key().encode()
-        return content.replace(key, b"[key]") if len(key) >= SHORTEST_SECRET else content
+        return redact(await _read_bounded(stream, idle_s), self._key(url))
 
     def _backoff(self, tries: int) -> float:
         """Exponential, up to 60 s, full jitter."""

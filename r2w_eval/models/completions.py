@@ -58,13 +58,11 @@ def read_reply(content: bytes) -> Reply:
         data = json.loads(content)
         choice = data["choices"][0]
         message = choice["message"]
-        text = message.get("content") or ""
+        text, thinking = read_content(message.get("content"))
         usage = data.get("usage")
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         shown = content[:200].decode("utf-8", "replace")
         raise Retry(CallStatus.TRANSPORT, f"not a chat completion: {shown!r}") from error
-    if not isinstance(text, str):
-        raise Retry(CallStatus.TRANSPORT, f"content is {type(text).__name__}, not text")
     finish_reason = _text(choice.get("finish_reason"))
     if finish_reason == "content_filter":
         raise CallFailed(CallStatus.FILTERED, "finish_reason content_filter")
@@ -74,7 +72,9 @@ def read_reply(content: bytes) -> Reply:
         text=text,
         # Mistral's word for a context that is full
         finish_reason="length" if finish_reason == "model_length" else finish_reason,
-        reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
+        reasoning=_text(message.get("reasoning_content"))
+        or _text(message.get("reasoning"))
+        or thinking,
         model=_text(data.get("model")),
         fingerprint=_text(data.get("system_fingerprint")),
         usage=read_usage(usage),
@@ -88,6 +88,28 @@ def read_bill(content: bytes) -> Usage:
         return read_usage(json.loads(content)["usage"])
     except (ValueError, LookupError, TypeError, RecursionError):
         return Usage()
+
+
+def read_content(content: Any) -> tuple[str, str | None]:
+    """Text and thinking of a message, which some servers send in parts. Raises TypeError.
+
+    >>> read_content([{"type": "thinking", "thinking": "Plan."}, {"type": "text", "text": "Once."}])
+    ('Once.', 'Plan.')
+    """
+    if isinstance(content, str) or not content:
+        return content or "", None
+    text, thinking = _join_parts(content, "text"), _join_parts(content, "thinking")
+    if not text and not thinking:
+        raise TypeError("content is neither text nor parts of text")
+    return text, thinking or None
+
+
+def _join_parts(parts: Any, kind: str) -> str:
+    """The parts of one kind; what stands in one may come in parts again."""
+    if not isinstance(parts, list):
+        return parts if isinstance(parts, str) else ""
+    own = (part.get(kind) for part in parts if isinstance(part, dict) and part.get("type") == kind)
+    return "".join(value if isinstance(value, str) else _join_parts(value, "text") for value in own)
 
 
 def _text(value: Any) -> str | None:
@@ -148,6 +170,15 @@ def read_refusal(text: str) -> CallStatus:
     if any(mark in text.lower() for mark in CONTEXT_MARKS):
         return CallStatus.CONTEXT
     return CallStatus.FILTERED if "content_filter" in text else CallStatus.BAD_REQUEST
+
+
+def tell_redirect(url: str, status: int, place: bytes) -> str:
+    """What to do about an address that sends requests elsewhere; `place` is its `Location`."""
+    return (
+        f"{url} redirects (HTTP {status}) to {place[:200].decode('utf-8', 'replace')!r}. Texts are "
+        f"sent only where you said: if that is the right address, give it, up to /v1, in place of "
+        f"this one"
+    )
 
 
 def read_models(content: bytes) -> list[dict[str, Any]]:

@@ -47,9 +47,9 @@ class Health:
                 f"({status!s}). See that it runs, then run the same command again"
             )
 
-    def failed(self, status: CallStatus) -> None:
-        """A call ended without a reply. After a first reply only refusals of all are systematic:
-        the rest are failures of single requests, or silence.
+    def failed(self, status: CallStatus, message: str) -> None:
+        """A call ended without a reply; `message` is what the server said. After a first reply only
+        refusals of all are systematic: the rest are failures of single requests, or silence.
         """
         if status not in (CallStatus.TRANSPORT, CallStatus.TIMEOUT):
             self._silent_since = None
@@ -60,6 +60,8 @@ class Health:
         if (count := self._failures[status]) >= SYSTEMATIC_FAILURES:
             calls = "last" if self._has_answered else "first"
             self.down = (
-                f"The {calls} {count} calls to {self._name} all failed with {status!s}. Check the "
-                f"address and the model name, then run the same command again"
+                f"The {calls} {count} calls to {self._name} all failed with {status!s}, at last: "
+                f"{message}. Where that names a parameter, leave it out with --omit NAME or set it "
+                f"with --gen-kwargs or --judge-kwargs; else check the address and the model name. "
+                f"Then run the same command again"
             )

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import email.utils
 import json
+import re
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ from r2w_eval.models.chat import BROKEN_OFF, CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.completions import Retry, read_reply, read_retry_after, read_usage
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
+from r2w_eval.models.keys import read_key
 from r2w_eval.types import Decoding, Message, Usage
 
 FAST = ClientSettings(backoff_s=0.001, timeout_s=5.0, idle_timeout_s=0.3, connect_timeout_s=1.0)
@@ -348,6 +350,101 @@ def test_a_key_that_a_reply_quotes_is_taken_out_of_it(monkeypatch: pytest.Monkey
     with ScriptedServer((200, {}, quote)) as server:
         reply = ask(server, "m")
     assert (reply.text, reply.model) == ("You sent Bearer [key].", "Bearer [key]")
+
+
+@pytest.mark.parametrize("slash", ["/", "\\/", "\\u002f", "\\u002F"])
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_key_is_taken_out_in_every_spelling(
+    status: int, slash: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "ABSK/secret/key+base64=="
+    monkeypatch.setenv("R2W_API_KEY", key)
+    body = completion(f"Echo: {key}.").replace(b"/", slash.encode())
+    with ScriptedServer((status, {}, body)) as server:
+        if status == 200:
+            assert ask(server, "m").text == "Echo: [key]."
+            return
+        with pytest.raises(CallFailed) as caught:
+            ask(server, "m")
+    assert "secret" not in str(caught.value) and "[key]" in str(caught.value)
+
+
+def test_a_word_that_stands_for_no_key_stays_in_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R2W_API_KEY", "anything")
+    with ScriptedServer((200, {}, completion("She would give anything."))) as server:
+        assert ask(server, "m").text == "She would give anything."
+
+
+def test_every_host_gets_its_own_key_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("R2W_API_KEY", raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", "of-openai-1")
+    monkeypatch.setenv("R2W_API_KEY_LOCALHOST", "of-localhost-1")
+    with ScriptedServer((200, {}, completion())) as server:
+        ask(server, "m")
+        asyncio.run(complete(server.base_url.replace("127.0.0.1", "localhost")))
+        monkeypatch.setenv("R2W_API_KEY", "for-the-rest-1")
+        ask(server, "m")
+        keys = [headers.get("Authorization") for headers in server.seen]
+    assert keys == [None, "Bearer of-localhost-1", "Bearer for-the-rest-1"]
+    assert read_key("https://api.openai.com/v1", "R2W_JUDGE_API_KEY") == "of-openai-1"
+    assert read_key("https://api.openai.com.example.org/v1", "R2W_JUDGE_API_KEY") == ""
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_text_is_sent_on_to_nobody(status: int) -> None:
+    with ScriptedServer((200, {}, completion())) as other:
+        place = f"{other.base_url}/chat/completions"
+        with ScriptedServer((status, {"Location": place}, b"")) as server:
+            with pytest.raises(EndpointDown, match=re.escape(place)):
+                ask(server, "m")
+            assert len(server.seen) == 1 and not other.seen
+
+
+def test_a_location_that_is_no_address_breaks_nothing() -> None:
+    broken = (307, {"Location": f"http://{'a' * 300}.x/"}, b"")
+    with ScriptedServer(broken) as server, pytest.raises(EndpointDown, match="redirects"):
+        ask(server, "m")
+
+
+def test_what_the_server_says_of_a_parameter_is_told_with_the_option() -> None:
+    refusal = b'{"error": {"message": "temperature and top_p cannot both be specified"}}'
+
+    async def job(url: str) -> None:
+        client = HttpModel(Endpoint((url,), "m"), FAST)
+        calls = (client.complete(REQUEST) for _ in range(20))
+        try:
+            await asyncio.gather(*calls, return_exceptions=True)
+            await client.complete(REQUEST)
+        finally:
+            await client.close()
+
+    told = r"cannot both be specified.*--omit NAME"
+    with ScriptedServer((400, {}, refusal)) as server, pytest.raises(EndpointDown, match=told):
+        asyncio.run(job(server.base_url))
+
+
+@pytest.mark.parametrize("status", [403, 404, 307])
+def test_a_list_of_models_that_is_not_given_does_not_refuse_the_endpoint(status: int) -> None:
+    async def job(url: str) -> tuple[str | None, str]:
+        client = HttpModel(Endpoint((url,), "m"), FAST)
+        try:
+            return await client.check(), (await client.complete(REQUEST)).text
+        finally:
+            await client.close()
+
+    with ScriptedServer((200, {}, completion("fine"))) as server:
+        server.list_status = status
+        assert asyncio.run(job(server.base_url)) == (None, "fine")
+
+
+def test_content_in_parts_is_text_and_thinking() -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "A plan."}]}
+    parts = [thought, {"type": "text", "text": "Once "}, {"type": "text", "text": "more."}]
+    reply = read_reply(completion(parts))
+    assert (reply.text, reply.reasoning) == ("Once more.", "A plan.")
+    for unreadable in ([{"type": "image_url"}], {"text": "x"}, 7):
+        with pytest.raises(Retry):
+            read_reply(completion(unreadable))
 
 
 def test_a_placeholder_for_a_key_changes_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
