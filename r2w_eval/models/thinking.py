@@ -8,7 +8,9 @@ silently.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from r2w_eval.models.chat import Reply
 from r2w_eval.types import WriterStatus
@@ -35,6 +37,60 @@ class SplitText:
     multi_block: bool = False
 
 
+class Block(NamedTuple):
+    """One block of thinking in a raw text (characters): the thoughts from `start` to `end`, with
+    their tags from `outer_start` to `outer_end`. A block without its closing tag ends with the
+    text, and `end` is `outer_end`.
+    """
+
+    outer_start: int
+    start: int
+    end: int
+    outer_end: int
+
+    @property
+    def is_closed(self) -> bool:
+        """Its closing tag stands there."""
+        return self.outer_end > self.end
+
+
+def thinking_blocks(raw: str, tags: ThinkTags = ThinkTags()) -> list[Block]:
+    """Every block of thinking, in order; only a block that is alone can lack its closing tag.
+
+    >>> thinking_blocks("<think>plan</think>Once")
+    [Block(outer_start=0, start=7, end=11, outer_end=19)]
+    """
+    start = len(raw) - len(raw.lstrip())
+    if raw.startswith(tags.open, start):
+        first = _block(raw, start, start + len(tags.open), tags)
+    elif tags.opened_by_template or (tags.close in raw and tags.open not in raw):
+        # a chat template may have opened the block, so that only its end is generated
+        first = _block(raw, 0, 0, tags)
+    else:
+        return []
+    return [first, *_later_blocks(raw, first.outer_end, tags)]
+
+
+def _block(raw: str, outer_start: int, start: int, tags: ThinkTags) -> Block:
+    end = raw.find(tags.close, start)
+    if end < 0:
+        return Block(outer_start, start, len(raw), len(raw))
+    return Block(outer_start, start, end, end + len(tags.close))
+
+
+def _later_blocks(raw: str, start: int, tags: ThinkTags) -> Iterator[Block]:
+    """Complete blocks that start a line; what follows a block starts one."""
+    opening = re.compile(rf"^[ \t]*{re.escape(tags.open)}", re.MULTILINE)
+    rest, last = raw[start:], 0
+    # the search for an end stops at the first block without one: linear for hostile texts
+    while found := opening.search(rest, last):
+        block = _block(raw, start + found.start(), start + found.end(), tags)
+        if not block.is_closed:
+            return
+        yield block
+        last = block.outer_end - start
+
+
 def split_thinking(raw: str, tags: ThinkTags = ThinkTags()) -> SplitText:
     """Split by tags.
 
@@ -43,18 +99,16 @@ def split_thinking(raw: str, tags: ThinkTags = ThinkTags()) -> SplitText:
     >>> split_thinking("<think>plan").unclosed
     True
     """
-    start = raw.lstrip()
-    if start.startswith(tags.open):
-        body = start[len(tags.open) :]
-    elif tags.opened_by_template or (tags.close in raw and tags.open not in raw):
-        # a chat template may have opened the block, so that only its end is generated
-        body = raw
-    else:
-        return _split_later_blocks(None, raw, tags)
-    thinking, closed, answer = body.partition(tags.close)
-    if not closed:
-        return SplitText(thinking, "", unclosed=True)
-    return _split_later_blocks(thinking, answer, tags)
+    blocks = thinking_blocks(raw, tags)
+    if not blocks:
+        return SplitText(None, raw.strip())
+    thoughts = [raw[block.start : block.end] for block in blocks]
+    if not blocks[0].is_closed:
+        return SplitText(thoughts[0], "", unclosed=True)
+    starts = [block.outer_end for block in blocks]
+    ends = [*(block.outer_start for block in blocks[1:]), len(raw)]
+    answer = "".join(raw[a:b] for a, b in zip(starts, ends, strict=True))
+    return SplitText("\n".join(thoughts).strip(), answer.strip(), multi_block=len(blocks) > 1)
 
 
 def answer_of(text: str, tags: ThinkTags = ThinkTags()) -> str | None:
@@ -65,22 +119,6 @@ def answer_of(text: str, tags: ThinkTags = ThinkTags()) -> str | None:
     """
     split = split_thinking(text, tags)
     return None if split.unclosed or not split.answer else split.answer
-
-
-def _split_later_blocks(thinking: str | None, rest: str, tags: ThinkTags) -> SplitText:
-    if thinking is None:
-        return SplitText(None, rest.strip())
-    opening = re.compile(rf"^[ \t]*{re.escape(tags.open)}", re.MULTILINE)
-    thoughts, pieces, last = [thinking], [], 0
-    # the search for an end stops at the first block without one: linear for hostile texts
-    while (start := opening.search(rest, last)) and (
-        end := rest.find(tags.close, start.end())
-    ) >= 0:
-        pieces.append(rest[last : start.start()])
-        thoughts.append(rest[start.end() : end])
-        last = end + len(tags.close)
-    pieces.append(rest[last:])
-    return SplitText("\n".join(thoughts).strip(), "".join(pieces).strip(), False, len(pieces) > 1)
 
 
 def read_reply_text(reply: Reply, tags: ThinkTags) -> SplitText:

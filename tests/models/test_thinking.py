@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.models.chat import Reply
-from r2w_eval.models.thinking import ThinkTags, read_reply_text, split_thinking, writer_status
+from r2w_eval.models.thinking import (
+    ThinkTags,
+    read_reply_text,
+    split_thinking,
+    thinking_blocks,
+    writer_status,
+)
 from r2w_eval.types import WriterStatus
 
 TAGS = ThinkTags()
@@ -127,3 +133,20 @@ def test_thinking_of_the_server_leaves_the_text_alone() -> None:
     reply = Reply("<think>told</think>", "stop", reasoning="own")
     split = read_reply_text(reply, TAGS)
     assert split.thinking == "own" and split.answer == "<think>told</think>"
+
+
+@given(
+    st.lists(st.sampled_from(["<think>", "</think>", "\n", " ", "a", "b "]), max_size=12).map(
+        "".join
+    ),
+    st.booleans(),
+)
+def test_blocks_are_where_the_split_found_its_thoughts(raw: str, is_opened: bool) -> None:
+    tags = ThinkTags(opened_by_template=is_opened)
+    blocks, split = thinking_blocks(raw, tags), split_thinking(raw, tags)
+    assert (split.thinking is None) == (not blocks)
+    assert split.unclosed == any(not one.is_closed for one in blocks)
+    places = [place for one in blocks for place in one]
+    assert places == sorted(places) and all(one.is_closed for one in blocks[1:])
+    thoughts = "\n".join(raw[one.start : one.end] for one in blocks)
+    assert (split.thinking or "").strip() == thoughts.strip()

@@ -19,6 +19,10 @@ WORDS = (
     "sun",
 )
 
+TURNS = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+# as R1's does, it opens the thinking: all that the policy writes is thought
+THINKS = f"{TURNS}<think>"
+
 
 def make_tokenizer() -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
@@ -33,6 +37,7 @@ def make_tokenizer() -> Any:
         eos_token="<eos>",
         unk_token="<unk>",
         padding_side="left",
+        chat_template=THINKS,
     )
 
 
@@ -104,7 +109,7 @@ def weights_of(model: Any) -> Any:
 def save_policy(folder: Path) -> Path:
     """The toy as a checkpoint that the stages of the pipeline load."""
     tokenizer = make_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }} {% endfor %}"
+    tokenizer.chat_template = TURNS
     make_policy().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -43,7 +43,13 @@ from r2w_eval.training.rl.advantages import (
     local_terms,
     reward_row,
 )
-from r2w_eval.training.rl.completions import prompt_text, read_completion, reflections, to_segments
+from r2w_eval.training.rl.completions import (
+    prompt_text,
+    read_completion,
+    reflections,
+    template_tags,
+    to_segments,
+)
 from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, pay_unanswered
 from verl import DataProto
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
@@ -141,14 +147,20 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         self._settings = read_cluster_settings(config.algorithm)
         self._is_local = config.algorithm.adv_estimator == LOCAL
         self._schema = TagSchema()
+        options = OmegaConf.select(config, "data.apply_chat_template_kwargs") or {}
+        self._tags = template_tags(tokenizer, **options)
         self._rubrics: dict[str, Sequence[Criterion]] = {}
         self._judge = self._open_judge()
-        self._scorer = None if self._judge else ScorerOutcome(open_scorer(self._settings.outcome))
+        self._scorer = None if self._judge else self._open_scorer()
         self._process = open_scorer(self._settings.process)
         if self._settings.process_mapping.weight:
             folder = Path(config.trainer.default_local_dir)
             require_valid(self._process, self._settings.validity, folder)
         self._thread = ThreadPoolExecutor(1, "scorer")
+
+    def _open_scorer(self) -> ScorerOutcome:
+        settings = self._settings
+        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered, self._tags)
 
     def _open_judge(self) -> Pointwise | None:
         if self._settings.outcome_form == "scorer":
@@ -186,16 +198,17 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
     ) -> float | None:
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         if self._judge is not None:
+            answers = [answer_of(text, self._tags)]
             self._rubrics.setdefault(prompt, read_rubric_column(info))
-            (value,) = await self._judge(prompt, [answer_of(text)])
+            marks = await self._judge(prompt, answers)
+            (value,) = pay_unanswered(marks, answers, self._settings.unanswered)
         else:
             (value,) = await self._in_thread(self._scorer, [prompt], [text])
-        (value,) = pay_unanswered([value], [text], self._settings.unanswered)
         return None if value is None else float(value)
 
     async def _read_reflections(self, prompt: str, ids: Sequence[int], weight: float) -> Rollout:
         """The segments with their scores; no score is asked for while lambda is 0."""
-        trace = read_completion(ids, self.tokenizer.decode, self._schema)
+        trace = read_completion(ids, self.tokenizer.decode, self._schema, self._tags)
         found = reflections(trace, prompt, "0")
         scores: list[float | None] = [None] * len(found)
         if weight and found:

@@ -7,13 +7,13 @@ to the tokens that wrote it (specification: reward-model.md section 8).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.rl.advantages import SegmentScore
 
-from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.models.thinking import Block, ThinkTags, answer_of, thinking_blocks
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.tokens import decode_pieces, offsets_of_pieces, token_span, with_tokens
 from r2w_eval.trace.types import Span, TagSchema, Trace, steps
@@ -32,38 +32,60 @@ class ScorableReflection:
     item: ReflectionItem
 
 
-def read_completion(ids: Sequence[int], decode: Decode, schema: TagSchema) -> Trace:
+def template_tags(tokenizer: Any, **options: Any) -> ThinkTags:
+    """How completions mark their thinking: a chat template may end in the opening tag, as R1's
+    does, and then they lack it. `options` are those of the template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return TAGS
+    turns = [{"role": "user", "content": "Write."}]
+    prompt = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=False, **options
+    )
+    return replace(TAGS, opened_by_template=prompt.rstrip().endswith(TAGS.open))
+
+
+def read_completion(
+    ids: Sequence[int], decode: Decode, schema: TagSchema, tags: ThinkTags = TAGS
+) -> Trace:
     """The thinking of a completion with its segments in policy tokens.
 
-    The thinking ends at the first `</think>`; without one the whole completion is thinking. `ids`
-    are those that the policy wrote, without padding; `decode` keeps special tokens.
+    `ids` are those that the policy wrote, without padding; `decode` keeps special tokens.
     """
-    return read_pieces(decode_pieces(ids, decode), schema)
+    return read_pieces(decode_pieces(ids, decode), schema, tags)
 
 
-def read_pieces(pieces: Sequence[str], schema: TagSchema) -> Trace:
-    """As `read_completion`, of the text that each token added."""
+def read_pieces(pieces: Sequence[str], schema: TagSchema, tags: ThinkTags = TAGS) -> Trace:
+    """As `read_completion`, of the text that each token added.
+
+    Thinking is what `split_thinking` calls so, all blocks of it; without any there are no segments.
+    """
     text = "".join(pieces)
-    start = len(TAGS.open) if text.startswith(TAGS.open) else 0
-    end = text.find(TAGS.close)
-    answer = text[end + len(TAGS.close) :].strip() if end >= 0 else None
-    trace = parse_tagged(text[start : end if end >= 0 else len(text)], schema, answer)
-    return with_tokens(trace, offsets_of_pieces(pieces), start)
+    answer = answer_of(text, tags)
+    trace = parse_tagged(_thoughts(text, thinking_blocks(text, tags)), schema, answer)
+    return with_tokens(trace, offsets_of_pieces(pieces))
 
 
-def thinking_tokens(pieces: Sequence[str]) -> int:
-    """Tokens up to the closing tag, with it; all where it is missing, 0 where nothing was thought.
+def _thoughts(text: str, blocks: Sequence[Block]) -> str:
+    """The thoughts where they stand in the text, and blanks for all before and between."""
+    parts, last = [], 0
+    for block in blocks:
+        parts += [" " * (block.start - last), text[block.start : block.end]]
+        last = block.end
+    return "".join(parts)
+
+
+def thinking_tokens(pieces: Sequence[str], tags: ThinkTags = TAGS) -> int:
+    """Tokens of all blocks of thinking, with their tags; 0 where nothing was thought.
 
     >>> thinking_tokens(["<think>", "a", "</think>", "b"]), thinking_tokens(["<think>", "a"])
     (3, 2)
-    >>> thinking_tokens(["a", "b"])
-    0
+    >>> thinking_tokens(["a", "b"]), thinking_tokens(["a", "b"], ThinkTags(opened_by_template=True))
+    (0, 2)
     """
-    text = "".join(pieces)
-    if split_thinking(text, TAGS).thinking is None:
-        return 0
-    before, close, _ = text.partition(TAGS.close)
-    return token_span(Span(0, len(before + close)), offsets_of_pieces(pieces)).end
+    offsets = offsets_of_pieces(pieces)
+    blocks = thinking_blocks("".join(pieces), tags)
+    return sum(len(token_span(Span(one.outer_start, one.outer_end), offsets)) for one in blocks)
 
 
 def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:

@@ -28,6 +28,7 @@ from r2w_eval.training.rl.completions import (
     prompt_text,
     read_pieces,
     reflections,
+    template_tags,
     thinking_tokens,
     to_segments,
 )
@@ -76,6 +77,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._score_reflections = score_reflections
         self._mapping = mapping
         self._schema = schema
+        self._tags = template_tags(self.processing_class)
         self._thread = ThreadPoolExecutor(1, "reflections")
         self._outcomes: list[float | None] = []
         self._scored: Future[list[Rollout]] | None = None
@@ -193,9 +195,9 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
     ) -> list[list[ScorableReflection]]:
         pieces = [decode_pieces(own, self.processing_class.decode) for own in ids]
-        traces = [read_pieces(own, self._schema) for own in pieces]
+        traces = [read_pieces(own, self._schema, self._tags) for own in pieces]
         if self.model.training and traces:
-            tokens = [thinking_tokens(own) for own in pieces]
+            tokens = [thinking_tokens(own, self._tags) for own in pieces]
             self._metrics["train"]["process/thinking_tokens"].append(sum(tokens) / len(tokens))
         return [
             reflections(trace, prompt_text(prompt), str(place))

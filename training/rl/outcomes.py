@@ -27,12 +27,12 @@ from r2w_eval.training.judging.assess import (
 )
 from r2w_eval.training.judging.patient import Background, PatientJudge
 from r2w_eval.training.prompts import Criterion
-from r2w_eval.training.rl.completions import prompt_text
+from r2w_eval.training.rl.completions import TAGS, prompt_text
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.comparison.pairwise import Contest, build_request, own_form
 from r2w_eval.judge.scorers import ScoreItem
-from r2w_eval.models.thinking import answer_of
+from r2w_eval.models.thinking import ThinkTags, answer_of
 from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
@@ -47,35 +47,39 @@ def text_of(completion: Any) -> str:
     return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
 
-def pay_unanswered(rewards: Rewards, texts: Sequence[str], value: float | None) -> Rewards:
+def pay_unanswered(rewards: Rewards, answers: Answers, value: float | None) -> Rewards:
     """The rewards, with `value` for each completion that never came to an answer.
 
     An answer that lost its verdict keeps None: that is the judge's fault, and not the writer's.
 
-    >>> pay_unanswered([None, None, 0.5], ["<think>on and", "lost", "good"], -1.0)
+    >>> pay_unanswered([None, None, 0.5], [None, "lost", "good"], -1.0)
     [-1.0, None, 0.5]
     """
     return [
-        value if reward is None and answer_of(text) is None else reward
-        for reward, text in zip(rewards, texts, strict=True)
+        value if answer is None else reward for reward, answer in zip(rewards, answers, strict=True)
     ]
 
 
 class ScorerOutcome:
-    """TRL's reward callable over a scorer of writings: None where there is no valid score."""
+    """TRL's reward callable over a scorer of writings: None where there is no valid score.
+
+    `tags` say how a completion marks its thinking.
+    """
 
     __name__ = "outcome"
 
-    def __init__(self, scorer: Any, unanswered: float | None = None) -> None:
+    def __init__(
+        self, scorer: Any, unanswered: float | None = None, tags: ThinkTags = TAGS
+    ) -> None:
         self._scorer = scorer
         self._unanswered = unanswered
+        self._tags = tags
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Rewards:
         """One number per completion."""
-        texts = [text_of(completion) for completion in completions]
-        answers = [answer_of(text) for text in texts]
+        answers = [answer_of(text_of(completion), self._tags) for completion in completions]
         items = [
             WritingItem(str(place), prompt_text(prompts[place]), answer)
             for place, answer in enumerate(answers)
@@ -83,7 +87,7 @@ class ScorerOutcome:
         ]
         values = {score.id: score.value for score in self._scorer.score(items)} if items else {}
         rewards = [values.get(str(place)) for place in range(len(completions))]
-        return pay_unanswered(rewards, texts, self._unanswered)
+        return pay_unanswered(rewards, answers, self._unanswered)
 
 
 class GroupReward(Protocol):
@@ -104,8 +108,10 @@ class JudgedOutcome:
         reward: GroupReward,
         group: int,
         unanswered: float | None = None,
+        tags: ThinkTags = TAGS,
     ) -> None:
         self._judge = judge
+        self._tags = tags
         self._reward = reward
         self._group = group
         self._unanswered = unanswered
@@ -121,7 +127,7 @@ class JudgedOutcome:
         texts = [text_of(completion) for completion in completions]
         for start in range(0, len(texts), self._group):
             own = texts[start : start + self._group]
-            job = self._reward(prompt_text(prompts[start]), [answer_of(text) for text in own])
+            job = self._reward(prompt_text(prompts[start]), self._answers(own))
             self._begun.append((own, self._background.submit(job)))
 
     def __call__(
@@ -139,7 +145,10 @@ class JudgedOutcome:
         if log := columns.get("log_metric"):
             log("judge/waited_s", self._judge.waited_s - waited)
             log("judge/asked", float(self._judge.asked))
-        return pay_unanswered(rewards, texts, self._unanswered)
+        return pay_unanswered(rewards, self._answers(texts), self._unanswered)
+
+    def _answers(self, texts: Sequence[str]) -> list[str | None]:
+        return [answer_of(text, self._tags) for text in texts]
 
 
 class Pointwise:

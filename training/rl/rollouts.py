@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.prompts import Prompt
-from r2w_eval.training.rl.completions import thinking_tokens
+from r2w_eval.training.rl.completions import TAGS, template_tags, thinking_tokens
 from r2w_eval.training.trainer.stage import model_folder
 
 from r2w_eval.models.local import end_tokens
@@ -46,7 +46,8 @@ class RolloutSettings:
 
 @dataclass(frozen=True, slots=True)
 class RolloutText:
-    """One text. `thinking` is None where it has none, `answer` where none ever came.
+    """One text. `thinking` is None where it has none, `answer` where none ever came. `text` begins
+    with the opening tag of the thinking also where the chat template wrote it.
 
     thinking_tokens, answer_tokens: up to the closing tag, with it, and after it; the end of the
         text is not counted
@@ -66,7 +67,9 @@ class RolloutText:
     is_ended: bool
 
 
-def read_text(prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool) -> RolloutText:
+def read_text(
+    prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool, tags: ThinkTags = TAGS
+) -> RolloutText:
     """A text from the pieces that its tokens add.
 
     >>> one = read_text(Prompt("p", "en", "d", "x"), 0, ["<think>", "a", "</think>", "b"], True)
@@ -74,8 +77,10 @@ def read_text(prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool
     ('a', 'b', 3, 1)
     """
     text = "".join(pieces)
-    split = split_thinking(text, ThinkTags())
-    n_thinking = thinking_tokens(pieces)
+    if tags.opened_by_template and not text.lstrip().startswith(tags.open):
+        text = f"{tags.open}{text}"
+    split = split_thinking(text)
+    n_thinking = thinking_tokens(pieces, tags)
     return RolloutText(
         prompt.id,
         sample,
@@ -122,6 +127,7 @@ def _generate(
     policy: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     policy = policy.to(device).eval()
     loop = GraphedDecoding() if settings.graphed_generation and device == "cuda" else None
+    tags = template_tags(tokenizer)
     ends = end_tokens(policy.generation_config, tokenizer)
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
     for start in range(0, len(places), settings.batch_size):
@@ -133,7 +139,7 @@ def _generate(
         ):
             own = list(itertools.takewhile(lambda token: token not in ends, ids))
             is_ended = len(own) < len(ids)
-            yield read_text(prompt, sample, decode_pieces(own, tokenizer.decode), is_ended)
+            yield read_text(prompt, sample, decode_pieces(own, tokenizer.decode), is_ended, tags)
 
 
 def _complete(

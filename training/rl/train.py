@@ -19,6 +19,7 @@ from r2w_eval.training.judging.patient import Patience, PatientJudge
 from r2w_eval.training.judging.rubrics import Rubric, complete_rubrics
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.completions import template_tags
 from r2w_eval.training.rl.outcomes import (
     RUBRIC_DECODING,
     JudgedOutcome,
@@ -39,6 +40,7 @@ from r2w_eval.training.trainer.stage import (
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace.types import TagSchema
 
 MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
@@ -152,12 +154,14 @@ def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
     return laid[:n]
 
 
-def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> Any:
+def open_outcome(
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, tags: ThinkTags
+) -> Any:
     """The reward callable that the settings name. Raises UsageError, EndpointDown."""
     if settings.outcome_form == "scorer":
         from r2w_eval.reward_models.scorer import open_scorer
 
-        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered)
+        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered, tags)
     from r2w_eval.run.roles import model_options
 
     # every text is new: a cache of replies would only fill the disk
@@ -165,12 +169,12 @@ def open_outcome(settings: RLSettings, prompts: Sequence[Prompt], out: Path) -> 
     judge = PatientJudge(settings.outcome, options, Patience(settings.patience_s))
     if settings.outcome_form == "pairwise":
         pairwise = Pairwise(judge, settings.opponents)
-        outcome = JudgedOutcome(judge, pairwise, settings.group, settings.unanswered)
+        outcome = JudgedOutcome(judge, pairwise, settings.group, settings.unanswered, tags)
         outcome.run(judge.open())
         return outcome
     rubrics: dict[str, Rubric] = {}
     pointwise = Pointwise(judge, rubrics)
-    outcome = JudgedOutcome(judge, pointwise, settings.group, settings.unanswered)
+    outcome = JudgedOutcome(judge, pointwise, settings.group, settings.unanswered, tags)
     role = Role(outcome.run(judge.open()), RUBRIC_DECODING)
     with Journal(out / "rubrics.jsonl") as journal:
         rubrics |= outcome.run(complete_rubrics(prompts, journal, role))
@@ -199,7 +203,7 @@ def train_rl(
     rows = lay_out(prompts, settings.steps * settings.groups_per_step, settings.seed)
     trainer = ProcessGRPOTrainer(
         model=source,
-        reward_funcs=[open_outcome(settings, prompts, out)],
+        reward_funcs=[open_outcome(settings, prompts, out, template_tags(tokenizer))],
         args=grpo_config(settings, out / "checkpoints"),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": prompt.prompt}]} for prompt in rows]

@@ -13,7 +13,7 @@ pytest.importorskip("trl", reason="needs the train extra: pip install 'r2w-eval[
 
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.rl.advantages import LocalMapping
-from r2w_eval.training.rl.completions import read_completion, reflections
+from r2w_eval.training.rl.completions import read_completion, reflections, template_tags
 from toy_policy import (
     count_rain,
     grpo_config,
@@ -172,7 +172,8 @@ def test_reflections_are_found_on_the_policys_own_tokens() -> None:
     tokenizer = make_tokenizer()
     text = "<draft> sun </draft> <reflection> rain rain </reflection> <revision> sun </revision>"
     ids = tokenizer(text)["input_ids"]
-    (found,) = reflections(read_completion(ids, tokenizer.decode, SCHEMA), "p", "0")
+    trace = read_completion(ids, tokenizer.decode, SCHEMA, template_tags(tokenizer))
+    (found,) = reflections(trace, "p", "0")
     # this tokenizer's decoder writes the blank before the closing tag as a part of it
     assert tokenizer.decode(ids[found.span.start : found.span.end]).startswith("rain rain")
     assert (found.item.draft.strip(), str(found.item.revision).strip()) == ("sun", "sun")

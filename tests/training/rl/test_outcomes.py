@@ -31,6 +31,7 @@ from r2w_eval.training.rl.outcomes import (
 from r2w_eval.errors import EndpointDown, UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.endpoint import ClientSettings
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.run.opening import ModelOptions
 
 RUBRIC = (Criterion("Clarity", "It is clear."), Criterion("Voice", "It has one.", 3.0))
@@ -73,10 +74,20 @@ def test_a_completion_without_an_answer_is_paid_as_told_and_a_lost_verdict_is_no
 
     assert ScorerOutcome(Lengths())(prompts, texts) == [0.8, None, None, None]
     assert ScorerOutcome(Lengths(), -1.0)(prompts, texts) == [0.8, -1.0, -1.0, None]
+    # the template wrote the opening tag: what never closes it is no answer
+    opened = ThinkTags(opened_by_template=True)
+    cut = ["on and on", "a</think>The sea."]
+    assert ScorerOutcome(Lengths(), -1.0, opened)(prompts[:2], cut) == [-1.0, 0.8]
     with FakeServer() as server:
         judge = judge_of(server, "judge-0+malformed=1")
         outcome = JudgedOutcome(judge, Pointwise(judge, {"p": RUBRIC}), 4, unanswered=-1.0)
         assert outcome(prompts, texts) == [None, -1.0, -1.0, None]
+        outcome.run(judge.close())
+    with FakeServer() as server:
+        judge = judge_of(server)
+        outcome = JudgedOutcome(judge, Pointwise(judge, {"p": RUBRIC}), 2, -1.0, opened)
+        unclosed, answered = outcome(prompts[:2], cut)
+        assert unclosed == -1.0 and answered is not None and 0 <= answered <= 1
         outcome.run(judge.close())
 
 
