@@ -116,10 +116,10 @@ class HttpModel:
         refused_at: float | None = None
         too_small: set[str] = set()
         while True:
-            if self._health.down:
-                raise EndpointDown(self._health.down)
+            is_again = tries > 0 or bool(refused_at)
+            self._health.check(is_again)
             try:
-                reply = await self._send(body, too_small, is_urgent=tries > 0 or bool(refused_at))
+                reply = await self._send(body, too_small, is_again=is_again)
             except TooSmall as refusal:
                 too_small.add(refusal.url)
             except Retry as retry:
@@ -236,12 +236,19 @@ class HttpModel:
             f"{url}/chat/completions", data=body, headers=headers, allow_redirects=False, **settings
         )
 
-    async def _send(self, body: bytes, avoid: Set[str], *, is_urgent: bool) -> Reply:
-        url = await self.replicas.take(avoid, is_urgent=is_urgent or FOLLOWS.get())
-        limiter = self.limiters[url]
-        if self._health.down:
+    async def _take(self, avoid: Set[str], *, is_again: bool) -> str:
+        """An address with room, if a request is still worth sending when it has some."""
+        url = await self.replicas.take(avoid, is_urgent=is_again or FOLLOWS.get())
+        try:
+            self._health.check(is_again)
+        except EndpointDown:
             self.replicas.release(url)
-            raise EndpointDown(self._health.down)
+            raise
+        return url
+
+    async def _send(self, body: bytes, avoid: Set[str], *, is_again: bool) -> Reply:
+        url = await self._take(avoid, is_again=is_again)
+        limiter = self.limiters[url]
         started, answered = time.monotonic(), limiter.answered
         try:
             async with self._post(url, body) as http:

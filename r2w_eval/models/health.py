@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 
+from r2w_eval.errors import EndpointDown
 from r2w_eval.models.chat import CallStatus
 
 SYSTEMATIC_FAILURES = 20
@@ -17,32 +18,40 @@ SYSTEMATIC_FAILURES = 20
 class Health:
     """Hears of every reply and failure of one endpoint; `down` says why nothing more is sent.
 
-    A server may restart; one that is silent for longer than `patience_s` is dead.
+    A server may restart; one that is silent for longer than `patience_s` is dead, and `silent` says
+    so. Then no new request is sent; those on their way use up their tries, since they may be the
+    very ones that this server cannot answer.
     """
 
     def __init__(self, name: str, patience_s: float) -> None:
         self.down: str | None = None
+        self.silent: str | None = None
         self._name = name
         self._patience_s = patience_s
         self._has_answered = False
         self._failures: Counter[str] = Counter()
         self._silent_since: float | None = None
 
+    def check(self, is_again: bool) -> None:
+        """Raises EndpointDown where a request, sent before or not, is not worth sending."""
+        if told := self.down or (None if is_again else self.silent):
+            raise EndpointDown(told)
+
     def replied(self) -> None:
         """A usable reply came."""
         self._has_answered = True
         self._failures.clear()
-        self._silent_since = None
+        self._silent_since = self.silent = None
 
     def lost(self, status: CallStatus) -> None:
         """A try brought nothing, and another one is due; refusals are answers too."""
         if status is CallStatus.RATE_LIMITED:
-            self._silent_since = None
+            self._silent_since = self.silent = None
             return
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         if now - self._silent_since > self._patience_s:
-            self.down = (
+            self.silent = (
                 f"{self._name} has answered nobody for {now - self._silent_since:.0f} s "
                 f"({status!s}). See that it runs, then run the same command again"
             )
@@ -52,7 +61,7 @@ class Health:
         refusals of all are systematic: the rest are failures of single requests, or silence.
         """
         if status not in (CallStatus.TRANSPORT, CallStatus.TIMEOUT):
-            self._silent_since = None
+            self._silent_since = self.silent = None
         if self._has_answered and status is not CallStatus.RATE_LIMITED:
             self._failures.clear()
             return

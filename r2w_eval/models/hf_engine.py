@@ -13,9 +13,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from r2w_eval.hashing import text_hash, to_plain
 from r2w_eval.models.chat import CallFailed, CallStatus
-from r2w_eval.models.local import Generated, Job, check_template, end_tokens, fingerprint
+from r2w_eval.models.chat_template import ChatTemplate
+from r2w_eval.models.fingerprint import describe_arguments, describe_commit, fingerprint
+from r2w_eval.models.local import Generated, Job, end_tokens
 from r2w_eval.types import Decoding, Message
 
 
@@ -30,56 +31,71 @@ class HfEngine:
         from lm_eval.models.huggingface import HFLM
 
         device = {} if _has_cuda() else {"device": "cpu"}
-        self._lm = HFLM(pretrained=path, **{"batch_size": 4, **device, **arguments})
+        defaults = {"batch_size": 4, "trust_remote_code": False, **device}
+        self._lm = HFLM(pretrained=path, **{**defaults, **arguments})
         self.batch_size = int(self._lm.batch_size)
         self._path = path
-        check_template(self._lm.tokenizer, path)
+        self._arguments = arguments
+        self._template = ChatTemplate(self._lm.tokenizer, path, self._lm.chat_template_args)
 
     def render(self, messages: Sequence[Message]) -> str:
         """The prompt by the chat template."""
-        return str(self._lm.apply_chat_template(to_plain(messages)))
+        return self._template.render(messages)
 
     def describe(self) -> dict[str, Any]:
-        """Backend, weights, dtype, template."""
+        """Backend, weights, dtype, template, and what the user's arguments change."""
         return {
             "backend": "hf",
             "weights": fingerprint(self._path),
             "dtype": str(self._lm.model.dtype),
-            "chat_template": text_hash(str(self._lm.tokenizer.chat_template))[:12],
+            **self._template.describe(),
+            **describe_arguments(self._arguments),
+            **describe_commit(self._path, self._lm.model.config),
         }
 
     def generate(self, jobs: Sequence[Job]) -> list[Generated]:
-        """One batch; a prompt that fills the context takes no part in it."""
-        encoded = [self._lm.tok_encode(job.prompt, add_special_tokens=False) for job in jobs]
-        fitting = [i for i, tokens in enumerate(encoded) if len(tokens) < self._lm.max_length]
-        made = [Generated("", None, len(tokens), 0) for tokens in encoded]
-        if fitting:
-            batch = self._generate_batch([encoded[i] for i in fitting], [jobs[i] for i in fitting])
-            for i, generated in zip(fitting, batch, strict=True):
-                made[i] = generated
-        return made
+        """One batch; a prompt that fills the context takes no part in it.
 
-    def _generate_batch(self, encoded: Sequence[list[int]], jobs: Sequence[Job]) -> list[Generated]:
+        Beside a longer prompt there is less room: who is cut by that goes on as a longer prompt, so
+        that no answer ends for the sake of another.
+        """
         import torch
 
         decoding = jobs[0].decoding
-        width = max(len(tokens) for tokens in encoded)
-        pad = self._lm.tokenizer.pad_token_id
-        rows = [[pad] * (width - len(tokens)) + tokens for tokens in encoded]
-        mask = [[0] * (width - len(tokens)) + [1] * len(tokens) for tokens in encoded]
-        room = min(decoding.max_tokens or self._lm.max_gen_toks, self._lm.max_length - width)
+        limit = decoding.max_tokens or self._lm.max_gen_toks
         torch.manual_seed(_joint_seed([job.decoding.seed for job in jobs]))
+        prompts = [self._lm.tok_encode(job.prompt, add_special_tokens=False) for job in jobs]
+        rooms = [min(limit, self._lm.max_length - len(prompt)) for prompt in prompts]
+        made = [Generated("", None, len(prompt), 0) for prompt in prompts]
+        new: list[list[int]] = [[] for _ in jobs]
+        going = [i for i, room in enumerate(rooms) if room > 0]
+        while going:
+            left = [rooms[i] - len(new[i]) for i in going]
+            more = self._extend([prompts[i] + new[i] for i in going], max(left), decoding)
+            for i, most, tokens in zip(going, left, more, strict=True):
+                new[i] += tokens[:most]
+                made[i] = self._finish(new[i], len(prompts[i]), decoding.stop)
+            going = [
+                i for i in going if made[i].finish_reason == "length" and len(new[i]) < rooms[i]
+            ]
+        return made
+
+    def _extend(self, rows: Sequence[list[int]], most: int, decoding: Decoding) -> list[list[int]]:
+        """New tokens of every row: so many, or as many as fit behind the longest."""
+        import torch
+
+        width = max(map(len, rows))
+        pad = self._lm.tokenizer.pad_token_id
+        padded = [[pad] * (width - len(row)) + row for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
         output = self._lm._model_generate(
-            context=torch.tensor(rows, device=self._lm.device),
+            context=torch.tensor(padded, device=self._lm.device),
             attention_mask=torch.tensor(mask, device=self._lm.device),
             stop=list(decoding.stop) or [self._lm.tokenizer.eos_token],
-            max_length=width + max(room, 1),
+            max_length=min(width + most, self._lm.max_length),
             **_hf_sampling(decoding),
         )
-        return [
-            self._finish(row[width:], len(tokens), decoding.stop)
-            for row, tokens in zip(output.tolist(), encoded, strict=True)
-        ]
+        return [row[width:] for row in output.tolist()]
 
     def _finish(self, new: list[int], n_prompt: int, stop: Sequence[str]) -> Generated:
         """Cut at the end-of-text token; without one the answer was cut by its length."""

@@ -7,7 +7,6 @@ that are waiting together run as one batch in a worker thread, so that judging g
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -235,8 +234,7 @@ def _open(backend: str, path: str, model_args: str) -> LocalModel | VllmModel:
 
     from r2w_eval.models.hf_engine import HfEngine
 
-    arguments = {"trust_remote_code": False, **simple_parse_args_string(model_args)}
-    return LocalModel(path, HfEngine(path, arguments))
+    return LocalModel(path, HfEngine(path, simple_parse_args_string(model_args)))
 
 
 def _check_folder(path: str) -> None:
@@ -260,30 +258,3 @@ def _check_weights(path: str, model_args: str) -> None:
             f"read. Save them as safetensors; or, if you trust them: --model-args "
             f"use_safetensors=False"
         )
-
-
-def check_template(tokenizer: Any, path: str) -> None:
-    if not tokenizer.chat_template:
-        raise UsageError(
-            f"{path!r}: the tokenizer has no chat template, so there is no way to put a request "
-            f"to this model. Expected chat_template in tokenizer_config.json or "
-            f"chat_template.jinja beside it"
-        )
-
-
-def fingerprint(path: str) -> str:
-    """A name for the weights: sizes and headers of the files, not gigabytes of content."""
-    folder = Path(path)
-    if not folder.is_dir():
-        return path
-    digest = hashlib.sha256()
-    for file in sorted(folder.glob("*.safetensors")) + sorted(folder.glob("*.bin")):
-        with file.open("rb") as content:
-            size = file.stat().st_size
-            digest.update(f"{file.name} {size}".encode() + content.read(1 << 16))
-            # a fine-tuned copy has the same header: look into the weights too
-            for share in range(1, 9):
-                content.seek(size * share // 9)
-                digest.update(content.read(4096))
-    digest.update((folder / "config.json").read_bytes())
-    return digest.hexdigest()[:16]

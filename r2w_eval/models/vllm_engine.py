@@ -13,12 +13,11 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from r2w_eval.errors import EndpointDown, UsageError
-from r2w_eval.hashing import text_hash, to_plain
 from r2w_eval.models.chat import (
     BROKEN_OFF,
     CallFailed,
@@ -28,7 +27,8 @@ from r2w_eval.models.chat import (
     Reply,
     refuse_schema,
 )
-from r2w_eval.models.local import check_template, fingerprint
+from r2w_eval.models.chat_template import ChatTemplate
+from r2w_eval.models.fingerprint import describe_arguments, describe_commit, fingerprint
 from r2w_eval.types import Message, Scale, Usage
 
 # lm-eval's names for what vLLM calls otherwise
@@ -44,6 +44,8 @@ class VllmArguments:
     template: Mapping[str, Any] = field(default_factory=dict)
     max_tokens: int = DEFAULT_MAX_TOKENS
     lora_path: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """What the user set of `engine` and `max_tokens`, by the user's names."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -55,11 +57,12 @@ class VllmArguments:
         given = dict(_parse_pair(pair) for pair in text.split(",") if pair.strip())
         thinking = {k: given.pop(k) for k in ("enable_thinking",) if k in given}
         lora = given.pop("lora_local_path", None)
+        told = dict(given)
         max_tokens = int(given.pop("max_gen_toks", DEFAULT_MAX_TOKENS))
         engine = {_RENAMED.get(name, name): value for name, value in given.items()}
         engine |= {"enable_lora": True} if lora else {}
         fixed = {"enable_prefix_caching": True, "trust_remote_code": False}
-        return cls({**fixed, **engine}, thinking, max_tokens, lora)
+        return cls({**fixed, **engine}, thinking, max_tokens, lora, told)
 
 
 def _parse_pair(pair: str) -> tuple[str, Any]:
@@ -86,7 +89,7 @@ class VllmModel:
         self._tokenizer: Any = engine.get_tokenizer()
         self._max_length = int(engine.vllm_config.model_config.max_model_len)
         self._numbers = itertools.count()
-        check_template(self._tokenizer, name)
+        self._template = ChatTemplate(self._tokenizer, name, arguments.template)
 
     @classmethod
     def open(cls, path: str, model_args: str = "") -> Self:
@@ -117,14 +120,16 @@ class VllmModel:
 
     def describe(self) -> dict[str, Any]:
         """Backend, weights, template; how many devices it ran on changes no identity."""
+        config = self._engine.vllm_config.model_config
         lora = self._arguments.lora_path
         return {
             "backend": "vllm",
             "weights": fingerprint(self.id),
-            "dtype": str(self._engine.vllm_config.model_config.dtype),
-            "chat_template": text_hash(str(self._tokenizer.chat_template))[:12],
-            **({"template_arguments": dict(t)} if (t := self._arguments.template) else {}),
-            **({"lora": lora} if lora else {}),
+            "dtype": str(config.dtype),
+            **self._template.describe(),
+            **({"lora": fingerprint(lora)} if lora else {}),
+            **describe_arguments(self._arguments.given),
+            **describe_commit(self.id, config.hf_config),
         }
 
     async def complete(self, request: ChatRequest) -> Reply:
@@ -132,7 +137,7 @@ class VllmModel:
         from vllm import SamplingParams
 
         refuse_schema(request, self.id)
-        tokens = self._encode(self._render(request.messages))
+        tokens = self._encode(self._template.render(request.messages))
         room = self._max_length - len(tokens)
         if room <= 0:
             message = f"a prompt of {len(tokens)} tokens does not fit the model's context"
@@ -155,7 +160,7 @@ class VllmModel:
 
     async def read_labels(self, messages: tuple[Message, ...], scale: Scale) -> LabelProbabilities:
         """The exact probability of every label followed by `scale.end`. Raises CallFailed."""
-        prompt = self._render(messages) + scale.lead
+        prompt = self._template.render(messages) + scale.lead
         paths = [self._encode(prompt + label + scale.end) for label in scale.labels]
         shared = len(os.path.commonprefix(paths))
         if max(map(len, paths)) >= self._max_length:
@@ -209,16 +214,6 @@ class VllmModel:
         from vllm.lora.request import LoRARequest
 
         return LoRARequest("adapter", 1, self._arguments.lora_path)
-
-    def _render(self, messages: Sequence[Message]) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                to_plain(messages),
-                tokenize=False,
-                add_generation_prompt=True,
-                **self._arguments.template,
-            )
-        )
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

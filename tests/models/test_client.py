@@ -197,6 +197,26 @@ def test_an_endpoint_that_dies_later_stops_the_work_and_single_failures_do_not()
     assert 31 + 6 < stopped < 31 + 48 * 6
 
 
+def test_a_request_that_is_never_answered_ends_itself_and_not_the_endpoint() -> None:
+    async def job(url: str) -> list[BaseException | Reply]:
+        settings = replace(FAST, timeout_s=0.1, patience_s=0.1)
+        client = HttpModel(Endpoint((url,), "m"), settings)
+        first = await client.complete(REQUEST)
+        calls = (client.complete(REQUEST) for _ in range(2))
+        last = await asyncio.gather(*calls, return_exceptions=True)
+        await client.close()
+        return [first, *last]
+
+    def hang(headers: dict[str, str]) -> bytes:
+        time.sleep(0.3)
+        return b""
+
+    with ScriptedServer((200, {}, completion()), (200, {}, hang)) as server:
+        _, *stuck = asyncio.run(job(server.base_url))
+        assert len(server.seen) == 1 + 2 * 6
+    assert [getattr(failure, "status", None) for failure in stuck] == [CallStatus.TIMEOUT] * 2
+
+
 def test_a_lost_endpoint_of_two_costs_nothing_but_time(server: FakeServer) -> None:
     async def job() -> list[Reply]:
         urls = (server.base_url, "http://127.0.0.1:9/v1")

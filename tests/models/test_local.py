@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from support import save_tiny_llama
+from support import CHAT, save_tiny_llama
 
 pytest.importorskip("lm_eval", reason="local checkpoints need pip install 'r2w-eval[hf]'")
 torch = pytest.importorskip("torch")
 
 from r2w_eval.errors import EndpointDown, UsageError  # noqa: E402
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
+from r2w_eval.models.chat_template import ChatTemplate  # noqa: E402
+from r2w_eval.models.fingerprint import describe_arguments, fingerprint  # noqa: E402
 from r2w_eval.models.hf_engine import HfEngine  # noqa: E402
 from r2w_eval.models.local import Generated, Job, LocalModel, open_local  # noqa: E402
 from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
@@ -56,6 +58,15 @@ def test_a_batch_gives_what_single_requests_give(model: LocalModel) -> None:
     together = [reply.text for reply in complete(model, *requests)]
     alone = [complete(model, r)[0].text for r in requests]
     assert together == alone and all(together)
+
+
+def test_a_long_prompt_beside_a_short_one_does_not_cut_its_answer(model: LocalModel) -> None:
+    room = 127 - len("[user][assistant]")
+    requests = [request("x" * n, max_tokens=40) for n in (room, 6, room - 20)]
+    together = complete(model, *requests)
+    counts = [(reply.usage.completion_tokens, reply.finish_reason) for reply in together]
+    assert counts == [(1, "length"), (40, "length"), (21, "length")]
+    assert [reply.text for reply in together] == [complete(model, r)[0].text for r in requests]
 
 
 def test_counts_and_reasons_are_kept(model: LocalModel) -> None:
@@ -137,10 +148,86 @@ def test_label_probabilities_equal_brute_force(model: LocalModel) -> None:
         assert probability == pytest.approx(brute, rel=1e-4)
 
 
-def test_the_fingerprint_follows_the_weights(checkpoint: Path, model: LocalModel) -> None:
+def test_the_identity_has_what_changes_answers_and_nothing_else(
+    checkpoint: Path, model: LocalModel
+) -> None:
     facts = model.describe()
     assert facts["backend"] == "hf" and facts["dtype"] == "torch.float32"
+    assert set(facts) == {"backend", "weights", "dtype", "chat_template"}
     assert open_local("hf", str(checkpoint)).describe() == facts
+    told = open_local("hf", str(checkpoint), "max_length=64,enable_thinking=False").describe()
+    added = {"model_args": {"max_length": 64}, "template_arguments": {"enable_thinking": False}}
+    assert told == {**facts, **added}
+
+
+def test_an_adapter_is_in_the_identity_by_its_content(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_model.safetensors").write_bytes(name.encode())
+    one, two = (describe_arguments({"peft": str(tmp_path / name)}) for name in ("one", "two"))
+    assert one != two and one == describe_arguments({"peft": str(tmp_path / "one")})
+
+
+def test_a_fingerprint_reads_every_byte_once_and_what_makes_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "checkpoint"
+    folder.mkdir()
+    weights = folder / "model.safetensors"
+    found = []
+
+    def change(file: Path, content: bytes) -> None:
+        file.write_bytes(content)
+        found.append(fingerprint(str(folder)))
+
+    for place in (0, 700_001, 1_499_999):
+        changed = bytearray(1_500_000)
+        changed[place] = 1
+        change(weights, bytes(changed))
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "adapter_config.json"):
+        change(folder / name, name.encode())
+    assert len(set(found)) == len(found)
+    change(folder / "training_args.bin", b"x")
+    assert found[-1] == found[-2]
+    read: list[Path] = []
+    monkeypatch.setattr("r2w_eval.models.fingerprint.file_hash", read.append)
+    fingerprint(str(folder))
+    assert weights not in read and len(read) == 4
+
+
+NO_SYSTEM = (
+    "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}"
+    "{% endif %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
+)
+
+
+@pytest.mark.parametrize(
+    "template", [NO_SYSTEM, CHAT.replace("%}[{{", "if m.role != 'system' %}[{{")]
+)
+def test_a_template_without_a_system_turn_loses_nothing_of_it(
+    checkpoint: Path, template: str
+) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    turns = [Message("system", "Rhyme."), Message("user", "Hi")]
+    own = ChatTemplate(tokenizer, "m")
+    assert own.render(turns) == "[system]Rhyme.[user]Hi[assistant]"
+    assert "system_turn" not in own.describe()
+    tokenizer.chat_template = template
+    folded = ChatTemplate(tokenizer, "m")
+    assert folded.render(turns) == "[user]Rhyme.\n\nHi[assistant]"
+    assert folded.describe()["system_turn"]
+
+
+def test_a_turn_that_a_template_refuses_is_named(checkpoint: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    tokenizer.chat_template = NO_SYSTEM.replace("'system'", "'tool'")
+    with pytest.raises(UsageError, match="'m': its chat template refuses turns of user, tool"):
+        ChatTemplate(tokenizer, "m").render([Message("user", "a"), Message("tool", "b")])
 
 
 def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from r2w_eval.errors import UsageError
+from r2w_eval.models.fingerprint import describe_arguments
 from r2w_eval.models.vllm_engine import VllmArguments
 
 SCRIPT = """
@@ -111,6 +112,8 @@ def test_arguments_reach_vllm_by_its_own_names() -> None:
     }  # fmt: skip
     assert read.template == {"enable_thinking": False}
     assert (read.lora_path, read.max_tokens) == ("adapters/a", 64)
+    told = {"model_args": {"max_gen_toks": 64, "max_length": 4096}}
+    assert describe_arguments(read.given) == told, "parallelism changes no answer"
     assert (
         VllmArguments.parse("enable_prefix_caching=false").engine["enable_prefix_caching"] is False
     )

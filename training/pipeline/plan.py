@@ -19,7 +19,7 @@ from r2w_eval.training.trainer.stage import EMBEDDED
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.hashing import content_hash, file_hash, to_plain
 from r2w_eval.models.embedded import GGUF_SHA256
-from r2w_eval.models.local import fingerprint
+from r2w_eval.models.fingerprint import fingerprint
 
 STAGES_FOLDER = "stages"
 BASE = "base"
