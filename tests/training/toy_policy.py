@@ -1,4 +1,4 @@
-"""A policy small enough to train in a test: eleven words, among them the tags of a trace."""
+"""A policy small enough to train in a test: thirteen words, among them the tags of a trace."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ WORDS = (
     "</revision>",
     "rain",
     "sun",
+    "<think>",
+    "</think>",
 )
 
 TURNS = "{% for m in messages %}{{ m['content'] }} {% endfor %}"

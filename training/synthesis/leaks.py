@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
+from typing import Any
 
 import yaml
 from r2w_eval.reward_models.language.words import containment, quotations, words
@@ -21,7 +22,11 @@ MAX_SIMILARITY = 0.8
 MAX_SHARE_OF_DRAFT = 0.25
 MIN_CAP_TOKENS = 200
 
-_MARK = re.compile(r"\d+(?:\.\d+)?\s*(?:/\s*10\b|分(?!钟|之|成|布|析|明|段|别|享|组))")
+# in words only where it cannot be an adverb or a saying (十分, 三分热, 入木三分)
+_MARK = re.compile(
+    r"\d+(?:\.\d+)?\s*(?:/\s*10(?!\d)|分(?!钟|之|成|布|析|明|段|别|享|组))"
+    r"|(?<!木)[二两三四五六七八九](?:点[一二三四五六七八九])?分(?=[\s,,。;;!!、]|左右|以[上下]|$)"
+)
 _SPACE = re.compile(r"\s+")
 
 
@@ -51,10 +56,27 @@ class Thought:
 
 @cache
 def _cues(kind: str, lang: str) -> re.Pattern[str]:
-    text = packaged_text("leak_cues.yaml", __package__)
-    phrases = yaml.safe_load(text)[kind]["zh" if lang.startswith("zh") else "en"]
-    inner = "|".join(re.escape(phrase) for phrase in phrases)
-    return re.compile(inner if lang.startswith("zh") else rf"\b(?:{inner})\b", re.IGNORECASE)
+    phrases = _read_cues()[kind]["zh" if lang.startswith("zh") else "en"]
+    return re.compile("|".join(map(_as_word, phrases)), re.IGNORECASE)
+
+
+@cache
+def _judging() -> tuple[re.Pattern[str], ...]:
+    """One pattern for all forms of a word."""
+    return tuple(
+        re.compile("|".join(map(_as_word, forms)), re.IGNORECASE)
+        for forms in _read_cues()["others"]
+    )
+
+
+def _read_cues() -> Any:
+    return yaml.safe_load(packaged_text("leak_cues.yaml", __package__))
+
+
+def _as_word(phrase: str) -> str:
+    """The phrase as a pattern. English words end where their letters do: 我的score is one."""
+    own = re.escape(phrase)
+    return rf"(?<![^\W\d_㐀-鿿]){own}(?![^\W\d_㐀-鿿])" if phrase.isascii() else own
 
 
 def find_leak(thought: Thought) -> Leak | None:
@@ -74,14 +96,12 @@ def find_leak(thought: Thought) -> Leak | None:
 
 
 def names_a_judge(thought: Thought) -> bool:
-    """A word of someone else's verdict, unless the prompt has it too."""
-    own = thought.prompt.lower()
-    found = _cues("others", thought.lang).findall(thought.text)
-    return any(word.lower() not in own for word in found)
+    """A word of someone else's verdict, unless the prompt has it too, in whatever form."""
+    return any(cue.search(thought.text) and not cue.search(thought.prompt) for cue in _judging())
 
 
 def gives_a_mark(thought: Thought) -> bool:
-    """A number as a mark: 8/10, 7 分."""
+    """A number as a mark: 8/10, 7 分, 八分."""
     return any(mark not in thought.prompt for mark in _MARK.findall(thought.text))
 
 

@@ -83,7 +83,7 @@ def stitch(episode: Episode, schema: TagSchema = DEFAULT_TAGS) -> TrainingTrace 
     read = [(own.draft, own.reflection, own.revision) for own in units(parsed)]
     if read != [(step.base, step.reflection, step.text) for step in episode.chain]:
         return Dropped.READS_OTHERWISE
-    if _leaks(episode, thinking):
+    if _leaks(episode):
         return Dropped.LEAK
     found = [segment for segment in parsed.segments if segment.kind is not Kind.OTHER]
     prompt = episode.prompt
@@ -135,12 +135,15 @@ def unfit(episode: Episode) -> Dropped | None:
     return None
 
 
-def _leaks(episode: Episode, thinking: str) -> bool:
+def _leaks(episode: Episode) -> bool:
+    """The judge shows through somewhere in the trace or its answer, the first draft aside: that
+    was written before any verdict, and a word of it or of the prompt may be used.
+    """
     prompt = episode.prompt
-    # the writer's own text may use these words; its thoughts about the text may not
-    thoughts = "\n".join([episode.plan, *(step.reflection for step in episode.chain)])
-    whole = Thought(thoughts, prompt.lang, f"{prompt.prompt}\n{episode.draft}", thinking)
-    return names_a_judge(whole) or gives_a_mark(whole)
+    parts = [part for step in episode.chain for part in (step.reflection, step.written)]
+    whole = "\n".join([episode.plan, *parts, episode.best])
+    thought = Thought(whole, prompt.lang, f"{prompt.prompt}\n{episode.draft}", episode.draft)
+    return names_a_judge(thought) or gives_a_mark(thought)
 
 
 def repetition(text: str, n: int = 4) -> float:

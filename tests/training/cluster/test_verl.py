@@ -211,8 +211,8 @@ def response(policy: Path, text: str, **facts: Any) -> DataProto:
 
 
 TEXT = (
-    "<draft> sun sun </draft> <reflection> rain rain </reflection> <revision> sun </revision> "
-    "<reflection> sun </reflection> rain <eos>"
+    "<think> <draft> sun sun </draft> <reflection> rain rain </reflection> <revision> sun "
+    "</revision> <reflection> sun </reflection> </think> rain rain rain <eos>"
 )
 
 
@@ -239,10 +239,10 @@ def test_verls_reward_loop_scores_each_reflection_on_its_own_tokens(policy: Path
     assert made["reward_score"] == info["outcome"] == 3.0
     assert (info["reflections"], info["reflections_scored"], info["process_sum"]) == (2, 2, 0.0)
     # this tokenizer's decoder writes the blank before the closing tag as a part of that
-    rollout = Rollout(16, 3.0, (SegmentScore(5, 8, 1.0), SegmentScore(12, 14, -1.0)))
-    assert from_runs(json.loads(info[ROW]), 16).tolist() == dense_row(rollout).tolist()
+    rollout = Rollout(20, 3.0, (SegmentScore(6, 9, 1.0), SegmentScore(13, 15, -1.0)))
+    assert from_runs(json.loads(info[ROW]), 20).tolist() == dense_row(rollout).tolist()
     output = SegmentedOutput(
-        prompt_ids=[10], response_ids=list(range(16)), response_mask=[1] * 16, metrics={}
+        prompt_ids=[10], response_ids=list(range(20)), response_mask=[1] * 20, metrics={}
     )
     output.reward_score = made["reward_score"]
     output.extra_fields["reward_extra_info"] = info
@@ -253,10 +253,10 @@ def test_verls_reward_loop_scores_each_reflection_on_its_own_tokens(policy: Path
 def test_gae_gets_rewards_where_reflections_end_and_validation_the_outcome(policy: Path) -> None:
     config = toy_config(policy, "gae", "algorithm.r2w.process_mapping.weight=0.5")
     info = rewarded(config, policy, response(policy, TEXT))["reward_extra_info"]
-    assert json.loads(info[ROW]) == [[7, 8, 0.5], [13, 14, -0.5], [15, 16, 3.0]]
+    assert json.loads(info[ROW]) == [[8, 9, 0.5], [14, 15, -0.5], [19, 20, 3.0]]
     val = response(policy, TEXT, extra_info={"split": "val"})
     info = rewarded(config, policy, val)["reward_extra_info"]
-    assert json.loads(info[ROW]) == [[15, 16, 3.0]] and info["reflections_scored"] == 0
+    assert json.loads(info[ROW]) == [[19, 20, 3.0]] and info["reflections_scored"] == 0
 
 
 def load_tokenizer(policy: Path) -> Any:

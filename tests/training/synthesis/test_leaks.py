@@ -54,6 +54,8 @@ def test_a_word_of_the_prompt_may_be_thought() -> None:
     line = thought("en", "I should quote the reviewer earlier; the middle is too slow.")
     assert find_leak(line) is Leak.NAMES_A_JUDGE
     assert find_leak(replace(line, prompt="Write as a film reviewer.")) is None
+    # in whatever form
+    assert find_leak(replace(line, prompt="Two reviewers quarrel.")) is None
 
 
 def test_an_earlier_reflection_may_not_come_again() -> None:

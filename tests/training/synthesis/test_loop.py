@@ -225,6 +225,23 @@ def test_no_judge_text_reaches_a_trace(tmp_path: Path) -> None:
     assert "What would mend it" not in trace.thinking and "another image" not in trace.thinking
 
 
+@pytest.mark.parametrize("place", ["plan", "revision"])
+def test_a_judge_in_any_part_of_a_trace_is_a_leak(tmp_path: Path, place: str) -> None:
+    preamble = "Here is the version after the judges' feedback (6/10):\n\n"
+    episode = one_step(tmp_path)
+    if place == "plan":
+        episode.plan = f"{preamble}{episode.plan}"
+    else:
+        (step,) = episode.chain
+        text = f"{preamble}{step.text}"
+        episode.chain = [replace(step, written=text, text=text)]
+        episode.best = text
+    assert stitch(episode) is Dropped.LEAK
+    # who writes of judges may go on doing so
+    episode.prompt = replace(PROMPT, prompt="A judge reads her feedback: 6/10.")
+    assert isinstance(stitch(episode), TrainingTrace)
+
+
 def test_what_gives_no_trace_says_why(tmp_path: Path) -> None:
     (flat,) = run(ScriptedModel(), tmp_path / "a")
     assert stitch(flat) is Dropped.UNFINISHED
