@@ -244,7 +244,7 @@ def _standing(
     thinking = row.tokens.thinking
     price = prices.get(row.model)
     chars = [
-        n for n, s in zip(row.items.answer_chars, row.items.statuses, strict=True) if s == "ok"
+        n for n, v in zip(row.items.answer_chars, row.items.values, strict=True) if v is not None
     ]
     return Standing(
         entry=entry,

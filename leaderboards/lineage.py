@@ -1,7 +1,8 @@
 """Where the models of a training pipeline come from: base, SFT, RL, with the steps of each.
 
 Read from the pipeline's manifest (`pipeline.json`), beside whose stages the evaluated runs lie: a
-run in `stages/evaluate-X-…/run` is the model X, and the stages before X are its history.
+run in `stages/evaluate-X-…/run` is the model X, and the stages before X are its history. A run that
+is submitted leaves its pipeline and takes its own places along, as `lineage.json`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.store import write_json
+
 MANIFEST = "pipeline.json"
+LINEAGE = "lineage.json"
 TRAINED = ("sft", "rl")
 EVALUATED = "evaluate"
 BASE = "base"
@@ -34,6 +38,46 @@ class Line:
     recipe: str
     final: str
     stops: tuple[Stop, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an evaluated run stands in one line."""
+
+    recipe: str
+    final: str
+    stage: str
+    step: int
+
+
+def places_of(run: Path) -> list[Place]:
+    """A run's places in its pipeline, or those that it took along; a base stands in many lines."""
+    manifest = manifest_of(run)
+    if manifest is None:
+        return _read_places(run / LINEAGE)
+    return [
+        Place(line.recipe, line.final, stop.stage, stop.step)
+        for line in read_lines(manifest)
+        for stop in line.stops
+        if stop.run == run.resolve()
+    ]
+
+
+def _read_places(path: Path) -> list[Place]:
+    """None where there is no such file, or it holds anything else: it is not signed."""
+    try:
+        return [
+            Place(str(one["recipe"]), str(one["final"]), str(one["stage"]), int(one["step"]))
+            for one in json.loads(path.read_bytes())
+        ]
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+
+
+def keep_places(run: Path, target: Path) -> None:
+    """Write a run's places into its copy, where it has any."""
+    if places := places_of(run):
+        write_json(target / LINEAGE, places)
 
 
 def manifest_of(run: Path) -> Path | None:

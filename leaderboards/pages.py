@@ -170,14 +170,14 @@ def heat_maps(board: Board) -> list[Heat]:
     dimensions = list(dict.fromkeys(d for own in tables.values() for d in own))
     heats = []
     for dimension in dimensions:
-        names = dict.fromkeys(g for own in tables.values() for g in own.get(dimension, ()))
+        own = {label: table.get(dimension, {}) for label, table in tables.items()}
+        names = dict.fromkeys(name for groups in own.values() for name in groups)
         if 2 <= len(names) <= MAX_HEAT_GROUPS:
             values = {
-                label: [_value(own.get(dimension, {}).get(name)) for name in names]
-                for label, own in tables.items()
+                label: [_value(groups.get(name)) for name in names] for label, groups in own.items()
             }
-            lines = shade(values)
-            heats.append(Heat(dimension, tuple(names), lines, len(board.standings) - len(shown)))
+            n_hidden = len(board.standings) - len(shown)
+            heats.append(Heat(dimension, tuple(names), shade(values), n_hidden))
     return heats
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from r2w_eval.leaderboards.collect import RAW_FILES, ROWS, RUNS, Entry, enter, rows_of_run
 from r2w_eval.leaderboards.recompute import NO_FILES, Given
+from r2w_eval.leaderboards.lineage import keep_places
 from r2w_eval.leaderboards.rows import Row, read_row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
 
@@ -51,6 +52,7 @@ def submit(run: Path, out: Path, min_coverage: float = MIN_COVERAGE) -> Submissi
     target.mkdir(parents=True, exist_ok=True)
     for file in RAW_FILES:
         shutil.copyfile(run / file, target / file)
+    keep_places(run, target)
     written = []
     for row in rows:
         placed = replace(row, evidence=replace(row.evidence, folder=f"../{RUNS}/{name}"))
@@ -183,6 +185,7 @@ def _copy(file: Path, entry: Entry, into: Path) -> None:
         target.mkdir(parents=True)
         for name in RAW_FILES:
             shutil.copyfile(source / name, target / name)
+        keep_places(source, target)
     row = entry.row
     placed = replace(row, evidence=replace(row.evidence, folder=f"../{RUNS}/{target.name}"))
     write_row(into / ROWS / safe_name(file.name, 120), placed)

@@ -1,8 +1,8 @@
 """Curves of a training run: the rows of its models, in order of their training steps.
 
-A pipeline's manifest says which model came from which, and after how many steps. Without one, a
-checkpoint is a row whose system names a checkpoint folder (`checkpoint-120`, `step_120`); rows of
-one parent folder, suite and judge form a curve.
+A pipeline's manifest says which model came from which, and after how many steps; a submitted run
+says it of itself. Without either, a checkpoint is a row whose system names a checkpoint folder
+(`checkpoint-120`, `step_120`); rows of one parent folder, suite and judge form a curve.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from r2w_eval.leaderboards.collect import Entry
-from r2w_eval.leaderboards.lineage import manifest_of, read_lines
+from r2w_eval.leaderboards.lineage import places_of
 from r2w_eval.leaderboards.plots import curve_plot
 
 from r2w_eval.types import Metric
@@ -41,7 +40,7 @@ class Curve:
     svg: str
 
 
-Place = tuple[str, str, str]
+Subject = tuple[str, str, str]
 """A training, a suite, a score key: the points of one curve."""
 
 
@@ -54,8 +53,8 @@ def _curves(
     entries: Sequence[Entry],
     points_of: Callable[[Sequence[Entry]], Iterable[tuple[str, Entry, Point]]],
 ) -> Iterator[Curve]:
-    groups: dict[Place, list[Point]] = defaultdict(list)
-    about: dict[Place, str] = {}
+    groups: dict[Subject, list[Point]] = defaultdict(list)
+    about: dict[Subject, str] = {}
     for training, entry, point in points_of(entries):
         row = entry.row
         place = (training, row.task, row.score_key)
@@ -78,16 +77,11 @@ def _checkpoint_points(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry, P
 
 def _pipeline_points(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry, Point]]:
     """A model that several others were trained from is a point of each of their curves."""
-    by_run: dict[Path, list[Entry]] = defaultdict(list)
     for entry in entries:
         if len(entry.runs) == 1 and entry.row.headline.value is not None:
-            by_run[entry.runs[0].path.resolve()].append(entry)
-    manifests = sorted({m for run in by_run if (m := manifest_of(run)) is not None})
-    for line in (line for manifest in manifests for line in read_lines(manifest)):
-        for stop in line.stops:
-            for entry in by_run.get(stop.run, ()):
-                point = Point(stop.stage, stop.step, entry.row.headline)
-                yield f"{line.recipe}: {line.final}", entry, point
+            for place in places_of(entry.runs[0].path):
+                point = Point(place.stage, place.step, entry.row.headline)
+                yield f"{place.recipe}: {place.final}", entry, point
 
 
 def split_checkpoint(model: str) -> tuple[str, int] | None:

@@ -118,12 +118,9 @@ function listSamples(place, items) {
   next();
 }
 
-for (const place of document.querySelectorAll(".samples")) {
-  // lists load when they come near, so that a model with many boards opens at once
-  const watch = new IntersectionObserver(async (entries) => {
-    if (!entries.some((entry) => entry.isIntersecting)) return;
-    watch.disconnect();
+// one list after another, the first on the page first: what is printed has them all
+(async () => {
+  for (const place of document.querySelectorAll(".samples")) {
     try { listSamples(place, await load(`data/${place.dataset.row}/items.json`)); } catch (error) { complain(place, error); }
-  }, { rootMargin: "400px" });
-  watch.observe(place);
-}
+  }
+})();

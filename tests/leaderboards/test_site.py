@@ -17,7 +17,7 @@ from boards import HOSTILE_NAMES, LIMIT, answers, make_row, make_run, sample_ids
 from r2w_eval.leaderboards.collect import Collection, Entry, collect
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
-from r2w_eval.leaderboards.lineage import read_lines
+from r2w_eval.leaderboards.lineage import places_of, read_lines
 from r2w_eval.leaderboards.pages import make_environment
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
@@ -263,6 +263,17 @@ def test_a_pipeline_becomes_a_curve_over_the_steps_of_all_its_stages(
     site = write_site(collect([str(pipeline)]), tmp_path / "site", SiteOptions())
     page = (site.path / "training.html").read_text("utf-8")
     assert "tiny: rl on quickstart" in page and "<td>46</td>" in page
+    for stop in line.stops:
+        submit(stop.run, tmp_path / "sent")
+    sent = write_site(collect([str(tmp_path / "sent")]), tmp_path / "sent-site", SiteOptions())
+    curve = page[page.index("tiny: rl on quickstart") :]
+    assert curve in (sent.path / "training.html").read_text("utf-8"), "a submission keeps its place"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"recipe": "r", "final": "f", "stage": "s"}]'])
+def test_broken_places_give_no_curve(text: str, tmp_path: Path) -> None:
+    (tmp_path / "lineage.json").write_text(text)
+    assert places_of(tmp_path) == []
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"recipe": "x", "nodes": [{"name": "a"}]}'])
