@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -208,18 +208,20 @@ class _Writer:
             self._write_versus(board)
 
     def _write_exports(self, board: Board) -> list[tuple[str, str]]:
-        contents = {
-            "CSV": (".csv", export.to_csv(board)),
-            "Markdown": (".md", export.to_markdown(board).encode("utf-8", "replace")),
-            "JSON": (".json", export.to_json(board)),
-            "LaTeX": (".tex", export.to_latex(board).encode("utf-8", "replace")),
-            "Dataset card": ("-card.md", formats.to_dataset_card(board)),
+        makers: dict[str, tuple[str, Callable[[Board], str | bytes]]] = {
+            "CSV": (".csv", export.to_csv),
+            "Markdown": (".md", export.to_markdown),
+            "JSON": (".json", export.to_json),
+            "LaTeX": (".tex", export.to_latex),
+            "Dataset card": ("-card.md", formats.to_dataset_card),
         }
         if export.has_parquet():
-            contents["Parquet"] = (".parquet", export.to_parquet(board))
-        for ending, content in contents.values():
+            makers["Parquet"] = (".parquet", export.to_parquet)
+        for ending, make in makers.values():
+            made = make(board)
+            content = made.encode("utf-8", "replace") if isinstance(made, str) else made
             self._file(f"exports/{board.slug}{ending}").write_bytes(content)
-        return [(name, f"{board.slug}{ending}") for name, (ending, _) in contents.items()]
+        return [(name, f"{board.slug}{ending}") for name, (ending, _) in makers.items()]
 
     def _write_versus(self, board: Board) -> None:
         slugs = {s.label: s.row.slug for s in board.standings}

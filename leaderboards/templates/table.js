@@ -32,10 +32,11 @@ function sortBy(button, upwards) {
 }
 
 function filter() {
-  const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = search.value.toLowerCase().split(/\s+/).filter((word) => word && word !== "-");
+  const fits = (name, word) => (word.startsWith("-") ? !name.includes(word.slice(1)) : name.includes(word));
   let shown = 0;
   for (const row of body.rows) {
-    const hidden = (!nulls.checked && row.classList.contains("null")) || !words.every((word) => row.dataset.name.includes(word));
+    const hidden = (!nulls.checked && row.classList.contains("null")) || !words.every((word) => fits(row.dataset.name, word));
     row.hidden = hidden;
     shown += !hidden;
   }

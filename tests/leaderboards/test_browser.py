@@ -106,6 +106,9 @@ def test_search_and_filters_leave_what_was_asked_for(tab: Tab, site: Site) -> No
     page.get_by_placeholder("Search systems").fill("ORG plain")
     assert len(column(page, 0)) == 2
     assert page.locator("#count").text_content() == f"2 of {n} systems"
+    page.get_by_placeholder("Search systems").fill("-plain -gone")
+    left = column(page, 1)
+    assert 0 < len(left) < n - 3 and not any("gone" in text or "plain" in text for text in left)
     page.get_by_placeholder("Search systems").fill("no such system")
     assert column(page, 0) == []
     page.get_by_placeholder("Search systems").fill("")

@@ -32,7 +32,7 @@ def test_a_folder_holds_one_work_and_says_what_differs(tmp_path: Path) -> None:
 
 
 def test_our_recipes_are_read() -> None:
-    for name in ("smoke", "small", "small-expert", "r2write-8b"):
+    for name in ("smoke", "laptop", "small", "small-expert", "r2write-8b"):
         assert set(commands.settings_of(name)) == set(SECTIONS)
 
 
