@@ -8,7 +8,7 @@ is submitted leaves its pipeline and takes its own places along, as `lineage.jso
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One final model of a pipeline with all evaluated models before it, oldest first."""
+    """The last evaluated model of a training with all before it, oldest first."""
 
     recipe: str
     final: str
@@ -103,7 +103,8 @@ def runs_of(manifest: Path) -> list[Path]:
     return list(dict.fromkeys(stop.run for stop in stops))
 
 
-def _lines(recipe: str, nodes: Mapping[str, Any], root: Path) -> Iterator[Line]:
+def _lines(recipe: str, nodes: Mapping[str, Any], root: Path) -> Iterable[Line]:
+    lines: dict[str, Line] = {}
     evaluated = [n for n in nodes.values() if n["kind"] == EVALUATED and n["record"] is not None]
     runs = {(n["inputs"] or [BASE])[0]: (root / n["folder"] / "run").resolve() for n in evaluated}
     parents = {name: _parent(node, nodes) for name, node in nodes.items()}
@@ -117,7 +118,10 @@ def _lines(recipe: str, nodes: Mapping[str, Any], root: Path) -> Iterator[Line]:
             # a manifest from elsewhere must not publish other runs of this machine
             if name in runs and runs[name].is_relative_to(root):
                 stops.append(Stop(name, step, runs[name]))
-        yield Line(recipe, final, tuple(stops))
+        if stops:
+            # several models in training have one history as long as none of them is evaluated
+            lines[stops[-1].stage] = Line(recipe, stops[-1].stage, tuple(stops))
+    return lines.values()
 
 
 def _parent(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> str | None:

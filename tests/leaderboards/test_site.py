@@ -270,6 +270,21 @@ def test_a_pipeline_becomes_a_curve_over_the_steps_of_all_its_stages(
     assert curve in (sent.path / "training.html").read_text("utf-8"), "a submission keeps its place"
 
 
+def test_models_that_are_not_evaluated_yet_end_no_curve(tmp_path: Path) -> None:
+    nodes = [
+        node("evaluate-base", "evaluate", []),
+        node("sft", "sft", ["traces"], 6),
+        node("evaluate-sft", "evaluate", ["sft"]),
+        node("rl-a", "rl", ["sft"], 40),
+        node("rl-b", "rl", ["sft"], 40),
+        node("traces", "traces", []),
+    ]
+    manifest = tmp_path / "pipeline.json"
+    manifest.write_text(json.dumps({"recipe": "tiny", "nodes": nodes}))
+    (line,) = read_lines(manifest)
+    assert line.final == "sft" and [stop.step for stop in line.stops] == [0, 6]
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"recipe": "r", "final": "f", "stage": "s"}]'])
 def test_broken_places_give_no_curve(text: str, tmp_path: Path) -> None:
     (tmp_path / "lineage.json").write_text(text)
