@@ -70,7 +70,7 @@ def _read_places(path: Path) -> list[Place]:
             Place(str(one["recipe"]), str(one["final"]), str(one["stage"]), int(one["step"]))
             for one in json.loads(path.read_bytes())
         ]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
         return []
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2w_eval.leaderboards.collect import RAW_FILES, ROWS, RUNS, Entry, enter, rows_of_run
-from r2w_eval.leaderboards.recompute import NO_FILES, Given
 from r2w_eval.leaderboards.lineage import keep_places
+from r2w_eval.leaderboards.recompute import NO_FILES, Given
 from r2w_eval.leaderboards.rows import Row, read_row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
 

@@ -285,7 +285,16 @@ def test_models_that_are_not_evaluated_yet_end_no_curve(tmp_path: Path) -> None:
     assert line.final == "sft" and [stop.step for stop in line.stops] == [0, 6]
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"recipe": "r", "final": "f", "stage": "s"}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{}",
+        "[1]",
+        '[{"recipe": "r", "final": "f", "stage": "s"}]',
+        '[{"recipe": 1, "final": 2, "stage": 3, "step": 1e999}]',
+    ],
+)
 def test_broken_places_give_no_curve(text: str, tmp_path: Path) -> None:
     (tmp_path / "lineage.json").write_text(text)
     assert places_of(tmp_path) == []
