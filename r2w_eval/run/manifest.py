@@ -154,8 +154,11 @@ def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
 
 def keep_added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of a command, with the judges and the combination that its folder holds."""
-    judges = {**before.get("judges", {}), **now["judges"]}
-    return {**now, "judges": judges, "ensemble": now["ensemble"] or before.get("ensemble")}
+    kept = {**now, "judges": {**before.get("judges", {}), **now["judges"]}}
+    # judge checks combine nothing in their identity
+    if "ensemble" in now:
+        kept["ensemble"] = now["ensemble"] or before.get("ensemble")
+    return kept
 
 
 def add_judges(
