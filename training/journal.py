@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,6 +23,8 @@ from r2w_eval.store import JsonlWriter, RecordIndex, iter_jsonl
 from r2w_eval.types import Decoding, Message, WriterStatus
 
 SILENCE = (CallStatus.TRANSPORT, CallStatus.TIMEOUT)
+# temperature at which a greedy role is asked the same once more; our choice
+DRAWN = 0.7
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,16 @@ class Role:
             "decoding": self.decoding.sent(),
             **self.model.describe(),
         }
+
+    def drawn(self) -> Role:
+        """The role with its replies drawn: at temperature 0 the same question has one answer."""
+        if self.decoding.temperature != 0:
+            return self
+        return replace(self, decoding=replace(self.decoding, temperature=DRAWN))
+
+    def at(self, attempt: int) -> Role:
+        """The role for an attempt: one that failed must not be the same again."""
+        return self.drawn() if attempt else self
 
 
 class NoAnswer(Exception):

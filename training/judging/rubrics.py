@@ -24,7 +24,8 @@ async def propose_rubric(
     """
     problem = Unreadable("not asked")
     for attempt in range(tries):
-        reply = await journal.ask(judge, Call(prompt.id, 0, "rubric", text, attempt))
+        call = Call(prompt.id, 0, "rubric", text, attempt)
+        reply = await journal.ask(judge.at(attempt), call)
         try:
             return read_rubric(reply)
         except Unreadable as error:

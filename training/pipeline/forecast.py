@@ -9,7 +9,7 @@ a row (docs/training.md):
                  kept at layer borders, one layer opened at a time (gradient checkpointing;
                  34 h: Korthikanti et al. 2022, table 2), logits and their gradient
     training     8 P FLOPs a token, 6 P with adapters only; generation 2 P
-    loop         6 + 3 K calls a prompt at most, K rounds
+    loop         4 + 2 F + 3 K calls a prompt at most: K rounds, F fresh assessments
 
 One device; what parallel training spreads is not subtracted.
 """
@@ -73,7 +73,7 @@ def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, Forecast]:
     rounds, synth = recipe.synth.rounds, recipe.synth
     writing = min(synth.writer_tokens, FIRST_GUESS_TOKENS)
     judging = min(synth.judge_tokens, FIRST_GUESS_TOKENS)
-    writer, judge = n * (2 + 2 * rounds), n * (4 + rounds)
+    writer, judge = n * (2 + 2 * rounds), n * (2 + 2 * synth.fresh + rounds)
     told = TEMPLATE_TOKENS + writing
     return (
         Forecast("loop", "write", writer, writer * told, writer * writing),

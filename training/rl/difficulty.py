@@ -161,7 +161,7 @@ class Trial:
         for attempt in range(self.settings.tries):
             call = Call(prompt.id, number, "mark", text, attempt)
             try:
-                reply = await self.journal.ask(self.judge, call)
+                reply = await self.journal.ask(self.judge.at(attempt), call)
                 return read_assessment(reply, "", prompt.rubric).mean(prompt.rubric)
             except Unreadable:
                 continue

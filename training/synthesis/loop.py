@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from statistics import fmean
 
 from r2w_eval.reward_models.language.levels import LEVELS
 from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
@@ -33,6 +34,7 @@ from r2w_eval.template import Template
 from r2w_eval.trace.patches import apply_patch, numbered
 from r2w_eval.waiting import gather
 
+# rounds from here on are assessments that choose nothing
 FRESH = 1000
 
 
@@ -68,6 +70,7 @@ class SynthSettings:
     token_cap: most tokens of thinking (estimated)
     patch_tokens: drafts longer than this are revised by patch, not written out again
     tries: attempts at a reflection that passes the leak filter, and at a readable assessment
+    fresh: drawn assessments of the first and of the best text, whose difference is the gain told
     concurrency: prompts in work at a time
     writer_tokens, judge_tokens: most tokens of one reply of the writer and of the judge
     patience_s: seconds that one reply may take; an endpoint that answers nobody for so long is
@@ -81,6 +84,7 @@ class SynthSettings:
     token_cap: int = 12_000
     patch_tokens: int = 800
     tries: int = 3
+    fresh: int = 2
     concurrency: int = 32
     writer_tokens: int = 4096
     judge_tokens: int = 2048
@@ -264,7 +268,8 @@ class _Loop:
         prompt = episode.prompt
         for attempt in range(self.settings.tries):
             call = Call(prompt.id, number, "reflect", filled, attempt)
-            text = await self._ask(self.roles.internaliser, call, Stop.WRITER_FAILED)
+            internaliser = self.roles.internaliser.at(attempt)
+            text = await self._ask(internaliser, call, Stop.WRITER_FAILED)
             leak = find_leak(Thought(text, prompt.lang, prompt.prompt, episode.best, earlier))
             if leak is None:
                 return text
@@ -286,13 +291,18 @@ class _Loop:
         return written, written
 
     async def _measure_gain(self, episode: Episode) -> None:
-        """The gain by assessments that chose nothing: the best of noisy marks flatters itself."""
+        """The gain by assessments that chose nothing: the best of noisy marks flatters itself. They
+        are drawn, since a greedy judge would only say again what chose.
+        """
+        gains = []
         try:
-            first = await self._assess(episode, episode.draft, FRESH)
-            best = await self._assess(episode, episode.best, FRESH + 1)
+            for number in range(FRESH, FRESH + 2 * self.settings.fresh, 2):
+                first = await self._assess(episode, episode.draft, number)
+                best = await self._assess(episode, episode.best, number + 1)
+                gains.append(best.mean(episode.rubric) - first.mean(episode.rubric))
         except _Ended:
             return
-        episode.fresh_gain = best.mean(episode.rubric) - first.mean(episode.rubric)
+        episode.fresh_gain = fmean(gains)
 
     async def _write(self, episode: Episode, number: int, step: str, **fields: str) -> str:
         text = self.templates[step].fill(**fields)
@@ -317,9 +327,10 @@ class _Loop:
             levels=", ".join(LEVELS),
         )
         reason = ""
+        first = self.roles.judge.drawn() if number >= FRESH else self.roles.judge
         for attempt in range(self.settings.tries):
             call = Call(episode.prompt.id, number, "judge", filled, attempt)
-            reply = await self._ask(self.roles.judge, call, Stop.JUDGE_FAILED)
+            reply = await self._ask(first.at(attempt), call, Stop.JUDGE_FAILED)
             try:
                 assessment = read_assessment(reply, text, episode.rubric)
             except Unreadable as error:

@@ -2,7 +2,8 @@
 
 One thinking block holds plan, draft and the improving (reflection, revision) steps; the answer is
 the best text. What is dropped is dropped with a reason (specification: r2write.md sections 3.4 and
-3.5). Side steps go to the reward model, never into a trace.
+3.5). Side steps never enter a trace: marks and labels stand in its row, texts in the journal alone,
+and no reward model is trained on them.
 """
 
 from __future__ import annotations

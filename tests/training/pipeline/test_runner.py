@@ -357,8 +357,8 @@ def test_the_dry_run_tells_every_stage_and_runs_nothing(
 ) -> None:
     recipe = load_recipe(str(write(traces={"writer": "http://h/v1#w", "limit": 3})))
     writing, judging = loop_calls(10, recipe)
-    # three rounds: 6 + 3 K calls a prompt
-    assert writing.calls + judging.calls == 10 * (6 + 3 * 3)
+    # three rounds, two fresh assessments: 4 + 2 F + 3 K calls a prompt
+    assert writing.calls + judging.calls == 10 * (4 + 2 * 2 + 3 * 3)
     prices = tmp_path / "prices.yaml"
     prices.write_text("w: {input: 1.0, output: 2.0}\n")
     print_forecast(recipe, plan_pipeline(recipe), tmp_path / "out", str(prices))

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.journal import Journal
+from r2w_eval.training.journal import DRAWN, Journal, Role
+from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.synthesis.leaks import Leak
 from r2w_eval.training.synthesis.loop import (
@@ -30,8 +31,10 @@ from r2w_eval.training.synthesis.traces import (
 )
 from scripted import DRAFT, ScriptedModel, cut, step_of
 
+from r2w_eval.models.chat import ChatRequest, Reply
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.units import units
+from r2w_eval.types import Decoding
 
 DEFAULT = SynthSettings()
 RUBRIC = (Criterion("Clarity", "It is clear.", 2.0), Criterion("Pace", "It moves."))
@@ -81,6 +84,52 @@ def test_rounds_are_limited(tmp_path: Path) -> None:
     assert episode.stop is Stop.MAX_ROUNDS and len(episode.chain) == 3
     assert episode.chain[2].base == episode.chain[1].text
     assert episode.fresh_gain == pytest.approx(3.0)
+
+
+class GreedyJudge(ScriptedModel):
+    """A judge whose greedy reply says something else than its drawn ones."""
+
+    def __init__(self, greedy: Callable[[str], str], marks: Callable[[str], float]) -> None:
+        super().__init__(marks)
+        self.greedy = greedy
+        self.temperatures: list[float | None] = []
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        reply = await super().complete(request)
+        self.temperatures.append(request.decoding.temperature)
+        is_greedy = request.decoding.temperature == 0
+        return replace(reply, text=self.greedy(reply.text)) if is_greedy else reply
+
+    def role(self) -> Role:
+        return Role(self, Decoding(temperature=0.0))
+
+
+def run_judged(judge: GreedyJudge, folder: Path, settings: SynthSettings) -> Episode:
+    writer = ScriptedModel()
+    with Journal(folder / "steps.jsonl") as journal:
+        roles = Roles(writer.role(), judge.role(), writer.role())
+        return asyncio.run(synthesise([PROMPT], roles, journal, settings))[0]
+
+
+def test_the_gain_told_is_by_assessments_other_than_those_that_chose(tmp_path: Path) -> None:
+    # the greedy reply flatters whatever was revised: 9 where its draws say 6
+    judge = GreedyJudge(lambda reply: reply.replace("6.0", "9.0"), rising())
+    judge.severity = "minor"
+    episode = run_judged(judge, tmp_path, SynthSettings(rounds=1, fresh=3))
+    assert episode.mean_first == 5.0 and episode.mean_best == 9.0
+    assert episode.fresh_gain == pytest.approx(1.0)
+    assert judge.temperatures == [0.0] * 2 + [DRAWN] * 6
+
+
+def test_an_unreadable_reply_is_drawn_anew(tmp_path: Path) -> None:
+    judge = GreedyJudge(lambda reply: "I would rather not say.", rising())
+    episode = run_judged(judge, tmp_path / "a", SynthSettings(rounds=1, fresh=1))
+    assert episode.stop is Stop.MAX_ROUNDS and episode.fresh_gain == pytest.approx(1.0)
+    assert judge.temperatures == [0.0, DRAWN] * 2 + [DRAWN] * 2
+    with Journal(tmp_path / "b" / "steps.jsonl") as journal:
+        bare = replace(PROMPT, rubric=())
+        asked = complete_rubrics([bare], journal, judge.role())
+        assert asyncio.run(asked)[bare.prompt][0].name == "Clarity"
 
 
 def test_long_thinking_is_ended(tmp_path: Path) -> None:
