@@ -109,6 +109,11 @@ def read_cluster_settings(algorithm: Any) -> ClusterSettings:
             "algorithm.r2w.total_steps: null, and lambda warms up over a share of it. Set "
             "trainer.total_training_steps, or algorithm.r2w.process_mapping.warmup_share=0"
         )
+    if mapping.form != "local":
+        raise UsageError(
+            f"algorithm.r2w.process_mapping.form: {mapping.form}: verl's own estimators are the "
+            f"other forms here. Set local, or algorithm.adv_estimator=gae"
+        )
     if algorithm.get("adv_estimator") == LOCAL:
         _check_rows_stay_whole(algorithm)
     return settings

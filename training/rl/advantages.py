@@ -3,7 +3,7 @@
 A group holds the rollouts of one prompt. The default mapping is `local`: what a reflection earns
 stands on its own tokens, centred on the group, divided by the number of reflections, and capped by
 the outcome's own size (specification: r2write.md section 6.3; fixture: reward-model.md section 8).
-The other mappings are named for comparison, with the exploit that each one leaves open.
+The other forms are named for comparison, with the exploit that each one leaves open.
 """
 
 from __future__ import annotations
@@ -45,10 +45,14 @@ class Rollout:
     segments: tuple[SegmentScore, ...] = ()
 
 
+Form = Literal["local", "sum", "mean", "min", "step_return", "return_to_go", "delta", "local_z"]
+
+
 @dataclass(frozen=True)
 class LocalMapping:
-    """Settings of the default mapping (r2write.md section 6.3).
+    """Settings of the mapping (r2write.md section 6.3).
 
+    form: `local`, or another of `MAPPINGS`, which keeps `weight` and `warmup_share` alone
     weight: lambda, the strength of the process term
     warmup_share: share of the training steps over which lambda rises linearly from 0
     token_cap: kappa, the most that one token earns, in units of the group's outcome RMS; inf: none
@@ -60,6 +64,7 @@ class LocalMapping:
     max_segments: reflections beyond this many earn nothing
     """
 
+    form: Form = "local"
     weight: float = 0.3
     warmup_share: float = 0.1
     token_cap: float = 1.0
@@ -155,12 +160,33 @@ def local(group: Sequence[Rollout], mapping: LocalMapping = LocalMapping()) -> l
     return [term + (a or 0.0) for term, a in zip(terms, advantages, strict=True)]
 
 
-def _broadcast(group: Sequence[Rollout], reduce: Callable[[list[float]], float]) -> list[Tokens]:
+def process_terms(
+    group: Sequence[Rollout],
+    advantages: Sequence[float | None],
+    mapping: LocalMapping,
+    weight: float | None = None,
+) -> list[Tokens]:
+    """What the mapping's form adds to the outcome advantages, as `local_terms` does for `local`.
+
+    The other forms bring an outcome advantage of their own, which is taken off; it is that of
+    `outcome_advantages`, whatever `advantages` are.
+    """
+    if mapping.form == "local":
+        return local_terms(group, advantages, mapping, weight)
+    rows = MAPPINGS[mapping.form](group, mapping.weight if weight is None else weight)
+    own = outcome_advantages(group)
+    return [np.zeros_like(row) if a is None else row - a for row, a in zip(rows, own, strict=True)]
+
+
+def _broadcast(
+    group: Sequence[Rollout], reduce: Callable[[list[float]], float], weight: float
+) -> list[Tokens]:
     """One scalar per rollout: outcome plus the reduced scores, normalised over the group."""
     totals = [
         None
         if rollout.outcome is None
-        else rollout.outcome + reduce([float(s.score or 0.0) for s in valid_scores(rollout)])
+        else rollout.outcome
+        + weight * reduce([float(s.score or 0.0) for s in valid_scores(rollout)])
         for rollout in group
     ]
     scalars = outcome_advantages(
@@ -169,19 +195,19 @@ def _broadcast(group: Sequence[Rollout], reduce: Callable[[list[float]], float])
     return [np.full(r.n_tokens, a or 0.0) for r, a in zip(group, scalars, strict=True)]
 
 
-def scalar_sum(group: Sequence[Rollout]) -> list[Tokens]:
+def scalar_sum(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Sum of scores added to the outcome. Pays per reflection; no credit to the right one."""
-    return _broadcast(group, math.fsum)
+    return _broadcast(group, math.fsum, weight)
 
 
-def scalar_mean(group: Sequence[Rollout]) -> list[Tokens]:
+def scalar_mean(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Mean score added to the outcome. No count exploit; no credit to the right one."""
-    return _broadcast(group, lambda scores: math.fsum(scores) / len(scores) if scores else 0.0)
+    return _broadcast(group, lambda own: math.fsum(own) / len(own) if own else 0.0, weight)
 
 
-def scalar_min(group: Sequence[Rollout]) -> list[Tokens]:
+def scalar_min(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Lowest score added to the outcome (PURE, arXiv 2504.15275). One slip decides."""
-    return _broadcast(group, lambda scores: min(scores, default=0.0))
+    return _broadcast(group, lambda own: min(own, default=0.0), weight)
 
 
 def _z_scores(group: Sequence[Rollout]) -> Callable[[SegmentScore], float]:
@@ -192,16 +218,16 @@ def _z_scores(group: Sequence[Rollout]) -> Callable[[SegmentScore], float]:
     return lambda segment: ((segment.score or 0.0) - mean) / (std + GROUP_EPS)
 
 
-def _with_outcome(group: Sequence[Rollout], terms: Sequence[Tokens]) -> list[Tokens]:
+def _with_outcome(group: Sequence[Rollout], terms: Sequence[Tokens], weight: float) -> list[Tokens]:
     """Terms plus the outcome advantages; nothing at all for a rollout without one."""
     advantages = outcome_advantages(group)
     return [
-        np.zeros_like(term) if a is None else term + a
+        np.zeros_like(term) if a is None else weight * term + a
         for term, a in zip(terms, advantages, strict=True)
     ]
 
 
-def step_return(group: Sequence[Rollout]) -> list[Tokens]:
+def step_return(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Normalised scores of all reflections that end at or after the token.
 
     GRPO with process supervision (arXiv 2402.03300, section 4.1.3). Pays per reflection, and a good
@@ -212,10 +238,10 @@ def step_return(group: Sequence[Rollout]) -> list[Tokens]:
     for rollout, term in zip(group, terms, strict=True):
         for segment in valid_scores(rollout):
             term[: segment.end] += normalise(segment)
-    return _with_outcome(group, terms)
+    return _with_outcome(group, terms, weight)
 
 
-def delta(group: Sequence[Rollout]) -> list[Tokens]:
+def delta(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Differences of successive scores, summed from the token on (arXiv 2410.15115, section 4).
 
     The sum telescopes: a token sees the score of the reflection that it leads to, and no more.
@@ -227,26 +253,26 @@ def delta(group: Sequence[Rollout]) -> list[Tokens]:
         for segment in valid_scores(rollout):
             term[start : segment.end] = normalise(segment)
             start = segment.end
-    return _with_outcome(group, terms)
+    return _with_outcome(group, terms, weight)
 
 
-def local_z(group: Sequence[Rollout]) -> list[Tokens]:
+def local_z(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Normalised score on the reflection's own tokens. Right credit; small count incentive."""
     normalise = _z_scores(group)
     terms = [np.zeros(rollout.n_tokens) for rollout in group]
     for rollout, term in zip(group, terms, strict=True):
         for segment in valid_scores(rollout):
             term[segment.start : segment.end] += normalise(segment)
-    return _with_outcome(group, terms)
+    return _with_outcome(group, terms, weight)
 
 
-def return_to_go(group: Sequence[Rollout]) -> list[Tokens]:
+def return_to_go(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Sum of all later rewards, whitened over the tokens of the group (REINFORCE++).
 
     The outcome stands on the last token, a score on the last token of its reflection. Whitening
     mixes rollouts; needs a critic to localise.
     """
-    rewards = [reward_row(rollout) for rollout in group]
+    rewards = [reward_row(rollout, weight) for rollout in group]
     returns = [gae(row, np.zeros(len(row) + 1), 1.0, 1.0) for row in rewards]
     pool = np.concatenate(returns) if returns else np.zeros(0)
     std = float(pool.std(ddof=1)) if len(pool) > 1 else 0.0
@@ -280,8 +306,7 @@ def gae(rewards: Tokens, values: Tokens, gamma: float, gae_lambda: float) -> Tok
     return advantages
 
 
-MAPPINGS: dict[str, Callable[[Sequence[Rollout]], list[Tokens]]] = {
-    "local": local,
+MAPPINGS: dict[str, Callable[[Sequence[Rollout], float], list[Tokens]]] = {
     "sum": scalar_sum,
     "mean": scalar_mean,
     "min": scalar_min,
@@ -290,3 +315,4 @@ MAPPINGS: dict[str, Callable[[Sequence[Rollout]], list[Tokens]]] = {
     "delta": delta,
     "local_z": local_z,
 }
+"""Whole advantages by the other forms, from a group and lambda."""

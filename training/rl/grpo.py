@@ -1,7 +1,7 @@
 """GRPO with a process term on the tokens of each reflection, through TRL's supported seam.
 
 TRL's loss takes advantages of shape (batch, tokens) where a subclass gives them; here the parent's
-outcome advantages get the `local` term of `advantages.py` added (specification: reward-model.md
+outcome advantages get the process term of `advantages.py` added (specification: reward-model.md
 section 9.1, checked against TRL 1.16). With lambda 0 the parent's own tensor is returned.
 
 Imports torch and TRL: load this module from within a function.
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather, gather_object
 from r2w_eval.reward_models.items import ReflectionItem
-from r2w_eval.training.rl.advantages import LocalMapping, Rollout, local_terms
+from r2w_eval.training.rl.advantages import LocalMapping, Rollout, process_terms
 from r2w_eval.training.rl.completions import (
     ScorableReflection,
     prompt_text,
@@ -259,7 +259,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         terms = [
             term
             for start in range(0, len(rollouts), size)
-            for term in local_terms(
+            for term in process_terms(
                 rollouts[start : start + size], known[start : start + size], self._mapping, weight
             )
         ]

@@ -16,8 +16,8 @@ import numpy as np
 from r2w_eval.training.rl.advantages import (
     LocalMapping,
     Rollout,
-    local_terms,
     outcome_advantages,
+    process_terms,
     valid_scores,
 )
 from r2w_eval.training.rl.completions import (
@@ -123,7 +123,7 @@ def read_signal(groups: Sequence[Group], mapping: LocalMapping) -> Signal:
 
 
 def _terms(group: Group, mapping: LocalMapping) -> list[Any]:
-    return local_terms(group.rollouts, outcome_advantages(group.rollouts), mapping)
+    return process_terms(group.rollouts, outcome_advantages(group.rollouts), mapping)
 
 
 def _outcomes(group: Group) -> list[float]:

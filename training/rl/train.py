@@ -27,6 +27,7 @@ from r2w_eval.training.rl.outcomes import (
     Pointwise,
     ScorerOutcome,
 )
+from r2w_eval.training.rl.penalties import Penalised, Penalties
 from r2w_eval.training.trainer.faults import without_missing_reward_texts
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
@@ -55,6 +56,7 @@ class RLSettings:
     outcome: a scorer, as in r2w-eval score --scorer; a judge, as in --judge, for the other forms
     unanswered: reward of a completion that never comes to an answer; without one it leaves its
         group, so that nothing keeps a policy from thinking on
+    penalties: for repeats, length and faults of form of the thinking, taken off the outcome
     opponents: answers of the group that each is compared with, before and after it (pairwise)
     patience_s: seconds that a silent judge is waited for, before its rewards are invalid
     process: scorer of reflections
@@ -83,6 +85,7 @@ class RLSettings:
     outcome_form: Literal["scorer", "pointwise", "pairwise"] = "scorer"
     outcome: str = "r2w-reward"
     unanswered: float | None = None
+    penalties: Penalties = Penalties()
     opponents: int = 2
     patience_s: float = 1800.0
     process: str = "r2w-reward"
@@ -201,9 +204,13 @@ def train_rl(
     source = model_folder(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(source)
     rows = lay_out(prompts, settings.steps * settings.groups_per_step, settings.seed)
+    tags = template_tags(tokenizer)
+    outcome = open_outcome(settings, prompts, out, tags)
+    if settings.penalties.is_on:
+        outcome = Penalised(outcome, settings.penalties, tokenizer.decode, tags)
     trainer = ProcessGRPOTrainer(
         model=source,
-        reward_funcs=[open_outcome(settings, prompts, out, template_tags(tokenizer))],
+        reward_funcs=[outcome],
         args=grpo_config(settings, out / "checkpoints"),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": prompt.prompt}]} for prompt in rows]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from r2w_eval.training.rl.advantages import (
     local,
     local_terms,
     outcome_advantages,
+    process_terms,
     reward_row,
     step_return,
     valid_scores,
@@ -50,7 +52,7 @@ WANTED = {
 
 @pytest.mark.parametrize("name", WANTED)
 def test_every_mapping_gives_the_published_fixture(name: str) -> None:
-    rows = local(FIXTURE, BARE) if name == "local" else MAPPINGS[name](FIXTURE)
+    rows = local(FIXTURE, BARE) if name == "local" else MAPPINGS[name](FIXTURE, 1.0)
     means, places = WANTED[name]
     assert [round(float(row.mean()), 3) for row in rows] == pytest.approx(means, abs=6e-4)
     assert [float(rows[3][t]) for t in (12, 27, 99)] == pytest.approx(places, abs=6e-4)
@@ -58,7 +60,7 @@ def test_every_mapping_gives_the_published_fixture(name: str) -> None:
 
 def test_on_a_scale_of_0_to_1_a_sum_pays_for_a_bad_reflection() -> None:
     group = [rollout(0.8), rollout(*[0.8] * 5), rollout(0.2), rollout(0.8, 0.2)]
-    means = [float(row.mean()) for row in MAPPINGS["sum"](group)]
+    means = [float(row.mean()) for row in MAPPINGS["sum"](group, 1.0)]
     assert means == pytest.approx((-0.412, 1.470, -0.764, -0.294), abs=6e-4)
 
 
@@ -235,7 +237,7 @@ def test_gae_by_hand_with_a_discount_a_critic_and_a_lambda_between() -> None:
 
 
 def test_delta_shows_a_token_only_the_reflection_it_leads_to() -> None:
-    row = MAPPINGS["delta"]([rollout(GOOD, BAD), rollout(BAD)])[0]
+    row = MAPPINGS["delta"]([rollout(GOOD, BAD), rollout(BAD)], 1.0)[0]
     assert row[0] == row[12] > 0 > row[20] == row[27] and row[60] == 0
 
 
@@ -262,7 +264,7 @@ def test_an_outcome_at_the_median_earns_what_its_reflection_is_worth() -> None:
 
 
 def test_one_token_alone_is_whitened_to_nothing() -> None:
-    (row,) = MAPPINGS["return_to_go"]([Rollout(1, 0.5)])
+    (row,) = MAPPINGS["return_to_go"]([Rollout(1, 0.5)], 1.0)
     assert row.tolist() == [0.0]
 
 
@@ -290,19 +292,41 @@ def test_a_reflection_without_a_token_is_none() -> None:
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_a_score_of_0_is_what_a_tiny_one_is_and_a_lost_outcome_gets_nothing(name: str) -> None:
     def rows(q: float) -> list[np.ndarray]:
-        return MAPPINGS[name]([rollout(q, GOOD), rollout(BAD, outcome=0.0), rollout(outcome=1.0)])
+        group = [rollout(q, GOOD), rollout(BAD, outcome=0.0), rollout(outcome=1.0)]
+        return MAPPINGS[name](group, 1.0)
 
     for a, b in zip(rows(0.0), rows(1e-13), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
     if name != "return_to_go":  # whitening moves all tokens alike
-        assert not MAPPINGS[name]([*FIXTURE, rollout(GOOD, outcome=None)])[-1].any()
+        assert not MAPPINGS[name]([*FIXTURE, rollout(GOOD, outcome=None)], 1.0)[-1].any()
 
 
-@pytest.mark.parametrize("name", ["sum", "mean", "min", "step_return", "delta", "local_z", "local"])
+WITH_OUTCOME = [name for name in MAPPINGS if name != "return_to_go"]
+
+
+@pytest.mark.parametrize("name", WITH_OUTCOME)
 def test_without_reflections_the_outcome_alone_counts(name: str) -> None:
     group = [rollout(outcome=1.0), rollout(outcome=0.25), rollout(outcome=0.0)]
-    for row, advantage in zip(MAPPINGS[name](group), outcome_advantages(group), strict=True):
+    for row, advantage in zip(MAPPINGS[name](group, 1.0), outcome_advantages(group), strict=True):
         assert advantage and np.array_equal(row, np.full(100, advantage))
+
+
+@given(groups, st.sampled_from(WITH_OUTCOME), st.floats(0.0, 2.0))
+def test_what_a_form_adds_is_its_advantage_less_the_outcomes(
+    group: list[Rollout], form: Any, weight: float
+) -> None:
+    own = outcome_advantages(group)
+    terms = process_terms(group, own, LocalMapping(form=form), weight)
+    for term, row, a in zip(terms, MAPPINGS[form](group, weight), own, strict=True):
+        np.testing.assert_allclose(term, row - a if a is not None else 0.0, atol=1e-12)
+    for term in process_terms(group, own, LocalMapping(form=form), 0.0):
+        np.testing.assert_allclose(term, 0.0, atol=1e-12)
+
+
+def test_the_default_form_is_the_local_one() -> None:
+    own = outcome_advantages(FIXTURE)
+    same = zip(process_terms(FIXTURE, own, BARE), local_terms(FIXTURE, own, BARE), strict=True)
+    assert all(np.array_equal(a, b) for a, b in same)
 
 
 def test_scores_are_normalised_from_two_on() -> None:
@@ -310,7 +334,7 @@ def test_scores_are_normalised_from_two_on() -> None:
     assert not step_return(alone)[0].any()
     # two scores are one sample standard deviation times the square root of a half from their mean
     assert [row[0] for row in step_return(pair)] == pytest.approx([0.7071, -0.7071], abs=1e-3)
-    shortest = MAPPINGS["return_to_go"]([Rollout(1, 1e-8), Rollout(1, 0.0)])
+    shortest = MAPPINGS["return_to_go"]([Rollout(1, 1e-8), Rollout(1, 0.0)], 1.0)
     assert shortest[0][0] == pytest.approx(0.5 / (0.5**0.5 + 1)) == -shortest[1][0]
 
 

@@ -82,6 +82,14 @@ def test_a_process_term_changes_the_update_and_is_logged(tmp_path: Path) -> None
     assert {f"process/{name}" for name in measures} <= logged
 
 
+@pytest.mark.parametrize("form", ["mean", "step_return", "return_to_go"])
+def test_another_form_of_the_mapping_makes_another_update(tmp_path: Path, form: Any) -> None:
+    once = {"max_steps": 1}
+    local = train(tmp_path / "a", LocalMapping(weight=0.5, warmup_share=0.0), **once)
+    other = train(tmp_path / "b", LocalMapping(form, weight=0.5, warmup_share=0.0), **once)
+    assert not weights_of(other.model).equal(weights_of(local.model))
+
+
 def test_micro_batches_change_the_memory_and_not_the_update(tmp_path: Path) -> None:
     # plain descent: the weights move by the gradient itself, so sums in another order stay near
     descent = {"optim": "sgd", "max_steps": 1}

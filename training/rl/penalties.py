@@ -1,0 +1,107 @@
+"""What is taken off an outcome for how the thinking was written: repeats, length, faults of form.
+
+All are off by default (specification: r2write.md section 6.1). They come off before the group is
+normalised, so a penalty that all rollouts of a group share changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r2w_eval.training.rl.completions import TAGS, Decode, read_pieces, thinking_tokens
+
+from r2w_eval.errors import UsageError
+from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.trace.links import link_reflections
+from r2w_eval.trace.tokens import decode_pieces
+from r2w_eval.trace.types import TagSchema, Trace
+
+
+@dataclass(frozen=True)
+class Penalties:
+    """Weights, each in units of the outcome and at least 0.
+
+    redundancy: of the share of reflections that repeat an earlier one or only praise
+    length: of thinking tokens beyond `budget`, as a share of it
+    budget: thinking tokens that cost nothing
+    form: of a trace with a fault, such as a tag that is nested, not closed, or in the answer
+    """
+
+    redundancy: float = 0.0
+    length: float = 0.0
+    budget: int = 1024
+    form: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError."""
+        for name in ("redundancy", "length", "form"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UsageError(
+                    f"rl.penalties.{name} {value}: expected a number from 0. Try {name}: 0.1"
+                )
+        if self.budget < 1:
+            raise UsageError(
+                f"rl.penalties.budget {self.budget}: expected 1 or more tokens. Try budget: 1024"
+            )
+
+    @property
+    def is_on(self) -> bool:
+        """At least one weight is above 0."""
+        return max(self.redundancy, self.length, self.form) > 0
+
+
+def penalty(trace: Trace, n_thinking: int, penalties: Penalties) -> float:
+    """What one completion costs.
+
+    >>> from r2w_eval.trace import segment_trace
+    >>> trace = segment_trace("<draft>It rained.</draft>")
+    >>> penalty(trace, 150, Penalties(length=0.2, budget=100))
+    0.1
+    """
+    links = link_reflections(trace)
+    repeats = sum(link.is_repeat or link.is_praise for link in links) / max(1, len(links))
+    beyond = max(0.0, n_thinking / penalties.budget - 1)
+    has_fault = bool(trace.faults) or any(segment.faults for segment in trace.segments)
+    return (
+        penalties.redundancy * repeats
+        + penalties.length * beyond
+        + penalties.form * float(has_fault)
+    )
+
+
+class Penalised:
+    """An outcome reward with the penalties taken off; what has no reward gets none by them."""
+
+    __name__ = "outcome"
+
+    def __init__(
+        self, outcome: Any, penalties: Penalties, decode: Decode, tags: ThinkTags = TAGS
+    ) -> None:
+        self._outcome = outcome
+        self._penalties = penalties
+        self._decode = decode
+        self._tags = tags
+        # asks ahead, where the outcome does
+        self.begin = getattr(outcome, "begin", None)
+
+    def __call__(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        completion_ids: Sequence[Sequence[int]],
+        **columns: Any,
+    ) -> list[float | None]:
+        """One number per completion. `completion_ids` are those that the policy wrote."""
+        rewards = self._outcome(prompts, completions, completion_ids=completion_ids, **columns)
+        costs = [self._cost(ids) for ids in completion_ids]
+        if log := columns.get("log_metric"):
+            log("outcome/penalty", sum(costs) / max(1, len(costs)))
+        return [None if r is None else r - cost for r, cost in zip(rewards, costs, strict=True)]
+
+    def _cost(self, ids: Sequence[int]) -> float:
+        pieces = decode_pieces(ids, self._decode)
+        trace = read_pieces(pieces, TagSchema(), self._tags)
+        return penalty(trace, thinking_tokens(pieces, self._tags), self._penalties)
