@@ -36,7 +36,8 @@ from r2w_eval.reflection.analysis import (
     own_outcomes,
     with_effects,
 )
-from r2w_eval.stats.inference import compare, measure, minimum_detectable_effect
+from r2w_eval.stats.inference import compare, measure
+from r2w_eval.stats.power import minimum_detectable_effect
 from r2w_eval.store import iter_jsonl, write_json
 from r2w_eval.trace.types import TagSchema
 from r2w_eval.trace.units import units

@@ -92,6 +92,8 @@ class Board:
     slope: LengthSlope | None
     apart: tuple[Apart, ...]
     is_smoke_test: bool
+    is_mixed: bool = False
+    """Rows of unequal coverage are ranked together, because the user asked for it."""
     differs: tuple[str, ...] = ()
     """Fields of the identity that differ from the suite's largest board."""
 
@@ -143,7 +145,13 @@ def build_board(entries: Sequence[Entry], options: BoardOptions) -> Board:
         slope=slope,
         apart=tuple(Apart(named[label], label, reason) for label, reason in apart.items()),
         is_smoke_test=any(entry.row.is_smoke_test for entry in entries),
+        is_mixed=is_uneven([entry.row.coverage for entry in ranked.values()]),
     )
+
+
+def is_uneven(shares: Sequence[float]) -> bool:
+    """Whether rows of such coverage do not belong in one ranking (harness I3)."""
+    return max(shares, default=0.0) - min(shares, default=0.0) > COVERAGE_GAP + 1e-9
 
 
 def set_apart(rows: Mapping[str, Row], allow_mixed: bool) -> dict[str, str]:
@@ -160,15 +168,15 @@ def set_apart(rows: Mapping[str, Row], allow_mixed: bool) -> dict[str, str]:
             apart[label] = "its aggregate is built of other strata than the rest"
         elif best - row.coverage > COVERAGE_GAP + 1e-9 and not allow_mixed:
             apart[label] = (
-                f"{head.n_scored} of {head.n_expected} items scored, the board's best has "
+                f"{row.told_scored} scored, the board's best has "
                 f"{best:.0%}: finish it with the same command, or rank it with --allow-mixed"
             )
     return apart
 
 
-def _shape(row: Row) -> tuple[float, ...]:
+def _shape(row: Row) -> tuple[str | float, ...]:
     e = row.estimate
-    return (e.scale, e.offset, *(stratum.weight for stratum in e.strata))
+    return (e.name, e.scale, e.offset, *(stratum.weight for stratum in e.strata))
 
 
 def fit_lengths(

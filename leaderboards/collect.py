@@ -168,7 +168,7 @@ def row_of_result(folder: RunFolder, manifest: Mapping[str, Any], result: Mappin
             estimate=read_estimate(result["estimate"]),
             items=_item_columns(result["samples"]),
             losses=count_losses(writer["statuses"], result["judging"]["failures"]),
-            tokens=count_tokens(folder, result),
+            tokens=Tokens(*(writer[f"{name}_tokens"] for name in Tokens.__slots__)),
             judging=result["judging"],
             noise=result.get("noise"),
             reflection=result.get("reflection"),
@@ -225,21 +225,3 @@ def count_losses(statuses: Mapping[str, int], failures: Mapping[str, int]) -> Lo
         if (cause := JudgeStatus(name).cause) is not None:
             causes[cause][name] += count
     return Losses(*(dict(sorted(causes[cause].items())) for cause in Cause))
-
-
-def count_tokens(folder: RunFolder, result: Mapping[str, Any]) -> Tokens:
-    """The writer's tokens; thinking as the engine counted it, else by its share of characters."""
-    writer, samples = result["writer"], result["samples"]
-    wanted = {sample["response_key"] for sample in samples}
-    reported = [
-        response.usage.reasoning_tokens
-        for response in folder.responses()
-        if response.key in wanted and response.usage.reasoning_tokens is not None
-    ]
-    completion = writer["completion_tokens"]
-    if reported:
-        return Tokens(writer["prompt_tokens"], completion, sum(reported))
-    thinking = sum(sample["thinking_chars"] or 0 for sample in samples)
-    total = thinking + sum(sample["answer_chars"] for sample in samples)
-    share = round(completion * thinking / total) if total else 0
-    return Tokens(writer["prompt_tokens"], completion, share)

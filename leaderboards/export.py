@@ -93,6 +93,7 @@ def to_json(board: Board) -> bytes:
         "identity": board.identity,
         "headline": board.headline,
         "smoke_test_judge": board.is_smoke_test,
+        "mixed_coverage": board.is_mixed,
         "length_slope": board.slope,
         "rows": [{c.name: c.read(s) for c in COLUMNS} for s in board.standings],
         "not_ranked": [{"model": one.label, "reason": one.reason} for one in board.apart],
@@ -133,6 +134,7 @@ def to_markdown(board: Board) -> str:
         f"### {markdown(board.task)} {markdown(board.version)}, judged by {markdown(board.judge)}",
         "",
         *(["**Smoke-test judge: these scores rank nothing.**", ""] if board.is_smoke_test else []),
+        *(["**Mixed coverage (--allow-mixed): scores of unequal items.**", ""] * board.is_mixed),
         "| rank | model | score | 95 % interval | length-adjusted | scored | tokens / answer |",
         "| --- | --- | ---: | :---: | ---: | ---: | ---: |",
     ]

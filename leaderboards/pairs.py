@@ -156,7 +156,8 @@ def _jackknife(top: FloatArray, below: FloatArray, total: float, ratio: float) -
 def _t_interval(
     difference: float, blocks: Sequence[tuple[FloatArray, FloatArray]]
 ) -> tuple[float | None, float | None]:
-    """95 % by t with Satterthwaite's degrees of freedom; none when a block has a single item.
+    """95 % by t with Satterthwaite's degrees of freedom; none when a block has a single item, or
+    where all items differ by the same.
 
     Each block is what its items move the difference by, and their weights: items of unequal weight
     count as fewer (Kish 1965), as in `resampling`.
@@ -171,7 +172,7 @@ def _t_interval(
         degrees.append(max(1.0, effective - 1))
     total = sum(variances)
     if total <= (_ROUNDING * abs(difference)) ** 2:
-        return difference, difference
+        return None, None
     df = total**2 / sum(v**2 / n for v, n in zip(variances, degrees, strict=True))
     half = float(stdtrit(df, 0.975)) * math.sqrt(total)
     return difference - half, difference + half

@@ -19,6 +19,7 @@ from r2w_eval.comparison.scores import read_estimate
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
+from r2w_eval.results.coverage import Scored, scored_of
 from r2w_eval.results.notices import Notice
 from r2w_eval.store import write_json
 from r2w_eval.types import Estimate, Metric
@@ -134,10 +135,20 @@ class Row:
         return f"{safe_name(self.model, 40).lower()}-{self.id}"
 
     @property
+    def scored(self) -> Scored:
+        """What the headline stands for: items, or answers where most of an item's are lost."""
+        return scored_of(self.headline, self.judging.get("answers"))
+
+    @property
+    def told_scored(self) -> str:
+        """`scored` in words."""
+        n, of = self.scored.n_scored, self.scored.n_expected
+        return f"{n} of {of} {'items' if of == self.headline.n_expected else 'answers'}"
+
+    @property
     def coverage(self) -> float:
-        """Share of the expected items that have a score."""
-        head = self.headline
-        return head.n_scored / head.n_expected if head.n_expected else 0.0
+        """Share of what was expected that has a score."""
+        return self.scored.share
 
     @property
     def n_answers(self) -> int:

@@ -290,7 +290,9 @@ class ItemVerdicts:
     """All that an aggregator sees of one answer: no texts, only scores.
 
     `scores[criterion]` holds one `Score` per judge repeat and order, in plan order. `measures` is
-    what the suite's own `measure` found in the texts; empty when there was no answer.
+    what the suite's own `measure` found in the texts; empty when there was no answer. `is_judged`:
+    a judge is asked about the answers of this run. `at_floor`: the answer failed and is counted at
+    the suite's lowest value, which `scores` holds in place of verdicts.
     """
 
     sample_id: str
@@ -300,6 +302,12 @@ class ItemVerdicts:
     scores: Mapping[str, tuple[Score, ...]]
     repeat: int = 0
     measures: Mapping[str, Any] = field(default_factory=dict)
+    is_judged: bool = True
+    at_floor: bool = False
+
+
+NO_QUERY = ""
+"""The cluster of a term that belongs to no query: a constant that upstream prints."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,8 @@ def build(
             f"{board.task} {board.version} by {board.judge}: {len(board.standings)} ranked, "
             f"{len(board.apart)} apart, score key {board.score_key}"
         )
+        if board.is_mixed:
+            click.echo(f"{board.task}: --allow-mixed ranks rows of unequal coverage", err=True)
     for one in collection.left_out:
         click.echo(f"left out: {one.source}: {one.reason}", err=True)
     click.echo(f"{site.n_files} files, {site.n_bytes / 1e6:.1f} MB in {site.path}")

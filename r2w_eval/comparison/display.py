@@ -20,12 +20,22 @@ from r2w_eval.hashing import to_plain
 from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.run.opening import ModelOptions, ModelPool
 from r2w_eval.run.planning import plan_tasks
-from r2w_eval.stats.orders import OrderPair, Positions, combined_battle, positions
+from r2w_eval.stats.orders import (
+    OrderPair,
+    PairMargin,
+    Positions,
+    combined_battle,
+    pair_margins,
+    positions,
+)
 from r2w_eval.stats.ratings import Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn
 from r2w_eval.terminal import escape, plain_table
 from r2w_eval.types import Metric, Sample
+
+# more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
+MAX_GROUPS, N_UNCLEAR = 12, 3
 
 
 def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
@@ -48,6 +58,17 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
             )
         console.print(ranking_table(comparison))
         console.print(test_table(comparison))
+        for test, outcome in zip(comparison.ranking.tests, comparison.outcomes, strict=True):
+            if outcome is not None:
+                console.print(
+                    f"{escape(test.first)} alone passed {outcome.n_only_first}, "
+                    f"{escape(test.second)} alone {outcome.n_only_second}, both "
+                    f"{outcome.n_both}, neither {outcome.n_neither}: McNemar's exact p = "
+                    f"{outcome.p_value:.3g}",
+                    soft_wrap=True,
+                )
+        if comparison.groups:
+            console.print(group_table(comparison))
         if comparison.left_out:
             console.print(left_out_table(comparison))
         for test, extremes in zip(comparison.ranking.tests, comparison.extremes, strict=True):
@@ -70,7 +91,8 @@ def ranking_table(comparison: Comparison) -> Table:
         tied = "yes" if row.is_tied_with_best else "no"
         head = comparison.headlines[row.model]
         span = _span(head.low, head.high, ".2f")
-        scored = f"{head.n_scored}/{head.n_expected}"
+        counts = comparison.scored[row.model]
+        scored = f"{counts.n_scored}/{counts.n_expected}"
         table.add_row(escape(row.model), f"{row.value:.2f}", span, scored, rank, tied)
     return table
 
@@ -93,6 +115,32 @@ def test_table(comparison: Comparison) -> Table:
             _number(effect, ".2f"),
             str(test.n_common),
             *("–" if n is None else f"{n:,}" for n in needed),
+        )
+    return table
+
+
+def group_table(comparison: Comparison) -> Table:
+    """The clearest differences in domains and criteria, marked as what they are."""
+    clear = [own for own in comparison.groups if own.q_value < 0.05]
+    shown = clear[:MAX_GROUPS] or comparison.groups[:N_UNCLEAR]
+    table = plain_table(
+        f"Domains, criteria and other parts, exploratory: {len(clear)} of {len(comparison.groups)} "
+        f"differences have q < .05 (Benjamini-Hochberg); {len(shown)} shown"
+    )
+    for name in ("part", "first minus second"):
+        table.add_column(name, overflow="fold")
+    for name in ("difference", "95 % interval", "p", "q", "items"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for own in shown:
+        test = own.test
+        table.add_row(
+            escape(own.group),
+            escape(f"{own.first} – {own.second}"),
+            _number(test.difference, "+.2f"),
+            _span(test.low, test.high, "+.2f"),
+            _number(test.p_value, ".3g"),
+            f"{own.q_value:.3g}",
+            str(test.n_common),
         )
     return table
 
@@ -169,9 +217,12 @@ def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_cover
             f"reasons; the same command asks again for what was lost on the way"
         )
     ratings = bradley_terry(battles)
-    write_json(path.with_name("ratings.json"), to_plain({"ratings": ratings, "positions": bias}))
+    margins = pair_margins(pairs)
+    found = {"ratings": ratings, "positions": bias, "margins": margins}
+    write_json(path.with_name("ratings.json"), to_plain(found))
     console.print(ratings_table(ratings, judge, scored, len(pairs)))
     console.print(positions_table(bias))
+    console.print(margins_table(margins))
     console.print(f"Verdicts: {escape(str(path))}", soft_wrap=True)
     if scored < min_coverage * len(pairs):
         raise CoverageTooLow(
@@ -182,10 +233,10 @@ def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_cover
 
 
 def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Table:
-    """Bradley-Terry strengths on the Elo scale, bootstrap over items."""
+    """Bradley-Terry strengths in natural log-odds of winning, bootstrap over items."""
     table = plain_table(f"Preferences of {judge}: {scored}/{total} pairs with both orders")
     table.add_column("model", overflow="fold")
-    for name in ("strength", "95 % interval", "win share", "rank at least"):
+    for name in ("strength (log-odds)", "95 % interval", "win share", "rank at least"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in ratings.rows:
         table.add_row(
@@ -213,6 +264,24 @@ def positions_table(bias: Positions) -> Table:
     for name, metric in rows.items():
         span = _span(metric.low, metric.high, ".2f")
         table.add_row(name, _number(metric.value, ".2f"), span, str(metric.n_scored))
+    return table
+
+
+def margins_table(margins: Sequence[PairMargin]) -> Table:
+    """How far each model is ahead of each other one, before and after the side is taken out."""
+    table = plain_table("Margins, in units of the verdict (A>B is 1, A>>B is 2)")
+    table.add_column("first minus second", overflow="fold")
+    for name in ("shown first", "side bias taken out", "95 % interval", "pairs"):
+        table.add_column(name, justify="right")
+    for margin in margins:
+        own = margin.corrected
+        table.add_row(
+            escape(f"{margin.first} – {margin.second}"),
+            _number(margin.shown_first.value, "+.2f"),
+            _number(own.value, "+.2f"),
+            _span(own.low, own.high, "+.2f"),
+            str(own.n_scored),
+        )
     return table
 
 

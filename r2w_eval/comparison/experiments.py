@@ -20,9 +20,11 @@ from r2w_eval.reflection.measures import answer_tokens, thinking_tokens
 from r2w_eval.reflection.sources import read_run
 from r2w_eval.run.job import Watch, evaluate
 from r2w_eval.run.spending import check_budget, open_budget
-from r2w_eval.stats.inference import PairedComparison, compare, measure
+from r2w_eval.stats.inference import PairedComparison, compare, measure, on_common
+from r2w_eval.stats.inference import evaluate as evaluate_estimate
 from r2w_eval.store import RunFolder
-from r2w_eval.types import Estimate, Metric, Stratum
+from r2w_eval.suites.suite import load_info, suite_folders
+from r2w_eval.types import Estimate, Metric
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class ArmResult:
 class OnOff:
     """Thinking on minus off, on the prompts that both have scored.
 
-    `relative` = (mean_on / mean_off - 1) * 100 over the common prompts. `tokens_per_point` has no
+    `relative` is `relative_change` over the common prompts. `tokens_per_point` has no
     value where the interval of the difference holds 0; its tokens are of the same prompts. Prompts
     with one side only are counted in `difference` and left out.
     """
@@ -158,7 +160,7 @@ def on_minus_off(on: Side, off: Side) -> OnOff:
         on.arm,
         off.arm,
         difference,
-        measure(relative_change(first, second)),
+        measure(relative_change(first, second, lowest_score(on.result))),
         tokens_per_point(difference, *spent),
     )
 
@@ -170,15 +172,36 @@ def mean_over(tokens: Estimate, prompts: Collection[str]) -> float | None:
     return sum(kept) / len(kept) if kept else None
 
 
-def relative_change(on: Estimate, off: Estimate) -> Estimate:
-    """(sum on / sum off - 1) * 100 over the common prompts, as a ratio that can be resampled."""
-    ours, theirs = item_values(on), item_values(off)
-    common = sorted(ours.keys() & theirs.keys())
-    stratum = Stratum(
-        tuple(common), tuple(ours[name] for name in common), tuple(theirs[name] for name in common)
+def lowest_score(result: StoredResult) -> float:
+    """The end of the suite's scale where that is below 0, else 0: what a ratio may count from."""
+    if result.task not in suite_folders():
+        return 0.0
+    low, _ = load_info(result.task).score_range
+    estimate = result.estimate
+    weight = sum(stratum.weight for stratum in estimate.strata)
+    return min(0.0, estimate.offset + estimate.scale * weight * low)
+
+
+def relative_change(on: Estimate, off: Estimate, lowest: float = 0.0) -> Estimate:
+    """((on - lowest) / (off - lowest) - 1) * 100 over the common prompts, in percent.
+
+    A scale that goes below 0 is counted from its lowest value (HelloBench, from -300 on, as if it
+    were 0 to 100); without a mean above that there is no value. The ratio is stated as what it is
+    near the two means, on - ratio * off, which can be resampled (delta method).
+    """
+    left, right, counts = on_common(on, off)
+    ours, theirs = evaluate_estimate(left), evaluate_estimate(right)
+    name, n = "relative_change_percent", sum(counts)
+    if ours is None or theirs is None or min(ours, theirs) <= lowest:
+        return Estimate(name, (), n, note="no ratio: a mean is not above 0", bounded=False)
+    ratio = (ours - lowest) / (theirs - lowest)
+    unit = left.scale / (theirs - lowest)
+    strata = (
+        *(replace(s, weight=s.weight * unit) for s in left.strata),
+        *(replace(s, weight=-s.weight * unit * ratio) for s in right.strata),
     )
-    n = len(ours.keys() | theirs.keys())
-    return Estimate("relative_change_percent", (stratum,), n, 100.0, -100.0, bounded=False)
+    near = Estimate(name, strata, n, 100.0, bounded=False)
+    return replace(near, offset=100 * (ratio - 1) - (evaluate_estimate(near) or 0.0))
 
 
 def tokens_per_point(

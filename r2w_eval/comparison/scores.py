@@ -12,11 +12,21 @@ import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.records.selection import describe_subset
-from r2w_eval.stats.inference import compare, items_needed, minimum_detectable_effect
+from r2w_eval.results.coverage import Scored, scored_of
+from r2w_eval.stats.inference import (
+    McNemar,
+    PairedComparison,
+    benjamini_hochberg,
+    compare,
+    mcnemar,
+)
+from r2w_eval.stats.power import items_needed, minimum_detectable_effect
 from r2w_eval.stats.ratings import Ranking, rank_by_paired_tests
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
@@ -42,6 +52,20 @@ class StoredResult:
     """Headline without each judge, for results of ensembles."""
     subset: str = ""
     """How the run chose its samples, in the words of its flags."""
+    answers: Mapping[str, int] | None = None
+    """Answers with a score, where a query has several."""
+    groups: Mapping[str, Estimate] = field(default_factory=dict)
+    """Domains, criteria and other parts of the score, by name."""
+
+    @property
+    def compared(self) -> Mapping[str, Any]:
+        """All that must be equal in two results that are compared."""
+        return {**self.identity, "headline": self.estimate.name}
+
+    @property
+    def scored(self) -> Scored:
+        """What the headline stands for."""
+        return scored_of(self.headline, self.answers)
 
     @property
     def items(self) -> str:
@@ -66,14 +90,30 @@ class ItemDifference:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupDifference:
+    """First minus second in one part of a suite: a domain, a criterion. Exploratory (harness A3).
+
+    `q_value` is p by Benjamini and Hochberg over all parts and pairs of the comparison.
+    """
+
+    group: str
+    first: str
+    second: str
+    test: PairedComparison
+    q_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
     """All runs on one task under one judge.
 
     `effects[i]` is the smallest difference that test i of the ranking could have found with 80 %
     power, at the level that is left after correcting for all pairs; `needed[i]` the items that
     would find the wished difference, if one was named. `extremes[i]` are its largest item
-    differences, wins of the first run first. `subsets` says which samples each run took, where
-    these differ; `headlines` each run's own score, over all that it has scored.
+    differences, wins of the first run first; `outcomes[i]` counts who passed, where every item is
+    passed or failed. `groups` are differences in parts of the suite, clearest first. `subsets` says
+    which samples each run took, where these differ; `headlines` each run's own score, over all that
+    it has `scored`.
     """
 
     task: str
@@ -81,16 +121,19 @@ class Comparison:
     score_key: str
     subsets: Mapping[str, str]
     headlines: Mapping[str, Metric]
+    scored: Mapping[str, Scored]
     ranking: Ranking
     effects: tuple[float | None, ...]
     extremes: tuple[tuple[ItemDifference, ...], ...]
     needed: tuple[int | None, ...] = ()
     left_out: tuple[LeftOutRanks, ...] = ()
+    outcomes: tuple[McNemar | None, ...] = ()
+    groups: tuple[GroupDifference, ...] = ()
 
     @property
     def is_uneven(self) -> bool:
         """Whether the runs scored shares of their samples that differ by more than a point."""
-        shares = [m.n_scored / max(1, m.n_expected) for m in self.headlines.values()]
+        shares = [scored.share for scored in self.scored.values()]
         return max(shares) - min(shares) > COVERAGE_GAP + 1e-9
 
 
@@ -126,6 +169,8 @@ def _read_result(run: str, manifest: Mapping[str, Any], record: Mapping[str, Any
             for left in (record.get("ensemble") or {}).get("left_out", ())
         },
         subset=describe_subset(manifest.get("config", {})),
+        answers=record["judging"].get("answers"),
+        groups={group["name"]: read_estimate(group) for group in record.get("groups", ())},
     )
 
 
@@ -150,13 +195,14 @@ def compare_runs(
 
     Raises UsageError, IdentityMismatch.
     """
+    runs = list({Path(run).resolve(): run for run in runs}.values())
     if len(runs) < 2:
-        raise UsageError("compare needs two runs or more. Try: r2w-eval compare RUN RUN")
+        raise UsageError("compare needs two different runs or more. Try: r2w-eval compare RUN RUN")
     by_place: dict[tuple[str, str], dict[str, StoredResult]] = defaultdict(dict)
     for run in runs:
         for result in load_results(run):
             by_place[result.task, result.judge][run] = result
-    shared = {place: rows for place, rows in by_place.items() if len(rows) == len(set(runs))}
+    shared = {place: rows for place, rows in by_place.items() if len(rows) == len(runs)}
     if not shared:
         held = "; ".join(f"{task} by {judge}" for task, judge in sorted(by_place))
         raise UsageError(
@@ -190,12 +236,42 @@ def _compare_place(
         if len({result.score_key for result in results}) > 1
         else {},
         {name_of(r, results): r.headline for r in results},
+        {name_of(r, results): r.scored for r in results},
         ranking,
         tuple(effects),
         tuple(extremes),
         tuple(needed) if effect is not None else (),
         _ranks_without(results),
+        tuple(count_passes(estimates[t.first], estimates[t.second]) for t in ranking.tests),
+        group_differences({name_of(r, results): r.groups for r in results}),
     )
+
+
+def count_passes(first: Estimate, second: Estimate) -> McNemar | None:
+    """Who passed which items (harness A2); None where items are scored and not passed."""
+    ours, theirs = _passes(first), _passes(second)
+    return None if ours is None or theirs is None else mcnemar(ours, theirs)
+
+
+def _passes(estimate: Estimate) -> dict[str, bool] | None:
+    values = item_values(estimate)
+    is_binary = estimate.is_share and set(values.values()) <= {0.0, 1.0}
+    return {item: value == 1.0 for item, value in values.items()} if is_binary else None
+
+
+def group_differences(
+    groups: Mapping[str, Mapping[str, Estimate]],
+) -> tuple[GroupDifference, ...]:
+    """Every part of the suite that two runs have, for every pair of runs; smallest q first."""
+    found: list[tuple[str, str, str, PairedComparison]] = []
+    for first, second in combinations(sorted(groups), 2):
+        for name in groups[first].keys() & groups[second].keys():
+            test = compare(groups[first][name], groups[second][name])
+            if test.p_value is not None and test.n_common > 1:
+                found.append((name, first, second, test))
+    q_values = benjamini_hochberg([test.p_value or 0.0 for *_, test in found])
+    made = [GroupDifference(*own, q) for own, q in zip(found, q_values, strict=True)]
+    return tuple(sorted(made, key=lambda d: (d.q_value, d.group, d.first, d.second)))
 
 
 def _ranks_without(results: Sequence[StoredResult]) -> tuple[LeftOutRanks, ...]:
@@ -212,10 +288,10 @@ def _ranks_without(results: Sequence[StoredResult]) -> tuple[LeftOutRanks, ...]:
 
 def check_identities(results: Sequence[StoredResult], force_common: bool) -> None:
     """Refuse results that may not be compared; with `force_common` the items alone may differ."""
-    first = results[0]
-    for other in results[1:]:
-        fields = first.identity.keys() | other.identity.keys()
-        differing = sorted(f for f in fields if first.identity.get(f) != other.identity.get(f))
+    first, *others = results
+    for other in others:
+        ours, theirs = first.compared, other.compared
+        differing = sorted(f for f in {**ours, **theirs} if ours.get(f) != theirs.get(f))
         if not differing or (force_common and differing == ["items"]):
             continue
         shown = "\n  ".join(_show_difference(name, first, other) for name in differing)
@@ -231,7 +307,7 @@ def check_identities(results: Sequence[StoredResult], force_common: bool) -> Non
 
 def _show_difference(name: str, first: StoredResult, other: StoredResult) -> str:
     if name != "items":
-        return f"{name}: {first.identity.get(name)!r:.150} | {other.identity.get(name)!r:.150}"
+        return f"{name}: {first.compared.get(name)!r:.150} | {other.compared.get(name)!r:.150}"
     common = item_values(first.estimate).keys() & item_values(other.estimate).keys()
     return f"items: {first.items} | {other.items}; {len(common)} are scored in both"
 

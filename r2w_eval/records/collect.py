@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
+from r2w_eval.models.thinking_tokens import count_tokens
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.records.rows import answer_to_judge
 from r2w_eval.types import Judgement, Response
@@ -25,11 +26,18 @@ Question = tuple[str, str, int]
 
 @dataclass(slots=True)
 class Written:
-    """A response without its texts: what is left of it while the run is aggregated."""
+    """An answer without its texts: what is left of it while the run is aggregated.
+
+    `response` is the last turn; characters are those of all turns, and tokens those of all turns
+    and of every try at them.
+    """
 
     response: Response
     answer_chars: int
     thinking_chars: int | None
+    prompt_tokens: int
+    completion_tokens: int
+    thinking_tokens: int
     measures: Mapping[str, Any]
 
 
@@ -38,28 +46,48 @@ def latest_responses(
 ) -> dict[str, dict[tuple[str, int], Written]]:
     """By task, then (sample, repeat): the last turn; a retried request replaces its failure.
 
-    Texts are measured as they pass and not kept, but for those of conversations.
+    Texts are measured as they pass and not kept, but where an answer takes several requests.
     """
-    measured = {plan.info.name: plan for plan in plans if plan.suite.measure}
+    by_name = {plan.info.name: plan for plan in plans}
     written: dict[str, dict[tuple[str, int], Written]] = defaultdict(dict)
-    talks: dict[tuple[str, tuple[str, int]], dict[int, Response]] = defaultdict(dict)
+    several: dict[tuple[str, tuple[str, int]], dict[tuple[int, int], Response]] = defaultdict(dict)
     for response in responses:
         place = (response.sample_id, response.repeat)
-        before = written[response.task].get(place)
-        plan = measured.get(response.task)
-        if plan and plan.suite.next_turn:
-            turns = talks[response.task, place]
-            turns[response.turn] = max(response, turns.get(response.turn, response), key=_rank)
-        if before is not None and _rank(before.response) > _rank(response):
+        plan = by_name.get(response.task)
+        if plan and plan.suite.asks_again:
+            tries = several[response.task, place]
+            key = response.turn, response.attempt
+            tries[key] = max(response, tries.get(key, response), key=_rank)
             continue
-        thinking = None if response.thinking is None else len(response.thinking)
-        slim = replace(response, raw="", answer="", thinking=None)
-        measures = _measure(plan, [response]) if plan else {}
-        written[response.task][place] = Written(slim, len(response.answer), thinking, measures)
-    for (task, place), turns in talks.items():
-        in_order = [turns[turn] for turn in sorted(turns)]
-        written[task][place].measures = _measure(measured[task], in_order)
+        before = written[response.task].get(place)
+        if before is None or _rank(before.response) <= _rank(response):
+            written[response.task][place] = _slim_answer(plan, [response])
+    for (task, place), tries in several.items():
+        written[task][place] = _slim_answer(by_name[task], [*tries.values()])
     return written
+
+
+def _slim_answer(plan: TaskPlan | None, tries: Sequence[Response]) -> Written:
+    """One answer from all requests for it; of every turn the best try stands."""
+    best = {response.turn: response for response in sorted(tries, key=_rank)}
+    turns = [best[turn] for turn in sorted(best)]
+    thinking = [len(turn.thinking) for turn in turns if turn.thinking is not None]
+    return Written(
+        response=replace(turns[-1], raw="", answer="", thinking=None),
+        answer_chars=sum(len(turn.answer) for turn in turns),
+        thinking_chars=sum(thinking) if thinking else None,
+        prompt_tokens=sum(one.usage.prompt_tokens or 0 for one in tries),
+        completion_tokens=sum(one.usage.completion_tokens or 0 for one in tries),
+        thinking_tokens=sum(map(_thinking_tokens, tries)),
+        measures=_measure(plan, turns) if plan else {},
+    )
+
+
+def _thinking_tokens(response: Response) -> int:
+    """As the engine counted them, or their share of the tokens that it counted, if it did."""
+    if response.usage.completion_tokens is None:
+        return 0
+    return count_tokens(response.thinking or "", response.answer, response.usage)[0]
 
 
 def _rank(response: Response) -> tuple[int, bool, int]:

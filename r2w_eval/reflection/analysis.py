@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from r2w_eval.models.cost import estimate_tokens
+from r2w_eval.models.thinking_tokens import TokenSource, count_tokens
 from r2w_eval.trace.links import ReflectionLink, link_reflections
 from r2w_eval.trace.segmentation import segment_trace
 from r2w_eval.trace.types import Fault, Segment, TagSchema, Trace
@@ -18,14 +19,6 @@ from r2w_eval.types import Score, Usage
 
 # Smallest gain that counts, in points of the judge's scale
 DEAD_BAND = 0.25
-
-
-class TokenSource(StrEnum):
-    """Where the number of thinking tokens comes from."""
-
-    REPORTED = "reported"
-    SPLIT = "split"
-    ESTIMATED = "estimated"
 
 
 class Outcome(StrEnum):
@@ -135,22 +128,6 @@ def analyse(source: TraceInput, schema: TagSchema | None = None) -> Analysis:
     )
 
 
-def count_tokens(thinking: str, answer: str, usage: Usage) -> tuple[int, int, TokenSource]:
-    """Thinking and answer tokens: reported, else the reported sum split by length, else estimated.
-
-    >>> count_tokens("abcd" * 3, "abcd", Usage(completion_tokens=40))
-    (30, 10, <TokenSource.SPLIT: 'split'>)
-    """
-    total = usage.completion_tokens
-    if total is not None and usage.reasoning_tokens:
-        return usage.reasoning_tokens, max(0, total - usage.reasoning_tokens), TokenSource.REPORTED
-    guess = estimate_tokens(thinking), estimate_tokens(answer)
-    if total is None or not sum(guess):
-        return *guess, TokenSource.ESTIMATED
-    own = round(total * guess[0] / sum(guess))
-    return own, total - own, TokenSource.SPLIT
-
-
 def _segment_tokens(trace: Trace, n_thinking: int) -> tuple[float, ...]:
     """Each segment's share of the thinking tokens: mapped spans if there are, else by length."""
     if all(segment.tokens is not None for segment in trace.segments):
@@ -161,17 +138,25 @@ def _segment_tokens(trace: Trace, n_thinking: int) -> tuple[float, ...]:
 
 
 def last_useful_revision(analysis: Analysis) -> Segment | None:
-    """The last revision that a scorer called improved; without scores, the last that changed text.
-
-    Its text then counts as useful only in the sense that it did something.
+    """The last revision that a scorer called improved; without any score, the last that changed
+    text, which then counts as useful only in the sense that it did something.
     """
+    improved = {
+        _place_of_outcome(analysis.links[index])
+        for index, effect in analysis.effects.items()
+        if effect.outcome is Outcome.IMPROVED
+    }
     found: Segment | None = None
     for link in analysis.links:
-        effect = analysis.effects.get(link.step.index)
-        is_useful = effect.outcome is Outcome.IMPROVED if effect else bool(link.edits)
+        is_useful = _place_of_outcome(link) in improved if analysis.effects else bool(link.edits)
         if is_useful and link.step.outcome is not None:
             found = link.step.outcome
     return found
+
+
+def _place_of_outcome(link: ReflectionLink) -> int:
+    """Where the text begins that a step led to; -1 for the answer."""
+    return -1 if link.step.outcome is None else link.step.outcome.span.start
 
 
 def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
@@ -179,8 +164,7 @@ def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
     by_outcome: dict[int, tuple[int, ReflectionLink]] = {}
     for index, link in enumerate(analysis.links):
         if link.outcome is not None and link.base is not None:
-            place = -1 if link.step.outcome is None else link.step.outcome.span.start
-            by_outcome[place] = (index, link)
+            by_outcome[_place_of_outcome(link)] = (index, link)
     return list(by_outcome.values())
 
 

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from r2w_eval.models.thinking_tokens import TokenSource
 from r2w_eval.reflection.analysis import (
     Analysis,
     Outcome,
-    TokenSource,
     last_useful_revision,
     own_outcomes,
 )

@@ -23,9 +23,11 @@ from r2w_eval.types import Response, WriterStatus
 
 
 def from_response(response: Response, prompt: str = "", score: float | None = None) -> TraceInput:
-    """A stored response as input; its cluster is the sample."""
+    """A stored response as input; its cluster is the sample. Every turn is an input of its own."""
+    repeat = f"#{response.repeat}" if response.repeat else ""
+    turn = f"-turn{response.turn + 1}" if response.turn else ""
     return TraceInput(
-        id=f"{response.sample_id}#{response.repeat}" if response.repeat else response.sample_id,
+        id=f"{response.sample_id}{repeat}{turn}",
         thinking=response.thinking,
         answer=response.answer,
         prompt=prompt,
@@ -37,16 +39,14 @@ def from_response(response: Response, prompt: str = "", score: float | None = No
 
 
 def read_run(folder: RunFolder) -> dict[str, list[TraceInput]]:
-    """By task: the newest response of every sample and repeat that has a text."""
+    """By task: the newest response of every sample, repeat and turn that has a text."""
     prompts = _prompts(folder)
     scores = _mean_scores(folder)
-    newest: dict[tuple[str, str, int], Response] = {}
+    newest: dict[tuple[str, str, int, int], Response] = {}
     for response in folder.responses():
-        place = (response.task, response.sample_id, response.repeat)
-        if place not in newest or newest[place].turn <= response.turn:
-            newest[place] = response
+        newest[response.task, response.sample_id, response.repeat, response.turn] = response
     found: dict[str, list[TraceInput]] = defaultdict(list)
-    for (task, sample_id, _), response in newest.items():
+    for (task, sample_id, *_), response in newest.items():
         if response.raw or response.thinking:
             prompt = prompts.get((task, sample_id), "")
             found[task].append(from_response(response, prompt, scores.get(response.key)))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from r2w_eval.models.chat import KNOWN_ENDS
 from r2w_eval.models.cost import Price
 from r2w_eval.records.collect import Written
+from r2w_eval.results.coverage import Scored
 from r2w_eval.stats.length_slope import LengthPoint, overall_length_slope
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Response
 
@@ -30,6 +31,8 @@ class WriterSummary:
     models_returned: tuple[str, ...]
     prompt_tokens: int
     completion_tokens: int
+    thinking_tokens: int
+    """Of the completion tokens: reported, or their share by length."""
     mean_answer_chars: float | None
     mean_thinking_chars: float | None
     odd_ends: Mapping[str, int]
@@ -65,6 +68,8 @@ class JudgeSummary:
     """Number and mean of the values, by the model id that the endpoint returned."""
     histograms: Mapping[str, Mapping[str, int]]
     """The histogram of each criterion, where there are a few of them for all queries."""
+    answers: Scored | None = None
+    """Answers with a score, where a query has several; see `coverage`."""
     length_slope: Metric | None = None
     """Points per doubling of the answer's length; None without scored answers."""
 
@@ -223,8 +228,9 @@ def summarise_writer(
         n_answered=len(answered),
         statuses=dict(sorted(Counter(row.status for row in rows).items())),
         models_returned=tuple(sorted({r.model_returned for r in responses if r.model_returned})),
-        prompt_tokens=sum(r.usage.prompt_tokens or 0 for r in responses),
-        completion_tokens=sum(r.usage.completion_tokens or 0 for r in responses),
+        prompt_tokens=sum(entry.prompt_tokens for entry in entries),
+        completion_tokens=sum(entry.completion_tokens for entry in entries),
+        thinking_tokens=sum(entry.thinking_tokens for entry in entries),
         mean_answer_chars=_mean([row.answer_chars for row in answered]),
         mean_thinking_chars=_mean(thinking),
         odd_ends=_count_odd_ends(responses),

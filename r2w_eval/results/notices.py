@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from r2w_eval.judge.families import is_own_family
 from r2w_eval.records.plan import NO_JUDGE
 from r2w_eval.results.counts import JudgeSummary, WriterSummary
+from r2w_eval.results.coverage import Scored, scored_of
 from r2w_eval.types import Metric, WriterStatus
 
 TRUNCATION_WARNING = 0.02
-# as many prompts must be scored for a result to stand for its suite
-FULL_COVERAGE = 0.98
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -35,7 +34,7 @@ def notices(
     """All that holds of one result; `left_out` are the plan's own notes, `name` the writer's."""
     return (
         *(Notice("left_out", text) for text in left_out),
-        *partial(headline, judging.judge),
+        *partial(scored_of(headline, judging.answers), judging),
         *cut_answers(writer),
         *odd_ends(writer),
         *several_models(writer, judging),
@@ -44,21 +43,15 @@ def notices(
     )
 
 
-def is_partial(metric: Metric) -> bool:
-    """Whether the value is that of a part of the samples."""
-    return 0 < metric.n_scored < FULL_COVERAGE * metric.n_expected
-
-
-def partial(headline: Metric, judge: str) -> Iterable[Notice]:
-    """A score that stands for fewer samples than were asked for.
-
-    >>> [notice.text for notice in partial(Metric("overall", 6.0, None, None, 8, 24), "J")]
-    ['judge J: 8 of 24 samples are scored, and the score is that of these 8 alone']
-    """
-    if is_partial(headline):
-        n, of = headline.n_scored, headline.n_expected
-        told = f"{n} of {of} samples are scored, and the score is that of these {n} alone"
-        yield Notice("partial", told if judge == NO_JUDGE else f"judge {judge}: {told}")
+def partial(scored: Scored, judging: JudgeSummary) -> Iterable[Notice]:
+    """A score that stands for fewer samples, or answers to them, than were asked for."""
+    if scored.is_partial:
+        n, of = scored.n_scored, scored.n_expected
+        what = "answers" if scored == judging.answers else "samples"
+        told = f"{n} of {of} {what} are scored, and the score is that of these {n} alone"
+        yield Notice(
+            "partial", told if judging.judge == NO_JUDGE else f"judge {judging.judge}: {told}"
+        )
 
 
 def cut_answers(writer: WriterSummary) -> Iterable[Notice]:

@@ -27,23 +27,21 @@ def add_reflection(
 
 @dataclass(frozen=True, slots=True)
 class _Newest:
-    """Which response of the file stands for a sample and repeat, without its texts."""
+    """Which response of the file stands for a turn of an answer, without its texts."""
 
-    turn: int
     number: int
     thinks: bool
 
 
 def summarise_run(folder: RunFolder, plans: Sequence[TaskPlan]) -> dict[str, ReflectionSummary]:
-    """By task: the measures of the newest response of every sample and repeat.
+    """By task: the measures of the newest response of every sample, repeat and turn.
 
     The file is read twice, so that texts are held one at a time, and never where nobody thinks.
     """
-    newest: dict[str, dict[tuple[str, int], _Newest]] = defaultdict(dict)
+    newest: dict[str, dict[tuple[str, int, int], _Newest]] = defaultdict(dict)
     for number, response in enumerate(folder.responses()):
-        own, place = newest[response.task], (response.sample_id, response.repeat)
-        if place not in own or own[place].turn <= response.turn:
-            own[place] = _Newest(response.turn, number, bool(response.thinking))
+        place = (response.sample_id, response.repeat, response.turn)
+        newest[response.task][place] = _Newest(number, bool(response.thinking))
     thinking = {
         plan.info.name: plan
         for plan in plans

@@ -24,7 +24,6 @@ from r2w_eval.paths import packaged_text
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.counts import SampleRow
-from r2w_eval.results.notices import is_partial
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.store import RunFolder, write_atomically
 from r2w_eval.types import Judgement, Metric, Response
@@ -125,7 +124,6 @@ def _template() -> jinja2.Template:
     """The page, compiled once for all runs of a process."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = _number
-    environment.tests["partial"] = is_partial
     return environment.from_string(packaged_text("templates/report.html"))
 
 

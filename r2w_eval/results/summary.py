@@ -28,6 +28,7 @@ from r2w_eval.results.counts import (
     summarise_judge,
     summarise_writer,
 )
+from r2w_eval.results.coverage import Scored, count_answers, scored_of
 from r2w_eval.results.ensembles import (
     EnsembleSpec,
     EnsembleSummary,
@@ -77,12 +78,19 @@ class TaskResult:
     ensemble: EnsembleSummary | None = None
     reflection: ReflectionSummary | None = None
     pages: PageCounts | None = None
+    groups: tuple[Estimate, ...] = field(default=(), repr=False)
+    """Domains, criteria and other parts, with the terms that paired tests need."""
     samples: tuple[SampleRow, ...] = field(default=(), repr=False)
 
     @property
     def headline(self) -> Metric:
         """The suite's published figure."""
         return next(metric for metric in self.metrics if metric.is_headline)
+
+    @property
+    def scored(self) -> Scored:
+        """What the headline stands for."""
+        return scored_of(self.headline, self.judging.answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +163,11 @@ def _collect(
                 scores=_group_scores(own),
                 repeat=repeat,
                 measures=entry.measures if entry else {},
+                is_judged=judge != NO_JUDGE,
             )
             found.items.append(item)
-            found.floored.append(_at_floor(item, names, score_range(plan, judge, facts)[0]))
+            lowest = (Score(score_range(plan, judge, facts)[0]),) * facts.n_judge_repeats
+            found.floored.append(put_at_floor(item, names, lowest))
             found.rows.append(_row(item, entry, [j for j in own if is_verdict(j.criterion)]))
             found.judgements.extend(own)
             n_own = 0 if judge == NO_JUDGE else len(names) * facts.n_judge_repeats
@@ -187,6 +197,7 @@ def _summarise_task(
         summarise_judge(
             judge, found.judgements, found.absent, bounds, is_verdict, plan.suite.orders
         ),
+        answers=count_answers(plan, found.items),
         length_slope=run_length_slope(found.rows),
     )
     writer = summarise_writer(found.rows, written)
@@ -204,6 +215,7 @@ def _summarise_task(
         judging=judging,
         warnings=notices(plan.notes, writer, judging, headline, facts.writer),
         estimate=estimates[0],
+        groups=tuple(estimate for estimate in estimates if "/" in estimate.name),
         noise=split_noise(j for j in found.judgements if is_verdict(j.criterion))
         if has_repeats
         else None,
@@ -316,11 +328,15 @@ def _group_scores(judgements: Iterable[Judgement]) -> dict[str, tuple[Score, ...
     return {name: tuple(scores) for name, scores in grouped.items()}
 
 
-def _at_floor(item: ItemVerdicts, names: Sequence[str], floor: float) -> ItemVerdicts:
-    """Model-caused failures at the suite's lowest value; all others unchanged (harness R3)."""
+def put_at_floor(
+    item: ItemVerdicts, names: Sequence[str], lowest: tuple[Score, ...]
+) -> ItemVerdicts:
+    """Model-caused failures with the suite's lowest value as often as a judge would have been
+    asked, all others unchanged (harness R3).
+    """
     if item.status.cause is not Cause.MODEL:
         return item
-    return replace(item, scores={name: (Score(floor),) for name in names})
+    return replace(item, scores=dict.fromkeys(names, lowest), at_floor=True)
 
 
 def _row(item: ItemVerdicts, entry: Written | None, own: Sequence[Judgement]) -> SampleRow:

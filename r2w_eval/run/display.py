@@ -23,8 +23,8 @@ from r2w_eval.errors import UsageError
 from r2w_eval.models.endpoint import Traffic
 from r2w_eval.records.plan import Progress
 from r2w_eval.results.counts import JudgeSummary
+from r2w_eval.results.coverage import Scored
 from r2w_eval.results.ensembles import EnsembleSummary
-from r2w_eval.results.notices import is_partial
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
@@ -205,15 +205,15 @@ def result_table(results: Sequence[TaskResult]) -> Table:
             escape(result.judge),
             format_value(head),
             format_interval(head),
-            _mark_partial(head),
+            _mark_partial(result.scored),
             format_value(floor),
         )
     return table
 
 
-def _mark_partial(metric: Metric) -> str:
-    counts = f"{metric.n_scored}/{metric.n_expected}"
-    return f"[yellow]part: {counts}[/yellow]" if is_partial(metric) else counts
+def _mark_partial(scored: Scored) -> str:
+    counts = f"{scored.n_scored}/{scored.n_expected}"
+    return f"[yellow]part: {counts}[/yellow]" if scored.is_partial else counts
 
 
 def breakdown_table(result: TaskResult) -> Table:

@@ -213,11 +213,11 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
                 f"--min-coverage {minimum}. Run the same command with --retry-failed, or lower "
                 f"--min-coverage"
             )
-        head = result.headline
-        lost = head.n_expected - head.n_scored
-        if max_unscored is not None and head.n_expected and lost / head.n_expected > max_unscored:
+        expected = result.scored.n_expected
+        lost = expected - result.scored.n_scored
+        if max_unscored is not None and expected and lost / expected > max_unscored:
             raise CoverageTooLow(
-                f"{result.task}: {lost} of {head.n_expected} answers have no score, over "
+                f"{result.task}: {lost} of {expected} answers have no score, over "
                 f"--max-unscored {max_unscored}. Run the same command with --retry-failed, or "
                 f"raise --max-unscored"
             )

@@ -1,7 +1,7 @@
-"""The statistics behind every table: value, interval, paired test, corrections, power.
+"""The statistics behind every table: value, interval, paired test, corrections.
 
 In: `Estimate`s, or scores per item. Out: frozen dataclasses. Pure functions, seeded, independent of
-row order. Sources: harness A1-A4; Holm 1979; Benjamini & Hochberg 1995; Phipson & Smyth 2010 (p
+row order. Sources: harness A1-A3; Holm 1979; Benjamini & Hochberg 1995; Phipson & Smyth 2010 (p
 from drawn patterns is never 0).
 """
 
@@ -27,7 +27,7 @@ from r2w_eval.stats.resampling import (
     influence,
     intervals,
 )
-from r2w_eval.types import Estimate, Metric, Stratum
+from r2w_eval.types import NO_QUERY, Estimate, Metric, Stratum
 
 DRAWS = 10_000
 _EXACT_ITEMS = 20
@@ -41,7 +41,9 @@ class PairedComparison:
 
     difference: float | None
     low: float | None
-    """t interval: the most exact for differences, which are nearly symmetric."""
+    """t interval: the most exact for differences, which are nearly symmetric. None where all
+    queries differ by the same: no spread is seen, and so none can be told.
+    """
     high: float | None
     standard_error: float | None
     p_value: float | None
@@ -109,7 +111,7 @@ def measure(estimate: Estimate, draws: int = DRAWS, seed: int = 0, level: float 
         value=value,
         low=low,
         high=high,
-        n_scored=_scored(estimate),
+        n_scored=count_scored(estimate),
         n_expected=estimate.n_expected,
         is_headline=estimate.is_headline,
         note=note,
@@ -162,8 +164,10 @@ def _joined(note: str, more: str) -> str:
     return f"{note}; {more}" if note else more
 
 
-def _scored(estimate: Estimate) -> int:
-    return len(frozenset[str]().union(*(cluster_sums(s).scored for s in estimate.strata)))
+def count_scored(estimate: Estimate) -> int:
+    """How many queries any term of the estimate belongs to."""
+    found = frozenset[str]().union(*(cluster_sums(s).scored for s in estimate.strata))
+    return len(found - {NO_QUERY})
 
 
 def all_intervals(
@@ -205,23 +209,14 @@ def compare(
 
     Raises UsageError when the two are not made of the same strata.
     """
-    _require_same_shape(first, second)
-    tables = [
-        (cluster_sums(a).scored, cluster_sums(b).scored)
-        for a, b in zip(first.strata, second.strata, strict=True)
-    ]
-    common = [a & b for a, b in tables]
-    shared, scored_first, scored_second = (
-        frozenset[str]().union(*groups)
-        for groups in (common, (a for a, _ in tables), (b for _, b in tables))
-    )
-    counts = (len(shared), len(scored_first - shared), len(scored_second - shared))
-    left, right = _restricted(first, common), _restricted(second, common)
+    left, right, counts = on_common(first, second)
     both = _difference(left, right)
     difference, moved = evaluate(both), influence(both)
     if difference is None or moved is None:
         return PairedComparison(None, None, None, None, None, False, *counts)
     bounds = intervals(difference, moved, draws, seed, level) if moved.can_vary else None
+    if bounds is not None and bounds.spread.standard_error <= _ROUNDING * abs(difference):
+        bounds = None
     parts = _exchangeable(left, right)
     return PairedComparison(
         difference,
@@ -233,6 +228,24 @@ def compare(
         *counts,
         bootstrap=bounds.percentile if bounds else None,
     )
+
+
+def on_common(first: Estimate, second: Estimate) -> tuple[Estimate, Estimate, tuple[int, int, int]]:
+    """Both over the queries that both have scored, and how many these, the first's own and the
+    second's own are. Raises UsageError when the two are not made of the same strata.
+    """
+    _require_same_shape(first, second)
+    tables = [
+        (cluster_sums(a).scored, cluster_sums(b).scored)
+        for a, b in zip(first.strata, second.strata, strict=True)
+    ]
+    common = [a & b for a, b in tables]
+    shared, scored_first, scored_second = (
+        frozenset[str]().union(*groups)
+        for groups in (common, (a for a, _ in tables), (b for _, b in tables))
+    )
+    counts = (len(shared), len(scored_first - shared), len(scored_second - shared))
+    return _restricted(first, common), _restricted(second, common), counts
 
 
 def _difference(left: Estimate, right: Estimate) -> Estimate:
@@ -372,25 +385,3 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
 
 def _ascending(p_values: Sequence[float]) -> list[int]:
     return sorted(range(len(p_values)), key=p_values.__getitem__)
-
-
-def minimum_detectable_effect(
-    standard_error: float, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """(z(1 - alpha/2) + z(power)) * SE of the paired difference; `alpha` already corrected.
-
-    >>> round(minimum_detectable_effect(1.0), 3)
-    2.802
-    """
-    return float(ndtri(1 - alpha / 2) + ndtri(power)) * standard_error
-
-
-def items_needed(effect: float, deviation: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Items for a wished difference; `deviation` = standard deviation of the item differences.
-
-    >>> items_needed(0.5, 1.0)
-    32
-    """
-    if effect == 0:
-        raise UsageError("effect 0 needs infinitely many items; try an effect such as 0.2")
-    return math.ceil((minimum_detectable_effect(deviation, alpha, power) / abs(effect)) ** 2)

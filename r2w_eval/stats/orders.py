@@ -6,6 +6,7 @@ order did to the verdicts. A pair that lost one order has no outcome. Source: ha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,8 @@ class OrderPair:
     """Margin of model `first` when it was shown second."""
 
 
+# means in units of the margin; all others are shares
+MARGINS = ("side_bias", "margin", "corrected_margin")
 LABEL_MARGINS: Mapping[str, float] = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
 """Labels as margins of the side shown as A; negate for the order in which model `first` was B."""
 
@@ -59,6 +62,18 @@ class Positions:
     """Share of pairs in which the winner changed with the order."""
     consistency: Metric
     """Share of pairs with the same outcome in both orders."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairMargin:
+    """How far one model is ahead of another, before and after the side is taken out (W3)."""
+
+    first: str
+    second: str
+    shown_first: Metric
+    """Mean margin of `first` where it was shown first."""
+    corrected: Metric
+    """Less the side bias of the same pairs: the mean over both orders."""
 
 
 def combined_margin(pair: OrderPair) -> float | None:
@@ -128,6 +143,40 @@ def positions(pairs: Sequence[OrderPair], seed: int = 0) -> Positions:
     return Positions(len(pairs), len(both), *metrics)
 
 
+def pair_margins(pairs: Sequence[OrderPair], seed: int = 0) -> tuple[PairMargin, ...]:
+    """Margins of every two models, over the pairs with both orders (W2, W3).
+
+    >>> (margin,) = pair_margins([OrderPair("i", "x", "y", 2.0, 0.0)])
+    >>> margin.shown_first.value, margin.corrected.value
+    (2.0, 1.0)
+    """
+    by_models: dict[tuple[str, str], list[OrderPair]] = defaultdict(list)
+    for pair in pairs:
+        by_models[pair.first, pair.second].append(pair)
+    return tuple(
+        PairMargin(
+            *names,
+            _mean_metric(
+                "margin",
+                [
+                    (p.item, p.shown_first)
+                    for p in own
+                    if p.shown_first is not None and p.shown_second is not None
+                ],
+                len(own),
+                seed,
+            ),
+            _mean_metric(
+                "corrected_margin",
+                [(p.item, m) for p in own if (m := combined_margin(p)) is not None],
+                len(own),
+                seed,
+            ),
+        )
+        for names, own in sorted(by_models.items())
+    )
+
+
 def _mean_metric(
     name: str, values: Sequence[tuple[str, float]], n_expected: int, seed: int
 ) -> Metric:
@@ -136,5 +185,5 @@ def _mean_metric(
         tuple(value for _, value in values),
         (1.0,) * len(values),
     )
-    is_share = name != "side_bias"
+    is_share = name not in MARGINS
     return measure(Estimate(name, (stratum,), n_expected, is_share=is_share), seed=seed)

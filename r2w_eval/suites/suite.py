@@ -106,6 +106,11 @@ class TurnRule:
         return len(answer) < (self.accepted_chars if is_last else self.wanted_chars)
 
 
+def query_of(item: ItemVerdicts) -> str:
+    """What an interval draws: the sample."""
+    return item.sample_id
+
+
 def show_last_turn(sample: Sample) -> str | None:
     """The request that two answers are compared under: the last user turn."""
     return sample.messages[-1].content
@@ -133,14 +138,14 @@ class Suite:
 
     `criteria(sample)` lists the verdicts that an item needs; `plan_judging` may ask for more on the
     way. `aggregate` gets one entry per answer (all of them, whatever became of it) and marks one
-    estimate as the headline. `next_turn(sample, answers)` gives the next user turn of a
-    conversation, or None at its end; without it a suite has one turn. `n_turns` is the length of a
-    whole conversation where it is the same for all: one with fewer turns is not finished. A
-    conversation that broke off is judged in no mode. `turn_rule` holds for every turn.
-    `measure(answer)` gives what the texts tell without a judge (lengths, counts:
-    JSON-serialisable, no texts), for `aggregate`; `load_measure(data)` makes it where it needs data
-    files (word lists). `load_pairwise(data)` makes the suite's own form of comparing two answers;
-    without it ours is used.
+    estimate as the headline; its clusters are those that `query_of(item)` names. `next_turn(sample,
+    answers)` gives the next user turn of a conversation, or None at its end; without it a suite has
+    one turn. `n_turns` is the length of a whole conversation where it is the same for all: one with
+    fewer turns is not finished. A conversation that broke off is judged in no mode. `turn_rule`
+    holds for every turn. `measure(answer)` gives what the texts tell without a judge (lengths,
+    counts: JSON-serialisable, no texts), for `aggregate`; `load_measure(data)` makes it where it
+    needs data files (word lists). `load_pairwise(data)` makes the suite's own form of comparing two
+    answers; without it ours is used.
     `stages` names the criteria, up to a colon, whose replies are material for later questions and
     no verdicts: `extract:2` belongs to the stage `extract`. A suite without stages whose first
     questions cover all of `criteria` is asked for no more.
@@ -168,12 +173,18 @@ class Suite:
     stages: Collection[str] = ()
     orders: Mapping[str, str] = field(default_factory=dict)
     reply_schema: Callable[[JudgeRequest], Mapping[str, Any]] | None = None
+    query_of: Callable[[ItemVerdicts], str] = query_of
 
     def bind(self, data: SuiteData) -> Suite:
         """The suite with what its data files add to it. Raises DataError."""
         measure = self.load_measure(data) if self.load_measure else self.measure
         pairwise = self.load_pairwise(data) if self.load_pairwise else self.pairwise
         return replace(self, measure=measure, pairwise=pairwise)
+
+    @property
+    def asks_again(self) -> bool:
+        """Whether one answer may take several requests to the writer: turns, or further tries."""
+        return self.next_turn is not None or self.turn_rule.tries > 1
 
     def decoding_for(self, request: JudgeRequest, usual: Decoding) -> Decoding:
         """The judge's sampling for one question: the usual one with the question's own schema."""

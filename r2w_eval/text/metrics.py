@@ -29,8 +29,6 @@ STOP_MEMBER = "llama_index/core/_static/nltk_cache/corpora/stopwords/english"
 STOP_SHA256 = "f6d005956f407dbc6ea32e5ff0c7e8e6f71488d3239b9023efdc7fc139d6375b"
 BIGRAM_WEIGHT, TRIGRAM_WEIGHT = 2, 8
 MAX_GRADE, MAX_LONG_WORDS = 14.0, 20.0
-_HAN = re.compile(r"[\u4e00-\u9fff]")
-_ENGLISH_WORD = re.compile(r"\b[a-zA-Z]+\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,17 +181,6 @@ def count_vocabulary(
 def blank_words(text: str) -> int:
     """Words between blanks."""
     return len(text.split())
-
-
-def words_and_han(text: str) -> int:
-    """Length of a mixed text: Chinese characters plus English words (LongWriter's count).
-
-    Digits, accented and joined words do not count; "don't" counts as two.
-
-    >>> words_and_han("写作 don't naïve A1")
-    4
-    """
-    return len(_HAN.findall(text)) + len(_ENGLISH_WORD.findall(text))
 
 
 @cache

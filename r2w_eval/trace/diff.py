@@ -107,7 +107,7 @@ def _sentences(text: str, words: Sequence[Word]) -> list[_Sentence]:
     starts = [word.span.start for word in words]
     borders = sorted({0, len(words), *(bisect_left(starts, end) for end in ends)})
     return [
-        _Sentence(tuple(word.text.lower() for word in words[a:b]), Span(a, b))
+        _Sentence(tuple(word.text for word in words[a:b]), Span(a, b))
         for a, b in zip(borders, borders[1:], strict=False)
     ]
 

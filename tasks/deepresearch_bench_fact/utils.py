@@ -164,6 +164,7 @@ class CheckedReport:
     judged: int
     supported: int
     unknown: int
+    at_floor: bool = False
 
 
 def read_report(item: ItemVerdicts, mode: Mode) -> CheckedReport | None:
@@ -171,6 +172,8 @@ def read_report(item: ItemVerdicts, mode: Mode) -> CheckedReport | None:
 
     Upstream leaves an address without a readable validation out; strict leaves the report out.
     """
+    if item.at_floor:
+        return CheckedReport(item, False, 0, 0, 0, at_floor=True)
     extracted = _last(item, "extract")
     if extracted is None or extracted.value is None:
         return None
@@ -200,7 +203,8 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     rated = [r for r in citing if r.judged]
     rates = [(r.item.sample_id, r.supported / r.judged) for r in rated]
     note = "mean of the reports' own rates, as the paper words it"
-    accuracy = Estimate("valid_rate", (_ratio(rated),), len(items))
+    failed = [report for report in reports if report.at_floor]
+    accuracy = Estimate("valid_rate", (_ratio(rated, failed),), len(items))
     return [
         as_headline(accuracy),
         mean_of("valid_rate:macro", rates, len(items), note=note),
@@ -211,12 +215,15 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     ]
 
 
-def _ratio(reports: Sequence[CheckedReport]) -> Stratum:
-    """Supported by judged citations, pooled over the reports."""
+def _ratio(rated: Sequence[CheckedReport], failed: Sequence[CheckedReport] = ()) -> Stratum:
+    """Supported by judged citations, pooled over the reports; one that failed counts as many
+    citations as the others have on average, and none of them supported.
+    """
+    mean = sum(r.judged for r in rated) / len(rated) if rated else 1.0
     return Stratum(
-        tuple(r.item.sample_id for r in reports),
-        tuple(float(r.supported) for r in reports),
-        tuple(float(r.judged) for r in reports),
+        tuple(r.item.sample_id for r in (*rated, *failed)),
+        (*(float(r.supported) for r in rated), *(0.0 for _ in failed)),
+        (*(float(r.judged) for r in rated), *(mean for _ in failed)),
     )
 
 

@@ -141,12 +141,14 @@ class JudgedPiece:
 
 
 def read_piece(item: ItemVerdicts) -> JudgedPiece | None:
-    """None without a verdict. An answer at the floor counts as one value."""
+    """None without a verdict. An answer at the floor has 0 in every criterion."""
     scores = [s for s in item.scores.get(VERDICT, ()) if s.value is not None]
     if not scores:
         return None
-    totals = [float(score.parts.get("sum", score.value)) for score in scores]
-    counts = [int(score.parts.get("n", 1)) for score in scores]
+    if item.at_floor:
+        return JudgedPiece(prompt_of(item), 0.0, len(item.meta["criteria"]) * len(scores))
+    totals = [float(score.parts["sum"]) for score in scores]
+    counts = [int(score.parts["n"]) for score in scores]
     return JudgedPiece(prompt_of(item), sum(totals), sum(counts))
 
 
@@ -224,4 +226,5 @@ SUITE = Suite(
     turn_rule=TURN_RULE,
     load_measure=load_measure,
     load_pairwise=load_pairwise,
+    query_of=prompt_of,
 )

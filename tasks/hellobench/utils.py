@@ -147,15 +147,23 @@ def parse_strict(request: JudgeRequest, text: str) -> Score:
     if found is None:
         return Score(None, JudgeStatus.PARSE_ERROR, "no JSON list of objects")
     try:
-        scores = {int(e["checklist_id"]): float(e["evaluation_score"]) for e in found}
+        scores = {as_number(e["checklist_id"]): as_number(e["evaluation_score"]) for e in found}
     except (TypeError, KeyError, ValueError, OverflowError):
         return Score(None, JudgeStatus.PARSE_ERROR, "an entry without id or score")
     if len(found) != len(weights) or scores.keys() != set(range(len(weights))):
-        ids = f"{len(found)} entries with ids {sorted(scores)[:10]}"
-        return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"{ids}, expected {len(weights)} from 0")
+        ids = ", ".join(f"{place:g}" for place in sorted(scores)[:10])
+        why = f"{len(found)} entries with ids {ids}, expected {len(weights)} from 0"
+        return Score(None, JudgeStatus.CRITERIA_MISMATCH, why)
     if beyond := [score for score in scores.values() if score not in LEVELS]:
         return Score(None, JudgeStatus.OUT_OF_RANGE, f"{beyond[0]:g} is none of the five levels")
     return weigh([scores[place] for place in range(len(weights))], weights)
+
+
+def as_number(value: Any) -> float:
+    """A number, also one in quotes; True is none. Raises TypeError, ValueError, OverflowError."""
+    if isinstance(value, bool):
+        raise TypeError("a truth value is no number")
+    return float(value)
 
 
 def weigh(scores: Sequence[float], weights: Sequence[float]) -> Score:

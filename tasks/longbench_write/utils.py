@@ -21,7 +21,6 @@ from r2w_eval.suites.suite import JudgingJob, ParityRules, Suite, load_info, loa
 from r2w_eval.template import Template
 from r2w_eval.types import (
     Answer,
-    Cause,
     Estimate,
     ItemVerdicts,
     JudgeRequest,
@@ -193,8 +192,7 @@ def read_item(item: ItemVerdicts) -> Scored:
 
 def _length_of(item: ItemVerdicts) -> float | None:
     """An empty answer has 0; so has an answer that the floor mean counts as the lowest."""
-    at_floor = item.status.cause is Cause.MODEL and QUALITY in item.scores
-    if item.status is WriterStatus.EMPTY or at_floor:
+    if item.status is WriterStatus.EMPTY or item.at_floor:
         return 0.0
     words = item.measures.get("words")
     return None if words is None else length_score(item.meta["length"], words)
@@ -204,10 +202,10 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     """S = (S_l + S_q) / 2, over all, and by demanded length, type and language.
 
     S_l is over all answers, S_q over those with a verdict. Parity halves the two, as upstream does;
-    strict averages the answers that have both. A run that asked no judge has S_l alone.
+    strict averages the answers that have both. A run that asks no judge has S_l alone.
     """
     scored = [read_item(item) for item in items]
-    judged = any(map(_was_judged, items))
+    judged = any(item.is_judged for item in items)
     combine = _of_both if mode is Mode.STRICT else _halves
 
     def scores(suffix: str, own: Sequence[Scored]) -> list[Estimate]:
@@ -225,11 +223,6 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     ]
     dimensions = [_dimension(place, name, scored) for place, name in enumerate(DIMENSIONS)]
     return [as_headline(first), *rest, *(dimensions if judged else ()), _words(scored), *groups]
-
-
-def _was_judged(item: ItemVerdicts) -> bool:
-    # the floor mean gives failed answers a verdict that no judge gave
-    return bool(item.scores) and item.status.cause is not Cause.MODEL
 
 
 GROUPS: Mapping[str, Callable[[ItemVerdicts], str]] = {

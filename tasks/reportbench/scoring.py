@@ -36,8 +36,10 @@ class References:
 
 def read_references(item: ItemVerdicts, mode: Mode) -> References | None:
     """None for a report of which no page could be asked about (upstream leaves it out), and in
-    strict mode for one with a lost verdict.
+    strict mode for one with a lost verdict. A report at the floor names nothing.
     """
+    if item.at_floor:
+        return References(item.sample_id, 0, len(set(item.meta["references"])), 0)
     verdicts = _of_stage(item, "reference")
     if not verdicts or (mode is Mode.STRICT and any(score.value is None for score in verdicts)):
         return None

@@ -1,4 +1,4 @@
-"""What is read out of reports and replies: addresses, titles, blocks, votes. Pure functions."""
+"""What is read out of reports and replies: addresses, titles, blocks. Pure functions."""
 
 from __future__ import annotations
 
@@ -83,27 +83,3 @@ def _cut_lines(lines: Sequence[str], max_chars: int) -> list[str]:
         blocks[-1].append(line)
         size += len(line) + 1
     return ["\n".join(block) for block in blocks]
-
-
-def vote(decisions: Sequence[bool]) -> bool | None:
-    """What the majority of the web-connected judges says of a statement; None for a tie.
-
-    >>> vote([True, True, False]), vote([True, False])
-    (True, None)
-    """
-    true = sum(decisions)
-    false = len(decisions) - true
-    return None if true == false else true > false
-
-
-def uncited_accuracy(reports: Sequence[Sequence[bool | None]]) -> tuple[float, float]:
-    """Share of correct statements without a source: overall, where ties are left out, and the mean
-    of the reports' own shares, where they stay in the divisor (metrics_calculator.py).
-
-    >>> uncited_accuracy([[True, None], [True, False]])
-    (0.6666666666666666, 0.5)
-    """
-    decided = [decision for report in reports for decision in report if decision is not None]
-    overall = sum(decided) / len(decided) if decided else 0.0
-    own = [sum(d is True for d in report) / len(report) if report else 0.0 for report in reports]
-    return overall, sum(own) / len(own) if own else 0.0

@@ -2,7 +2,7 @@
 
 Follows ByteDance-BandAI/ReportBench@1826140 (related_work_evaluator.py, statement/). The question
 whether a page is a paper is asked in our own words, because upstream's stands inside its code;
-statements without a citation need judges that search the web, and only their formulas are here.
+statements without a citation need judges that search the web, and are left out.
 """
 
 from __future__ import annotations

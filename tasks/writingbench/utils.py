@@ -18,6 +18,7 @@ from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.suites import JudgingJob, ParityRules, Suite
 from r2w_eval.template import Template
 from r2w_eval.types import (
+    NO_QUERY,
     Estimate,
     ItemVerdicts,
     JudgeRequest,
@@ -234,7 +235,7 @@ def _requirement(
         pooled(f"{name}/C", [(q.item.sample_id, _counted(q, name)) for q in subset], n_expected),
     ]
     if not subset and mode is Mode.PARITY:
-        zero = Stratum((EMPTY_SUBSET,), (0.0,), (1.0,))
+        zero = Stratum((NO_QUERY,), (0.0,), (1.0,))
         return [replace(estimate, strata=(zero,), note=EMPTY_SUBSET) for estimate in estimates]
     return estimates
 

@@ -23,12 +23,14 @@ from r2w_eval.comparison.pairwise import (
     judge_contests,
     parse_label,
 )
-from r2w_eval.comparison.scores import compare_runs, item_values
+from r2w_eval.comparison.scores import compare_runs, count_passes, item_values
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UsageError
+from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.run import evaluate
+from r2w_eval.stats.inference import benjamini_hochberg
 from r2w_eval.stats.orders import positions
 from r2w_eval.store import JsonlWriter, RunFolder
 from r2w_eval.types import Estimate, JudgeRequest, Response, Stratum, WriterStatus
@@ -60,11 +62,17 @@ def test_two_runs_are_compared_item_by_item(config: RunConfig, tmp_path: Path) -
     (test,) = comparison.ranking.tests
     assert test.n_common == 24 and test.p_holm is not None
     assert comparison.effects[0] and len(comparison.extremes[0]) == 10
+    names = {own.group for own in comparison.groups}
+    assert {name.partition("/")[0] for name in names} == {"genre", "language"}
+    p_values = [own.test.p_value or 0.0 for own in comparison.groups]
+    assert [own.q_value for own in comparison.groups] == list(benjamini_hochberg(p_values))
+    with pytest.raises(UsageError, match="two different runs"):
+        compare_runs([str(first.folder.path), f"{first.folder.path}/../{first.folder.path.name}"])
     assert ranking_table(comparison).row_count == 2 and test_table(comparison).row_count == 1
     assert not comparison.is_uneven
-    name, head = next(iter(comparison.headlines.items()))
-    lossy = {**comparison.headlines, name: replace(head, n_scored=head.n_scored - 1)}
-    assert replace(comparison, headlines=lossy).is_uneven
+    name, own = next(iter(comparison.scored.items()))
+    lossy = {**comparison.scored, name: replace(own, n_scored=own.n_scored - 1)}
+    assert replace(comparison, scored=lossy).is_uneven
 
 
 def test_other_items_are_refused_unless_forced(config: RunConfig, tmp_path: Path) -> None:
@@ -227,3 +235,14 @@ def test_ensembles_show_the_ranks_without_each_judge(config: RunConfig, tmp_path
     for left in comparison.left_out:
         assert [rank for _, _, rank in left.rows] == [1, 2]
     assert left_out_table(comparison).row_count == 3
+
+
+def test_who_passed_is_counted_where_items_are_passed_or_failed() -> None:
+    first = share_of("acc", [("a", 1.0), ("b", 1.0), ("c", 0.0), ("d", 1.0)], 4)
+    second = share_of("acc", [("a", 1.0), ("b", 0.0), ("c", 0.0)], 4)
+    found = count_passes(first, second)
+    assert found is not None
+    assert (found.n_both, found.n_only_first, found.n_neither, found.n_missing) == (1, 1, 1, 1)
+    assert found.p_value == 1.0
+    assert count_passes(first, share_of("acc", [("a", 0.5)], 4)) is None
+    assert count_passes(first, mean_of("score", [("a", 1.0)], 4)) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from r2w_eval.cli import cli
 from r2w_eval.comparison.experiments import (
     ArmResult,
     Side,
+    lowest_score,
     on_minus_off,
     parse_arm,
     relative_change,
@@ -23,10 +25,12 @@ from r2w_eval.comparison.experiments import (
 from r2w_eval.comparison.experiments_display import budget_svg
 from r2w_eval.comparison.scores import StoredResult
 from r2w_eval.errors import BudgetReached, UnknownName, UsageError
+from r2w_eval.estimates import mean_of
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run.opening import read_extra_body
 from r2w_eval.stats.inference import PairedComparison, mean_estimate, measure
 from r2w_eval.store import iter_jsonl
+from r2w_eval.types import Estimate
 
 SWITCH = {"chat_template_kwargs": {"enable_thinking": True}}
 
@@ -108,6 +112,40 @@ def test_the_relative_change_is_over_common_prompts() -> None:
     assert (metric.n_scored, metric.n_expected) == (2, 3)
 
 
+def test_a_scale_below_0_is_counted_from_its_lowest_value() -> None:
+    def hellobench(*values: float) -> Estimate:
+        own = mean_estimate({str(n): value for n, value in enumerate(values)})
+        return replace(own, scale=4.0, offset=-300.0)
+
+    better, worse = hellobench(74.0, 74.5, 74.2), hellobench(70.0, 70.5, 70.9)
+    assert measure(relative_change(better, worse)).value is None, "no ratio of negative means"
+    metric = measure(relative_change(better, worse, lowest=-300.0))
+    assert metric.value == pytest.approx((222.7 / 211.4 - 1) * 100)
+    assert metric.low is not None and 0 < metric.low < metric.value < metric.high
+    results = [
+        StoredResult("r", "m", task, "j", "k", {}, measure(better), estimate)
+        for task, estimate in (
+            ("hellobench", better),
+            ("writingbench", mean_estimate({"a": 5.0})),
+            ("lm_eval:gsm8k", better),
+        )
+    ]
+    assert [lowest_score(result) for result in results] == [-300.0, 0.0, 0.0]
+
+
+def test_the_relative_change_is_that_of_the_weighted_scores() -> None:
+    def two(first: tuple[float, ...], second: tuple[float, ...]) -> Estimate:
+        strata = tuple(
+            replace(mean_of(name, [(f"{name}{n}", v) for n, v in enumerate(own)], 1).strata[0],
+                    weight=0.5)
+            for name, own in (("a", first), ("b", second))
+        )  # fmt: skip
+        return Estimate("overall", strata, 11)
+
+    on, off = two((10.0,) * 9, (2.0, 2.0)), two((5.0,) * 9, (4.0, 4.0))
+    assert measure(relative_change(on, off)).value == pytest.approx((6.0 / 4.5 - 1) * 100)
+
+
 def test_tokens_per_point_takes_tokens_and_points_of_the_same_prompts() -> None:
     def side(name: str, scores: dict[str, float | None], tokens: dict[str, float]) -> Side:
         own, spent = mean_estimate(scores), mean_estimate(tokens)
@@ -115,9 +153,8 @@ def test_tokens_per_point_takes_tokens_and_points_of_the_same_prompts() -> None:
         return Side(arm, StoredResult(name, "m", "t", "j", "k", {}, measure(own), own), spent)
 
     points = {str(n): 5.0 + n / 10 for n in range(10)}
-    on = side(
-        "on", {k: v + 1 for k, v in points.items()}, dict.fromkeys(points, 100.0) | {"9": 9e3}
-    )
+    better = {k: v + 0.9 + int(k) % 3 / 10 for k, v in points.items()}
+    on = side("on", better, dict.fromkeys(points, 100.0) | {"9": 9e3})
     off = side("off", {**points, "9": None}, dict.fromkeys(points, 0.0))
     assert on_minus_off(on, off).tokens_per_point == pytest.approx(100.0)
 

@@ -10,10 +10,12 @@ import pytest
 from boards import make_row
 from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Entry, collect, count_losses
+from r2w_eval.leaderboards.export import to_markdown
 from r2w_eval.leaderboards.length import Scored, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pooling import pool, pool_entries
-from r2w_eval.leaderboards.rows import Row, Tokens, write_row
+from r2w_eval.leaderboards.rows import Row, Tokens, sign, write_row
+from r2w_eval.leaderboards.submit import SubmissionRefused, check_complete
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import Price
@@ -66,6 +68,27 @@ def test_a_half_finished_run_is_listed_but_not_ranked_unless_asked() -> None:
     assert "5 of 12 items scored" in board.apart[0].reason
     (mixed,) = build_boards(entries(half, full), BoardOptions(allow_mixed=True))
     assert {s.label for s in mixed.standings} == {"half", "full"} and not mixed.apart
+    assert mixed.is_mixed and not board.is_mixed
+    assert "Mixed coverage" in to_markdown(mixed) and "Mixed" not in to_markdown(board)
+
+
+def test_a_board_counts_lost_answers_behind_scored_prompts() -> None:
+    full, lossy = (
+        sign(replace(row, judging={**row.judging, "answers": {"n_scored": n, "n_expected": 36}}))
+        for row, n in ((make_row("full", steady(5)), 36), (make_row("lossy", steady(6)), 12))
+    )
+    (board,) = build_boards(entries(full, lossy), BoardOptions())
+    assert [s.label for s in board.standings] == ["full"]
+    assert "12 of 36 answers scored" in board.apart[0].reason
+    with pytest.raises(SubmissionRefused, match="12 of 36 answers are scored"):
+        check_complete(lossy)
+
+
+def test_rows_of_another_headline_stand_apart() -> None:
+    rows = [make_row(name, steady(5)) for name in ("a", "b", "odd")]
+    rows[2] = sign(replace(rows[2], estimate=replace(rows[2].estimate, name="S_l")))
+    (board,) = build_boards(entries(*rows), BoardOptions())
+    assert [one.label for one in board.apart] == ["odd"]
 
 
 def test_a_row_without_any_score_and_one_of_other_strata_stand_apart() -> None:

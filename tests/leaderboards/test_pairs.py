@@ -38,6 +38,16 @@ def test_a_pair_has_the_figures_of_stats_compare(rows: list[tuple[float, float]]
         assert test.high == pytest.approx(expected.high, abs=1e-6)
 
 
+@pytest.mark.parametrize("gap", [0.1, 1.0, 0.0])
+def test_equal_differences_show_no_spread_and_so_no_interval(gap: float) -> None:
+    base = {"i0": 3.1, "i1": 6.7}
+    first, second = mean_estimate({k: v + gap for k, v in base.items()}), mean_estimate(base)
+    (test,) = pair_tests({"a": first, "b": second})
+    found = compare(first, second, draws=50)
+    assert (test.low, test.high, found.low, found.high, found.standard_error) == (None,) * 5
+    assert found.p_value == test.p_value == (0.25 if gap else 1.0)
+
+
 def stratified(values: list[float], counts: list[float], missing: int) -> Estimate:
     """Two strata that share items, ratios of sums, one item missing."""
     names = [f"i{n}" for n in range(len(values)) if n != missing]

@@ -14,7 +14,7 @@ from r2w_eval.hashing import path_hash
 from r2w_eval.records.collect import latest_responses
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.run.planning import plan_task, plan_tasks
-from r2w_eval.types import Answer, Response, WriterStatus
+from r2w_eval.types import Answer, Response, Usage, WriterStatus
 
 
 def measured_plan(*, conversation: bool = False) -> TaskPlan:
@@ -50,6 +50,41 @@ def test_a_conversation_is_measured_with_all_its_turns() -> None:
     plans = [measured_plan(conversation=True)]
     (written,) = latest_responses(records, plans)["quickstart"].values()
     assert written.measures == {"words": 1, "turns": 3}
+
+
+def test_tokens_are_those_of_all_turns_and_tries_and_characters_those_of_all_turns() -> None:
+    def spent(answer: str, turn: int, attempt: int = 0, thinking: str | None = None) -> Response:
+        status = WriterStatus.TOO_SHORT if answer == "short" else WriterStatus.OK
+        made = replace(response(answer, turn, status), attempt=attempt, thinking=thinking)
+        return replace(made, usage=Usage(100 * (turn + 1), 10, None))
+
+    records = [
+        spent("a plan", 0, thinking="why it is so"),
+        spent("short", 1, attempt=0),
+        spent("a chapter", 1, attempt=1, thinking="nine char"),
+        replace(spent("a chapter", 1, attempt=1), status=WriterStatus.ERROR),
+    ]
+    plans = [measured_plan(conversation=True)]
+    (written,) = latest_responses(records, plans)["quickstart"].values()
+    assert (written.prompt_tokens, written.completion_tokens) == (500, 30)
+    assert written.answer_chars == len("a plan") + len("a chapter")
+    assert written.thinking_chars == len("why it is so") + len("nine char")
+    assert 0 < written.thinking_tokens < 20 and written.measures["turns"] == 2
+
+
+@pytest.mark.parametrize(
+    ("usage", "tokens"),
+    [
+        (Usage(5, 1000, 700), 700),
+        (Usage(5, 1000, 0), 900),
+        (Usage(5, 1000, None), 900),
+        (Usage(5, None, None), 0),
+    ],
+)
+def test_thinking_that_an_engine_does_not_count_has_its_share(usage: Usage, tokens: int) -> None:
+    made = replace(response("y" * 1000), thinking="x" * 9000, usage=usage)
+    (written,) = latest_responses([made], [measured_plan()])["quickstart"].values()
+    assert written.thinking_tokens == tokens
 
 
 def test_no_answer_has_no_measures() -> None:

@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from r2w_eval.judge.scorers import ScoreItem, Verdict
-from r2w_eval.reflection.analysis import Analysis, Outcome, TokenSource, TraceInput, analyse
+from r2w_eval.models.thinking_tokens import TokenSource
+from r2w_eval.reflection.analysis import (
+    Analysis,
+    Effect,
+    Outcome,
+    TraceInput,
+    analyse,
+    last_useful_revision,
+    own_outcomes,
+    with_effects,
+)
 from r2w_eval.reflection.effects import score_effects
 from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
 from r2w_eval.trace.types import Fault
@@ -157,6 +167,18 @@ def test_thinking_after_the_last_useful_revision() -> None:
     summary = summarise_reflection([analyse(response("a", thinking))])
     share = value(summary, "tokens_after_last_useful")
     assert share is not None and 0.6 < share < 0.9
+
+
+def test_a_revision_that_the_judge_calls_worse_is_not_the_last_useful_one() -> None:
+    thinking = f"{DRAFT}{GOOD}{GOOD}<revision>The rain kept count.</revision>"
+    analysis = analyse(response("a", thinking))
+    (index, _), *rest = own_outcomes(analysis)
+    assert (index, rest) == (1, []), "two reflections led to one revision"
+    for after, is_useful in ((3.0, False), (9.0, True), (None, False)):
+        score = Score(after) if after else Score(None, JudgeStatus.PARSE_ERROR)
+        judged = with_effects(analysis, {index: Effect(Score(8.0), score)})
+        assert (last_useful_revision(judged) is not None) == is_useful
+    assert last_useful_revision(analysis) is not None, "without a judge a change is enough"
 
 
 def test_an_unclosed_thought_is_a_fault_of_the_trace() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.records.plan import TaskPlan
+from r2w_eval.results.coverage import Scored
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.run.display import result_table
 from r2w_eval.store import JsonlWriter, RunFolder
@@ -88,6 +89,8 @@ def result(
     responses: Sequence[Response],
     judgements: Sequence[Judgement],
     judges: str = "j",
+    n_repeats: int = 1,
+    suite: Suite = SUITE,
     **judge_facts: object,
 ) -> TaskResult:
     for name, records in (("responses", responses), ("judgements", judgements)):
@@ -97,8 +100,8 @@ def result(
         for record in records:
             writer.append(record)
         writer.close()
-    plan = TaskPlan(load_info("quickstart"), SUITE, Mode.STRICT, {}, samples, Decoding())
-    facts = RunFacts({}, 1, {judge: judge_facts for judge in judges}, 1)
+    plan = TaskPlan(load_info("quickstart"), suite, Mode.STRICT, {}, samples, Decoding())
+    facts = RunFacts({}, n_repeats, {judge: judge_facts for judge in judges}, 1)
     return summarise(RunFolder(folder), [plan], facts)[0]
 
 
@@ -205,6 +208,30 @@ def test_structured_parts_reach_the_aggregator_and_texts_do_not(tmp_path: Path) 
     score = Score(5.0, reason="long", parts={"inner": {"x": 3}, "reason": "text"})
     found = result(tmp_path, [response(0)], [judgement(0, "a", score)])
     assert metrics(found)["inner"] == (3.0, 1, 5)
+
+
+def test_answers_are_counted_beside_the_queries_that_they_belong_to(tmp_path: Path) -> None:
+    def scored(
+        places: Iterable[tuple[int, int]], n_repeats: int, query: str | None = None
+    ) -> TaskResult:
+        made = [response(n, repeat=r, key=f"r{n}.{r}") for n, r in places]
+        verdicts = [
+            judgement(n, name, Score(8.0), response_key=f"r{n}.{r}", key=f"{n}.{r}.{name}")
+            for n, r in places
+            for name in CRITERIA
+        ]
+        suite = SUITE if query is None else replace(SUITE, query_of=lambda item: query)
+        return result(tmp_path, made, verdicts, n_repeats=n_repeats, suite=suite)
+
+    every = [(n, r) for n in range(5) for r in range(3)]
+    full, lossy = scored(every, 3), scored([(n, 0) for n in range(5)], 3)
+    assert metrics(full)["overall"] == metrics(lossy)["overall"] == (8.0, 5, 5)
+    assert (full.scored, lossy.scored) == (Scored(5, 5), Scored(5, 15))
+    assert full.judging.answers == Scored(15, 15) and not full.scored.is_partial
+    (told,) = [notice.text for notice in lossy.warnings if notice.code == "partial"]
+    assert told.startswith("judge j: 5 of 15 answers are scored")
+    assert scored([(n, 0) for n in range(5)], 1).judging.answers is None
+    assert scored([(0, 0)], 1, query="one prompt").scored == Scored(1, 5)
 
 
 def test_the_last_turn_stands_for_a_conversation(tmp_path: Path) -> None:

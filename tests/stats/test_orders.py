@@ -14,6 +14,7 @@ from r2w_eval.stats.orders import (
     combined_battle,
     combined_label,
     combined_margin,
+    pair_margins,
     positions,
 )
 
@@ -79,6 +80,17 @@ def test_positions_count_what_the_order_did(pairs: list[OrderPair]) -> None:
     assert [metric.value for metric in metrics] == pytest.approx(by_hand)
     items = len({p.item for p in pairs if None not in (p.shown_first, p.shown_second)})
     assert all(m.n_scored == items and m.n_expected == len(pairs) for m in metrics)
+
+
+def test_the_corrected_margin_is_the_margin_without_the_side_bias() -> None:
+    # y is ahead by one label, and the judge adds one to whatever stands first
+    pairs = [OrderPair(str(i), "x", "y", 0.0, -2.0 + i % 2) for i in range(8)]
+    lost = OrderPair("lost", "x", "y", 2.0, None)
+    (margin,) = pair_margins([*pairs, lost])
+    bias = positions([*pairs, lost]).side_bias.value
+    assert (margin.shown_first.value, margin.corrected.value, bias) == (0.0, -0.75, 0.75)
+    assert (margin.corrected.n_scored, margin.corrected.n_expected) == (8, 9)
+    assert margin.corrected.low < -0.75 < margin.corrected.high < 0
 
 
 def test_a_bias_may_be_negative_and_a_share_may_not() -> None:

@@ -23,14 +23,13 @@ from r2w_eval.stats.inference import (
     compare_scores,
     evaluate,
     holm,
-    items_needed,
     mcnemar,
     mean_estimate,
     measure,
-    minimum_detectable_effect,
     sign_flip_p,
     wilson,
 )
+from r2w_eval.stats.power import items_needed, minimum_detectable_effect
 from r2w_eval.types import Estimate, Stratum
 
 FLOATS = st.floats(-100, 100).map(lambda x: round(x, 3))

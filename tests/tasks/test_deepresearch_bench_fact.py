@@ -20,6 +20,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.client import HttpModel
+from r2w_eval.results.summary import put_at_floor
 from r2w_eval.run import Outcome, evaluate, judge_again
 from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import Suite, load_info, load_module, load_suite
@@ -152,6 +153,16 @@ def test_micro_macro_and_all_reports_differ_as_named() -> None:
     assert found["total_citations:all_reports"] == pytest.approx(5 / 3)
     assert found["total_valid_citations:all_reports"] == 1.0
     assert found["unknown_share"] == pytest.approx(1 / 6)
+
+
+def test_at_the_floor_a_failed_report_has_average_citations_without_support() -> None:
+    failed = [ItemVerdicts(name, "en", {}, WriterStatus.EMPTY, {}) for name in "ab"]
+    reports = [item("1", (3, 1, 0)), item("2", (6, 0, 0))]
+    assert values_of(SUITE.aggregate([*reports, *failed], Mode.STRICT))["valid_rate"] == 0.9
+    floored = [put_at_floor(report, ("extract",), (Score(0.0),)) for report in failed]
+    for mode in Mode:
+        assert values_of(SUITE.aggregate([*reports, *floored], mode))["valid_rate"] == 0.45
+        assert values_of(SUITE.aggregate(floored, mode))["valid_rate"] == 0.0
 
 
 def test_a_lost_validation_costs_the_address_upstream_and_the_report_here() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots, read_jsonl
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.results.coverage import Scored, count_answers, scored_of
+from r2w_eval.results.summary import put_at_floor
 from r2w_eval.run import job as run
-from r2w_eval.stats.inference import evaluate
+from r2w_eval.run.planning import plan_task
+from r2w_eval.stats.inference import evaluate, measure
 from r2w_eval.store import iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm, Suite, load_info, load_suite
 from r2w_eval.text.measures import measure_texts, why_uncounted
@@ -146,6 +150,40 @@ def test_each_official_criterion_has_a_mean_of_what_the_judge_wrote(
     found = values_of([read_item(record, samples) for record in records])
     assert found[f"criterion/{names[0]}"] == 4.5
     assert not any(name.endswith("Charm") for name in found)
+
+
+def test_at_the_floor_a_failed_answer_weighs_as_much_as_a_judged_one(
+    samples: dict[str, Sample],
+) -> None:
+    names = samples["1-1"].meta["criteria"]
+    score = Score(15.0, parts={"sum": 330.0, "n": 22, "criteria": dict.fromkeys(names, 15.0)})
+    items = [
+        ItemVerdicts(s.id, "en", s.meta, WriterStatus.OK, {utils.VERDICT: (score, score)})
+        if place % 2
+        else ItemVerdicts(s.id, "en", s.meta, WriterStatus.REFUSAL, {})
+        for place, s in enumerate(samples.values())
+    ]
+    floored = [put_at_floor(item, (utils.VERDICT,), (Score(0.0),) * 2) for item in items]
+    for mode in Mode:
+        assert values_of(items, mode)["rubric"] == 15.0
+        assert values_of(floored, mode)["rubric"] == 7.5
+
+
+def test_a_prompt_with_one_of_its_three_answers_is_a_third_scored(
+    samples: dict[str, Sample],
+) -> None:
+    score = Score(15.0, parts={"sum": 330.0, "n": 22})
+    items = [
+        ItemVerdicts(s.id, "en", s.meta, WriterStatus.OK, {utils.VERDICT: (score,)})
+        if s.meta["iteration"] == 1
+        else ItemVerdicts(s.id, "en", s.meta, WriterStatus.CONTENT_FILTER, {})
+        for s in samples.values()
+    ]
+    plan = plan_task("quickstart", RunConfig(), ())
+    answers = count_answers(replace(plan, suite=SUITE), items)
+    head = measure(SUITE.aggregate(items, Mode.STRICT)[0], draws=10)
+    assert (head.n_scored, head.n_expected, answers) == (32, 32, Scored(32, 96))
+    assert scored_of(head, answers).is_partial
 
 
 NAMES = ("Coherent", "Weak Dialogue", "Meandering")

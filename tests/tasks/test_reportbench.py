@@ -15,6 +15,7 @@ from r2w_eval.tasks.reportbench import build, texts, utils
 from r2w_eval.config import RunConfig
 from r2w_eval.data import data_roots
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.results.summary import put_at_floor
 from r2w_eval.run import evaluate
 from r2w_eval.run.display import describe_counts
 from r2w_eval.suites.parity import values_of
@@ -63,6 +64,15 @@ def test_pages_that_are_no_papers_or_have_no_title_are_not_counted() -> None:
     assert read("reference:0", "It is a paper.", Mode.PARITY).value == 0
 
 
+def test_at_the_floor_a_failed_report_names_nothing() -> None:
+    failed = replace(item("2", [], ["Y"]), status=WriterStatus.REFUSAL)
+    found = [item("1", ["X"], ["X"]), failed]
+    assert values_of(utils.aggregate(found, Mode.STRICT))["precision"] == 1.0
+    floored = [found[0], put_at_floor(failed, ("cited:0",), (Score(0.0),))]
+    values = values_of(utils.aggregate(floored, Mode.STRICT))
+    assert (values["precision"], values["recall"], values["precision:micro"]) == (0.5, 0.5, 1.0)
+
+
 def test_a_lost_verdict_costs_the_report_in_strict_mode_only() -> None:
     report = item("1", ["X"], ["X"])
     lost = {"reference:9": (Score(None, JudgeStatus.PARSE_ERROR, "lost"),)}
@@ -83,12 +93,6 @@ def test_blocks_keep_every_line_in_order(lines: list[str]) -> None:
     assert kept == [line for line in lines if line]
     headers = sum(line.startswith(("# ", "## ")) for line in lines)
     assert headers or all(len(block) <= 40 for block in blocks)
-
-
-def test_votes_and_rates_treat_ties_as_upstream() -> None:
-    assert texts.vote([True] * 3 + [False] * 3) is None
-    assert texts.vote([False] * 4 + [True] * 2) is False
-    assert texts.uncited_accuracy([]) == (0.0, 0.0)
 
 
 def test_statements_are_read_and_matched() -> None:

@@ -23,7 +23,6 @@ from r2w_eval.text.metrics import (
     ngrams,
     read_syllables,
     repeated_counts,
-    words_and_han,
 )
 from r2w_eval.types import ItemVerdicts, WriterStatus
 
@@ -103,10 +102,6 @@ def test_the_estimate_is_the_index_of_the_sums(rows: list[VocabularyCounts]) -> 
     got = evaluate(vocabulary_estimate(measured))
     # both shares capped: a constant, and no ratio to resample
     assert total.index == pytest.approx(100.0 if got is None else got)
-
-
-def test_lengths_of_mixed_texts() -> None:
-    assert words_and_han("") == 0 and words_and_han("大海 and a sea, 2 naïve") == 5
 
 
 def item(texts: list[str], sample_id: str = "1") -> ItemVerdicts:

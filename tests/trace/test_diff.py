@@ -50,6 +50,13 @@ def test_edits_name_the_words_that_changed() -> None:
     assert found == [("delete", "very red", ""), ("insert", "", "today")]
 
 
+def test_a_change_of_case_alone_is_an_edit_in_any_sentence() -> None:
+    for rest in ("fell.", "fell on the old roof tonight."):
+        old, new = f"the rain {rest}", f"The rain {rest}"
+        found = [(e.old.cut(old), e.new.cut(new)) for e in diff(old, new)]
+        assert found == [("the", "The")]
+
+
 def test_a_sentence_that_changes_place_is_a_move() -> None:
     old = "Nobody came to the door. The rain went on all night. The end is near us."
     new = "The rain went on all night. The end is near us. Nobody came to the door."

@@ -1,0 +1,31 @@
+"""What a paired comparison could have found, and how many items would find it (harness A4)."""
+
+from __future__ import annotations
+
+import math
+
+from scipy.special import ndtri
+
+from r2w_eval.errors import UsageError
+
+
+def minimum_detectable_effect(
+    standard_error: float, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """(z(1 - alpha/2) + z(power)) * SE of the paired difference; `alpha` already corrected.
+
+    >>> round(minimum_detectable_effect(1.0), 3)
+    2.802
+    """
+    return float(ndtri(1 - alpha / 2) + ndtri(power)) * standard_error
+
+
+def items_needed(effect: float, deviation: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Items for a wished difference; `deviation` = standard deviation of the item differences.
+
+    >>> items_needed(0.5, 1.0)
+    32
+    """
+    if effect == 0:
+        raise UsageError("effect 0 needs infinitely many items; try an effect such as 0.2")
+    return math.ceil((minimum_detectable_effect(deviation, alpha, power) / abs(effect)) ** 2)
