@@ -23,7 +23,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -100,6 +100,7 @@ class Target:
     path: str
     most: int
     told: Callable[[str], None]
+    before: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
 
 
@@ -126,6 +127,9 @@ class Examiner:
         measured = in_child(lambda: measure(session, target.path))
         reached = {test: Reach(cpu, frozenset(lines)) for test, (cpu, lines) in measured.items()}
         mutants = list(mutants_of(Path(target.path).read_text("utf-8")))
+        if target.before:
+            target.result = self._again(session, mutants, reached, target.before)
+            return True
         random.Random(SEED).shuffle(mutants)
         chosen = sorted(mutants[: target.most], key=lambda m: m.line)
         rows = [self._row(session, mutant, reached) for mutant in chosen]
@@ -137,12 +141,31 @@ class Examiner:
         }  # fmt: skip
         return True
 
+    def _again(
+        self, session: Any, mutants: list[Mutant], reached: dict[str, Reach], old: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The last result, with the fate that its survivors have now."""
+        places = {_place(row) for row in old["left"]}
+        chosen = [mutant for mutant in mutants if _place(vars(mutant)) in places]
+        if {_place(vars(mutant)) for mutant in chosen} != places:
+            raise RuntimeError(f"{old['target']} has changed: run all of its mutants")
+        rows = [self._row(session, mutant, reached) for mutant in chosen]
+        left = [row for row in rows if row["fate"] not in ("killed", "slow")]
+        slow = old["fates"].get("slow", 0)
+        killed = old["run"] - slow - len(left)
+        fates = {"killed": killed, "slow": slow, **Counter(row["fate"] for row in left)}
+        return {**old, "tests": len(reached), "fates": fates, "left": left}
+
     def _row(self, session: Any, mutant: Mutant, reached: dict[str, Reach]) -> dict[str, Any]:
         fate = fate_of(session, mutant, self._target.path, reached)
         told = {name: getattr(mutant, name) for name in ("function", "code", "before", "after")}
         if fate not in ("killed", "slow"):
             self._target.told(f"{fate:11} {self._target.name}:{mutant.line} {told}")
         return {**told, "fate": fate}
+
+
+def _place(facts: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(facts[name] for name in ("function", "code", "before", "after"))
 
 
 def run_item(item: Any, following: Any = None) -> None:
@@ -229,8 +252,13 @@ def wait(pid: int, patience_s: float) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def examine(name: str, most: int, tests_named: str) -> dict[str, Any]:
-    """The mutants of one target, at most so many drawn at random, and what became of each."""
+def examine(
+    name: str, most: int, tests_named: str, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    """The mutants of one target, at most so many drawn at random, and what became of each.
+
+    With a result of before: its survivors alone, which tests added since may kill.
+    """
     import pytest
 
     module, tests = TARGETS[name]
@@ -238,7 +266,7 @@ def examine(name: str, most: int, tests_named: str) -> dict[str, Any]:
     path = str(importlib.import_module(f"r2w_eval.{module}").__file__)
     paths = [path, *(str(ROOT / "tests" / f"{test}.py") for test in tests.split())]
     with tempfile.TemporaryDirectory() as folder, _silence() as told:
-        target = Target(name, path, most, told)
+        target = Target(name, path, most, told, before)
         words = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={folder}/t",
                  "-k", tests_named]  # fmt: skip
         code = pytest.main([*words, *paths], [Examiner(target)])
@@ -272,12 +300,14 @@ def main() -> None:
         "--tests", default="", metavar="EXPRESSION",
         help="only these, as for pytest -k: 'not over_http' spares whole runs, and kills no more",
     )  # fmt: skip
+    parser.add_argument("--left", action="store_true", help="survivors of the last run alone")
     options = parser.parse_args()
     os.chdir(ROOT)
     for name in options.targets.split(","):
         began = time.monotonic()
-        row = in_child(partial(examine, name, options.most, options.tests))
         known = json.loads(RESULTS.read_bytes()) if RESULTS.exists() else []
+        before = next((old for old in known if old["target"] == name and options.left), None)
+        row = in_child(partial(examine, name, options.most, options.tests, before))
         known = [old for old in known if old["target"] != name] + [row]
         known.sort(key=lambda row: list(TARGETS).index(row["target"]))
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
