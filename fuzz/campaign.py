@@ -1,6 +1,6 @@
 """Runs targets for a while, one after the other, and publishes what came of it.
 
-    pip install atheris
+    pip install atheris==3.0.0
     R2W_DATA=DATA python fuzz/campaign.py [--targets verdict,trace] [--seconds 600]
 
 Each target starts from its kept corpus; inputs that reach something new are added to it, without

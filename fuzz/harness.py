@@ -1,6 +1,6 @@
 """Coverage-guided fuzzing of everything that reads what others wrote.
 
-    pip install atheris            # Python 3.11 or newer on Linux
+    pip install atheris==3.0.0     # Python 3.11 or newer on Linux
     python fuzz/harness.py TARGET fuzz/corpus/TARGET -max_total_time=60
 
 A target lets through the errors that its reader states, and nothing else: any other exception, a
