@@ -139,7 +139,8 @@ def _same_answers(first: Row, second: Row) -> bool:
 
 def check_complete(row: Row, min_coverage: float = MIN_COVERAGE) -> None:
     """Raises SubmissionRefused for a row with too little scored."""
-    if row.headline.value is None or row.coverage < min_coverage:
+    unjudged = row.judging.get("status") == "excluded"
+    if row.headline.value is None or unjudged or row.coverage < min_coverage:
         raise SubmissionRefused(
             f"{row.model!r:.80} on {row.task}: {row.told_scored} are "
             f"scored, expected {min_coverage:.0%}. Finish the run with the same command, or "

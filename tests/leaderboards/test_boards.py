@@ -214,3 +214,10 @@ def test_the_same_row_twice_counts_once(tmp_path: Path) -> None:
     write_row(tmp_path / "a.json", row)
     write_row(tmp_path / "b.json", row)
     assert len(collect([str(tmp_path / "a.json"), str(tmp_path / "b.json")]).entries) == 1
+
+
+def test_a_row_without_a_usable_verdict_is_not_accepted() -> None:
+    row = make_row("m", steady(5))
+    check_complete(row)
+    with pytest.raises(SubmissionRefused):
+        check_complete(sign(replace(row, judging={**row.judging, "status": "excluded"})))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -145,6 +146,15 @@ def test_averages_by_hand() -> None:
     assert [e.name for e in estimates if e.is_headline] == ["S"]
     strict = measure(UTILS.aggregate(items, Mode.STRICT)[0])
     assert (strict.value, strict.n_scored, strict.n_expected) == (pytest.approx(87.5), 1, 3)
+
+
+def test_a_judge_that_was_asked_and_gave_nothing_leaves_no_score() -> None:
+    items = [item(name, 1000, None) for name in "ab"]
+    for mode in Mode:
+        head = measure(UTILS.aggregate(items, mode)[0])
+        assert (head.name, head.value) == ("S", None)
+        alone = [replace(one, is_judged=False) for one in items]
+        assert measure(UTILS.aggregate(alone, mode)[0]).name == "S_l"
 
 
 def test_without_a_judge_the_length_score_stands_alone(
