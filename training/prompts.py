@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,36 @@ LANGUAGES = ("en", "zh")
 EXAMPLE = '{"id": "1", "lang": "en", "domain": "essay", "prompt": "Write …"}'
 
 
+MAX_WEIGHT = 1e6
+
+
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One line of a rubric."""
+    """One line of a rubric. Raises ValueError for a weight or a text that is none."""
 
     name: str
     description: str
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.name, self.description)):
+            raise ValueError("name and description: expected text")
+        if not self.name.strip():
+            raise ValueError("a criterion without a name")
+        is_number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
+        if not is_number or not 0 < self.weight <= MAX_WEIGHT:
+            raise ValueError(
+                f"{self.name[:60]!r}: weight {self.weight!r:.40}: expected a number above 0, at "
+                f"most {MAX_WEIGHT:g}"
+            )
+
+
+def make_rubric(entries: Iterable[Mapping[str, Any]]) -> tuple[Criterion, ...]:
+    """The criteria of plain objects. Raises ValueError, TypeError."""
+    rubric = tuple(Criterion(**entry) for entry in entries)
+    if len({criterion.name for criterion in rubric}) < len(rubric):
+        raise ValueError("a name stands there twice")
+    return rubric
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +149,8 @@ def _read_prompt(record: Any, where: str) -> Prompt:
         if not isinstance(value, str) or not value.strip():
             raise UsageError(f"{where}: {name} is {str(value)[:80]!r}. Expected text: {EXAMPLE}")
     try:
-        rubric = tuple(Criterion(**entry) for entry in record.get("rubric", ()))
-    except TypeError as error:
+        rubric = make_rubric(record.get("rubric", ()))
+    except (TypeError, ValueError) as error:
         raise UsageError(
             f"{where}: rubric: {error}. Expected a list of "
             f'{{"name": …, "description": …, "weight": 1}}'

@@ -148,6 +148,24 @@ def test_starter_prompts_are_many_even_and_the_same_everywhere() -> None:
             '{"id": "1", "lang": "en", "domain": "x", "prompt": "p", "rubric": [{"nom": 1}]}',
             "rubric",
         ),
+        *(
+            (
+                '{"id": "1", "lang": "en", "domain": "x", "prompt": "p", "rubric": '
+                f'[{{"name": {name}, "description": "d", "weight": {weight}}}]}}',
+                message,
+            )
+            for name, weight, message in [
+                ('"a"', '"3"', "weight '3': expected a number above 0"),
+                ('"a"', "0", "weight 0"),
+                ('"a"', "-1", "weight -1"),
+                ('"a"', "NaN", "weight nan"),
+                ('"a"', "true", "weight True"),
+                ('"a"', "1e300", r"weight 1e\+300"),
+                ('"a", "name": " "', "1", "without a name"),
+                ("3", "1", "expected text"),
+                ('"a", "description": "d"}, {"name": "a"', "1", "twice"),
+            ]
+        ),
         ("{", "not JSON"),
     ],
 )

@@ -49,6 +49,19 @@ def test_a_recipe_overrides_defaults_down_to_nested_settings(tmp_path: Path) -> 
         ("rl: {process_mapping: {wait: 1}}", "weight"),
         ("rl: [1]", "is no mapping"),
         ("sft: {epochs: .nan}", "expected float"),
+        ("rl: {group: 1}", r"rl.group 1: expected 2 or more"),
+        ("rl: {groups_per_step: 0}", "expected 1 or more"),
+        ("rl: {temperature: -1}", "expected a number above 0"),
+        ("rl: {unanswered: .inf}", "rl.unanswered inf: expected a finite number"),
+        ("rl: {seed: -1}", "from 0 to"),
+        ("rl: {process_mapping: {weight: -1}}", "process_mapping.weight -1.0: expected 0 or more"),
+        ("rl: {process_mapping: {weight: .inf}}", "process_mapping.weight inf"),
+        ("rl: {process_mapping: {max_segments: -1}}", "expected 1 or more.*default 8"),
+        ("rl: {process_mapping: {token_cap: -1}}", "process_mapping.token_cap -1.0"),
+        ("rl: {process_mapping: {warmup_share: 2}}", "from 0 to 1"),
+        ("synth: {tries: 0}", "synth.tries 0: expected 1 or more"),
+        ("synth: {rounds: -1}", "synth.rounds"),
+        ("sft: {batch_size: 0}", "sft.batch_size"),
         ("- a", "expected sections"),
         ("a: [", "Expected YAML"),
     ],
@@ -56,6 +69,12 @@ def test_a_recipe_overrides_defaults_down_to_nested_settings(tmp_path: Path) -> 
 def test_what_is_wrong_in_a_recipe_is_named(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(R2WError, match=message):
         read_recipe(write(tmp_path, text), STAGES)
+
+
+def test_caps_may_be_infinite(tmp_path: Path) -> None:
+    text = "rl: {process_mapping: {token_cap: .inf, sum_cap: .inf, weight: 0}}"
+    mapping = read_recipe(write(tmp_path, text), STAGES)["rl"].process_mapping
+    assert mapping.token_cap == mapping.sum_cap == float("inf")
 
 
 def test_an_unknown_recipe_names_ours() -> None:

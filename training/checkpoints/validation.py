@@ -12,6 +12,7 @@ from typing import Literal
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress, worth
+from r2w_eval.training.limits import NOT_NEGATIVE, check_numbers
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class EvaluationSettings:
     model_args: str = ""
     stop_on_decline: bool = True
     keep: Literal["best", "last"] = "best"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        check_numbers("evaluation", self, {NOT_NEGATIVE: ("limit",)})
 
     @property
     def is_on(self) -> bool:

@@ -34,7 +34,7 @@ from r2w_eval.reward_models.scorer import open_scorer
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.cluster.rows import dense_row, from_runs, read_row, to_runs
 from r2w_eval.training.judging.patient import Patience, PatientJudge
-from r2w_eval.training.prompts import Criterion
+from r2w_eval.training.prompts import Criterion, make_rubric
 from r2w_eval.training.recipe import read_settings
 from r2w_eval.training.rl.advantages import (
     LocalMapping,
@@ -234,7 +234,7 @@ def response_ids(item: Any) -> list[int]:
 
 def read_rubric_column(info: Mapping[str, Any]) -> tuple[Criterion, ...]:
     """The rubric of a row of the data set. Raises UsageError where it has none."""
-    rubric = tuple(Criterion(**entry) for entry in json.loads(info.get("rubric") or "[]"))
+    rubric = make_rubric(json.loads(info.get("rubric") or "[]"))
     if not rubric:
         raise UsageError(
             f"prompt {str(info.get('id', ''))!r}: no rubric, and outcome_form is pointwise. Try: "

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 from r2w_eval.reward_models.language.levels import LEVELS
-from r2w_eval.training.prompts import Criterion
+from r2w_eval.training.prompts import Criterion, make_rubric
 
 from r2w_eval.judge.parsing import iter_objects
 
@@ -124,18 +124,19 @@ def read_rubric(reply: str) -> tuple[Criterion, ...]:
     found = [value for value in iter_objects(reply) if isinstance(value.get("criteria"), list)]
     if not found:
         raise Unreadable("no JSON object with criteria")
-    rubric = []
-    for entry in found[-1]["criteria"][:MAX_CRITERIA]:
-        name = str(entry.get("name", "")).strip() if isinstance(entry, dict) else ""
-        weight = entry.get("weight", 1) if isinstance(entry, dict) else 0
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
-            raise Unreadable(f"criterion {str(entry)[:60]!r}: expected a weight above 0")
-        if not name or not math.isfinite(weight):
-            raise Unreadable(f"criterion {str(entry)[:60]!r}: expected a name and a finite weight")
-        rubric.append(Criterion(name, str(entry.get("description", "")).strip(), float(weight)))
-    if not rubric or len({criterion.name for criterion in rubric}) < len(rubric):
-        raise Unreadable(f"{len(rubric)} criteria: expected one or more, each named once")
-    return tuple(rubric)
+    entries = found[-1]["criteria"][:MAX_CRITERIA]
+    if not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise Unreadable(f"criteria {str(entries)[:60]!r}: expected one or more objects")
+    try:
+        return make_rubric(map(_plain_criterion, entries))
+    except ValueError as error:
+        raise Unreadable(f"criteria: {error}") from error
+
+
+def _plain_criterion(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a rubric needs of a judge's criterion."""
+    texts = {name: str(entry.get(name, "")).strip() for name in ("name", "description")}
+    return {**texts, "weight": entry.get("weight", 1)}
 
 
 def show_rubric(rubric: Sequence[Criterion]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
+from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
 from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.rollouts import RolloutSettings
@@ -45,6 +46,10 @@ class PromptSettings:
     held: int = 0
     data_dir: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        check_numbers("prompts", self, {COUNT: ("n",), NOT_NEGATIVE: ("held",)})
+
 
 @dataclass(frozen=True)
 class TraceSettings:
@@ -67,6 +72,10 @@ class TraceSettings:
     limit: int = 400
     max_chars: int = 0
     languages: tuple[str, ...] = LANGUAGES
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        check_numbers("traces", self, {COUNT: ("limit",), NOT_NEGATIVE: ("max_chars",)})
 
     @property
     def models(self) -> tuple[str, str, str]:
@@ -110,6 +119,11 @@ class HardwareSettings:
     teraflops: float = 400.0
     train_share: float = 0.35
     generate_share: float = 0.05
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        names = ("teraflops", "train_share", "generate_share")
+        check_numbers("hardware", self, {POSITIVE: names})
 
 
 SECTIONS: dict[str, type] = {

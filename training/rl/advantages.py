@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from r2w_eval.training.limits import CAP, COUNT, NOT_NEGATIVE, SHARE, check_numbers
 
 Tokens = npt.NDArray[np.float64]
 
@@ -72,6 +73,16 @@ class LocalMapping:
     gate: Literal["acceptable", "always"] = "acceptable"
     baseline: Literal["floored_mean", "zero", "mean"] = "floored_mean"
     max_segments: int = 8
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number that would turn a guard round."""
+        allowed = {
+            NOT_NEGATIVE: ("weight",),
+            SHARE: ("warmup_share",),
+            CAP: ("token_cap", "sum_cap"),
+            COUNT: ("max_segments",),
+        }
+        check_numbers("process_mapping", self, allowed)
 
     def weight_at(self, progress: float) -> float:
         """lambda at a share of the training steps.

@@ -18,6 +18,7 @@ from enum import StrEnum
 from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
 from r2w_eval.training.judging.assess import Unreadable, read_assessment, show_rubric
 from r2w_eval.training.judging.rubrics import complete_rubrics
+from r2w_eval.training.limits import COUNT, FINITE, NOT_NEGATIVE, check_numbers
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.wording import load_wording
 
@@ -43,6 +44,15 @@ class DifficultySettings:
     margin: float = 0.5
     quota: int = 0
     tries: int = 3
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        allowed = {
+            COUNT: ("samples", "least_scored", "tries"),
+            NOT_NEGATIVE: ("quota",),
+            FINITE: ("low", "high", "margin"),
+        }
+        check_numbers("choice", self, allowed)
 
 
 class Unfit(StrEnum):

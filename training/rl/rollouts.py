@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_numbers
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.completions import TAGS, template_tags, thinking_tokens
 from r2w_eval.training.trainer.stage import model_folder
@@ -42,6 +43,16 @@ class RolloutSettings:
     batch_size: int = 32
     seed: int = 0
     graphed_generation: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        allowed = {
+            NOT_NEGATIVE: ("samples",),
+            POSITIVE: ("temperature",),
+            COUNT: ("max_tokens", "batch_size"),
+            SEED: ("seed",),
+        }
+        check_numbers("rollouts", self, allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,15 @@ from r2w_eval.training.checkpoints.validation import EvaluationSettings
 from r2w_eval.training.journal import Journal, Role
 from r2w_eval.training.judging.patient import Patience, PatientJudge
 from r2w_eval.training.judging.rubrics import Rubric, complete_rubrics
+from r2w_eval.training.limits import (
+    COUNT,
+    FINITE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEED,
+    Range,
+    check_numbers,
+)
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import template_tags
@@ -44,6 +53,20 @@ from r2w_eval.hashing import content_hash
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace.types import TagSchema
 
+# TRL compares a rollout with others of its group
+ALLOWED = {
+    Range(2): ("group",),
+    COUNT: (
+        "opponents",
+        "steps",
+        "groups_per_step",
+        "max_completion_tokens",
+        "save_steps",
+    ),
+    POSITIVE: ("patience_s", "temperature", "learning_rate"),
+    NOT_NEGATIVE: ("beta", "max_seconds", "groups_per_call"),
+    SEED: ("seed",),
+}
 MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
 
 
@@ -126,7 +149,12 @@ class RLSettings:
         return min(self.groups_per_call * self.group or self.rollouts, self.rollouts)
 
     def __post_init__(self) -> None:
-        """Raises UsageError when passes would differ in size, or nothing could be captured."""
+        """Raises UsageError for numbers out of their range, when passes would differ in size, or
+        nothing could be captured.
+        """
+        check_numbers("rl", self, ALLOWED)
+        if self.unanswered is not None:
+            check_numbers("rl", self, {FINITE: ("unanswered",)})
         if self.graphed_generation and not self.half_generation:
             raise UsageError(
                 "rl.graphed_generation true with half_generation false: a graph wants weights that "

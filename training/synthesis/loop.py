@@ -24,6 +24,7 @@ from r2w_eval.training.judging.assess import (
     show_rubric,
 )
 from r2w_eval.training.judging.rubrics import propose_rubric
+from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.synthesis.leaks import Leak, Thought, find_leak
 from r2w_eval.training.wording import load_wording
@@ -89,6 +90,16 @@ class SynthSettings:
     writer_tokens: int = 4096
     judge_tokens: int = 2048
     patience_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        counts = ("rounds", "issues", "token_cap", "tries", "concurrency")
+        allowed = {
+            COUNT: (*counts, "writer_tokens", "judge_tokens"),
+            NOT_NEGATIVE: ("accept", "delta", "patch_tokens"),
+            POSITIVE: ("patience_s",),
+        }
+        check_numbers("synth", self, allowed)
 
     def work(self) -> SynthSettings:
         """The settings without what changes no text, so that a folder outlives a change of it."""

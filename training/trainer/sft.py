@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.checkpoints.validation import EvaluationSettings
+from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_numbers
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
     Trained,
@@ -50,6 +51,16 @@ class SFTSettings:
     save_steps: int = 100
     seed: int = 0
     evaluation: EvaluationSettings = EvaluationSettings()
+
+    def __post_init__(self) -> None:
+        """Raises UsageError for a number out of its range."""
+        allowed = {
+            POSITIVE: ("learning_rate", "epochs"),
+            COUNT: ("batch_size", "accumulate", "max_tokens"),
+            NOT_NEGATIVE: ("lora_rank", "save_steps"),
+            SEED: ("seed",),
+        }
+        check_numbers("sft", self, allowed)
 
 
 def to_row(trace: dict[str, Any]) -> dict[str, Any]:
