@@ -25,6 +25,7 @@ class ItemStatus(StrEnum):
     NO_SEGMENT = "no_segment"
     NO_DRAFT = "no_draft"
     EMPTY = "empty"
+    UNCLOSED_THINK = "unclosed_think"
     TOO_LONG = "too_long"
     NOT_FINITE = "not_finite"
     STALE_ARTIFACT = "stale_artifact"
@@ -99,6 +100,8 @@ def read_item(record: Any, number: int) -> Item | ItemScore:
     if not isinstance(record, Mapping):
         return failed(str(number), ItemStatus.BAD_ITEM, "expected a JSON object")
     item_id = str(record.get("id", number))
+    if not is_text(item_id):
+        return failed(str(number), ItemStatus.BAD_ITEM, "id: expected text, of whole characters")
     problem = _problem(record)
     if problem is not None:
         return failed(item_id, *problem)
@@ -120,25 +123,46 @@ def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
         for k in ("prompt", "draft", "reflection", "revision", "response")
         if record.get(k) is not None
     }
-    wrong = [name for name, text in texts.items() if not isinstance(text, str)]
+    wrong = [name for name, text in texts.items() if not is_text(text)]
     earlier = record.get("earlier") or []
-    if not isinstance(earlier, list) or any(not isinstance(text, str) for text in earlier):
+    if not isinstance(earlier, list) or not all(map(is_text, earlier)):
         wrong.append("earlier")
     if wrong:
-        return ItemStatus.BAD_ITEM, f"{', '.join(wrong)}: expected text"
+        return ItemStatus.BAD_ITEM, f"{', '.join(wrong)}: expected text, of whole characters"
     size = sum(map(len, texts.values())) + sum(map(len, earlier))
     if size > MAX_ITEM_CHARS:
         return ItemStatus.TOO_LONG, f"{size} characters; at most {MAX_ITEM_CHARS} are read"
     if "response" in texts:
-        return None if texts["response"].strip() else (ItemStatus.EMPTY, "the response is empty")
+        return _blank(texts["response"])
     if "reflection" not in texts:
         return ItemStatus.BAD_ITEM, "expected either response, or draft and reflection"
     return _lacking(texts.get("draft", ""), texts["reflection"])
 
 
-def unscorable(item: ReflectionItem) -> tuple[ItemStatus, str] | None:
+def is_text(value: Any) -> bool:
+    """Text of whole characters: JSON can spell half of a surrogate pair, and tokenizers fail on it.
+
+    >>> is_text(chr(0x1F600)), is_text(chr(0xD83D)), is_text(1)
+    (True, False, False)
+    """
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def unscorable(item: Item) -> tuple[ItemStatus, str] | None:
     """Why an item that was built in code, not read from JSON, cannot be scored."""
+    if isinstance(item, WritingItem):
+        return _blank(item.response)
     return _lacking(item.draft, item.reflection)
+
+
+def _blank(response: str) -> tuple[ItemStatus, str] | None:
+    return None if response.strip() else (ItemStatus.EMPTY, "the response is empty")
 
 
 def _lacking(draft: str, reflection: str) -> tuple[ItemStatus, str] | None:

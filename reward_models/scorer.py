@@ -29,7 +29,7 @@ from r2w_eval.reward_models.items import (
     unscorable,
 )
 from r2w_eval.reward_models.linear.arrays import FORM_FILE, HEADS_FILE, PROSE_FILE
-from r2w_eval.reward_models.linear.features import MAX_CHARS, Features, reflection_features
+from r2w_eval.reward_models.linear.features import MAX_CHARS, reflection_features
 from r2w_eval.reward_models.linear.heads import HEADS, Heads, load_heads
 from r2w_eval.reward_models.linear.outcome import Outcome, load_form
 from r2w_eval.reward_models.linear.prose import load_prose
@@ -88,9 +88,11 @@ class RewardModel:
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
         """One score per item, in order."""
-        found: dict[int, ItemScore] = {}
-        reflections = {i: item for i, item in enumerate(items) if isinstance(item, ReflectionItem)}
-        writings = {i: item for i, item in enumerate(items) if isinstance(item, WritingItem)}
+        problems = {i: found for i, item in enumerate(items) if (found := unscorable(item))}
+        found = {i: failed(items[i].id, *problem) for i, problem in problems.items()}
+        good = {i: item for i, item in enumerate(items) if i not in problems}
+        reflections = {i: item for i, item in good.items() if isinstance(item, ReflectionItem)}
+        writings = {i: item for i, item in good.items() if isinstance(item, WritingItem)}
         found |= self._score_reflections(reflections)
         if writings:
             values = self.outcome.values(list(writings.values()))
@@ -102,18 +104,11 @@ class RewardModel:
     def _score_reflections(self, items: Mapping[int, ReflectionItem]) -> dict[int, ItemScore]:
         # reflections on one draft follow each other, so that the draft is read once
         order = sorted(items, key=lambda i: (items[i].draft, items[i].revision or ""))
-        features: dict[int, Features] = {}
-        found: dict[int, ItemScore] = {}
-        for i in order:
-            problem = unscorable(items[i])
-            if problem is not None:
-                found[i] = failed(items[i].id, *problem)
-            else:
-                features[i] = reflection_features(items[i])
-        if features:
-            for i, row in zip(features, self.heads.values(list(features.values())), strict=True):
-                found[i] = self._as_score(items[i], row)
-        return found
+        features = {i: reflection_features(items[i]) for i in order}
+        if not features:
+            return {}
+        rows = self.heads.values(list(features.values()))
+        return {i: self._as_score(items[i], row) for i, row in zip(features, rows, strict=True)}
 
     def _as_score(self, item: ReflectionItem, row: Any) -> ItemScore:
         axes = ["relevance", "constructiveness", "efficiency"]

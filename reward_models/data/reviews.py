@@ -87,7 +87,7 @@ def build_disapere(data: LabelledSet) -> Iterator[Row]:
             base = f"disapere:{review['review_id']}:{place}"
             acted = label == "acted_or_conceded"
             yield Row(
-                base, data.name, data.licence, f"disapere:{review['review_id']}", "en",
+                base, data.name, data.licence, f"disapere:{review['title']}", "en",
                 POSITIVE if acted else "neg_disputed", base,
                 ReflectionItem(base, REVIEW_PROMPT, _context(texts, place), texts[place]),
                 {"constructiveness": 0.5 if acted else -0.5}, 0.5,

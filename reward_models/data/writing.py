@@ -107,5 +107,5 @@ def build_autoj(data: LabelledSet) -> Iterator[Row]:
         for place, name in enumerate(("response_1", "response_2")):
             item = WritingItem(f"{record['id']}:{place}", record["prompt"], record[name])
             value = 0.3 if record["label"] == place else -0.3
-            yield Row(item.id, data.name, data.licence, f"autoj:{record['id']}", "en", "answer",
+            yield Row(item.id, data.name, data.licence, f"autoj:{record['prompt']}", "en", "answer",
                       record["id"], item, {"outcome": value})  # fmt: skip

@@ -47,7 +47,7 @@ MESSAGE: Schema = {"type": "object", "properties": {"role": TEXT, "content": TEX
 ITEM: Schema = {"anyOf": [{"$ref": "#/components/schemas/Reflection"},
                           {"$ref": "#/components/schemas/Writing"}, {}]}  # fmt: skip
 LIMITS = {
-    413: "the body is larger than the server's limit",
+    413: "the body is larger than the server's limit, or has more items than may wait",
     500: "the scorer failed",
     503: "too many items wait; Retry-After says when to send again",
     504: "not scored in time",
@@ -130,7 +130,8 @@ PATHS: dict[str, Schema] = {
         {},
     ),
     "/classify": _post(
-        "vLLM's shape: the text, or the last message of the assistant, is scored as writing.",
+        "vLLM's shape: the answer in the text, or in the assistant's last message, is scored as "
+        "writing: without thinking, a chat template's prompt and tokens that end a turn.",
         {
             "type": "object",
             "anyOf": [
@@ -144,7 +145,7 @@ PATHS: dict[str, Schema] = {
         NO_SCORE,
     ),
     "/get_reward": _post(
-        "OpenRLHF's shape; a text of `query` may begin with its prompt.",
+        "OpenRLHF's shape; a text of `query` may begin with its prompt. Scored is the answer.",
         {
             "type": "object",
             "required": ["query"],

@@ -90,6 +90,10 @@ class Overloaded(Exception):
     """More items wait than the server takes."""
 
 
+class TooMany(Exception):
+    """A request of more items than may ever wait."""
+
+
 @dataclass(slots=True)
 class Batcher:
     """Collects waiting items, scores them in a thread, like lengths together, and hands results
@@ -108,8 +112,10 @@ class Batcher:
         return len(self._queue)
 
     async def score(self, items: Sequence[Item | ItemScore]) -> list[ItemScore]:
-        """Scores in order. Raises Overloaded."""
+        """Scores in order. Raises Overloaded, TooMany, RuntimeError where the scorer failed."""
         good = [item for item in items if not isinstance(item, ItemScore)]
+        if len(good) > self.max_waiting:
+            raise TooMany(f"{len(good)} items; send at most {self.max_waiting} a request")
         if len(self._queue) + len(good) > self.max_waiting:
             raise Overloaded
         loop = asyncio.get_running_loop()
@@ -161,10 +167,7 @@ class Batcher:
                 raise ValueError(f"{len(scores)} scores for {len(items)} items")
             unscored = sum(s.value is None for s in scores)
         except Exception as error:  # noqa: BLE001 - a scorer may be anyone's code
-            LOG.exception("scoring failed")
-            for _, future in batch:
-                if not future.done():
-                    future.set_exception(RuntimeError(f"the scorer failed: {type(error).__name__}"))
+            await self._fail(batch, error)
             return
         self.counters.batches += 1
         self.counters.items += len(items)
@@ -174,6 +177,21 @@ class Batcher:
         for (_, future), score in zip(batch, scores, strict=True):
             if not future.done():
                 future.set_result(score)
+
+    async def _fail(
+        self, batch: Sequence[tuple[Item, asyncio.Future[ItemScore]]], error: Exception
+    ) -> None:
+        """A batch without scores: its items one by one, so that one spoils no other client's."""
+        if len(batch) > 1:
+            LOG.warning("%d items failed together: %s", len(batch), type(error).__name__)
+            for entry in batch:
+                if not entry[1].done():
+                    await self._score([entry])
+            return
+        LOG.error("scoring failed", exc_info=error)
+        for _, future in batch:
+            if not future.done():
+                future.set_exception(RuntimeError(f"the scorer failed: {type(error).__name__}"))
 
 
 def size(item: Item) -> int:
@@ -243,6 +261,9 @@ class Handlers:
             reply = self._error(503, f"{waiting}. Send again after {RETRY_AFTER_S} s")
             reply.headers["Retry-After"] = str(RETRY_AFTER_S)
             return reply
+        except TooMany as error:
+            counters.rejected += 1
+            return self._error(413, str(error))
         except TimeoutError:
             counters.timeouts += 1
             return self._error(504, f"not scored within {self._settings.timeout_s} s")

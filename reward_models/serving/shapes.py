@@ -1,4 +1,8 @@
-"""What `serve` takes and gives: our format, vLLM's /classify, OpenRLHF's /get_reward."""
+"""What `serve` takes and gives: our format, vLLM's /classify, OpenRLHF's /get_reward.
+
+In the shapes of others the answer is scored, as by the adapters: without its thinking, without the
+tokens that end a turn, and without the prompt that a chat template put before it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from r2w_eval.reward_models.items import Item, ItemScore, read_item
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed, read_item
+from r2w_eval.reward_models.serving.turns import read_exchange
+
+from r2w_eval.models.thinking import ThinkTags, split_thinking
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -37,7 +44,7 @@ def read_classify(body: Mapping[str, Any]) -> list[Item | ItemScore]:
 
 
 def read_get_reward(body: Mapping[str, Any]) -> list[Item | ItemScore]:
-    """Items of a /get_reward request; `query` may begin with its prompt. Raises BadRequest."""
+    """Items of a /get_reward request; `query` may hold its prompt. Raises BadRequest."""
     prompts = body.get("prompts")
     texts = body.get("query")
     if isinstance(texts, list) and prompts in (None, []):
@@ -51,10 +58,20 @@ def _texts(texts: Any, prompts: Any, name: str) -> list[Item | ItemScore]:
     if not isinstance(prompts, list) or len(prompts) != len(texts):
         raise BadRequest(f"prompts: expected one for each of the {len(texts)} texts")
     return [
-        read_item({"id": str(i), "prompt": p if isinstance(p, str) else "",
-                   "response": t.removeprefix(p) if isinstance(p, str) else t}, i + 1)
+        read_writing(i, p if isinstance(p, str) else "", t)
         for i, (t, p) in enumerate(zip(texts, prompts, strict=True))
-    ]  # fmt: skip
+    ]
+
+
+def read_writing(number: int, prompt: str, text: str) -> Item | ItemScore:
+    """The answer in what a trainer sent; `number` is its id. Thinking that never ends has none."""
+    found = read_exchange(prompt, text)
+    split = split_thinking(found.completion, ThinkTags(opened_by_template=found.is_opened))
+    if split.unclosed:
+        reason = "the thinking never ends, so there is no answer"
+        return failed(str(number), ItemStatus.UNCLOSED_THINK, reason)
+    record = {"id": str(number), "prompt": found.prompt, "response": split.answer}
+    return read_item(record, number + 1)
 
 
 def _from_messages(messages: Any) -> Item | ItemScore:
@@ -65,7 +82,7 @@ def _from_messages(messages: Any) -> Item | ItemScore:
     if not own or not isinstance(own[-1], str):
         raise BadRequest("messages: expected an assistant message with text")
     prompt = asked[-1] if asked and isinstance(asked[-1], str) else ""
-    return read_item({"id": "0", "prompt": prompt, "response": own[-1]}, 1)
+    return read_writing(0, prompt, own[-1])
 
 
 def as_classify(values: Sequence[float], model: str) -> dict[str, Any]:

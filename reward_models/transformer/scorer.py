@@ -216,7 +216,7 @@ class _Run:
         self.plans: list[Plan] = []
         self.cuts: dict[int, int] = {}
         for i, item in enumerate(items):
-            problem = unscorable(item) if isinstance(item, ReflectionItem) else None
+            problem = unscorable(item)
             if problem is None:
                 self.units[i] = render(item)
             else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from r2w_eval.reward_models.checks.validity import Check, material, run_validity
+from r2w_eval.reward_models.checks.validity import Check, Material, _still, material, run_validity
 from r2w_eval.reward_models.data.flaws import build_flaws
 from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, failed
 
@@ -48,6 +48,21 @@ def test_a_length_scorer_fails_where_it_must() -> None:
     assert not checks["self-praise in the reflection"].passed
     assert not checks["matching revision > unchanged"].passed
     assert checks["padding and neighbours"].passed
+
+
+def scores(*values: float) -> list[ItemScore]:
+    return [ItemScore(str(n), value) for n, value in enumerate(values)]
+
+
+def test_items_that_rise_are_not_paid_for_by_those_that_fall() -> None:
+    base = Material(material().rows[:4])
+    before = scores(-1.0, -1.0, 1.0, 1.0)
+    cancelling = _still("x", before, scores(-0.5, -1.5, 1.5, 0.5), base)
+    assert not cancelling.passed and cancelling.value == 0.5
+    one_up = _still("x", before, scores(-0.9, -1.0, 1.0, 1.0), base)
+    assert not one_up.passed and one_up.value == pytest.approx(0.025)
+    assert _still("x", before, scores(-1.1, -1.0, 1.0, 1.0), base).passed
+    assert _still("x", before, before, base).passed
 
 
 class DeadScorer(LongerScorer):

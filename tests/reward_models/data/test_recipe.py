@@ -13,7 +13,7 @@ from r2w_eval.reward_models.commands import DataChoice, train
 from r2w_eval.reward_models.data.edits import strip_type
 from r2w_eval.reward_models.data.flaws import PLANTERS, build_flaws, host_of
 from r2w_eval.reward_models.data.lamp import CATEGORIES, scaled, untouched_span
-from r2w_eval.reward_models.data.recipe import Corpus, build_corpus, data_card
+from r2w_eval.reward_models.data.recipe import BUILDERS, Corpus, build_corpus, data_card
 from r2w_eval.reward_models.data.rows import Row, part_of, read_row
 from r2w_eval.reward_models.data.sources import (
     Permission,
@@ -81,6 +81,22 @@ def test_no_group_is_in_two_parts_and_no_text_either(corpus: Corpus) -> None:
         if row.source in ("lamp_train", "tetra_train") and isinstance(row.item, WritingItem):
             parts[row.item.response].add(row.part)
     assert parts and all(len(seen) == 1 for seen in parts.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "shared"),
+    [("disapere_train", "reviews.jsonl", "title"), ("autoj_writing_dev", "pairs.jsonl", "prompt")],
+)
+def test_what_one_paper_or_prompt_got_stays_in_one_part(
+    root: Path, name: str, file: str, shared: str
+) -> None:
+    data = find_sets(root)[name]
+    ids = {r.get("review_id") or r["id"]: r[shared] for r in data.read(file)}
+    parts = defaultdict(set)
+    for row in BUILDERS[name](data):
+        parts[ids[row.id.split(":")[-2]]].add(row.part)
+    assert len(ids) > len(set(ids.values())) and len(parts) > 100
+    assert all(len(seen) == 1 for seen in parts.values())
 
 
 def test_no_validation_paragraph_is_trained_on(corpus: Corpus, root: Path) -> None:
