@@ -48,7 +48,7 @@ REWARD_MODELS = (
     "commands",
 )
 TRAINING = (
-    "prompts recipe journal wording contamination checkpoints",
+    "limits ranks prompts recipe journal wording contamination checkpoints",
     "judging trainer",
     "synthesis rl",
     "cluster",

@@ -25,7 +25,9 @@ def pipeline(  # noqa: PLR0913
     from r2w_eval.training.pipeline import runner as work
     from r2w_eval.training.pipeline.plan import plan_pipeline, select
     from r2w_eval.training.pipeline.recipe import load_recipe
+    from r2w_eval.training.ranks import refuse_several
 
+    refuse_several("train pipeline")
     chosen = load_recipe(recipe)
     stages = plan_pipeline(chosen)
     folder = Path(out or f"pipeline-{chosen.name}")

@@ -180,6 +180,10 @@ def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out:
 
 
 def _show_trained(trained: Any, what: str) -> None:
+    from r2w_eval.training.ranks import is_first
+
+    if not is_first():
+        return
     for note in trained.notes:
         click.echo(f"note: {note}", err=True)
     last = "n/a" if trained.loss is None else f"{trained.loss:.4f}"

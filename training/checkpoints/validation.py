@@ -13,6 +13,7 @@ from typing import Literal
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress, worth
 from r2w_eval.training.limits import NOT_NEGATIVE, check_numbers
+from r2w_eval.training.ranks import environment_alone
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class Watcher:
         place.mkdir(parents=True, exist_ok=True)
         with (place / "watch.log").open("ab") as log:
             self._running = subprocess.Popen(
-                self._settings.command(self._folder), stdout=log, stderr=log
+                self._settings.command(self._folder),
+                stdout=log,
+                stderr=log,
+                env=environment_alone(),
             )
 
     def go_on(self) -> None:

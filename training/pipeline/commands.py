@@ -18,10 +18,12 @@ from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
 from r2w_eval.training.pipeline.recipe import SECTIONS
 from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
+from r2w_eval.training.ranks import is_first, on_first, only_training
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.difficulty import DifficultySettings, Trial, choose
 from r2w_eval.training.rl.train import RLSettings, train_rl
 from r2w_eval.training.synthesis.loop import Roles, SynthSettings, synthesise
+from r2w_eval.training.synthesis.teaching import check_rows
 from r2w_eval.training.synthesis.traces import (
     Census,
     TrainingTrace,
@@ -30,7 +32,7 @@ from r2w_eval.training.synthesis.traces import (
     take_census,
 )
 from r2w_eval.training.trainer.sft import SFTSettings, read_rows, train_sft
-from r2w_eval.training.trainer.stage import Trained
+from r2w_eval.training.trainer.stage import Trained, load_tokenizer
 
 import r2w_eval
 from r2w_eval.config import RunConfig
@@ -38,7 +40,7 @@ from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, path_hash, to_plain
 from r2w_eval.models.chat import ChatModel
 from r2w_eval.run.manifest import diff_fields
-from r2w_eval.store import iter_jsonl, only_process, write_json, write_jsonl
+from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 from r2w_eval.types import Decoding
 
 TRACES = "traces.jsonl"
@@ -250,22 +252,28 @@ def write_expert_traces(
 def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
     """Fine-tune on a trace file."""
     rows = read_rows(traces)
-    with only_process(out / LOCK):
-        claim(out, "sft", {"settings": settings, "traces": path_hash(traces)})
-        return _finish(out, train_sft(settings, rows, out))
+    with only_training(out / LOCK):
+        identity = {"settings": settings, "traces": path_hash(traces)}
+        on_first(lambda: claim(out, "sft", identity))
+        teaching = check_rows(settings.model, rows, load_tokenizer(settings.model))
+        trained = train_sft(settings, rows, out)
+        notes = (*trained.notes, *teaching.notes())
+        return _finish(out, replace(trained, notes=notes))
 
 
 def run_rl(
     settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
 ) -> Trained:
     """Reinforcement learning on prompts; `arms` as in `train_rl`."""
-    with only_process(out / LOCK):
-        claim(out, "rl", {"settings": settings, "prompts": content_hash(prompts)})
+    with only_training(out / LOCK):
+        identity = {"settings": settings, "prompts": content_hash(prompts)}
+        on_first(lambda: claim(out, "rl", identity))
         return _finish(out, train_rl(settings, prompts, out, arms))
 
 
 def _finish(out: Path, trained: Trained) -> Trained:
-    write_json(out / "trained.json", {**asdict(trained), "model": str(trained.model)})
+    if is_first():
+        write_json(out / "trained.json", {**asdict(trained), "model": str(trained.model)})
     return trained
 
 

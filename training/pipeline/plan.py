@@ -8,6 +8,7 @@ folders for the stage and for all that depends on it, and the old value finds th
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from r2w_eval.training.pipeline.recipe import Recipe, plain_difference
 from r2w_eval.training.trainer.stage import EMBEDDED
 
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.hashing import content_hash, file_hash, to_plain
+from r2w_eval.hashing import content_hash, file_hash, path_hash, to_plain
 from r2w_eval.models.embedded import GGUF_SHA256
 from r2w_eval.models.fingerprint import fingerprint
 
@@ -49,6 +50,27 @@ def model_identity(model: str) -> str:
     return fingerprint(model)
 
 
+def outside(*names: str | None) -> dict[str, dict[str, str]]:
+    """What the folders and files among `names` hold, as a setting of its own; nothing without one.
+
+    Endpoints, hub ids and names of this package say themselves what they are.
+    """
+    found = {name: _identity(Path(name)) for name in names if name and Path(name).exists()}
+    return {"content": found} if found else {}
+
+
+def _identity(path: Path) -> str:
+    is_checkpoint = (path / "config.json").is_file()
+    return fingerprint(str(path)) if is_checkpoint else path_hash(path)
+
+
+def labelled_sets(given: str | None) -> dict[str, dict[str, str]]:
+    """The labelled sets on disk, each by its record of sources, which names every file's hash."""
+    root = given or os.environ.get("R2W_REWARD_DATA")
+    records = sorted(Path(root).glob("*/SOURCE.json")) if root else []
+    return {"sets": {path.parent.name: file_hash(path) for path in records}} if records else {}
+
+
 def arm_name(weight: float, seed: int) -> str:
     """The stage of one RL training.
 
@@ -75,7 +97,7 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
     planner = _Planner()
     _plan_data(planner, recipe)
     base = {"model": recipe.sft.model, "weights": model_identity(recipe.sft.model)}
-    how = {"run": plain_difference(recipe.evaluate)}
+    how = {"run": plain_difference(recipe.evaluate), **outside(*recipe.evaluate.judge)}
     found = [planner.add(f"evaluate-{BASE}", "evaluate", [], **base, **how)]
     for seed in recipe.grid.seeds:
         own = recipe.sft_of(seed)
@@ -85,7 +107,8 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
         _plan_signal(planner, recipe, base)
     for seed, weight in itertools.product(recipe.grid.seeds, recipe.grid.lambdas):
         arm, name = recipe.rl_of(seed, weight), arm_name(weight, seed)
-        planner.add(name, "rl", [f"sft-seed{seed}", "prompts", "reward"], settings=arm)
+        inputs = [f"sft-seed{seed}", "prompts", "reward"]
+        planner.add(name, "rl", inputs, settings=arm, **_rewards(recipe))
         found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
         if recipe.rollouts.samples:
             _plan_rollouts(planner, recipe, name)
@@ -103,9 +126,15 @@ def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> 
     """Texts of the base and of every SFT model, and what RL would learn from the latter's."""
     planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=recipe.rollouts, **base)
     texts = [_plan_rollouts(planner, recipe, f"sft-seed{seed}") for seed in recipe.grid.seeds]
-    arms = {name: getattr(recipe.rl, name) for name in ("outcome", "process", "process_mapping")}
+    names = ("outcome", "process", "process_mapping", "unanswered")
+    arms = {name: getattr(recipe.rl, name) for name in names} | _rewards(recipe)
     if recipe.rl.outcome_form == "scorer":
         planner.add("signal", "signal", [*texts, "reward"], lambdas=recipe.grid.lambdas, **arms)
+
+
+def _rewards(recipe: Recipe) -> dict[str, dict[str, str]]:
+    """What RL reads from outside to reward a rollout."""
+    return outside(recipe.rl.outcome, recipe.rl.process, recipe.rl.validity)
 
 
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:
@@ -113,18 +142,24 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
     content = _prompt_file(recipe.prompts.file)
     planner.add("prompts", "prompts", [], settings=recipe.prompts, content=content, tasks=tasks)
     own: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
-        "loop": (["prompts"], {"models": recipe.traces.models, "settings": recipe.synth.work()}),
-        "expert": ([], {"limit": limit, "data": traces.reward_data, "chars": traces.max_chars}),
+        "loop": (["prompts"], {"models": traces.models, "settings": recipe.synth.work(),
+                               **outside(*traces.models)}),
+        "expert": ([], {"limit": limit, "data": traces.reward_data, "chars": traces.max_chars,
+                        **labelled_sets(traces.reward_data)}),
         "planted": ([], {"limit": limit, "languages": traces.languages}),
-    }
+    }  # fmt: skip
     sources = [
         planner.add(f"traces-{name}", f"traces-{name}", own[name][0], **own[name][1])
         for name in recipe.traces.sources
     ]
     planner.add("traces", "traces", sources, tasks=tasks, data_dir=recipe.prompts.data_dir)
     lambdas = [weight > 0 for weight in recipe.grid.lambdas]
-    asked = {"process": recipe.rl.process, "validity": recipe.rl.validity} if any(lambdas) else {}
-    planner.add("reward", "reward", [], settings=recipe.rm, **asked)
+    asked: dict[str, Any] = {}
+    if any(lambdas):
+        asked = {"process": recipe.rl.process, "validity": recipe.rl.validity}
+    asked |= outside(*asked.values())
+    read = labelled_sets(recipe.rm.reward_data) if recipe.rm.source == "trained" else {}
+    planner.add("reward", "reward", [], settings=recipe.rm, **asked, **read)
 
 
 def _prompt_file(name: str | None) -> str | None:

@@ -236,7 +236,7 @@ class Subprocesses:
 
     def __post_init__(self) -> None:
         """Lay out the places."""
-        for variables in share_machine(self.jobs, visible_gpus() if self.jobs > 1 else ()):
+        for variables in share_machine(self.jobs, visible_gpus()):
             self.places.put(variables)
 
     def command(self, stage: Stage) -> list[str]:
@@ -289,7 +289,8 @@ def share_machine(jobs: int, gpus: Sequence[str]) -> list[dict[str, str]]:
     ['0', '1', '0']
     """
     if jobs == 1:
-        return [{}]
+        # one process that sees several GPUs would train on all of them, each with a batch
+        return [{"CUDA_VISIBLE_DEVICES": gpus[0]} if gpus else {}]
     cores = str(max(1, (os.cpu_count() or 1) // jobs))
     threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": cores}
     chosen = [{"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {} for i in range(jobs)]

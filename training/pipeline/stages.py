@@ -40,7 +40,7 @@ from r2w_eval.training.trainer.faults import out_of_memory_named
 from r2w_eval.training.trainer.stage import EMBEDDED, HISTORY, Trained, model_folder
 
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import to_plain
+from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 
 PROMPTS_FILE, HELD_FILE = "prompts.jsonl", "held.jsonl"
@@ -254,7 +254,17 @@ def run_rl(job: Job) -> Made:
         validity=settings.validity or job.report(reward),
     )
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
-    return _trained(job, commands.run_rl(settings, prompts, job.folder, job.out))
+    return _trained(job, commands.run_rl(settings, prompts, job.folder, arms_folder(job)))
+
+
+def arms_folder(job: Job) -> Path:
+    """Where the RL trainings of this grid agree on their last step: those that begin from the same
+    traces, prompts, base and reward. Seeds differ among them; another SFT is another grid.
+    """
+    keys = [job.stages[name].key for name in ("traces", "prompts", "reward")]
+    base = next(stage for stage in job.stages.values() if stage.kind == "sft")
+    common = [*keys, base.settings["weights"], job.recipe.sft_of(0)]
+    return job.out / f"arms-{content_hash(common, 8)}"
 
 
 def run_signal(job: Job) -> Made:

@@ -27,6 +27,7 @@ from r2w_eval.training.limits import (
     check_numbers,
 )
 from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.ranks import n_processes, on_first
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import template_tags
 from r2w_eval.training.rl.outcomes import (
@@ -207,8 +208,12 @@ def open_outcome(
     pointwise = Pointwise(judge, rubrics)
     outcome = JudgedOutcome(judge, pointwise, settings.group, settings.unanswered, tags)
     role = Role(outcome.run(judge.open()), RUBRIC_DECODING)
-    with Journal(out / "rubrics.jsonl") as journal:
-        rubrics |= outcome.run(complete_rubrics(prompts, journal, role))
+
+    def complete() -> dict[str, Rubric]:
+        with Journal(out / "rubrics.jsonl") as journal:
+            return outcome.run(complete_rubrics(prompts, journal, role))
+
+    rubrics |= on_first(complete)
     return outcome
 
 
@@ -228,10 +233,11 @@ def train_rl(
 
     process = open_scorer(settings.process)
     if settings.process_mapping.weight:
-        require_valid(process, settings.validity, out)
+        on_first(lambda: require_valid(process, settings.validity, out))
     source = model_folder(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    rows = lay_out(prompts, settings.steps * settings.groups_per_step, settings.seed)
+    groups_per_step = settings.groups_per_step * n_processes()
+    rows = lay_out(prompts, settings.steps * groups_per_step, settings.seed)
     tags = template_tags(tokenizer)
     outcome = open_outcome(settings, prompts, out, tags)
     if settings.penalties.is_on:
@@ -254,7 +260,8 @@ def train_rl(
     )
     if settings.max_seconds:
         agreed = last_step_file(settings, arms or out)
-        trainer.add_callback(StopTogether(agreed, settings.max_seconds))
+        saves = settings.evaluation.is_on
+        trainer.add_callback(StopTogether(agreed, settings.max_seconds, saves=saves))
     with without_missing_reward_texts():
         notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY)
     history = trainer.state.log_history
@@ -324,7 +331,7 @@ def reward_notes(history: Sequence[dict[str, Any]], settings: RLSettings) -> lis
     steps = [entry for entry in history if "outcome/invalid" in entry]
     if not steps:
         return []
-    n_groups = len(steps) * settings.groups_per_step
+    n_groups = len(steps) * settings.groups_per_step * n_processes()
     invalid = round(sum(entry["outcome/invalid"] for entry in steps))
     lost = round(sum(entry["outcome/groups_without_reward"] for entry in steps))
     silent = sum(entry.get("process/without_reflection") == 1.0 for entry in steps)

@@ -16,6 +16,7 @@ import torch
 from r2w_eval.training.checkpoints.folders import last_sound
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.checkpoints.watch import DECLINE, evaluations
+from r2w_eval.training.ranks import on_first
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from r2w_eval.errors import R2WError
@@ -68,13 +69,15 @@ class StopTogether(TrainerCallback):
 
     The first that has trained for `seconds` writes into `agreed` the step after which all end: its
     own and `MARGIN` more, since the others may be a little ahead. A training that is ahead by more
-    than that ends at once; its number of steps is in its record.
+    than that ends at once; its number of steps is in its record. With `saves` the last state is a
+    checkpoint too, so that it can be evaluated.
     """
 
     MARGIN = 2
 
-    def __init__(self, agreed: Path, seconds: float) -> None:
+    def __init__(self, agreed: Path, seconds: float, *, saves: bool = False) -> None:
         self._agreed = agreed
+        self._saves = saves
         self._seconds = seconds
         self._end = math.inf
 
@@ -88,10 +91,14 @@ class StopTogether(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Agree on the last step, or keep to it."""
-        if time.monotonic() > self._end:
-            self._propose(state.global_step + self.MARGIN)
-        if self._agreed.is_file() and state.global_step >= int(self._agreed.read_text("ascii")):
+        if on_first(lambda: self._is_over(state.global_step)):
             control.should_training_stop = True
+            control.should_save |= self._saves
+
+    def _is_over(self, step: int) -> bool:
+        if time.monotonic() > self._end:
+            self._propose(step + self.MARGIN)
+        return self._agreed.is_file() and step >= int(self._agreed.read_text("ascii"))
 
     def _propose(self, step: int) -> None:
         """Written aside and linked: whole when it appears, and the first one stays."""
@@ -146,11 +153,13 @@ class EvaluateOnSave(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start what became due meanwhile, and stop on a decline."""
+        """Start what became due meanwhile, and stop on a decline; the last state is kept too."""
         if state.is_world_process_zero:
             self._watcher.go_on()
-        if self._settings.stop_on_decline and (evaluations(self._folder) / DECLINE).exists():
+        declined = evaluations(self._folder) / DECLINE
+        if self._settings.stop_on_decline and on_first(declined.exists):
             control.should_training_stop = True
+            control.should_save = True
 
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -14,10 +14,14 @@ from typing import Any
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, half_written, resume_from
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
+from r2w_eval.training.ranks import is_first, n_processes, on_first
 from r2w_eval.training.trainer.faults import full_disk_named, out_of_memory_named
 
+from r2w_eval.errors import UsageError
 from r2w_eval.store import write_json
 
+# how accelerate names launches in which every process has all weights
+WHOLE = ("NO", "MULTI_CPU", "MULTI_GPU")
 EMBEDDED = "smollm2"
 # what the trainer logged, by step
 HISTORY = "history.json"
@@ -45,18 +49,32 @@ def model_folder(model: str) -> str:
         return model
     from r2w_eval.models.embedded import convert_to_hf
 
-    return str(convert_to_hf())
+    return on_first(lambda: str(convert_to_hf()))
+
+
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a model, with its chat template."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(model_folder(model))
 
 
 def device_arguments() -> dict[str, Any]:
     """bf16 on a GPU that has it; single precision on a CPU.
 
     The trainer's filter for losses that are no numbers is off: it would show the mean of the
-    earlier ones instead, and the stop on a broken loss would never see it.
+    earlier ones instead, and the stop on a broken loss would never see it. Raises UsageError for
+    several GPUs in one process.
     """
     import torch
 
     has_gpu = torch.cuda.is_available()
+    if n_processes() == 1 and (n_gpus := torch.cuda.device_count()) > 1:
+        # the trainer would give each a batch of its own, so that a step had several
+        raise UsageError(
+            f"{n_gpus} GPUs for one process. Set CUDA_VISIBLE_DEVICES=0, or use all of them: "
+            f"accelerate launch --num_processes {n_gpus} -m r2w_eval train …"
+        )
     return {
         "bf16": has_gpu and torch.cuda.is_bf16_supported(),
         "use_cpu": not has_gpu,
@@ -80,7 +98,8 @@ def fit(
         trainer.add_callback(EvaluateOnSave(folder, evaluation))
     with out_of_memory_named(memory), full_disk_named(folder):
         trainer.train(resume_from_checkpoint=resume_from(folder))
-    write_json(out / HISTORY, [finite(entry) for entry in trainer.state.log_history])
+    if is_first():
+        write_json(out / HISTORY, [finite(entry) for entry in trainer.state.log_history])
     with full_disk_named(out / "model"):
         return (*notes, *_save_chosen(trainer, tokenizer, out, evaluation))
 
@@ -89,16 +108,38 @@ def _save_chosen(
     trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings
 ) -> tuple[str, ...]:
     """Write the last state or the best checkpoint; a note where it is not the last."""
-    folder = out / "checkpoints"
-    best = best_checkpoint(folder) if evaluation.is_on and evaluation.keep == "best" else None
+    wants_best = evaluation.is_on and evaluation.keep == "best"
+    best = on_first(lambda: best_checkpoint(out / "checkpoints")) if wants_best else None
     if best is None or best.step == trainer.state.global_step:
-        save_model(trainer.accelerator.unwrap_model(trainer.model), tokenizer, out / "model")
-        return ()
-    save_model(load_checkpoint(best), tokenizer, out / "model")
+        save_last(trainer, tokenizer, out / "model")
+        is_unscored = wants_best and best is None
+        return ("no checkpoint was scored: the model is the last state",) if is_unscored else ()
+    if is_first():
+        save_model(load_checkpoint(best), tokenizer, out / "model")
     return (
         f"the model is {best.path.name}, the best by validation; training ended at step "
         f"{trainer.state.global_step}",
     )
+
+
+def save_last(trainer: Any, tokenizer: Any, folder: Path) -> None:
+    """The weights as they are now, written by rank 0; shards are gathered from all ranks.
+
+    Raises UsageError for shards of adapters, which cannot be merged.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if n_processes() == 1 or trainer.accelerator.distributed_type in WHOLE:
+        if is_first():
+            save_model(model, tokenizer, folder)
+        return
+    if hasattr(model, "merge_and_unload"):
+        raise UsageError(
+            "sft.lora_rank with weights spread over processes: adapters are merged on whole "
+            "weights. Set lora_rank: 0, or launch without FSDP and DeepSpeed"
+        )
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if is_first():
+        save_model(model, tokenizer, folder, state)
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Any:
@@ -112,13 +153,15 @@ def load_checkpoint(checkpoint: Checkpoint) -> Any:
     return AutoModelForCausalLM.from_pretrained(checkpoint.path)
 
 
-def save_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Weights (adapters merged, so that every engine loads them) and tokenizer."""
+def save_model(model: Any, tokenizer: Any, folder: Path, state: Any = None) -> None:
+    """Weights (adapters merged, so that every engine loads them; `state`, where they are not the
+    model's own) and tokenizer.
+    """
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
     # the trainer switches it off for itself
     model.config.use_cache = True
-    model.save_pretrained(folder, safe_serialization=True)
+    model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 

@@ -27,7 +27,7 @@ from r2w_eval.training.pipeline.model_shape import read_shape, shape_of
 from r2w_eval.training.pipeline.plan import Stage, dependants, plan_pipeline, select
 from r2w_eval.training.pipeline.recipe import Recipe, load_recipe
 from r2w_eval.training.pipeline.records import finished, locked, read_record
-from r2w_eval.training.pipeline.stages import RUNNERS, job_of, run_stage
+from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder, job_of, run_stage
 from r2w_eval.training.prompts import read_prompts
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
@@ -99,6 +99,54 @@ def test_a_value_changes_the_keys_of_its_stage_and_of_what_depends_on_it(write: 
     assert set(dependants(plan_pipeline(load_recipe(str(write()))), {"sft-seed0"})) == (
         changed | {"evaluate-sft-seed0"}
     )
+
+
+def changed_by(write: Write, path: Path, **sections: Any) -> set[str]:
+    """Kinds of the stages whose keys differ once another file stands at `path`."""
+    recipe = str(write(**{"rl": {"validity": "waived"}, **sections}))
+    path.write_text("a")
+    before = keys(load_recipe(recipe))
+    path.write_text("b")
+    after = plan_pipeline(load_recipe(recipe))
+    return {stage.kind for stage in after if before[stage.name] != stage.key}
+
+
+def test_what_a_stage_reads_from_outside_is_in_its_key(write: Write, tmp_path: Path) -> None:
+    report, folder, sets = tmp_path / "report.json", tmp_path / "folder", tmp_path / "sets"
+    for made in (folder, sets / "lamp_train"):
+        made.mkdir(parents=True)
+    weights, record = folder / "weights", sets / "lamp_train" / "SOURCE.json"
+    of_rl = {"rl", "evaluate", "leaderboard"}
+    assert changed_by(write, report, rl={"validity": str(report)}) == {"reward", *of_rl}
+    paid = {"outcome": str(folder), "validity": "waived"}
+    assert changed_by(write, weights, rl=paid) == of_rl
+    writer = {"sources": ["loop"], "writer": str(folder)}
+    assert changed_by(write, weights, traces=writer) == {"traces-loop", "traces", "sft", *of_rl}
+    expert = {"sources": ["expert"], "reward_data": str(sets)}
+    assert changed_by(write, record, traces=expert) == {"traces-expert", "traces", "sft", *of_rl}
+    trained = {"source": "trained", "reward_data": str(sets)}
+    assert changed_by(write, record, rm=trained) == {"reward", *of_rl}
+
+
+def test_the_signal_is_read_anew_for_another_reward_of_the_unanswered(write: Write) -> None:
+    prompts = {"n": 4, "held": 2}
+    plain, paid = (
+        keys(load_recipe(str(write(prompts=prompts, rollouts={"samples": 2}, rl=rl))))
+        for rl in ({}, {"unanswered": -0.5})
+    )
+    assert plain["signal"] != paid["signal"] and plain["sft-seed0"] == paid["sft-seed0"]
+
+
+def test_arms_agree_on_a_last_step_with_no_other_sft(write: Write, tmp_path: Path) -> None:
+    def folder(**sections: Any) -> Path:
+        recipe = load_recipe(str(write(**sections)))
+        stages = plan_pipeline(recipe)
+        return arms_folder(job_of(recipe, stages, stages[-1], tmp_path))
+
+    plain = folder()
+    assert folder(grid={"seeds": [0, 1]}) == folder(grid={"lambdas": [0.5]}) == plain
+    assert folder(sft={"epochs": 1}) != plain
+    assert folder(traces={"sources": ["planted"], "limit": 4}) != plain
 
 
 def test_what_is_finished_is_not_run_again_and_a_changed_value_says_so(
@@ -181,7 +229,9 @@ def test_places_share_the_cores_and_the_gpus(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
-    assert work.share_machine(1, ("2", "5")) == [{}]
+    assert work.share_machine(1, ()) == [{}]
+    # a trainer that sees several would give each a batch of its own
+    assert work.share_machine(1, ("2", "5")) == [{"CUDA_VISIBLE_DEVICES": "2"}]
     places = work.share_machine(3, work.visible_gpus())
     assert [place["CUDA_VISIBLE_DEVICES"] for place in places] == ["2", "5", "2"]
     assert {place["OMP_NUM_THREADS"] for place in places} == {"2"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ pytest.importorskip("trl", reason="needs the train extra: pip install 'r2w-eval[
 from r2w_eval.training.checkpoints.folders import find_checkpoints, last_sound
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
 from r2w_eval.training.checkpoints.watch import read_progress
+from r2w_eval.training.pipeline import commands
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.rollouts import RolloutSettings, write_rollouts
@@ -29,15 +31,14 @@ from support import ROOT
 from toy_policy import save_policy
 
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.store import iter_jsonl
+from r2w_eval.store import iter_jsonl, write_jsonl
 from r2w_eval.trace.types import TagSchema
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 HERE = Path(__file__).parent
 PROMPTS = [Prompt(f"p{i}", "en", "toy", text) for i, text in enumerate(("rain", "sun", "sun rain"))]
-ROWS = [
-    to_row({"prompt": "sun", "thinking": "rain " * n, "answer": "rain sun"}) for n in range(1, 9)
-]
+TRACES = [{"prompt": "sun", "thinking": "rain " * n, "answer": "rain sun"} for n in range(1, 9)]
+ROWS = [to_row(trace) for trace in TRACES]
 
 
 def rl_settings(model: Path) -> RLSettings:
@@ -124,6 +125,53 @@ def test_sft_killed_while_it_runs_ends_with_the_weights_of_an_unbroken_run(
     assert killed.wait() in (-9, 0)
     again = run_sft(policy, tmp_path / "a")
     assert same(again.model, whole.model) and not same(again.model, policy)
+
+
+def launch(call: str) -> list[int]:
+    """A stage in two processes, as accelerate's launcher starts them; their exit codes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    ranks = [start(call, RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")]
+    return [rank.wait(timeout=240) for rank in ranks]
+
+
+def test_two_processes_train_as_one_does_on_twice_the_batch(policy: Path, tmp_path: Path) -> None:
+    out, traces = tmp_path / "a", tmp_path / "traces.jsonl"
+    write_jsonl(traces, TRACES)
+    assert launch(f"command_sft({str(policy)!r}, {str(traces)!r}, {str(out)!r})") == [0, 0]
+    told = json.loads((out / "trained.json").read_bytes())
+    whole = run_sft(policy, tmp_path / "b", accumulate=2)
+    assert told["steps"] == whole.steps == 8
+    assert len(find_checkpoints(out / "checkpoints")) == 2
+    one, other = weights(out / "model"), weights(whole.model)
+    moved = max(float((one[name] - weights(policy)[name]).abs().max()) for name in one)
+    apart = max(float((one[name] - other[name]).abs().max()) for name in one)
+    assert apart < 1e-3 * moved
+
+
+def test_rl_in_two_processes_ends_at_the_step_that_rank_0_says(
+    policy: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a"
+    assert launch(f"command_rl({str(policy)!r}, {str(out)!r})") == [0, 0]
+    told = json.loads((out / "trained.json").read_bytes())
+    history = json.loads((out / "history.json").read_bytes())
+    assert told["steps"] == 3 and told["n_rows"] == 50 * 2 * 2
+    assert [entry["step"] for entry in history if "reward" in entry] == [1, 2, 3]
+    assert not same(out / "model", policy)
+    # another recipe in the same folder: rank 0 refuses it, and rank 1 does not wait for ever
+    assert launch(f"command_rl({str(policy)!r}, {str(out)!r}, steps=49)") == [1, 1]
+
+
+def command_sft(model: str, traces: str, out: str) -> None:
+    commands.run_sft(replace(sft_settings(Path(model)), accumulate=1), Path(traces), Path(out))
+
+
+def command_rl(model: str, out: str, **changed: Any) -> None:
+    settings = replace(rl_settings(Path(model)), max_seconds=1e-9, **{"steps": 50, **changed})
+    commands.run_rl(settings, PROMPTS, Path(out))
 
 
 def test_a_loss_that_is_no_number_stops_before_it_is_saved(

@@ -1,0 +1,100 @@
+"""Several processes of one training (`accelerate launch`): what the first one does for all.
+
+The first process, rank 0, holds the lock of the folder, writes its files and says when training
+ends; the others wait for its word. A process by itself is rank 0 and waits for nobody.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.store import only_process
+
+T = TypeVar("T")
+PATIENCE = datetime.timedelta(days=1)
+# what launchers tell a process of the others
+LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "ACCELERATE_", "FSDP_",
+            "TORCHELASTIC_")  # fmt: skip
+
+
+class FirstFailed(R2WError):
+    """Rank 0 could not do its part; what it said."""
+
+
+def n_processes() -> int:
+    """Processes of this training, as torch's and accelerate's launchers say."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_first() -> bool:
+    """Whether this is rank 0."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def on_first(make: Callable[[], T]) -> T:
+    """What rank 0 makes, on every rank; all ranks have to call it. Raises what it raised there, and
+    FirstFailed on the others.
+    """
+    if n_processes() == 1:
+        return make()
+    made, failure = _try(make) if is_first() else (None, None)
+    told = _broadcast([made, failure and str(failure)])
+    if failure is not None:
+        raise failure
+    if told[1] is not None:
+        raise FirstFailed(f"rank 0: {told[1]}")
+    result: T = told[0]
+    return result
+
+
+def _try(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return make(), None
+    except Exception as error:  # noqa: BLE001 - raised again once the others know
+        return None, error
+
+
+def _broadcast(values: list[Any]) -> list[Any]:
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
+    # joins the other processes, where that has not been done yet; rank 0 may evaluate for hours
+    PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    found: list[Any] = broadcast_object_list(values)
+    return found
+
+
+def environment_alone() -> dict[str, str]:
+    """This environment for a process that has no part in the training, such as an evaluation."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHED)}
+
+
+@contextmanager
+def only_training(lock: Path) -> Iterator[None]:
+    """One training at a time in a folder: rank 0 holds the lock for all of its processes.
+
+    Raises UsageError while another training does.
+    """
+    with ExitStack() as held:
+
+        def take() -> None:
+            held.enter_context(only_process(lock))
+
+        on_first(take)
+        yield
+
+
+def refuse_several(command: str) -> None:
+    """Raises UsageError in one of several processes, for a command that knows nothing of them."""
+    if n_processes() > 1:
+        raise UsageError(
+            f"{command} in one of {n_processes()} processes: it starts its stages by itself. Try: "
+            f"accelerate launch -m r2w_eval train sft (or rl), and {command} without a launcher"
+        )

@@ -1,0 +1,112 @@
+"""What rows of supervised fine-tuning teach once the chat template has rendered them.
+
+Some templates drop the thinking of earlier turns, and of the last one too: a policy trained through
+one learns answers only, and nothing in its loss says so (specification: r2write.md section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_judge
+
+from r2w_eval.errors import UsageError
+from r2w_eval.models.thinking import SplitText, ThinkTags, split_thinking
+from r2w_eval.trace.tags import parse_tagged
+from r2w_eval.trace.types import Kind, TagSchema, Trace
+
+LEAST_PARSED = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """Rows as a policy sees them: of `n`, how many lost their thinking in the template, came to an
+    answer after it, can be parsed without a fault, and have a judge in a reflection.
+    """
+
+    n: int
+    n_lost: int
+    n_finished: int
+    n_parsed: int
+    n_leaking: int
+
+    def notes(self) -> tuple[str, ...]:
+        """The checks in words; those that are not passed say what is expected.
+
+        >>> Teaching(4, 0, 4, 3, 0).notes()[1]
+        'parsed 3 of 4 (75.0 %): expected at least 95 %'
+        """
+        parsed = self.n_parsed / self.n
+        told = [
+            (f"finished thoughts {self.n_finished} of {self.n}", self.n_finished == self.n, "all"),
+            (
+                f"parsed {self.n_parsed} of {self.n} ({100 * parsed:.1f} %)",
+                parsed >= LEAST_PARSED,
+                f"at least {100 * LEAST_PARSED:.0f} %",
+            ),
+            (f"a judge in {self.n_leaking} of {self.n}", not self.n_leaking, "none"),
+        ]
+        return tuple(
+            said if passed else f"{said}: expected {limit}" for said, passed, limit in told
+        )
+
+
+def check_rows(model: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> Teaching:
+    """The checks on all rows. Raises UsageError when the template drops the thinking."""
+    found = read_teaching(rows, tokenizer)
+    if found.n_lost:
+        raise UsageError(
+            f"sft.model {model!r}: its chat template drops or changes the thinking of "
+            f"{found.n_lost} of {found.n} rows, so a policy would learn answers without it. "
+            f"Expected a template that keeps <think> in the last message. Try another sft.model, "
+            f"or put such a template into a copy of its folder (chat_template.jinja)"
+        )
+    return found
+
+
+def read_teaching(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> Teaching:
+    """The checks on all rows, rendered as the trainer renders them."""
+    schema = TagSchema()
+    counts = dict.fromkeys(("n", "n_lost", "n_finished", "n_parsed", "n_leaking"), 0)
+    for row in rows:
+        written = split_thinking(row["completion"][-1]["content"])
+        seen = as_seen(row, tokenizer)
+        trace = parse_tagged(seen.thinking or "", schema, seen.answer)
+        counts["n"] += 1
+        counts["n_lost"] += (written.thinking or "").strip() not in (seen.thinking or "")
+        counts["n_finished"] += bool(seen.thinking and seen.answer and not seen.unclosed)
+        counts["n_parsed"] += is_faultless(trace)
+        counts["n_leaking"] += has_judge(trace, row["prompt"][-1]["content"])
+    return Teaching(**counts)
+
+
+def as_seen(row: Mapping[str, Any], tokenizer: Any) -> SplitText:
+    """Thinking and answer of a row after the template."""
+    prompt: str = tokenizer.apply_chat_template(
+        row["prompt"], tokenize=False, add_generation_prompt=True
+    )
+    whole: str = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
+    # a generation prompt may open the thinking, which the whole text then repeats
+    tags = ThinkTags(opened_by_template=prompt.rstrip().endswith(ThinkTags().open))
+    completion = whole.removeprefix(prompt)
+    head, opened, _ = completion.partition(tags.open)
+    if opened and tags.close not in head:
+        # a template without a generation prompt has the head of the turn here
+        completion = completion.removeprefix(head)
+    return split_thinking(completion, tags)
+
+
+def is_faultless(trace: Trace) -> bool:
+    """Every tag is closed, none stands in another or in the answer, and patches fit."""
+    return not trace.faults and not any(segment.faults for segment in trace.segments)
+
+
+def has_judge(trace: Trace, prompt: str) -> bool:
+    """Someone else's verdict in a reflection, in words of neither the prompt nor the draft."""
+    texts = {kind: [trace.text_of(s) for s in trace.segments if s.kind is kind]
+             for kind in (Kind.DRAFT, Kind.REFLECTION)}  # fmt: skip
+    draft = "\n".join(texts[Kind.DRAFT])
+    thought = Thought("\n".join(texts[Kind.REFLECTION]), "en", f"{prompt}\n{draft}", draft)
+    return names_a_judge(thought) or gives_a_mark(thought)
