@@ -30,12 +30,14 @@ from safetensors.torch import save_file
 from support import ROOT
 from toy_policy import save_policy
 
+from r2w_eval.errors import R2WError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import iter_jsonl, write_jsonl
 from r2w_eval.trace.types import TagSchema
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 HERE = Path(__file__).parent
+REFUSED = 3
 PROMPTS = [Prompt(f"p{i}", "en", "toy", text) for i, text in enumerate(("rain", "sun", "sun rain"))]
 TRACES = [{"prompt": "sun", "thinking": "rain " * n, "answer": "rain sun"} for n in range(1, 9)]
 ROWS = [to_row(trace) for trace in TRACES]
@@ -134,44 +136,40 @@ def launch(call: str) -> list[int]:
         port = str(probe.getsockname()[1])
     common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = [start(call, RANK=rank, LOCAL_RANK=rank, **common) for rank in ("0", "1")]
-    return [rank.wait(timeout=240) for rank in ranks]
+    return [rank.wait(timeout=400) for rank in ranks]
 
 
-def test_two_processes_train_as_one_does_on_twice_the_batch(policy: Path, tmp_path: Path) -> None:
-    out, traces = tmp_path / "a", tmp_path / "traces.jsonl"
+def test_two_processes_train_as_one(policy: Path, tmp_path: Path) -> None:
+    sft, rl, traces = tmp_path / "sft", tmp_path / "rl", tmp_path / "traces.jsonl"
     write_jsonl(traces, TRACES)
-    assert launch(f"command_sft({str(policy)!r}, {str(traces)!r}, {str(out)!r})") == [0, 0]
-    told = json.loads((out / "trained.json").read_bytes())
-    whole = run_sft(policy, tmp_path / "b", accumulate=2)
+    words = ", ".join(repr(str(path)) for path in (policy, traces, sft, rl))
+    # rank 0 refuses the last call, and rank 1 does not wait for it for ever
+    assert launch(f"command_all({words})") == [REFUSED, REFUSED]
+    told = json.loads((sft / "trained.json").read_bytes())
+    whole = run_sft(policy, tmp_path / "b")
     assert told["steps"] == whole.steps == 8
-    assert len(find_checkpoints(out / "checkpoints")) == 2
-    one, other = weights(out / "model"), weights(whole.model)
-    moved = max(float((one[name] - weights(policy)[name]).abs().max()) for name in one)
+    assert len(find_checkpoints(sft / "checkpoints")) == 2
+    one, other, start_ = weights(sft / "model"), weights(whole.model), weights(policy)
+    moved = max(float((one[name] - start_[name]).abs().max()) for name in one)
     apart = max(float((one[name] - other[name]).abs().max()) for name in one)
     assert apart < 1e-3 * moved
 
-
-def test_rl_in_two_processes_ends_at_the_step_that_rank_0_says(
-    policy: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "a"
-    assert launch(f"command_rl({str(policy)!r}, {str(out)!r})") == [0, 0]
-    told = json.loads((out / "trained.json").read_bytes())
-    history = json.loads((out / "history.json").read_bytes())
+    told = json.loads((rl / "trained.json").read_bytes())
+    history = json.loads((rl / "history.json").read_bytes())
+    # the clock of rank 0 ends both; a step has the groups of both
     assert told["steps"] == 3 and told["n_rows"] == 50 * 2 * 2
     assert [entry["step"] for entry in history if "reward" in entry] == [1, 2, 3]
-    assert not same(out / "model", policy)
-    # another recipe in the same folder: rank 0 refuses it, and rank 1 does not wait for ever
-    assert launch(f"command_rl({str(policy)!r}, {str(out)!r}, steps=49)") == [1, 1]
+    assert not same(rl / "model", policy)
 
 
-def command_sft(model: str, traces: str, out: str) -> None:
-    commands.run_sft(replace(sft_settings(Path(model)), accumulate=1), Path(traces), Path(out))
-
-
-def command_rl(model: str, out: str, **changed: Any) -> None:
-    settings = replace(rl_settings(Path(model)), max_seconds=1e-9, **{"steps": 50, **changed})
-    commands.run_rl(settings, PROMPTS, Path(out))
+def command_all(model: str, traces: str, sft: str, rl: str) -> None:
+    """Both stages in this process of several, and one that its folder refuses."""
+    commands.run_sft(replace(sft_settings(Path(model)), accumulate=1), Path(traces), Path(sft))
+    settings = replace(rl_settings(Path(model)), max_seconds=1e-9, steps=50)
+    commands.run_rl(settings, PROMPTS, Path(rl))
+    with pytest.raises(R2WError, match="holds another rl"):
+        commands.run_rl(replace(settings, steps=49), PROMPTS, Path(rl))
+    sys.exit(REFUSED)
 
 
 def test_a_loss_that_is_no_number_stops_before_it_is_saved(
