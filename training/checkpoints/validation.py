@@ -12,7 +12,6 @@ from typing import Literal
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress, worth
-from r2w_eval.training.limits import NOT_NEGATIVE, check_numbers
 from r2w_eval.training.ranks import environment_alone
 
 
@@ -32,10 +31,6 @@ class EvaluationSettings:
     model_args: str = ""
     stop_on_decline: bool = True
     keep: Literal["best", "last"] = "best"
-
-    def __post_init__(self) -> None:
-        """Raises UsageError for a number out of its range."""
-        check_numbers("evaluation", self, {NOT_NEGATIVE: ("limit",)})
 
     @property
     def is_on(self) -> bool:

@@ -139,6 +139,7 @@ def launch(call: str) -> list[int]:
     return [rank.wait(timeout=400) for rank in ranks]
 
 
+@pytest.mark.timeout(420)
 def test_two_processes_train_as_one(policy: Path, tmp_path: Path) -> None:
     sft, rl, traces = tmp_path / "sft", tmp_path / "rl", tmp_path / "traces.jsonl"
     write_jsonl(traces, TRACES)
