@@ -132,7 +132,7 @@ def build_board(entries: Sequence[Entry], options: BoardOptions) -> Board:
     slope, scores = fit_lengths({label: e.row for label, e in ranked.items()})
     standings = _stand(ranked, tests, slope, scores, options.prices)
     return Board(
-        slug=f"{safe_name(first.task)}-{first.score_key}",
+        slug=f"{safe_name(first.task)}-{safe_name(first.score_key)}",
         task=first.task,
         version=first.version,
         mode=first.mode,
@@ -190,8 +190,12 @@ def fit_lengths(
 def scored_items(row: Row) -> Scored:
     """Value (on the headline's scale) and mean answer length of every item that has both."""
     chars: dict[str, list[int]] = defaultdict(list)
-    for item, count in zip(row.items.ids, row.items.answer_chars, strict=True):
-        chars[item].append(count)
+    columns = row.items
+    judged = {i for i, value in zip(columns.ids, columns.values, strict=True) if value is not None}
+    for item, count, value in zip(columns.ids, columns.answer_chars, columns.values, strict=True):
+        # an answer that failed has no length beside those that were judged
+        if value is not None or item not in judged:
+            chars[item].append(count)
     known = {i: v for i, v in item_values(row.estimate).items() if any(chars.get(i, ()))}
     means = [sum(chars[item]) / len(chars[item]) for item in known]
     return Scored(tuple(known), np.array([*known.values()]), np.log2(means))
@@ -286,8 +290,8 @@ def _flags(entry: Entry) -> Iterable[str]:
         yield f"{truncated / row.n_answers:.0%} cut"
     if row.changed_settings:
         yield "settings changed"
-    if row.judging.get("status") == "degraded":
-        yield "verdicts lost"
+    if (status := row.judging.get("status")) != "success":
+        yield "no verdict" if status == "excluded" else "verdicts lost"
     if len(row.judging.get("models_returned", ())) > 1:
         yield "judge changed"
     if row.n_pooled > 1:

@@ -18,6 +18,7 @@ from r2w_eval.leaderboards.boards import Board, Standing
 
 from r2w_eval.hashing import to_plain
 
+SMOKE_TEST = "Smoke-test judge: these scores rank nothing."
 Cell = str | int | float | None
 
 
@@ -54,6 +55,7 @@ COLUMNS = (
     Column("flags", "string", lambda s: "; ".join(s.flags)),
     Column("date", "string", lambda s: s.row.created[:10]),
     Column("judge", "string", lambda s: s.row.judge),
+    Column("is_smoke_test", "bool", lambda s: s.row.is_smoke_test),
     Column("score_key", "string", lambda s: s.row.score_key),
     Column("row", "string", lambda s: s.row.id),
 )
@@ -133,7 +135,7 @@ def to_markdown(board: Board) -> str:
     lines = [
         f"### {markdown(board.task)} {markdown(board.version)}, judged by {markdown(board.judge)}",
         "",
-        *(["**Smoke-test judge: these scores rank nothing.**", ""] if board.is_smoke_test else []),
+        *([f"**{SMOKE_TEST}**", ""] if board.is_smoke_test else []),
         *(["**Mixed coverage (--allow-mixed): scores of unequal items.**", ""] * board.is_mixed),
         "| rank | model | score | 95 % interval | length-adjusted | scored | tokens / answer |",
         "| --- | --- | ---: | :---: | ---: | ---: | ---: |",
@@ -161,15 +163,19 @@ def to_markdown(board: Board) -> str:
 def to_latex(board: Board) -> str:
     """A booktabs table; intervals as subscripts."""
     body = [
-        rf"{rank_text(s)} & {latex(s.label)} & {_latex_value(s)} & "
+        rf"{rank_text(s)} & {_latex_name(s)} & {_latex_value(s)} & "
         rf"{s.row.headline.n_scored}/{s.row.headline.n_expected} & "
         rf"{number(s.tokens_per_answer, 0)} \\"
         for s in board.standings
     ]
+    warning = (
+        [rf"\multicolumn{{5}}{{l}}{{\textbf{{{SMOKE_TEST}}}}} \\"] if board.is_smoke_test else []
+    )
     return "\n".join(
         [
             r"\begin{tabular}{llrrr}",
             r"\toprule",
+            *warning,
             r"Rank & Model & Score (95\,\% interval) & Scored & Tokens \\",
             r"\midrule",
             *body,
@@ -180,6 +186,11 @@ def to_latex(board: Board) -> str:
             "",
         ]
     )
+
+
+def _latex_name(standing: Standing) -> str:
+    name = latex(standing.label)
+    return rf"\textit{{{name}}} (null)" if standing.row.is_null else name
 
 
 def _latex_value(standing: Standing) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from r2w_eval.leaderboards.rows import Row
@@ -21,20 +22,42 @@ def label_rows(rows: Sequence[Row]) -> list[str]:
 
     Runs that differ in nothing but their day are numbered by day.
     """
+    names = _short_names({row.model for row in rows})
     by_model: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
-        by_model[clip(row.model, MODEL_CHARS)].append(i)
+        by_model[row.model].append(i)
     labels = [""] * len(rows)
     for model, own in by_model.items():
         if len(own) == 1:
-            labels[own[0]] = model
+            labels[own[0]] = names[model]
             continue
-        varying = _varying([_facts(rows[i]) for i in own])
+        varying = _varying([rows[i].system for i in own])
         shared = set.intersection(*(set(_sampling(rows[i])) for i in own))
         for i in own:
             told = [_tell(name, rows[i].system.get(name), shared) for name in varying]
-            labels[i] = " · ".join([model, *filter(None, told)])
+            labels[i] = " · ".join([names[model], *filter(None, told)])
     return _number(labels, rows)
+
+
+def _short_names(models: Collection[str]) -> dict[str, str]:
+    """Each model's name on one line; the end is told as well where the beginnings agree."""
+    clipped = {model: clip(model, MODEL_CHARS) for model in models}
+    counts = Counter(clipped.values())
+    return {
+        model: name if counts[name] == 1 else clip_middle(model, MODEL_CHARS)
+        for model, name in clipped.items()
+    }
+
+
+def clip_middle(text: str, limit: int) -> str:
+    """At most `limit` characters on one line, from both ends.
+
+    >>> clip_middle("models/a/checkpoint-40", 11)
+    'model…nt-40'
+    """
+    line = " ".join(text.split())
+    half = (limit - 1) // 2
+    return line if len(line) <= limit else f"{line[:half]}…{line[-half:]}"
 
 
 def clip(text: str, limit: int) -> str:
@@ -45,10 +68,6 @@ def clip(text: str, limit: int) -> str:
     """
     line = " ".join(text.split())
     return line if len(line) <= limit else f"{line[: limit - 1]}…"
-
-
-def _facts(row: Row) -> Mapping[str, Any]:
-    return {**row.system, "full_model": row.model}
 
 
 def _varying(facts: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -73,12 +92,14 @@ def _tell(name: str, value: Any, shared: Collection[str]) -> str:
 
 
 def _number(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    """Equal labels numbered by day; no number makes one that another model is called by."""
     counts = Counter(labels)
+    taken = set(labels)
     order = sorted(range(len(rows)), key=lambda i: (rows[i].created, rows[i].signature))
-    seen: Counter[str] = Counter()
     numbered = list(labels)
     for i in order:
         if counts[labels[i]] > 1:
-            seen[labels[i]] += 1
-            numbered[i] = f"{labels[i]} (run {seen[labels[i]]})"
+            runs = (f"{labels[i]} (run {n})" for n in count(1))
+            numbered[i] = next(label for label in runs if label not in taken)
+            taken.add(numbered[i])
     return numbered

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Tokens, sign
@@ -16,6 +17,8 @@ from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Token
 from r2w_eval.errors import UsageError
 from r2w_eval.stats import measure
 from r2w_eval.types import Estimate, Metric, Stratum
+
+T = TypeVar("T")
 
 
 def pool_entries(entries: Iterable[Entry]) -> list[Entry]:
@@ -59,7 +62,12 @@ def pool(rows: Sequence[Row]) -> Row:
                 sum(row.tokens.completion for row in rows),
                 sum(thinking) if thinking else None,
             ),
+            judging={**pool_judging([row.judging for row in rows]), "answers": _answers(rows)},
             is_smoke_test=any(row.is_smoke_test for row in rows),
+            changed_settings=_united(row.changed_settings for row in rows),
+            warnings=_united(row.warnings for row in rows),
+            models_returned=_united(row.models_returned for row in rows),
+            created=max(row.created for row in rows),
             evidence=Evidence(
                 {
                     f"{r.id}/{name}": digest
@@ -132,6 +140,47 @@ def pool_items(columns: Sequence[ItemColumns]) -> ItemColumns:
     }
     shifted = tuple(r + step * i for i, own in enumerate(columns) for r in own.repeats)
     return ItemColumns(**{**joined, "repeats": shifted})
+
+
+def pool_judging(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What one judge did in all runs: counts added, shares weighted by usable verdicts. What only
+    single verdicts could tell (disagreement, slopes) is left out.
+    """
+    n_valid = sum(block["n_valid"] for block in blocks)
+    n_total = sum(block["n_total"] for block in blocks)
+
+    def share(name: str) -> float | None:
+        known = [(block[name], block["n_valid"]) for block in blocks if block[name] is not None]
+        weight = sum(n for _, n in known)
+        return sum(value * n for value, n in known) / weight if weight else None
+
+    return {
+        "judge": blocks[0].get("judge"),
+        "status": "success" if n_valid == n_total else "degraded" if n_valid else "excluded",
+        "n_valid": n_valid,
+        "n_total": n_total,
+        "coverage": n_valid / n_total if n_total else 1.0,
+        "n_parsed_first": sum(block["n_parsed_first"] for block in blocks),
+        "failures": _added(block["failures"] for block in blocks),
+        "histogram": _added(block["histogram"] for block in blocks),
+        "share_at_floor": share("share_at_floor"),
+        "share_at_ceiling": share("share_at_ceiling"),
+        "models_returned": _united(block["models_returned"] for block in blocks),
+    }
+
+
+def _answers(rows: Iterable[Row]) -> dict[str, int]:
+    """What is scored in all runs: a query that one run lost is not made up for by another."""
+    scored = [row.scored for row in rows]
+    return {
+        "n_scored": sum(own.n_scored for own in scored),
+        "n_expected": sum(own.n_expected for own in scored),
+    }
+
+
+def _united(parts: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    """Everything once, in the order in which it comes."""
+    return tuple(dict.fromkeys(entry for part in parts for entry in part))
 
 
 def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -23,6 +23,7 @@ from r2w_eval.errors import DataAbsent
 from r2w_eval.hashing import path_hash
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.stock_tasks import is_stock
+from r2w_eval.types import Judgement
 
 ROUNDING = 1e-9
 PROGRAM = (
@@ -113,23 +114,43 @@ def safe_settings(run: RunFolder, given: Given) -> RunConfig:
     return RunConfig(**kept, data_dir=given.data_dir, cache=False)
 
 
-def check_expectations(run: RunFolder) -> Iterable[str]:
-    """Scores over label probabilities that are not the expectation of those probabilities.
-
-    The stored labels are numbers on the suite's own scale, as in every suite that has one.
-    """
+def check_verdicts(run: RunFolder) -> Iterable[str]:
+    """Scores that nothing stored proves, each with what is wrong about it."""
+    judges = run.manifest()["identity"]["judges"]
     for judgement in run.judgements():
-        parts, value = judgement.score.parts, judgement.score.value
-        probabilities = parts.get("probabilities")
-        if value is None or judgement.asks or not isinstance(probabilities, dict):
-            continue
-        mass = math.fsum(probabilities.values())
-        try:
-            mean = math.fsum(float(label) * p for label, p in probabilities.items()) / mass
-        except (ValueError, ZeroDivisionError):
-            continue
-        if abs(mean - value) > ROUNDING * max(1.0, abs(value)):
-            yield (
-                f"verdict on {judgement.sample_id} / {judgement.criterion}: the probabilities give "
-                f"{mean:.6g}, the stored score is {value:.6g}"
-            )
+        facts = judges.get(judgement.judge, {})
+        if doubt := find_doubt(judgement, str(facts.get("score_mode", ""))):
+            yield f"verdict on {judgement.sample_id} / {judgement.criterion}: {doubt}"
+
+
+def find_doubt(judgement: Judgement, score_mode: str) -> str:
+    """What speaks against a stored score; "" where its text can be read, or its sum made, again.
+
+    A score over label probabilities is their expectation: the labels are numbers on the suite's
+    own scale, as in every suite that has one.
+    """
+    score = judgement.score
+    if score.value is None or judgement.asks:
+        return ""
+    if score_mode == "text":
+        return "a score, and no text of the judge that gives it"
+    probabilities = score.parts.get("probabilities")
+    if not isinstance(probabilities, dict):
+        return "a score, and no probabilities that give it" if score_mode == "expected" else ""
+    mean = expectation(probabilities)
+    if mean is None or abs(mean - score.value) <= ROUNDING * max(1.0, abs(score.value)):
+        return ""
+    return f"the probabilities give {mean:.6g}, the stored score is {score.value:.6g}"
+
+
+def expectation(probabilities: Mapping[str, float]) -> float | None:
+    """Mean label by probability; None where the labels are no numbers.
+
+    >>> expectation({"3": 0.2, "4": 0.2})
+    3.5
+    """
+    mass = math.fsum(probabilities.values())
+    try:
+        return math.fsum(float(label) * p for label, p in probabilities.items()) / mass
+    except (ValueError, ZeroDivisionError):
+        return None

@@ -25,6 +25,17 @@ from r2w_eval.store import write_json
 from r2w_eval.types import Estimate, Metric
 
 SCHEMA = 2
+# beyond it the sums of a board are no numbers any more; seeds have up to 64 bits
+LARGEST = 1e20
+_MALFORMED = (
+    OSError,
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+)
 
 
 class RowInvalid(DataError):
@@ -55,8 +66,20 @@ def make_columns(columns: Mapping[str, Sequence[Any]]) -> ItemColumns:
 
 def load_shared(content: bytes) -> Any:
     """JSON in which a number that comes again is the same object: scores repeat, and a board holds
-    the columns of all its rows. Raises ValueError."""
-    return json.loads(content, parse_float=cache(float), parse_int=cache(int))
+    the columns of all its rows. Raises ValueError, also for numbers that are none."""
+    read = cache(_finite)
+    return json.loads(content, parse_float=read, parse_int=cache(_whole), parse_constant=_finite)
+
+
+def _finite(text: str) -> float:
+    if not abs(value := float(text)) < LARGEST:
+        raise ValueError(f"the number {text[:20]} is not finite, or too large")
+    return value
+
+
+def _whole(text: str) -> int:
+    _finite(text)
+    return int(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +203,9 @@ def write_row(path: Path, row: Row) -> None:
 
 
 def read_row(path: Path) -> Row:
-    """A row from its file, signature checked. Raises RowInvalid."""
+    """A row from its file, its signature and content checked. Raises RowInvalid."""
+    from r2w_eval.leaderboards.validity import check_row
+
     try:
         record = load_shared(path.read_bytes())
         if record["schema"] != SCHEMA:
@@ -189,12 +214,13 @@ def read_row(path: Path) -> Row:
                 f"Try: r2w-eval leaderboard submit RUN"
             )
         row = _from_plain(record)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        check_signature(row)
+        check_row(row)
+    except _MALFORMED as error:
         raise RowInvalid(
             f"{path}: not a row ({type(error).__name__}: {error}). Expected a file made by "
             f"r2w-eval leaderboard submit RUN"
         ) from error
-    check_signature(row)
     return row
 
 

@@ -27,7 +27,7 @@ from r2w_eval.leaderboards.traces import write_traces
 from r2w_eval.leaderboards.training import training_curves
 
 import r2w_eval
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import content_hash, file_hash, text_hash
 from r2w_eval.stats.ratings import PairTest
 from r2w_eval.store import write_json
@@ -163,6 +163,10 @@ class _Writer:
 
     def _file(self, name: str) -> Path:
         path = self.root / name
+        if not path.resolve().is_relative_to(self.root.resolve()):
+            raise DataError(
+                f"{name!r:.200}: a page outside the site. Leave out the row of that name"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 

@@ -9,20 +9,32 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from r2w_eval.leaderboards.collect import RAW_FILES, ROWS, RUNS, Entry, enter, rows_of_run
+from r2w_eval.leaderboards.collect import (
+    RAW_FILES,
+    ROWS,
+    RUNS,
+    Entry,
+    enter,
+    hash_raw_files,
+    rows_of_run,
+)
 from r2w_eval.leaderboards.lineage import keep_places
-from r2w_eval.leaderboards.recompute import NO_FILES, Given
+from r2w_eval.leaderboards.recompute import NO_FILES, PROGRAM, Given
 from r2w_eval.leaderboards.rows import Row, read_row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
 
 from r2w_eval.errors import IdentityMismatch, UsageError
-from r2w_eval.hashing import content_hash
+from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.paths import safe_name
+from r2w_eval.records.plan import NO_JUDGE
+from r2w_eval.run.manifest import read_ensemble
 from r2w_eval.store import RunFolder
+from r2w_eval.suites.stock_tasks import is_stock
 
 MIN_COVERAGE = 0.98
 MAX_TOLD = 3
@@ -41,25 +53,33 @@ class Submission:
 
 
 def submit(run: Path, out: Path, min_coverage: float = MIN_COVERAGE) -> Submission:
-    """Row files and raw verdicts of a run. Raises UsageError, SubmissionRefused."""
-    rows = rows_of_run(run)
+    """Row files and raw verdicts of a run, tasks of lm-eval apart: `merge` would have to run their
+    programs. Raises UsageError, SubmissionRefused.
+    """
+    rows = [row for row in rows_of_run(run) if not is_stock(row.task)]
+    if not rows:
+        raise SubmissionRefused(f"{str(run)!r}: nothing to submit: {PROGRAM}")
     folder = RunFolder.existing(str(run))
     for row in rows:
         check_complete(row, min_coverage)
         check_identity(row, folder)
-    name = f"{safe_name(rows[0].model, 40).lower()}-{content_hash(rows[0].evidence.files, 12)}"
+    return Submission(out, tuple([_place(row, run, out) for row in rows]))
+
+
+def _place(row: Row, run: Path, out: Path) -> Row:
+    """Copy a row and its raw files, under names that follow from what they hold. Never over another
+    row: its file has the row's own signature in its name.
+    """
+    name = f"{safe_name(row.model, 40).lower()}-{content_hash(row.evidence.files, 12)}"
     target = out / RUNS / name
     target.mkdir(parents=True, exist_ok=True)
     for file in RAW_FILES:
         shutil.copyfile(run / file, target / file)
     keep_places(run, target)
-    written = []
-    for row in rows:
-        placed = replace(row, evidence=replace(row.evidence, folder=f"../{RUNS}/{name}"))
-        (out / ROWS).mkdir(exist_ok=True)
-        write_row(out / ROWS / f"{row.task}-{row.slug}.json", placed)
-        written.append(placed)
-    return Submission(out, tuple(written))
+    placed = replace(row, evidence=replace(row.evidence, folder=f"../{RUNS}/{name}"))
+    (out / ROWS).mkdir(exist_ok=True)
+    write_row(out / ROWS / f"{safe_name(row.task)}-{row.slug}.json", placed)
+    return placed
 
 
 def merge(
@@ -70,15 +90,19 @@ def merge(
 ) -> list[Row]:
     """Check row files and add them to published data. Nothing is copied unless all are sound."""
     files = [file for source in sources for file in _row_files(source)]
-    held = {row.signature: row for row in _held_rows(into)}
-    accepted: list[tuple[Path, Entry]] = []
+    held = _held_entries(into)
+    accepted: list[Entry] = []
     for file in files:
-        row = read_row(file)
-        entry = enter(row, file.parent / row.evidence.folder if row.evidence.folder else None)
-        check_acceptable(entry, file, list(held.values()), min_coverage)
-        held[row.signature] = row
-        accepted.append((file, entry))
-    check = verify_entries([entry for _, entry in accepted], given)
+        entry = _enter(file)
+        try:
+            check_acceptable(entry, file, [*held, *accepted], min_coverage)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise SubmissionRefused(
+                f"{file.name}: its run.json is none of this tool's ({type(error).__name__}: "
+                f"{error}). Try: r2w-eval leaderboard submit RUN"
+            ) from error
+        accepted.append(entry)
+    check = verify_entries(accepted, given)
     if not check.is_sound:
         told = "\n  ".join(check.differences[:MAX_TOLD])
         raise SubmissionRefused(
@@ -90,9 +114,7 @@ def merge(
             f"{check.rows - check.computed} of {check.rows} row(s) could not be computed again: "
             f"{'; '.join(check.notes[:MAX_TOLD])}"
         )
-    for file, entry in accepted:
-        _copy(file, entry, into)
-    return [entry.row for _, entry in accepted]
+    return [_place(entry.row, entry.runs[0].path, into) for entry in accepted]
 
 
 def _row_files(source: Path) -> list[Path]:
@@ -106,11 +128,16 @@ def _row_files(source: Path) -> list[Path]:
     )
 
 
-def _held_rows(into: Path) -> list[Row]:
-    return [read_row(file) for file in sorted((into / ROWS).glob("*.json"))]
+def _held_entries(into: Path) -> list[Entry]:
+    return [_enter(file) for file in sorted((into / ROWS).glob("*.json"))]
 
 
-def check_acceptable(entry: Entry, file: Path, held: Sequence[Row], min_coverage: float) -> None:
+def _enter(file: Path) -> Entry:
+    row = read_row(file)
+    return enter(row, file.parent / row.evidence.folder if row.evidence.folder else None)
+
+
+def check_acceptable(entry: Entry, file: Path, held: Sequence[Entry], min_coverage: float) -> None:
     """Everything that can be said without computing. Raises SubmissionRefused."""
     row = entry.row
     if not entry.runs:
@@ -121,20 +148,41 @@ def check_acceptable(entry: Entry, file: Path, held: Sequence[Row], min_coverage
         )
     check_complete(row, min_coverage)
     check_identity(row, entry.runs[0])
+    if row.evidence.files != hash_raw_files(entry.runs[0].path):
+        raise SubmissionRefused(
+            f"{file.name}: not signed over its raw files ({', '.join(RAW_FILES)}). "
+            f"Try: r2w-eval leaderboard submit RUN"
+        )
     for other in held:
-        if other.signature == row.signature:
+        if other.row.signature == row.signature:
             raise SubmissionRefused(f"{file.name}: this very row is there already ({row.id})")
-        if _same_answers(other, row):
+        if same_answers(other, entry):
             raise SubmissionRefused(
                 f"{file.name}: the same answers of {row.model!r:.80} under the same score key are "
-                f"there already ({other.id}). Remove that row first, or submit another run"
+                f"there already ({other.row.id}). Remove that row first, or submit another run"
             )
 
 
-def _same_answers(first: Row, second: Row) -> bool:
-    return (first.task, first.score_key) == (second.task, second.score_key) and (
-        first.evidence.files.get("responses.jsonl") == second.evidence.files.get("responses.jsonl")
-    )
+def same_answers(first: Entry, second: Entry) -> bool:
+    """Whether most answers of the second row, blanks apart, are those of the first."""
+    a, b = first.row, second.row
+    if (a.task, a.score_key) != (b.task, b.score_key):
+        return False
+    if not first.runs:
+        return bool(set(a.items.response_keys) & set(b.items.response_keys))
+    before, after = _answers(first), _answers(second)
+    n_same = sum(before.get(place) == text for place, text in after.items())
+    return 2 * n_same > len(after)
+
+
+def _answers(entry: Entry) -> dict[tuple[str, int], str]:
+    """Hashes of the words of each answer, by prompt and repeat."""
+    wanted = set(entry.row.items.response_keys)
+    return {
+        (r.sample_id, r.repeat): text_hash(" ".join(r.answer.split()))
+        for r in entry.runs[0].responses()
+        if r.key in wanted
+    }
 
 
 def check_complete(row: Row, min_coverage: float = MIN_COVERAGE) -> None:
@@ -150,7 +198,7 @@ def check_complete(row: Row, min_coverage: float = MIN_COVERAGE) -> None:
 
 def check_identity(row: Row, run: RunFolder) -> None:
     """One writer, one judge, one identity, and the run's own. Raises IdentityMismatch."""
-    manifest = run.manifest()
+    manifest = RunFolder.existing(str(run.path)).manifest()
     name = f"{row.model!r:.80} on {row.task}"
     for who, returned in (
         ("writer", row.models_returned),
@@ -161,41 +209,23 @@ def check_identity(row: Row, run: RunFolder) -> None:
                 f"{name}: the {who}'s endpoint returned {len(returned)} model ids "
                 f"({', '.join(returned)}), so this is a mixture. Run again against one model"
             )
-    if content_hash(row.identity, 12) != row.score_key:
-        raise IdentityMismatch(f"{name}: score key {row.score_key} is not that of its identity")
     if manifest.get("model") != row.model or row.task not in manifest["identity"]["tasks"]:
         raise IdentityMismatch(
             f"{name}: the raw files are of {str(manifest.get('model'))!r:.80} on "
             f"{', '.join(manifest['identity']['tasks'])}. Submit each run in a folder of its own"
         )
-    if row.judge not in manifest["identity"]["judges"]:
+    if row.judge not in (judges := judges_of(manifest["identity"])):
         raise IdentityMismatch(
-            f"{name}: its judge {row.judge!r:.80} is none of the run's: "
-            f"{', '.join(manifest['identity']['judges'])}"
+            f"{name}: its judge {row.judge!r:.80} is none of the run's: {', '.join(judges)}"
         )
 
 
-def _copy(file: Path, entry: Entry, into: Path) -> None:
-    (into / ROWS).mkdir(parents=True, exist_ok=True)
-    source = entry.runs[0].path
-    target = into / RUNS / safe_name(source.name)
-    if target.exists() and not _same_files(source, target):
-        target = into / RUNS / safe_name(f"{source.name}-{entry.row.id}")
-    if not target.exists():
-        target.mkdir(parents=True)
-        for name in RAW_FILES:
-            shutil.copyfile(source / name, target / name)
-        keep_places(source, target)
-    row = entry.row
-    placed = replace(row, evidence=replace(row.evidence, folder=f"../{RUNS}/{target.name}"))
-    write_row(into / ROWS / safe_name(file.name, 120), placed)
-
-
-def _same_files(first: Path, second: Path) -> bool:
-    return all(
-        (second / name).is_file() and (first / name).read_bytes() == (second / name).read_bytes()
-        for name in RAW_FILES
-    )
+def judges_of(identity: Mapping[str, Any]) -> tuple[str, ...]:
+    """All under which a run has rows: its judges, what combines them, and nobody for suites that
+    ask none.
+    """
+    ensemble = read_ensemble(identity.get("ensemble"))
+    return (*identity["judges"], *([ensemble.id] if ensemble else []), NO_JUDGE)
 
 
 def published_data() -> Path:

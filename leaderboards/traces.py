@@ -1,7 +1,7 @@
 """The trace viewer's page of a row: drafts, reflections and revisions behind its answers.
 
-What `r2w-eval reflect` put beside the run is taken as it is, for it may hold a judge's score of
-each step. Else a page without them is made from the answers: published rows bring no more.
+Made from the answers, which are signed. A page that lies beside a run is its maker's program and is
+never taken over; `r2w-eval reflect RUN` makes the one with a judge's score of each step.
 """
 
 from __future__ import annotations
@@ -19,21 +19,15 @@ from r2w_eval.reflection.report import write_viewer
 from r2w_eval.reflection.sources import from_response
 from r2w_eval.store import RunFolder
 
-TRACE_PAGES = ("traces.html", "reflect/traces.html")
 _COUNT = "n_reflections"
 
 
 def write_traces(path: Path, entry: Entry) -> bool:
     """Write the page, where there is anything to show; whether there was."""
-    made = (run.path / name for run in entry.runs for name in TRACE_PAGES)
-    page = next((file for file in made if file.is_file()), None)
     row = entry.row
-    if page is None and not (entry.runs and row.reflection and row.reflection.get(_COUNT)):
+    if not (entry.runs and row.reflection and row.reflection.get(_COUNT)):
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    if page is not None:
-        path.write_bytes(page.read_bytes())
-        return True
     analyses = analyse_row(row, entry.runs)
     write_viewer(path, row.model, {row.task: analyses}, {row.task: summarise_reflection(analyses)})
     return True

@@ -18,7 +18,7 @@ from r2w_eval.leaderboards.plots import curve_plot
 
 from r2w_eval.types import Metric
 
-_STEP = re.compile(r"^(?P<parent>.*?)[/\\]?(?:checkpoint|step|ckpt)[-_](?P<step>\d+)[/\\]?$")
+_STEP = re.compile(r"^(?P<parent>.*?)[/\\]?(?:checkpoint|step|ckpt)[-_](?P<step>\d{1,12})[/\\]?$")
 
 
 @dataclass(frozen=True, slots=True)

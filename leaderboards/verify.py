@@ -18,6 +18,7 @@ from typing import Any
 
 from r2w_eval.leaderboards.boards import BoardOptions
 from r2w_eval.leaderboards.collect import (
+    RAW_FILES,
     Collection,
     Entry,
     LeftOut,
@@ -30,7 +31,7 @@ from r2w_eval.leaderboards.recompute import (
     PROGRAM,
     ROUNDING,
     Given,
-    check_expectations,
+    check_verdicts,
     recompute_rows,
 )
 from r2w_eval.leaderboards.rows import Row, read_row
@@ -39,8 +40,10 @@ from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, code_hash, write_s
 from r2w_eval.errors import DataAbsent, DataError, R2WError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.models.cost import Price
+from r2w_eval.results.summary import measure_within
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.stock_tasks import is_stock
+from r2w_eval.suites.suite import load_info, suite_folders
 
 MAX_DIFFERENCES = 20
 # hashes of files follow from the texts; they are checked against the files themselves
@@ -112,6 +115,7 @@ def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:
     for entry in entries:
         name = f"{entry.row.model[:80]} on {entry.row.task}"
         if not entry.runs:
+            differences += [f"{name}: {text}" for text in check_interval(entry.row)]
             notes.append(f"{name}: raw data gone, only the signature could be checked")
             continue
         run = entry.runs[0]
@@ -119,7 +123,8 @@ def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:
             computed[run.path] = _compute_or_tell(run, given)
         found = DataAbsent(PROGRAM) if is_stock(entry.row.task) else computed[run.path]
         if isinstance(found, DataAbsent):
-            differences += [f"{name}: {text}" for text in changed_files(entry.row, run)]
+            told = (*changed_files(entry.row, run), *check_interval(entry.row))
+            differences += [f"{name}: {text}" for text in told]
             notes.append(
                 f"{entry.row.task}: files and signatures compared, no row computed: {found}"
             )
@@ -134,10 +139,25 @@ def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:
 
 def _compute_or_tell(run: RunFolder, given: Given) -> list[Row] | R2WError:
     try:
-        wrong = list(check_expectations(run))
+        wrong = list(check_verdicts(run))
         return DataError(wrong[0]) if wrong else recompute_rows(run, given)
     except R2WError as error:
         return error
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        # whatever a made-up file holds: it proves nothing, and ends nothing
+        return DataError(
+            f"{run.path.name}: not the files of a run ({type(error).__name__}: {error!s:.200}). "
+            f"Try: r2w-eval leaderboard submit RUN, which makes them anew"
+        )
+
+
+def check_interval(row: Row) -> Iterable[str]:
+    """A headline that the row's own items do not give, where no raw file says more."""
+    if row.task in suite_folders():
+        measured = measure_within(row.estimate, load_info(row.task).score_range)
+        for bound in ("low", "high"):
+            told, found = getattr(row.headline, bound), getattr(measured, bound)
+            yield from differing(told, found, f"headline.{bound}")
 
 
 def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[str]:
@@ -162,8 +182,8 @@ def _compared(row: Row, field: str) -> Any:
 def changed_files(row: Row, run: RunFolder) -> Iterable[str]:
     """Raw files that are not those the row was signed over."""
     actual = hash_raw_files(run.path)
-    for name, digest in row.evidence.files.items():
-        if actual.get(name) != digest:
+    for name in dict.fromkeys((*RAW_FILES, *row.evidence.files)):
+        if actual.get(name) != row.evidence.files.get(name):
             yield f"{name} is not the file that was signed ({actual.get(name, 'gone')[:12]})"
 
 

@@ -43,7 +43,7 @@ def make_run(
     folder: Path,
     model: str,
     texts: Mapping[str, str],
-    judge: str,
+    *judges: str,
     limit: int = LIMIT,
 ) -> Path:
     """A finished run of recorded answers under `folder`."""
@@ -54,7 +54,7 @@ def make_run(
     config = RunConfig(
         model=model,
         tasks="quickstart",
-        judge=(judge,),
+        judge=judges,
         responses=str(file),
         out=str(folder),
         limit=limit,
@@ -96,10 +96,10 @@ def make_row(
     **changes: Any,
 ) -> Row:
     """A signed row of one value a prompt, without a run behind it."""
-    estimate = mean_estimate(values, "overall")
+    estimate = replace(mean_estimate(values, "overall"), is_headline=True)
     if n_expected is not None:
         estimate = replace(estimate, n_expected=n_expected)
-    headline = measure(replace(estimate, is_headline=True), draws=500)
+    headline = measure(estimate)
     ids = tuple(values)
     n = len(ids)
     identity = {"suite": "quickstart", "judge": "j", "items": "x"}
@@ -135,7 +135,7 @@ def make_row(
             "failures": {},
             "share_at_floor": 0.0,
             "share_at_ceiling": 0.0,
-            "models_returned": ["j"],
+            "models_returned": [changes.get("judge", "j")],
             "status": "success",
         },
         "noise": None,

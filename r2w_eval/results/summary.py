@@ -103,6 +103,8 @@ class RunFacts:
     n_judge_repeats: int
     ensemble: EnsembleSpec | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
+    returned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Judges whose endpoint answered as another model than was asked for, with the ids it gave."""
 
     @property
     def writer(self) -> str:
@@ -120,12 +122,35 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
     results = []
     for plan in plans:
         written = responses[plan.info.name]
+        facts = replace(facts, returned=_returned(facts.judges, written, verdicts))
         for judge in facts.judges if plan.info.asks_judges else (NO_JUDGE,):
             collected = _collect(plan, judge, facts, written, verdicts)
             results.append(_summarise_task(plan, judge, facts, written, collected))
         if facts.ensemble is not None and plan.info.asks_judges:
             results.append(_summarise_ensemble(plan, facts.ensemble, facts, written, verdicts))
     return results
+
+
+def _returned(
+    judges: Iterable[str], written: Mapping[tuple[str, int], Written], verdicts: Verdicts
+) -> dict[str, tuple[str, ...]]:
+    """The model ids behind each judge of one task, where one is not the id asked for."""
+    found = {}
+    for judge in judges:
+        own = (verdicts.get((entry.response.key, judge), {}) for entry in written.values())
+        ids = {j.model_returned for one in own for j in one.values() if j.model_returned}
+        if is_another_judge(judge, ids):
+            found[judge] = tuple(sorted(ids))
+    return found
+
+
+def is_another_judge(judge: str, returned: Iterable[str]) -> bool:
+    """Whether an endpoint answered as something else than the judge that was asked for.
+
+    >>> is_another_judge("gpt", ["gpt-2026"]), is_another_judge("smollm2+expected", ["smollm2"])
+    (True, False)
+    """
+    return not {judge, judge.removesuffix("+expected")}.issuperset(returned)
 
 
 @dataclass(frozen=True)
@@ -355,8 +380,14 @@ def _row(item: ItemVerdicts, entry: Written | None, own: Sequence[Judgement]) ->
 
 
 def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any]:
-    """Everything two scores must share to stand in one ranking (harness I2)."""
+    """Everything two scores must share to stand in one ranking (harness I2); the judge as its
+    endpoint returned it only where that is not the one asked for.
+    """
+    ensemble = facts.ensemble
+    members = ensemble.judges if ensemble and ensemble.id == judge else (judge,)
+    returned = {name: facts.returned[name] for name in members if name in facts.returned}
     return {
+        **({"judge_returned": returned} if returned else {}),
         "suite": plan.info.name,
         "version": plan.info.version,
         "items": content_hash([sample.id for sample in plan.samples()], 12),

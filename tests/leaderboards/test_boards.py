@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from boards import make_row
-from r2w_eval.leaderboards.boards import BoardOptions, build_boards
+from r2w_eval.leaderboards.boards import BoardOptions, build_boards, scored_items
 from r2w_eval.leaderboards.collect import Entry, collect, count_losses
-from r2w_eval.leaderboards.export import to_markdown
+from r2w_eval.leaderboards.export import to_csv, to_latex, to_markdown
 from r2w_eval.leaderboards.length import Scored, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pooling import pool, pool_entries
@@ -19,6 +19,7 @@ from r2w_eval.leaderboards.submit import SubmissionRefused, check_complete
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import Price
+from r2w_eval.results.notices import Notice
 from r2w_eval.types import Metric, Stratum
 
 ITEMS = [f"i{n:02}" for n in range(12)]
@@ -130,6 +131,72 @@ def test_pooled_groups_keep_the_width_that_any_dependence_of_the_runs_allows() -
     assert pool([rows[0], replace(rows[1], metrics=(alone,))]).metrics[0].low is None
     unscored = replace(group, value=None, low=None, high=None, n_scored=0)
     assert pool([rows[0], replace(rows[1], metrics=(unscored,))]).metrics[0].low == 4.0
+
+
+def test_a_pooled_row_tells_what_every_run_did() -> None:
+    block = make_row("m", steady(5)).judging
+    lost = {**block, "n_valid": 6, "failures": {"parse_error": 6}, "share_at_floor": 1.0,
+            "histogram": {"5": 4, "9": 2}, "status": "degraded"}  # fmt: skip
+    told = (Notice("partial", "of one run"),)
+    first = make_row("m", steady(5), created="2026-01-01T00:00:00+00:00", models_returned=("a",))
+    second = make_row(
+        "m", steady(7), judging=lost, warnings=told, changed_settings=("top_p 1",),
+        models_returned=("b", "a"), created="2026-01-02T00:00:00+00:00",
+    )  # fmt: skip
+    row = pool([first, second])
+    assert (row.judging["n_valid"], row.judging["n_total"]) == (18, 24)
+    assert row.judging["histogram"] == {"5": 16, "9": 2}
+    assert row.judging["failures"] == {"parse_error": 6} and row.judging["status"] == "degraded"
+    assert row.judging["share_at_floor"] == pytest.approx(6 / 18)
+    assert (row.models_returned, row.warnings) == (("a", "b"), told)
+    assert (row.changed_settings, row.created[:10]) == (("top_p 1",), "2026-01-02")
+    (board,) = build_boards(entries(row), BoardOptions())
+    assert {"verdicts lost", "settings changed"} <= set(board.standings[0].flags)
+
+
+def test_a_judge_that_gave_no_verdict_has_a_flag() -> None:
+    row = make_row("m", steady(5))
+    row = replace(row, judging={**row.judging, "status": "excluded"})
+    (board,) = build_boards(entries(row), BoardOptions())
+    assert "no verdict" in board.standings[0].flags
+
+
+def test_no_name_makes_anothers_row_vanish() -> None:
+    days = [f"2026-01-0{n}T00:00:00+00:00" for n in (1, 2)]
+    rows = [make_row("gpt", steady(5), created=day) for day in days]
+    names = ("gpt (run 1)", "gpt (run 2)", "gpt\n(run  1)")
+    rows += [make_row(name, steady(6)) for name in names]
+    labels = label_rows(rows)
+    assert len(set(labels)) == 5 and labels[:2] == ["gpt (run 3)", "gpt (run 4)"]
+    (board,) = build_boards(entries(*rows), BoardOptions())
+    assert len(board.standings) + len(board.apart) == 5
+
+
+def test_models_of_one_beginning_are_told_by_their_ends() -> None:
+    rows = [make_row("m" * 90 + end, steady(5)) for end in ("/checkpoint-1", "/checkpoint-2")]
+    labels = label_rows(rows)
+    assert [label[-13:] for label in labels] == ["/checkpoint-1", "/checkpoint-2"]
+    assert all(len(label) <= 80 for label in labels)
+
+
+def test_the_length_of_an_answer_that_failed_is_none() -> None:
+    row = make_row("m", {"a": 5.0, "b": 6.0}, chars=400)
+    items = replace(
+        row.items, ids=("a", "a", "b"), repeats=(0, 1, 0), values=(5.0, None, 6.0),
+        statuses=("ok", "refusal", "ok"), answer_chars=(400, 0, 800), thinking_chars=(None,) * 3,
+        response_keys=("x", "y", "z"),
+    )  # fmt: skip
+    assert 2.0 ** scored_items(replace(row, items=items)).log2_chars == pytest.approx([400, 800])
+
+
+def test_a_smoke_test_and_a_null_baseline_are_told_in_every_export() -> None:
+    rows = [make_row("m", steady(5), is_smoke_test=True), make_row("null/constant", steady(2))]
+    (board,) = build_boards(entries(*rows), BoardOptions())
+    for text in (to_latex(board), to_markdown(board)):
+        assert "scores rank nothing" in text and "(null)" in text
+    head, first, second = to_csv(board).decode().splitlines()
+    place = head.split(",").index("is_smoke_test")
+    assert (first.split(",")[place], second.split(",")[place]) == ("True", "False")
 
 
 def test_different_systems_are_never_pooled() -> None:

@@ -320,16 +320,7 @@ def test_a_reflection_block_gets_its_column_and_its_figures(tmp_path: Path) -> N
     assert "reflection</button>" in board
 
 
-def test_the_trace_viewers_page_comes_along(runs: dict[str, Path], tmp_path: Path) -> None:
-    shutil.copytree(runs["thinking"], tmp_path / "run")
-    (tmp_path / "run" / "traces.html").write_text("<!doctype html><title>Traces</title>")
-    site = write_site(collect([str(tmp_path / "run")]), tmp_path / "site", SiteOptions())
-    (page,) = (site.path / "models").glob("*.html")
-    (traces,) = (site.path / "traces").glob("*.html")
-    assert f"../traces/{traces.name}" in page.read_text("utf-8")
-
-
-def test_a_row_with_reflections_has_its_trace_page_without_the_viewers_command(
+def test_a_row_with_reflections_has_its_trace_page_made_from_its_answers_alone(
     tmp_path: Path,
 ) -> None:
     thought = (
@@ -340,7 +331,12 @@ def test_a_row_with_reflections_has_its_trace_page_without_the_viewers_command(
         judge = f"{server.base_url}#judge-0"
         run = make_run(tmp_path / "run", "org/thinking", answers(thought), judge)
     submission = submit(run, tmp_path / "sent")
+    for beside in (run, next((submission.folder / "runs").iterdir())):
+        (beside / "reflect").mkdir()
+        (beside / "traces.html").write_text("<script>stolen()</script>")
+        (beside / "reflect" / "traces.html").write_text("<script>stolen()</script>")
     site = write_site(collect([str(submission.folder)]), tmp_path / "site", SiteOptions())
+    assert not any(b"stolen" in file.read_bytes() for file in site.path.rglob("*.html"))
     (page,) = (site.path / "models").glob("*.html")
     (traces,) = (site.path / "traces").glob("*.html")
     text = traces.read_text("utf-8")

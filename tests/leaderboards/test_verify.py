@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 from boards import make_row, make_run, sample_ids
 from r2w_eval.leaderboards.collect import collect, rows_of_run
+from r2w_eval.leaderboards.recompute import check_verdicts
 from r2w_eval.leaderboards.rows import RowInvalid, read_row, sign, write_row
 from r2w_eval.leaderboards.site import SiteOptions, write_site
 from r2w_eval.leaderboards.submit import SubmissionRefused, merge, published_data, submit
-from r2w_eval.leaderboards.verify import check_expectations, verify
+from r2w_eval.leaderboards.verify import verify
 
 from r2w_eval.errors import DataAbsent, IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.hashing import content_hash
 from r2w_eval.results.notices import Notice
 from r2w_eval.store import RunFolder
 
@@ -75,10 +77,13 @@ def test_an_altered_headline_is_named_with_both_values(submission: Path) -> None
     row = read_row(only_row(submission))
     better = sign(replace(row, headline=replace(row.headline, value=9.99)))
     write_row(only_row(submission), better)
-    check = verify(only_row(submission))
-    assert f"headline.value: the row says 9.99, the raw verdicts give {row.headline.value}" in (
-        " ".join(check.differences)
-    )
+    (told,) = verify(only_row(submission)).differences
+    assert "headline 9.99 (6 of 6)" in told and f"give {row.headline.value}" in told
+    narrow = sign(replace(row, headline=replace(row.headline, low=5.0)))
+    write_row(only_row(submission), narrow)
+    assert "headline.low: the row says 5.0" in " ".join(verify(only_row(submission)).differences)
+    shutil.rmtree(submission / "runs")
+    assert "headline.low: the row says 5.0" in " ".join(verify(only_row(submission)).differences)
 
 
 def test_a_reworded_warning_is_the_same_warning_and_another_code_is_not(tmp_path: Path) -> None:
@@ -128,13 +133,11 @@ def test_an_expectation_that_its_probabilities_do_not_give_is_found(
     folder = RunFolder(tmp_path / "run")
 
     def to_expectation(record: dict) -> None:  # type: ignore[type-arg]
-        record["asks"] = []
+        record.update(asks=[], judge="another")
         record["score"].update(value=4.0, parts={"probabilities": {"3": 0.5, "4": 0.5}})
 
     edit(folder.judgements_path, to_expectation)
-    assert "the probabilities give 3.5, the stored score is 4" in next(
-        iter(check_expectations(folder))
-    )
+    assert "the probabilities give 3.5, the stored score is 4" in next(iter(check_verdicts(folder)))
 
 
 def test_a_submission_is_added_once(submission: Path, tmp_path: Path) -> None:
@@ -163,8 +166,15 @@ def test_a_partial_run_is_refused_with_its_counts(runs: dict[str, Path], tmp_pat
 
 def test_a_mixture_of_models_is_refused(submission: Path) -> None:
     row = read_row(only_row(submission))
-    judging = {**row.judging, "models_returned": ["judge-0", "judge-1"]}
-    write_row(only_row(submission), sign(replace(row, judging=judging)))
+    two = ["judge-0", "judge-1"]
+    identity = {**row.identity, "judge_returned": {row.judge: two}}
+    mixed = replace(
+        row,
+        judging={**row.judging, "models_returned": two},
+        identity=identity,
+        score_key=content_hash(identity, 12),
+    )
+    write_row(only_row(submission), sign(mixed))
     with pytest.raises(IdentityMismatch, match="mixture"):
         merge([submission], submission.parent / "data")
 
@@ -182,7 +192,7 @@ def test_rows_and_raw_files_of_different_runs_are_refused(
 def test_a_score_key_of_another_identity_is_refused(submission: Path) -> None:
     row = read_row(only_row(submission))
     write_row(only_row(submission), sign(replace(row, score_key="0" * 12)))
-    with pytest.raises(IdentityMismatch, match="not that of its identity"):
+    with pytest.raises(RowInvalid, match="not that of its identity"):
         merge([submission], submission.parent / "data")
 
 

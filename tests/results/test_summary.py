@@ -126,6 +126,17 @@ def test_answers_that_ended_for_an_unknown_reason_are_counted_and_told(tmp_path:
     assert "'safety' 2" in told
 
 
+def test_a_judge_that_answered_as_another_model_has_another_score_key(tmp_path: Path) -> None:
+    def judged(returned: str | None) -> TaskResult:
+        verdicts = [judgement(0, name, Score(9.0), model_returned=returned) for name in CRITERIA]
+        return result(tmp_path, [response(0)], verdicts)
+
+    as_asked, silent, other = judged("j"), judged(None), judged("j-2026")
+    assert as_asked.identity == silent.identity and "judge_returned" not in silent.identity
+    assert other.identity["judge_returned"] == {"j": ("j-2026",)}
+    assert other.score_key != as_asked.score_key
+
+
 @pytest.mark.parametrize("status", list(WriterStatus))
 def test_only_failures_of_the_model_get_the_floor(tmp_path: Path, status: WriterStatus) -> None:
     scored = [judgement(0, name, Score(9.0)) for name in CRITERIA]
