@@ -7,6 +7,7 @@ folders are streamed one after the other; no more than one run's verdict texts a
 
 from __future__ import annotations
 
+import glob
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any
 
 from r2w_eval.leaderboards.rows import Row
 
+from r2w_eval.errors import DataError
 from r2w_eval.hashing import to_plain
 from r2w_eval.results.report import cut_text
 from r2w_eval.store import RecordIndex, RunFolder, iter_jsonl, read_response
@@ -154,9 +156,13 @@ def find_prompts(row: Row, runs: Sequence[RunFolder]) -> Mapping[str, str]:
 
 
 def read_prompts(task: str, run: RunFolder) -> dict[str, str]:
-    """Prompts as the run's lm-eval file keeps them; empty where that file is gone."""
-    files = sorted((run.path / "lm_eval").rglob(f"samples_{task}_*.jsonl"))
-    return dict(_prompts(iter_jsonl(files[-1]))) if files else {}
+    """Prompts as the run's lm-eval file keeps them; empty where that is gone, or damaged."""
+    files = sorted((run.path / "lm_eval").rglob(f"samples_{glob.escape(task)}_*.jsonl"))
+    try:
+        return dict(_prompts(iter_jsonl(files[-1]))) if files else {}
+    except (DataError, AttributeError, TypeError):
+        # beside the records of a run, which are checked: no reason to show none of its row
+        return {}
 
 
 def packaged_prompts(row: Row) -> dict[str, str]:

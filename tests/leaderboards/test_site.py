@@ -22,12 +22,13 @@ from r2w_eval.leaderboards.pages import make_environment
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
 from r2w_eval.leaderboards.submit import submit
-from r2w_eval.leaderboards.texts import packaged_prompts
+from r2w_eval.leaderboards.texts import packaged_prompts, read_prompts
 from r2w_eval.leaderboards.training import split_checkpoint
 
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge_check.card import read_card
+from r2w_eval.store import RunFolder
 
 MAX_PAGE_BYTES = 1_000_000
 
@@ -343,6 +344,14 @@ def test_a_row_with_reflections_has_its_trace_page_made_from_its_answers_alone(
     assert f"../traces/{traces.name}" in page.read_text("utf-8")
     assert text.count('<article class="trace"') == LIMIT and "name the light" in text
     assert "lighthouse" in text, "the prompt comes from the suite"
+
+
+@pytest.mark.parametrize("content", ["[1]\n", '{"doc": 5}\n', "{\n", '{"doc": {"id": 1}}\n'])
+def test_a_damaged_file_of_prompts_ends_no_site(tmp_path: Path, content: str) -> None:
+    (tmp_path / "lm_eval").mkdir()
+    for task in ("**", "quickstart"):
+        (tmp_path / "lm_eval" / f"samples_{task}_1.jsonl").write_text(content)
+        assert not any(read_prompts(task, RunFolder(tmp_path)).values())
 
 
 def test_quoted_figures_are_read_and_broken_ones_named() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from r2w_eval.leaderboards.submit import SubmissionRefused, submit
 from support import ScriptedServer, completion
 
 from r2w_eval.cli import cli
@@ -140,6 +141,11 @@ def test_beside_judged_suites_its_own_metric_is_one_row_and_alone_it_opens_no_ju
         (single,) = asyncio.run(evaluate(alone)).results
     assert [(r.task, r.judge) for r in both[3:]] == [("lm_eval:sums", "none")] and len(both) == 4
     assert single.score_key == both[3].score_key and single.headline == both[3].headline
+    # no merge would run the task's program, so its row is not sent
+    rows = submit(tmp_path / "run", tmp_path / "sent").rows
+    assert [row.judge for row in rows] == [r.judge for r in both[:3]]
+    with pytest.raises(SubmissionRefused, match="a task of lm-eval is a program"):
+        submit(tmp_path / "b", tmp_path / "sent")
 
 
 @pytest.mark.parametrize(
