@@ -380,11 +380,9 @@ def _row(item: ItemVerdicts, entry: Written | None, own: Sequence[Judgement]) ->
 
 
 def score_identity(plan: TaskPlan, judge: str, facts: RunFacts) -> dict[str, Any]:
-    """Everything two scores must share to stand in one ranking (harness I2); the judge as its
-    endpoint returned it only where that is not the one asked for.
-    """
-    ensemble = facts.ensemble
-    members = ensemble.judges if ensemble and ensemble.id == judge else (judge,)
+    """Everything two scores must share to stand in one ranking (harness I2)."""
+    rule = facts.ensemble
+    members = rule.judges if rule and rule.id == judge else (judge,)
     returned = {name: facts.returned[name] for name in members if name in facts.returned}
     return {
         **({"judge_returned": returned} if returned else {}),
