@@ -235,7 +235,7 @@ def train_rl(
     if settings.process_mapping.weight:
         on_first(lambda: require_valid(process, settings.validity, out))
     source = model_folder(settings.model)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
     groups_per_step = settings.groups_per_step * n_processes()
     rows = lay_out(prompts, settings.steps * groups_per_step, settings.seed)
     tags = template_tags(tokenizer)
