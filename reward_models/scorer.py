@@ -88,7 +88,7 @@ class RewardModel:
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
         """One score per item, in order."""
-        problems = {i: found for i, item in enumerate(items) if (found := unscorable(item))}
+        problems = {i: why for i, item in enumerate(items) if (why := unscorable(item))}
         found = {i: failed(items[i].id, *problem) for i, problem in problems.items()}
         good = {i: item for i, item in enumerate(items) if i not in problems}
         reflections = {i: item for i, item in good.items() if isinstance(item, ReflectionItem)}

@@ -169,7 +169,7 @@ def _read_result(run: str, manifest: Mapping[str, Any], record: Mapping[str, Any
             for left in (record.get("ensemble") or {}).get("left_out", ())
         },
         subset=describe_subset(manifest.get("config", {})),
-        answers=record["judging"].get("answers"),
+        answers=(record.get("judging") or {}).get("answers"),
         groups={group["name"]: read_estimate(group) for group in record.get("groups", ())},
     )
 

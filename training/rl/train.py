@@ -211,7 +211,8 @@ def open_outcome(
 
     def complete() -> dict[str, Rubric]:
         with Journal(out / "rubrics.jsonl") as journal:
-            return outcome.run(complete_rubrics(prompts, journal, role))
+            made: dict[str, Rubric] = outcome.run(complete_rubrics(prompts, journal, role))
+            return made
 
     rubrics |= on_first(complete)
     return outcome
