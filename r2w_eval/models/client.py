@@ -74,7 +74,8 @@ class HttpModel:
         self._session: aiohttp.ClientSession | None = None
         self._random = random.Random(0)
         name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
-        self._health = Health(name, max(settings.patience_s, settings.timeout_s))
+        patience_s = max(settings.patience_s, settings.timeout_s)
+        self._health = Health(name, patience_s, is_strict=settings.strict_patience)
         self.replicas = Replicas(self.limiters)
         self.on_lost: Callable[[ChatRequest, Usage | None], None] = lambda request, usage: None
         """Told of every try without a usable reply, and what the endpoint may bill for it."""

@@ -59,7 +59,8 @@ class ClientSettings:
 
     `timeout_s` is for a whole request, the queue of the server included; `idle_timeout_s` for a
     pause within a reply that has begun. An endpoint that answers nobody for `patience_s`, and for
-    a whole request, is dead.
+    a whole request, is dead: it gets no new requests, and with `strict_patience` those on their way
+    are not sent again.
     """
 
     max_connections: int = 256
@@ -69,6 +70,7 @@ class ClientSettings:
     idle_timeout_s: float = 120.0
     backoff_s: float = 1.0
     patience_s: float = 300.0
+    strict_patience: bool = False
 
 
 @dataclass(frozen=True, slots=True)

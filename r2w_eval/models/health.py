@@ -20,21 +20,23 @@ class Health:
 
     A server may restart; one that is silent for longer than `patience_s` is dead, and `silent` says
     so. Then no new request is sent; those on their way use up their tries, since they may be the
-    very ones that this server cannot answer.
+    very ones that this server cannot answer, unless `is_strict`.
     """
 
-    def __init__(self, name: str, patience_s: float) -> None:
+    def __init__(self, name: str, patience_s: float, *, is_strict: bool = False) -> None:
         self.down: str | None = None
         self.silent: str | None = None
         self._name = name
         self._patience_s = patience_s
+        self._is_strict = is_strict
         self._has_answered = False
         self._failures: Counter[str] = Counter()
         self._silent_since: float | None = None
 
     def check(self, is_again: bool) -> None:
         """Raises EndpointDown where a request, sent before or not, is not worth sending."""
-        if told := self.down or (None if is_again else self.silent):
+        goes_on = is_again and not self._is_strict
+        if told := self.down or (None if goes_on else self.silent):
             raise EndpointDown(told)
 
     def replied(self) -> None:

@@ -171,9 +171,15 @@ class Decline:
     best_step: int
     step: int
     difference: float
-    low: float
-    high: float
+    low: float | None
+    """None, as `high`, where all items differ alike."""
+    high: float | None
     p: float
+
+    @property
+    def is_below(self) -> bool:
+        """The difference is below 0, and so is all of its interval."""
+        return self.difference < 0 and (self.high is None or self.high < 0)
 
 
 def find_decline(rows: Sequence[ProgressRow], alpha: float = 0.05) -> Decline | None:
@@ -193,7 +199,7 @@ def find_decline(rows: Sequence[ProgressRow], alpha: float = 0.05) -> Decline | 
         best = max(earlier, key=lambda row: worth(row) or -math.inf)
         for quantity, read in (("score", _scores), ("answers", _finished_answers)):
             found = _compare(best, newest, quantity, read)
-            if found and found.high < 0 and found.p <= alpha / (2 * len(earlier)):
+            if found and found.is_below and found.p <= alpha / (2 * len(earlier)):
                 return found
     return None
 
@@ -215,11 +221,10 @@ def _compare(
     if new is None or old is None:
         return None
     paired = compare(new, old)
-    values = (paired.difference, paired.low, paired.high, paired.p_value)
-    if any(value is None for value in values):
+    if paired.difference is None or paired.p_value is None:
         return None
-    place = (newest.task, newest.judge, quantity)
-    return Decline(*place, best.step, newest.step, *map(_number, values))
+    place = (newest.task, newest.judge, quantity, best.step, newest.step)
+    return Decline(*place, paired.difference, paired.low, paired.high, paired.p_value)
 
 
 def _scores(row: ProgressRow) -> Estimate | None:
@@ -235,10 +240,6 @@ def _finished_answers(row: ProgressRow) -> Estimate | None:
     known = [(sample, one.response.status.cause) for (sample, _), one in written.items()]
     rows = [(sample, float(cause is None)) for sample, cause in known if cause in _OF_MODEL]
     return share_of("answers", rows, row.n_expected) if rows else None
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value
 
 
 def _tell_decline(folder: Path) -> None:

@@ -134,7 +134,9 @@ async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[
     from r2w_eval.run.roles import model_options
 
     usual = model_options(RunConfig(cache=False), None)
-    client = replace(usual.client, timeout_s=patience_s, patience_s=patience_s)
+    client = replace(
+        usual.client, timeout_s=patience_s, patience_s=patience_s, strict_patience=True
+    )
     async with ModelPool(replace(usual, client=client)) as pool:
         yield [(await pool.model(name)).chat for name in names]
 
