@@ -103,7 +103,10 @@ def _matrix(cells: list[dict[str, Any]]) -> Iterator[str]:
     )
     commits = Counter(cell.get("commit") or "an earlier one" for cell in cells)
     told = ", ".join(f"{name} ({n})" for name, n in commits.most_common())
-    yield f"\nCommit (and cells): {told}."
+    yield (
+        f"\nCommit (and cells): {told}. A sweep may run in parts, by stage, and a cell again by "
+        f"itself: each cell names the commit that it was measured at."
+    )
     yield "\n" + "\n".join(_calls_again(real))
     yield "\n### Red cells\n"
     reds = [cell for cell in real if cell["reds"]]
