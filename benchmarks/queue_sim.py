@@ -97,7 +97,7 @@ class VirtualServer:
 
     @asynccontextmanager
     async def post(
-        self, url: str, data: bytes, headers: Mapping[str, str]
+        self, url: str, data: bytes, headers: Mapping[str, str], **options: object
     ) -> AsyncIterator[VirtualReply]:
         body = json.loads(data)
         plan = parse_model(body["model"])

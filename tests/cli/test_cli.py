@@ -269,7 +269,8 @@ def test_a_dead_key_stops_at_once(
         (["--model=smollm2", "--think-tags=x"], "expected OPEN,CLOSE"),
         (["--model=smollm2", "--prices=/nowhere"], "dollars per million"),
         (["judge", "/", "--judge=local"], "not a run folder"),
-        (["compare", "/", "/"], "not a run folder"),
+        (["compare", "/", "/"], "two different runs"),
+        (["compare", "/", "/usr"], "not a run folder"),
         (["lits"], "Did you mean list"),
     ],
 )

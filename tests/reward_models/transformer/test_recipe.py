@@ -59,6 +59,8 @@ def test_adapters_of_another_shape_are_refused_and_merging_changes_nothing() -> 
         merge_adapters,
     )
 
+    # adapters as large as some draws are move the sums of float32 by more than the tolerance
+    torch.manual_seed(0)
     model = tiny(8)
     state = {name: torch.randn_like(tensor) for name, tensor in adapter_state(model).items()}
     load_adapter_state(model, state)
