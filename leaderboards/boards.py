@@ -21,10 +21,10 @@ from r2w_eval.leaderboards.rows import Row
 from r2w_eval.comparison.scores import item_values
 from r2w_eval.models.cost import Price
 from r2w_eval.paths import safe_name
+from r2w_eval.results.coverage import is_uneven
 from r2w_eval.stats.ratings import PairTest, RankRange, rank_ranges, upper_bound_ranks
 from r2w_eval.types import Metric
 
-COVERAGE_GAP = 0.01
 TRUNCATED_FLAG = 0.02
 
 
@@ -149,11 +149,6 @@ def build_board(entries: Sequence[Entry], options: BoardOptions) -> Board:
     )
 
 
-def is_uneven(shares: Sequence[float]) -> bool:
-    """Whether rows of such coverage do not belong in one ranking (harness I3)."""
-    return max(shares, default=0.0) - min(shares, default=0.0) > COVERAGE_GAP + 1e-9
-
-
 def set_apart(rows: Mapping[str, Row], allow_mixed: bool) -> dict[str, str]:
     """Labels of rows that may not be ranked, with the reason."""
     best = max((row.coverage for row in rows.values()), default=0.0)
@@ -166,7 +161,7 @@ def set_apart(rows: Mapping[str, Row], allow_mixed: bool) -> dict[str, str]:
             apart[label] = f"nothing scored of {head.n_expected} items"
         elif _shape(row) != usual:
             apart[label] = "its aggregate is built of other strata than the rest"
-        elif best - row.coverage > COVERAGE_GAP + 1e-9 and not allow_mixed:
+        elif is_uneven([best, row.coverage]) and not allow_mixed:
             apart[label] = (
                 f"{row.told_scored} scored, the board's best has "
                 f"{best:.0%}: finish it with the same command, or rank it with --allow-mixed"

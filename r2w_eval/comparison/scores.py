@@ -18,7 +18,7 @@ from typing import Any
 
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.records.selection import describe_subset
-from r2w_eval.results.coverage import Scored, scored_of
+from r2w_eval.results.coverage import Scored, is_uneven, scored_of
 from r2w_eval.stats.inference import (
     McNemar,
     PairedComparison,
@@ -32,8 +32,6 @@ from r2w_eval.store import RunFolder
 from r2w_eval.types import Estimate, Metric, Stratum
 
 N_EXTREMES = 5
-# Scores over parts of the items that differ by more than this say little beside each other.
-COVERAGE_GAP = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +131,7 @@ class Comparison:
     @property
     def is_uneven(self) -> bool:
         """Whether the runs scored shares of their samples that differ by more than a point."""
-        shares = [scored.share for scored in self.scored.values()]
-        return max(shares) - min(shares) > COVERAGE_GAP + 1e-9
+        return is_uneven([scored.share for scored in self.scored.values()])
 
 
 def load_results(path: str) -> list[StoredResult]:

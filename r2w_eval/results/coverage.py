@@ -17,6 +17,8 @@ from r2w_eval.types import ItemVerdicts, Metric
 
 # as much must be scored for a result to stand for its suite
 FULL_COVERAGE = 0.98
+# scores over parts of the items that differ by more than this say little beside each other
+COVERAGE_GAP = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +68,12 @@ def scored_of(headline: Metric, answers: Scored | Mapping[str, int] | None) -> S
         return queries
     own = Scored(**answers) if isinstance(answers, Mapping) else answers
     return own if own.share < queries.share else queries
+
+
+def is_uneven(shares: Sequence[float]) -> bool:
+    """Whether results over such shares of their items do not belong beside each other (harness I3).
+
+    >>> is_uneven([1.0, 0.99]), is_uneven([1.0, 0.98]), is_uneven([])
+    (False, True, False)
+    """
+    return max(shares, default=0.0) - min(shares, default=0.0) > COVERAGE_GAP + 1e-9

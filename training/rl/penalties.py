@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, check_numbers
 from r2w_eval.training.rl.completions import TAGS, Decode, read_pieces, thinking_tokens
 
-from r2w_eval.errors import UsageError
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace.links import link_reflections
 from r2w_eval.trace.tokens import decode_pieces
@@ -36,16 +36,8 @@ class Penalties:
 
     def __post_init__(self) -> None:
         """Raises UsageError."""
-        for name in ("redundancy", "length", "form"):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf"):
-                raise UsageError(
-                    f"rl.penalties.{name} {value}: expected a number from 0. Try {name}: 0.1"
-                )
-        if self.budget < 1:
-            raise UsageError(
-                f"rl.penalties.budget {self.budget}: expected 1 or more tokens. Try budget: 1024"
-            )
+        weights = ("redundancy", "length", "form")
+        check_numbers("rl.penalties", self, {NOT_NEGATIVE: weights, COUNT: ("budget",)})
 
     @property
     def is_on(self) -> bool:

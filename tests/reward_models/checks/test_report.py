@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bad_scorer import LongerScorer
 from r2w_eval.reward_models.checks.report import REPORT, WAIVED, read_report, require_valid
-from r2w_eval.reward_models.items import Item, ItemScore, ReflectionItem
 
 from r2w_eval.errors import UsageError
 
@@ -23,19 +21,6 @@ PASSED = {
     "padding and neighbours": True,
     "length alone (partial correlation)": False,
 }
-
-
-class LongerScorer:
-    """A reward that a policy would exploit: the longer the remark, the better."""
-
-    id = "longer@1"
-
-    def describe(self) -> Mapping[str, Any]:
-        return {}
-
-    def score(self, items: Sequence[Item]) -> list[ItemScore]:
-        sizes = [len(i.reflection) if isinstance(i, ReflectionItem) else 0 for i in items]
-        return [ItemScore(i.id, float(n)) for i, n in zip(items, sizes, strict=True)]
 
 
 def write(path: Path, scorer: str = LongerScorer.id, **changed: bool) -> str:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bad_scorer import LongerScorer
 from click.testing import CliRunner
 from r2w_eval.reward_models.checks.validity import Check, Material, _still, material, run_validity
 from r2w_eval.reward_models.data.flaws import build_flaws
-from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, failed
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed
 
 from r2w_eval.cli import cli
-
-
-class LongerScorer:
-    """A bad scorer: the longer the remark, the better."""
-
-    id = "longer"
-
-    def describe(self) -> Mapping[str, Any]:
-        return {}
-
-    def score(self, items: Sequence[Item]) -> list[ItemScore]:
-        return [
-            ItemScore(i.id, float(len(i.reflection) if isinstance(i, ReflectionItem) else 0))
-            for i in items
-        ]
 
 
 def by_name(checks: Sequence[Check]) -> dict[str, Check]:
