@@ -33,7 +33,6 @@ from r2w_eval.reward_models.checks.report import require_valid
 from r2w_eval.reward_models.scorer import open_scorer
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.cluster.rows import dense_row, from_runs, read_row, to_runs
-from r2w_eval.training.judging.patient import Patience, PatientJudge
 from r2w_eval.training.prompts import Criterion, make_rubric
 from r2w_eval.training.recipe import read_settings
 from r2w_eval.training.rl.advantages import (
@@ -62,6 +61,7 @@ from verl.utils.skip import SkipManager
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.models.thinking import answer_of
+from r2w_eval.run.patient import Patience, PatientJudge
 from r2w_eval.trace.types import TagSchema
 
 LOCAL, GAE = "r2w_local", "gae"

@@ -1,1 +1,1 @@
-"""Who says what a text is worth: marks, rubrics, and a judge that is waited for."""
+"""Who says what a text is worth: marks and rubrics."""

@@ -25,7 +25,6 @@ from r2w_eval.training.judging.assess import (
     read_assessment,
     show_rubric,
 )
-from r2w_eval.training.judging.patient import Background, PatientJudge
 from r2w_eval.training.prompts import Criterion
 from r2w_eval.training.rl.completions import TAGS, prompt_text
 from r2w_eval.training.wording import load_wording
@@ -33,6 +32,7 @@ from r2w_eval.training.wording import load_wording
 from r2w_eval.comparison.pairwise import Contest, build_request, own_form
 from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.models.thinking import ThinkTags, answer_of
+from r2w_eval.run.patient import Background, PatientJudge
 from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from r2w_eval.training.checkpoints.validation import EvaluationSettings
 from r2w_eval.training.journal import Journal, Role
-from r2w_eval.training.judging.patient import Patience, PatientJudge
 from r2w_eval.training.judging.rubrics import Rubric, complete_rubrics
 from r2w_eval.training.limits import (
     COUNT,
@@ -52,6 +51,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.run.patient import Patience, PatientJudge
 from r2w_eval.trace.types import TagSchema
 
 # TRL compares a rollout with others of its group

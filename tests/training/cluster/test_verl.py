@@ -277,8 +277,7 @@ def test_a_response_without_an_outcome_fails_and_is_not_paid_0(
 def test_a_judge_reads_the_rubric_of_the_row_and_a_row_without_one_is_refused(
     policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from r2w_eval.training.judging.patient import PatientJudge
-
+    from r2w_eval.run.patient import PatientJudge
     from r2w_eval.types import Score
 
     async def score(self: Any, items: Any) -> list[Score]:

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.training.journal import Journal, Role
-from r2w_eval.training.judging.patient import Patience, PatientJudge
 from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.prompts import Criterion, starter_prompts
 from r2w_eval.training.rl.outcomes import (
@@ -33,6 +32,7 @@ from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.run.opening import ModelOptions
+from r2w_eval.run.patient import Patience, PatientJudge
 
 RUBRIC = (Criterion("Clarity", "It is clear."), Criterion("Voice", "It has one.", 3.0))
 QUICK = ModelOptions(client=ClientSettings(backoff_s=0.01, timeout_s=5.0))
