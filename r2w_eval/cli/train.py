@@ -70,6 +70,7 @@ RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Reci
 @click.option("--writer", default="smollm2", show_default=True, help="As --model of run.")
 @click.option("--judge", help="Default: the writer.")
 @click.option("--internaliser", help="Default: the writer.")
+@click.option("--second-judge", help="Tells the gain and chooses nothing. Default: the judge does.")
 @click.option("--prompts", help="JSON lines of prompts. Default: our starter prompts.")
 @click.option("--n", default=12, show_default=True, help="Starter prompts to take.")
 @click.option("--out", default="synth", show_default=True, help="Folder for calls and traces.")
@@ -91,7 +92,8 @@ def synth(
     prompts, notes = commands.choose_prompts(chosen["prompts"], chosen["n"], 0, None)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    models = (writer, chosen["judge"] or writer, chosen["internaliser"] or writer)
+    own = {name: chosen[name] for name in ("judge", "internaliser", "second_judge")}
+    models = commands.TraceSettings(writer=writer, **own)
     settings = commands.settings_of(recipe)["synth"]
     made = run_interruptibly(commands.run_synthesis(models, prompts, settings, Path(out)))
     commands.show_census(made, click.echo)

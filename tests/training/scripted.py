@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from r2w_eval.training.journal import Role
+from support import ScriptedServer, completion
 
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.types import Decoding, Usage
@@ -43,9 +45,14 @@ class ScriptedModel:
         step = step_of(text)
         if self.fail(step):
             raise CallFailed(CallStatus.TRANSPORT, "reset")
+        return Reply(self.answer(text), "stop", usage=Usage(10, 5), model="scripted")
+
+    def answer(self, text: str) -> str:
+        """What is said to a request, which is counted."""
+        step = step_of(text)
         self.requests.append(step)
         self.seen.append(text)
-        return Reply(self._answer(step, text), "stop", usage=Usage(10, 5), model="scripted")
+        return self._answer(step, text)
 
     def _answer(self, step: str, text: str) -> str:
         if step == "judge":
@@ -73,6 +80,28 @@ class ScriptedModel:
 
     def role(self) -> Role:
         return Role(self, Decoding(temperature=0.7, max_tokens=500))
+
+
+def endpoint(model: ScriptedModel) -> ScriptedServer:
+    """The model behind HTTP."""
+    heard = threading.local()
+
+    def hear(body: dict[str, Any]) -> None:
+        heard.text = body["messages"][-1]["content"]
+
+    def answer(headers: dict[str, str]) -> bytes:
+        usage = {"prompt_tokens": 10, "completion_tokens": 5}
+        return completion(model.answer(heard.text), usage=usage)
+
+    server = ScriptedServer((200, {}, answer))
+    server.on_body = hear
+    return server
+
+
+def mixed(text: str) -> float:
+    """Marks of three rounds: a gain, nothing, a loss; the first draft has 5."""
+    last = re.findall(r"Better (\d+)", text)
+    return [4.0, 6.0, 6.1][int(last[-1]) % 3] if last else 5.0
 
 
 def step_of(text: str) -> str:

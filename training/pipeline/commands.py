@@ -16,7 +16,7 @@ from typing import Any
 
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
-from r2w_eval.training.pipeline.recipe import SECTIONS
+from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
 from r2w_eval.training.ranks import is_first, on_first, only_training
 from r2w_eval.training.recipe import read_recipe, recipe_path
@@ -151,22 +151,30 @@ class Synthesis:
 
 
 async def run_synthesis(
-    models: tuple[str, str, str], prompts: Sequence[Prompt], settings: SynthSettings, out: Path
+    chosen: TraceSettings, prompts: Sequence[Prompt], settings: SynthSettings, out: Path
 ) -> Synthesis:
-    """The loop over all prompts; `models` are writer, judge and internaliser as in --model."""
-    async with open_models(models, settings.patience_s) as (writer, judge, internaliser):
+    """The loop over all prompts, by the models of `chosen`."""
+    async with open_models(chosen.names, settings.patience_s) as (
+        writer,
+        judge,
+        internaliser,
+        *more,
+    ):
         writes = replace(WRITER, max_tokens=settings.writer_tokens)
         judges = replace(JUDGE, max_tokens=settings.judge_tokens)
-        roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes))
+        second = Role(more[0], judges) if more else None
+        roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes), second)
         # by what answers, not by where it runs: a server may come back at another address
-        identities = [role.identity() for role in (roles.writer, roles.judge, roles.internaliser)]
+        asked = (roles.writer, roles.judge, roles.internaliser, second)
+        identities = [role.identity() for role in asked if role]
         claim(out, "synth", {"settings": settings.work(), "models": identities})
         with Journal(out / "steps.jsonl", GIVE_UP * settings.patience_s) as journal:
             episodes = await synthesise(prompts, roles, journal, settings)
     results = [stitch(episode) for episode in episodes]
     kept = [result for result in results if isinstance(result, TrainingTrace)]
     write_traces(out / TRACES, kept)
-    census = take_census(episodes, results)
+    gain_judge = f"second judge {second.model.id}" if second else f"judge {judge.id}"
+    census = take_census(episodes, results, gain_judge)
     write_json(out / "census.json", census)
     write_json(out / "costs.json", read_costs(out / "steps.jsonl"))
     return Synthesis(census, journal.tally, out / TRACES)
@@ -296,10 +304,13 @@ def show_census(made: Synthesis, show: Show) -> None:
     show(f"steps (side steps too): {shares or 'none'}")
     show(f"dropped: {_pairs(census.dropped)}; refused reflections: {_pairs(census.leaks)}")
     gain = census.mean_fresh_gain
-    show(f"mean gain by fresh assessments: {'n/a' if gain is None else f'{gain:+.2f}'}")
+    show(
+        f"mean gain by fresh assessments of the {census.gain_judge}: "
+        f"{'n/a' if gain is None else f'{gain:+.2f}'} ({census.n_fresh_gains} of {census.n_kept})"
+    )
     tally = made.tally
     show(
-        f"{sum(tally.sent.values())} calls sent, {tally.reused} reused; tokens in/out "
+        f"calls sent: {_pairs(tally.sent)}; {tally.reused} reused; tokens in/out "
         f"{tally.prompt_tokens:,}/{tally.completion_tokens:,}; failed: {_pairs(tally.failed)}"
     )
 

@@ -9,7 +9,8 @@ a row (docs/training.md):
                  kept at layer borders, one layer opened at a time (gradient checkpointing;
                  34 h: Korthikanti et al. 2022, table 2), logits and their gradient
     training     8 P FLOPs a token, 6 P with adapters only; generation 2 P
-    loop         4 + 2 F + 3 K calls a prompt at most: K rounds, F fresh assessments
+    loop         4 + 2 F + 3 K calls a prompt at most: K rounds, F fresh assessments (2 F of them
+                 the second judge's, where there is one)
 
 One device; what parallel training spreads is not subtracted.
 """
@@ -39,6 +40,8 @@ TEMPLATE_TOKENS = 400
 PROMPT_TOKENS = 100
 # kept traces a prompt of the loop (specification: r2write.md section 11)
 LOOP_YIELD = 0.4
+# its calls are of judges, at another model's price
+SECOND = "judge_second"
 
 
 @dataclass(frozen=True)
@@ -68,16 +71,20 @@ def cache_memory(shape: ModelShape, rows: int, tokens: int, bits: int = 32) -> f
     return 2.0 * shape.layers * shape.keys * (bits / 8) * rows * tokens
 
 
-def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, Forecast]:
-    """Calls of writer and judge for `n` prompts, every round used."""
+def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, ...]:
+    """Calls of writer, judge and any second judge for `n` prompts, every round used."""
     rounds, synth = recipe.synth.rounds, recipe.synth
     writing = min(synth.writer_tokens, FIRST_GUESS_TOKENS)
     judging = min(synth.judge_tokens, FIRST_GUESS_TOKENS)
-    writer, judge = n * (2 + 2 * rounds), n * (2 + 2 * synth.fresh + rounds)
+    fresh = n * 2 * synth.fresh
+    second = fresh if recipe.traces.second_judge else 0
+    writer, judge = n * (2 + 2 * rounds), n * (2 + rounds) + fresh - second
     told = TEMPLATE_TOKENS + writing
-    return (
-        Forecast("loop", "write", writer, writer * told, writer * writing),
-        Forecast("loop", "judge", judge, judge * told, judge * judging),
+    rows = (("write", writer, writing), ("judge", judge, judging), (SECOND, second, judging))
+    return tuple(
+        Forecast("loop", stage, calls, calls * told, calls * written)
+        for stage, calls, written in rows
+        if calls
     )
 
 
@@ -175,7 +182,8 @@ class Forecaster:
 def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
     """Dollars of all calls to endpoints; "n/a" where one has no price. What runs here has none."""
     writer, judge, _ = recipe.traces.models
-    of_loop = {"write": [writer], "judge": [judge]}
+    second = recipe.traces.second_judge
+    of_loop = {"write": [writer], "judge": [judge], SECOND: [second] if second else []}
     of_evaluation = {"judge": recipe.evaluate.judge}
     total = 0.0
     for row in (row for need in needs for row in need.calls):

@@ -142,8 +142,8 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
     content = _prompt_file(recipe.prompts.file)
     planner.add("prompts", "prompts", [], settings=recipe.prompts, content=content, tasks=tasks)
     own: Mapping[str, tuple[Sequence[str], Mapping[str, Any]]] = {
-        "loop": (["prompts"], {"models": traces.models, "settings": recipe.synth.work(),
-                               **outside(*traces.models)}),
+        "loop": (["prompts"], {"models": traces.names, "settings": recipe.synth.work(),
+                               **outside(*traces.names)}),
         "expert": ([], {"limit": limit, "data": traces.reward_data, "chars": traces.max_chars,
                         **labelled_sets(traces.reward_data)}),
         "planted": ([], {"limit": limit, "languages": traces.languages}),

@@ -58,6 +58,8 @@ class TraceSettings:
     sources: `loop` (writer and judge), `expert` (professional edits), `planted` (flaws put into
         texts of our own: no model, no data); several are joined
     writer, judge, internaliser: models of the loop, as --model of run; none: the writer
+    second_judge: another model, which tells the gain of kept traces and chooses nothing; none: the
+        judge tells it, by assessments of their own
     reward_data: folder of labelled sets, for `expert`
     limit: most traces of `expert` and of `planted`, each
     max_chars: `expert`: excerpts of at most so many characters instead of whole drafts; 0: whole
@@ -68,19 +70,30 @@ class TraceSettings:
     writer: str = EMBEDDED
     judge: str | None = None
     internaliser: str | None = None
+    second_judge: str | None = None
     reward_data: str | None = None
     limit: int = 400
     max_chars: int = 0
     languages: tuple[str, ...] = LANGUAGES
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a number out of its range."""
+        """Raises UsageError for a number out of its range, and a second judge that is the first."""
         check_numbers("traces", self, {COUNT: ("limit",), NOT_NEGATIVE: ("max_chars",)})
+        if self.second_judge == self.models[1]:
+            raise UsageError(
+                f"traces.second_judge {self.second_judge!r}: is the judge itself. Name another "
+                f"model, or leave it out: the judge then tells the gain by fresh assessments"
+            )
 
     @property
     def models(self) -> tuple[str, str, str]:
         """Writer, judge and internaliser."""
         return self.writer, self.judge or self.writer, self.internaliser or self.writer
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All models of the loop: those of `models`, and the second judge where there is one."""
+        return (*self.models, *filter(None, [self.second_judge]))
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ def run_prompts(job: Job) -> Made:
 def run_loop(job: Job) -> Made:
     """The writer-judge loop; every finished call is kept."""
     prompts = read_prompts(job.input("prompts", PROMPTS_FILE))
-    models = job.recipe.traces.models
-    made = asyncio.run(commands.run_synthesis(models, prompts, job.recipe.synth, job.folder))
+    chosen, settings = job.recipe.traces, job.recipe.synth
+    made = asyncio.run(commands.run_synthesis(chosen, prompts, settings, job.folder))
     tally = made.tally
     facts = {
         "n": made.census.n_kept,

@@ -37,6 +37,8 @@ from r2w_eval.waiting import gather
 
 # rounds from here on are assessments that choose nothing
 FRESH = 1000
+# the step that its calls are counted under
+SECOND_JUDGE = "second_judge"
 
 
 class Stop(StrEnum):
@@ -71,7 +73,8 @@ class SynthSettings:
     token_cap: most tokens of thinking (estimated)
     patch_tokens: drafts longer than this are revised by patch, not written out again
     tries: attempts at a reflection that passes the leak filter, and at a readable assessment
-    fresh: drawn assessments of the first and of the best text, whose difference is the gain told
+    fresh: drawn assessments of the first and of the best text, whose difference is the gain told;
+        those of the second judge where there is one
     concurrency: prompts in work at a time
     writer_tokens, judge_tokens: most tokens of one reply of the writer and of the judge
     patience_s: seconds that one reply may take; an endpoint that answers nobody for so long is
@@ -109,11 +112,14 @@ class SynthSettings:
 
 @dataclass(frozen=True)
 class Roles:
-    """The three parts. One model may play all of them."""
+    """The three parts; one model may play all of them. A second judge, where there is one, tells
+    the gain and chooses nothing.
+    """
 
     writer: Role
     judge: Role
     internaliser: Role
+    second_judge: Role | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +308,7 @@ class _Loop:
         return written, written
 
     async def _measure_gain(self, episode: Episode) -> None:
-        """The gain by assessments that chose nothing: the best of noisy marks flatters itself. They
-        are drawn, since a greedy judge would only say again what chose.
-        """
+        """The gain by assessments that chose nothing: the best of noisy marks flatters itself."""
         gains = []
         try:
             for number in range(FRESH, FRESH + 2 * self.settings.fresh, 2):
@@ -338,10 +342,10 @@ class _Loop:
             levels=", ".join(LEVELS),
         )
         reason = ""
-        first = self.roles.judge.drawn() if number >= FRESH else self.roles.judge
+        role, step = self._assessor(number)
         for attempt in range(self.settings.tries):
-            call = Call(episode.prompt.id, number, "judge", filled, attempt)
-            reply = await self._ask(first.at(attempt), call, Stop.JUDGE_FAILED)
+            call = Call(episode.prompt.id, number, step, filled, attempt)
+            reply = await self._ask(role.at(attempt), call, Stop.JUDGE_FAILED)
             try:
                 assessment = read_assessment(reply, text, episode.rubric)
             except Unreadable as error:
@@ -350,6 +354,16 @@ class _Loop:
             episode.n_discarded += assessment.n_discarded
             return assessment
         raise _Ended(Stop.JUDGE_FAILED, reason)
+
+    def _assessor(self, number: int) -> tuple[Role, str]:
+        """Who assesses in a round, and what the call is named. Fresh assessments are drawn, since a
+        greedy judge would only say again what chose.
+        """
+        if number < FRESH:
+            return self.roles.judge, "judge"
+        if self.roles.second_judge is None:
+            return self.roles.judge.drawn(), "judge"
+        return self.roles.second_judge.drawn(), SECOND_JUDGE
 
     async def _ask(self, role: Role, call: Call, stop: Stop) -> str:
         try:

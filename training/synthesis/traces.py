@@ -184,7 +184,11 @@ def _shingles(prompt: str) -> set[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Census:
-    """What a synthesis made: episodes by end, steps by label (side steps too), refusals."""
+    """What a synthesis made: episodes by end, steps by label (side steps too), refusals.
+
+    `gain_judge` says whose fresh assessments gave the mean gain, of `n_fresh_gains` kept traces:
+    the others have none, since an assessment failed.
+    """
 
     stops: Mapping[str, int]
     labels: Mapping[str, int]
@@ -193,6 +197,8 @@ class Census:
     levels: Mapping[str, int]
     n_kept: int
     n_discarded_quotes: int
+    gain_judge: str
+    n_fresh_gains: int
     mean_fresh_gain: float | None
 
     def share(self, label: Label) -> float | None:
@@ -201,7 +207,9 @@ class Census:
         return self.labels.get(label, 0) / total if total else None
 
 
-def take_census(episodes: Sequence[Episode], results: Iterable[TrainingTrace | Dropped]) -> Census:
+def take_census(
+    episodes: Sequence[Episode], results: Iterable[TrainingTrace | Dropped], gain_judge: str
+) -> Census:
     """Counts over all episodes; the gain is that of assessments which chose nothing."""
     found = list(results)
     kept = [trace for trace in found if isinstance(trace, TrainingTrace)]
@@ -215,6 +223,8 @@ def take_census(episodes: Sequence[Episode], results: Iterable[TrainingTrace | D
         levels=_count(step.level for step in steps),
         n_kept=len(kept),
         n_discarded_quotes=sum(episode.n_discarded for episode in episodes),
+        gain_judge=gain_judge,
+        n_fresh_gains=len(gains),
         mean_fresh_gain=sum(gains) / len(gains) if gains else None,
     )
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from r2w_eval.training.journal import Call, Journal, NoAnswer
 from r2w_eval.training.pipeline import commands
-from r2w_eval.training.pipeline.recipe import SECTIONS
+from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import Criterion, Prompt, starter_prompts
 from r2w_eval.training.synthesis.expert import excerpt
 from r2w_eval.training.synthesis.loop import SynthSettings
 from r2w_eval.training.synthesis.traces import DEFAULT_TAGS
-from scripted import ScriptedModel
+from scripted import ScriptedModel, endpoint, mixed
 from support import ScriptedServer, completion, data_folder
 
 from r2w_eval.errors import EndpointDown, IdentityMismatch, UsageError
@@ -64,7 +64,7 @@ def test_a_judge_that_writes_no_marks_ends_every_episode_typed(
     tmp_path: Path, own_cache: Path
 ) -> None:
     with FakeServer() as server:
-        models = (f"{server.base_url}#gen-0",) * 3
+        models = TraceSettings(writer=f"{server.base_url}#gen-0")
         made = asyncio.run(
             commands.run_synthesis(models, starter_prompts(2), SynthSettings(), tmp_path / "out")
         )
@@ -84,7 +84,7 @@ def test_synthesis_ends_when_its_endpoint_is_dead_and_goes_on_from_there(
 
     def synthesise(url: str, patience_s: float = 0.4) -> commands.Synthesis:
         own = replace(settings, patience_s=patience_s)
-        models = (f"{url}#m",) * 3
+        models = TraceSettings(writer=f"{url}#m")
         return asyncio.run(commands.run_synthesis(models, prompts, own, tmp_path / "out"))
 
     def hang(headers: dict[str, str]) -> bytes:
@@ -114,6 +114,41 @@ def test_one_call_that_always_fails_costs_its_prompt_alone(tmp_path: Path, own_c
         with pytest.raises(NoAnswer, match="transport"):
             asyncio.run(journal.ask(model.role(), call))
         assert journal.tally.failed["draft: transport"] > 1
+
+
+def synthesise_mixed(folder: Path, n: int = 1) -> tuple[commands.Synthesis, ScriptedModel]:
+    """The loop over HTTP with steps of every label; the second judge halves every gain."""
+    rubric = (Criterion("Pace", "It moves."),)
+    prompts = [
+        Prompt(f"p{i}", "en", "story", f"Write scene {'abcdefgh'[i] * 9} at night.", rubric)
+        for i in range(n)
+    ]
+    model, second = ScriptedModel(mixed), ScriptedModel(lambda text: 5 + (mixed(text) - 5) / 2)
+    with endpoint(model) as one, endpoint(second) as other:
+        models = TraceSettings(writer=f"{one.base_url}#m", second_judge=f"{other.base_url}#second")
+        settings = SynthSettings(concurrency=1)
+        made = asyncio.run(commands.run_synthesis(models, prompts, settings, folder))
+    return made, second
+
+
+def test_the_second_judges_gain_calls_and_name_are_told(tmp_path: Path, own_cache: Path) -> None:
+    made, second = synthesise_mixed(tmp_path / "out", 2)
+    census = made.census
+    assert census.labels == {"degraded": 2, "improved": 2, "neutral": 2}
+    assert (census.n_kept, census.n_fresh_gains) == (2, 2)
+    assert census.mean_fresh_gain == pytest.approx(0.5)
+    assert made.tally.sent["second_judge"] == len(second.requests) == 8
+    lines: list[str] = []
+    commands.show_census(made, lines.append)
+    assert lines[3].endswith("of the second judge second: +0.50 (2 of 2)")
+    assert "second_judge 8" in lines[4]
+    costs = json.loads((tmp_path / "out" / "costs.json").read_text())
+    assert costs["calls"]["second_judge"] == 8
+
+
+def test_a_second_judge_is_another(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is the judge itself"):
+        TraceSettings(judge="a", second_judge="a")
 
 
 def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) -> None:

@@ -419,6 +419,35 @@ def test_the_dry_run_tells_every_stage_and_runs_nothing(
     assert "no price for w" in capsys.readouterr().out
 
 
+def test_a_second_judge_is_forecast_at_its_own_price(
+    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def recipe(**more: str) -> Recipe:
+        models = {"writer": "http://h/v1#w", "judge": "http://h/v1#j", **more}
+        return load_recipe(str(write(traces={"sources": ["loop"], **models})))
+
+    plain, two = recipe(), recipe(second_judge="http://h/v1#s")
+    assert [row.calls for row in loop_calls(10, plain)] == [80, 90]
+    assert [row.calls for row in loop_calls(10, two)] == [80, 50, 40]
+    prices = tmp_path / "prices.yaml"
+    prices.write_text("w: {input: 1.0, output: 2.0}\nj: {input: 1.0, output: 2.0}\n")
+    print_forecast(plain, plan_pipeline(plain), tmp_path / "out", str(prices))
+    assert "no price" not in capsys.readouterr().out
+    print_forecast(two, plan_pipeline(two), tmp_path / "out", str(prices))
+    assert "no price for s" in capsys.readouterr().out
+    changed = {name for name, key in keys(plain).items() if keys(two)[name] != key}
+    assert {"traces-loop", "traces", "sft-seed0"} <= changed and "reward" not in changed
+
+
+def test_settings_that_a_recipe_leaves_out_keep_its_keys(write: Write) -> None:
+    recipe = load_recipe(str(write(traces={"sources": ["loop", "planted"], "writer": "h"})))
+    settings = {stage.name: stage.settings for stage in plan_pipeline(recipe)}
+    assert set(settings["traces-loop"]) == {"models", "settings"}
+    assert settings["traces-loop"]["models"] == ["h", "h", "h"]
+    assert set(settings["traces-planted"]) == {"limit", "languages"}
+    assert set(settings["reward"]["settings"]) == {"source", "reward_data", "without"}
+
+
 def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:
     def memory(**changed: int) -> float:
         rl = {"group": 8, "groups_per_step": 4, "max_completion_tokens": 900, **changed}

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.journal import DRAWN, Journal, Role
+from r2w_eval.training.journal import DRAWN, Journal, Role, read_costs
 from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.synthesis.leaks import Leak
@@ -130,6 +130,34 @@ def test_an_unreadable_reply_is_drawn_anew(tmp_path: Path) -> None:
         bare = replace(PROMPT, rubric=())
         asked = complete_rubrics([bare], journal, judge.role())
         assert asyncio.run(asked)[bare.prompt][0].name == "Clarity"
+
+
+def run_with_second(second: ScriptedModel, folder: Path) -> tuple[Episode, ScriptedModel]:
+    model = ScriptedModel(rising())
+    with Journal(folder / "steps.jsonl") as journal:
+        roles = Roles(model.role(), model.role(), model.role(), second.role())
+        return asyncio.run(synthesise([PROMPT], roles, journal, DEFAULT))[0], model
+
+
+def test_a_second_judge_tells_the_gain_and_chooses_nothing(tmp_path: Path) -> None:
+    # another scale: half the gain of the judge that chose
+    second = ScriptedModel(rising(0.5, 3.0))
+    second.id = "second"
+    episode, model = run_with_second(second, tmp_path)
+    assert episode.mean_best == 8.0 and episode.fresh_gain == pytest.approx(1.5)
+    assert second.requests == ["judge"] * 4
+    # the first draft and three revisions, and nothing after
+    assert model.requests.count("judge") == 4
+    assert read_costs(tmp_path / "steps.jsonl").calls["second_judge"] == 4
+
+
+def test_a_second_judge_that_fails_gives_no_gain(tmp_path: Path) -> None:
+    second = ScriptedModel(lambda text: 11.0)
+    second.id = "second"
+    episode, _ = run_with_second(second, tmp_path)
+    assert episode.fresh_gain is None and episode.mean_best == 8.0
+    census = take_census([episode], [replace(stitched(one_step(tmp_path / "a")), gain=None)], "x")
+    assert (census.n_kept, census.n_fresh_gains, census.mean_fresh_gain) == (1, 0, None)
 
 
 def test_long_thinking_is_ended(tmp_path: Path) -> None:
@@ -309,7 +337,8 @@ def test_what_gives_no_trace_says_why(tmp_path: Path) -> None:
 
 def test_the_census_counts_side_steps_too(tmp_path: Path) -> None:
     episodes = run(ScriptedModel(), tmp_path / "a") + [one_step(tmp_path / "b")]
-    census = take_census(episodes, [stitch(episode) for episode in episodes])
+    census = take_census(episodes, [stitch(episode) for episode in episodes], "judge scripted")
+    assert (census.gain_judge, census.n_fresh_gains) == ("judge scripted", 1)
     assert census.labels == {"improved": 1, "neutral": 2} and census.n_kept == 1
     assert census.share(Label.IMPROVED) == pytest.approx(1 / 3)
     assert census.dropped == {"unfinished": 1}
