@@ -7,13 +7,17 @@ export OMP_NUM_THREADS ?= 1
 # One worker per core; each holds a torch, so not more than eight.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test check coverage format types lock licences sbom audit wheel sdist clean docs
+.PHONY: demo test smoke check coverage format types lock licences sbom audit wheel sdist clean docs
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
 
 test: $(VENV)/.test
 	$(PYTEST)
+
+# From prompts to a board of base, SFT and two RL models. One thread a stage: two run at a time.
+smoke: $(VENV)/.test
+	$(BIN)/r2w-eval train pipeline smoke --out build/smoke --jobs 2
 
 check: $(VENV)/.test types
 	$(BIN)/ruff format --check .
