@@ -14,11 +14,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from r2w_eval.types import JudgeStatus
+
 MAX_ITEM_CHARS = 4_000_000
 
 
 class ItemStatus(StrEnum):
-    """What became of one item."""
+    """What became of one item; an LLM judge that gave no verdict adds its `JudgeStatus`."""
 
     OK = "ok"
     BAD_ITEM = "bad_item"
@@ -63,7 +65,7 @@ class ItemScore:
     id: str
     value: float | None
     parts: Mapping[str, Any] = field(default_factory=dict)
-    status: ItemStatus = ItemStatus.OK
+    status: ItemStatus | JudgeStatus = ItemStatus.OK
     reason: str = ""
 
     def __post_init__(self) -> None:
@@ -83,7 +85,7 @@ class ItemScore:
         return {**record, "reason": self.reason} if self.reason else record
 
 
-def failed(item_id: str, status: ItemStatus, reason: str) -> ItemScore:
+def failed(item_id: str, status: ItemStatus | JudgeStatus, reason: str) -> ItemScore:
     """A score without a value.
 
     >>> failed("a", ItemStatus.EMPTY, "no text").as_record()

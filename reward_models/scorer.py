@@ -39,6 +39,7 @@ from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.named_objects import load_object
 
 NAME = "r2w-reward"
+JUDGE = "judge:"
 # raised when the same weights read a remark or a text otherwise; part of the identity
 READING, WRITING = "reading 4", "reading 3"
 SCORERS = {
@@ -143,11 +144,16 @@ def load_reward(folder: Path | None = None) -> RewardModel:
     return RewardModel(heads, outcome, whole, writing, facts.get("data", ""))
 
 
-def open_scorer(spec: str) -> ItemScorer:
+def open_scorer(spec: str, patience_s: float | None = None) -> ItemScorer:
     """A scorer by name, by `module:attr`, or a folder: fitted weights, or an exported artefact.
 
-    Raises UsageError.
+    `judge:MODEL` is an LLM judge, MODEL in the words of --judge; one that is silent is waited for,
+    for `patience_s` at most (None: half an hour). Raises UsageError, EndpointDown.
     """
+    if spec.startswith(JUDGE):
+        from r2w_eval.reward_models.judge import open_item_judge
+
+        return open_item_judge(spec.removeprefix(JUDGE), patience_s)
     target = SCORERS.get(spec, spec)
     if (Path(spec) / HEADS_FILE).is_file():
         return load_reward(Path(spec))
@@ -156,8 +162,9 @@ def open_scorer(spec: str) -> ItemScorer:
 
         return ArtifactScorer.load(Path(spec))
     if ":" not in target:
+        known = [*SCORERS, "an exported folder", "judge:MODEL", "MODULE:ATTR"]
         raise UnknownName(
-            "--scorer", spec, "scorer", [*SCORERS, "an exported folder", "MODULE:ATTR"],
+            "--scorer", spec, "scorer", known,
             "r2w-eval score --scorer r2w-reward --input items.jsonl --output scores.jsonl",
         )  # fmt: skip
     scorer: ItemScorer = load_object("--scorer", target, ("id", "score"))

@@ -42,7 +42,7 @@ CORE = (
 REWARD_MODELS = (
     "axes items language",
     "data",
-    "linear transformer",
+    "judge linear transformer",
     "scorer",
     "adapters checks quality rules serving",
     "commands",

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import click
 
-SCORER_HELP = "r2w-reward (shipped), r2w-rules, an exported folder, or MODULE:ATTR."
+SCORER_HELP = (
+    "r2w-reward (shipped), r2w-rules, an exported folder, judge:MODEL (as --judge: "
+    "judge:http://HOST:PORT/v1#NAME), or MODULE:ATTR."
+)
 
 
 @click.command()

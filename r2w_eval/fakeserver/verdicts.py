@@ -247,7 +247,13 @@ def _name_criteria(question: Question) -> Any:
     return {"criteria": [{"name": n, "description": "As it says.", "weight": 1} for n in names]}
 
 
+def _diagnose(question: Question) -> Any:
+    names = ("validity", "adherence", "targeted_gain", "faithfulness", "score")
+    return {"notes": "As it stands."} | {n: question.draw(n, range(1, 11), 11) for n in names}
+
+
 FORMS: tuple[tuple[str, Callable[[Question], Any]], ...] = (
+    ("targeted_gain", _diagnose),
     ("[[A>>B]]", _prefer),
     ("ref_idx", _extract_facts),
     ("List(int)", _keep_all),

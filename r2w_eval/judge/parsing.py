@@ -82,14 +82,25 @@ def read_number_verdict(
     found = [value for value in iter_objects(text) if key in value]
     if not found:
         return Score(None, JudgeStatus.PARSE_ERROR, f"no JSON object with the key {key!r}")
-    number = found[-1][key]
+    score = check_number(found[-1][key], key, low, high, integer=integer)
+    reason = found[-1].get("reason")
+    if score.value is None or not isinstance(reason, str):
+        return score
+    return Score(score.value, parts={"reason": reason})
+
+
+def check_number(number: Any, name: str, low: float, high: float, *, integer: bool = True) -> Score:
+    """A number of a verdict; a status where it is none, or not on its scale.
+
+    >>> check_number(7, "score", 1, 10).value, check_number("7", "score", 1, 10).reason
+    (7.0, "score is '7', not a number")
+    """
     if isinstance(number, bool) or not isinstance(number, (int, float)):
-        return Score(None, JudgeStatus.PARSE_ERROR, f"{key} is {str(number)[:40]!r}, not a number")
+        return Score(None, JudgeStatus.PARSE_ERROR, f"{name} is {str(number)[:40]!r}, not a number")
     if not low <= number <= high:
         return Score(
-            None, JudgeStatus.OUT_OF_RANGE, f"{key} is {number}, outside {low:g} to {high:g}"
+            None, JudgeStatus.OUT_OF_RANGE, f"{name} is {number}, outside {low:g} to {high:g}"
         )
     if integer and number != int(number):
-        return Score(None, JudgeStatus.OUT_OF_RANGE, f"{key} is {number}, not an integer")
-    reason = found[-1].get("reason")
-    return Score(float(number), parts={"reason": reason} if isinstance(reason, str) else {})
+        return Score(None, JudgeStatus.OUT_OF_RANGE, f"{name} is {number}, not an integer")
+    return Score(float(number))

@@ -23,6 +23,7 @@ from r2w_eval.types import JudgeStatus, Score, Usage
 
 T = TypeVar("T")
 LONGEST_PAUSE_S = 60.0
+LONGEST_END_S = 10.0
 
 
 class Background:
@@ -30,11 +31,20 @@ class Background:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="judge", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="judge", daemon=True)
+        self._thread.start()
 
     def submit(self, job: Coroutine[Any, Any, T]) -> Future[T]:
         """Start a job; its result is there when the future is done."""
         return asyncio.run_coroutine_threadsafe(job, self._loop)
+
+    def finish(self, job: Coroutine[Any, Any, None]) -> None:
+        """A last job, waited for where that is possible: not in the loop's own thread, where the
+        garbage collector may call.
+        """
+        done = self.submit(job)
+        if threading.current_thread() is not self._thread:
+            done.result(LONGEST_END_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from r2w_eval.paths import packaged_text
 
 _WORD = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+(?:['’][^\W_]+)?")
 _TOKEN = re.compile(_WORD.pattern + r"|[^\w\s]")
+_CJK = re.compile(r"[一-鿿]")
 _SENTENCE_END = re.compile(r"(?<=[.!?。！？…])[\"'”’」』）)]*\s*(?=\S)|\n+")
 _STOPS = frozenset(".!?。！？…")
 _END_MARKS = _STOPS | frozenset("\"'”’」』》）)")
@@ -44,6 +45,15 @@ def remembered(function: F) -> F:
         return (short if sum(map(len, texts)) <= SHORT_CHARS else long)(*texts)
 
     return cast(F, call)
+
+
+def is_cjk(text: str) -> bool:
+    """More than a fifth of the text are Chinese characters.
+
+    >>> is_cjk("他说 hello"), is_cjk("a long English text with 字"), is_cjk("")
+    (True, False, False)
+    """
+    return len(_CJK.findall(text)) > 0.2 * len(text)
 
 
 @cache

@@ -13,6 +13,7 @@ from statistics import fmean, pstdev
 
 from r2w_eval.reward_models.language.words import (
     content_words,
+    is_cjk,
     sentences,
     speech,
     without,
@@ -47,7 +48,6 @@ _OPENS = re.compile(
     r"^\s*(?:sure|certainly|of course|here(?:'s| is| are)|好的|当然|以下是|下面是)", re.IGNORECASE
 )
 _SPEECH = re.compile(r"[“「『\"]")
-_CJK = re.compile(r"[一-鿿]")
 _SELF = frozenset(["i", "my", "me", "we", "our", "我", "咱"])
 _MARKS = {
     "comma": ",，、",
@@ -159,9 +159,5 @@ def _fit(prompt: str, text: str) -> dict[str, float]:
     return {
         "answers": shared / math.sqrt(len(asked)) if asked else 0.0,
         "echoes": shared / max(1, len(given)),
-        "other_script": float(bool(prompt) and _is_cjk(prompt) != _is_cjk(text)),
+        "other_script": float(bool(prompt) and is_cjk(prompt) != is_cjk(text)),
     }
-
-
-def _is_cjk(text: str) -> bool:
-    return len(_CJK.findall(text)) > 0.2 * len(text)

@@ -21,8 +21,10 @@ from r2w_eval.reward_models.scorer import ItemScorer, score_all
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.store import JsonlWriter, iter_jsonl, write_json
+from r2w_eval.types import JudgeStatus
 
 MAX_LINE_BYTES = 50 << 20
+TRANSIENT = frozenset(str(status) for status in JudgeStatus if status.is_transient)
 
 
 def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Counter[str]:
@@ -85,7 +87,9 @@ def _noted_run(note: Path) -> Any:
 
 
 def _keep_matching(path: Path, out: Path) -> int:
-    """Scores that belong to the items in their order stand, up to the first that does not."""
+    """Scores that belong to the items in their order stand, up to the first that does not, or
+    that a judge owes for being silent.
+    """
     done, end = 0, 0
     with out.open("rb") as file:
         for line, item in zip(file, _read_items(path), strict=False):
@@ -101,4 +105,6 @@ def _is_score_of(item: Item | ItemScore, line: bytes) -> bool:
         record = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    return isinstance(record, dict) and record.get("id") == item.id and "status" in record
+    if not isinstance(record, dict) or record.get("id") != item.id:
+        return False
+    return "status" in record and str(record["status"]) not in TRANSIENT

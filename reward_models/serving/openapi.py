@@ -7,6 +7,7 @@ from typing import Any
 from r2w_eval.reward_models.items import ItemStatus
 
 from r2w_eval import __version__
+from r2w_eval.types import JudgeStatus
 
 Schema = dict[str, Any]
 TEXT: Schema = {"type": "string"}
@@ -38,7 +39,7 @@ SCORE: Schema = {
         "id": TEXT,
         "value": {"type": ["number", "null"], "description": "null unless the status is ok"},
         "parts": {"type": "object"},
-        "status": {"enum": [str(status) for status in ItemStatus]},
+        "status": {"enum": sorted({*map(str, ItemStatus), *map(str, JudgeStatus)})},
         "reason": TEXT,
     },
 }

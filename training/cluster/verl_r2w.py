@@ -157,7 +157,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         self._rubrics: dict[str, Sequence[Criterion]] = {}
         self._judge = self._open_judge()
         self._scorer = None if self._judge else self._open_scorer()
-        self._process = open_scorer(self._settings.process)
+        self._process = open_scorer(self._settings.process, self._settings.patience_s)
         if self._settings.process_mapping.weight:
             folder = Path(config.trainer.default_local_dir)
             require_valid(self._process, self._settings.validity, folder)

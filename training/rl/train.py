@@ -82,8 +82,8 @@ class RLSettings:
         group, so that nothing keeps a policy from thinking on
     penalties: for repeats, length and faults of form of the thinking, taken off the outcome
     opponents: answers of the group that each is compared with, before and after it (pairwise)
-    patience_s: seconds that a silent judge is waited for, before its rewards are invalid
-    process: scorer of reflections
+    patience_s: seconds that a silent judge is waited for, before what it owes is invalid
+    process: scorer of reflections; judge:MODEL for an LLM, MODEL as in --judge
     validity: report of `train rm --validate` on `process`; without one it is made before the first
         step; `waived` trains on a scorer that failed, or was never asked
     process_mapping: how reflection scores become token advantages; weight 0 is outcome only
@@ -232,7 +232,7 @@ def train_rl(
     from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
     from transformers import AutoTokenizer
 
-    process = open_scorer(settings.process)
+    process = open_scorer(settings.process, settings.patience_s)
     if settings.process_mapping.weight:
         on_first(lambda: require_valid(process, settings.validity, out))
     source = model_folder(settings.model)
