@@ -11,7 +11,7 @@ from r2w_eval.reward_models.data.recipe import Corpus, build_corpus, reflection_
 from r2w_eval.reward_models.data.sources import reward_data_root
 
 from r2w_eval.errors import UsageError
-from r2w_eval.store import only_process
+from r2w_eval.ranks import is_first, on_first, only_training, refuse_several
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +43,20 @@ def train(
 ) -> None:
     """Build the data, fit the shipped kind of model, or train the transformer for a while.
 
-    Raises DataError, UsageError, the latter also while another process writes to `out`.
+    Raises DataError, UsageError, the latter also while another training writes to `out`, and for
+    several processes of what one does by itself.
     """
-    with only_process(Path(out) / ".lock"):
+    if transformer is None or data_only:
+        refuse_several("train rm", "accelerate launch -m r2w_eval train rm --transformer")
+    with only_training(Path(out) / ".lock"):
         _train(choice.build(), Path(out), data_only, transformer)
 
 
 def _train(
     corpus: Corpus, folder: Path, data_only: bool, transformer: TransformerChoice | None
 ) -> None:
-    write_corpus(corpus, folder / "data.jsonl")
-    click.echo(f"{len(corpus.rows)} rows, hash {corpus.hash}: {folder / 'data.jsonl'}")
+    on_first(lambda: write_corpus(corpus, folder / "data.jsonl"))
+    _say(f"{len(corpus.rows)} rows, hash {corpus.hash}: {folder / 'data.jsonl'}")
     if data_only:
         return
     if transformer is not None:
@@ -80,7 +83,13 @@ def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> 
     if choice.recipe:
         config = replace(load_recipe(choice.recipe), max_seconds=choice.max_seconds)
     train_transformer(corpus.rows, config, out)
-    click.echo(f"Weights in {out}. Next: r2w-eval train rm --export DIR --weights {out}")
+    _say(f"Weights in {out}. Next: r2w-eval train rm --export DIR --weights {out}")
+
+
+def _say(what: str) -> None:
+    """Once, whatever the number of processes."""
+    if is_first():
+        click.echo(what)
 
 
 def export(folder: str, weights: str | None, truncation: str) -> None:

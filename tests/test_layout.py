@@ -27,7 +27,7 @@ LAYERS = {
 # Inside a folder, lowest first: a module imports from lines above its own, or beside it
 CORE = (
     "errors types waiting terminal wheels paths hashing template installed named_objects",
-    "data store estimates plots fakeserver text stats web",
+    "data store estimates plots fakeserver ranks text stats web",
     "models",
     "judge suites",
     "records doctor",
@@ -48,7 +48,7 @@ REWARD_MODELS = (
     "commands",
 )
 TRAINING = (
-    "limits ranks prompts recipe journal wording contamination checkpoints",
+    "limits prompts recipe journal wording contamination checkpoints",
     "judging trainer",
     "synthesis rl",
     "cluster",

@@ -92,6 +92,8 @@ r2w-eval train cluster --model sft/model --out cluster
 r2w-eval train rm --reward-data DIR --out reward-model
 # the transformer, on a GPU
 r2w-eval train rm --reward-data DIR --transformer --recipe qwen3-0.6b --out reward-model
+# on eight GPUs; the same command goes on after a stop
+accelerate launch --num_processes 8 -m r2w_eval train rm --transformer --recipe qwen3-8b
 # the folder that transformers, TRL, verl and vLLM read
 r2w-eval train rm --export r2w-rm
 # can a scorer be gamed?

@@ -22,12 +22,12 @@ def pipeline(  # noqa: PLR0913
 
     Run the same command again after a kill, or after a change of the recipe: what is finished is
     not done twice. With --jobs stages that need nothing of each other run side by side."""
+    from r2w_eval.ranks import refuse_several
     from r2w_eval.training.pipeline import runner as work
     from r2w_eval.training.pipeline.plan import plan_pipeline, select
     from r2w_eval.training.pipeline.recipe import load_recipe
-    from r2w_eval.training.ranks import refuse_several
 
-    refuse_several("train pipeline")
+    refuse_several("train pipeline", "accelerate launch -m r2w_eval train sft (or rl)")
     chosen = load_recipe(recipe)
     stages = plan_pipeline(chosen)
     folder = Path(out or f"pipeline-{chosen.name}")

@@ -182,7 +182,7 @@ def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out:
 
 
 def _show_trained(trained: Any, what: str) -> None:
-    from r2w_eval.training.ranks import is_first
+    from r2w_eval.ranks import is_first
 
     if not is_first():
         return

@@ -1,13 +1,15 @@
 """Trains adapters, head and axis heads of the transformer on trees of rows.
 
-The loss is in `losses.py`. One process, on a GPU where there is one: base weights in bfloat16,
-trained ones in float32, batches of trees of like length; on a CPU one tree a step in float32. It
-stops at a wall-clock limit, so that a shared machine can be planned for; writes its log as JSON
-lines and its weights at the end and once a minute.
+The loss is in `losses.py`. On GPUs base weights in bfloat16, trained ones in float32, batches of
+trees of like length; on a CPU what the recipe says. Several processes (`accelerate launch`) take a
+batch each and step by the mean of their gradients. It stops at a wall-clock limit, so that a shared
+machine can be planned for; writes its log as JSON lines and, once a minute, its weights and all
+that it takes to go on after a kill.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -16,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from r2w_eval.reward_models.axes import HEAD_AXES
@@ -33,7 +35,18 @@ from r2w_eval.reward_models.transformer.losses import Targets, batch_loss, join,
 from r2w_eval.reward_models.transformer.packing import by_budget, hidden_at
 from r2w_eval.reward_models.transformer.plans import EncodeAll
 from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
+from r2w_eval.reward_models.transformer.state import (
+    Progress,
+    read_state,
+    remove_state,
+    run_identity,
+    write_state,
+    write_tensors,
+)
 from r2w_eval.reward_models.transformer.trees import Tree, outcome_trees, reflection_trees
+
+from r2w_eval.ranks import all_sum, device_of_rank, is_first, n_processes, on_first, rank
+from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 
 # trees among which those of like length are put together
 POOL = 512
@@ -45,10 +58,13 @@ class TrainConfig:
     """Everything that changes the result; stored with the weights.
 
     `trees_per_source` and `outcome_trees` name how many; a recipe with `every_row` takes all trees
-    of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step.
+    of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step. `dtype` of
+    the base weights; empty: bfloat16 on a GPU, float32 elsewhere, since bfloat16 pays on a
+    processor only where it has matrix units (AMX).
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    dtype: Literal["", "float32", "bfloat16"] = ""
     learning_rate: float = 7e-4
     head_rate: float = 2e-3
     weight_decay: float = 0.01
@@ -130,21 +146,22 @@ class Learner:
 
     def save(self, out: Path) -> None:
         """Adapters, head and axis heads as float16 safetensors, with the configuration beside."""
-        from safetensors.torch import save_file
-
         state = adapter_state(self.reader.model)
         state["axes.weight"] = self.reader.axes.detach().to("cpu", torch.float16).contiguous()
-        save_file(state, out / "adapter.safetensors")
-        (out / "train.json").write_text(json.dumps(asdict(self.config), indent=1) + "\n")
+        write_tensors(out / "adapter.safetensors", state)
+        write_json(out / "train.json", asdict(self.config))
 
 
 def new_learner(config: TrainConfig, device: str | None = None) -> Learner:
-    """Base, fresh adapters and heads; default device: a GPU where there is one."""
+    """Base, fresh adapters and heads, the same on every rank; default device: a GPU where there is
+    one, of several the rank's own.
+    """
     torch.manual_seed(config.seed)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or device_of_rank()
     on_gpu = device.startswith("cuda")
     tokenizer = load_tokenizer(base_of(config.backbone))
-    model = load_backbone(config.backbone, tokenizer, "bfloat16" if on_gpu else "float32")
+    dtype = config.dtype or ("bfloat16" if on_gpu else "float32")
+    model = load_backbone(config.backbone, tokenizer, dtype)
     trained = add_adapters(model, config.backbone)
     reader = Reader(model, tokenizer.pad_token_id).to(device)
     optimizer = torch.optim.AdamW(
@@ -161,13 +178,17 @@ def new_learner(config: TrainConfig, device: str | None = None) -> Learner:
 def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Learner:
     """Train and write `adapter.safetensors`, `train.json` and `log.jsonl` to `out`.
 
-    The seconds count from here: reading the base and making trees are part of them.
+    The seconds count from here: reading the base and making trees are part of them. A training of
+    the same configuration and rows that was stopped goes on from its last minute; one of others is
+    refused (UsageError).
     """
     started = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
+    on_first(lambda: out.mkdir(parents=True, exist_ok=True))
     learner = new_learner(config)
     trees = choose_trees(rows, config, learner.encode)
-    _loop(learner, trees, out, started + config.max_seconds)
+    identity = run_identity(asdict(config), trees)
+    begun = read_state(out, identity, learner.parameters(), learner.optimizer)
+    _loop(learner, trees, out, _Clock(identity, begun, started + config.max_seconds))
     return learner
 
 
@@ -252,51 +273,116 @@ def steps(trees: Sequence[Tree], weights: Sequence[float], config: TrainConfig) 
             seen += len(batch)
 
 
-def _loop(learner: Learner, trees: Sequence[Tree], out: Path, deadline: float) -> None:
-    config = learner.config
+@dataclass(frozen=True)
+class _Clock:
+    """Which run this is, where it goes on, and when it has to end."""
+
+    identity: str
+    begun: Progress
+    deadline: float
+
+
+def _loop(learner: Learner, trees: Sequence[Tree], out: Path, clock: _Clock) -> None:
+    config, at = learner.config, clock.begun
     weights = tree_weights(trees, config)
     known = [targets_of(tree) for tree in trees]
     base = [group["lr"] for group in learner.optimizer.param_groups]
-    started, saved, tokens = time.monotonic(), 0.0, 0
-    available = max(1.0, deadline - started)
+    started = time.monotonic() - at.seconds
+    saved, available = at.seconds, max(1.0, clock.deadline - started)
     # reading a loss waits for the device
     log_every = 20 if learner.device.type == "cuda" else 1
-    with (out / "log.jsonl").open("a") as log:
-        for n, step in enumerate(steps(trees, weights, config)):
-            spent = time.monotonic() - started
-            progress = max(step.progress, spent / available)
-            if progress >= 1.0:
-                break
-            for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
-                group["lr"] = rate * schedule(progress)
-            chosen = [trees[i] for i in step.trees]
-            loss = _update(learner, chosen, [known[i] for i in step.trees],
-                           [weights[i] * step.scale for i in step.trees])  # fmt: skip
-            tokens += sum(len(tree.pack.ids) for tree in chosen)
-            if n % log_every == 0:
-                record = {"step": n, "source": chosen[0].source, "loss": round(float(loss), 4),
-                          "tokens": tokens, "seconds": round(spent, 1)}  # fmt: skip
-                log.write(json.dumps(record) + "\n")
-                log.flush()
-            if spent - saved > SAVE_EVERY_S:
-                saved = spent
-                learner.save(out)
-    learner.save(out)
+    taken = itertools.islice(rounds(steps(trees, weights, config)), at.rounds, None)
+    log = _Log(out / "log.jsonl", at.rounds)
+    for own in taken:
+        spent = time.monotonic() - started
+        progress = agreed(max(own[0].progress, spent / available))
+        if progress >= 1.0:
+            break
+        for group, rate in zip(learner.optimizer.param_groups, base, strict=True):
+            group["lr"] = rate * schedule(progress)
+        mine = own[rank()] if rank() < len(own) else Step((), 0.0, 0.0)
+        loss = _update(learner, [trees[i] for i in mine.trees], [known[i] for i in mine.trees],
+                       [weights[i] * mine.scale for i in mine.trees], len(own))  # fmt: skip
+        chosen = [trees[i] for step in own for i in step.trees]
+        tokens = at.tokens + sum(len(tree.pack.ids) for tree in chosen)
+        if at.rounds % log_every == 0:
+            log.add({"step": at.rounds, "source": chosen[0].source, "loss": round(float(loss), 4),
+                     "tokens": tokens, "seconds": round(spent, 1)})  # fmt: skip
+        at = Progress(at.rounds + 1, tokens, time.monotonic() - started)
+        if at.seconds - saved > SAVE_EVERY_S and is_first():
+            saved = at.seconds
+            learner.save(out)
+            write_state(out, clock.identity, learner.parameters(), learner.optimizer, at)
+    if is_first():
+        learner.save(out)
+        remove_state(out)
+
+
+class _Log:
+    """Records as JSON lines, by rank 0 alone; those that a resumed run makes again are dropped."""
+
+    def __init__(self, path: Path, begins: int) -> None:
+        self._path = path
+        if is_first():
+            write_jsonl(path, [r for r in iter_jsonl(path) if r["step"] < begins])
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        if is_first():
+            with self._path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+
+def rounds(batches: Iterator[Step]) -> Iterator[list[Step]]:
+    """One batch for each process, or fewer in the last round."""
+    while own := list(itertools.islice(batches, n_processes())):
+        yield own
+
+
+def agreed(progress: float) -> float:
+    """What the clock of rank 0 says, on every rank: rates and the end are the same for all."""
+    return on_first(lambda: progress)
 
 
 def _update(
-    learner: Learner, trees: Sequence[Tree], known: Sequence[Targets], weights: Sequence[float]
+    learner: Learner,
+    trees: Sequence[Tree],
+    known: Sequence[Targets],
+    weights: Sequence[float],
+    n_batches: int,
 ) -> torch.Tensor:
-    """One step of the optimizer; the loss, left on the device."""
+    """One step of the optimizer by the mean gradient of `n_batches` batches, of which this process
+    has the one of `trees`, or none; its loss, left on the device.
+    """
     config = learner.config
-    values, axes = learner.reader(trees)
-    batch = join(known, weights, learner.device)
-    loss = batch_loss(values, axes, batch, config.axis_weight, config.gamma)
+    loss = torch.zeros((), device=learner.device)
     learner.optimizer.zero_grad()
-    torch.autograd.backward(loss)
+    if trees:
+        values, axes = learner.reader(trees)
+        batch = join(known, weights, learner.device)
+        loss = batch_loss(values, axes, batch, config.axis_weight, config.gamma)
+        torch.autograd.backward(loss)
+    if n_processes() > 1:
+        share_gradients(learner.parameters(), n_batches)
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
     learner.optimizer.step()
     return loss.detach()
+
+
+@torch.no_grad()
+def share_gradients(parameters: Sequence[torch.nn.Parameter], n: int) -> None:
+    """Put the sum over all ranks by `n` in the place of each gradient, in one message.
+
+    What has no gradient on any rank keeps none: a gradient of zero would be moved by momentum.
+    """
+    known = [torch.full((1,), float(p.grad is not None), device=p.device) for p in parameters]
+    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    summed = all_sum(torch.cat([*known, *(part.flatten() for part in parts)]))
+    position = len(known)
+    for place, parameter in enumerate(parameters):
+        if summed[place] > 0:
+            own = summed[position : position + parameter.numel()]
+            parameter.grad = own.view_as(parameter) / n
+        position += parameter.numel()
 
 
 def schedule(progress: float) -> float:

@@ -12,7 +12,8 @@ from typing import Literal
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress, worth
-from r2w_eval.training.ranks import environment_alone
+
+from r2w_eval.ranks import environment_alone
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
 from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
-from r2w_eval.training.ranks import is_first, on_first, only_training
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.difficulty import DifficultySettings, Trial, choose
 from r2w_eval.training.rl.train import RLSettings, train_rl
@@ -39,6 +38,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, path_hash, to_plain
 from r2w_eval.models.chat import ChatModel
+from r2w_eval.ranks import is_first, on_first, only_training
 from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 from r2w_eval.types import Decoding

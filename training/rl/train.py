@@ -26,7 +26,6 @@ from r2w_eval.training.limits import (
     check_numbers,
 )
 from r2w_eval.training.prompts import Prompt
-from r2w_eval.training.ranks import n_processes, on_first
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import template_tags
 from r2w_eval.training.rl.outcomes import (
@@ -51,6 +50,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.ranks import n_processes, on_first
 from r2w_eval.run.patient import Patience, PatientJudge
 from r2w_eval.trace.types import TagSchema
 

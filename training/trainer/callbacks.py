@@ -16,10 +16,10 @@ import torch
 from r2w_eval.training.checkpoints.folders import last_sound
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.checkpoints.watch import DECLINE, evaluations
-from r2w_eval.training.ranks import on_first
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from r2w_eval.errors import R2WError
+from r2w_eval.ranks import on_first
 
 
 class TrainingBroke(R2WError):

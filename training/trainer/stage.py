@@ -14,10 +14,10 @@ from typing import Any
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, half_written, resume_from
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
-from r2w_eval.training.ranks import is_first, n_processes, on_first
 from r2w_eval.training.trainer.faults import full_disk_named, out_of_memory_named
 
 from r2w_eval.errors import UsageError
+from r2w_eval.ranks import is_first, n_processes, on_first
 from r2w_eval.store import write_json
 
 # how accelerate names launches in which every process has all weights

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def test_every_packaged_recipe_is_read() -> None:
     from r2w_eval.reward_models.transformer.recipe import load_recipe, recipe_names
 
-    assert recipe_names() == ["qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b", "smollm2-135m"]
+    qwen = ["qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-8b"]
+    assert recipe_names() == [*qwen, "smollm2-135m", "smollm2-cpu"]
     for name in recipe_names():
         config = load_recipe(name)
         assert config.every_row and config.backbone.adapted == config.backbone.layers

@@ -32,9 +32,14 @@ def n_processes() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def rank() -> int:
+    """Which of them this is."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_first() -> bool:
     """Whether this is rank 0."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return rank() == 0
 
 
 def on_first(make: Callable[[], T]) -> T:
@@ -60,13 +65,36 @@ def _try(make: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def _broadcast(values: list[Any]) -> list[Any]:
+def _join() -> Any:
+    """This process among the others, joined where that has not been done yet."""
     import torch
     from accelerate import PartialState
+
+    # rank 0 may evaluate for hours
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+
+
+def device_of_rank() -> str:
+    """A GPU where there is one, of several the rank's own; else the processor."""
+    import torch
+
+    if n_processes() > 1:
+        return str(_join().device)
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def all_sum(tensor: Any) -> Any:
+    """The sum of a tensor over all ranks, on every rank; all ranks have to call it."""
+    from accelerate.utils import reduce
+
+    _join()
+    return reduce(tensor, "sum")
+
+
+def _broadcast(values: list[Any]) -> list[Any]:
     from accelerate.utils import broadcast_object_list
 
-    # joins the other processes, where that has not been done yet; rank 0 may evaluate for hours
-    PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE)
+    _join()
     found: list[Any] = broadcast_object_list(values)
     return found
 
@@ -91,10 +119,10 @@ def only_training(lock: Path) -> Iterator[None]:
         yield
 
 
-def refuse_several(command: str) -> None:
+def refuse_several(command: str, instead: str) -> None:
     """Raises UsageError in one of several processes, for a command that knows nothing of them."""
     if n_processes() > 1:
         raise UsageError(
-            f"{command} in one of {n_processes()} processes: it starts its stages by itself. Try: "
-            f"accelerate launch -m r2w_eval train sft (or rl), and {command} without a launcher"
+            f"{command} in one of {n_processes()} processes: it runs in one, without a launcher. "
+            f"Several take: {instead}"
         )
