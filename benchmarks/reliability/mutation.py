@@ -56,7 +56,7 @@ TARGETS: dict[str, tuple[str, str]] = {
     ),
     "reward outcome": ("reward_models.linear.outcome", "reward_models/linear/test_outcome"),
     "summary": ("results.summary", SUMMARY),
-    "counts": ("results.counts", SUMMARY),
+    "counts": ("results.counts", f"results/test_counts {SUMMARY}"),
     "ensembles": ("results.ensembles", SUMMARY),
     "verdict_means": ("results.verdict_means", "records/test_parquet"),
     "writingbench": ("tasks.writingbench.utils", "tasks/test_writingbench"),

@@ -20,6 +20,7 @@ from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UnknownName, Usage
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.families import family_of, is_own_family
 from r2w_eval.results.ensembles import (
+    PAIR_DRAWS,
     Combine,
     EnsembleSpec,
     combine_parts,
@@ -27,10 +28,13 @@ from r2w_eval.results.ensembles import (
     combine_values,
     combine_verdicts,
     make_spec,
+    summarise_ensemble,
 )
 from r2w_eval.run.display import describe_traffic, ensemble_table, work_prices
 from r2w_eval.run.job import Outcome, check_outcome, evaluate, judge_again
-from r2w_eval.types import Judgement, JudgeStatus, Score
+from r2w_eval.stats.agreement import associate, krippendorff_alpha
+from r2w_eval.stats.noise import Observation, judge_split
+from r2w_eval.types import Judgement, JudgeStatus, Score, Usage
 
 VALUES = st.lists(st.integers(1, 10).map(float), min_size=3, max_size=9)
 
@@ -38,7 +42,8 @@ VALUES = st.lists(st.integers(1, 10).map(float), min_size=3, max_size=9)
 @given(VALUES)
 def test_the_rules_equal_their_definitions(values: list[float]) -> None:
     assert combine_values(values, Combine.MEAN) == pytest.approx(sum(values) / len(values))
-    assert combine_values(values, Combine.MEDIAN) == sorted(values + values)[len(values)] or True
+    twice, n = sorted(values * 2), len(values)
+    assert combine_values(values, Combine.MEDIAN) == (twice[n - 1] + twice[n]) / 2
     trimmed = combine_values(values, Combine.TRIMMED)
     assert trimmed == pytest.approx(scipy.stats.trim_mean(values, 1 / len(values) + 1e-12))
     majority = combine_values(values, Combine.MAJORITY)
@@ -63,6 +68,15 @@ def test_parts_are_combined_where_all_judges_have_them() -> None:
     assert combine_parts(parts, Combine.MEAN) == {"scores": {"plot": 4}, "mass": 0.625}
 
 
+def test_whole_parts_stay_whole_and_without_a_majority_the_middle_one_counts() -> None:
+    parts = [{"grade": 1, "mass": 0.25}, {"grade": 2, "mass": 0.5}, {"grade": 7, "mass": 1}]
+    assert combine_parts(parts, Combine.MAJORITY) == {"grade": 2, "mass": 0.5}
+    mean = combine_parts(parts, Combine.MEAN)
+    assert mean == {"grade": 3, "mass": pytest.approx(1.75 / 3)} and type(mean["grade"]) is int
+    assert combine_parts([{"a": True}, {"a": 1}], Combine.MEAN) == {}
+    assert combine_parts([{"a": {"b": 1}}, {"a": 3}], Combine.MEAN) == {}
+
+
 def test_too_few_usable_verdicts_make_none() -> None:
     spec = make_spec(("a", "b", "c"), "mean", 2)
     lost = Score(None, JudgeStatus.PARSE_ERROR, "prose")
@@ -83,12 +97,107 @@ def test_a_question_that_one_judge_was_never_asked_counts_as_missing() -> None:
     assert stage["plot", "", 0].score.value == 5.0
 
 
+def test_a_combined_verdict_stands_where_its_members_stand() -> None:
+    spec = make_spec(("a", "b", "c"), "mean", 2)
+    own = Judgement("k", "r", "t", "s", "a", "plot", Score(5.0, parts={"x": 2}), ("text",), 1, "ab",
+                    2, usage=Usage(10, 3, 1), cached=True)  # fmt: skip
+    lost = replace(own, judge="b", score=Score(None, JudgeStatus.TIMEOUT), usage=Usage(4, None))
+    other = replace(own, judge="c", score=Score(8.0, parts={"x": 4}), usage=Usage(2, 2))
+    place = ("plot", "ab", 1)
+    found = combine_verdicts({"a": {place: own}, "b": {place: lost}, "c": {place: other}}, spec)
+    assert found == {
+        place: Judgement("", "r", "t", "s", spec.id, "plot", Score(6.5, parts={"x": 3}), (), 1,
+                         "ab", 2, usage=found[place].usage)
+    }  # fmt: skip
+    assert found[place].usage.prompt_tokens == 16
+
+
+def member(judge: str, values: dict[tuple[str, str], float | None]) -> list[Judgement]:
+    return [
+        Judgement("k", answer, "t", answer, judge, criterion,
+                  Score(None, JudgeStatus.TIMEOUT) if value is None else Score(value))
+        for (answer, criterion), value in values.items()
+    ]  # fmt: skip
+
+
+def test_the_members_agreement_is_that_of_their_verdicts_on_the_same_questions() -> None:
+    places = [(f"r{n}", criterion) for n in range(4) for criterion in "ab"]
+    columns = {
+        "gpt-4o": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0],
+        "claude-3": [2.0, 1.0, 4.0, 3.0, 6.0, None, 8.0, 7.0],
+    }
+    judgements = {
+        judge: member(judge, dict(zip(places, values, strict=True)))
+        for judge, values in columns.items()
+    }
+    spec = EnsembleSpec(("gpt-4o", "claude-3"), Combine.MEDIAN, 1, ("qwen3",))
+    found = summarise_ensemble(judgements, spec, [], "gpt-5")
+    names = (found.judges, found.combine, found.min_valid, found.own_family, found.excluded)
+    assert names == (("gpt-4o", "claude-3"), "median", 1, ("gpt-4o",), ("qwen3",))
+    first, second = columns.values()
+    units = list(zip(first, second, strict=True))
+    assert found.alpha == krippendorff_alpha(units)
+    assert (found.alpha.n_units, found.left_out) == (7, ())
+    (pair,) = found.pairs
+    clusters = [answer for answer, _ in places]
+    whole = associate(first, second, draws=PAIR_DRAWS, clusters=clusters)
+    assert (pair.first, pair.second, pair.spearman) == ("gpt-4o", "claude-3", whole)
+    assert pair.spearman.low is not None and pair.spearman.n == 7
+    rows = [
+        Observation(f"{answer}/{criterion}", value, judge=judge)
+        for judge, own in columns.items()
+        for (answer, criterion), value in zip(places, own, strict=True)
+        if value is not None
+    ]
+    assert found.split == judge_split(rows)
+    alone = {judge: own[:1] for judge, own in judgements.items()}
+    assert summarise_ensemble(alone, spec, [], "").split is None
+    two = {judge: own[:2] for judge, own in judgements.items()}
+    assert summarise_ensemble(two, spec, [], "").split is not None
+
+
+def test_repeats_and_orders_are_questions_of_their_own() -> None:
+    (verdict,) = member("a", {("r", "plot"): 3.0})
+    own = [verdict, replace(verdict, repeat=1), replace(verdict, order="ab")]
+    three = [replace(one, judge=judge) for judge in "bcd" for one in own]
+    spec = EnsembleSpec(("a", "b", "c", "d"), Combine.MEAN, 4)
+    by_judge = {j: [one for one in [*own, *three] if one.judge == j] for j in spec.judges}
+    found = summarise_ensemble(by_judge, spec, [], "")
+    assert (found.alpha.n_units, found.alpha.n_ratings) == (3, 12)
+    assert [(pair.first, pair.second) for pair in found.pairs] == [
+        ("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"), ("b", "d"), ("c", "d")
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spec"),
+    [
+        ((("a", "b"), "mean", None), EnsembleSpec(("a", "b"), Combine.MEAN, 2)),
+        ((("a", "b"), "mean", 1), EnsembleSpec(("a", "b"), Combine.MEAN, 1)),
+        ((("a", "b", "c"), "trimmed", 3), EnsembleSpec(("a", "b", "c"), Combine.TRIMMED, 3)),
+        ((("a", "gpt-4o", "b"), "median", None, "gpt-5"),
+         EnsembleSpec(("a", "gpt-4o", "b"), Combine.MEDIAN, 3)),
+        ((("a", "gpt-4o", "b"), "median", None, "gpt-5", True),
+         EnsembleSpec(("a", "b"), Combine.MEDIAN, 2, ("gpt-4o",))),
+    ],
+)  # fmt: skip
+def test_ensembles_that_can_be_are_completed(arguments: Any, spec: EnsembleSpec) -> None:
+    assert make_spec(*arguments) == spec
+    facts = {judge: {"model": judge} for judge in ("a", "b", "c", "gpt-4o", "other")}
+    assert spec.describe(facts) == {
+        "combine": str(spec.combine),
+        "min_valid_judges": spec.min_valid,
+        "judges": {judge: {"model": judge} for judge in spec.judges},
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((("a",), "mean", None), r"an ensemble of 1 judge\(s\) \(a\).*--judge A --judge B"),
         ((("a", "b"), "trimmed", None), "trimmed needs 3 judges"),
         ((("a", "b"), "mean", 3), r"--min-valid-judges 3: expected 1 to 2"),
+        ((("a", "b"), "mean", 0), r"--min-valid-judges 0: expected 1 to 2"),
         ((("a", "b", "c"), "trimmed", 2), r"--min-valid-judges 2: expected 3 to 3"),
         ((("qwen3", "gpt-4o"), "mean", None, "qwen2", True), "--exclude-self left out qwen3"),
     ],
@@ -104,6 +213,7 @@ def test_leaving_one_out_keeps_the_rule_where_it_can() -> None:
     spec = make_spec(("a", "b", "c"), "trimmed", None)
     assert spec.id == "trimmed(a, b, c)"
     assert spec.without("b") == EnsembleSpec(("a", "c"), Combine.MEAN, 2)
+    assert make_spec("abc", "mean", 1).without("a") == EnsembleSpec(("b", "c"), Combine.MEAN, 1)
     four = make_spec(("a", "b", "c", "d"), "trimmed", None)
     assert four.without("d").combine is Combine.TRIMMED
 

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2w_eval.estimates import as_headline, mean_of
-from r2w_eval.records.plan import TaskPlan
+from r2w_eval.records.plan import NO_JUDGE, TaskPlan
 from r2w_eval.results.coverage import Scored
-from r2w_eval.results.summary import RunFacts, TaskResult, summarise
+from r2w_eval.results.ensembles import Combine, EnsembleSpec
+from r2w_eval.results.summary import RunFacts, TaskResult, measure_within, split_noise, summarise
 from r2w_eval.run.display import result_table
+from r2w_eval.stats.inference import measure
+from r2w_eval.stats.noise import Observation, noise_split
 from r2w_eval.store import JsonlWriter, RunFolder
 from r2w_eval.suites.suite import Suite, load_info
 from r2w_eval.types import (
@@ -93,6 +96,17 @@ def result(
     suite: Suite = SUITE,
     **judge_facts: object,
 ) -> TaskResult:
+    facts = RunFacts({}, n_repeats, {judge: judge_facts for judge in judges}, 1)
+    return results(folder, responses, judgements, facts, suite)[0]
+
+
+def results(
+    folder: Path,
+    responses: Sequence[Response],
+    judgements: Sequence[Judgement],
+    facts: RunFacts,
+    suite: Suite = SUITE,
+) -> list[TaskResult]:
     for name, records in (("responses", responses), ("judgements", judgements)):
         path = folder / f"{name}.jsonl"
         path.unlink(missing_ok=True)
@@ -101,8 +115,7 @@ def result(
             writer.append(record)
         writer.close()
     plan = TaskPlan(load_info("quickstart"), suite, Mode.STRICT, {}, samples, Decoding())
-    facts = RunFacts({}, n_repeats, {judge: judge_facts for judge in judges}, 1)
-    return summarise(RunFolder(folder), [plan], facts)[0]
+    return summarise(RunFolder(folder), [plan], facts)
 
 
 def metrics(found: TaskResult) -> dict[str, tuple[float | None, int, int]]:
@@ -252,6 +265,174 @@ def test_the_last_turn_stands_for_a_conversation(tmp_path: Path) -> None:
     ]
     for order in (turns, turns[::-1]):
         assert result(tmp_path, order, []).writer.statuses == {"empty": 1, "not_sent": 4}
+
+
+def test_a_conversation_before_its_end_has_no_answer_yet(tmp_path: Path) -> None:
+    suite = replace(SUITE, n_turns=3)
+    made = [response(0, turn=1), response(1, turn=2), response(2, WriterStatus.REFUSAL, turn=0)]
+    statuses = result(tmp_path, made, [], suite=suite).writer.statuses
+    assert statuses == {"not_sent": 3, "ok": 1, "refusal": 1}
+
+
+def test_a_row_tells_the_mean_verdict_of_one_answer(tmp_path: Path) -> None:
+    verdicts = [
+        judgement(0, "a", Score(4.0)),
+        judgement(0, "b", Score(9.0)),
+        judgement(1, "a", Score(None, JudgeStatus.TIMEOUT)),
+    ]
+    suite = replace(SUITE, stages=("b",))
+    made = [response(0, thinking="hm"), response(1, thinking=None)]
+    both, first, *rest = result(tmp_path, made, verdicts).samples
+    assert (both.value, both.n_verdicts, both.response_key) == (6.5, 2, "r0")
+    assert (both.answer_chars, both.thinking_chars, both.status) == (6, 2, "ok")
+    assert (first.value, first.n_verdicts, first.thinking_chars) == (None, 0, None)
+    assert {(row.value, row.n_verdicts, row.answer_chars, row.response_key, row.status)
+            for row in rest} == {(None, 0, 0, "", "not_sent")}  # fmt: skip
+    staged = result(tmp_path, made, verdicts, suite=suite)
+    assert (staged.samples[0].value, staged.samples[0].n_verdicts) == (4.0, 1)
+    assert staged.judging.histogram == {"4": 1}
+
+
+def test_repeated_verdicts_are_awaited_put_in_order_and_split(tmp_path: Path) -> None:
+    seen: list[tuple[float | None, ...]] = []
+
+    def look(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
+        seen.append(tuple(score.value for score in items[0].scores.get("a", ())))
+        return aggregate(items, mode)
+
+    values = {0: (1.0, 4.0), 1: (7.0, 9.0)}
+    verdicts = [
+        judgement(n, name, Score(value), repeat=repeat, key=f"{n}{name}{repeat}")
+        for n, own in values.items()
+        for repeat, value in reversed(list(enumerate(own)))
+        for name in CRITERIA
+    ]
+    made = [response(0), response(1), response(2, WriterStatus.EMPTY)]
+    facts = RunFacts({}, 1, {"j": {}}, 2)
+    (found,) = results(tmp_path, made, verdicts, facts, replace(SUITE, aggregate=look))
+    assert seen[0] == (1.0, 4.0) and seen[1] == (1.0, 4.0)
+    assert found.judging.n_total == 5 * 2 * 2 and found.judging.failures == {"no_answer": 12}
+    assert found.noise == noise_split(
+        Observation(str(n), value) for n, own in values.items() for value in own
+    )
+    assert found.identity["judge_repeats"] == 2
+    once = [verdict for verdict in verdicts if not verdict.repeat]
+    assert result(tmp_path, made, once).noise is None
+    assert result(tmp_path, made, once, n_repeats=2).noise is not None
+
+
+def test_the_split_of_verdicts_is_that_of_an_answers_mean() -> None:
+    def verdicts() -> Iterable[Judgement]:
+        for n in range(3):
+            for sample in range(2):
+                for repeat in range(2):
+                    for name in CRITERIA:
+                        value = float(n * n + sample * 2 + repeat + (name == "b") * 4)
+                        lost = (n, name) == (2, "b")
+                        score = Score(None, JudgeStatus.TIMEOUT) if lost else Score(value)
+                        yield judgement(n, name, score, repeat=repeat, sample_repeat=sample)
+
+    rows = [
+        Observation(str(n), n * n + sample * 2 + repeat + (0 if n == 2 else 2), sample)
+        for n in range(3)
+        for sample in range(2)
+        for repeat in range(2)
+    ]
+    assert split_noise(verdicts()) == noise_split(rows)
+    assert split_noise(v for v in verdicts() if v.sample_id == "0") is None
+    assert split_noise(v for v in verdicts() if v.sample_id != "2") is not None
+
+
+def test_no_judge_is_asked_and_none_is_missed_where_a_suite_asks_none(tmp_path: Path) -> None:
+    info = replace(load_info("quickstart"), judge_calls_per_sample=0)
+    plan = TaskPlan(info, SUITE, Mode.STRICT, {}, samples, Decoding())
+    facts = RunFacts({}, 1, {"j": {}, "k": {}}, 3, EnsembleSpec(("j", "k"), Combine.MEAN, 1))
+    (found,) = summarise(RunFolder(tmp_path), [plan], facts)
+    assert (found.judge, found.judging.n_total, found.judging.failures) == (NO_JUDGE, 0, {})
+    assert found.identity["judge_repeats"] == 1
+
+
+@pytest.mark.parametrize("n_judges", [2, 3])
+def test_an_ensemble_stands_behind_its_judges_and_without_each_of_three(
+    tmp_path: Path, n_judges: int
+) -> None:
+    judges = ("gpt", "k", "l")[:n_judges]
+    verdicts = [
+        judgement(n, name, Score(float(place * 2 + 1)), judge=judge, key=f"{judge}{n}{name}",
+                  model_returned="gpt-5" if judge == "gpt" else judge)
+        for place, judge in enumerate(judges)
+        for n in range(2)
+        for name in CRITERIA
+    ]  # fmt: skip
+    spec = EnsembleSpec(judges, Combine.MEAN, 1)
+    facts = RunFacts({"model": "gpt-4"}, 1, {judge: {"size": 1} for judge in judges}, 1, spec)
+    *alone, whole = results(tmp_path, [response(0), response(1)], verdicts, facts)
+    assert [one.judge for one in alone] == list(judges) and whole.judge == spec.id
+    assert [one.headline.value for one in alone] == [1.0, 3.0, 5.0][:n_judges]
+    assert whole.headline.value == n_judges and whole.ensemble is not None
+    assert whole.identity["judge_facts"] == spec.describe(facts.judges)
+    assert (
+        whole.identity["judge_returned"]
+        == {"gpt": ("gpt-5",)}
+        == (alone[0].identity["judge_returned"])
+    )
+    assert "judge_returned" not in alone[1].identity
+    left = {one.judge: one.headline.value for one in whole.ensemble.left_out}
+    assert left == ({"gpt": 4.0, "k": 3.0, "l": 2.0} if n_judges == 3 else {})
+    assert whole.ensemble.own_family == ("gpt",) and whole.ensemble.alpha.n_units == 4
+    staged = results(
+        tmp_path, [response(0), response(1)], verdicts, facts, replace(SUITE, stages=("b",))
+    )[-1]
+    assert staged.ensemble is not None and staged.ensemble.alpha.n_units == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "cut"),
+    [
+        ([9.0, 10.0, 10.0], (None, 10.0)),
+        ([1.0, 1.0, 2.0], (1.0, None)),
+        ([0.5, 1.5], (1.0, None)),
+        ([9.5, 10.5], (None, 10.0)),
+        ([0.0, 2.0 - 8e-9], (1.0, 10.0)),
+        ([9.0, 11.0 + 8e-9], (1.0, 10.0)),
+        ([9.0, 11.0 + 2.1e-8], (None, None)),
+        ([-1.0, 0.5], (None, None)),
+        ([11.0, 13.0], (None, None)),
+    ],
+)
+def test_an_interval_ends_where_the_scale_does(
+    values: list[float], cut: tuple[float | None, float | None]
+) -> None:
+    """Also of an estimate that is stated on another scale, and of one over several strata."""
+    plain = mean_of("x", [(str(n), value) for n, value in enumerate(values)], 9)
+    (stratum,) = plain.strata
+    twice = tuple(replace(stratum, weight=weight) for weight in (0.5, 1.0))
+    for own, offset, scale in (
+        (plain, 0.0, 1.0), (replace(plain, scale=2.0, offset=-2.0), -2.0, 2.0),
+        (replace(plain, strata=twice, scale=2.0, offset=3.0), 3.0, 3.0),
+    ):  # fmt: skip
+        free, found = measure(own), measure_within(own, (1.0, 10.0))
+        assert found.value == free.value
+        ends = (free.low, free.high)
+        wanted = [end if bound is None else offset + scale * bound
+                  for end, bound in zip(ends, cut, strict=True)]  # fmt: skip
+        assert (found.low, found.high) == pytest.approx(tuple(wanted), abs=1e-12)
+        assert measure_within(replace(own, bounded=False), (1.0, 10.0)) == free
+    nothing = mean_of("x", [], 9)
+    assert measure_within(nothing, (1.0, 10.0)) == measure(nothing)
+
+
+def test_parts_of_a_score_stand_as_groups_and_the_headline_first(tmp_path: Path) -> None:
+    def split(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
+        first, head = aggregate(items, mode)
+        return [replace(first, name="criterion/a"), head]
+
+    verdicts = [judgement(0, name, Score(9.0)) for name in CRITERIA]
+    found = result(tmp_path, [response(0)], verdicts, suite=replace(SUITE, aggregate=split))
+    assert [group.name for group in found.groups] == ["criterion/a"]
+    assert [m.name for m in found.metrics] == ["overall", "overall:floor", "criterion/a"]
+    assert [m.is_headline for m in found.metrics] == [True, False, False]
+    assert found.estimate.name == "overall"
 
 
 def test_more_than_one_returned_model_is_a_warning(tmp_path: Path) -> None:

@@ -211,6 +211,20 @@ def test_the_length_slope_equals_a_fixed_effects_regression() -> None:
         length_slope([LengthPoint("a", 1.0, 0)])
 
 
+def test_items_whose_answers_are_of_one_length_tell_no_slope() -> None:
+    """Slopes of 1 and of 3 a doubling; the second over twice the squared distance."""
+    told = [LengthPoint("a", 1.0, 1), LengthPoint("a", 2.0, 2),
+            LengthPoint("b", 0.0, 32), LengthPoint("b", 3.0 * 2**0.5, 32 * 2**2**0.5)]  # fmt: skip
+    silent = [LengthPoint("c", 9.0, 500), LengthPoint("d", 7.0, 90), LengthPoint("d", 8.0, 90)]
+    found, alone = length_slope(told + silent), length_slope(told)
+    assert found.value == pytest.approx((1 * 0.5 + 3 * 1) / 1.5)
+    assert (found.n_scored, found.n_expected) == (2, 4)
+    assert (found.value, found.low, found.high) == (alone.value, alone.low, alone.high)
+    assert length_slope(silent).value is None
+    assert overall_length_slope(silent[:1]).value is None
+    assert overall_length_slope([]).n_expected == 0
+
+
 def test_pairs_and_means_from_scores() -> None:
     pairs = score_pairs({"x": 3, "y": 1, "z": 2}, {"x": 7, "y": 9, "z": None}, "i")
     assert [(p.human, p.judge) for p in pairs] == [(2, -2), (1, None), (-1, None)]
@@ -271,6 +285,15 @@ def test_two_rows_have_a_coefficient_and_one_has_none() -> None:
     assert coefficient(rising, rising + 1, Method.KAPPA) == pytest.approx(1 / 3)
     assert coefficient(rising[:1], rising[:1], Method.PEARSON) is None
     assert coefficient(rising, np.array([3.0, 3.0]), Method.KAPPA) is None
+
+
+@pytest.mark.parametrize("method", [Method.PEARSON, Method.SPEARMAN])
+def test_rounding_leads_no_correlation_beyond_one(method: Method) -> None:
+    """Of these lines a tenth would have 1 + 2e-16."""
+    for column in np.random.default_rng(0).normal(size=(200, 5)):
+        for slope in (3.0, -3.0):
+            found = coefficient(column, slope * column + 1, method)
+            assert found is not None and abs(found) <= 1 == pytest.approx(abs(found))
 
 
 SIGN = st.sampled_from([-2.0, -0.5, 0.0, 1.0, 3.0])
