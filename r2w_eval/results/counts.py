@@ -318,4 +318,5 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else None
+    """The value that a share below 1 of the others lies under."""
+    return ordered[int(share * len(ordered))] if ordered else None

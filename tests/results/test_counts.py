@@ -88,6 +88,8 @@ def test_repeats_of_a_question_disagree_by_their_range() -> None:
         verdict(9, criterion="b"), verdict(JudgeStatus.TIMEOUT, criterion="b", repeat=1),
     ]  # fmt: skip
     assert disagreement(judgements, 5.0) == Disagreement(2, 1.5, 0.5, 0, 0)
+    again = [verdict(value, "t", repeat=n) for n, value in enumerate((6, 6))]
+    assert disagreement(judgements + again, 5.0) == Disagreement(3, 1.0, 2 / 3, 0, 0)
     assert disagreement(judgements[-2:], 5.0) is None
     assert disagreement([], 5.0) is None
 

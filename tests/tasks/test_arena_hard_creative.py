@@ -155,6 +155,52 @@ def test_strong_verdicts_count_three_times_and_once() -> None:
     assert (found["winrate"], found["winrate:plain"]) == (0.75, 0.5)
 
 
+def test_every_label_says_how_the_model_fares(data: SuiteData) -> None:
+    sample = next(iter(SUITE.load_samples(data)))
+    job = JudgingJob(
+        sample, Answer("x", "x", WriterStatus.OK), SUITE.load_templates(data), Mode.STRICT
+    )
+    first, second = (request.scale for request in SUITE.plan_judging(job))
+    assert first is not None and second is not None
+    wins = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
+    assert second.labels == wins and first.labels == {name: 1 - own for name, own in wins.items()}
+    for mode, labels in UTILS.LABELS.items():
+        for label in labels:
+            # the other order of the letters with the signs turned says the same
+            turned = label[::-1].translate(str.maketrans("<>", "><"))
+            mirror = turned if mode is Mode.PARITY else label
+            one, other = (winrates([judged("1", own, own, mode)], mode) for own in (label, mirror))
+            assert one == other and one["winrate"] == 0.5
+            (game, _) = UTILS.read_games(judged("1", label, "A=B", mode))
+            assert (
+                UTILS.read_games(judged("1", "A=B", label, mode))[0].weight
+                == (3 if len(label) == 4 else 1)
+                and game.weight == 1
+            )
+
+
+def test_figures_by_weights_and_by_verdicts() -> None:
+    items = [judged("1", "B>>A", "A>B"), judged("2", "A>B", "A=B"), judged("3", "B>A", "B>>A")]
+    found = {e.name: measure(e) for e in SUITE.aggregate(items, Mode.STRICT)}
+    # outcomes and weights: 1 (3), 1 (1); 0 (1), 1/2 (1); 1 (1), 0 (3)
+    assert found["winrate"].value == found["winrate:weighted"].value == pytest.approx(5.5 / 10)
+    assert found["winrate_percent"].value == pytest.approx(55.0)
+    assert found["winrate:plain"].value == pytest.approx(3.5 / 6)
+    counts = {name: (m.n_scored, m.n_expected) for name, m in found.items()}
+    copies = counts.pop("winrate:copied_rows")
+    assert copies == (10, 10) and set(counts.values()) == {(3, 3)}
+    assert [name for name, m in found.items() if m.is_headline] == ["winrate"]
+    weighted = found["winrate:weighted"]
+    assert (weighted.low, weighted.high) == (found["winrate"].low, found["winrate"].high)
+    missing = judged("1", "A>B", "A>B")
+    floored = replace(missing, scores=dict.fromkeys(UTILS.GAMES, (Score(0.0),)), at_floor=True)
+    rows = UTILS.expand(UTILS.read_games(floored))
+    assert rows == [0.0] * 6
+    assert winrates([floored, judged("2", "A=B", "A=B")])["winrate"] == pytest.approx(1 / 8)
+    far = UTILS.parse_strict(JudgeRequest("model_first", ()), f"[[{'A' * 50}]]")
+    assert far.reason.startswith(f"[[{'A' * 40}]] is not one of A>>B, A>B")
+
+
 def test_a_null_in_one_game_drops_the_question_only() -> None:
     whole = judged("1", "B>A", "A>B")
     lost = (Score(None, JudgeStatus.PARSE_ERROR, "no label"),)

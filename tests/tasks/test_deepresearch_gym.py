@@ -18,7 +18,7 @@ from r2w_eval.tasks.deepresearch_gym.schemas import reply_schema
 from r2w_eval.config import override_decoding
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.hashing import text_hash
-from r2w_eval.stats.inference import evaluate
+from r2w_eval.stats.inference import evaluate, measure
 from r2w_eval.suites.suite import Suite, load_info, load_suite, suite_folders
 from r2w_eval.types import (
     ItemVerdicts,
@@ -90,6 +90,50 @@ def test_one_lost_point_leaves_the_query_unscored() -> None:
     for mode in Mode:
         assert values([half], mode)["kpr"] is None
         assert values([half, whole], mode)["kpr:scored"] == 100.0
+
+
+def test_figures_by_hand() -> None:
+    """Two verdicts on a question are averaged before the points of a report are."""
+    both = ("Clarity", "Insightfulness")
+    halves = (Score(1.0, parts={"contradicted": 0.0}), Score(0.0, parts={"contradicted": 1.0}))
+    first = {
+        "point:1": halves, "point:2": (Score(1.0, parts={"contradicted": 0.0}),),
+        "quality:Clarity": (Score(0.8), Score(0.4), Score(None, JudgeStatus.TIMEOUT)),
+        "quality:Insightfulness": (Score(0.2),), "quality:Depth": (Score(0.9),),
+        "claims": (Score(2.0),), "support:0": (Score(1.0),), "support:1": (Score(0.5),),
+        "recall": (Score(0.25),),
+    }  # fmt: skip
+    second = {"point:1": (Score(0.0),), "quality:Clarity": (Score(1.0),),
+              "claims": (Score(0.0),), "recall": (Score(None, JudgeStatus.TIMEOUT),)}  # fmt: skip
+    items = [
+        make_item("1", first, ["1", "2"], [*both, "Depth"]),
+        make_item("2", second, ["1"], both),
+        make_item("3", {}, [], both),
+        replace(make_item("4", {}, [], both), status=WriterStatus.ERROR),
+    ]
+    found = {e.name: measure(e) for e in SUITE.aggregate(items, Mode.STRICT)}
+    told = {name: (m.value, m.n_scored, m.n_expected) for name, m in found.items()}
+    assert told == {
+        "kpr": (pytest.approx(100 * 0.75 / 3), 3, 4),
+        "kpr:scored": (pytest.approx(100 * 0.75 / 2), 2, 2),
+        "kpc": (pytest.approx(100 * 0.25 / 2), 2, 4),
+        "kpc:scored": (pytest.approx(25.0), 1, 2),
+        "quality": (pytest.approx(100 * (0.6 + 0.2 + 0.9) / 3), 1, 4),
+        "quality:clarity_insight": (pytest.approx(40.0), 1, 4),
+        "quality/Clarity": (pytest.approx(10 * (0.6 + 1.0) / 2), 2, 4),
+        "quality/Insightfulness": (pytest.approx(2.0), 1, 4),
+        "quality/Depth": (pytest.approx(9.0), 1, 4),
+        "citation_precision": (pytest.approx(100 * (0.75 + 0.0) / 2), 2, 4),
+        "quality:with_citations": (pytest.approx(100 * (1.7 + 0.75) / 4), 1, 4),
+        "citation_recall": (pytest.approx(25.0), 1, 4),
+    }
+    assert [name for name, m in found.items() if m.is_headline] == ["kpr"]
+    unjudged = {e.name for e in SUITE.aggregate(items[2:], Mode.STRICT)}
+    assert not any("citation" in name for name in unjudged)
+    nothing = make_item("5", {}, ["1"], [])
+    assert values([nothing])["quality"] is None and values([nothing])["kpr"] is None
+    answered = replace(items[3], scores={"quality:Clarity": (Score(0.5),)})
+    assert values([items[0], answered])["kpr"] == pytest.approx(37.5)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.stats import measure
 from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
@@ -25,6 +26,7 @@ from r2w_eval.types import (
     JudgeRequest,
     JudgeStatus,
     Mode,
+    Sample,
     Score,
     WriterStatus,
 )
@@ -102,6 +104,50 @@ def test_strict_reading(text: str, status: JudgeStatus) -> None:
     assert score.value == (85.0 if status is JudgeStatus.OK else None)
 
 
+@pytest.mark.parametrize(
+    ("text", "status", "parts"),
+    [
+        (verdict(1, 0.5), JudgeStatus.OK, [1.0, 0.5]),
+        (verdict(1, 0.5, ids=(7, 7)), JudgeStatus.OK, [1.0, 0.5]),
+        (verdict(0.6, "1"), JudgeStatus.OK, [0.6, 1.0]),
+        (f"```json\n{verdict(1, 0)}\n```", JudgeStatus.OK, [1.0, 0.0]),
+        (f"So: {verdict(1, 0)}", JudgeStatus.PARSE_ERROR, None),
+        ("3", JudgeStatus.PARSE_ERROR, None),
+        (verdict(1), JudgeStatus.CRITERIA_MISMATCH, [1.0]),
+        (verdict(1, 1, 1, ids=(0, 1, 2)), JudgeStatus.CRITERIA_MISMATCH, [1.0, 1.0, 1.0]),
+        ('["a"]', JudgeStatus.CRITERIA_MISMATCH, None),
+        ('["a", "b"]', JudgeStatus.UPSTREAM_LOST, None),
+        (verdict(1, "good"), JudgeStatus.UPSTREAM_LOST, None),
+        (verdict(1, 0, ids=("x", 1)), JudgeStatus.UPSTREAM_LOST, None),
+        (verdict(1, 1.5), JudgeStatus.UPSTREAM_LOST, [1.0, 1.5]),
+        (verdict(-0.5, 1), JudgeStatus.UPSTREAM_LOST, [-0.5, 1.0]),
+    ],
+)
+def test_upstreams_reading(text: str, status: JudgeStatus, parts: list[float] | None) -> None:
+    score = UTILS.parse_parity(REQUEST, text)
+    assert score.status is status and score.parts.get("scores") == parts
+    if status is JudgeStatus.OK:
+        assert parts is not None and score.value == 70 * parts[0] + 30 * parts[1]
+    else:
+        assert score.value is None
+
+
+def test_a_list_with_other_ids_is_told_with_ten_of_them() -> None:
+    score = UTILS.parse_strict(REQUEST, verdict(*[1] * 12, ids=tuple(range(12))))
+    assert score.reason == ("12 entries with ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, expected 2 from 0")
+    assert [UTILS.ask_again(["noise"] * n) for n in (1, 2, 3)] == [True, True, False]
+    parts = UTILS.parse_strict(REQUEST, verdict(0.25, 1, ids=(1, 0))).parts
+    assert parts == {"scores": [1.0, 0.25]}
+
+
+def test_the_checklist_is_shown_in_its_own_letters() -> None:
+    sample = Sample("t", "1", (), "en", material={"checklists": ["naïve?", "b"]})
+    assert UTILS.show_checklist(sample) == (
+        '[{"checklist_id": 0, "checklist_content": "naïve?"}, '
+        '{"checklist_id": 1, "checklist_content": "b"}]'
+    )
+
+
 @given(st.text(alphabet='[]{}",:0.5 checklist_id evaluation_score\n`\\é', max_size=200))
 def test_no_text_breaks_a_parser(text: str) -> None:
     for parse in SUITE.parse_verdict.values():
@@ -136,6 +182,40 @@ def test_averages_by_hand() -> None:
     assert got["overall:unweighted_items"] == ((100 + 25) / 2 / 2 + 75 / 2 - 75) * 4
     assert got["overall:sample_pooled"] == 0.0
     assert (got["length/chat"], got["length/qa"], got["length"]) == (20.0, 50.0, 35.0)
+
+
+def test_repeats_are_averaged_and_the_floor_has_its_own_value() -> None:
+    twice = (Score(100.0, parts={"scores": [1.0, 1.0]}), Score(40.0, parts={"scores": [0.5, 0.0]}),
+             Score(None, JudgeStatus.TIMEOUT))  # fmt: skip
+    made = replace(item("a", "chat", twice[0]), scores={"checklist": twice})
+    read = UTILS.read_item(made)
+    assert (read.score, read.plain) == (70.0, 100 * (1.0 + 0.25) / 2)
+    bare = UTILS.read_item(item("b", "chat", Score(20.0)))
+    assert (bare.score, bare.plain) == (20.0, 20.0)
+    assert UTILS.read_item(item("c", "chat", Score(None, JudgeStatus.TIMEOUT))) is None
+    assert UTILS.read_item(replace(made, scores={})) is None
+
+
+def test_every_figure_says_of_how_many_answers_it_is() -> None:
+    lost = Score(None, JudgeStatus.PARSE_ERROR)
+    kept = item("a", "chat", Score(100.0, parts={"scores": [1.0]}), 10)
+    items = [kept, item("b", "chat", lost), item("c", "qa", Score(75.0), 50)]
+    found = {e.name: measure(e) for e in UTILS.aggregate(items, Mode.STRICT)}
+    counts = {name: (m.n_scored, m.n_expected) for name, m in found.items()}
+    whole, chat, qa = (2, 3), (1, 2), (1, 1)
+    assert counts == {
+        "overall": whole, "overall:sample_pooled": whole, "overall:unweighted_items": whole,
+        "task/chat": chat, "task/qa": qa, "task/chat:0_100": chat, "task/qa:0_100": qa,
+        "length": whole, "length/chat": chat, "length/qa": qa,
+    }  # fmt: skip
+    assert found["overall"].value == found["overall:sample_pooled"].value == 50.0
+    assert [name for name, m in found.items() if m.is_headline] == ["overall"]
+    bounded = {e.name for e in UTILS.aggregate(items, Mode.STRICT) if e.bounded}
+    assert bounded == {name for name in counts if not name.startswith("length")}
+    notes = {e.name: e.note for e in UTILS.aggregate(items, Mode.STRICT)}
+    assert notes["overall:sample_pooled"] == notes["overall:unweighted_items"] == "not upstream"
+    assert (notes["length"], notes["length/qa"], notes["overall"]) == ("words", "words", "")
+    assert measure(UTILS.average("x", [])).value is None
 
 
 def test_a_task_without_a_score_leaves_no_overall() -> None:

@@ -148,6 +148,54 @@ def test_averages_by_hand() -> None:
     assert (strict.value, strict.n_scored, strict.n_expected) == (pytest.approx(87.5), 1, 3)
 
 
+def test_repeats_are_averaged_and_the_floor_is_the_lowest_length() -> None:
+    twice = (Score(4.0, parts={"dimensions": [3.0, 5.0, 4.0, 4.0, 4.0, 4.0]}),
+             Score(2.0, parts={"dimensions": [1.0, 3.0, 2.0, 2.0, 2.0, 2.0]}),
+             Score(None, JudgeStatus.TIMEOUT))  # fmt: skip
+    made = replace(item("a", 2500, None), scores={"quality": twice})
+    read = UTILS.read_item(made)
+    assert (read.length, read.quality, list(read.dimensions)) == (50.0, 3.0, [2, 4, 3, 3, 3, 3])
+    assert UTILS.read_item(replace(made, at_floor=True)).length == 0.0
+    bare = UTILS.read_item(replace(made, scores={"quality": (Score(1.0),)}, measures={}))
+    assert (bare.length, bare.quality, list(bare.dimensions)) == (None, 1.0, [])
+    assert UTILS.read_item(item("b", None, None)).length == 0.0
+    assert UTILS.parse_strict(REQUEST, verdict(1, 2, 3, 4, 5, 5)) == Score(
+        20 / 6, parts={"dimensions": [1.0, 2.0, 3.0, 4.0, 5.0, 5.0]}
+    )
+
+
+def test_every_figure_says_of_how_many_answers_it_is() -> None:
+    items = [
+        item("a", 1000, Score(4.0, parts={"dimensions": [4.0] * 6})),
+        item("b", 2500, None),
+        replace(item("c", 1000, Score(2.0)), language="zh", measures={}),
+    ]
+    for mode in Mode:
+        found = {e.name: measure(e) for e in UTILS.aggregate(items, mode)}
+        counts = {name: (m.n_scored, m.n_expected) for name, m in found.items()}
+        assert counts["S"] == ((1, 3) if mode is Mode.STRICT else (3, 3))
+        assert counts["S_l"] == counts["S_q"] == counts["words"] == (2, 3)
+        assert counts["S_q/Clarity"] == counts["S_q/Relevance"] == (1, 3)
+        assert counts["S_l:language/zh"] == (0, 1) and counts["S_q:language/zh"] == (1, 1)
+        assert counts["S_q:type/News Report"] == (2, 3)
+        values = {name: m.value for name, m in found.items()}
+        assert (values["S_l"], values["S_q"], values["words"]) == (75.0, 50.0, 1750.0)
+        assert values["S"] == (87.5 if mode is Mode.STRICT else 62.5)
+        assert values["S_q:language/zh"] == 25.0 and found["words"].note == "mean length"
+    assert {e.name for e in UTILS.aggregate(items, Mode.STRICT) if not e.bounded} == {"words"}
+    unread = [replace(one, measures={}) for one in items]
+    assert values_of(UTILS.aggregate(unread, Mode.STRICT))["S_l"] is None
+
+
+def test_a_bin_ends_below_its_upper_end(samples: list[Sample]) -> None:
+    bins = {sample.meta["length"]: sample.meta["bin"] for sample in samples}
+    ends = {"under 500": 500, "500 to 2k": 2000, "2k to 4k": 4000, "4k to 20k": 20_001}
+    starts = dict(zip(ends, (0, *ends.values()), strict=False))
+    assert all(starts[name] <= length < ends[name] for length, name in bins.items())
+    assert set(starts.values()) - {0} <= bins.keys(), "each end is somebody's demand"
+    assert [sample.id for sample in samples] == [str(n) for n in range(120)]
+
+
 def test_a_judge_that_was_asked_and_gave_nothing_leaves_no_score() -> None:
     items = [item(name, 1000, None) for name in "ab"]
     for mode in Mode:

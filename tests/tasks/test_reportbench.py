@@ -18,6 +18,7 @@ from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.results.summary import put_at_floor
 from r2w_eval.run import evaluate
 from r2w_eval.run.display import describe_counts
+from r2w_eval.stats import measure
 from r2w_eval.suites.parity import values_of
 from r2w_eval.suites.suite import load_info
 from r2w_eval.types import ItemVerdicts, JudgeRequest, JudgeStatus, Mode, Score, WriterStatus
@@ -79,6 +80,53 @@ def test_a_lost_verdict_costs_the_report_in_strict_mode_only() -> None:
     report = replace(report, scores={**report.scores, **lost})
     assert values_of(utils.aggregate([report], Mode.STRICT))["precision"] is None
     assert values_of(utils.aggregate([report], Mode.PARITY))["precision"] == 1.0
+
+
+def cited(*matches: float | None, statements: float | None = 1.0) -> dict[str, tuple[Score, ...]]:
+    def score(value: float | None) -> Score:
+        return Score(value) if value is not None else Score(None, JudgeStatus.TIMEOUT)
+
+    own = {f"match:0.{n}": (score(value),) for n, value in enumerate(matches)}
+    return {"cited:0": (Score(9.0), score(statements)), **own}
+
+
+def test_statements_are_counted_over_all_and_by_report() -> None:
+    scores = [cited(1, 0, 0), cited(1), cited(), cited(1, None), cited(None), {},
+              cited(1, statements=None)]  # fmt: skip
+    reports = [replace(item(str(n), [], []), scores=own) for n, own in enumerate(scores)]
+    found = {e.name: measure(e) for e in utils.aggregate(reports, Mode.STRICT)}
+    pooled, macro = found["cited_match_rate"], found["cited_match_rate:macro"]
+    assert (pooled.value, macro.value) == (2 / 4, (1 / 3 + 1) / 2)
+    assert (pooled.n_scored, macro.n_scored, macro.n_expected) == (2, 2, 7)
+    parity = values_of(utils.aggregate(reports, Mode.PARITY))
+    assert parity["cited_match_rate"] == 3 / 5
+    assert parity["cited_match_rate:macro"] == pytest.approx((1 / 3 + 1 + 1) / 3)
+    both = {**cited(1), "cited:1": (Score(None, JudgeStatus.TIMEOUT),)}
+    partly = [replace(item("1", [], []), scores=both)]
+    assert values_of(utils.aggregate(partly, Mode.PARITY))["cited_match_rate"] == 1.0
+    assert values_of(utils.aggregate(partly, Mode.STRICT))["cited_match_rate"] is None
+
+
+def test_reports_that_name_or_share_nothing_have_zeros() -> None:
+    no = {"reference:0": (Score(0.0),)}
+    silent = replace(item("1", [], ["Y"]), scores=no)
+    values = values_of(utils.aggregate([silent], Mode.STRICT))
+    names = ("precision", "recall", "f1", "recall:micro", "f1:micro", "references")
+    assert [values[name] for name in names] == [0.0] * 6
+    assert values["precision:micro"] is None
+    other = values_of(utils.aggregate([item("1", ["X", "Z"], ["Y"])], Mode.STRICT))
+    assert [other[name] for name in names] == [0.0] * 5 + [2.0]
+    nobody = values_of(utils.aggregate([item("1", ["X"], [])], Mode.STRICT))
+    assert (nobody["precision"], nobody["recall"], nobody["f1"]) == (0.0, 0.0, 0.0)
+    unasked = [item("1", [], ["Y"]), item("2", ["Y"], ["Y"])]
+    found = {e.name: e for e in utils.aggregate(unasked, Mode.PARITY)}
+    head = measure(found["precision"])
+    assert (head.value, head.n_scored, head.n_expected, head.is_headline) == (1.0, 1, 2, True)
+    assert {name for name, e in found.items() if not e.bounded} == {"references"}
+    assert {e.n_expected for e in found.values()} == {2}
+    later = (Score(None, JudgeStatus.TIMEOUT), paper("Y"))
+    again = replace(unasked[1], scores={"reference:0": later})
+    assert values_of(utils.aggregate([again], Mode.STRICT))["precision"] == 1.0
 
 
 def test_addresses_are_found_once_a_page() -> None:
