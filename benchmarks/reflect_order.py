@@ -28,8 +28,8 @@ from r2w_eval.reflection.measures import not_taken_up, uptake_lift
 from r2w_eval.stats.inference import compare, compare_scores, mean_estimate, measure
 from r2w_eval.store import iter_jsonl
 from r2w_eval.trace.links import similarity_to, word_grams
-from r2w_eval.trace.tags import write_tagged
 from r2w_eval.trace.types import Kind, TagSchema
+from r2w_eval.trace.writing import write_tagged
 from r2w_eval.types import Metric
 
 ARMS = ("expert", "shuffled", "unchanged")
@@ -58,7 +58,7 @@ def make_trace(row: Row, revision: str) -> Analysis:
     remarks = [(Kind.REFLECTION, text) for text in remarks_of(row)]
     parts = [(Kind.DRAFT, str(row["paragraph"])), *remarks, (Kind.REVISION, revision)]
     name = str(row["id"])
-    thinking = write_tagged(parts, TagSchema())
+    thinking = write_tagged(parts, TagSchema()).text
     return analyse(TraceInput(name, thinking, "", cluster=name))
 
 

@@ -20,8 +20,8 @@ from typing import Any
 from r2w_eval.models.chat import ChatModel, ChatRequest
 from r2w_eval.models.embedded import open_embedded
 from r2w_eval.store import JsonlWriter
-from r2w_eval.trace.tags import write_tagged
 from r2w_eval.trace.types import Kind, TagSchema
+from r2w_eval.trace.writing import write_tagged
 from r2w_eval.types import Decoding, Message
 
 SYSTEM = Path(__file__).with_name("reflect_system.txt").read_text("utf-8").strip()
@@ -75,7 +75,7 @@ async def in_turns(model: ChatModel, prompt: str, seed: int) -> dict[str, Any]:
         texts.append(text)
         messages = (*messages, Message("assistant", text), Message("user", following))
     kinds = (Kind.DRAFT, Kind.REFLECTION, Kind.REVISION)
-    thinking = write_tagged(list(zip(kinds, texts, strict=True)), TagSchema())
+    thinking = write_tagged(list(zip(kinds, texts, strict=True)), TagSchema()).text
     return {"thinking": thinking, "answer": texts[-1]}
 
 

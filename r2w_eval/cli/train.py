@@ -76,26 +76,25 @@ RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Reci
 @click.option("--out", default="synth", show_default=True, help="Folder for calls and traces.")
 @click.option("--expert", is_flag=True, help="Traces from professional edits instead; no model.")
 @click.option("--reward-data", help="With --expert. Default: $R2W_REWARD_DATA.")
-def synth(
-    recipe: str, writer: str, out: str, expert: bool, reward_data: str | None, **chosen: Any
-) -> None:
+@click.option("--form", type=click.Choice(["tagged", "prose"]), default="tagged",
+              show_default=True, help="Of the traces: tags, or opening cues only.")  # fmt: skip
+def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **chosen: Any) -> None:
     """Make training traces: a writer and a judge interact until the piece is good."""
     from pathlib import Path
 
     from r2w_eval.cli.options import run_interruptibly
     from r2w_eval.training.pipeline import commands
 
+    settings = commands.TraceSettings(**chosen)
     if expert:
-        n = commands.write_expert_traces(reward_data, Path(out))
+        n = commands.write_expert_traces(settings, Path(out))
         click.echo(f"{n} traces of professional edits in {out}/{commands.TRACES}")
         return
-    prompts, notes = commands.choose_prompts(chosen["prompts"], chosen["n"], 0, None)
+    found, notes = commands.choose_prompts(prompts, n, 0, None)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    own = {name: chosen[name] for name in ("judge", "internaliser", "second_judge")}
-    models = commands.TraceSettings(writer=writer, **own)
-    settings = commands.settings_of(recipe)["synth"]
-    made = run_interruptibly(commands.run_synthesis(models, prompts, settings, Path(out)))
+    rules = commands.settings_of(recipe)["synth"]
+    made = run_interruptibly(commands.run_synthesis(settings, found, rules, Path(out)))
     commands.show_census(made, click.echo)
 
 

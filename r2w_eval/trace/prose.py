@@ -9,7 +9,7 @@ Definitions and the annotation guide: docs/reflection.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from r2w_eval.trace import phrases
 from r2w_eval.trace.cues import QUOTES, WINDOW, Head, Lowered
@@ -294,30 +294,3 @@ def parse_prose(text: str, answer: str | None = None) -> Trace:
     """
     segments = tuple(Segment(kind, span, span) for kind, span in _Scanner(text).scan())
     return Trace(text, segments, Form.PROSE, (), answer)
-
-
-# How `write_prose` announces each kind; `parse_prose` reads these cues back
-OPENINGS = {
-    "en": {
-        Kind.PLAN: "",
-        Kind.DRAFT: "Draft:\n",
-        Kind.REFLECTION: "Rereading this, ",
-        Kind.REVISION: "Revised version:\n",
-        Kind.VERIFICATION: "Checking the requirements: ",
-        Kind.OTHER: "",
-    },
-    "zh": {
-        Kind.PLAN: "",
-        Kind.DRAFT: "初稿：\n",
-        Kind.REFLECTION: "再读一遍，",
-        Kind.REVISION: "修改后：\n",
-        Kind.VERIFICATION: "检查一下要求：",
-        Kind.OTHER: "",
-    },
-}
-
-
-def write_prose(parts: Sequence[tuple[Kind, str]], language: str) -> str:
-    """A trace in prose with an opening cue per segment (`language` en or zh)."""
-    openings = OPENINGS["zh" if language.startswith("zh") else "en"]
-    return "\n\n".join(openings[kind] + text for kind, text in parts)

@@ -1,4 +1,4 @@
-"""Reads and writes tagged traces. Linear in the text; faults are reported, nothing is repaired.
+"""Reads tagged traces. Linear in the text; faults are reported, nothing is repaired.
 
 Rules (docs/reflection.md): a tag is one exact string, and one in backticks is only mentioned. The
 last opening tag takes the next closing tag of its kind. An inner segment wins over the outer one,
@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from r2w_eval.errors import UsageError
 from r2w_eval.trace.patches import versions
 from r2w_eval.trace.types import Fault, Form, Kind, Segment, Span, TagSchema, Trace
 
@@ -141,23 +140,3 @@ def stripped(text: str, span: Span) -> Span:
     body = span.cut(text)
     start = span.start + len(body) - len(body.lstrip())
     return Span(start, start + len(body.strip()))
-
-
-def write_tagged(parts: Sequence[tuple[Kind, str]], schema: TagSchema) -> str:
-    """The trace text of segments, one under the other; `parse_tagged` gives them back.
-
-    `other` stands outside the tags. Raises UsageError for a text that holds a tag itself.
-    """
-    lines = []
-    for kind, text in parts:
-        if any(tag in text for pair in schema.pairs for tag in (pair.open, pair.close)):
-            raise UsageError(
-                f"a {kind} segment holds a tag of the schema: {text[:120]!r}. Choose other tags "
-                f"(TagSchema) or drop the trace"
-            )
-        if kind is Kind.OTHER:
-            lines.append(text)
-        else:
-            pair = schema.pair(kind)
-            lines.append(f"{pair.open}{text}{pair.close}")
-    return "\n".join(lines)

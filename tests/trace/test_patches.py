@@ -11,9 +11,10 @@ from r2w_eval.training.rl.completions import read_completion, reflections
 from r2w_eval.errors import UsageError
 from r2w_eval.trace.links import link_reflections
 from r2w_eval.trace.patches import apply_patch, numbered, read_patch
-from r2w_eval.trace.tags import parse_tagged, write_tagged
+from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.types import Fault, Kind, TagSchema
 from r2w_eval.trace.units import units
+from r2w_eval.trace.writing import write_tagged
 
 SCHEMA = TagSchema()
 PARAGRAPHS = [
@@ -62,7 +63,7 @@ def test_a_trace_in_patches_is_the_same_trace_in_full(
             written.append(patch)
         except UsageError:
             continue
-    short, long = (write_tagged(chain(texts), SCHEMA) for texts in (written, full))
+    short, long = (write_tagged(chain(texts), SCHEMA).text for texts in (written, full))
     assert units(parse_tagged(short, SCHEMA)) == units(parse_tagged(long, SCHEMA))
     assert scores(short, full[-1]) == scores(long, full[-1])
     linked = link_reflections(parse_tagged(short, SCHEMA))
@@ -103,7 +104,7 @@ def test_a_patch_that_does_not_fit_changes_nothing_and_is_a_fault(patch: str) ->
     with pytest.raises(UsageError):
         apply_patch(text, patch)
     parts = [*chain([text, patch]), (Kind.REFLECTION, "Still flat."), (Kind.REVISION, "Three.")]
-    trace = parse_tagged(write_tagged(parts, SCHEMA), SCHEMA)
+    trace = parse_tagged(write_tagged(parts, SCHEMA).text, SCHEMA)
     faults = [own.faults for own in trace.segments if own.kind is Kind.REVISION]
     assert faults == [(Fault.UNFIT_PATCH,), ()]
     assert [(own.draft, own.revision) for own in units(trace)] == [(text, text), (text, "Three.")]

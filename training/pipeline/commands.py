@@ -6,6 +6,7 @@ leaderboard can be followed back to its prompts.
 
 from __future__ import annotations
 
+import itertools
 import json
 import platform
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -41,9 +42,10 @@ from r2w_eval.models.chat import ChatModel
 from r2w_eval.ranks import is_first, on_first, only_training
 from r2w_eval.run.manifest import diff_fields
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
+from r2w_eval.trace.types import Form
 from r2w_eval.types import Decoding
 
-TRACES = "traces.jsonl"
+TRACES, TRAINED = "traces.jsonl", "trained.json"
 # the pipeline holds .lock of the same folder
 LOCK = ".training.lock"
 # our choices: variety in the writing; a judge that varies little
@@ -153,7 +155,7 @@ class Synthesis:
 async def run_synthesis(
     chosen: TraceSettings, prompts: Sequence[Prompt], settings: SynthSettings, out: Path
 ) -> Synthesis:
-    """The loop over all prompts, by the models of `chosen`."""
+    """The loop over all prompts, by the models and in the form of `chosen`."""
     async with open_models(chosen.names, settings.patience_s) as (
         writer,
         judge,
@@ -167,10 +169,11 @@ async def run_synthesis(
         # by what answers, not by where it runs: a server may come back at another address
         asked = (roles.writer, roles.judge, roles.internaliser, second)
         identities = [role.identity() for role in asked if role]
-        claim(out, "synth", {"settings": settings.work(), "models": identities})
+        identity = {"settings": settings.work(), "models": identities, **chosen.form_if_prose}
+        claim(out, "synth", identity)
         with Journal(out / "steps.jsonl", GIVE_UP * settings.patience_s) as journal:
             episodes = await synthesise(prompts, roles, journal, settings)
-    results = [stitch(episode) for episode in episodes]
+    results = [stitch(episode, Form(chosen.form)) for episode in episodes]
     kept = [result for result in results if isinstance(result, TrainingTrace)]
     write_traces(out / TRACES, kept)
     gain_judge = f"second judge {second.model.id}" if second else f"judge {judge.id}"
@@ -235,26 +238,23 @@ def write_traces(path: Path, traces: Sequence[TrainingTrace | Mapping[str, Any]]
     write_jsonl(path, traces)
 
 
-def write_expert_traces(
-    reward_data: str | None,
-    out: Path,
-    seed: int = 0,
-    limit: int | None = None,
-    max_chars: int = 0,
-) -> int:
+def write_expert_traces(chosen: TraceSettings, out: Path, limit: int | None = None) -> int:
     """Traces from professional edits (LAMP), `limit` at most; the number written.
 
-    With `max_chars` they are of excerpts of at most so many characters.
+    With `max_chars` of `chosen` they are of excerpts of at most so many characters.
     """
     from r2w_eval.reward_models.data.sources import find_sets, reward_data_root
     from r2w_eval.training.synthesis.expert import expert_traces
 
-    sets = find_sets(reward_data_root(reward_data))
+    sets = find_sets(reward_data_root(chosen.reward_data))
     if "lamp_train" not in sets:
         raise UsageError("no set lamp_train among the labelled sets. Try: --reward-data DIR")
-    traces = list(expert_traces(sets["lamp_train"], seed, max_chars=max_chars))[:limit]
-    source = {"set": "lamp_train", "licence": sets["lamp_train"].licence}
-    claim(out, "expert", {**source, "seed": seed, "limit": limit, "max_chars": max_chars})
+    form, max_chars = Form(chosen.form), chosen.max_chars
+    made = expert_traces(sets["lamp_train"], max_chars=max_chars, form=form)
+    traces = list(itertools.islice(made, limit))
+    source = {"set": "lamp_train", "licence": sets["lamp_train"].licence, "seed": 0}
+    how = {"limit": limit, "max_chars": max_chars, **chosen.form_if_prose}
+    claim(out, "expert", {**source, **how})
     write_traces(out / TRACES, traces)
     return len(traces)
 
@@ -268,22 +268,39 @@ def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
         teaching = check_rows(settings.model, rows, load_tokenizer(settings.model))
         trained = train_sft(settings, rows, out)
         notes = (*trained.notes, *teaching.notes())
-        return _finish(out, replace(trained, notes=notes))
+        return _finish(out, replace(trained, notes=notes), n_prose=teaching.n_prose)
 
 
 def run_rl(
     settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
 ) -> Trained:
     """Reinforcement learning on prompts; `arms` as in `train_rl`."""
+    require_tags(settings)
     with only_training(out / LOCK):
         identity = {"settings": settings, "prompts": content_hash(prompts)}
         on_first(lambda: claim(out, "rl", identity))
         return _finish(out, train_rl(settings, prompts, out, arms))
 
 
-def _finish(out: Path, trained: Trained) -> Trained:
+def require_tags(settings: RLSettings) -> None:
+    """Raises UsageError where reflections are paid or charged, and the model was taught by `train
+    sft` to write them without tags: rules for prose are too often wrong to hang a reward on.
+    """
+    path = Path(settings.model).parent / TRAINED
+    taught = json.loads(path.read_bytes()) if path.is_file() else {}
+    if settings.reads_reflections and taught.get("n_prose"):
+        raise UsageError(
+            f"rl.model {settings.model!r}: {taught['n_prose']} of {taught['n_rows']} rows of its "
+            f"fine-tuning are in prose, and rewards of reflections need tags. Set "
+            f"process_mapping.weight and penalties of redundancy and form to 0, or fine-tune on "
+            f"traces with tags"
+        )
+
+
+def _finish(out: Path, trained: Trained, **facts: Any) -> Trained:
     if is_first():
-        write_json(out / "trained.json", {**asdict(trained), "model": str(trained.model)})
+        plain = {**asdict(trained), "model": str(trained.model), **facts}
+        write_json(out / TRAINED, plain)
     return trained
 
 

@@ -149,7 +149,9 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
         "planted": ([], {"limit": limit, "languages": traces.languages}),
     }  # fmt: skip
     sources = [
-        planner.add(f"traces-{name}", f"traces-{name}", own[name][0], **own[name][1])
+        planner.add(
+            f"traces-{name}", f"traces-{name}", own[name][0], **own[name][1], **traces.form_if_prose
+        )
         for name in recipe.traces.sources
     ]
     planner.add("traces", "traces", sources, tasks=tasks, data_dir=recipe.prompts.data_dir)

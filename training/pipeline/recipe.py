@@ -61,6 +61,7 @@ class TraceSettings:
     second_judge: another model, which tells the gain of kept traces and chooses nothing; none: the
         judge tells it, by assessments of their own
     reward_data: folder of labelled sets, for `expert`
+    form: `tagged`, or `prose` with opening cues instead of tags, which RL cannot pay reflections in
     limit: most traces of `expert` and of `planted`, each
     max_chars: `expert`: excerpts of at most so many characters instead of whole drafts; 0: whole
     languages: of `planted`
@@ -72,6 +73,7 @@ class TraceSettings:
     internaliser: str | None = None
     second_judge: str | None = None
     reward_data: str | None = None
+    form: Literal["tagged", "prose"] = "tagged"
     limit: int = 400
     max_chars: int = 0
     languages: tuple[str, ...] = LANGUAGES
@@ -94,6 +96,11 @@ class TraceSettings:
     def names(self) -> tuple[str, ...]:
         """All models of the loop: those of `models`, and the second judge where there is one."""
         return (*self.models, *filter(None, [self.second_judge]))
+
+    @property
+    def form_if_prose(self) -> dict[str, str]:
+        """As part of an identity: what was made before there was prose keeps its own."""
+        return {"form": self.form} if self.form == "prose" else {}
 
 
 @dataclass(frozen=True)
@@ -220,6 +227,12 @@ def check_recipe(recipe: Recipe, where: str) -> None:
                 f"{where}: grid.{name}: {list(values)}: expected one or more different numbers "
                 f"from 0"
             )
+    arms = [recipe.rl_of(0, weight) for weight in recipe.grid.lambdas]
+    if recipe.traces.form == "prose" and any(arm.reads_reflections for arm in arms):
+        raise UsageError(
+            f"{where}: traces.form prose: rewards of reflections need tags. Set grid.lambdas: "
+            f"[0.0] without rl.penalties of redundancy and form, or traces.form: tagged"
+        )
     _check_evaluation(recipe.evaluate, where)
 
 

@@ -42,6 +42,7 @@ from r2w_eval.training.trainer.stage import EMBEDDED, HISTORY, Trained, model_fo
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
+from r2w_eval.trace.types import Form
 
 PROMPTS_FILE, HELD_FILE = "prompts.jsonl", "held.jsonl"
 REWARD_NAME = "r2w-reward"
@@ -166,16 +167,14 @@ def run_loop(job: Job) -> Made:
 def run_expert(job: Job) -> Made:
     """Traces of professional edits."""
     own = job.recipe.traces
-    n = commands.write_expert_traces(
-        own.reward_data, job.folder, limit=own.limit, max_chars=own.max_chars
-    )
+    n = commands.write_expert_traces(own, job.folder, own.limit)
     return Made((job.folder / commands.TRACES,), {"n": n})
 
 
 def run_planted(job: Job) -> Made:
     """Traces of planted flaws."""
     own = job.recipe.traces
-    traces = planted_traces(own.limit, languages=own.languages)
+    traces = planted_traces(own.limit, languages=own.languages, form=Form(own.form))
     commands.write_traces(job.folder / commands.TRACES, traces)
     return Made((job.folder / commands.TRACES,), {"n": len(traces)})
 

@@ -135,6 +135,12 @@ class RLSettings:
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @property
+    def reads_reflections(self) -> bool:
+        """Reflections are paid or charged, so that a policy must mark them with tags."""
+        charged = self.penalties.redundancy > 0 or self.penalties.form > 0
+        return charged or self.process_mapping.weight > 0
+
+    @property
     def rollouts(self) -> int:
         """Rollouts of one optimiser step."""
         return self.group * self.groups_per_step
@@ -339,6 +345,6 @@ def reward_notes(history: Sequence[dict[str, Any]], settings: RLSettings) -> lis
     found = {
         f"{invalid} of {n_groups * settings.group} rollouts had no valid reward": invalid,
         f"{lost} of {n_groups} groups had none at all and gave no gradient": lost,
-        f"{silent} of {len(steps)} steps had no reflection in any rollout": silent,
+        f"{silent} of {len(steps)} steps had no tagged reflection in any rollout": silent,
     }
     return [note for note, n in found.items() if n]

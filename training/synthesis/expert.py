@@ -22,29 +22,42 @@ from r2w_eval.reward_models.language.levels import level_of
 from r2w_eval.reward_models.language.phrasing import phrase
 from r2w_eval.reward_models.language.words import sentences
 from r2w_eval.training.prompts import LANGUAGES
-from r2w_eval.training.synthesis.traces import DEFAULT_TAGS, TracePart, TrainingTrace
+from r2w_eval.training.synthesis.traces import (
+    Dropped,
+    TracePart,
+    TrainingTrace,
+    place_parts,
+    write_readable,
+)
 
-from r2w_eval.trace.tags import parse_tagged, write_tagged
-from r2w_eval.trace.types import Kind
+from r2w_eval.trace.types import Form, Kind
 
 MAX_REFLECTIONS = 4
 
 
 def expert_traces(
-    data: LabelledSet, seed: int = 0, part: str = "train", max_chars: int = 0
+    data: LabelledSet,
+    seed: int = 0,
+    part: str = "train",
+    max_chars: int = 0,
+    form: Form = Form.TAGGED,
 ) -> Iterator[TrainingTrace]:
     """One trace per LAMP draft with a revision, from the drafts of one part of the split.
 
     At most four reflections: the longest marked spans, in the order of the text. With `max_chars`
-    the trace is of an excerpt of at most so many characters; drafts without one are left out.
+    the trace is of an excerpt of at most so many characters; drafts without one are left out, and
+    so are traces that would be read otherwise in this form.
     """
     for record in data.read("span_edits_train.jsonl"):
         is_usable = record.get("expert_revision") and record["expert_spans"]
         if not is_usable or part_of(group_of(record)) != part:
             continue
         chosen = excerpt(record, max_chars) if max_chars else record
-        if chosen is not None:
-            yield _trace(chosen, random.Random(f"{seed}:{record['id']}"))
+        if chosen is None:
+            continue
+        made = _trace(chosen, random.Random(f"{seed}:{record['id']}"), form)
+        if made is not None:
+            yield made
 
 
 def excerpt(record: Mapping[str, Any], max_chars: int) -> Mapping[str, Any] | None:
@@ -87,7 +100,7 @@ def _starts(text: str, parts: Sequence[str]) -> list[int]:
     return [*found, len(text)]
 
 
-def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
+def _trace(record: Mapping[str, Any], chance: random.Random, form: Form) -> TrainingTrace | None:
     draft, revision = record["paragraph"], record["expert_revision"]
     spans = sorted(record["expert_spans"], key=lambda s: s["start"] - s["end"])[:MAX_REFLECTIONS]
     spans.sort(key=lambda span: span["start"])
@@ -96,7 +109,10 @@ def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
         phrase(category, span["span"], "en", chance)
         for category, span in zip(categories, spans, strict=True)
     ]
-    thinking, segments = _stitch(draft, thoughts, revision, categories)
+    stitched = _stitch((draft, thoughts, revision), categories, "en", form)
+    if stitched is None:
+        return None
+    thinking, segments = stitched
     return TrainingTrace(
         id=record["id"],
         lang="en",
@@ -112,31 +128,32 @@ def _trace(record: Mapping[str, Any], chance: random.Random) -> TrainingTrace:
 
 
 def _stitch(
-    draft: str, thoughts: Sequence[str], revision: str, categories: Sequence[str]
-) -> tuple[str, tuple[TracePart, ...]]:
-    """The thinking text and its parts; one category a thought gives its level."""
+    texts: tuple[str, Sequence[str], str], categories: Sequence[str], language: str, form: Form
+) -> tuple[str, tuple[TracePart, ...]] | None:
+    """The thinking text and its parts; one category a thought gives its level. None where it would
+    be read otherwise.
+    """
+    draft, thoughts, revision = texts
     parts = [(Kind.DRAFT, draft), *((Kind.REFLECTION, thought) for thought in thoughts)]
-    thinking = write_tagged([*parts, (Kind.REVISION, revision)], DEFAULT_TAGS)
-    levels = ["", *(level_of()[category] for category in categories), ""]
-    found = [s for s in parse_tagged(thinking, DEFAULT_TAGS).segments if s.kind is not Kind.OTHER]
-    segments = tuple(
-        TracePart(str(s.kind), s.span.start, s.span.end, int(s.kind is not Kind.DRAFT), level)
-        for s, level in zip(found, levels, strict=True)
-    )
-    return thinking, segments
+    trace = write_readable([*parts, (Kind.REVISION, revision)], form, language)
+    if isinstance(trace, Dropped):
+        return None
+    levels = [*(level_of()[category] for category in categories), ""]
+    return trace.text, place_parts(trace, [(1, level) for level in levels])
 
 
 def planted_traces(
-    n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES
+    n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES, form: Form = Form.TAGGED
 ) -> list[TrainingTrace]:
     """`n` different traces of a planted flaw, found and taken out again; fewer where there are.
 
     From the texts and phrasings that the reward model is trained on, never from its test part.
     """
-    made = build_flaws(1 + n // 4, seed)
-    rows = [row for row in made if _is_model(row) and row.lang in languages]
+    built = build_flaws(1 + n // 4, seed)
+    rows = [row for row in built if _is_model(row) and row.lang in languages]
     chosen = random.Random(seed).sample(rows, min(n, len(rows)))
-    return [_planted(row) for row in chosen]
+    made = (_planted(row, form) for row in chosen)
+    return [trace for trace in made if trace is not None]
 
 
 def _is_model(row: Row) -> bool:
@@ -144,10 +161,14 @@ def _is_model(row: Row) -> bool:
     return row.kind == POSITIVE and row.part == "train"
 
 
-def _planted(row: Row) -> TrainingTrace:
+def _planted(row: Row, form: Form) -> TrainingTrace | None:
     item, category = row.item, str(row.meta["category"])
     assert isinstance(item, ReflectionItem) and item.revision is not None
-    thinking, segments = _stitch(item.draft, [item.reflection], item.revision, [category])
+    texts = (item.draft, [item.reflection], item.revision)
+    stitched = _stitch(texts, [category], row.lang, form)
+    if stitched is None:
+        return None
+    thinking, segments = stitched
     return TrainingTrace(
         id=row.id,
         lang=row.lang,

@@ -7,15 +7,15 @@ one learns answers only, and nothing in its loss says so (specification: r2write
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_judge
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.thinking import SplitText, ThinkTags, split_thinking
-from r2w_eval.trace.tags import parse_tagged
-from r2w_eval.trace.types import Kind, TagSchema, Trace
+from r2w_eval.trace import segment_trace
+from r2w_eval.trace.types import Form, Kind, Trace, steps
 
 LEAST_PARSED = 0.95
 
@@ -23,7 +23,8 @@ LEAST_PARSED = 0.95
 @dataclass(frozen=True, slots=True)
 class Teaching:
     """Rows as a policy sees them: of `n`, how many lost their thinking in the template, came to an
-    answer after it, can be parsed without a fault, and have a judge in a reflection.
+    answer after it, can be parsed without a fault, have a judge in a reflection, and how many have
+    a reflection on a draft in tags, and in prose.
     """
 
     n: int
@@ -31,11 +32,13 @@ class Teaching:
     n_finished: int
     n_parsed: int
     n_leaking: int
+    n_tagged: int
+    n_prose: int
 
     def notes(self) -> tuple[str, ...]:
         """The checks in words; those that are not passed say what is expected.
 
-        >>> Teaching(4, 0, 4, 3, 0).notes()[1]
+        >>> Teaching(4, 0, 4, 3, 0, 3, 0).notes()[1]
         'parsed 3 of 4 (75.0 %): expected at least 95 %'
         """
         parsed = self.n_parsed / self.n
@@ -48,8 +51,11 @@ class Teaching:
             ),
             (f"a judge in {self.n_leaking} of {self.n}", not self.n_leaking, "none"),
         ]
-        return tuple(
-            said if passed else f"{said}: expected {limit}" for said, passed, limit in told
+        notes = [said if passed else f"{said}: expected {limit}" for said, passed, limit in told]
+        return (
+            *notes,
+            f"reflections on a draft in {self.n_tagged + self.n_prose} of {self.n} "
+            f"({self.n_prose} in prose)",
         )
 
 
@@ -68,17 +74,18 @@ def check_rows(model: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) ->
 
 def read_teaching(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> Teaching:
     """The checks on all rows, rendered as the trainer renders them."""
-    schema = TagSchema()
-    counts = dict.fromkeys(("n", "n_lost", "n_finished", "n_parsed", "n_leaking"), 0)
+    counts = dict.fromkeys((field.name for field in fields(Teaching)), 0)
     for row in rows:
         written = split_thinking(row["completion"][-1]["content"])
         seen = as_seen(row, tokenizer)
-        trace = parse_tagged(seen.thinking or "", schema, seen.answer)
+        trace = segment_trace(seen.thinking or "", seen.answer)
         counts["n"] += 1
         counts["n_lost"] += (written.thinking or "").strip() not in (seen.thinking or "")
         counts["n_finished"] += bool(seen.thinking and seen.answer and not seen.unclosed)
         counts["n_parsed"] += is_faultless(trace)
         counts["n_leaking"] += has_judge(trace, row["prompt"][-1]["content"])
+        if any(step.base for step in steps(trace)):
+            counts["n_tagged" if trace.form is Form.TAGGED else "n_prose"] += 1
     return Teaching(**counts)
 
 
@@ -99,7 +106,9 @@ def as_seen(row: Mapping[str, Any], tokenizer: Any) -> SplitText:
 
 
 def is_faultless(trace: Trace) -> bool:
-    """Every tag is closed, none stands in another or in the answer, and patches fit."""
+    """Every tag is closed, none stands in another or in the answer, and patches fit; prose has no
+    faults.
+    """
     return not trace.faults and not any(segment.faults for segment in trace.segments)
 
 

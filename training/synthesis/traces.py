@@ -19,13 +19,14 @@ from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_jud
 from r2w_eval.training.synthesis.loop import Episode, Label, SynthStep
 
 from r2w_eval.errors import UsageError
-from r2w_eval.trace.tags import parse_tagged, write_tagged
-from r2w_eval.trace.types import Kind, TagSchema
+from r2w_eval.trace import segment_trace
+from r2w_eval.trace.types import Form, Kind, Trace
 from r2w_eval.trace.units import units
+from r2w_eval.trace.writing import Parts, write_trace
 
-DEFAULT_TAGS = TagSchema()
 MAX_REPETITION = 0.2
 MAX_PROMPT_JACCARD = 0.6
+_BEFORE = (Kind.PLAN, Kind.DRAFT)
 
 
 class Dropped(StrEnum):
@@ -67,38 +68,32 @@ class TrainingTrace:
     facts: Mapping[str, Any]
 
 
-def stitch(episode: Episode, schema: TagSchema = DEFAULT_TAGS) -> TrainingTrace | Dropped:
+def stitch(episode: Episode, form: Form = Form.TAGGED) -> TrainingTrace | Dropped:
     """The trace of an episode, or the reason why it gives none."""
     if reason := unfit(episode):
         return reason
+    prompt = episode.prompt
     parts: list[tuple[Kind, str]] = [(Kind.PLAN, episode.plan), (Kind.DRAFT, episode.draft)]
-    places = [(0, ""), (0, "")]
+    places = []
     for step in episode.chain:
         parts += [(Kind.REFLECTION, step.reflection), (Kind.REVISION, step.written)]
         places += [(step.round, step.level)] * 2
-    try:
-        thinking = write_tagged(parts, schema)
-    except UsageError:
-        return Dropped.TAG_IN_TEXT
-    parsed = parse_tagged(thinking, schema, episode.best)
-    read = [(own.draft, own.reflection, own.revision) for own in units(parsed)]
-    if read != [(step.base, step.reflection, step.text) for step in episode.chain]:
+    trace = write_readable(parts, form, prompt.lang)
+    if isinstance(trace, Dropped):
+        return trace
+    read = [(own.draft, own.revision) for own in units(trace)]
+    if read != [(step.base, step.text) for step in episode.chain]:
         return Dropped.READS_OTHERWISE
     if _leaks(episode):
         return Dropped.LEAK
-    found = [segment for segment in parsed.segments if segment.kind is not Kind.OTHER]
-    prompt = episode.prompt
     return TrainingTrace(
         id=prompt.id,
         lang=prompt.lang,
         domain=prompt.domain,
         prompt=prompt.prompt,
-        thinking=thinking,
+        thinking=trace.text,
         answer=episode.best,
-        segments=tuple(
-            TracePart(str(s.kind), s.span.start, s.span.end, *place)
-            for s, place in zip(found, places, strict=True)
-        ),
+        segments=place_parts(trace, places),
         source="loop",
         gain=episode.fresh_gain,
         facts={
@@ -108,6 +103,29 @@ def stitch(episode: Episode, schema: TagSchema = DEFAULT_TAGS) -> TrainingTrace 
             "mean_first": episode.mean_first,
             "mean_best": episode.mean_best,
         },
+    )
+
+
+def write_readable(parts: Parts, form: Form, language: str) -> Trace | Dropped:
+    """The parts as a trace that is read as it was written, or why they make none."""
+    try:
+        trace = write_trace(parts, form, language)
+    except UsageError:
+        return Dropped.TAG_IN_TEXT
+    return trace if segment_trace(trace.text) == trace else Dropped.READS_OTHERWISE
+
+
+def place_parts(trace: Trace, places: Sequence[tuple[int, str]]) -> tuple[TracePart, ...]:
+    """The segments as they were written; `places` are round and level of what follows the draft."""
+    following = iter(places)
+    return tuple(
+        TracePart(
+            str(segment.kind),
+            segment.span.start,
+            segment.span.end,
+            *((0, "") if segment.kind in _BEFORE else next(following)),
+        )
+        for segment in trace.segments
     )
 
 

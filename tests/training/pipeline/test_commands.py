@@ -13,15 +13,19 @@ from r2w_eval.training.journal import Call, Journal, NoAnswer
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import Criterion, Prompt, starter_prompts
-from r2w_eval.training.synthesis.expert import excerpt
+from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.penalties import Penalties
+from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.synthesis.expert import excerpt, planted_traces
 from r2w_eval.training.synthesis.loop import SynthSettings
-from r2w_eval.training.synthesis.traces import DEFAULT_TAGS
 from scripted import ScriptedModel, endpoint, mixed
 from support import ScriptedServer, completion, data_folder
 
 from r2w_eval.errors import EndpointDown, IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.trace import segment_trace
 from r2w_eval.trace.tags import parse_tagged
+from r2w_eval.trace.types import Form, TagSchema
 
 
 def test_a_folder_holds_one_work_and_says_what_differs(tmp_path: Path) -> None:
@@ -155,15 +159,48 @@ def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) ->
     folder = data_folder("R2W_REWARD_DATA", "reward_data")
     if not (folder / "lamp_train").is_dir():
         pytest.skip(f"{folder}: no labelled sets here. Set R2W_REWARD_DATA")
-    n = commands.write_expert_traces(str(folder), tmp_path / "out")
+    chosen = TraceSettings(reward_data=str(folder))
+    n = commands.write_expert_traces(chosen, tmp_path / "out")
     lines = (tmp_path / "out" / commands.TRACES).read_text("utf-8").split("\n")[:-1]
     assert len(lines) == n > 300
     for line in lines[:50]:
         trace = json.loads(line)
-        found = parse_tagged(trace["thinking"], DEFAULT_TAGS)
+        found = parse_tagged(trace["thinking"], TagSchema())
         kinds = [str(s.kind) for s in found.segments if s.kind != "other"]
         assert kinds[0] == "draft" and kinds[-1] == "revision" and "reflection" in kinds
         assert found.text_of(found.segments[-1]) == trace["answer"].strip()
+
+
+def test_traces_without_a_loop_in_prose_are_read_as_they_were_written(tmp_path: Path) -> None:
+    planted = planted_traces(200, form=Form.PROSE)
+    assert [t.answer for t in planted] == [t.answer for t in planted_traces(200)]
+    for trace in planted:
+        found = segment_trace(trace.thinking).segments
+        assert [(str(s.kind), s.span.start, s.span.end) for s in found] == [
+            (part.kind, part.start, part.end) for part in trace.segments
+        ]
+    folder = data_folder("R2W_REWARD_DATA", "reward_data")
+    if (folder / "lamp_train").is_dir():
+        counts = {
+            form: commands.write_expert_traces(
+                TraceSettings(reward_data=str(folder), form=form), tmp_path / form
+            )
+            for form in ("tagged", "prose")
+        }
+        assert 0.99 * counts["tagged"] < counts["prose"] <= counts["tagged"]
+
+
+def test_a_policy_taught_in_prose_is_paid_by_its_answers_alone(tmp_path: Path) -> None:
+    model = str(tmp_path / "model")
+    paid = RLSettings(model=model)
+    commands.require_tags(paid)
+    (tmp_path / "trained.json").write_text('{"n_rows": 5, "n_prose": 4}')
+    with pytest.raises(UsageError, match="4 of 5 rows of its fine-tuning are in prose"):
+        commands.require_tags(paid)
+    plain = replace(paid, process_mapping=LocalMapping(weight=0.0))
+    commands.require_tags(plain)
+    with pytest.raises(UsageError, match="in prose"):
+        commands.require_tags(replace(plain, penalties=Penalties(redundancy=0.1)))
 
 
 def test_an_excerpt_cuts_draft_and_revision_where_both_have_the_same_sentence() -> None:

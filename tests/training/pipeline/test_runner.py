@@ -448,6 +448,22 @@ def test_settings_that_a_recipe_leaves_out_keep_its_keys(write: Write) -> None:
     assert set(settings["reward"]["settings"]) == {"source", "reward_data", "without"}
 
 
+def test_traces_in_prose_are_another_work_and_pay_no_reflections(
+    write: Write, tmp_path: Path
+) -> None:
+    traces = {"sources": ["planted"], "limit": 3, "form": "prose"}
+    with pytest.raises(UsageError, match="traces.form prose: rewards of reflections need tags"):
+        load_recipe(str(write(traces=traces)))
+    outcome_alone = write(traces=traces, grid={"lambdas": [0.0]})
+    run_light(outcome_alone, tmp_path / "out")
+    of_prose = keys(load_recipe(str(outcome_alone)))
+    (folder,) = (tmp_path / "out" / "stages").glob("traces-planted-*")
+    rows = [json.loads(line) for line in (folder / "traces.jsonl").read_text().splitlines()]
+    assert len(rows) == 3 and not any("<" in row["thinking"] for row in rows)
+    tagged = load_recipe(str(write(grid={"lambdas": [0.0]})))
+    assert keys(tagged)["traces-planted"] != of_prose["traces-planted"]
+
+
 def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:
     def memory(**changed: int) -> float:
         rl = {"group": 8, "groups_per_step": 4, "max_completion_tokens": 900, **changed}

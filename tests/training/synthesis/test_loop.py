@@ -22,17 +22,18 @@ from r2w_eval.training.synthesis.loop import (
     synthesise,
 )
 from r2w_eval.training.synthesis.traces import (
-    DEFAULT_TAGS,
     Dropped,
     TrainingTrace,
     near_duplicates,
     stitch,
     take_census,
 )
-from scripted import DRAFT, ScriptedModel, cut, step_of
+from scripted import DRAFT, ScriptedModel, cut, mixed, step_of
 
 from r2w_eval.models.chat import ChatRequest, Reply
+from r2w_eval.trace import segment_trace
 from r2w_eval.trace.tags import parse_tagged
+from r2w_eval.trace.types import Form, TagSchema
 from r2w_eval.trace.units import units
 from r2w_eval.types import Decoding
 
@@ -252,7 +253,7 @@ def test_long_drafts_are_revised_by_patch(tmp_path: Path) -> None:
     assert step.written == "[2]\nBetter."
     assert step.text == "The night was dark and stormy.\n\nBetter."
     trace = stitched(episode)
-    (unit,) = units(parse_tagged(trace.thinking, DEFAULT_TAGS))
+    (unit,) = units(parse_tagged(trace.thinking, TagSchema()))
     assert "[2]" in trace.thinking
     assert (unit.draft, unit.revision) == (DRAFT, trace.answer)
 
@@ -293,8 +294,35 @@ def test_a_trace_holds_the_chain_and_parses_back(tmp_path: Path) -> None:
     assert kinds == ["plan", "draft", "reflection", "revision"]
     texts = [trace.thinking[part.start : part.end] for part in trace.segments]
     assert texts[1] == DRAFT and texts[3] == trace.answer
-    parsed = parse_tagged(trace.thinking, DEFAULT_TAGS)
+    parsed = parse_tagged(trace.thinking, TagSchema())
     assert [parsed.text_of(s) for s in parsed.segments if s.kind != "other"] == texts
+
+
+def test_a_trace_in_prose_is_read_as_it_was_written(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(mixed), tmp_path, DEFAULT)
+    tagged = stitched(episode)
+    trace = stitch(episode, Form.PROSE)
+    assert isinstance(trace, TrainingTrace)
+    assert "<" not in trace.thinking and trace.answer == tagged.answer
+    assert [part.kind for part in trace.segments] == [part.kind for part in tagged.segments]
+    assert [part.level for part in trace.segments] == ["", "", "wording", "wording"]
+    read = segment_trace(trace.thinking)
+    assert [(s.span.start, s.span.end) for s in read.segments] == [
+        (part.start, part.end) for part in trace.segments
+    ]
+    (unit,) = units(read)
+    assert (unit.draft, unit.revision) == (DRAFT, trace.answer)
+    assert unit.reflection.startswith("Rereading the text. I stumble")
+
+
+def test_prose_that_would_be_read_otherwise_gives_no_trace(tmp_path: Path) -> None:
+    episode = one_step(tmp_path)
+    episode.plan = "I will write: a dark opening, then the storm."
+    assert isinstance(stitch(episode), TrainingTrace)
+    assert stitch(episode, Form.PROSE) is Dropped.READS_OTHERWISE
+    # a tag would have the whole read by tags
+    episode.plan = "A plan with <draft> in it"
+    assert stitch(episode, Form.PROSE) is Dropped.TAG_IN_TEXT
 
 
 def test_no_judge_text_reaches_a_trace(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from r2w_eval.training.synthesis.teaching import Teaching, check_rows, read_teac
 from r2w_eval.training.trainer.sft import to_row
 
 from r2w_eval.errors import UsageError
+from r2w_eval.trace.types import Kind
+from r2w_eval.trace.writing import write_prose
 
 THOUGHT = "<draft>It rained.</draft>\n<reflection>{}</reflection>\n<revision>Rain.</revision>"
 OWN = 'I see that "It rained." is flat; I will cut it.'
@@ -47,7 +49,7 @@ def teaching(template: str, *reflections: str) -> Teaching:
 @pytest.mark.parametrize("template", [KEEPS, OPENS])
 def test_a_template_that_keeps_the_thinking_passes_every_check(template: str) -> None:
     found = teaching(template, OWN, OWN)
-    assert found == Teaching(2, 0, 2, 2, 0)
+    assert found == Teaching(2, 0, 2, 2, 0, 2, 0)
     assert not any("expected" in note for note in found.notes())
 
 
@@ -63,3 +65,17 @@ def test_a_judge_and_a_broken_tag_are_counted_and_told() -> None:
     found = teaching(KEEPS, OWN, "The judge says that it is flat; I will cut it.", "<plan>I will")
     assert (found.n_lost, found.n_parsed, found.n_leaking) == (0, 2, 1)
     assert sum("expected" in note for note in found.notes()) == 2
+
+
+def test_reflections_in_prose_are_read_and_searched_for_a_judge() -> None:
+    def row(thought: str) -> dict[str, Any]:
+        parts = [(Kind.DRAFT, "It rained."), (Kind.REFLECTION, thought), (Kind.REVISION, "Rain.")]
+        return to_row(
+            {"prompt": "Write.", "thinking": write_prose(parts, "en").text, "answer": "Rain."}
+        )
+
+    plain = to_row({"prompt": "Add.", "thinking": "Two and two make four.", "answer": "4"})
+    rows = [row(OWN), row("The judge says that it is flat; I will cut it."), plain]
+    assert read_teaching(rows, Rendering(KEEPS)) == Teaching(3, 0, 3, 3, 1, 0, 2)
+    notes = read_teaching(rows, Rendering(KEEPS)).notes()
+    assert notes[-1] == "reflections on a draft in 2 of 3 (2 in prose)"
