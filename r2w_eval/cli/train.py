@@ -84,8 +84,9 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
 
     from r2w_eval.cli.options import run_interruptibly
     from r2w_eval.training.pipeline import commands
+    from r2w_eval.training.pipeline.recipe import TraceSettings
 
-    settings = commands.TraceSettings(**chosen)
+    settings = TraceSettings(**chosen)
     if expert:
         n = commands.write_expert_traces(settings, Path(out))
         click.echo(f"{n} traces of professional edits in {out}/{commands.TRACES}")
