@@ -102,6 +102,7 @@ class Target:
     told: Callable[[str], None]
     before: dict[str, Any] | None = None
     result: dict[str, Any] | None = None
+    trouble: str = ""
 
 
 class Examiner:
@@ -119,6 +120,10 @@ class Examiner:
             "mutants", phases=phases, database=None, deadline=None, derandomize=True
         )
         settings.load_profile("mutants")
+
+    def pytest_internalerror(self, excinfo: Any) -> None:
+        """What ends the session is told by the parent; here nothing is printed."""
+        self._target.trouble = f": {excinfo.value}"
 
     def pytest_runtestloop(self, session: Any) -> bool:
         """All tests once, unchanged; then each mutant before those that reach it."""
@@ -271,7 +276,7 @@ def examine(
                  "-k", tests_named]  # fmt: skip
         code = pytest.main([*words, *paths], [Examiner(target)])
     if target.result is None:
-        raise RuntimeError(f"{name}: pytest ends with {code} before any change")
+        raise RuntimeError(f"{name}: pytest ends with {code} before any change{target.trouble}")
     return target.result
 
 

@@ -69,7 +69,7 @@ def test_means_from_parquet_are_those_in_memory(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", verdicts(40))
     dataset.export(run)
     means = {row.group["judge"]: row for row in verdict_means(dataset.judgements())}
-    assert set(means) == set(JUDGES)
+    assert list(means) == sorted(JUDGES)
     for judge, row in means.items():
         expected, found = in_memory(run.judgements(), judge), row.metric
         assert (found.n_scored, found.n_expected) == (expected.n_scored, expected.n_expected)

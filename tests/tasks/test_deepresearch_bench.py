@@ -26,7 +26,14 @@ from r2w_eval.tasks.deepresearch_bench.race import (
     static_criteria,
 )
 from r2w_eval.tasks.deepresearch_bench.reading import DIMENSIONS, extract_json, read_strict
-from r2w_eval.tasks.deepresearch_bench.scoring import aggregate, share, weigh
+from r2w_eval.tasks.deepresearch_bench.scoring import (
+    aggregate,
+    compare_score,
+    look_up_weight,
+    share,
+    single_score,
+    weigh,
+)
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
@@ -34,6 +41,7 @@ from r2w_eval.errors import DataError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.lmeval_tasks import load_dataset
 from r2w_eval.run import Outcome, evaluate
+from r2w_eval.stats import measure
 from r2w_eval.suites.suite import JudgingJob, load_info
 from r2w_eval.template import Template
 from r2w_eval.types import (
@@ -157,6 +165,66 @@ def test_single_scores_are_tenths() -> None:
         assert overall.value == 0.75
     weighted = weigh(single, FACTS["weights"], OFFICIAL)
     assert share(*weighted.totals) == 1.0, "why the pointwise value is not the share"
+
+
+def weighed(*entries: object, **official: float) -> tuple[float, float]:
+    """Means of the report and of the reference in one dimension."""
+    criteria = {"insight": official or OFFICIAL["insight"]}
+    found = weigh({"insight": list(entries)}, {"insight": 0.5}, criteria)
+    assert found.totals == (found.target["insight"] / 2, found.reference["insight"] / 2)
+    return found.target["insight"], found.reference["insight"]
+
+
+def test_weights_are_those_of_the_criteria_that_came_back() -> None:
+    both = rows(("Breadth", 8, 4), ("Depth", 4, 6))
+    assert weighed(*both) == (0.75 * 8 + 0.25 * 4, 0.75 * 4 + 0.25 * 6)
+    assert weighed(*both, Breadth=3, Depth=1) == weighed(*both)
+    assert weighed(*both, Breadth=0, Depth=0) == (0.0, 0.0)
+    assert weighed(*rows(("Breadth", "8", "4"), ("Depth", "x", 9), ("Depth", 1, []))) == (8, 4)
+    assert weighed(*rows(("", 9, 9), (" ", 9, 9), ("Depth", 2, 1)), 5, {"criterion": 5}) == (2, 0)
+    # upstream asks only the last entry whether there is a reference
+    assert weighed(*rows(("Breadth", 8, None), ("Depth", 4, 6))) == (7.0, 0.25 * 6)
+    assert weighed(*rows(("Breadth", 8, 4), ("Depth", 4, None))) == (7.0, 0.0)
+    single = [{"criterion": "Depth", "target_score": 3, "article_2_score": 1}]
+    assert weighed(*single) == (3, 1)
+    assert weighed({**single[0], "article_1_score": 5}) == (5, 1)
+    assert weighed({"criterion": "Depth", "article_2_score": 1}) == (0.0, 0.0)
+    assert weighed() == (0.0, 0.0)
+
+
+def test_dimensions_without_list_weight_or_criteria_are_left_out() -> None:
+    own = rows(("Breadth", 6, 4))
+    verdict = {"insight": own, "readability": own, "mood": own, "comprehensiveness": "none"}
+    weights = {"insight": 0.5, "readability": 0.25, "comprehensiveness": 0.25}
+    criteria = {"insight": OFFICIAL["insight"], "readability": {}, "mood": {"Breadth": 1.0}}
+    found = weigh(verdict, weights, criteria)
+    assert (found.target, found.reference) == ({"insight": 6}, {"insight": 4})
+    assert found.totals == (3.0, 2.0)
+    score = compare_score(found)
+    assert score.value == 0.6 and score.parts == {
+        **dict.fromkeys(DIMENSIONS, 0.0), "insight": 0.6, "target_total": 3.0,
+        "reference_total": 2.0,
+    }  # fmt: skip
+    alone = single_score(found)
+    assert alone.value == 0.3 and alone.parts == {
+        **dict.fromkeys(DIMENSIONS, 0.0), "insight": 0.6
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "official", "weight"),
+    [
+        ("Deep", {"Deepest Deep": 4, "deep": 2, "Deep": 1}, 1),
+        ("Deep", {"Deepest Deep": 4, "deep": 2}, 2),
+        ("Deep", {"Style": 1, "Deepest Deep": 4, "deeply": 2}, 4),
+        ("how deep it is", {"Style": 1, "Deep": 4, "it": 2}, 4),
+        ("Style", {"Depth": 1, "Deep": 4, "Breadth": 2}, 7 / 3),
+    ],
+)
+def test_a_weight_is_looked_up_exactly_then_without_case_then_inside(
+    name: str, official: dict[str, float], weight: float
+) -> None:
+    assert look_up_weight(name, official) == weight
 
 
 def job(done: Mapping[str, tuple[Score, str]], mode: Mode = Mode.STRICT) -> JudgingJob:
@@ -292,6 +360,30 @@ def test_a_lost_task_is_left_out_and_counted() -> None:
         overall = aggregate(items, mode)[0]
         assert overall.is_headline and overall.n_expected == 2
         assert overall.strata[0].numerators == (0.4,)
+
+
+def test_repeats_are_averaged_before_the_tasks() -> None:
+    def scores(*values: float | None) -> tuple[Score, ...]:
+        lost = Score(None, JudgeStatus.TIMEOUT)
+        return tuple(lost if v is None else Score(v, parts={"insight": v / 2}) for v in values)
+
+    items = [
+        ItemVerdicts("1", "en", {"topic": "Art"}, WriterStatus.OK, {"score": scores(0.4, 0.8)}),
+        ItemVerdicts("2", "zh", {"topic": "Art"}, WriterStatus.OK, {"score": scores(None, 0.2)}),
+        ItemVerdicts("3", "zh", {"topic": "Law"}, WriterStatus.OK, {"score": (Score(0.0),)}),
+        ItemVerdicts("4", "zh", {"topic": "Law"}, WriterStatus.OK, {}),
+    ]
+    found = {e.name: measure(e) for e in aggregate(items, Mode.STRICT)}
+    assert {name: (m.value, m.n_scored, m.n_expected) for name, m in found.items()} == {
+        "overall": (pytest.approx(0.8 / 3), 3, 4),
+        "overall_x100": (pytest.approx(80 / 3), 3, 4),
+        "insight": (pytest.approx(0.2), 2, 4),
+        "language/en": (pytest.approx(0.6), 1, 1),
+        "language/zh": (pytest.approx(0.1), 2, 3),
+        "topic/Art": (pytest.approx(0.4), 2, 2),
+        "topic/Law": (0.0, 1, 2),
+    }
+    assert [name for name, m in found.items() if m.is_headline] == ["overall"]
 
 
 @pytest.fixture(scope="module")

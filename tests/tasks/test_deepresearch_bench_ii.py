@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
 from r2w_eval.stats.inference import evaluate as value_of
+from r2w_eval.stats.inference import measure
 from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite
 from r2w_eval.types import (
     Answer,
@@ -193,6 +195,39 @@ def test_a_model_without_an_answer_satisfies_nothing() -> None:
     assert values(floor)["total"] == 0.0
 
 
+def test_figures_by_hand() -> None:
+    """Two judgings of a report and a second report of one task; a lost judging is left out."""
+    lost = Score(None, JudgeStatus.TIMEOUT)
+    first, second = (Score(0.5, parts={"levels": own}) for own in ([1, 0, -1, 1], [1, 1, 1, None]))
+    base = item([2, 1, 1], [])
+    items = [
+        replace(base, scores={"batch:1": (first, second, lost)}),
+        replace(base, sample_id="2", language="zh", meta={**base.meta, "theme": "Law"},
+                scores={"batch:1": (first,)}),
+        replace(base, sample_id="3", scores={}),
+    ]  # fmt: skip
+    found = {e.name: measure(e) for e in aggregate(items, Mode.STRICT)}
+    assert {name: (m.value, m.n_scored, m.n_expected) for name, m in found.items()} == {
+        "total": ((0.75 + 0.5) / 2, 2, 3),
+        "info_recall": ((0.75 + 0.5) / 2, 2, 3),
+        "analysis": (0.25, 2, 3),
+        "presentation": (1.0, 2, 3),
+        "blocked_rate": ((0.125 + 0.25) / 2, 2, 3),
+        "total:rubric_micro": (pytest.approx(7 / 11), 2, 3),
+        "language/en": (0.75, 1, 2),
+        "language/zh": (0.5, 1, 1),
+        "theme/Art": (0.75, 1, 2),
+        "theme/Law": (0.5, 1, 1),
+    }
+    assert [name for name, m in found.items() if m.is_headline] == ["total"]
+
+
+@pytest.mark.parametrize(("n", "n_batches"), [(0, 0), (1, 1), (50, 1), (51, 2), (100, 2), (101, 3)])
+def test_rubrics_are_asked_about_fifty_at_a_time(n: int, n_batches: int) -> None:
+    assert batch_names(n) == [f"batch:{k + 1}" for k in range(n_batches)]
+    assert superseded(["a", "a", "b", "a", "b"]) == [0, 1, 2]
+
+
 @pytest.fixture(scope="module")
 def data(benchmarks: Path) -> SuiteData:
     return INFO.data(data_roots(str(benchmarks)))
@@ -230,7 +265,7 @@ def test_upstreams_refusals_are_shares_of_batches() -> None:
     ]
     *_, estimate = aggregate(items, Mode.STRICT)
     assert (estimate.name, value_of(estimate)) == ("parser:json_first", 0.5)
-    assert estimate.n_expected == 2
+    assert estimate.n_expected == 2 and not estimate.bounded
 
 
 def test_a_run_over_numbered_reports(benchmarks: Path, tmp_path: Path, own_cache: Path) -> None:

@@ -118,6 +118,9 @@ def test_reports_that_name_or_share_nothing_have_zeros() -> None:
     assert [other[name] for name in names] == [0.0] * 5 + [2.0]
     nobody = values_of(utils.aggregate([item("1", ["X"], [])], Mode.STRICT))
     assert (nobody["precision"], nobody["recall"], nobody["f1"]) == (0.0, 0.0, 0.0)
+    several = values_of(utils.aggregate([item("1", [*"ABC"], [*"BCDE"])], Mode.STRICT))
+    shares = [several[name] for name in ("precision", "recall", "f1")]
+    assert shares == pytest.approx([2 / 3, 2 / 4, 4 / 7])
     unasked = [item("1", [], ["Y"]), item("2", ["Y"], ["Y"])]
     found = {e.name: e for e in utils.aggregate(unasked, Mode.PARITY)}
     head = measure(found["precision"])
