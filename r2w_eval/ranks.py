@@ -91,6 +91,17 @@ def all_sum(tensor: Any) -> Any:
     return reduce(tensor, "sum")
 
 
+def from_all(own: T) -> list[T]:
+    """What each rank has, by rank, on every rank; all ranks have to call it."""
+    if n_processes() == 1:
+        return [own]
+    from accelerate.utils import gather_object
+
+    _join()
+    found: list[T] = gather_object([own])
+    return found
+
+
 def _broadcast(values: list[Any]) -> list[Any]:
     from accelerate.utils import broadcast_object_list
 

@@ -33,7 +33,7 @@ from r2w_eval.reward_models.checks.report import require_valid
 from r2w_eval.reward_models.scorer import open_scorer
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.cluster.rows import dense_row, from_runs, read_row, to_runs
-from r2w_eval.training.prompts import Criterion, make_rubric
+from r2w_eval.training.prompts import Criterion, Prompt, make_rubric
 from r2w_eval.training.recipe import read_settings
 from r2w_eval.training.rl.advantages import (
     LocalMapping,
@@ -50,6 +50,13 @@ from r2w_eval.training.rl.completions import (
     to_segments,
 )
 from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, pay_unanswered
+from r2w_eval.training.rl.references import (
+    AgainstReferences,
+    Ranked,
+    check_references,
+    match_references,
+    read_reference_file,
+)
 from verl import DataProto
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
@@ -74,15 +81,18 @@ class ClusterSettings:
     """The section `algorithm.r2w`: what a response and its reflections are worth.
 
     outcome_form, outcome, unanswered, patience_s, process, validity, process_mapping: as in
-        RLSettings; pairwise, which needs the whole group at once, is not to be had here; a report
-        of validity is made in trainer.default_local_dir
+        RLSettings; forms that need the whole group at once (pairwise, in_group) are not to be had
+        here; a report of validity is made in trainer.default_local_dir
+    references: as in RLSettings, on every worker; an answer meets all those of its prompt, since
+        one that rises needs the whole group and a single writer
     total_steps: steps that the warm-up of lambda is a share of
     evaluation: of each checkpoint, on the machine of the trainer; off without tasks
     """
 
-    outcome_form: Literal["scorer", "pointwise"] = "scorer"
+    outcome_form: Literal["scorer", "pointwise", "references"] = "scorer"
     outcome: str = "r2w-reward"
     unanswered: float | None = None
+    references: str = ""
     patience_s: float = 1800.0
     process: str = "r2w-reward"
     validity: str = ""
@@ -103,6 +113,7 @@ def read_cluster_settings(algorithm: Any) -> ClusterSettings:
     own = algorithm.get("r2w") or {}
     values = own if isinstance(own, dict) else OmegaConf.to_container(own, resolve=True)
     settings = read_settings(ClusterSettings, values, "algorithm.r2w")
+    check_references("algorithm.r2w", settings.outcome_form, settings.references)
     mapping = settings.process_mapping
     if mapping.weight and mapping.warmup_share > 0 and settings.total_steps is None:
         raise UsageError(
@@ -155,6 +166,9 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         options = OmegaConf.select(config, "data.apply_chat_template_kwargs") or {}
         self._tags = template_tags(tokenizer, **options)
         self._rubrics: dict[str, Sequence[Criterion]] = {}
+        self._references: dict[str, Ranked] = {}
+        file = self._settings.references
+        self._stored = read_reference_file(Path(file)) if file else {}
         self._judge = self._open_judge()
         self._scorer = None if self._judge else self._open_scorer()
         self._process = open_scorer(self._settings.process, self._settings.patience_s)
@@ -167,15 +181,17 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         settings = self._settings
         return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered, self._tags)
 
-    def _open_judge(self) -> Pointwise | None:
+    def _open_judge(self) -> Pointwise | AgainstReferences | None:
         if self._settings.outcome_form == "scorer":
             return None
         from r2w_eval.run.roles import model_options
 
         # every text is new: a cache of replies would only fill the disk
         options = model_options(RunConfig(cache=False), None)
-        patience = Patience(self._settings.patience_s)
-        return Pointwise(PatientJudge(self._settings.outcome, options, patience), self._rubrics)
+        judge = PatientJudge(self._settings.outcome, options, Patience(self._settings.patience_s))
+        if self._settings.outcome_form == "references":
+            return AgainstReferences(judge, self._references)
+        return Pointwise(judge, self._rubrics)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
         """Outcome and row of one response. Raises Unscorable where it has no outcome."""
@@ -204,12 +220,20 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         text = self.tokenizer.decode(ids, skip_special_tokens=True)
         if self._judge is not None:
             answers = [answer_of(text, self._tags)]
-            self._rubrics.setdefault(prompt, read_rubric_column(info))
+            self._look_up(prompt, info)
             marks = await self._judge(prompt, answers)
             (value,) = pay_unanswered(marks, answers, self._settings.unanswered)
         else:
             (value,) = await self._in_thread(self._scorer, [prompt], [text])
         return None if value is None else float(value)
+
+    def _look_up(self, prompt: str, info: Mapping[str, Any]) -> None:
+        """What the judge has to know of a prompt."""
+        if self._settings.outcome_form == "pointwise":
+            self._rubrics.setdefault(prompt, read_rubric_column(info))
+        elif prompt not in self._references:
+            row = Prompt(str(info.get("id", "")), "", "", prompt)
+            self._references |= match_references(self._stored, [row])
 
     async def _read_reflections(self, prompt: str, ids: Sequence[int], weight: float) -> Rollout:
         """The segments with their scores; no score is asked for while lambda is 0."""

@@ -21,6 +21,7 @@ from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.difficulty import DifficultySettings, Trial, choose
+from r2w_eval.training.rl.references import read_reference_file
 from r2w_eval.training.rl.train import RLSettings, train_rl
 from r2w_eval.training.synthesis.loop import Roles, SynthSettings, synthesise
 from r2w_eval.training.synthesis.teaching import check_rows
@@ -277,7 +278,9 @@ def run_rl(
     """Reinforcement learning on prompts; `arms` as in `train_rl`."""
     require_tags(settings)
     with only_training(out / LOCK):
-        identity = {"settings": settings, "prompts": content_hash(prompts)}
+        identity = {"settings": settings.work(), "prompts": content_hash(prompts)}
+        if file := settings.references:
+            identity["references"] = content_hash(read_reference_file(Path(file)))
         on_first(lambda: claim(out, "rl", identity))
         return _finish(out, train_rl(settings, prompts, out, arms))
 

@@ -11,6 +11,8 @@ a row (docs/training.md):
     training     8 P FLOPs a token, 6 P with adapters only; generation 2 P
     loop         4 + 2 F + 3 K calls a prompt at most: K rounds, F fresh assessments (2 F of them
                  the second judge's, where there is one)
+    judge of RL  calls a group of n: n (pointwise), 2 n opponents (pairwise), 2 (n - 1) (in_group),
+                 2 n for each reference met (references)
 
 One device; what parallel training spreads is not subtracted.
 """
@@ -26,8 +28,14 @@ from r2w_eval.training.pipeline.model_shape import ModelShape, shape_of
 from r2w_eval.training.pipeline.plan import Stage
 from r2w_eval.training.pipeline.recipe import Recipe
 from r2w_eval.training.pipeline.records import finished
+from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
+from r2w_eval.training.rl.contests import circle
+from r2w_eval.training.rl.outcomes import RUBRIC_DECODING
+from r2w_eval.training.rl.references import read_reference_file
 from r2w_eval.training.rl.signal import read_back, tell_signal
+from r2w_eval.training.rl.train import RLSettings
 
+from r2w_eval.comparison.pairwise import JUDGE_DECODING
 from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import FIRST_GUESS_TOKENS, Price, load_prices
 from r2w_eval.run.dryrun import Forecast, forecast
@@ -88,6 +96,44 @@ def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, ...]:
     )
 
 
+def judge_calls(settings: RLSettings, references: int = 0) -> int:
+    """Calls of the judge about one group; `references` is the most that a prompt has.
+
+    >>> [judge_calls(RLSettings(outcome_form=form)) for form in ("pointwise", "pairwise")]
+    [8, 32]
+    >>> judge_calls(RLSettings(outcome_form="in_group"))
+    14
+    """
+    n = settings.group
+    met = 1 if settings.rising_references else references
+    calls = {
+        "pointwise": n,
+        "pairwise": 2 * len(circle(range(n), settings.opponents)),
+        "in_group": 2 * (n - 1),
+        "references": 2 * n * met,
+    }
+    return calls.get(settings.outcome_form, 0)
+
+
+def reward_calls(recipe: Recipe, prompts: Sequence[Prompt]) -> Forecast:
+    """Calls of the outcome over a whole training: of a scorer, or of a judge with its tokens.
+
+    An answer is at most as long as its completion; a prompt without a rubric costs one call more.
+    """
+    own, groups = recipe.rl, recipe.rl.steps * recipe.rl.groups_per_step
+    if own.outcome_form == "scorer":
+        return Forecast("rl", "reward", groups * own.group, 0, 0)
+    stored = read_reference_file(Path(own.references)) if own.references else {}
+    calls = groups * judge_calls(own, max(map(len, stored.values()), default=0))
+    is_pair = own.outcome_form != "pointwise"
+    if not is_pair:
+        calls += sum(not prompt.rubric for prompt in prompts)
+    told = TEMPLATE_TOKENS + PROMPT_TOKENS + (2 if is_pair else 1) * own.max_completion_tokens
+    decoding = JUDGE_DECODING if is_pair else RUBRIC_DECODING
+    replies = min(decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
+    return Forecast("rl", "judge", calls, calls * told, calls * replies)
+
+
 class Forecaster:
     """What every kind of stage needs."""
 
@@ -111,17 +157,18 @@ class Forecaster:
         }
         return known[stage.kind]() if stage.kind in known else Need()
 
-    def n_prompts(self) -> int:
+    def prompts(self) -> list[Prompt]:
         """Prompts of the file, or those to be taken from the grammar."""
-        from r2w_eval.training.prompts import read_prompts
-
         own = self.recipe.prompts
-        return len(read_prompts(Path(own.file))) if own.file else own.n
+        if own.file:
+            return read_prompts(Path(own.file))
+        return starter_prompts(own.n, own.seed, own.languages)
 
     def n_traces(self) -> int:
         """Expected rows of SFT, at most."""
         limit = self.recipe.traces.limit
-        counts = {"loop": round(LOOP_YIELD * self.n_prompts()), "expert": limit, "planted": limit}
+        loop = round(LOOP_YIELD * len(self.prompts()))
+        counts = {"loop": loop, "expert": limit, "planted": limit}
         return sum(counts[source] for source in self.recipe.traces.sources)
 
     def hours(self, shape: ModelShape, per_token: float, trained: float, generated: float) -> float:
@@ -132,7 +179,7 @@ class Forecaster:
         return (training + generation) / (own.teraflops * 1e12) / 3600
 
     def _loop(self) -> Need:
-        return Need(calls=loop_calls(self.n_prompts(), self.recipe))
+        return Need(calls=loop_calls(len(self.prompts()), self.recipe))
 
     def _sft(self) -> Need:
         own, shape = self.recipe.sft, self.shape
@@ -150,7 +197,7 @@ class Forecaster:
         length = PROMPT_TOKENS + own.max_completion_tokens
         generated = own.steps * rows * own.max_completion_tokens
         trained = own.steps * rows * length
-        rewards = Forecast("rl", "reward", own.steps * rows, 0, 0)
+        rewards = reward_calls(self.recipe, self.prompts())
         if shape is None:
             return Need(None, trained, generated, None, (rewards,))
         memory = train_memory(shape, shape.parameters, own.rollouts_per_pass, length)
@@ -184,10 +231,12 @@ def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price
     writer, judge, _ = recipe.traces.models
     second = recipe.traces.second_judge
     of_loop = {"write": [writer], "judge": [judge], SECOND: [second] if second else []}
+    of_rl = {"judge": [recipe.rl.outcome]}
     of_evaluation = {"judge": recipe.evaluate.judge}
     total = 0.0
     for row in (row for need in needs for row in need.calls):
-        models = (of_loop if row.task == "loop" else of_evaluation).get(row.stage, ())
+        own = {"loop": of_loop, "rl": of_rl}.get(row.task, of_evaluation)
+        models = own.get(row.stage, ())
         for name in (model.partition("#")[2] for model in models if model.startswith("http")):
             if name not in prices:
                 return f"n/a (no price for {name})"

@@ -108,7 +108,7 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
     for seed, weight in itertools.product(recipe.grid.seeds, recipe.grid.lambdas):
         arm, name = recipe.rl_of(seed, weight), arm_name(weight, seed)
         inputs = [f"sft-seed{seed}", "prompts", "reward"]
-        planner.add(name, "rl", inputs, settings=arm, **_rewards(recipe))
+        planner.add(name, "rl", inputs, settings=arm.work(), **_rewards(recipe))
         found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
         if recipe.rollouts.samples:
             _plan_rollouts(planner, recipe, name)
@@ -134,7 +134,8 @@ def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> 
 
 def _rewards(recipe: Recipe) -> dict[str, dict[str, str]]:
     """What RL reads from outside to reward a rollout."""
-    return outside(recipe.rl.outcome, recipe.rl.process, recipe.rl.validity)
+    own = recipe.rl
+    return outside(own.outcome, own.process, own.validity, own.references)
 
 
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
 from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.recipe import read_recipe, recipe_path
+from r2w_eval.training.rl.references import read_reference_file
 from r2w_eval.training.rl.rollouts import RolloutSettings
 from r2w_eval.training.rl.train import RLSettings
 from r2w_eval.training.synthesis.loop import SynthSettings
@@ -233,6 +235,9 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             f"{where}: traces.form prose: rewards of reflections need tags. Set grid.lambdas: "
             f"[0.0] without rl.penalties of redundancy and form, or traces.form: tagged"
         )
+    if recipe.rl.references:
+        # before hours of SFT, and not after them
+        read_reference_file(Path(recipe.rl.references))
     _check_evaluation(recipe.evaluate, where)
 
 

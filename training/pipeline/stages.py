@@ -33,6 +33,7 @@ from r2w_eval.training.pipeline.records import (
     write_record,
 )
 from r2w_eval.training.prompts import hold_apart, read_prompts
+from r2w_eval.training.rl.references import match_references, read_reference_file
 from r2w_eval.training.rl.rollouts import ROLLOUTS, write_rollouts
 from r2w_eval.training.rl.signal import read_arms, score_groups
 from r2w_eval.training.synthesis.expert import planted_traces
@@ -140,6 +141,8 @@ def run_prompts(job: Job) -> Made:
         own.file, own.n, own.seed, own.data_dir, tasks, own.languages
     )
     kept, held = hold_apart(chosen, own.held)
+    if file := job.recipe.rl.references:
+        match_references(read_reference_file(Path(file)), kept)
     files = {job.folder / PROMPTS_FILE: kept, job.folder / HELD_FILE: held}
     for path, prompts in files.items():
         write_jsonl(path, prompts)

@@ -161,7 +161,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         texts = self.processing_class.batch_decode(ids, skip_special_tokens=True)
         for reward in self.reward_funcs:
             if begin := getattr(reward, "begin", None):
-                begin(prompts, texts)
+                begin(prompts, texts, self.state.global_step)
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any

@@ -2,8 +2,9 @@
 
 scorer      a scorer of writings (the quality head), its own value
 pointwise   weighted mean of rubric marks by a judge, mapped to [0, 1]
-pairwise    share won against other answers of the group, each pair judged in both orders;
-            orders that disagree are a tie
+pairwise, in_group, references
+            points against other answers of the group, or against stored ones (contests.py,
+            references.py)
 
 An answer without a valid verdict has no reward: None, which leaves the group's statistics
 (specification: r2write.md section 6.1). A rollout whose thinking never ends has no answer: no
@@ -29,11 +30,9 @@ from r2w_eval.training.prompts import Criterion
 from r2w_eval.training.rl.completions import TAGS, prompt_text
 from r2w_eval.training.wording import load_wording
 
-from r2w_eval.comparison.pairwise import Contest, build_request, own_form
 from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.models.thinking import ThinkTags, answer_of
 from r2w_eval.run.patient import Background, PatientJudge
-from r2w_eval.stats.orders import OrderPair, combined_label
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
 RUBRIC_DECODING = Decoding(temperature=0.0, max_tokens=1024)
@@ -93,8 +92,14 @@ class ScorerOutcome:
 class GroupReward(Protocol):
     """Rewards of the answers to one prompt, which may be compared with each other."""
 
-    def __call__(self, prompt: str, answers: Answers) -> Coroutine[Any, Any, Rewards]:
-        """One reward per answer; None where there is none."""
+    def __call__(self, prompt: str, answers: Answers, step: int) -> Coroutine[Any, Any, Rewards]:
+        """One reward per answer; None where there is none. `step` counts finished steps."""
+
+
+def step_of(columns: Mapping[str, Any]) -> int:
+    """Steps that training has finished, by what TRL hands to a reward; 0 outside of training."""
+    state = columns.get("trainer_state")
+    return 0 if state is None else int(state.global_step)
 
 
 class JudgedOutcome:
@@ -122,12 +127,12 @@ class JudgedOutcome:
         """A job on the judge's own event loop, to its end."""
         return self._background.submit(job).result()
 
-    def begin(self, prompts: Sequence[Any], completions: Sequence[Any]) -> None:
+    def begin(self, prompts: Sequence[Any], completions: Sequence[Any], step: int = 0) -> None:
         """Ask about whole groups; the next call of this object collects the answers."""
         texts = [text_of(completion) for completion in completions]
         for start in range(0, len(texts), self._group):
             own = texts[start : start + self._group]
-            job = self._reward(prompt_text(prompts[start]), self._answers(own))
+            job = self._reward(prompt_text(prompts[start]), self._answers(own), step)
             self._begun.append((own, self._background.submit(job)))
 
     def __call__(
@@ -139,7 +144,7 @@ class JudgedOutcome:
         texts = [text_of(completion) for completion in completions]
         begun, self._begun = self._begun, []
         if [text for own, _ in begun for text in own] != texts:
-            self.begin(prompts, completions)
+            self.begin(prompts, completions, step_of(columns))
             begun, self._begun = self._begun, []
         rewards = [reward for _, future in begun for reward in future.result()]
         if log := columns.get("log_metric"):
@@ -159,7 +164,7 @@ class Pointwise:
         self._rubrics = rubrics
         self._template = load_wording("outcome")
 
-    async def __call__(self, prompt: str, answers: Answers) -> Rewards:
+    async def __call__(self, prompt: str, answers: Answers, step: int = 0) -> Rewards:
         """Weighted mean of the marks, mapped to [0, 1]."""
         rubric = self._rubrics.get(prompt)
         places = [i for i, answer in enumerate(answers) if answer is not None and rubric]
@@ -186,66 +191,3 @@ def read_marks(rubric: Sequence[Criterion], request: JudgeRequest, reply: str) -
     except Unreadable as error:
         return Score(None, JudgeStatus.PARSE_ERROR, str(error))
     return Score((mean - LOWEST) / (HIGHEST - LOWEST))
-
-
-class Pairwise:
-    """Share won against the next `opponents` and the previous ones, in a circle of the group."""
-
-    def __init__(self, judge: PatientJudge, opponents: int) -> None:
-        self._judge = judge
-        self._opponents = opponents
-
-    async def __call__(self, prompt: str, answers: Answers) -> Rewards:
-        """Win 1, tie 1/2, loss 0, over the contests that have a verdict in both orders."""
-        known = [i for i, answer in enumerate(answers) if answer is not None]
-        pairs = circle(known, self._opponents)
-        items = [
-            self._item(prompt, answers[a] or "", answers[b] or "", order)
-            for a, b in pairs
-            for order in ("ab", "ba")
-        ]
-        scores = await self._judge.score(items) if items else []
-        margins = [score.value for score in scores]
-        return shares(pairs, margins, len(answers))
-
-    def _item(self, prompt: str, first: str, second: str, order: str) -> ScoreItem:
-        form = own_form()
-        request = build_request(Contest("rl", "a", "b", prompt, first, second), order)
-        return ScoreItem(request, form.decoding, form.parse)
-
-
-def circle(members: Sequence[int], opponents: int) -> list[tuple[int, int]]:
-    """Each member against the `opponents` that follow it, round the circle, no pair twice.
-
-    >>> circle([0, 1, 2], 1), len(circle(range(4), 9))
-    ([(0, 1), (1, 2), (0, 2)], 6)
-    """
-    n = len(members)
-    pairs: dict[tuple[int, int], None] = {}
-    for step in range(1, min(opponents, n - 1) + 1):
-        for i in range(n):
-            a, b = sorted((members[i], members[(i + step) % n]))
-            pairs[a, b] = None
-    return list(pairs)
-
-
-def shares(
-    pairs: Sequence[tuple[int, int]], margins: Sequence[float | None], n: int
-) -> list[float | None]:
-    """Mean of win 1, tie 1/2, loss 0 by member; None for one without a judged pair.
-
-    `margins` are those of the text shown first, two a pair: the first member shown first, and then
-    the second. Orders that disagree are a tie; a pair that lost an order is left out.
-
-    >>> shares([(0, 1)], [1.0, 1.0], 3), shares([(0, 1)], [2.0, -1.0], 3)
-    ([0.5, 0.5, None], [1.0, 0.0, None])
-    """
-    won: dict[int, list[float]] = {}
-    for place, (a, b) in enumerate(pairs):
-        shown_first, backwards = margins[2 * place], margins[2 * place + 1]
-        mirrored = None if backwards is None else -backwards
-        label = combined_label(OrderPair("", str(a), str(b), shown_first, mirrored))
-        if label is not None:
-            won.setdefault(a, []).append((1 + label) / 2)
-            won.setdefault(b, []).append((1 - label) / 2)
-    return [sum(won[i]) / len(won[i]) if i in won else None for i in range(n)]

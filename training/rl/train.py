@@ -8,7 +8,7 @@ resumed run goes on as an unbroken one (specification: r2write.md section 6).
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +28,25 @@ from r2w_eval.training.limits import (
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import template_tags
+from r2w_eval.training.rl.contests import InGroup, Pairwise
 from r2w_eval.training.rl.outcomes import (
     RUBRIC_DECODING,
+    GroupReward,
     JudgedOutcome,
-    Pairwise,
     Pointwise,
     ScorerOutcome,
 )
 from r2w_eval.training.rl.penalties import Penalised, Penalties
+from r2w_eval.training.rl.references import (
+    SCHEDULE,
+    AgainstReferences,
+    Ranked,
+    ReferenceSchedule,
+    RisingReferences,
+    check_references,
+    match_references,
+    read_reference_file,
+)
 from r2w_eval.training.trainer.faults import without_missing_reward_texts
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
@@ -48,7 +59,7 @@ from r2w_eval.training.trainer.stage import (
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import content_hash
+from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.ranks import n_processes, on_first
 from r2w_eval.run.patient import Patience, PatientJudge
@@ -76,12 +87,17 @@ class RLSettings:
     """Values of the stage (r2write.md section 6.5; marked there by source).
 
     model: checkpoint folder, hub id, or smollm2
-    outcome_form: who says what an answer is worth: a scorer, or a judge by rubric or by pairs
+    outcome_form: who says what an answer is worth: a scorer, or a judge by rubric (pointwise), or
+        in pairs, with several answers of its group (pairwise), one of them (in_group), or stored
+        ones (references)
     outcome: a scorer, as in r2w-eval score --scorer; a judge, as in --judge, for the other forms
     unanswered: reward of a completion that never comes to an answer; without one it leaves its
         group, so that nothing keeps a policy from thinking on
     penalties: for repeats, length and faults of form of the thinking, taken off the outcome
     opponents: answers of the group that each is compared with, before and after it (pairwise)
+    references: JSON lines of stored answers, several a prompt (references.py)
+    rising_references: one reference of a prompt at a time, from the weakest on, the next one once
+        the group has won; false: all of them, and the mean
     patience_s: seconds that a silent judge is waited for, before what it owes is invalid
     process: scorer of reflections; judge:MODEL for an LLM, MODEL as in --judge
     validity: report of `train rm --validate` on `process`; without one it is made before the first
@@ -106,11 +122,13 @@ class RLSettings:
     """
 
     model: str = EMBEDDED
-    outcome_form: Literal["scorer", "pointwise", "pairwise"] = "scorer"
+    outcome_form: Literal["scorer", "pointwise", "pairwise", "in_group", "references"] = "scorer"
     outcome: str = "r2w-reward"
     unanswered: float | None = None
     penalties: Penalties = Penalties()
     opponents: int = 2
+    references: str = ""
+    rising_references: bool = True
     patience_s: float = 1800.0
     process: str = "r2w-reward"
     validity: str = ""
@@ -134,6 +152,14 @@ class RLSettings:
     seed: int = 0
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    def work(self) -> dict[str, Any]:
+        """All settings as plain values; those of references where there are some, so that keys and
+        folders of other trainings are those of before there were any.
+        """
+        plain: dict[str, Any] = to_plain(self)
+        unread = () if self.outcome_form == "references" else ("references", "rising_references")
+        return {name: value for name, value in plain.items() if name not in unread}
+
     @property
     def reads_reflections(self) -> bool:
         """Reflections are paid or charged, so that a policy must mark them with tags."""
@@ -156,10 +182,11 @@ class RLSettings:
         return min(self.groups_per_call * self.group or self.rollouts, self.rollouts)
 
     def __post_init__(self) -> None:
-        """Raises UsageError for numbers out of their range, when passes would differ in size, or
-        nothing could be captured.
+        """Raises UsageError for numbers out of their range, when passes would differ in size,
+        nothing could be captured, or there is nothing to compare with.
         """
         check_numbers("rl", self, ALLOWED)
+        check_references("rl", self.outcome_form, self.references)
         if self.unanswered is not None:
             check_numbers("rl", self, {FINITE: ("unanswered",)})
         if self.graphed_generation and not self.half_generation:
@@ -205,23 +232,33 @@ def open_outcome(
     # every text is new: a cache of replies would only fill the disk
     options = model_options(RunConfig(cache=False), None)
     judge = PatientJudge(settings.outcome, options, Patience(settings.patience_s))
-    if settings.outcome_form == "pairwise":
-        pairwise = Pairwise(judge, settings.opponents)
-        outcome = JudgedOutcome(judge, pairwise, settings.group, settings.unanswered, tags)
-        outcome.run(judge.open())
-        return outcome
     rubrics: dict[str, Rubric] = {}
-    pointwise = Pointwise(judge, rubrics)
-    outcome = JudgedOutcome(judge, pointwise, settings.group, settings.unanswered, tags)
-    role = Role(outcome.run(judge.open()), RUBRIC_DECODING)
+    references: dict[str, Ranked] = {}
+    schedule = None
+    if settings.outcome_form == "references":
+        references = match_references(read_reference_file(Path(settings.references)), prompts)
+        schedule = ReferenceSchedule(out / SCHEDULE) if settings.rising_references else None
+    forms: Mapping[str, Callable[[], GroupReward]] = {
+        "pointwise": lambda: Pointwise(judge, rubrics),
+        "pairwise": lambda: Pairwise(judge, settings.opponents),
+        "in_group": lambda: InGroup(judge, settings.seed),
+        "references": lambda: AgainstReferences(judge, references, schedule),
+    }
+    reward = forms[settings.outcome_form]()
+    outcome = JudgedOutcome(judge, reward, settings.group, settings.unanswered, tags)
+    chat = outcome.run(judge.open())
+    if settings.outcome_form == "pointwise":
+        role = Role(chat, RUBRIC_DECODING)
 
-    def complete() -> dict[str, Rubric]:
-        with Journal(out / "rubrics.jsonl") as journal:
-            made: dict[str, Rubric] = outcome.run(complete_rubrics(prompts, journal, role))
-            return made
+        def complete() -> dict[str, Rubric]:
+            with Journal(out / "rubrics.jsonl") as journal:
+                made: dict[str, Rubric] = outcome.run(complete_rubrics(prompts, journal, role))
+                return made
 
-    rubrics |= on_first(complete)
-    return outcome
+        rubrics |= on_first(complete)
+    if schedule is None:
+        return outcome
+    return RisingReferences(outcome, schedule, references, settings.group)
 
 
 def train_rl(
@@ -286,7 +323,7 @@ def last_step_file(settings: RLSettings, folder: Path) -> Path:
     """Where the arms of a grid agree on their last step; they differ in model, seed and lambda."""
     mapping = replace(settings.process_mapping, weight=0.0)
     common = replace(settings, model="", seed=0, process_mapping=mapping)
-    return folder / f"last-step-{content_hash(common, 8)}"
+    return folder / f"last-step-{content_hash(common.work(), 8)}"
 
 
 def _end_notes(state: Any, settings: RLSettings) -> list[str]:

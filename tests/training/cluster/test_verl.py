@@ -297,6 +297,44 @@ def test_a_judge_reads_the_rubric_of_the_row_and_a_row_without_one_is_refused(
         rewarded(config, policy, other)
 
 
+def test_a_judge_compares_with_the_references_of_the_prompt(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from r2w_eval.run.patient import PatientJudge
+    from r2w_eval.types import Score
+
+    async def score(self: Any, items: Any) -> list[Score]:
+        """A stored `zinc` ties, everything else that is stored loses."""
+
+        def verdict(request: Any) -> str:
+            ties = "zinc" in request.messages[-1].content
+            return "A=B" if ties else "A>B" if request.order == "ab" else "B>A"
+
+        return [
+            one.parse(one.request, json.dumps({"verdict": verdict(one.request)})) for one in items
+        ]
+
+    monkeypatch.setattr(PatientJudge, "score", score)
+    file = tmp_path / "references.jsonl"
+    rows = [{"prompt_id": "p", "text": "lead"}, {"prompt": "sun", "text": "zinc"}]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    form = (
+        "algorithm.r2w.outcome_form=references",
+        f"algorithm.r2w.references={file}",
+        'algorithm.r2w.outcome="http://127.0.0.1:9/v1#m"',
+    )
+    config = toy_config(policy, "local", *form)
+    prompt = {"raw_prompt": [{"role": "user", "content": "sun"}]}
+    row = response(policy, TEXT, extra_info={"split": "train", "id": "p"}, **prompt)
+    assert rewarded(config, policy, row)["reward_score"] == 0.75
+    other = response(policy, TEXT, raw_prompt=[{"role": "user", "content": "rain"}])
+    with pytest.raises(UsageError, match="1 of 1 prompts without a reference"):
+        rewarded(config, policy, other)
+    with pytest.raises(UsageError, match=r"Set algorithm\.r2w\.references: FILE"):
+        toy = toy_config(policy, "local", form[0])
+        read_cluster_settings(toy.algorithm)
+
+
 @pytest.mark.parametrize("recipe", ["local", "gae"])
 def test_verl_accepts_our_configurations(policy: Path, recipe: str) -> None:
     from verl.trainer.ppo.utils import need_critic, need_reference_policy

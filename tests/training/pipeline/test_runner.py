@@ -21,6 +21,7 @@ from r2w_eval.training.pipeline.forecast import (
     cache_memory,
     loop_calls,
     print_forecast,
+    total_cost,
     train_memory,
 )
 from r2w_eval.training.pipeline.model_shape import read_shape, shape_of
@@ -31,6 +32,8 @@ from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder, job_of, run_
 from r2w_eval.training.prompts import read_prompts
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
+from r2w_eval.models.cost import Price
+from r2w_eval.store import write_jsonl
 
 LIGHT = ("prompts", "traces-planted", "traces", "reward")
 Write = Callable[..., Path]
@@ -462,6 +465,49 @@ def test_traces_in_prose_are_another_work_and_pay_no_reflections(
     assert len(rows) == 3 and not any("<" in row["thinking"] for row in rows)
     tagged = load_recipe(str(write(grid={"lambdas": [0.0]})))
     assert keys(tagged)["traces-planted"] != of_prose["traces-planted"]
+
+
+def test_the_dry_run_counts_the_calls_of_the_rewards_judge(write: Write, tmp_path: Path) -> None:
+    file = tmp_path / "references.jsonl"
+    rows = [
+        {"prompt_id": name, "text": f"{n}"} for name, m in (("a", 3), ("b", 1)) for n in range(m)
+    ]
+    write_jsonl(file, rows)
+
+    def calls(**changed: Any) -> Any:
+        sizes = {"steps": 5, "group": 4, "groups_per_step": 3, "outcome": "http://h/v1#j"}
+        recipe = load_recipe(str(write(prompts={"n": 10}, rl={**sizes, **changed})))
+        stage = next(one for one in plan_pipeline(recipe) if one.kind == "rl")
+        need = Forecaster(recipe).need(stage)
+        (row,) = need.calls
+        cost = total_cost([need], recipe, {"j": Price(1.0, 1.0)})
+        return row.calls, row.stage, cost != "$0.00"
+
+    stored = {"outcome_form": "references", "references": str(file)}
+    assert calls() == (5 * 3 * 4, "reward", False)
+    # one mark an answer, and a rubric for each prompt that has none
+    assert calls(outcome_form="pointwise") == (5 * 3 * 4 + 10, "judge", True)
+    assert calls(outcome_form="pairwise", opponents=1) == (5 * 3 * 2 * 4, "judge", True)
+    assert calls(outcome_form="in_group") == (5 * 3 * 2 * 3, "judge", True)
+    assert calls(**stored) == (5 * 3 * 2 * 4, "judge", True)
+    assert calls(**stored, rising_references=False) == (5 * 3 * 2 * 4 * 3, "judge", True)
+    file.write_text("{}\n")
+    with pytest.raises(UsageError, match="record 1: prompt is 'None'"):
+        calls(**stored)
+
+
+def test_other_references_are_another_training(write: Write, tmp_path: Path) -> None:
+    file = tmp_path / "references.jsonl"
+    rl = {"outcome_form": "references", "references": str(file)}
+
+    def keys(text: str) -> dict[str, str]:
+        write_jsonl(file, [{"prompt_id": "a", "text": text}])
+        return {one.name: one.key for one in plan_pipeline(load_recipe(str(write(rl=rl))))}
+
+    one, other = keys("one"), keys("other")
+    assert {name for name in one if one[name] != other[name]} == {
+        name for name in one if "rl-" in name or name == "leaderboard"
+    }
 
 
 def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:

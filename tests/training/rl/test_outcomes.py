@@ -10,20 +10,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.training.journal import Journal, Role
 from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.prompts import Criterion, starter_prompts
+from r2w_eval.training.rl.contests import Pairwise
 from r2w_eval.training.rl.outcomes import (
     RUBRIC_DECODING,
     JudgedOutcome,
-    Pairwise,
     Pointwise,
     ScorerOutcome,
-    circle,
-    shares,
     text_of,
 )
 
@@ -184,29 +180,6 @@ def test_prompts_without_a_rubric_get_one_from_the_judge_once(tmp_path: Path) ->
             assert sum(journal.tally.sent.values()) == expected
     assert set(rubrics) == {prompt.prompt for prompt in prompts}
     assert all(len(rubric) == 5 for rubric in rubrics.values())
-
-
-@given(st.integers(0, 9), st.integers(0, 12))
-def test_everyone_meets_equally_many(n: int, opponents: int) -> None:
-    pairs = circle(range(n), opponents)
-    assert len(set(pairs)) == len(pairs) and all(a < b for a, b in pairs)
-    met = [sum(i in pair for pair in pairs) for i in range(n)]
-    assert len(set(met)) <= 1 and (not met or met[0] == min(2 * opponents, n - 1))
-
-
-@given(st.lists(st.sampled_from([None, -2.0, -1.0, 0.0, 1.0, 2.0]), min_size=12, max_size=12))
-def test_a_contest_gives_out_one_point_or_none(margins: list[float | None]) -> None:
-    pairs = circle(range(4), 3)
-    found = shares(pairs, margins, 4)
-    scored = [
-        pair
-        for i, pair in enumerate(pairs)
-        if margins[2 * i] is not None and margins[2 * i + 1] is not None
-    ]
-    played = [sum(i in pair for pair in scored) for i in range(4)]
-    assert [share is None for share in found] == [n == 0 for n in played]
-    points = sum((share or 0.0) * n for share, n in zip(found, played, strict=True))
-    assert points == pytest.approx(len(scored))
 
 
 def test_of_a_conversation_the_last_message_is_the_completion() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from r2w_eval.training.checkpoints.watch import read_progress
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.references import SCHEDULE
 from r2w_eval.training.rl.rollouts import RolloutSettings, write_rollouts
 from r2w_eval.training.rl.train import RLSettings, train_rl
 from r2w_eval.training.trainer.faults import OutOfMemory, out_of_memory_named
@@ -333,6 +335,76 @@ def test_the_best_adapters_are_merged_into_the_model(
         tmp_path / "a" / "checkpoints" / f"checkpoint-{made.steps}"
     ).merge_and_unload()
     assert not all(found[name].allclose(last.state_dict()[name]) for name in found)
+
+
+def references_of(server: str, file: str) -> dict[str, Any]:
+    """An outcome against stored references, by a judge on this server."""
+    return {"outcome_form": "references", "outcome": f"{server}#judge-0", "references": file}
+
+
+def run_rl_until(step: int, model: str, out: str, *judged: str) -> None:
+    """Killed in the worst moment: the wins of a step are noted, and no checkpoint has it."""
+    from r2w_eval.training.rl.references import ReferenceSchedule
+
+    end_step = ReferenceSchedule.end_step
+
+    def end_and_die(self: Any, now: int, won: Any) -> None:
+        end_step(self, now, won)
+        if now == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ReferenceSchedule.end_step = end_and_die  # type: ignore[method-assign]
+    run_rl(Path(model), Path(out), **references_of(*judged))
+
+
+@pytest.mark.timeout(420)
+def test_rising_references_of_a_killed_training_are_those_of_an_unbroken_one(
+    policy: Path, tmp_path: Path
+) -> None:
+    texts = ("", "sun", "rain sun", "rain rain")
+    file = tmp_path / "references.jsonl"
+    rows = [
+        {"prompt_id": prompt.id, "text": f"{prompt.prompt} {text}", "score": n}
+        for prompt in PROMPTS
+        for n, text in enumerate(texts)
+    ]
+    write_jsonl(file, rows)
+    with FakeServer() as server:
+        judged = server.base_url, str(file)
+        words = ", ".join(map(repr, (3, str(policy), str(tmp_path / "a"), *judged)))
+        killed = start(f"run_rl_until({words})")
+        whole = run_rl(policy, tmp_path / "b", **references_of(*judged))
+        assert killed.wait() == -9
+        steps = [one.step for one in find_checkpoints(tmp_path / "a" / "checkpoints")]
+        assert steps == [1, 2, 3]
+        again = run_rl(policy, tmp_path / "a", **references_of(*judged))
+    wins, unbroken = (tmp_path / name / SCHEDULE for name in "ab")
+    assert wins.read_bytes() == unbroken.read_bytes() and json.loads(wins.read_bytes())
+    assert same(again.model, whole.model) and not same(again.model, policy)
+    history = json.loads((tmp_path / "b" / "history.json").read_bytes())
+    assert [entry["outcome/reference"] >= 0 for entry in history if "reward" in entry] == [True] * 5
+
+
+def end_step_on_each_rank(path: str) -> None:
+    """Every rank wins a prompt of its own, and learns of the other's."""
+    from r2w_eval.training.rl.references import Ranked, ReferenceSchedule
+
+    from r2w_eval.ranks import from_all
+
+    own = [Ranked(f"p{rank}", ("weak", "strong")) for rank in range(2)]
+    schedule = ReferenceSchedule(Path(path))
+    for step in range(2):
+        schedule.end_step(step, [own[int(os.environ["RANK"])]] if step == 0 else [])
+    places = [schedule.index(one, 1) for one in own]
+    assert from_all(places) == [[1, 1], [1, 1]]
+
+
+@pytest.mark.timeout(420)
+def test_two_processes_have_one_schedule_and_one_writes_it(tmp_path: Path) -> None:
+    path = tmp_path / SCHEDULE
+    assert launch(f"end_step_on_each_rank({str(path)!r})") == [0, 0]
+    assert json.loads(path.read_bytes()) == {"p0": [0], "p1": [0]}
+    assert [one.name for one in tmp_path.iterdir()] == [SCHEDULE]
 
 
 def test_a_judged_training_with_its_checkpoints_evaluated_beside_it(
