@@ -33,6 +33,13 @@ def _split(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return tuple(literals), tuple(names)
 
 
+def fence_mark(*texts: str) -> str:
+    """What stands at both ends of a fence round these texts: their hash, which no text can hold, so
+    that none of them can close its fence and speak from outside it.
+    """
+    return text_hash("\0".join(texts))[:12]
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
     """A prompt text and where it came from. `name@hash` is its identity."""

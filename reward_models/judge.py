@@ -31,7 +31,7 @@ from r2w_eval.paths import cache_path
 from r2w_eval.reflection.effects import score_items
 from r2w_eval.run.patient import Background, Patience, PatientJudge
 from r2w_eval.run.roles import model_options
-from r2w_eval.template import Template, load_prompt
+from r2w_eval.template import Template, fence_mark, load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
 LOWEST, HIGHEST = 1.0, 10.0
@@ -75,7 +75,7 @@ def ask_about(item: ReflectionItem) -> ScoreItem:
         "reflection": item.reflection,
         "revision": nothing if item.revision is None else item.revision,
     }
-    mark = text_hash("\0".join(texts.values()))[:12]
+    mark = fence_mark(*texts.values())
     text = load_wording(language).fill(mark=mark, nothing=nothing, **texts)
     request = JudgeRequest("reflection", (Message("user", text),))
     asked = DIAGNOSTICS if item.revision is not None else DIAGNOSTICS[:1]

@@ -81,6 +81,11 @@ def layer_of(module: str) -> str | None:
     return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "r2w_eval"
 
 
+def test_a_test_file_that_cannot_be_imported_is_an_error() -> None:
+    """pytest's flag for doctests of missing engines passes over such a file without a word."""
+    assert "ignore-import-errors" not in (ROOT / "pyproject.toml").read_text("utf-8")
+
+
 @pytest.mark.parametrize("folder", LAYERS)
 def test_no_module_imports_a_layer_above_its_own(folder: str) -> None:
     upward = [

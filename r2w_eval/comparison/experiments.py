@@ -7,6 +7,7 @@ read. Forms: specification r2write, section 8 (the paper's Table 1; tokens per p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -15,8 +16,8 @@ from typing import Any
 from r2w_eval.comparison.scores import StoredResult, check_identities, item_values, load_results
 from r2w_eval.config import RunConfig, check_setting
 from r2w_eval.errors import UnknownName, UsageError
-from r2w_eval.reflection.analysis import analyse
-from r2w_eval.reflection.measures import answer_tokens, thinking_tokens
+from r2w_eval.models.thinking_tokens import count_tokens
+from r2w_eval.reflection.analysis import TraceInput
 from r2w_eval.reflection.sources import read_run
 from r2w_eval.run.job import Watch, evaluate
 from r2w_eval.run.spending import check_budget, open_budget
@@ -24,7 +25,7 @@ from r2w_eval.stats.inference import PairedComparison, compare, measure, on_comm
 from r2w_eval.stats.inference import evaluate as evaluate_estimate
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.suite import load_info, suite_folders
-from r2w_eval.types import Estimate, Metric
+from r2w_eval.types import Estimate, Metric, Stratum
 
 
 @dataclass(frozen=True)
@@ -123,15 +124,37 @@ def arm_results(name: str, path: str) -> list[ArmResult]:
 
 def _sides(name: str, path: str) -> list[Side]:
     inputs = read_run(RunFolder.existing(path))
-    analyses = {task: [analyse(source) for source in own] for task, own in inputs.items()}
+    spent = {task: spent_tokens(own) for task, own in inputs.items()}
     sides = []
     for result in load_results(path):
-        own = analyses.get(result.task, [])
-        thinking = thinking_tokens(own)
-        spent = measure(thinking), measure(answer_tokens(own))
-        arm = ArmResult(name, result.task, result.judge, result.headline, *spent)
+        thinking, answers = spent.get(result.task) or spent_tokens([])
+        tokens = measure(thinking), measure(answers)
+        arm = ArmResult(name, result.task, result.judge, result.headline, *tokens)
         sides.append(Side(arm, result, thinking))
     return sides
+
+
+def spent_tokens(inputs: Sequence[TraceInput]) -> tuple[Estimate, Estimate]:
+    """Mean thinking and answer tokens of an answer: of all its turns, which have one score."""
+    prompts: dict[str, str] = {}
+    thinking: Counter[str] = Counter()
+    answers: Counter[str] = Counter()
+    for own in inputs:
+        more, less, _ = count_tokens(own.thinking or "", own.answer, own.usage)
+        prompts[own.answer_id] = own.cluster
+        thinking[own.answer_id] += more
+        answers[own.answer_id] += less
+    names, ones = tuple(prompts.values()), (1.0,) * len(prompts)
+    thought, written = (
+        Estimate(
+            name,
+            (Stratum(names, tuple(float(tokens[one]) for one in prompts), ones),),
+            len(set(names)),
+            bounded=False,
+        )
+        for name, tokens in (("thinking_tokens", thinking), ("answer_tokens", answers))
+    )
+    return thought, written
 
 
 def compare_on_off(on: str, off: str) -> list[OnOff]:

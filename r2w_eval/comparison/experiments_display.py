@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 from r2w_eval.reflection.display import interval, number
 from r2w_eval.store import write_atomically, write_json
 from r2w_eval.terminal import escape, plain_table
+
+# of the plot's lines: as many pairs as it takes
+MARKS, LINES = "os^d", ("-", "--", ":", "-.")
 
 
 def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
@@ -75,7 +79,8 @@ def budget_svg(results: Sequence[ArmResult]) -> str:
     for result in results:
         if result.score.value is not None and result.thinking.value is not None:
             lines[plain_label(f"{result.task}, {result.judge}")].append(result)
-    for style, (label, own) in zip(("o-", "s--", "^:", "d-."), lines.items(), strict=False):
+    styles = itertools.cycle(mark + line for line, mark in itertools.product(LINES, MARKS))
+    for style, (label, own) in zip(styles, lines.items(), strict=False):
         xs = [r.thinking.value or 0.0 for r in own]
         ys = [r.score.value or 0.0 for r in own]
         axes.plot(xs, ys, style, color=ACCENT, markersize=5, linewidth=1, label=label)

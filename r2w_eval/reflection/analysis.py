@@ -39,6 +39,8 @@ class TraceInput:
     answer: str
     prompt: str = ""
     cluster: str = ""
+    answer_id: str = ""
+    """The answer that this is a turn of: all its turns are scored together."""
     usage: Usage = Usage()
     is_unclosed: bool = False
     score: float | None = None
@@ -137,20 +139,21 @@ def _segment_tokens(trace: Trace, n_thinking: int) -> tuple[float, ...]:
     return tuple(own * scale for own in guess)
 
 
-def last_useful_revision(analysis: Analysis) -> Segment | None:
-    """The last revision that a scorer called improved; without any score, the last that changed
-    text, which then counts as useful only in the sense that it did something.
+def last_useful(analysis: Analysis) -> Segment | None:
+    """Where the last step ends that a scorer called improved; without any score, the last one that
+    changed the text, which then is useful only in the sense that it did something.
+
+    A step ends with its revision, or with its reflection where the answer is what followed. Without
+    a useful step: the first text. None without a step, and where a later one has no score.
     """
-    improved = {
-        _place_of_outcome(analysis.links[index])
-        for index, effect in analysis.effects.items()
-        if effect.outcome is Outcome.IMPROVED
-    }
-    found: Segment | None = None
-    for link in analysis.links:
-        is_useful = _place_of_outcome(link) in improved if analysis.effects else bool(link.edits)
-        if is_useful and link.step.outcome is not None:
-            found = link.step.outcome
+    steps = own_outcomes(analysis)
+    found = steps[0][1].step.base if steps else None
+    for index, link in steps:
+        effect = analysis.effects.get(index)
+        if effect is not None and effect.outcome is Outcome.UNSCORED:
+            found = None
+        elif bool(link.edits) if effect is None else effect.outcome is Outcome.IMPROVED:
+            found = link.step.outcome or link.step.reflection
     return found
 
 
@@ -160,10 +163,12 @@ def _place_of_outcome(link: ReflectionLink) -> int:
 
 
 def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
-    """The last reflection before each outcome: a revision after three reflections is one step."""
+    """The last reflection before each outcome, in order: a revision after three reflections is one
+    step. A blank text is none: nothing is measured against it.
+    """
     by_outcome: dict[int, tuple[int, ReflectionLink]] = {}
     for index, link in enumerate(analysis.links):
-        if link.outcome is not None and link.base is not None:
+        if (link.outcome or "").strip() and (link.base or "").strip():
             by_outcome[_place_of_outcome(link)] = (index, link)
     return list(by_outcome.values())
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.reflection.analysis import DEAD_BAND, Analysis, Effect, own_outcomes, with_effects
-from r2w_eval.template import load_prompt
+from r2w_eval.template import fence_mark, load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, Message, Scale, Score
 
 DECODING = Decoding(max_tokens=300, temperature=0.0)
@@ -22,23 +22,18 @@ Version = tuple[str, str]
 
 
 def score_items(versions: Sequence[Version]) -> list[ScoreItem]:
-    """One question a text, in order."""
-    system, user = load_prompt("reflect_system"), load_prompt("reflect_user")
+    """One question a text, in order, and beside it the texts, for scorers that read no question."""
     return [
-        ScoreItem(
-            JudgeRequest(
-                "quality",
-                (
-                    Message("system", system.text),
-                    Message("user", user.fill(prompt=prompt or "(unknown)", text=text)),
-                ),
-                SCALE,
-            ),
-            DECODING,
-            read_quality,
-        )
+        ScoreItem(_question(prompt, text), DECODING, read_quality, prompt=prompt, answer=text)
         for prompt, text in versions
     ]
+
+
+def _question(prompt: str, text: str) -> JudgeRequest:
+    system, user = load_prompt("reflect_system"), load_prompt("reflect_user")
+    mark = fence_mark(prompt, text)
+    filled = user.fill(prompt=prompt or "(unknown)", text=text, mark=mark)
+    return JudgeRequest("quality", (Message("system", system.text), Message("user", filled)), SCALE)
 
 
 def read_quality(request: JudgeRequest, reply: str) -> Score:

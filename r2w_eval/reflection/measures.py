@@ -14,7 +14,7 @@ from r2w_eval.models.thinking_tokens import TokenSource
 from r2w_eval.reflection.analysis import (
     Analysis,
     Outcome,
-    last_useful_revision,
+    last_useful,
     own_outcomes,
 )
 from r2w_eval.stats.inference import measure
@@ -29,12 +29,25 @@ Analyses = Sequence[Analysis]
 def _ratio(
     name: str, rows: Iterable[tuple[str, float, float]], n: int, is_share: bool = False
 ) -> Estimate:
-    """Sum of numerators over sum of denominators; rows are (prompt, above, below)."""
-    kept = [row for row in rows if row[2]]
-    stratum = Stratum(
-        tuple(row[0] for row in kept), tuple(row[1] for row in kept), tuple(row[2] for row in kept)
-    )
-    return Estimate(name, (stratum,), n, bounded=False, is_share=is_share)
+    """Sum of numerators over sum of denominators; rows are (prompt, above, below), and one that has
+    nothing below holds no data.
+    """
+    return _quotient(name, [row for row in rows if row[2]], n, is_share)
+
+
+def _quotient(
+    name: str, rows: Sequence[tuple[str, float, float]], n: int, is_share: bool = False
+) -> Estimate:
+    """The same over all rows: a gain of 0 was measured too."""
+    prompts, above, below = zip(*rows, strict=True) if rows else ((), (), ())
+    return Estimate(name, (Stratum(prompts, above, below),), n, bounded=False, is_share=is_share)
+
+
+def _n_prompts(analyses: Analyses) -> int:
+    """Prompts are what is counted beside a measure, as they are what is resampled: several samples
+    and turns of one are one.
+    """
+    return len({analysis.source.cluster for analysis in analyses})
 
 
 def _thinking(analyses: Analyses) -> list[Analysis]:
@@ -54,37 +67,37 @@ def _over_links(
         for link in analysis.links
         if (own := value(link)) is not None
     ]
-    return _ratio(name, rows, len(_thinking(analyses)), is_share)
+    return _ratio(name, rows, _n_prompts(_thinking(analyses)), is_share)
 
 
 def thinking_share(analyses: Analyses) -> Estimate:
     """Responses with any thinking, of all responses."""
     rows = [(a.source.cluster, float(a.trace is not None), 1.0) for a in analyses]
-    return _ratio("thinking_share", rows, len(analyses), is_share=True)
+    return _ratio("thinking_share", rows, _n_prompts(analyses), is_share=True)
 
 
 def thinking_tokens(analyses: Analyses) -> Estimate:
     """Mean thinking tokens of a response, those without thinking included."""
     rows = [(a.source.cluster, float(a.thinking_tokens), 1.0) for a in analyses]
-    return _ratio("thinking_tokens", rows, len(analyses))
+    return _ratio("thinking_tokens", rows, _n_prompts(analyses))
 
 
 def answer_tokens(analyses: Analyses) -> Estimate:
     """Mean answer tokens of a response."""
     rows = [(a.source.cluster, float(a.answer_tokens), 1.0) for a in analyses]
-    return _ratio("answer_tokens", rows, len(analyses))
+    return _ratio("answer_tokens", rows, _n_prompts(analyses))
 
 
 def reflections_per_trace(analyses: Analyses) -> Estimate:
     """Mean number of reflections of a trace."""
     rows = [(a.source.cluster, float(len(a.links)), 1.0) for a in _thinking(analyses)]
-    return _ratio("reflections_per_trace", rows, len(rows))
+    return _ratio("reflections_per_trace", rows, _n_prompts(_thinking(analyses)))
 
 
 def without_reflection(analyses: Analyses) -> Estimate:
     """Traces that hold no reflection, of all traces."""
     rows = [(a.source.cluster, float(not a.links), 1.0) for a in _thinking(analyses)]
-    return _ratio("without_reflection", rows, len(rows), is_share=True)
+    return _ratio("without_reflection", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 
 def density(analyses: Analyses) -> Estimate:
@@ -93,7 +106,7 @@ def density(analyses: Analyses) -> Estimate:
         (a.source.cluster, 1000.0 * len(a.links), float(a.thinking_tokens))
         for a in _thinking(analyses)
     ]
-    return _ratio("reflections_per_1000_tokens", rows, len(rows))
+    return _ratio("reflections_per_1000_tokens", rows, _n_prompts(_thinking(analyses)))
 
 
 def uptake_lift(analyses: Analyses) -> Estimate:
@@ -152,7 +165,7 @@ def restating(analyses: Analyses) -> Estimate:
             for link in analysis.links
             if analysis.source.prompt
         )
-    return _ratio("restates_prompt", rows, len(_thinking(analyses)), is_share=True)
+    return _ratio("restates_prompt", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 
 def census(analyses: Analyses, kind: Kind) -> Estimate:
@@ -163,7 +176,7 @@ def census(analyses: Analyses, kind: Kind) -> Estimate:
         pairs = zip(analysis.trace.segments, analysis.segment_tokens, strict=True)
         own = sum(tokens for segment, tokens in pairs if segment.kind is kind)
         rows.append((analysis.source.cluster, own, sum(analysis.segment_tokens)))
-    return _ratio(f"tokens/{kind}", rows, len(rows), is_share=True)
+    return _ratio(f"tokens/{kind}", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 
 def level_share(analyses: Analyses, level: Level | None) -> Estimate:
@@ -184,7 +197,7 @@ def outcome_share(analyses: Analyses, outcome: Outcome) -> Estimate:
         scored = [e for e in effects if e and e.outcome is not Outcome.UNSCORED]
         hits = sum(effect.outcome is outcome for effect in scored)
         rows.append((analysis.source.cluster, float(hits), float(len(scored))))
-    return _ratio(f"steps/{outcome}", rows, len(rows), is_share=True)
+    return _ratio(f"steps/{outcome}", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 
 def unscored_share(analyses: Analyses) -> Estimate:
@@ -194,7 +207,7 @@ def unscored_share(analyses: Analyses) -> Estimate:
         effects = [e for i, _ in own_outcomes(analysis) if (e := analysis.effects.get(i))]
         lost = sum(effect.outcome is Outcome.UNSCORED for effect in effects)
         rows.append((analysis.source.cluster, float(lost), float(len(effects))))
-    return _ratio("steps/unscored", rows, len(rows), is_share=True)
+    return _ratio("steps/unscored", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 
 def mean_gain(analyses: Analyses) -> Estimate:
@@ -205,21 +218,23 @@ def mean_gain(analyses: Analyses) -> Estimate:
         for i, _ in own_outcomes(analysis)
         if (effect := analysis.effects.get(i)) and effect.gain is not None
     ]
-    return _ratio("mean_gain", rows, len(_thinking(analyses)))
+    return _ratio("mean_gain", rows, _n_prompts(_thinking(analyses)))
 
 
 def tokens_after_last_useful(analyses: Analyses) -> Estimate:
-    """Share of the thinking tokens behind the last useful revision; traces with a revision only.
+    """Share of the thinking tokens behind what was useful last; traces with a step only.
 
-    Useful: called improved by the judge; without a judge: it changed the text.
+    Useful: called improved by the judge; without a judge: it changed the text. Where no step was
+    useful, all behind the first text of the trace. No value where a step without a score may have
+    been the last useful one.
     """
     rows = []
     for analysis in _thinking(analyses):
-        segment = last_useful_revision(analysis)
+        segment = last_useful(analysis)
         if segment is not None:
             total = sum(analysis.segment_tokens)
             rows.append((analysis.source.cluster, analysis.tokens_after(segment), total))
-    return _ratio("tokens_after_last_useful", rows, len(_thinking(analyses)), is_share=True)
+    return _ratio("tokens_after_last_useful", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 
 def tokens_per_point(analyses: Analyses) -> Metric:
@@ -234,12 +249,13 @@ def tokens_per_point(analyses: Analyses) -> Metric:
         if len(values) == 2 and values[0] is not None and values[1] is not None:
             tokens = float(analysis.thinking_tokens)
             rows.append((analysis.source.cluster, tokens, values[1] - values[0]))
-    n = len(_thinking(analyses))
+    n = _n_prompts(_thinking(analyses))
     gain = measure(_ratio("gain", [(name, g, 1.0) for name, _, g in rows], n))
     if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
         note = "undefined: the interval of the gain holds 0" if rows else ""
-        return Metric("tokens_per_point", None, None, None, len(rows), n, note=note)
-    return measure(replace(_ratio("tokens_per_point", rows, n), name="tokens_per_point"))
+        n_scored = len({name for name, *_ in rows})
+        return Metric("tokens_per_point", None, None, None, n_scored, n, note=note)
+    return measure(_quotient("tokens_per_point", rows, n))
 
 
 SIMPLE: tuple[Callable[[Analyses], Estimate], ...] = (

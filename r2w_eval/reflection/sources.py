@@ -7,7 +7,7 @@ responses.jsonl, lm-eval samples, `{id, response}`), whose thinking stands betwe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,12 @@ from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.records.collect import latest_judgements
 from r2w_eval.records.recorded import ID_KEYS, TEXT_KEYS, read_responses
 from r2w_eval.reflection.analysis import TraceInput
-from r2w_eval.store import RunFolder, iter_jsonl
+from r2w_eval.store import RunFolder, iter_jsonl, read_response
 from r2w_eval.suites.suite import load_info, load_suite
 from r2w_eval.types import Response, WriterStatus
+
+RESPONSE_KEYS = {"key", "task", "sample_id", "status", "usage"}
+"""What tells a record of our own responses.jsonl."""
 
 
 def from_response(response: Response, prompt: str = "", score: float | None = None) -> TraceInput:
@@ -32,6 +35,7 @@ def from_response(response: Response, prompt: str = "", score: float | None = No
         answer=response.answer,
         prompt=prompt,
         cluster=response.sample_id,
+        answer_id=f"{response.sample_id}{repeat}",
         usage=response.usage,
         is_unclosed=response.status is WriterStatus.UNCLOSED_THINK,
         score=score,
@@ -42,15 +46,17 @@ def read_run(folder: RunFolder) -> dict[str, list[TraceInput]]:
     """By task: the newest response of every sample, repeat and turn that has a text."""
     prompts = _prompts(folder)
     scores = _mean_scores(folder)
-    newest: dict[tuple[str, str, int, int], Response] = {}
-    for response in folder.responses():
-        newest[response.task, response.sample_id, response.repeat, response.turn] = response
     found: dict[str, list[TraceInput]] = defaultdict(list)
-    for (task, sample_id, *_), response in newest.items():
+    for (task, sample_id, *_), response in _newest(folder.responses()).items():
         if response.raw or response.thinking:
             prompt = prompts.get((task, sample_id), "")
             found[task].append(from_response(response, prompt, scores.get(response.key)))
     return dict(found)
+
+
+def _newest(responses: Iterable[Response]) -> dict[tuple[str, str, int, int], Response]:
+    """A response that was asked for again takes the place of the one before."""
+    return {(r.task, r.sample_id, r.repeat, r.turn): r for r in responses}
 
 
 def _prompts(folder: RunFolder) -> dict[tuple[str, str], str]:
@@ -85,18 +91,30 @@ def read_file(path: Path, tags: ThinkTags = ThinkTags()) -> list[TraceInput]:
             f"{str(path)!r}: no such run folder or file. Expected a run folder (with run.json) or "
             f"JSON lines of {{id, thinking, answer}}. Try: r2w-eval reflect runs/NAME"
         )
-    first = next(iter_jsonl(path), None)
-    if first is None:
+    rows = [_checked(path, number, row) for number, row in enumerate(iter_jsonl(path), 1)]
+    if not rows:
         raise UsageError(
             f"{str(path)!r}: no record. Expected JSON lines of {{id, thinking, answer}}"
         )
-    if "thinking" in first and "key" not in first:
-        return [_from_row(path, number, row) for number, row in enumerate(iter_jsonl(path), 1)]
-    prompts = {str(row.get("id")): row.get("prompt") for row in iter_jsonl(path)}
+    if all(row.keys() >= RESPONSE_KEYS for row in rows):
+        return [from_response(one) for one in _newest(map(read_response, rows)).values()]
+    if any("thinking" in row for row in rows):
+        return [_from_row(path, number, row, tags) for number, row in enumerate(rows, 1)]
+    prompts = {str(row.get("id")): row.get("prompt") for row in rows}
     return list(_from_recorded(path, prompts, tags))
 
 
-def _from_row(path: Path, number: int, row: Mapping[str, Any]) -> TraceInput:
+def _checked(path: Path, number: int, row: object) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise DataError(
+            f"{path}, line {number}: a {type(row).__name__}. Expected an object {{id, thinking, "
+            f"answer}}; mend that line and run the same command again"
+        )
+    return row
+
+
+def _from_row(path: Path, number: int, row: Mapping[str, Any], tags: ThinkTags) -> TraceInput:
+    """One row; without a field `thinking` it may stand between tags in the answer."""
     name = next((str(row[key]) for key in ID_KEYS if key in row), str(number))
     texts = {key: row.get(key) for key in ("thinking", "answer", "prompt")}
     texts["answer"] = next((row[k] for k in ("answer", *TEXT_KEYS) if k in row), "")
@@ -106,12 +124,17 @@ def _from_row(path: Path, number: int, row: Mapping[str, Any]) -> TraceInput:
             f"run the same command again"
         )
     score = row.get("score")
+    thinking, answer, is_unclosed = texts["thinking"], texts["answer"] or "", False
+    if "thinking" not in row:
+        split = split_thinking(answer, tags)
+        thinking, answer, is_unclosed = split.thinking, split.answer, split.unclosed
     return TraceInput(
         id=name,
-        thinking=texts["thinking"],
-        answer=texts["answer"] or "",
+        thinking=thinking,
+        answer=answer,
         prompt=texts["prompt"] or "",
         cluster=str(row.get("prompt_id", name)),
+        is_unclosed=is_unclosed,
         score=float(score) if isinstance(score, (int, float)) else None,
     )
 

@@ -8,11 +8,12 @@ one replacement, marked `coarse`. Spans are characters of the old and of the new
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 
 from rapidfuzz.distance import Indel
 
@@ -221,27 +222,44 @@ class ChangedShares:
     outside: float | None
 
 
+class Changes:
+    """How much of any stretch of a text its edits changed: one pass, then a search per stretch, for
+    many reflections ask about the same revision.
+    """
+
+    def __init__(self, old: str, edits: Sequence[Edit]) -> None:
+        self.edits = tuple(edits)
+        words = words_of(old)
+        gone = sorted(e.old for e in edits if e.kind in (EditKind.DELETE, EditKind.REPLACE))
+        self._starts = [word.span.start for word in words]
+        self._ends = [word.span.end for word in words]
+        self._changed = [0, *accumulate(covers(gone, word.span) for word in words)]
+        inserted = (e for e in edits if e.kind is EditKind.INSERT and len(e.new))
+        self._inserts = sorted(edit.old.start for edit in inserted)
+
+    def shares(self, spans: Sequence[Span]) -> ChangedShares:
+        """How much of the spans changed, and how much of the rest."""
+        total = changed = end = 0
+        for span in merged(spans):
+            # a word that reaches into two spans counts once
+            begin = max(end, bisect_right(self._ends, span.start))
+            end = max(begin, bisect_left(self._starts, span.end))
+            inserts = bisect_right(self._inserts, span.end) - bisect_left(self._inserts, span.start)
+            total += end - begin + inserts
+            changed += self._changed[end] - self._changed[begin] + inserts
+        n_inserts = len(self._inserts)
+        rest = len(self._starts) + n_inserts - total
+        elsewhere = self._changed[-1] + n_inserts - changed
+        return ChangedShares(changed / total if total else None, elsewhere / rest if rest else None)
+
+
 def changed_shares(old: str, edits: Sequence[Edit], spans: Sequence[Span]) -> ChangedShares:
     """How much of the named spans a revision touched, and how much of the rest.
 
     >>> changed_shares("a red door", diff("a red door", "a blue door"), [Span(2, 5)])
     ChangedShares(inside=1.0, outside=0.0)
     """
-    ordered = merged(spans)
-    words = words_of(old)
-    total, changed = [0, 0], [0, 0]
-    gone = sorted(e.old for e in edits if e.kind in (EditKind.DELETE, EditKind.REPLACE))
-    for word in words:
-        side = 0 if covers(ordered, word.span) else 1
-        total[side] += 1
-        changed[side] += covers(gone, word.span)
-    for edit in edits:
-        if edit.kind is EditKind.INSERT and len(edit.new):
-            side = 0 if _touches(ordered, edit.old.start) else 1
-            total[side] += 1
-            changed[side] += 1
-    inside, outside = (c / t if t else None for c, t in zip(changed, total, strict=True))
-    return ChangedShares(inside, outside)
+    return Changes(old, edits).shares(spans)
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
@@ -263,7 +281,3 @@ def covers(spans: Sequence[Span], inner: Span) -> bool:
     """One of the sorted, disjoint spans overlaps the inner one."""
     place = bisect_left(spans, Span(inner.end, inner.end)) - 1
     return place >= 0 and spans[place].end > inner.start
-
-
-def _touches(spans: Sequence[Span], position: int) -> bool:
-    return any(span.start <= position <= span.end for span in spans)

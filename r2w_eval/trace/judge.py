@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from r2w_eval.judge.parsing import iter_objects
 from r2w_eval.judge.scorers import ScoreItem, Scorer
-from r2w_eval.template import load_prompt
+from r2w_eval.template import fence_mark, load_prompt
 from r2w_eval.trace.links import split_units
 from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
@@ -51,7 +51,9 @@ async def segment_by_scorer(text: str, scorer: Scorer, answer: str | None = None
 
 def _question(text: str, lines: Sequence[Span]) -> ScoreItem:
     numbered = "\n".join(f"{i}. {line.cut(text)}" for i, line in enumerate(lines, 1))
-    prompt = load_prompt("segment_user").fill(lines=numbered, n=str(len(lines)))
+    prompt = load_prompt("segment_user").fill(
+        lines=numbered, n=str(len(lines)), mark=fence_mark(numbered)
+    )
     request = JudgeRequest("segments", (Message("user", prompt),))
     decoding = Decoding(max_tokens=20 * len(lines) + 100, temperature=0.0)
     return ScoreItem(request, decoding, lambda _, reply: read_labels(reply, len(lines)))

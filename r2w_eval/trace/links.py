@@ -7,13 +7,14 @@ in the text. Definitions: docs/reflection.md; uptake lift: specification r2write
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from rapidfuzz import fuzz
 
-from r2w_eval.trace.diff import Edit, changed_shares, diff, words_of
+from r2w_eval.trace.diff import Changes, Edit, diff, words_of
 from r2w_eval.trace.levels import (
     Level,
     is_praise_only,
@@ -21,7 +22,7 @@ from r2w_eval.trace.levels import (
     names_problem,
     states_change,
 )
-from r2w_eval.trace.patches import is_patch, versions
+from r2w_eval.trace.patches import Allowance, is_patch, revise
 from r2w_eval.trace.types import Kind, Span, Step, Trace, steps
 
 # A quotation counts as found at this similarity (per cent of its characters)
@@ -134,17 +135,26 @@ class ReflectionLink:
 def link_reflections(trace: Trace) -> tuple[ReflectionLink, ...]:
     """One link per reflection of a trace."""
     versions = full_texts(trace)
+    # reflections that follow each other share their texts
+    changes = lru_cache(maxsize=2)(lambda base, outcome: Changes(base, diff(base, outcome)))
     links = []
     grams: list[frozenset[tuple[str, ...]]] = []
     for step in steps(trace):
         text = trace.text_of(step.reflection)
         own = word_grams(text)
-        links.append(_link(trace, step, versions, similarity_to(own, grams[-len(step.earlier) :])))
+        similarity = similarity_to(own, grams[-len(step.earlier) :])
+        links.append(_link(trace, step, versions, changes, similarity))
         grams.append(own)
     return tuple(links)
 
 
-def _link(trace: Trace, step: Step, versions: dict[int, str], similarity: float) -> ReflectionLink:
+def _link(
+    trace: Trace,
+    step: Step,
+    versions: dict[int, str],
+    changes: Callable[[str, str], Changes],
+    similarity: float,
+) -> ReflectionLink:
     text = trace.text_of(step.reflection)
     base = None if step.base is None else versions[step.base.span.start]
     in_answer = step.outcome is None and bool(trace.answer)
@@ -152,8 +162,7 @@ def _link(trace: Trace, step: Step, versions: dict[int, str], similarity: float)
     if step.outcome is not None:
         outcome = versions[step.outcome.span.start]
     targets, n_misquoted = find_targets(text, base) if base else ((), 0)
-    edits = diff(base, outcome) if base and outcome else ()
-    has_both = base is not None and outcome is not None
+    change = changes(base, outcome) if base and outcome else None
     return ReflectionLink(
         step=step,
         text=text,
@@ -162,8 +171,8 @@ def _link(trace: Trace, step: Step, versions: dict[int, str], similarity: float)
         in_answer=in_answer,
         targets=targets,
         n_misquoted=n_misquoted,
-        edits=edits,
-        uptake=uptake_of(base or "", edits, targets) if has_both else Uptake(None, None, None),
+        edits=change.edits if change else (),
+        uptake=_uptake(change, targets) if change else Uptake(None, None, None),
         level=level_of(text),
         specificity=(bool(targets) + names_problem(text) + states_change(text)) / 3,
         similarity=similarity,
@@ -176,9 +185,11 @@ def full_texts(trace: Trace) -> dict[int, str]:
 
     A draft stands for itself. A revision much shorter than the text before it replaces a part of
     it: the stretch that the reflection before it points at, else the most similar stretch; one with
-    numbered paragraphs replaces those. A blank one leaves the text as it is.
+    numbered paragraphs replaces those. A blank one leaves the text as it is. What all of them make
+    is bounded (`Allowance`): beyond, a part stands for itself.
     """
     found: dict[int, str] = {}
+    allowance = Allowance(len(trace.text))
     current = ""
     thought = ""
     for segment in trace.segments:
@@ -188,18 +199,19 @@ def full_texts(trace: Trace) -> dict[int, str]:
         if segment.kind is Kind.DRAFT:
             current = text
         elif segment.kind is Kind.REVISION:
-            current = _revised(current, text, thought)
+            current = _revised(current, text, thought, allowance)
         if segment.kind in (Kind.DRAFT, Kind.REVISION):
             found[segment.span.start] = current
     return found
 
 
-def _revised(base: str, revision: str, reflection: str) -> str:
+def _revised(base: str, revision: str, reflection: str, allowance: Allowance) -> str:
     if not revision.strip():
         return base
     if is_patch(revision):
-        return versions([(Kind.DRAFT, base), (Kind.REVISION, revision)])[-1].text
-    if not base.strip() or len(revision) >= PATCH_SHARE * len(base):
+        return revise(base, revision, allowance).text
+    is_whole = not base.strip() or len(revision) >= PATCH_SHARE * len(base)
+    if is_whole or not allowance.take(len(base)):
         return revision
     place = _place_of_patch(base, revision, reflection)
     return revision if place is None else base[: place.start] + revision + base[place.end :]
@@ -274,7 +286,7 @@ def _named_spans(reflection: str, base: str) -> list[Span]:
         number = _ORDINALS[name]
         if -len(units) <= number < len(units):
             found.append(units[number])
-    for match in _ENDS.finditer(lower):
+    for match in list(_ENDS.finditer(lower))[:MAX_QUOTES]:
         sentences = split_units(base, "sentence")
         is_end = (match[1] or match[2]) in ("ending", "close", "end", "结尾", "末尾")
         if sentences:
@@ -282,7 +294,8 @@ def _named_spans(reflection: str, base: str) -> list[Span]:
     return found
 
 
-def split_units(text: str, unit: str) -> list[Span]:
+@lru_cache(maxsize=8)
+def split_units(text: str, unit: str) -> tuple[Span, ...]:
     """Sentences, lines or paragraphs of a text, without the white space around them."""
     spans = []
     position = 0
@@ -293,7 +306,7 @@ def split_units(text: str, unit: str) -> list[Span]:
         if piece.strip():
             spans.append(Span(start, start + len(piece.strip())))
         position = border.end() if border else end
-    return spans
+    return tuple(spans)
 
 
 def uptake_of(base: str, edits: Sequence[Edit], targets: Sequence[Target]) -> Uptake:
@@ -303,9 +316,13 @@ def uptake_of(base: str, edits: Sequence[Edit], targets: Sequence[Target]) -> Up
     >>> uptake_of("a red door", diff("a red door", "a blue door"), [t]).lift
     1.0
     """
+    return _uptake(Changes(base, edits), targets)
+
+
+def _uptake(change: Changes, targets: Sequence[Target]) -> Uptake:
     if not targets:
         return Uptake(None, None, None)
-    shares = changed_shares(base, edits, [target.span for target in targets])
+    shares = change.shares([target.span for target in targets])
     has_both = shares.inside is not None and shares.outside is not None
     lift = (shares.inside or 0.0) - (shares.outside or 0.0) if has_both else None
     return Uptake(shares.inside, shares.outside, lift)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from r2w_eval.errors import UsageError
@@ -100,31 +100,51 @@ class Version:
     fits: bool = True
 
 
-def versions(parts: Iterable[tuple[Kind, str]]) -> list[Version]:
+class Allowance:
+    """How many characters the revisions of one trace may make of the texts before them.
+
+    A patch of a line makes a whole text: of a trace with ten thousand of them, a model's doing,
+    there would be ten thousand whole texts. A trace of people's length never comes near.
+    """
+
+    FREE, SHARE = 1_000_000, 4
+
+    def __init__(self, length: int) -> None:
+        self._left = self.FREE + self.SHARE * length
+
+    def take(self, n: int) -> bool:
+        """Whether there are `n` left; they are taken."""
+        self._left -= n
+        return self._left >= 0
+
+
+def versions(parts: Sequence[tuple[Kind, str]]) -> Iterator[Version]:
     """The whole text after each part: after a patch, the text that it makes of the one before.
 
     >>> parts = [(Kind.DRAFT, "One.\\n\\nTwo."), (Kind.REVISION, "[2]\\nNew.")]
     >>> [version.text for version in versions(parts)]
     ['One.\\n\\nTwo.', 'One.\\n\\nNew.']
     """
-    found = []
+    allowance = Allowance(sum(len(text) for _, text in parts))
     current = Version("")
     for kind, text in parts:
         if kind is Kind.DRAFT:
             current = Version(text)
         elif kind is Kind.REVISION:
-            current = _revised(current.text, text)
+            current = revise(current.text, text, allowance)
         else:
             current = Version(current.text)
-        found.append(current)
-    return found
+        yield current
 
 
-def _revised(base: str, revision: str) -> Version:
+def revise(base: str, revision: str, allowance: Allowance) -> Version:
+    """The text after one revision."""
     if not is_patch(revision):
         return Version(revision)
     try:
-        return Version(apply_patch(base, revision))
+        if allowance.take(len(base)):
+            return Version(apply_patch(base, revision))
     except UsageError:
-        # nothing follows from it; without a text before it the patch is all there is
-        return Version(base or revision, fits=False)
+        pass
+    # nothing follows from it; without a text before it the patch is all there is
+    return Version(base or revision, fits=False)

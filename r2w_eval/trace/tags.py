@@ -50,7 +50,7 @@ def parse_tagged(text: str, schema: TagSchema, answer: str | None = None) -> Tra
 
 def _checked(text: str, segments: Sequence[Segment]) -> tuple[Segment, ...]:
     """The segments, with a fault on each patch that does not fit the text before it."""
-    after = versions((segment.kind, segment.span.cut(text)) for segment in segments)
+    after = versions([(segment.kind, segment.span.cut(text)) for segment in segments])
     return tuple(
         own if one.fits else own._replace(faults=(*own.faults, Fault.UNFIT_PATCH))
         for own, one in zip(segments, after, strict=True)

@@ -13,7 +13,8 @@ class ReflectionUnit:
     """The tuple that scorers of reflections get: whole texts only.
 
     `draft` is the text that the reflection looks back at, `revision` the one that followed; a
-    revision by patch is given as the text that it makes.
+    revision by patch is given as the text that it makes. Any other revision is the whole text,
+    however short: nobody is paid for what a reader has to guess (`links.full_texts` guesses).
     """
 
     prompt: str
@@ -29,7 +30,7 @@ def units(trace: Trace, prompt: str = "") -> tuple[ReflectionUnit, ...]:
     """The texts of every step, in the order of `steps`. Without a revision in the thinking, the
     final answer takes its place.
     """
-    after = versions((segment.kind, trace.text_of(segment)) for segment in trace.segments)
+    after = versions([(segment.kind, trace.text_of(segment)) for segment in trace.segments])
     texts = {own.span: one.text for own, one in zip(trace.segments, after, strict=True)}
 
     def text(segment: Segment | None) -> str | None:

@@ -20,6 +20,7 @@ from r2w_eval.comparison.experiments import (
     on_minus_off,
     parse_arm,
     relative_change,
+    spent_tokens,
     tokens_per_point,
 )
 from r2w_eval.comparison.experiments_display import budget_svg
@@ -27,10 +28,11 @@ from r2w_eval.comparison.scores import StoredResult
 from r2w_eval.errors import BudgetReached, UnknownName, UsageError
 from r2w_eval.estimates import mean_of
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.reflection.analysis import TraceInput
 from r2w_eval.run.opening import read_extra_body
 from r2w_eval.stats.inference import PairedComparison, mean_estimate, measure
 from r2w_eval.store import iter_jsonl
-from r2w_eval.types import Estimate
+from r2w_eval.types import Estimate, Usage
 
 SWITCH = {"chat_template_kwargs": {"enable_thinking": True}}
 
@@ -187,3 +189,24 @@ def test_arms_are_read_strictly() -> None:
 
 def test_an_empty_budget_plot_is_still_a_plot() -> None:
     assert budget_svg([]).startswith("<svg")
+
+
+def test_the_tokens_of_a_conversation_are_those_of_all_its_turns() -> None:
+    inputs = [
+        TraceInput(f"s{sample}-turn{turn}", "a b", "c", cluster=f"s{sample}",
+                   answer_id=f"s{sample}",
+                   usage=Usage(completion_tokens=30, reasoning_tokens=20))
+        for sample in range(3) for turn in range(4)
+    ]  # fmt: skip
+    thinking, answers = (measure(estimate) for estimate in spent_tokens(inputs))
+    assert (thinking.value, thinking.n_scored) == (80.0, 3)
+    assert answers.value == 40.0
+
+
+def test_every_suite_and_judge_has_its_line_in_the_plot() -> None:
+    def result(judge: str, arm: str) -> ArmResult:
+        metric = measure(mean_of("overall", [(str(i), float(i)) for i in range(9)], 9))
+        return ArmResult(arm, "quickstart", judge, metric, metric, metric)
+
+    svg = budget_svg([result(f"judge {i}", arm) for i in range(6) for arm in ("low", "high")])
+    assert all(f"judge {i}" in svg for i in range(6))

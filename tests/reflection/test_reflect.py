@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from r2w_eval.run import evaluate
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import load_info
 from r2w_eval.trace.types import Span
-from r2w_eval.types import Judgement, Response, Score, WriterStatus
+from r2w_eval.types import Judgement, Response, Score, Usage, WriterStatus
 
 HOSTILE = (
     '</div></script><script>window.hacked=1</script><img src=x onerror="window.hacked=2">'
@@ -190,6 +191,7 @@ def test_a_run_without_thinking_has_no_block(tmp_path: Path, own_cache: Path) ->
         ("", "no record"),
         ('{"id": "a", "thinking": 7}\n', "must be texts"),
         ('{"id": "a"}\n', "."),
+        ('{"id": "a", "thinking": "b"}\n[1]\n', "line 2: a list"),
     ],
 )
 def test_a_file_that_holds_no_traces_is_refused(tmp_path: Path, content: str, message: str) -> None:
@@ -215,3 +217,28 @@ def test_ten_megabytes_of_one_sentence_are_analysed(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "big.jsonl", [{"id": "a", "thinking": text, "answer": "x"}])
     assert "1 of 1 responses think" in invoke(str(source), "--out", str(tmp_path / "out"))
     assert (tmp_path / "out/traces.html").stat().st_size < 200_000
+
+
+def test_our_own_answers_are_the_newest_and_bring_their_tokens(tmp_path: Path) -> None:
+    first = Response(
+        "k", "t", "s", "m", raw="", answer="", thinking=None, status=WriterStatus.EMPTY
+    )
+    tokens = Usage(completion_tokens=110, reasoning_tokens=100)
+    again = replace(first, thinking="Hm.", raw="Rain.", answer="Rain.", usage=tokens,
+                    status=WriterStatus.OK)  # fmt: skip
+    path = tmp_path / "responses.jsonl"
+    path.write_bytes(dump_line(first) + dump_line(again))
+    (found,) = read_file(path)
+    assert (found.answer, found.thinking, found.usage) == ("Rain.", "Hm.", tokens)
+
+
+def test_a_row_without_thinking_takes_none_from_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [
+        {"id": "off", "answer": "Rain."},
+        {"id": "on", "thinking": "Hm.", "answer": "Rain."},
+        {"id": "tags", "response": "<think>Ah.</think>Rain."},
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = [(one.id, one.thinking, one.answer) for one in read_file(path)]
+    assert found == [("off", None, "Rain."), ("on", "Hm.", "Rain."), ("tags", "Ah.", "Rain.")]

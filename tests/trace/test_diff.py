@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.trace.diff import EditKind, changed_shares, diff, words_of
+from r2w_eval.trace.diff import Changes, EditKind, changed_shares, covers, diff, merged, words_of
 from r2w_eval.trace.types import Span
 
 TEXTS = st.lists(
@@ -98,3 +98,27 @@ def test_a_text_of_marks_alone_takes_time_in_proportion() -> None:
 def test_one_sentence_without_end_does_not_explode() -> None:
     text = "the same words again and " * 8_000
     assert diff(text, text + "and more") != ()
+
+
+@given(
+    st.lists(st.sampled_from(["rain", "sun", "door", "."]), max_size=14),
+    st.lists(st.sampled_from(["rain", "sun", "door", "."]), max_size=14),
+    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 9)), max_size=4),
+)
+def test_the_shares_are_those_of_counting_every_word(
+    left: list[str], right: list[str], places: list[tuple[int, int]]
+) -> None:
+    old, new = " ".join(left), " ".join(right)
+    edits = diff(old, new)
+    spans = merged([Span(start, start + length) for start, length in places])
+    gone = sorted(e.old for e in edits if e.kind in (EditKind.DELETE, EditKind.REPLACE))
+    inside = [(covers(spans, w.span), covers(gone, w.span)) for w in words_of(old)]
+    inside += [
+        (any(s.start <= e.old.start <= s.end for s in spans), True)
+        for e in edits
+        if e.kind is EditKind.INSERT and len(e.new)
+    ]
+    shares = Changes(old, edits).shares(spans)
+    for side, found in ((True, shares.inside), (False, shares.outside)):
+        own = [is_changed for is_inside, is_changed in inside if is_inside is side]
+        assert found == (sum(own) / len(own) if own else None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from r2w_eval.trace import links as module
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.levels import Level, is_praise_only, level_of, states_change
 from r2w_eval.trace.links import (
@@ -116,3 +117,20 @@ def test_a_blank_revision_changes_nothing(blank: str) -> None:
 def test_a_blank_draft_has_no_place_for_a_part() -> None:
     (link,) = linked(" " * 40, ("reflection", "Nothing stands there yet."), ("revision", "Rain."))
     assert link.outcome == "Rain."
+
+
+def test_reflections_in_a_row_share_one_diff(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+    monkeypatch.setattr(module, "diff", lambda a, b: compared.append(a) or ())
+    thinking = (
+        f"<draft>{BASE}</draft>"
+        + '<reflection>Wait. The ending is weak, and "red" is too.</reflection>' * 30
+        + "<revision>A blue door stood there, and nobody came to it for years.</revision>"
+    )
+    assert len(module.link_reflections(segment_trace(thinking))) == 30
+    assert compared == [BASE]
+
+
+def test_a_reflection_that_names_the_ending_without_end_is_read_in_part() -> None:
+    targets, _ = find_targets("The ending is weak. " * 5_000 + "The opening too.", BASE)
+    assert len(targets) == 1

@@ -9,8 +9,8 @@ from r2w_eval.reward_models.rules import RulesScorer
 from r2w_eval.training.rl.completions import read_completion, reflections
 
 from r2w_eval.errors import UsageError
-from r2w_eval.trace.links import link_reflections
-from r2w_eval.trace.patches import apply_patch, numbered, read_patch
+from r2w_eval.trace.links import full_texts, link_reflections
+from r2w_eval.trace.patches import Allowance, apply_patch, numbered, read_patch, versions
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.types import Fault, Kind, TagSchema
 from r2w_eval.trace.units import units
@@ -108,3 +108,22 @@ def test_a_patch_that_does_not_fit_changes_nothing_and_is_a_fault(patch: str) ->
     faults = [own.faults for own in trace.segments if own.kind is Kind.REVISION]
     assert faults == [(Fault.UNFIT_PATCH,), ()]
     assert [(own.draft, own.revision) for own in units(trace)] == [(text, text), (text, "Three.")]
+
+
+def test_patches_without_end_make_no_texts_without_end() -> None:
+    draft = "\n\n".join(f"Paragraph {i} of the text." for i in range(2_000))
+    parts = [(Kind.DRAFT, draft), *((Kind.REVISION, f"[1]\nNew {i}.") for i in range(2_000))]
+    bound = Allowance.FREE + Allowance.SHARE * sum(len(text) for _, text in parts)
+    after = list(versions(parts))
+    assert sum(len(one.text) for one in {one.text: one for one in after}.values()) < 2 * bound
+    assert after[1].fits and not after[-1].fits
+    # what did not fit changed nothing
+    assert after[-1].text == after[-2].text != draft
+
+
+def test_short_revisions_without_end_make_no_texts_without_end() -> None:
+    draft = " ".join(f"Sentence {i} of the text." for i in range(1_000))
+    turns = "<reflection>The ending is weak.</reflection><revision>The end {}.</revision>"
+    thinking = f"<draft>{draft}</draft>" + "".join(turns.format(i) for i in range(300))
+    texts = set(full_texts(parse_tagged(thinking, TagSchema())).values())
+    assert sum(map(len, texts)) < 2 * (Allowance.FREE + Allowance.SHARE * len(thinking))
