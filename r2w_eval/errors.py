@@ -77,3 +77,7 @@ class BudgetReached(R2WError):
 
 class EndpointDown(R2WError):
     """An endpoint refuses every request, so that sending more would be waste."""
+
+
+class EndpointSilent(EndpointDown):
+    """An endpoint gives no usable reply to anybody; it may come back."""

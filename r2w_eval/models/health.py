@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from r2w_eval.errors import EndpointDown
+from r2w_eval.errors import EndpointDown, EndpointSilent
 from r2w_eval.models.chat import CallStatus
 
 SYSTEMATIC_FAILURES = 20
+SILENCE = (CallStatus.TRANSPORT, CallStatus.TIMEOUT)
 
 
 class Health:
@@ -26,6 +27,7 @@ class Health:
     def __init__(self, name: str, patience_s: float, *, is_strict: bool = False) -> None:
         self.down: str | None = None
         self.silent: str | None = None
+        self._is_silence = False
         self._name = name
         self._patience_s = patience_s
         self._is_strict = is_strict
@@ -34,10 +36,14 @@ class Health:
         self._silent_since: float | None = None
 
     def check(self, is_again: bool) -> None:
-        """Raises EndpointDown where a request, sent before or not, is not worth sending."""
+        """Raises EndpointDown where a request, sent before or not, is not worth sending;
+        EndpointSilent where that is nothing that the endpoint said.
+        """
+        if self.down:
+            raise EndpointSilent(self.down) if self._is_silence else EndpointDown(self.down)
         goes_on = is_again and not self._is_strict
-        if told := self.down or (None if goes_on else self.silent):
-            raise EndpointDown(told)
+        if self.silent and not goes_on:
+            raise EndpointSilent(self.silent)
 
     def replied(self) -> None:
         """A usable reply came."""
@@ -62,13 +68,14 @@ class Health:
         """A call ended without a reply; `message` is what the server said. After a first reply only
         refusals of all are systematic: the rest are failures of single requests, or silence.
         """
-        if status not in (CallStatus.TRANSPORT, CallStatus.TIMEOUT):
+        if status not in SILENCE:
             self._silent_since = self.silent = None
         if self._has_answered and status is not CallStatus.RATE_LIMITED:
             self._failures.clear()
             return
         self._failures[status] += 1
         if (count := self._failures[status]) >= SYSTEMATIC_FAILURES:
+            self._is_silence = status in SILENCE
             calls = "last" if self._has_answered else "first"
             self.down = (
                 f"The {calls} {count} calls to {self._name} all failed with {status!s}, at last: "

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from r2w_eval.errors import EndpointDown, UnknownName, UsageError
+from r2w_eval.errors import EndpointDown, EndpointSilent, UnknownName, UsageError
 from r2w_eval.judge.scorers import ScoreItem, Scorer, TextJudge, add_usage
 from r2w_eval.models.chat import ChatModel
 from r2w_eval.run.opening import ModelOptions, ModelPool
@@ -137,6 +137,10 @@ class PatientJudge:
             raise
         except UsageError as error:
             return _unanswered(items, str(error))
+        except EndpointSilent as error:
+            # it may have come back meanwhile: its health begins anew
+            await self._is_there(judge)
+            return _unanswered(items, str(error))
         except EndpointDown as error:
             if judge is None or (judge is self._judge and await self._is_there(judge)):
                 raise
@@ -145,7 +149,7 @@ class PatientJudge:
             self.usage = add_usage(self.usage, verdict.usage)
         return [verdict.score for verdict in verdicts]
 
-    async def _is_there(self, judge: Scorer) -> bool:
+    async def _is_there(self, judge: Scorer | None) -> bool:
         """Whether the endpoint answers. One that does, and refuses, is not worth waiting for."""
         try:
             await self.open(instead_of=judge)

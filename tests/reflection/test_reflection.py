@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -246,3 +247,11 @@ def test_hostile_traces_are_measured_without_an_error(thinking: str) -> None:
     summary = summarise_reflection([analysis])
     assert summary.n_traces == 1
     assert sum(analysis.segment_tokens) >= 0
+
+
+def test_samples_of_one_prompt_are_one_prompt() -> None:
+    twice = [analyse(replace(source, id=f"{source.id}#{i}")) for source in SIX for i in range(2)]
+    for metric in summarise_reflection(twice).metrics:
+        assert metric.n_expected <= len(SIX), metric.name
+        if metric.name == "thinking_share":
+            assert metric.n_scored == metric.n_expected == len(SIX)

@@ -22,6 +22,7 @@ from r2w_eval.training.rl.outcomes import (
     ScorerOutcome,
     text_of,
 )
+from support import ScriptedServer, completion
 
 from r2w_eval.errors import EndpointDown, UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
@@ -138,6 +139,19 @@ def test_a_judge_that_stays_away_gives_invalid_rewards_after_the_stated_time() -
     started = time.monotonic()
     assert ask(judge, lambda: Pairwise(judge, 1)("p", ["a", "b"])) == [None, None]
     assert judge.statuses == {"transport": 2} and time.monotonic() - started < 5
+
+
+def test_a_judge_that_answers_nobody_is_waited_for_though_it_lists_its_models() -> None:
+    mark = (200, {}, completion('{"winner": "A", "strength": "clear"}'))
+    with ScriptedServer(mark, *[(500, {}, b"loading")] * 60, mark) as server:
+        server.models = ["m"]
+        client = ClientSettings(backoff_s=0.01, timeout_s=5.0, patience_s=0.05)
+        patience = Patience(limit_s=30.0, first_pause_s=0.05)
+        judge = PatientJudge(f"{server.base_url}#m", ModelOptions(client=client), patience)
+        found = ask(judge, lambda: Pairwise(judge, 1)("p", ["a", "b"]))
+    # once with a gap: it had answered, then said 500 for longer than the client's own patience
+    assert judge.waited_s > 0 and judge.statuses.keys() <= {"ok", "parse_error"}
+    assert len(server.seen) > 60 and len(found) == 2
 
 
 def test_a_refused_key_ends_at_once_and_an_absent_endpoint_is_named() -> None:
