@@ -21,6 +21,7 @@ from typing import Any
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.scorer import NAME, ItemScorer, best_of_n, open_scorer
 
+from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import answer_of
 
 
@@ -33,40 +34,34 @@ def _scorer(spec: str) -> ItemScorer:
     return open_scorer(spec)
 
 
-def text_of(message: Any) -> str:
-    """Plain text of a completion: text, or messages whose last assistant turn counts.
-
-    >>> text_of([{"role": "assistant", "content": "Yes."}])
-    'Yes.'
-    """
-    if isinstance(message, str):
-        return message
-    contents = [turn.get("content") for turn in message if isinstance(turn, Mapping)]
-    return next((text for text in reversed(contents) if isinstance(text, str)), "")
-
-
 def trl_reward(
     prompts: Sequence[Any],
     completions: Sequence[Any],
     scorer: str = NAME,
     **columns: Any,
 ) -> list[float | None]:
-    """TRL's callable: one number per completion, None where there is no score."""
+    """TRL's callable: one number per completion, None where there is no score.
+
+    Of conversations the last user turn is the prompt, the last assistant turn the completion.
+    """
     pairs = zip(prompts, completions, strict=True)
     items = [
-        WritingItem(str(i), text_of(prompt), answer)
+        WritingItem(str(i), last_turn(prompt, "user"), answer)
         for i, (prompt, completion) in enumerate(pairs)
-        if (answer := answer_of(text_of(completion))) is not None
+        if (answer := answer_of(last_turn(completion, "assistant"))) is not None
     ]
     found = {s.id: s.value for s in _scorer(scorer).score(items)}
     return [found.get(str(i)) for i in range(len(completions))]
 
 
 async def trl_reward_async(
-    prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    prompts: Sequence[Any],
+    completions: Sequence[Any],
+    scorer: str = NAME,
+    **columns: Any,
 ) -> list[float | None]:
     """The same, beside other asynchronous reward functions."""
-    return await asyncio.to_thread(trl_reward, prompts, completions, **columns)
+    return await asyncio.to_thread(trl_reward, prompts, completions, scorer)
 
 
 def compute_score(
@@ -74,14 +69,16 @@ def compute_score(
     solution_str: str,
     ground_truth: Any = None,
     extra_info: Mapping[str, Any] | None = None,
+    scorer: str = NAME,
     **options: Any,
 ) -> dict[str, float]:
     """verl's custom reward function: one sample, the same scalar keys for every sample.
 
-    `extra_info["prompt"]` is the prompt, where the data set has one. Raises Unscorable.
+    `extra_info["prompt"]` is the prompt, where the data set has one; `scorer` comes from
+    `reward.custom_reward_function.reward_kwargs`. Raises Unscorable.
     """
-    prompt = text_of((extra_info or {}).get("prompt") or "")
-    (value,) = trl_reward([prompt], [solution_str])
+    prompt = (extra_info or {}).get("prompt") or ""
+    (value,) = trl_reward([prompt], [solution_str], scorer)
     if value is None:
         raise Unscorable(f"{data_source}: the answer has no score. It is no 0; leave it out")
     return {"score": value, "r2w_reward": value}
@@ -103,7 +100,7 @@ def register_lm_eval() -> None:
             self, resps: Iterable[Sequence[str]], docs: Sequence[Mapping[str, Any]]
         ) -> list[list[str]]:
             return [
-                [own[pick_best(self._scorer, text_of(doc.get("prompt") or ""), own)]]
+                [own[pick_best(self._scorer, last_turn(doc.get("prompt") or "", "user"), own)]]
                 for own, doc in zip(resps, docs, strict=True)
             ]
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import aiohttp
 
@@ -276,6 +276,8 @@ class HttpModel:
             reply = read_reply(content)
         except (Retry, CallFailed) as lost:
             lost.usage = read_bill(content)
+            if isinstance(lost, Retry):
+                self.replicas.failed(url)
             raise
         if not self.replicas.is_same_model(url, reply.model):
             raise Retry(CallStatus.TRANSPORT, self.replicas.out[url], wait_s=0.0)
@@ -291,23 +293,28 @@ class HttpModel:
         if failure.status is CallStatus.CONTEXT:
             raise TooSmall(url) from failure
         if status == 404:
-            self.replicas.put_out(url, f"{url} does not serve this model: {failure}")
-            raise Retry(CallStatus.TRANSPORT, str(failure), wait_s=0.0) from failure
+            self._leave(url, f"{url} does not serve this model: {failure}")
+
+    def _leave(self, url: str, reason: str) -> NoReturn:
+        """Nothing more is sent there; without another address the endpoint is down."""
+        if self.replicas.can_spare(url):
+            self.replicas.put_out(url, reason)
+            raise Retry(CallStatus.TRANSPORT, reason, wait_s=0.0)
+        self._health.down = reason
+        raise EndpointDown(reason)
 
     def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes, url: str) -> None:
         """Turn an HTTP error into a retry, a failure of this request, or the end of the
-        endpoint.
+        address.
         """
         text = content[:2000].decode("utf-8", "replace")
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
         if status in (402, 401, 403) or "insufficient_quota" in text:
-            self._health.down = self._refusal(url, message)
-            raise EndpointDown(self._health.down)
+            self._leave(url, self._refusal(url, message))
         if 300 <= status < 400:
             place = headers.get("Location", "").encode("utf-8", "replace")
-            self._health.down = tell_redirect(url, status, redact(place, self._key(url)))
-            raise EndpointDown(self._health.down)
+            self._leave(url, tell_redirect(url, status, redact(place, self._key(url))))
         if status == 429 or (status == 503 and wait_s is not None):
             self.limiters[url].refused()
             # "now" (or a date in the past) from a server that refuses is no leave to hammer it

@@ -16,6 +16,8 @@ from r2w_eval.hashing import to_plain
 from r2w_eval.models.chat import BROKEN_OFF, CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.types import Usage
 
+# of tokens; a larger number is none, and fits no column of 64 bits
+MAX_COUNT = 2**53
 CONTEXT_MARKS = (
     "context_length",
     "context length",
@@ -104,6 +106,20 @@ def read_content(content: Any) -> tuple[str, str | None]:
     return text, thinking or None
 
 
+def last_turn(conversation: Any, role: str) -> str:
+    """Text of a conversation's last turn of a role, or the text that stands in its place; "" where
+    there is none.
+
+    >>> last_turn([{"role": "user", "content": [{"type": "text", "text": "Write."}]}], "user")
+    'Write.'
+    """
+    if isinstance(conversation, str):
+        return conversation
+    turns = [turn for turn in conversation if isinstance(turn, Mapping)]
+    own = [turn.get("content") for turn in turns if turn.get("role") == role]
+    return _join_parts(own[-1], "text") if own else ""
+
+
 def _join_parts(parts: Any, kind: str) -> str:
     """The parts of one kind; what stands in one may come in parts again."""
     if not isinstance(parts, list):
@@ -120,6 +136,7 @@ def read_usage(usage: Any) -> Usage:
     """Token counts of an OpenAI-style usage object; whatever is no count is unknown.
 
     >>> read_usage({"prompt_tokens": 3, "completion_tokens": "many"}).completion_tokens
+    >>> read_usage({"completion_tokens": 2**70}).completion_tokens
     """
     return Usage(
         prompt_tokens=_count(usage, "prompt_tokens"),
@@ -132,7 +149,7 @@ def read_usage(usage: Any) -> Usage:
 def _count(value: Any, *keys: str) -> int | None:
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
-    return value if type(value) is int and value >= 0 else None
+    return value if type(value) is int and 0 <= value < MAX_COUNT else None
 
 
 def read_retry_after(headers: Mapping[str, str]) -> float | None:

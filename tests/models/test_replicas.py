@@ -109,6 +109,39 @@ def test_a_server_without_the_model_costs_no_verdict(server: FakeServer) -> None
         assert isinstance(failure, CallFailed) and failure.status is CallStatus.BAD_REQUEST
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (200, {}, b"<html>Service is starting</html>"),
+        *((status, {}, b'{"error": "forbidden"}') for status in (401, 402, 403)),
+        (302, {"Location": "http://elsewhere.example/v1"}, b""),
+        (429, {}, b'{"error": {"code": "insufficient_quota"}}'),
+    ],
+    ids=lambda reply: str(reply[0]),
+)
+def test_one_address_that_breaks_down_costs_no_reply(
+    broken: tuple[int, dict[str, str], bytes],
+) -> None:
+    def write(headers: dict[str, str]) -> bytes:
+        time.sleep(0.03)
+        return completion(model="m")
+
+    with ScriptedServer(broken) as first, ScriptedServer((200, {}, write)) as second:
+        client = HttpModel(Endpoint((first.base_url, second.base_url), "m"), FAST)
+        found = asyncio.run(ask(client, 60))
+        assert all(isinstance(reply, Reply) for reply in found), found
+        assert len(first.seen) < 45
+
+
+def test_the_last_address_that_refuses_ends_the_run() -> None:
+    with ScriptedServer((403, {}, b"no")) as first, ScriptedServer((401, {}, b"no")) as second:
+        client = HttpModel(Endpoint((first.base_url, second.base_url), "m"), FAST)
+        found = asyncio.run(ask(client, 30))
+        assert {type(end) for end in found} == {EndpointDown}
+        assert "refuses model 'm': HTTP 40" in str(found[0])
+        assert len(client.traffic().out) == 1
+
+
 def test_a_prompt_too_long_for_one_goes_to_the_other_and_is_typed_when_for_all(
     server: FakeServer,
 ) -> None:

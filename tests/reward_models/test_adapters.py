@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
-from r2w_eval.reward_models.adapters import Unscorable, compute_score, pick_best, trl_reward
+from r2w_eval.reward_models.adapters import (
+    Unscorable,
+    compute_score,
+    pick_best,
+    trl_reward,
+    trl_reward_async,
+)
+from r2w_eval.reward_models.items import Item, ItemScore
 from r2w_eval.reward_models.scorer import load_reward
+
+from r2w_eval.models.completions import last_turn
 
 ANSWER = "The storm came at six. We tied the boats and waited."
 THOUGHT = "<think>" + "The lamp swung low over the grey harbour while gulls cried. " * 10
+
+
+class Lengths:
+    """A scorer whose value is the length of the prompt."""
+
+    id = "lengths"
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        return [ItemScore(item.id, float(len(item.prompt))) for item in items]
 
 
 def test_thinking_earns_nothing_and_without_an_end_has_no_reward() -> None:
@@ -17,3 +42,23 @@ def test_thinking_earns_nothing_and_without_an_end_has_no_reward() -> None:
     assert pick_best(load_reward(), "Write.", [THOUGHT, texts[1]]) == 1
     with pytest.raises(Unscorable):
         compute_score("data", THOUGHT)
+
+
+def test_every_form_scores_with_the_scorer_that_is_named() -> None:
+    own = f"{__name__}:Lengths"
+    assert trl_reward(["Write."], [ANSWER], own) == [6.0]
+    assert asyncio.run(trl_reward_async(["Write."], [ANSWER], scorer=own, column=[1])) == [6.0]
+    assert compute_score("d", ANSWER, None, {"prompt": "Write."}, scorer=own)["score"] == 6.0
+
+
+def turn(role: str, content: Any) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def test_of_conversations_the_roles_say_what_is_scored() -> None:
+    parts = [{"type": "text", "text": "Write "}, {"type": "image"}, {"type": "text", "text": "on."}]
+    asked = [turn("system", "You are X."), turn("user", parts)]
+    told = [turn("assistant", "Draft."), turn("assistant", ANSWER), turn("tool", "42")]
+    assert last_turn(asked, "user") == "Write on." and last_turn(told, "assistant") == ANSWER
+    assert trl_reward([asked], [told]) == trl_reward(["Write on."], [ANSWER])
+    assert last_turn(asked[:1], "user") == "" and trl_reward(["Write."], [told[2:]]) == [None]

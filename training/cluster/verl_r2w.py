@@ -43,7 +43,6 @@ from r2w_eval.training.rl.advantages import (
     reward_row,
 )
 from r2w_eval.training.rl.completions import (
-    prompt_text,
     read_completion,
     reflections,
     template_tags,
@@ -67,6 +66,7 @@ from verl.utils.skip import SkipManager
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
+from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import answer_of
 from r2w_eval.run.patient import Patience, PatientJudge
 from r2w_eval.trace.types import TagSchema
@@ -197,7 +197,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         """Outcome and row of one response. Raises Unscorable where it has no outcome."""
         item = data[-1:][0]
         facts = item.non_tensor_batch
-        prompt = prompt_text(facts["raw_prompt"])
+        prompt = last_turn(facts["raw_prompt"], "user")
         ids = response_ids(item)
         info = facts.get("extra_info") or {}
         is_training = info.get("split", "train") == "train"

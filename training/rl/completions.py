@@ -125,10 +125,3 @@ def to_segments(
 
 def _clipped(score: float | None) -> float | None:
     return None if score is None else max(-1.0, min(1.0, score))
-
-
-def prompt_text(prompt: Any) -> str:
-    """The last user turn of a conversation, or the text itself."""
-    if isinstance(prompt, str):
-        return prompt
-    return next((str(m["content"]) for m in reversed(prompt) if m["role"] == "user"), "")

@@ -25,7 +25,6 @@ from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.rl.advantages import LocalMapping, Rollout, process_terms
 from r2w_eval.training.rl.completions import (
     ScorableReflection,
-    prompt_text,
     read_pieces,
     reflections,
     template_tags,
@@ -36,6 +35,7 @@ from r2w_eval.training.rl.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
 
+from r2w_eval.models.completions import last_turn
 from r2w_eval.trace.tokens import decode_pieces
 from r2w_eval.trace.types import TagSchema
 
@@ -200,7 +200,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             tokens = [thinking_tokens(own, self._tags) for own in pieces]
             self._metrics["train"]["process/thinking_tokens"].append(sum(tokens) / len(tokens))
         return [
-            reflections(trace, prompt_text(prompt), str(place))
+            reflections(trace, last_turn(prompt, "user"), str(place))
             for place, (prompt, trace) in enumerate(zip(prompts, traces, strict=True))
         ]
 

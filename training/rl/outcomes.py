@@ -27,10 +27,11 @@ from r2w_eval.training.judging.assess import (
     show_rubric,
 )
 from r2w_eval.training.prompts import Criterion
-from r2w_eval.training.rl.completions import TAGS, prompt_text
+from r2w_eval.training.rl.completions import TAGS
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.judge.scorers import ScoreItem
+from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import ThinkTags, answer_of
 from r2w_eval.run.patient import Background, PatientJudge
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
@@ -39,11 +40,6 @@ RUBRIC_DECODING = Decoding(temperature=0.0, max_tokens=1024)
 
 Answers = Sequence[str | None]
 Rewards = list[float | None]
-
-
-def text_of(completion: Any) -> str:
-    """The text of a completion, plain or as a conversation."""
-    return completion if isinstance(completion, str) else str(completion[-1]["content"])
 
 
 def pay_unanswered(rewards: Rewards, answers: Answers, value: float | None) -> Rewards:
@@ -78,9 +74,11 @@ class ScorerOutcome:
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Rewards:
         """One number per completion."""
-        answers = [answer_of(text_of(completion), self._tags) for completion in completions]
+        answers = [
+            answer_of(last_turn(completion, "assistant"), self._tags) for completion in completions
+        ]
         items = [
-            WritingItem(str(place), prompt_text(prompts[place]), answer)
+            WritingItem(str(place), last_turn(prompts[place], "user"), answer)
             for place, answer in enumerate(answers)
             if answer is not None
         ]
@@ -129,10 +127,10 @@ class JudgedOutcome:
 
     def begin(self, prompts: Sequence[Any], completions: Sequence[Any], step: int = 0) -> None:
         """Ask about whole groups; the next call of this object collects the answers."""
-        texts = [text_of(completion) for completion in completions]
+        texts = [last_turn(completion, "assistant") for completion in completions]
         for start in range(0, len(texts), self._group):
             own = texts[start : start + self._group]
-            job = self._reward(prompt_text(prompts[start]), self._answers(own), step)
+            job = self._reward(last_turn(prompts[start], "user"), self._answers(own), step)
             self._begun.append((own, self._background.submit(job)))
 
     def __call__(
@@ -141,7 +139,7 @@ class JudgedOutcome:
         """One reward per completion; groups follow each other, all of one prompt."""
         # before anything is asked: a quick judge is done before the next line
         waited = self._judge.waited_s
-        texts = [text_of(completion) for completion in completions]
+        texts = [last_turn(completion, "assistant") for completion in completions]
         begun, self._begun = self._begun, []
         if [text for own, _ in begun for text in own] != texts:
             self.begin(prompts, completions, step_of(columns))

@@ -16,12 +16,12 @@ from typing import Any
 
 from r2w_eval.training.limits import FINITE
 from r2w_eval.training.prompts import Prompt
-from r2w_eval.training.rl.completions import prompt_text
 from r2w_eval.training.rl.contests import TIE, judge_pairs
 from r2w_eval.training.rl.outcomes import Answers, JudgedOutcome, Rewards, step_of
 
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import DataError, UsageError
+from r2w_eval.models.completions import last_turn
 from r2w_eval.ranks import from_all, on_first
 from r2w_eval.run.patient import PatientJudge
 from r2w_eval.store import write_json
@@ -257,7 +257,7 @@ class RisingReferences:
         rewards = self._outcome(prompts, completions, **columns)
         starts = range(0, len(prompts), self._group)
         groups = [
-            (self._references[prompt_text(prompts[i])], rewards[i : i + self._group])
+            (self._references[last_turn(prompts[i], "user")], rewards[i : i + self._group])
             for i in starts
         ]
         step = step_of(columns)

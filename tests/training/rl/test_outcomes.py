@@ -20,7 +20,6 @@ from r2w_eval.training.rl.outcomes import (
     JudgedOutcome,
     Pointwise,
     ScorerOutcome,
-    text_of,
 )
 from support import ScriptedServer, completion
 
@@ -194,11 +193,6 @@ def test_prompts_without_a_rubric_get_one_from_the_judge_once(tmp_path: Path) ->
             assert sum(journal.tally.sent.values()) == expected
     assert set(rubrics) == {prompt.prompt for prompt in prompts}
     assert all(len(rubric) == 5 for rubric in rubrics.values())
-
-
-def test_of_a_conversation_the_last_message_is_the_completion() -> None:
-    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    assert text_of([*talk, {"role": "assistant", "content": "c"}]) == "c" and text_of("d") == "d"
 
 
 @pytest.mark.parametrize("kind", ["marks", "pairs"])
