@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.reward_models.items import ItemScore, ReflectionItem
 from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.training.rl.advantages import LocalMapping
 
@@ -45,10 +45,10 @@ class Timed:
         self._model = load_reward()
         self.spent_s = 0.0
 
-    def __call__(self, items: Sequence[ReflectionItem]) -> list[float | None]:
+    def __call__(self, items: Sequence[ReflectionItem]) -> list[ItemScore]:
         """Scores of the shipped reward model."""
         started = time.thread_time()
-        found = [score.value for score in self._model.score(items)]
+        found = self._model.score(items)
         self.spent_s += time.thread_time() - started
         return found
 

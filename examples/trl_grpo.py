@@ -41,7 +41,7 @@ def main() -> None:
         processing_class=AutoTokenizer.from_pretrained(options.model),
         train_dataset=Dataset.from_list(rows),
         reward_funcs=[trl_reward],
-        score_reflections=lambda items: [score.value for score in reward.score(items)],
+        score_reflections=reward.score,
         mapping=LocalMapping(weight=0.3),
         schema=TagSchema(),
         args=GRPOConfig(

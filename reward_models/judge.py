@@ -115,7 +115,7 @@ def _as_item_score(item: Item, score: Score) -> ItemScore:
     if score.value is None:
         return failed(item.id, score.status, score.reason)
     marks = {name: score.parts[name] for name in DIAGNOSTICS if name in score.parts}
-    return ItemScore(item.id, round(to_value(score.value), 6), {"score": score.value, **marks})
+    return ItemScore(item.id, to_value(score.value), {"score": score.value, **marks})
 
 
 class ItemJudge:

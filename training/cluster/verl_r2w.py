@@ -48,6 +48,7 @@ from r2w_eval.training.rl.completions import (
     template_tags,
     to_segments,
 )
+from r2w_eval.training.rl.effects import EffectSettings, with_effects
 from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, pay_unanswered
 from r2w_eval.training.rl.references import (
     AgainstReferences,
@@ -80,7 +81,7 @@ log = logging.getLogger(__name__)
 class ClusterSettings:
     """The section `algorithm.r2w`: what a response and its reflections are worth.
 
-    outcome_form, outcome, unanswered, patience_s, process, validity, process_mapping: as in
+    outcome_form, outcome, unanswered, patience_s, process, effect, validity, process_mapping: as in
         RLSettings; forms that need the whole group at once (pairwise, in_group) are not to be had
         here; a report of validity is made in trainer.default_local_dir
     references: as in RLSettings, on every worker; an answer meets all those of its prompt, since
@@ -95,6 +96,7 @@ class ClusterSettings:
     references: str = ""
     patience_s: float = 1800.0
     process: str = "r2w-reward"
+    effect: EffectSettings = EffectSettings()
     validity: str = ""
     process_mapping: LocalMapping = LocalMapping()
     total_steps: int | None = None
@@ -175,6 +177,8 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         if self._settings.process_mapping.weight:
             folder = Path(config.trainer.default_local_dir)
             require_valid(self._process, self._settings.validity, folder)
+            effect, patience_s = self._settings.effect, self._settings.patience_s
+            self._process = with_effects(self._process, effect, patience_s)
         self._thread = ThreadPoolExecutor(1, "scorer")
 
     def _open_scorer(self) -> ScorerOutcome:

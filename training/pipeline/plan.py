@@ -126,7 +126,7 @@ def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> 
     """Texts of the base and of every SFT model, and what RL would learn from the latter's."""
     planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=recipe.rollouts, **base)
     texts = [_plan_rollouts(planner, recipe, f"sft-seed{seed}") for seed in recipe.grid.seeds]
-    names = ("outcome", "process", "process_mapping", "unanswered")
+    names = ("outcome", "process", "effect", "process_mapping", "unanswered")
     arms = {name: getattr(recipe.rl, name) for name in names} | _rewards(recipe)
     if recipe.rl.outcome_form == "scorer":
         planner.add("signal", "signal", [*texts, "reward"], lambdas=recipe.grid.lambdas, **arms)
@@ -135,7 +135,7 @@ def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> 
 def _rewards(recipe: Recipe) -> dict[str, dict[str, str]]:
     """What RL reads from outside to reward a rollout."""
     own = recipe.rl
-    return outside(own.outcome, own.process, own.validity, own.references)
+    return outside(own.outcome, own.process, own.effect.scorer, own.validity, own.references)
 
 
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:

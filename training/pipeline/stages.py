@@ -33,6 +33,7 @@ from r2w_eval.training.pipeline.records import (
     write_record,
 )
 from r2w_eval.training.prompts import hold_apart, read_prompts
+from r2w_eval.training.rl.effects import EffectSettings, with_effects
 from r2w_eval.training.rl.references import match_references, read_reference_file
 from r2w_eval.training.rl.rollouts import ROLLOUTS, write_rollouts
 from r2w_eval.training.rl.signal import read_arms, score_groups
@@ -90,6 +91,10 @@ class Job:
         if self.recipe.rm.source != "trained" or spec != REWARD_NAME:
             return spec
         return str(self.input(reward, "weights").resolve())
+
+    def effect(self, reward: str, settings: EffectSettings) -> EffectSettings:
+        """The settings of the axis effect, with the scorer that they mean in this recipe."""
+        return replace(settings, scorer=self.scorer(reward, settings.scorer))
 
     def report(self, reward: str) -> str:
         """The validity report that the reward stage made of the process scorer, if it did."""
@@ -237,7 +242,7 @@ def run_reward(job: Job) -> Made:
         made.append(job.folder / "weights")
         name = str(made[0])
     if any(job.recipe.grid.lambdas):
-        process = open_scorer(name if rl.process == REWARD_NAME else rl.process)
+        process = open_scorer(name if rl.process == REWARD_NAME else rl.process, rl.patience_s)
         require_valid(process, rl.validity, job.folder)
         made += [path for path in (job.folder / REPORT,) if path.is_file()]
     return Made(tuple(made), {"scorer": open_scorer(name).id})
@@ -253,6 +258,7 @@ def run_rl(job: Job) -> Made:
         model=job.model(sft),
         outcome=job.scorer(reward, settings.outcome),
         process=job.scorer(reward, settings.process),
+        effect=job.effect(reward, settings.effect),
         validity=settings.validity or job.report(reward),
     )
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
@@ -278,7 +284,9 @@ def run_signal(job: Job) -> Made:
         {**row, "policy": name} for name in texts for row in iter_jsonl(job.input(name, ROLLOUTS))
     ]
     own = job.recipe.rl
-    outcome, process = (open_scorer(job.scorer(reward, s)) for s in (own.outcome, own.process))
+    names = (own.outcome, own.process)
+    outcome, judged = (open_scorer(job.scorer(reward, one), own.patience_s) for one in names)
+    process = with_effects(judged, job.effect(reward, own.effect), own.patience_s)
     groups = score_groups(rows, outcome, process, own.unanswered)
     arms = read_arms(groups, own.process_mapping, job.recipe.grid.lambdas)
     path = job.folder / "signal.json"

@@ -89,7 +89,7 @@ def thinking_tokens(pieces: Sequence[str], tags: ThinkTags = TAGS) -> int:
 
 
 def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:
-    """Every reflection of a trace that has a draft to speak of, in order.
+    """Every reflection of a trace that has a draft to speak of, in order; ids are `name:step`.
 
     A reflection without a draft, or without a token, cannot be scored and is left out; its span
     earns nothing, as an invalid score would.

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate.utils import gather, gather_object
-from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.reward_models.axes import AXIS_WEIGHTS
+from r2w_eval.reward_models.items import ItemScore, ReflectionItem
 from r2w_eval.training.rl.advantages import LocalMapping, Rollout, process_terms
 from r2w_eval.training.rl.completions import (
     ScorableReflection,
@@ -39,13 +40,13 @@ from r2w_eval.models.completions import last_turn
 from r2w_eval.trace.tokens import decode_pieces
 from r2w_eval.trace.types import TagSchema
 
-ScoreReflections = Callable[[Sequence[ReflectionItem]], Sequence[float | None]]
+ScoreReflections = Callable[[Sequence[ReflectionItem]], Sequence[ItemScore]]
 
 
 class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` that also pays each reflection on its own tokens.
 
-    `score_reflections` gives one score in [-1, 1] per reflection, None where there is no valid one;
+    `score_reflections`, the `score` of an item scorer, gives one score in [-1, 1] per reflection;
     it runs in a thread beside the outcome rewards. `mapping.weight` 0 switches everything off.
     With `groups_per_call` that many groups are generated at a time (0: all), and rewards that can
     `begin` are asked for the finished groups while the next ones are generated. With
@@ -218,11 +219,22 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Segments and scores of this rank's completions; all of them in one call of the scorer."""
         found = self._find_reflections(prompts, ids)
         items = [one.item for own in found for one in own]
-        scores = iter(self._score_reflections(items) if items else [])
+        scores = self._score_reflections(items) if items else []
+        self._log_axes(scores)
+        values = iter(score.value for score in scores)
         return [
-            Rollout(len(own_ids), None, to_segments(own, [next(scores) for _ in own]))
+            Rollout(len(own_ids), None, to_segments(own, [next(values) for _ in own]))
             for own, own_ids in zip(found, ids, strict=True)
         ]
+
+    def _log_axes(self, scores: Sequence[ItemScore]) -> None:
+        """Means of the axes that the scorer names, and how many valid scores have no effect."""
+        log, valid = self._metrics["train"], [one for one in scores if one.value is not None]
+        for axis in AXIS_WEIGHTS:
+            if known := [score.parts[axis] for score in valid if axis in score.parts]:
+                log[f"process/{axis}"].append(sum(known) / len(known))
+        lacking = sum("effect" not in score.parts for score in valid)
+        log["process/without_effect"].append(float(lacking))
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """The parent's batch, with advantages of shape (batch, tokens) where lambda is not 0."""

@@ -78,7 +78,7 @@ def score_groups(
     reward = ScorerOutcome(outcome, unanswered)
     groups = []
     for name, own in by_prompt.items():
-        found = [_read(text) for text in own]
+        found = [_read(place, text) for place, text in enumerate(own)]
         scores = iter(process.score([one.item for refs in found for one in refs]))
         values = reward([text["prompt"] for text in own], [text["text"] for text in own])
         rollouts = tuple(
@@ -89,10 +89,10 @@ def score_groups(
     return groups
 
 
-def _read(text: Mapping[str, Any]) -> list[ScorableReflection]:
+def _read(place: int, text: Mapping[str, Any]) -> list[ScorableReflection]:
     characters = [ord(character) for character in text["text"]]
     trace = read_completion(characters, lambda ids: "".join(map(chr, ids)), TagSchema())
-    return reflections(trace, text["prompt"], text["prompt_id"])
+    return reflections(trace, text["prompt"], str(place))
 
 
 def read_signal(groups: Sequence[Group], mapping: LocalMapping) -> Signal:

@@ -29,6 +29,7 @@ from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import template_tags
 from r2w_eval.training.rl.contests import InGroup, Pairwise
+from r2w_eval.training.rl.effects import EffectSettings, with_effects
 from r2w_eval.training.rl.outcomes import (
     RUBRIC_DECODING,
     GroupReward,
@@ -100,6 +101,7 @@ class RLSettings:
         the group has won; false: all of them, and the mean
     patience_s: seconds that a silent judge is waited for, before what it owes is invalid
     process: scorer of reflections; judge:MODEL for an LLM, MODEL as in --judge
+    effect: of a reflection on the text, by scores of the text before and after it
     validity: report of `train rm --validate` on `process`; without one it is made before the first
         step; `waived` trains on a scorer that failed, or was never asked
     process_mapping: how reflection scores become token advantages; weight 0 is outcome only
@@ -131,6 +133,7 @@ class RLSettings:
     rising_references: bool = True
     patience_s: float = 1800.0
     process: str = "r2w-reward"
+    effect: EffectSettings = EffectSettings()
     validity: str = ""
     process_mapping: LocalMapping = LocalMapping()
     steps: int = 100
@@ -226,7 +229,9 @@ def open_outcome(
     if settings.outcome_form == "scorer":
         from r2w_eval.reward_models.scorer import open_scorer
 
-        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered, tags)
+        return ScorerOutcome(
+            open_scorer(settings.outcome, settings.patience_s), settings.unanswered, tags
+        )
     from r2w_eval.run.roles import model_options
 
     # every text is new: a cache of replies would only fill the disk
@@ -275,9 +280,11 @@ def train_rl(
     from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
     from transformers import AutoTokenizer
 
-    process = open_scorer(settings.process, settings.patience_s)
+    judged = open_scorer(settings.process, settings.patience_s)
+    process = judged
     if settings.process_mapping.weight:
-        on_first(lambda: require_valid(process, settings.validity, out))
+        on_first(lambda: require_valid(judged, settings.validity, out))
+        process = with_effects(judged, settings.effect, settings.patience_s)
     source = model_folder(settings.model)
     tokenizer: Any = AutoTokenizer.from_pretrained(source)
     groups_per_step = settings.groups_per_step * n_processes()
@@ -295,7 +302,7 @@ def train_rl(
         ),
         processing_class=tokenizer,
         callbacks=[SeedEachStep(settings.seed), StopOnBrokenLoss()],
-        score_reflections=lambda items: [score.value for score in process.score(items)],
+        score_reflections=process.score,
         mapping=settings.process_mapping,
         schema=TagSchema(),
         groups_per_call=settings.groups_per_call,
@@ -379,9 +386,13 @@ def reward_notes(history: Sequence[dict[str, Any]], settings: RLSettings) -> lis
     invalid = round(sum(entry["outcome/invalid"] for entry in steps))
     lost = round(sum(entry["outcome/groups_without_reward"] for entry in steps))
     silent = sum(entry.get("process/without_reflection") == 1.0 for entry in steps)
+    bare = round(sum(entry.get("process/without_effect", 0.0) for entry in steps))
     found = {
         f"{invalid} of {n_groups * settings.group} rollouts had no valid reward": invalid,
         f"{lost} of {n_groups} groups had none at all and gave no gradient": lost,
         f"{silent} of {len(steps)} steps had no tagged reflection in any rollout": silent,
+        f"{bare} reflections had no effect: a text before or after them had no score": (
+            bare if settings.effect.form != "none" else 0
+        ),
     }
     return [note for note, n in found.items() if n]

@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("trl", reason="needs the train extra: pip install 'r2w-eval[train]'")
 
-from r2w_eval.reward_models.items import ReflectionItem
+from r2w_eval.reward_models.items import ItemScore, ItemStatus, ReflectionItem, failed
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import read_completion, reflections, template_tags
 from toy_policy import (
@@ -32,9 +32,13 @@ pytestmark = [
 SCHEMA = TagSchema()
 
 
-def rain_is_good(items: Sequence[ReflectionItem]) -> list[float | None]:
+def rain_is_good(items: Sequence[ReflectionItem]) -> list[ItemScore]:
     """A process score that the outcome does not know: reflections that speak of rain."""
-    return [1.0 if "rain" in item.reflection else -1.0 for item in items]
+    return [ItemScore(item.id, 1.0 if "rain" in item.reflection else -1.0) for item in items]
+
+
+def all_lost(items: Sequence[ReflectionItem]) -> list[ItemScore]:
+    return [failed(item.id, ItemStatus.ERROR, "down") for item in items]
 
 
 def train(folder: Path, mapping: LocalMapping | None, **changed: Any) -> Any:
@@ -108,7 +112,7 @@ def test_micro_batches_change_the_memory_and_not_the_update(tmp_path: Path) -> N
 
 def test_scores_that_are_all_invalid_train_as_without_them(tmp_path: Path) -> None:
     mapping = LocalMapping(weight=0.5, warmup_share=0.0)
-    lost = train(tmp_path / "a", mapping, scores=lambda items: [None] * len(items))
+    lost = train(tmp_path / "a", mapping, scores=all_lost)
     plain = train(tmp_path / "b", None)
     # the advantages have another shape on the way, so the sums may differ in their last bit
     difference = (weights_of(lost.model) - weights_of(plain.model)).abs().max()
@@ -152,6 +156,58 @@ def test_advantages_are_the_outcome_plus_the_local_term_on_reflections(tmp_path:
             assert values.numel() == 0 or float(values.max() - values.min()) < 1e-6
             n_paid += int((own[~outside] != 0).any())
     assert n_paid > 0
+
+
+def test_effects_by_scores_reach_the_reflections_and_are_logged(tmp_path: Path) -> None:
+    from r2w_eval.training.rl.effects import EffectSettings, WithEffects
+    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
+    from toy_scorer import Rain
+
+    def trace(*versions: str) -> str:
+        draft, *rest = versions
+        steps = [f"<reflection> sun </reflection> <revision> {one} </revision>" for one in rest]
+        return " ".join(["<draft>", draft, "</draft>", *steps, "</think>", versions[-1], "<eos>"])
+
+    gained, cycle = trace("rain", "rain rain"), trace("rain rain", "sun", "rain rain")
+    told: list[list[float | None]] = []
+
+    class Scripted(ProcessGRPOTrainer):
+        def _generate_single_turn(self, prompt_ids: Any, *args: Any, **more: Any) -> Any:
+            texts = [gained, cycle, trace("sun", "rain"), trace("sun")] * (len(prompt_ids) // 4)
+            return [self.processing_class(text)["input_ids"] for text in texts], None
+
+        def _read_rollouts(self, prompts: Any, ids: Any) -> Any:
+            found = super()._read_rollouts(prompts, ids)
+            told.extend([[segment.score for segment in one.segments] for one in found])
+            return found
+
+    neutral: Any = Neutral()
+    # a rain is 4.5 points of a scorer in [-1, 1]; two of them are worth 1
+    settings = EffectSettings("scored", reference=9.0)
+    trainer = Scripted(
+        model=make_policy(),
+        reward_funcs=count_rain,
+        train_dataset=prompts(),
+        processing_class=make_tokenizer(),
+        args=grpo_config(tmp_path, max_steps=1, max_completion_length=24),
+        score_reflections=WithEffects(neutral, Rain(), settings).score,
+        mapping=LocalMapping(weight=0.5, warmup_share=0.0),
+        schema=SCHEMA,
+    )
+    trainer.train()
+    one = [[0.15], [-0.3, 0.0], [0.15], []]
+    assert [[round(score or 0.0, 9) for score in own] for own in told] == one * 2
+    log = trainer.state.log_history[0]
+    assert log["process/effect"] == pytest.approx(0.0) and log["process/without_effect"] == 0.0
+
+
+class Neutral:
+    """A process scorer without an opinion."""
+
+    id = "neutral"
+
+    def score(self, items: Sequence[ReflectionItem]) -> list[ItemScore]:
+        return [ItemScore(item.id, 0.0) for item in items]
 
 
 def test_a_resumed_training_ends_with_the_weights_of_an_unbroken_one(tmp_path: Path) -> None:

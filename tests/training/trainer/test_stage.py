@@ -23,6 +23,7 @@ from r2w_eval.training.checkpoints.watch import read_progress
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
+from r2w_eval.training.rl.effects import EffectSettings
 from r2w_eval.training.rl.references import SCHEDULE
 from r2w_eval.training.rl.rollouts import RolloutSettings, write_rollouts
 from r2w_eval.training.rl.train import RLSettings, train_rl
@@ -224,6 +225,17 @@ def test_groups_without_any_reward_leave_the_weights_and_are_counted(
     assert "All reward functions returned None" not in caplog.text
 
 
+def test_with_lambda_0_the_axis_effect_changes_no_bit(policy: Path, tmp_path: Path) -> None:
+    off = LocalMapping(weight=0.0)
+    # an unknown scorer: at lambda 0 nobody opens it
+    effect = EffectSettings("scored", scorer="nowhere:scorer")
+    plain = run_rl(policy, tmp_path / "a", steps=2, process_mapping=off)
+    other = run_rl(policy, tmp_path / "b", steps=2, process_mapping=off, effect=effect)
+    assert same(other.model, plain.model)
+    with pytest.raises(R2WError, match="nowhere"):
+        run_rl(policy, tmp_path / "c", steps=2, effect=effect)
+
+
 def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path) -> None:
     first = run_rl(policy, tmp_path / "a", arms=tmp_path, max_seconds=1e-9, steps=50)
     # 1 step until the clock is looked at, and the margin
@@ -243,6 +255,7 @@ def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(
     policy: Path, is_graphed: bool
 ) -> None:
     import torch
+    from r2w_eval.reward_models.items import ItemScore
     from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
     from toy_policy import count_rain, grpo_config, make_policy, make_tokenizer, prompts, weights_of
 
@@ -253,7 +266,7 @@ def test_a_copy_in_half_precision_writes_with_the_weights_of_its_step(
         train_dataset=prompts(),
         processing_class=make_tokenizer(),
         args=grpo_config(policy / "checkpoints", max_steps=1),
-        score_reflections=lambda items: [1.0] * len(items),
+        score_reflections=lambda items: [ItemScore(item.id, 1.0) for item in items],
         mapping=LocalMapping(),
         schema=TagSchema(),
         half_generation=True,
