@@ -16,8 +16,10 @@ from r2w_eval.trace.types import Span, Trace
 
 Offsets = Sequence[tuple[int, int]]
 
-# What a decoder writes for bytes that are not yet a character
+# What a decoder writes for bytes that are not yet a character, or never become one
 _INCOMPLETE = "\ufffd"
+# A character has four bytes at most: one that is not complete after so many tokens never will be
+_MAX_OPEN, _MAX_WINDOW = 3, 8
 
 
 def offsets_of_pieces(pieces: Sequence[str]) -> list[tuple[int, int]]:
@@ -38,17 +40,21 @@ def decode_pieces(ids: Sequence[int], decode: Callable[[Sequence[int]], str]) ->
     """The text that each token adds, by decoding a short growing window; linear in the tokens.
 
     `decode` is the tokenizer's own, with special tokens kept. The pieces joined are the decoded
-    text, except that bytes which never become a character stay out.
+    text, except that bytes which never become a character may stay out.
     """
     pieces = []
     start = read = 0
     for end in range(1, len(ids) + 1):
         before, now = decode(ids[start:read]), decode(ids[start:end])
-        if now.endswith(_INCOMPLETE) or len(now) <= len(before):
-            pieces.append("")
-            continue
-        pieces.append(now[len(before) :])
-        start, read = read, end
+        pieces.append("")
+        if not now.endswith(_INCOMPLETE) and len(now) > len(before):
+            pieces[-1] = now[len(before) :]
+            start, read = read, end
+        elif end - read >= _MAX_WINDOW:
+            # else a policy that writes bytes only would have all of them decoded again each time
+            done = end - _MAX_OPEN
+            pieces[done - 1] = decode(ids[start:done])[len(before) :]
+            start, read = read, done
     return pieces
 
 

@@ -226,3 +226,20 @@ def test_time_grows_with_the_length_and_not_faster(unit: str) -> None:
 
     # a square law would give 100 here
     assert best(200_000) < 40 * max(best(20_000), 0.002)
+
+
+def test_bytes_that_never_become_characters_take_time_in_proportion() -> None:
+    decoded = 0
+
+    def count(ids: Sequence[int]) -> str:
+        nonlocal decoded
+        decoded += len(ids)
+        return byte_decode(ids)
+
+    n = 4_000
+    decode_pieces([0x80] * n, count)
+    assert decoded < 40 * n
+    # and what is readable before, between and behind them stays whole
+    text = "日本語 é 🙂 " * 9
+    mixed = [0x80] * 20 + list(text.encode()) + [0xFF] * 13 + list(text.encode())
+    assert "".join(decode_pieces(mixed, byte_decode)) == byte_decode(mixed)
