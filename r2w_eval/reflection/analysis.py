@@ -6,13 +6,13 @@ score that failed leaves the step unscored and counted (specification: r2write s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.models.thinking_tokens import TokenSource, count_tokens
-from r2w_eval.trace.links import ReflectionLink, link_reflections
+from r2w_eval.trace.links import ReflectionLink, link_reflections, similarity_to, word_grams
 from r2w_eval.trace.segmentation import segment_trace
 from r2w_eval.trace.types import Fault, Segment, TagSchema, Trace
 from r2w_eval.types import Score, Usage
@@ -81,7 +81,9 @@ class Analysis:
     """Everything known about one response's thinking. `trace` is None without any thinking.
 
     `effects[i]` belongs to link i; it is missing where nothing was scored. Tokens of a segment are
-    its share of the thinking tokens (`segment_tokens`).
+    its share of the thinking tokens (`segment_tokens`). `outcomes` are the indices of the links
+    that are steps (`own_outcomes`); `restated[i]` is the share of reflection i that the prompt
+    holds.
     """
 
     source: TraceInput
@@ -91,6 +93,8 @@ class Analysis:
     answer_tokens: int
     token_source: TokenSource
     segment_tokens: tuple[float, ...]
+    outcomes: tuple[int, ...]
+    restated: tuple[float, ...]
     effects: Mapping[int, Effect] = field(default_factory=dict)
 
     @property
@@ -119,14 +123,20 @@ def analyse(source: TraceInput, schema: TagSchema | None = None) -> Analysis:
         if source.is_unclosed:
             trace = replace(trace, faults=(*trace.faults, Fault.UNCLOSED_THINK))
     n_thinking, n_answer, token_source = count_tokens(thinking, source.answer, source.usage)
+    links = link_reflections(trace) if trace else ()
+    prompt = [word_grams(source.prompt, 4)]
     return Analysis(
         source=source,
         trace=trace,
-        links=link_reflections(trace) if trace else (),
+        links=links,
         thinking_tokens=n_thinking,
         answer_tokens=n_answer,
         token_source=token_source,
         segment_tokens=_segment_tokens(trace, n_thinking) if trace else (),
+        outcomes=_last_before_each_outcome(links),
+        restated=tuple(similarity_to(word_grams(link.text, 4), prompt) for link in links)
+        if source.prompt
+        else (),
     )
 
 
@@ -166,11 +176,32 @@ def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
     """The last reflection before each outcome, in order: a revision after three reflections is one
     step. A blank text is none: nothing is measured against it.
     """
-    by_outcome: dict[int, tuple[int, ReflectionLink]] = {}
-    for index, link in enumerate(analysis.links):
+    return [(index, analysis.links[index]) for index in analysis.outcomes]
+
+
+def _last_before_each_outcome(links: Sequence[ReflectionLink]) -> tuple[int, ...]:
+    by_outcome: dict[int, int] = {}
+    for index, link in enumerate(links):
         if (link.outcome or "").strip() and (link.base or "").strip():
-            by_outcome[_place_of_outcome(link)] = (index, link)
-    return list(by_outcome.values())
+            by_outcome[_place_of_outcome(link)] = index
+    return tuple(by_outcome.values())
+
+
+def without_texts(analysis: Analysis) -> Analysis:
+    """All that the measures read: the texts of a run are many times as large."""
+    links = tuple(
+        replace(
+            link,
+            text="",
+            base=None if link.base is None else "",
+            outcome=None if link.outcome is None else "",
+            edits=link.edits[:1],
+        )
+        for link in analysis.links
+    )
+    source = replace(analysis.source, thinking=None, answer="", prompt="")
+    trace = analysis.trace and replace(analysis.trace, text="", answer=None)
+    return replace(analysis, source=source, trace=trace, links=links)
 
 
 def with_effects(analysis: Analysis, effects: Mapping[int, Effect]) -> Analysis:

@@ -19,7 +19,7 @@ from r2w_eval.reflection.analysis import (
 )
 from r2w_eval.stats.inference import measure
 from r2w_eval.trace.levels import Level
-from r2w_eval.trace.links import ReflectionLink, similarity_to, word_grams
+from r2w_eval.trace.links import ReflectionLink
 from r2w_eval.trace.types import Kind
 from r2w_eval.types import Estimate, Metric, Stratum
 
@@ -157,14 +157,7 @@ def praise_only(analyses: Analyses) -> Estimate:
 
 def restating(analyses: Analyses) -> Estimate:
     """Mean share of a reflection's word 4-grams that stand in the prompt."""
-    rows: list[tuple[str, float, float]] = []
-    for analysis in _thinking(analyses):
-        prompt = word_grams(analysis.source.prompt, 4)
-        rows.extend(
-            (analysis.source.cluster, similarity_to(word_grams(link.text, 4), [prompt]), 1.0)
-            for link in analysis.links
-            if analysis.source.prompt
-        )
+    rows = [(a.source.cluster, share, 1.0) for a in _thinking(analyses) for share in a.restated]
     return _ratio("restates_prompt", rows, _n_prompts(_thinking(analyses)), is_share=True)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from r2w_eval.records.plan import TaskPlan
-from r2w_eval.reflection.analysis import Analysis, analyse
+from r2w_eval.reflection.analysis import Analysis, analyse, without_texts
 from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
 from r2w_eval.reflection.sources import from_response
 from r2w_eval.results.summary import TaskResult
@@ -68,4 +68,4 @@ def _analyses(
     for number, response in enumerate(folder.responses()):
         prompt = prompts.get((response.task, response.sample_id))
         if number in numbers and prompt is not None and (response.answer or response.thinking):
-            yield number, analyse(from_response(response, prompt))
+            yield number, without_texts(analyse(from_response(response, prompt)))

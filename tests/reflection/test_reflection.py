@@ -20,6 +20,7 @@ from r2w_eval.reflection.analysis import (
     last_useful,
     own_outcomes,
     with_effects,
+    without_texts,
 )
 from r2w_eval.reflection.effects import score_effects, score_items
 from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
@@ -247,6 +248,13 @@ def test_hostile_traces_are_measured_without_an_error(thinking: str) -> None:
     summary = summarise_reflection([analysis])
     assert summary.n_traces == 1
     assert sum(analysis.segment_tokens) >= 0
+
+
+def test_the_measures_need_no_texts() -> None:
+    full = [analyse(source) for source in SIX]
+    lean = [without_texts(analysis) for analysis in full]
+    assert summarise_reflection(lean) == summarise_reflection(full)
+    assert "rain" in repr(full).lower() and "rain" not in repr(lean).lower()
 
 
 def test_samples_of_one_prompt_are_one_prompt() -> None:
