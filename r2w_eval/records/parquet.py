@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
-from r2w_eval.records.places import open_place, publish
+from r2w_eval.records.places import list_files, open_place, publish
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Judgement, Response, Usage
 
@@ -115,7 +115,8 @@ class ParquetFolder:
         base = f"{self._root}/{kind}"
 
         def note(file: Any) -> None:
-            written[file.path[file.path.index(f"/{kind}/") + 1 :]] = file.metadata.num_rows
+            # the last one: the dataset's own path may hold such a folder, too
+            written[file.path[file.path.rindex(f"/{kind}/") + 1 :]] = file.metadata.num_rows
 
         self._fs.makedirs(base, exist_ok=True)
         try:
@@ -182,7 +183,7 @@ class ParquetFolder:
         )
 
     def _files(self, schema: str) -> list[str]:
-        notes = sorted(self._fs.glob(f"{self._root}/runs/*.json"))
+        notes = list_files(self._fs, f"{self._root}/runs", "*.json")
         if not notes:
             raise UsageError(
                 f"{self.url!r}: no exported runs. Expected runs/*.json there. "
@@ -282,23 +283,27 @@ def _batches(
     wanted = _arrow_schema(schema)
     rows = (_row(run, record) for record in records)
     while part := list(islice(rows, BATCH_ROWS)):
-        columns = [_column([row[f.name] for row in part], f.type) for f in wanted]
+        columns = [make_column([row[f.name] for row in part], f.type) for f in wanted]
         yield pa.RecordBatch.from_arrays(columns, schema=wanted)
 
 
-def _column(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """An Arrow array; Parquet holds no lone surrogates, which become U+FFFD there."""
+def make_column(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """An Arrow array; Parquet holds no lone surrogates, which become U+FFFD there, and no number of
+    more than 64 bits, which is unknown there.
+    """
     import pyarrow as pa
 
     try:
         return pa.array(values, kind)
-    except UnicodeEncodeError:
+    except (UnicodeEncodeError, OverflowError):
         return pa.array([_valid(value) for value in values], kind)
 
 
 def _valid(value: Any) -> Any:
     if isinstance(value, list):
         return [_valid(one) for one in value]
+    if isinstance(value, int):
+        return value if value.bit_length() < 64 else None
     if not isinstance(value, str):
         return value
     # "replace" would write a question mark

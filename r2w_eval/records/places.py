@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,15 @@ def open_place(url: str) -> tuple[Any, str]:
             f"{url!r}: {error}. Expected a folder, or an address such as s3://BUCKET/PATH"
         ) from error
     return fs, str(path).rstrip("/")
+
+
+def list_files(fs: Any, folder: str, pattern: str) -> list[str]:
+    """Paths right in a folder whose names match, sorted; `folder` itself is no pattern."""
+    try:
+        paths = fs.ls(folder, detail=False)
+    except FileNotFoundError:
+        return []
+    return sorted(path for path in paths if fnmatchcase(path.rpartition("/")[2], pattern))
 
 
 def publish(fs: Any, path: str, content: bytes) -> None:

@@ -6,7 +6,8 @@ Ray Data hands the splits to the actors, and to another one when a worker dies. 
 of bytes (JSON lines) or a row group (Parquet), so that it holds the same items whoever scores it
 and whenever; its part appears whole, under the split's own number. That is what makes every item
 count once: a split that is done twice replaces its part with the same scores, and a job that is
-started again leaves out what has a part. Parts in order of number are in input order.
+started again leaves out what has a part, unless a judge owes a score in it. Parts in order of
+number are in input order.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from typing import Any
 
 from r2w_eval.reward_models.items import Item, ItemScore, read_item
 from r2w_eval.reward_models.scorer import ItemScorer, open_scorer, score_all
-from r2w_eval.reward_models.serving.files import read_line
+from r2w_eval.reward_models.serving.files import TRANSIENT, read_line
 
 from r2w_eval.errors import DataError, R2WError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
-from r2w_eval.records.places import open_place, publish
+from r2w_eval.records.parquet import make_column
+from r2w_eval.records.places import list_files, open_place, publish
 from r2w_eval.store import JsonlWriter
 
 FORMAT = {"r2w_eval": "scores/1"}
@@ -256,15 +258,13 @@ def _as_parquet(scores: Sequence[ItemScore]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    text = [str(score.id).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-            for score in scores]  # fmt: skip
     table = pa.table(
         {
-            "id": pa.array(text, pa.string()),
+            "id": make_column([str(score.id) for score in scores], pa.string()),
             "value": pa.array([score.value for score in scores], pa.float64()),
             "parts": pa.array([json.dumps(to_plain(score.parts)) for score in scores], pa.string()),
             "status": pa.array([str(score.status) for score in scores], pa.string()),
-            "reason": pa.array([score.reason for score in scores], pa.string()),
+            "reason": make_column([score.reason for score in scores], pa.string()),
         }
     ).replace_schema_metadata(FORMAT)
     sink = io.BytesIO()
@@ -274,18 +274,22 @@ def _as_parquet(scores: Sequence[ItemScore]) -> bytes:
 
 def read_scores(folder: str, numbers: Sequence[int]) -> Iterator[dict[str, Any]]:
     """The public records of the named parts, in input order."""
-    import pyarrow.parquet as pq
-
     fs, root = open_place(folder)
     for number in numbers:
-        with fs.open(f"{root}/{_part_name(number)}", "rb") as file:
-            # read_table leaves callbacks to Arrow's threads; one that wants the interpreter while
-            # the process ends aborts it
-            table = pq.ParquetFile(file).read(columns=list(COLUMNS), use_threads=False)
-        rows = table.to_pylist()
-        for row in rows:
+        for row in _read_part(fs, f"{root}/{_part_name(number)}", COLUMNS):
             row["parts"] = json.loads(row["parts"])
             yield {k: v for k, v in row.items() if k != "reason" or v}
+
+
+def _read_part(fs: Any, path: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with fs.open(path, "rb") as file:
+        # read_table leaves callbacks to Arrow's threads; one that wants the interpreter while the
+        # process ends aborts it
+        table = pq.ParquetFile(file).read(columns=list(columns), use_threads=False)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:
@@ -313,9 +317,13 @@ def _part_name(number: int) -> str:
 
 
 def _finished(folder: str) -> frozenset[int]:
-    fs, path = open_place(folder)
-    parts = fs.glob(f"{path}/part-*.parquet")
-    return frozenset(int(part.rpartition("part-")[2].removesuffix(".parquet")) for part in parts)
+    """Numbers of the parts that stand; one with a score that a judge owes is made anew."""
+    fs, root = open_place(folder)
+    return frozenset(
+        int(path.rpartition("part-")[2].removesuffix(".parquet"))
+        for path in list_files(fs, root, "part-*.parquet")
+        if all(row["status"] not in TRANSIENT for row in _read_part(fs, path, ["status"]))
+    )
 
 
 def _claim(job: RayJob, folder: str) -> None:

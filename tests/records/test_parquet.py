@@ -122,6 +122,24 @@ def test_runs_of_one_name_and_second_stand_side_by_side(tmp_path: Path) -> None:
     assert export(a={}, b={}) == names, "an added judge makes no other run"
 
 
+@pytest.mark.parametrize("name", ["judgements/x", "responses/judgements", "b[1]/x*"])
+def test_a_dataset_may_have_any_path(tmp_path: Path, name: str) -> None:
+    dataset = ParquetFolder(str(tmp_path / name))
+    dataset.export(make_run(tmp_path / "run", verdicts(2)))
+    assert dataset.judgements().count_rows() == 16 and dataset.responses().count_rows() == 1
+
+
+def test_a_number_that_no_column_holds_is_unknown_there(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    first, *rest = verdicts(1)
+    odd = replace(first, usage=Usage(2**70, 2**62))
+    dataset.export(make_run(tmp_path / "run", iter([odd, *rest])))
+    rows = dataset.judgements().to_table().to_pylist()
+    (row,) = [row for row in rows if row["key"] == first.key]
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (None, 2**62)
+    assert sum(row["prompt_tokens"] == 5 for row in rows) == 7
+
+
 def test_a_full_store_leaves_the_dataset_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

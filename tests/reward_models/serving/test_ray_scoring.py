@@ -33,6 +33,7 @@ from r2w_eval.reward_models.serving.ray_scoring import (
 )
 
 from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.types import JudgeStatus
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("fsspec")
@@ -53,6 +54,21 @@ class Lengths:
             lethal.unlink()
             os.kill(os.getpid(), 9)
         return [ItemScore(item.id, float(len(item.prompt))) for item in items]
+
+
+class Silent:
+    """A judge that gives no score, and quotes a reply that no file can hold."""
+
+    id = "silent"
+
+    def __init__(self, status: JudgeStatus) -> None:
+        self.status = status
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        return [ItemScore(item.id, None, {}, self.status, "said \ud800") for item in items]
 
 
 def write_items(path: Path, count: int) -> None:
@@ -165,6 +181,20 @@ def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
     actor = SplitScorer("r2w-rules", folder, 256)
     actor._scorer = object()  # type: ignore[assignment]
     assert actor(rows)["problem"] == ["AttributeError: 'object' object has no attribute 'score'"]
+
+
+def test_a_part_with_a_score_that_a_judge_owes_is_made_anew(tmp_path: Path) -> None:
+    source, folder = tmp_path / "items.jsonl", str(tmp_path / "out[1]")
+    write_items(source, 2)
+    job = RayJob("r2w-rules", str(source), folder, split_bytes=40)
+    first = plan_splits(job)[0]
+    actor = SplitScorer(job.scorer, folder, 256)
+    for status in (JudgeStatus.TIMEOUT, JudgeStatus.PARSE_ERROR):
+        actor._scorer = Silent(status)
+        actor.score_split(first)
+        assert _finished(folder) == (frozenset() if status.is_transient else {first.number})
+        reasons = {row["reason"] for row in read_scores(folder, [first.number])}
+        assert reasons == {"said \ufffd"}, "Parquet holds no lone surrogates"
 
 
 def test_a_ray_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
