@@ -23,11 +23,14 @@ class DataChoice:
     allow_restricted: bool = False
     fillings: int = FILLINGS
     """Of each own text with planted flaws."""
+    synth: tuple[str, ...] = ()
+    """Folders of `r2w-eval train synth` whose reflections are trained on too."""
 
     def build(self) -> Corpus:
         """All rows. Raises DataError, UsageError."""
         root = reward_data_root(self.root)
-        return build_corpus(root, self.allow_restricted, self.without, self.fillings)
+        restricted, without = self.allow_restricted, self.without
+        return build_corpus(root, restricted, without, self.fillings, self.synth)
 
 
 @dataclass(frozen=True, slots=True)

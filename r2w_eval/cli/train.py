@@ -22,6 +22,8 @@ def train() -> None:
 @click.option("--allow-restricted", is_flag=True, help="Also research-only sets (not released).")
 @click.option("--fillings", default=40, show_default=True, type=click.IntRange(1, 40),
               help="Of each text with planted flaws; fewer for a quick run.")  # fmt: skip
+@click.option("--synth", multiple=True, metavar="DIR",
+              help="Also the reflections of a folder of train synth; repeatable.")  # fmt: skip
 @click.option("--transformer", is_flag=True, help="Train the transformer artefact instead.")
 @click.option("--recipe", default="", help="With --transformer: smollm2-135m, qwen3-…, or a file.")
 @click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
@@ -38,6 +40,7 @@ def rm(  # noqa: PLR0913
     without: tuple[str, ...],
     allow_restricted: bool,
     fillings: int,
+    synth: tuple[str, ...],
     transformer: bool,
     recipe: str,
     max_seconds: float,
@@ -55,7 +58,7 @@ def rm(  # noqa: PLR0913
     elif folder is not None:
         commands.export(folder, weights, truncation)
     else:
-        chosen = commands.DataChoice(reward_data, without, allow_restricted, fillings)
+        chosen = commands.DataChoice(reward_data, without, allow_restricted, fillings, synth)
         settings = commands.TransformerChoice(recipe, max_seconds) if transformer else None
         commands.train(chosen, out, data_only, settings)
 

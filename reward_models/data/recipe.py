@@ -21,6 +21,8 @@ from r2w_eval.reward_models.data.reviews import (
 )
 from r2w_eval.reward_models.data.rows import Row, count
 from r2w_eval.reward_models.data.sources import LabelledSet, Permission, choose_sets
+from r2w_eval.reward_models.data.synthesis import SOURCE as SYNTHESIS
+from r2w_eval.reward_models.data.synthesis import build_synthesis
 from r2w_eval.reward_models.data.writing import (
     build_argrewrite,
     build_autoj,
@@ -72,9 +74,10 @@ def build_corpus(
     allow_restricted: bool = False,
     without: tuple[str, ...] = (),
     fillings: int = FILLINGS,
+    synth: Sequence[str] = (),
 ) -> Corpus:
     """All rows of the chosen sets and the generated ones, `fillings` of each own text with planted
-    flaws. Raises DataError, UsageError.
+    flaws; and those of `synth`, folders of `train synth`. Raises DataError, UsageError.
     """
     sets = choose_sets(root, allow_restricted, without)
     rows: list[Row] = []
@@ -83,6 +86,8 @@ def build_corpus(
             rows += BUILDERS[name](entry)
     rows += build_flaws(fillings, hosts=_hosts(rows))
     rows += without_revision(rows)
+    # once each, where two folders hold the same step
+    rows += {row.id: row for folder in synth for row in build_synthesis(Path(folder))}.values()
     used = {row.source: row.licence for row in rows}
     restricted = tuple(
         name for name in used if name in sets and sets[name].permission is Permission.RESTRICTED
@@ -146,6 +151,13 @@ def data_card(corpus: Corpus) -> str:
             lines.append(f"| {source} | {corpus.licences[source]} | {kind} | {n} |")
     used = ", ".join(corpus.restricted) or "none"
     lines += ["", f"Research-only sets used: {used}.", ""]
+    if SYNTHESIS in corpus.licences:
+        lines += [
+            f"`{SYNTHESIS}`: texts of the models that manifest.json of each --synth folder names;",
+            "the gain of its judge is their only label. Whoever releases weights fitted on them",
+            "answers for the terms of those models.",
+            "",
+        ]
     return "\n".join(lines)
 
 

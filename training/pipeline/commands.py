@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.reward_models.data.synthesis import FILE as REFLECTIONS
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.journal import Costs, Journal, Role, Tally, read_costs
 from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
@@ -24,6 +25,7 @@ from r2w_eval.training.rl.difficulty import DifficultySettings, Trial, choose
 from r2w_eval.training.rl.references import read_reference_file
 from r2w_eval.training.rl.train import RLSettings, train_rl
 from r2w_eval.training.synthesis.loop import Roles, SynthSettings, synthesise
+from r2w_eval.training.synthesis.steps import loop_reflections
 from r2w_eval.training.synthesis.teaching import check_rows
 from r2w_eval.training.synthesis.traces import (
     Census,
@@ -179,6 +181,7 @@ async def run_synthesis(
     write_traces(out / TRACES, kept)
     gain_judge = f"second judge {second.model.id}" if second else f"judge {judge.id}"
     census = take_census(episodes, results, gain_judge)
+    write_jsonl(out / REFLECTIONS, loop_reflections(episodes))
     write_json(out / "census.json", census)
     write_json(out / "costs.json", read_costs(out / "steps.jsonl"))
     return Synthesis(census, journal.tally, out / TRACES)
@@ -332,6 +335,10 @@ def show_census(made: Synthesis, show: Show) -> None:
     show(
         f"calls sent: {_pairs(tally.sent)}; {tally.reused} reused; tokens in/out "
         f"{tally.prompt_tokens:,}/{tally.completion_tokens:,}; failed: {_pairs(tally.failed)}"
+    )
+    show(
+        f"{steps - census.n_leaking_steps} steps for train rm --synth {made.path.parent}; "
+        f"{census.n_leaking_steps} more show the judge"
     )
 
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.training.pipeline.recipe import Recipe, plain_difference
+from r2w_eval.reward_models.data.synthesis import FILE as REFLECTIONS
+from r2w_eval.training.pipeline.recipe import LOOP, Recipe, plain_difference
 from r2w_eval.training.trainer.stage import EMBEDDED
 
 from r2w_eval.errors import UnknownName, UsageError
@@ -160,9 +161,12 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
     asked: dict[str, Any] = {}
     if any(lambdas):
         asked = {"process": recipe.rl.process, "validity": recipe.rl.validity}
-    asked |= outside(*asked.values())
+    synth = recipe.rm.synth
+    steps = str(Path(synth) / REFLECTIONS) if synth and synth != LOOP else None
+    asked |= outside(*asked.values(), steps)
     read = labelled_sets(recipe.rm.reward_data) if recipe.rm.source == "trained" else {}
-    planner.add("reward", "reward", [], settings=recipe.rm, **asked, **read)
+    inputs = ["traces-loop"] if synth == LOOP else []
+    planner.add("reward", "reward", inputs, settings=recipe.rm.identity, **asked, **read)
 
 
 def _prompt_file(name: str | None) -> str | None:

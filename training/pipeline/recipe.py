@@ -24,7 +24,8 @@ from r2w_eval.training.trainer.stage import EMBEDDED
 from r2w_eval.config import RunConfig, check_setting
 from r2w_eval.errors import UsageError
 
-SOURCES = ("loop", "expert", "planted")
+LOOP = "loop"
+SOURCES = (LOOP, "expert", "planted")
 # the pipeline itself says these of an evaluation
 OWN_OF_EVALUATION = ("model", "out", "responses", "only_recorded")
 
@@ -111,11 +112,20 @@ class RewardSettings:
 
     source: `shipped` with this package, or `trained` by the pipeline
     reward_data, without: labelled sets to train on, and those left out
+    synth: reflections of the loop to train on too: `loop` for this pipeline's own, or a folder of
+        `train synth`; none: the labelled sets alone
     """
 
     source: Literal["shipped", "trained"] = "shipped"
     reward_data: str | None = None
     without: tuple[str, ...] = ()
+    synth: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """As part of an identity: what was made before there was `synth` keeps its own."""
+        names = [field.name for field in fields(self) if field.name != "synth" or self.synth]
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -229,6 +239,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
                 f"{where}: grid.{name}: {list(values)}: expected one or more different numbers "
                 f"from 0"
             )
+    _check_reward(recipe, where)
     arms = [recipe.rl_of(0, weight) for weight in recipe.grid.lambdas]
     if recipe.traces.form == "prose" and any(arm.reads_reflections for arm in arms):
         raise UsageError(
@@ -239,6 +250,20 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         # before hours of SFT, and not after them
         read_reference_file(Path(recipe.rl.references))
     _check_evaluation(recipe.evaluate, where)
+
+
+def _check_reward(recipe: Recipe, where: str) -> None:
+    synth = recipe.rm.synth
+    if synth and recipe.rm.source != "trained":
+        raise UsageError(
+            f"{where}: rm.synth {synth!r}: nothing is trained on it. Set rm.source: trained, or "
+            f"leave the line out"
+        )
+    if synth == LOOP and LOOP not in recipe.traces.sources:
+        raise UsageError(
+            f"{where}: rm.synth loop: expected loop among traces.sources, or a folder of `train "
+            f"synth`"
+        )
 
 
 def _check_evaluation(config: RunConfig, where: str) -> None:

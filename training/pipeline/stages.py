@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.reward_models.checks.report import REPORT, require_valid
+from r2w_eval.reward_models.data.synthesis import FILE as REFLECTIONS
+from r2w_eval.reward_models.data.synthesis import find_reflections
 from r2w_eval.training.checkpoints.evaluated import headlines, measures_of
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.pipeline.plan import BASE, Stage
-from r2w_eval.training.pipeline.recipe import Recipe
+from r2w_eval.training.pipeline.recipe import LOOP, Recipe
 from r2w_eval.training.pipeline.records import (
     Record,
     cpu_seconds,
@@ -169,7 +171,8 @@ def run_loop(job: Job) -> Made:
         "prompt_tokens": tally.prompt_tokens,
         "completion_tokens": tally.completion_tokens,
     }
-    return Made((made.path, job.folder / "census.json"), facts)
+    files = (REFLECTIONS, "census.json")
+    return Made((made.path, *(job.folder / name for name in files)), facts)
 
 
 def run_expert(job: Job) -> Made:
@@ -209,9 +212,13 @@ def run_traces(job: Job) -> Made:
     return Made((job.folder / commands.TRACES,), facts)
 
 
-def find_overlap(index: BenchmarkIndex, trace: Mapping[str, Any]) -> str:
+def find_overlap(
+    index: BenchmarkIndex,
+    trace: Mapping[str, Any],
+    names: Sequence[str] = ("prompt", "thinking", "answer"),
+) -> str:
     """Why a trace is not to be trained on: its prompt, its thinking or its answer; or nothing."""
-    for name in ("prompt", "thinking", "answer"):
+    for name in names:
         if hit := index.check(trace[name]):
             return f"{name}: {hit}"
     return ""
@@ -237,7 +244,8 @@ def run_reward(job: Job) -> Made:
     if own.source == "trained":
         from r2w_eval.reward_models import commands as reward_commands
 
-        choice = reward_commands.DataChoice(own.reward_data, own.without)
+        steps = own_steps(job)
+        choice = reward_commands.DataChoice(own.reward_data, own.without, synth=steps)
         reward_commands.train(choice, str(job.folder), data_only=False, transformer=None)
         made.append(job.folder / "weights")
         name = str(made[0])
@@ -246,6 +254,25 @@ def run_reward(job: Job) -> Made:
         require_valid(process, rl.validity, job.folder)
         made += [path for path in (job.folder / REPORT,) if path.is_file()]
     return Made(tuple(made), {"scorer": open_scorer(name).id})
+
+
+def own_steps(job: Job) -> tuple[str, ...]:
+    """A folder with the reflections of `rm.synth` without those that a benchmark holds; none where
+    the recipe names none. Raises DataError.
+    """
+    synth = job.recipe.rm.synth
+    if synth is None:
+        return ()
+    file = job.input("traces-loop", REFLECTIONS) if synth == LOOP else Path(synth) / REFLECTIONS
+    index = BenchmarkIndex(benchmark_texts(job.recipe.prompts.data_dir, job.recipe.tasks).texts)
+    steps = iter_jsonl(find_reflections(file.parent))
+    folder = job.folder / "synth"
+    folder.mkdir(parents=True, exist_ok=True)
+    names = ("prompt", "draft", "revision")
+    write_jsonl(
+        folder / REFLECTIONS, [step for step in steps if not find_overlap(index, step, names)]
+    )
+    return (str(folder),)
 
 
 def run_rl(job: Job) -> Made:

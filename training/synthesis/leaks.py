@@ -7,6 +7,7 @@ refused is asked for again, and then dropped with the reason counted.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -103,6 +104,14 @@ def names_a_judge(thought: Thought) -> bool:
 def gives_a_mark(thought: Thought) -> bool:
     """A number as a mark: 8/10, 7 分, 八分."""
     return any(mark not in thought.prompt for mark in _MARK.findall(thought.text))
+
+
+def shows_a_judge(texts: Iterable[str], lang: str, prompt: str, draft: str) -> bool:
+    """The judge shows through somewhere in the texts. What the prompt says may be said, and what
+    the first draft says, which was written before any verdict.
+    """
+    thought = Thought("\n".join(texts), lang, f"{prompt}\n{draft}", draft)
+    return names_a_judge(thought) or gives_a_mark(thought)
 
 
 def is_impersonal(thought: Thought) -> bool:

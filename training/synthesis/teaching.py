@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_judge
+from r2w_eval.training.synthesis.leaks import shows_a_judge
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.thinking import SplitText, ThinkTags, split_thinking
@@ -117,5 +117,4 @@ def has_judge(trace: Trace, prompt: str) -> bool:
     texts = {kind: [trace.text_of(s) for s in trace.segments if s.kind is kind]
              for kind in (Kind.DRAFT, Kind.REFLECTION)}  # fmt: skip
     draft = "\n".join(texts[Kind.DRAFT])
-    thought = Thought("\n".join(texts[Kind.REFLECTION]), "en", f"{prompt}\n{draft}", draft)
-    return names_a_judge(thought) or gives_a_mark(thought)
+    return shows_a_judge(texts[Kind.REFLECTION], "en", prompt, draft)

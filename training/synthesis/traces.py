@@ -2,8 +2,8 @@
 
 One thinking block holds plan, draft and the improving (reflection, revision) steps; the answer is
 the best text. What is dropped is dropped with a reason (specification: r2write.md sections 3.4 and
-3.5). Side steps never enter a trace: marks and labels stand in its row, texts in the journal alone,
-and no reward model is trained on them.
+3.5). Side steps never enter a trace: marks and labels stand in its row, texts go to reward models
+(steps.py).
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from enum import StrEnum
 from typing import Any
 
 from r2w_eval.reward_models.language.words import ngrams, words
-from r2w_eval.training.synthesis.leaks import Thought, gives_a_mark, names_a_judge
+from r2w_eval.training.synthesis.leaks import shows_a_judge
 from r2w_eval.training.synthesis.loop import Episode, Label, SynthStep
+from r2w_eval.training.synthesis.steps import step_leaks
 
 from r2w_eval.errors import UsageError
 from r2w_eval.trace import segment_trace
@@ -155,14 +156,11 @@ def unfit(episode: Episode) -> Dropped | None:
 
 
 def _leaks(episode: Episode) -> bool:
-    """The judge shows through somewhere in the trace or its answer, the first draft aside: that
-    was written before any verdict, and a word of it or of the prompt may be used.
-    """
-    prompt = episode.prompt
+    """The judge shows through somewhere in the trace or its answer, the first draft aside."""
     parts = [part for step in episode.chain for part in (step.reflection, step.written)]
-    whole = "\n".join([episode.plan, *parts, episode.best])
-    thought = Thought(whole, prompt.lang, f"{prompt.prompt}\n{episode.draft}", episode.draft)
-    return names_a_judge(thought) or gives_a_mark(thought)
+    whole = (episode.plan, *parts, episode.best)
+    prompt = episode.prompt
+    return shows_a_judge(whole, prompt.lang, prompt.prompt, episode.draft)
 
 
 def repetition(text: str, n: int = 4) -> float:
@@ -212,6 +210,7 @@ class Census:
     labels: Mapping[str, int]
     dropped: Mapping[str, int]
     leaks: Mapping[str, int]
+    n_leaking_steps: int
     levels: Mapping[str, int]
     n_kept: int
     n_discarded_quotes: int
@@ -238,6 +237,9 @@ def take_census(
         labels=_count(str(step.label) for step in steps),
         dropped=_count(str(result) for result in found if isinstance(result, Dropped)),
         leaks=_count(str(leak) for episode in episodes for leak in episode.leaks),
+        n_leaking_steps=sum(
+            step_leaks(episode, step) for episode in episodes for step in episode.steps
+        ),
         levels=_count(step.level for step in steps),
         n_kept=len(kept),
         n_discarded_quotes=sum(episode.n_discarded for episode in episodes),

@@ -5,10 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
+from r2w_eval.reward_models.commands import DataChoice
+from r2w_eval.reward_models.commands import train as train_reward
+from r2w_eval.reward_models.data.recipe import reflection_rows
+from r2w_eval.reward_models.data.rows import Row, read_row
+from r2w_eval.reward_models.data.synthesis import build_synthesis
+from r2w_eval.reward_models.linear.fit import read_features
+from r2w_eval.reward_models.linear.heads import HEADS, fit
 from r2w_eval.training.journal import Call, Journal, NoAnswer
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
@@ -21,7 +30,7 @@ from r2w_eval.training.synthesis.loop import SynthSettings
 from scripted import ScriptedModel, endpoint, mixed
 from support import ScriptedServer, completion, data_folder
 
-from r2w_eval.errors import EndpointDown, IdentityMismatch, UsageError
+from r2w_eval.errors import DataError, EndpointDown, IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.tags import parse_tagged
@@ -153,6 +162,63 @@ def test_the_second_judges_gain_calls_and_name_are_told(tmp_path: Path, own_cach
 def test_a_second_judge_is_another(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is the judge itself"):
         TraceSettings(judge="a", second_judge="a")
+
+
+def test_the_heads_learn_from_the_loops_own_steps(tmp_path: Path, own_cache: Path) -> None:
+    made, _ = synthesise_mixed(tmp_path / "synth", 6)
+    labels = {"improved": 6, "neutral": 6, "degraded": 6}
+    assert made.census.labels == labels
+    (tmp_path / "sets").mkdir()
+    choice = DataChoice(str(tmp_path / "sets"), fillings=1, synth=(str(tmp_path / "synth"),))
+    train_reward(choice, str(tmp_path / "out"), data_only=True, transformer=None)
+    lines = (tmp_path / "out" / "data.jsonl").read_text("utf-8").splitlines()
+    rows = [read_row(json.loads(line)) for line in lines]
+    own = [row for row in rows if row.source == "own_synthesis"]
+    assert Counter(row.kind for row in own) == labels
+    effects = {"improved": 1.0, "neutral": 0.0, "degraded": -1.0}
+    assert all(row.labels == {"effect": effects[row.kind]} for row in own)
+    assert all(row.licence == "own data" and row.item.draft for row in own)  # type: ignore[union-attr]
+    # a prompt's steps are in one part of the split, whatever prompts there are beside it
+    assert len({row.split_group for row in own}) == 6
+    card = (tmp_path / "out" / "data.md").read_text("utf-8")
+    assert "| own_synthesis | own data | degraded | 6 |" in card and "manifest.json" in card
+
+    def effect(rows: list[Row]) -> dict[str, float]:
+        """The mean effect that heads fitted on the rows give the loop's steps, by their labels."""
+        found = fit(rows, read_features(rows)).values(read_features(own))[:, HEADS.index("effect")]
+        return {
+            k: fmean(v for v, row in zip(found, own, strict=True) if row.kind == k) for k in labels
+        }
+
+    without = effect(reflection_rows([row for row in rows if row not in own]))
+    learned = effect(reflection_rows(rows))
+    assert learned["improved"] > learned["neutral"] > learned["degraded"]
+    gap = learned["improved"] - learned["degraded"]
+    assert gap > 0.3 + without["improved"] - without["degraded"]
+
+
+def test_a_step_that_is_none_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file.*once more, without a call"):
+        list(build_synthesis(tmp_path))
+    path = tmp_path / "reflections.jsonl"
+    path.write_text("")
+    with pytest.raises(DataError, match="the loop made no step"):
+        list(build_synthesis(tmp_path))
+    good = {"id": "p:1", "prompt": "x", "draft": "a", "reflection": "I see.", "revision": "b",
+            "label": "improved", "gain": 0.5, "lang": "en", "level": "wording"}  # fmt: skip
+    path.write_text(json.dumps(good) + "\n")
+    assert [row.labels for row in build_synthesis(tmp_path)] == [{"effect": 0.5}]
+    for change, told in (
+        ({"gain": -0.5}, "of the same sign"),
+        ({"gain": float("nan")}, "gain 'nan'"),
+        ({"label": "better"}, "label 'better'"),
+        ({"draft": ""}, "which is missing"),
+        ({"revision": None}, "expected draft, reflection and revision"),
+        ({"reflection": 1}, "reflection: expected text"),
+    ):
+        path.write_text(json.dumps(good) + "\n" + json.dumps({**good, **change}) + "\n")
+        with pytest.raises(DataError, match=f"line 2.*{told}"):
+            list(build_synthesis(tmp_path))
 
 
 def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from r2w_eval.reward_models.checks.report import read_report
+from r2w_eval.reward_models.data.synthesis import build_synthesis
 from r2w_eval.training.pipeline import runner as work
 from r2w_eval.training.pipeline.forecast import (
     Forecaster,
@@ -28,8 +29,15 @@ from r2w_eval.training.pipeline.model_shape import read_shape, shape_of
 from r2w_eval.training.pipeline.plan import Stage, dependants, plan_pipeline, select
 from r2w_eval.training.pipeline.recipe import Recipe, load_recipe
 from r2w_eval.training.pipeline.records import finished, locked, read_record
-from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder, job_of, run_stage
+from r2w_eval.training.pipeline.stages import (
+    RUNNERS,
+    arms_folder,
+    job_of,
+    own_steps,
+    run_stage,
+)
 from r2w_eval.training.prompts import read_prompts
+from scripted import ScriptedModel, endpoint, mixed
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.models.cost import Price
@@ -508,6 +516,42 @@ def test_other_references_are_another_training(write: Write, tmp_path: Path) -> 
     assert {name for name in one if one[name] != other[name]} == {
         name for name in one if "rl-" in name or name == "leaderboard"
     }
+
+
+def test_the_reward_model_may_take_the_steps_of_the_loop(write: Write, tmp_path: Path) -> None:
+    trained = {"source": "trained", "synth": "loop"}
+    with pytest.raises(UsageError, match=r"rm.synth loop: expected loop among traces.sources"):
+        load_recipe(str(write(rm=trained)))
+    with pytest.raises(UsageError, match="rm.synth 'loop': nothing is trained on it"):
+        load_recipe(str(write(rm={"synth": "loop"})))
+    with endpoint(ScriptedModel(mixed)) as server:
+        recipe = load_recipe(
+            str(
+                write(
+                    rm=trained,
+                    prompts={"n": 2, "languages": ["en"], "data_dir": str(tmp_path / "data")},
+                    traces={"sources": ["loop"], "writer": f"{server.base_url}#m"},
+                    synth={"concurrency": 1},
+                )
+            )
+        )
+        stages = plan_pipeline(recipe)
+        for name in ("prompts", "traces-loop"):
+            (stage,) = select(stages, name)
+            run_stage(job_of(recipe, stages, stage, tmp_path / "out"), RUNNERS, "a command")
+    (reward,) = select(stages, "reward")
+    assert reward.inputs == ("traces-loop",)
+    (folder,) = own_steps(job_of(recipe, stages, reward, tmp_path / "out"))
+    kinds = sorted(row.kind for row in build_synthesis(Path(folder)))
+    assert kinds == ["degraded"] * 2 + ["improved"] * 2 + ["neutral"] * 2
+
+
+def test_steps_of_another_folder_are_in_the_key_of_the_reward(write: Write, tmp_path: Path) -> None:
+    folder = tmp_path / "synth"
+    folder.mkdir()
+    trained = {"source": "trained", "synth": str(folder)}
+    changed = changed_by(write, folder / "reflections.jsonl", rm=trained)
+    assert changed == {"reward", "rl", "evaluate", "leaderboard"}
 
 
 def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:

@@ -21,6 +21,7 @@ from r2w_eval.training.synthesis.loop import (
     label_of,
     synthesise,
 )
+from r2w_eval.training.synthesis.steps import loop_reflections
 from r2w_eval.training.synthesis.traces import (
     Dropped,
     TrainingTrace,
@@ -370,6 +371,32 @@ def test_the_census_counts_side_steps_too(tmp_path: Path) -> None:
     assert census.labels == {"improved": 1, "neutral": 2} and census.n_kept == 1
     assert census.share(Label.IMPROVED) == pytest.approx(1 / 3)
     assert census.dropped == {"unfinished": 1}
+
+
+def test_every_step_is_an_item_for_reward_models(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(mixed), tmp_path)
+    good, flat, bad = loop_reflections([episode])
+    assert [(one.label, round(one.gain, 6)) for one in (good, flat, bad)] == [
+        ("improved", 1.0),
+        ("neutral", 0.1),
+        ("degraded", -2.0),
+    ]
+    assert (good.draft, good.earlier) == (DRAFT, ())
+    # side steps look back at the best text, behind the reflection that led there
+    assert flat.draft == bad.draft == good.revision == episode.best
+    assert flat.earlier == bad.earlier == (good.reflection,)
+    assert bad.revision == f"{episode.best} Better 3."
+    # what never became a trace is there too
+    (lost,) = run(ScriptedModel(), tmp_path / "b")
+    assert stitch(lost) is Dropped.UNFINISHED
+    assert [one.label for one in loop_reflections([lost])] == ["neutral", "neutral"]
+
+
+def test_a_step_with_the_judge_in_it_is_no_item(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(mixed), tmp_path)
+    episode.side[0] = replace(episode.side[0], text="After the judge's feedback (6/10): Rain.")
+    assert [one.label for one in loop_reflections([episode])] == ["improved", "degraded"]
+    assert take_census([episode], [stitch(episode)], "x").n_leaking_steps == 1
 
 
 @pytest.mark.parametrize(

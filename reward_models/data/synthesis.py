@@ -1,0 +1,113 @@
+"""Rows from the user's own loop: reflections of `r2w-eval train synth` and what they did.
+
+The folder's `reflections.jsonl` has one `LoopReflection` a line: every step of every episode, those
+that changed nothing or did harm too. What is known of one is the judge's gain: a label of the axis
+effect and of no other. Texts are of the models that the folder's manifest.json names; the user
+answers for them (specification: r2write.md sections 3.1, 3.5 and 6.2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from r2w_eval.reward_models.data.rows import Row
+from r2w_eval.reward_models.items import ItemScore, WritingItem, read_item
+
+from r2w_eval.data import read_jsonl
+from r2w_eval.errors import DataError
+from r2w_eval.hashing import content_hash, text_hash
+
+FILE = "reflections.jsonl"
+SOURCE, LICENCE = "own_synthesis", "own data"
+# points of the judge, of 10, that are the whole effect
+REFERENCE_GAIN = 1.0
+SIGNS = {"improved": 1, "neutral": 0, "degraded": -1}
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReflection:
+    """One step of the loop, as a reflection item with what is known of it.
+
+    `draft` is the text that was looked back at, `revision` the whole text after it, `earlier` the
+    reflections before it that improved the piece, oldest first. `gain` is the change of the judge's
+    weighted mean (marks of 1 to 10); `label` is improved, degraded, or neutral in the dead band.
+    """
+
+    id: str
+    lang: str
+    domain: str
+    prompt: str
+    draft: str
+    reflection: str
+    revision: str
+    earlier: tuple[str, ...]
+    level: str
+    label: str
+    gain: float
+
+
+def find_reflections(folder: Path) -> Path:
+    """The file of a synthesis folder. Raises DataError."""
+    path = folder / FILE
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file. Expected a folder of `r2w-eval train synth`; one made by an "
+            f"earlier version gets the file from the same command once more, without a call (a "
+            f"stage of a pipeline once its record.json is removed)"
+        )
+    return path
+
+
+def build_synthesis(folder: Path) -> Iterator[Row]:
+    """A row per reflection; all of a prompt share a split group, those on one draft a pair.
+
+    Raises DataError, also for a file without any.
+    """
+    path = find_reflections(folder)
+    records = read_jsonl(path)
+    if not records:
+        raise DataError(f"{path}: empty: the loop made no step. Leave the folder out")
+    for number, record in enumerate(records, 1):
+        yield _row(record, number, f"{path}, line {number}")
+
+
+def effect_of(label: str, gain: float) -> float:
+    """The label of the axis effect, in [-1, 1]; a gain in the judge's dead band is none.
+
+    >>> effect_of("improved", 0.5), effect_of("neutral", 0.2), effect_of("degraded", -3.0)
+    (0.5, 0.0, -1.0)
+    """
+    return max(-1.0, min(1.0, gain / REFERENCE_GAIN)) if SIGNS[label] else 0.0
+
+
+def _row(record: Any, number: int, where: str) -> Row:
+    item = read_item(record, number)
+    if isinstance(item, ItemScore):
+        raise DataError(f"{where}: {item.reason}")
+    if isinstance(item, WritingItem) or item.revision is None:
+        raise DataError(f"{where}: expected draft, reflection and revision")
+    label, gain = record.get("label"), record.get("gain")
+    is_number = isinstance(gain, (int, float)) and not isinstance(gain, bool)
+    if label not in SIGNS or not is_number or not math.isfinite(gain) or SIGNS[label] * gain < 0:
+        raise DataError(
+            f"{where}: label {str(label)[:40]!r} with gain {str(gain)[:40]!r}: expected one of "
+            f"{', '.join(SIGNS)}, and a number of the same sign"
+        )
+    name = f"synthesis:{content_hash(record)}"
+    prompt = text_hash(" ".join(item.prompt.lower().split()))[:16]
+    return Row(
+        name,
+        SOURCE,
+        LICENCE,
+        f"synthesis:{prompt}",
+        str(record.get("lang", "en")),
+        label,
+        f"synthesis:{prompt}:{text_hash(item.draft)[:16]}",
+        replace(item, id=name),
+        {"effect": effect_of(label, float(gain))},
+        meta={"gain": gain, "level": str(record.get("level", ""))},
+    )
