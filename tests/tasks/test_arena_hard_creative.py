@@ -123,6 +123,9 @@ def test_judge_prompts_are_byte_equal(vectors: dict[str, Any], data: SuiteData) 
 def test_all_prompts_are_there_and_line_separators_split_no_line(data: SuiteData) -> None:
     samples = list(SUITE.load_samples(data))
     assert len({sample.id for sample in samples}) == INFO.n_samples == 250
+    assert {tuple(SUITE.criteria(sample)) for sample in samples} == {
+        ("baseline_first", "model_first")
+    }
     assert all(f"Baseline\u2028to {s.id}." == s.material["baseline"] for s in samples)
 
 
@@ -207,6 +210,7 @@ def test_a_null_in_one_game_drops_the_question_only() -> None:
     half = ItemVerdicts(
         "2", "", {}, WriterStatus.OK, {**judged("2", "A>B", "B>A").scores, UTILS.MODEL_FIRST: lost}
     )
+    assert UTILS.read_games(half) == []
     headline = measure(SUITE.aggregate([whole, half], Mode.PARITY)[0])
     assert (headline.value, headline.n_scored, headline.n_expected) == (1.0, 1, 2)
 
@@ -247,6 +251,17 @@ def test_a_baseline_of_strangers_or_doubles_is_refused(
     path = write_baseline(tmp_path, [(name.format(uid=uid), text) for name, text in lines])
     with pytest.raises(DataError, match=complaint.format(uid=uid)):
         list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)), {"baseline": path})))
+
+
+def test_a_prompt_without_an_answer_of_the_baseline_lacks_it(
+    benchmarks: Path, tmp_path: Path
+) -> None:
+    uids = read_uids(benchmarks)
+    path = write_baseline(tmp_path, [(uids[1], "The baseline's.")])
+    samples = SUITE.load_samples(INFO.data(data_roots(str(benchmarks)), {"baseline": path}))
+    lacking = {sample.id: (sample.lacks, dict(sample.material)) for sample in samples}
+    assert lacking.pop(uids[1]) == ("", {"baseline": "The baseline's."})
+    assert len(lacking) == 249 and all(own == ("baseline", {}) for own in lacking.values())
 
 
 def write_baseline(folder: Path, answers: list[tuple[str, str]]) -> Path:

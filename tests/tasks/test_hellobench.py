@@ -54,6 +54,7 @@ def test_the_suites_have_the_documented_shape(data: SuiteData, benchmarks: Path)
     by_task = [sum(s.meta["task"] == task for s in samples) for task in UTILS.TASKS]
     assert (len(samples), by_task) == (647, [200, 100, 147, 77, 123])
     assert len({s.meta["category"] for s in samples}) == 38
+    assert {tuple(SUITE.criteria(sample)) for sample in samples} == {("checklist",)}
     assert all(len(s.material["weights"]) == len(s.material["checklists"]) for s in samples)
     assert all(sum(s.material["weights"]) == pytest.approx(100) for s in samples)
     info = load_info("hellobench_length")
@@ -138,6 +139,11 @@ def test_a_list_with_other_ids_is_told_with_ten_of_them() -> None:
     assert [UTILS.ask_again(["noise"] * n) for n in (1, 2, 3)] == [True, True, False]
     parts = UTILS.parse_strict(REQUEST, verdict(0.25, 1, ids=(1, 0))).parts
     assert parts == {"scores": [1.0, 0.25]}
+
+
+def test_an_answer_is_measured_in_the_words_that_the_judge_sees() -> None:
+    assert SUITE.measure is not None
+    assert SUITE.measure(Answer("It didn't.", "raw", WriterStatus.OK)) == {"tokens": 4}
 
 
 def test_the_checklist_is_shown_in_its_own_letters() -> None:

@@ -16,11 +16,13 @@ from support import run_recorded, run_with_fake_server
 from r2w_eval.data import data_roots
 from r2w_eval.stats import measure
 from r2w_eval.suites.parity import values_of
-from r2w_eval.suites.suite import Suite, load_info, load_module, load_suite
+from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
 from r2w_eval.types import (
+    Answer,
     ItemVerdicts,
     JudgeRequest,
     JudgeStatus,
+    Message,
     Mode,
     Sample,
     Score,
@@ -47,6 +49,7 @@ def test_the_suite_has_the_documented_shape(samples: list[Sample]) -> None:
     assert (len(samples), Counter(s.language for s in samples)["en"]) == (120, 60)
     assert list(bins.values()) == [26, 36, 31, 27]
     assert len({sample.meta["type"] for sample in samples}) == 7
+    assert {tuple(SUITE.criteria(sample)) for sample in samples} == {("quality",)}
 
 
 def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(
@@ -78,6 +81,24 @@ def test_length_score_peaks_at_the_demand_and_falls_to_both_sides(x: int, y: int
     assert score >= UTILS.length_score(x, y + 1 if y > x else y - 1) or y in (0, x)
 
 
+def test_the_judge_sees_request_and_answer_whatever_markers_they_hold(
+    samples: list[Sample], benchmarks: Path
+) -> None:
+    templates = SUITE.load_templates(INFO.data(data_roots(str(benchmarks))))
+    sample = replace(samples[0], messages=(Message("user", "Do $RESPONSE$."),))
+    answer = Answer("It $INST$.", "raw", WriterStatus.OK)
+    (request,) = SUITE.plan_judging(JudgingJob(sample, answer, templates, Mode.STRICT))
+    (message,) = request.messages
+    official = templates["judge.txt"].text.replace("$INST$", "\0").replace("$RESPONSE$", "\1")
+    assert message.content == official.replace("\0", "Do $RESPONSE$.").replace("\1", "It $INST$.")
+    assert (request.criterion, message.role) == ("quality", "user") and "\0" in official
+
+
+def test_an_answer_is_measured_in_words() -> None:
+    assert SUITE.measure is not None
+    assert SUITE.measure(Answer("写一篇 short note", "raw", WriterStatus.OK)) == {"words": 5}
+
+
 @given(st.text(), st.text())
 def test_words_add_up_over_lines(a: str, b: str) -> None:
     joined = UTILS.count_words(f"{a}\n{b}")
@@ -105,6 +126,17 @@ def test_readings(text: str, strict: JudgeStatus, parity: JudgeStatus, failures:
     assert UTILS.parse_strict(REQUEST, text).status is strict
     assert UTILS.parse_parity(REQUEST, text).status is parity
     assert UTILS.count_failures(text) == failures
+
+
+def test_only_the_last_dimension_can_be_missed_at_the_price_of_one() -> None:
+    whole = json.loads(verdict(1, 2, 3, 4, 5, 5))
+    costs = [
+        UTILS.count_failures(json.dumps({k: v for k, v in whole.items() if k != name}))
+        for name in UTILS.DIMENSIONS
+    ]
+    assert costs == [2, 2, 2, 2, 2, 1]
+    long = UTILS.parse_strict(REQUEST, verdict(1, 2, 3, 4, 5, "x" * 50))
+    assert long.reason == f"Reading Experience is {'x' * 40!r}, expected an integer from 1 to 5"
 
 
 def test_replies_without_a_dimension_cost_two_of_five_tries() -> None:
@@ -203,6 +235,9 @@ def test_a_judge_that_was_asked_and_gave_nothing_leaves_no_score() -> None:
         assert (head.name, head.value) == ("S", None)
         alone = [replace(one, is_judged=False) for one in items]
         assert measure(UTILS.aggregate(alone, mode)[0]).name == "S_l"
+        names = [estimate.name for estimate in UTILS.aggregate(alone, mode)]
+        assert names == ["S_l", "words", "S_l:length/500 to 2k", "S_l:type/News Report",
+                         "S_l:language/en"]  # fmt: skip
 
 
 def test_without_a_judge_the_length_score_stands_alone(
