@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.reward_models.data.synthesis import FILE as REFLECTIONS
+from r2w_eval.reward_models.scorer import JUDGE
 from r2w_eval.training.pipeline.recipe import LOOP, Recipe, plain_difference
 from r2w_eval.training.trainer.stage import EMBEDDED
 
@@ -56,7 +57,8 @@ def outside(*names: str | None) -> dict[str, dict[str, str]]:
 
     Endpoints, hub ids and names of this package say themselves what they are.
     """
-    found = {name: _identity(Path(name)) for name in names if name and Path(name).exists()}
+    places = {name: Path(name.removeprefix(JUDGE)) for name in names if name}
+    found = {name: _identity(place) for name, place in places.items() if place.exists()}
     return {"content": found} if found else {}
 
 

@@ -131,6 +131,8 @@ def test_what_a_stage_reads_from_outside_is_in_its_key(write: Write, tmp_path: P
     assert changed_by(write, report, rl={"validity": str(report)}) == {"reward", *of_rl}
     paid = {"outcome": str(folder), "validity": "waived"}
     assert changed_by(write, weights, rl=paid) == of_rl
+    effect = {"form": "scored", "scorer": f"judge:{folder}"}
+    assert changed_by(write, weights, rl={"effect": effect, "validity": "waived"}) == of_rl
     writer = {"sources": ["loop"], "writer": str(folder)}
     assert changed_by(write, weights, traces=writer) == {"traces-loop", "traces", "sft", *of_rl}
     expert = {"sources": ["expert"], "reward_data": str(sets)}
@@ -139,13 +141,14 @@ def test_what_a_stage_reads_from_outside_is_in_its_key(write: Write, tmp_path: P
     assert changed_by(write, record, rm=trained) == {"reward", *of_rl}
 
 
-def test_the_signal_is_read_anew_for_another_reward_of_the_unanswered(write: Write) -> None:
+def test_the_signal_is_read_anew_for_another_reward(write: Write) -> None:
     prompts = {"n": 4, "held": 2}
-    plain, paid = (
+    plain, *others = (
         keys(load_recipe(str(write(prompts=prompts, rollouts={"samples": 2}, rl=rl))))
-        for rl in ({}, {"unanswered": -0.5})
+        for rl in ({}, {"unanswered": -0.5}, {"effect": {"form": "scored"}})
     )
-    assert plain["signal"] != paid["signal"] and plain["sft-seed0"] == paid["sft-seed0"]
+    for other in others:
+        assert plain["signal"] != other["signal"] and plain["sft-seed0"] == other["sft-seed0"]
 
 
 def test_arms_agree_on_a_last_step_with_no_other_sft(write: Write, tmp_path: Path) -> None:
