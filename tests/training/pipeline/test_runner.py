@@ -36,7 +36,7 @@ from r2w_eval.training.pipeline.stages import (
     own_steps,
     run_stage,
 )
-from r2w_eval.training.prompts import read_prompts
+from r2w_eval.training.prompts import read_prompts, starter_prompts
 from scripted import ScriptedModel, endpoint, mixed
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
@@ -505,6 +505,23 @@ def test_the_dry_run_counts_the_calls_of_the_rewards_judge(write: Write, tmp_pat
     file.write_text("{}\n")
     with pytest.raises(UsageError, match="record 1: prompt is 'None'"):
         calls(**stored)
+
+
+def test_prompts_without_a_reference_end_the_pipeline_before_sft(
+    write: Write, tmp_path: Path
+) -> None:
+    file = tmp_path / "references.jsonl"
+    prompts = starter_prompts(4)
+    write_jsonl(file, [{"prompt_id": one.id, "text": "Rain."} for one in prompts[:3]])
+    rl = {"outcome_form": "references", "references": str(file)}
+    recipe, out = load_recipe(str(write(rl=rl))), tmp_path / "out"
+    stages = plan_pipeline(recipe)
+    job = job_of(recipe, stages, stages[0], out)
+    job.folder.mkdir(parents=True)
+    with pytest.raises(UsageError, match=f"1 of 4 prompts without a reference: '{prompts[3].id}'"):
+        RUNNERS["prompts"](job)
+    write_jsonl(file, [{"prompt": one.prompt, "text": "Rain."} for one in prompts])
+    assert RUNNERS["prompts"](job).facts["n"] == 4
 
 
 def test_other_references_are_another_training(write: Write, tmp_path: Path) -> None:
