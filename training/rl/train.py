@@ -80,6 +80,7 @@ ALLOWED = {
     NOT_NEGATIVE: ("beta", "max_seconds", "groups_per_call"),
     SEED: ("seed",),
 }
+LATER = ("references", "rising_references", "effect")
 MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
 
 
@@ -156,12 +157,11 @@ class RLSettings:
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def work(self) -> dict[str, Any]:
-        """All settings as plain values; those of references where there are some, so that keys and
-        folders of other trainings are those of before there were any.
+        """All settings as plain values; a later one that has its default is left out, so that keys
+        and folders of trainings from before stay theirs.
         """
-        plain: dict[str, Any] = to_plain(self)
-        unread = () if self.outcome_form == "references" else ("references", "rising_references")
-        return {name: value for name, value in plain.items() if name not in unread}
+        plain, usual = to_plain(self), to_plain(RLSettings())
+        return {k: v for k, v in plain.items() if k not in LATER or v != usual[k]}
 
     @property
     def reads_reflections(self) -> bool:

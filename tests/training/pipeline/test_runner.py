@@ -37,6 +37,7 @@ from r2w_eval.training.pipeline.stages import (
     run_stage,
 )
 from r2w_eval.training.prompts import read_prompts, starter_prompts
+from r2w_eval.training.rl.train import LATER
 from scripted import ScriptedModel, endpoint, mixed
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
@@ -460,6 +461,8 @@ def test_settings_that_a_recipe_leaves_out_keep_its_keys(write: Write) -> None:
     assert settings["traces-loop"]["models"] == ["h", "h", "h"]
     assert set(settings["traces-planted"]) == {"limit", "languages"}
     assert set(settings["reward"]["settings"]) == {"source", "reward_data", "without"}
+    rl = settings["rl-lambda0-seed0"]["settings"]
+    assert {"outcome_form", "opponents", "seed"} <= set(rl) and not set(LATER) & set(rl)
 
 
 def test_traces_in_prose_are_another_work_and_pay_no_reflections(
