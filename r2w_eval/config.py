@@ -131,7 +131,9 @@ class RunConfig:
     think_tags: str = _setting(
         "<think>,</think>", "Opening and closing tag of the writer's thinking."
     )
-    think_opened: bool = _setting(False, "The chat template itself opens the thinking block.")
+    think_opened: bool = _setting(
+        False, "The chat template itself opens the thinking; seen without it for hf: and vllm:."
+    )
     samples: int = _setting(1, "Independent answers per item.", min=1)
     repeats: int = _setting(1, "Verdicts per question; needs a sampling judge.", min=1)
     seed: int = _setting(0, "Run seed; every item and sample derives its own from it.")

@@ -99,6 +99,10 @@ class LocalModel:
         """The engine's facts."""
         return self._facts
 
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt by the checkpoint's chat template."""
+        return self._engine.render(messages)
+
     async def complete(self, request: ChatRequest) -> Reply:
         """Answer one request, together with those that wait beside it. Raises CallFailed,
         EndpointDown.

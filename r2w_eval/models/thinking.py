@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, Self
 
 from r2w_eval.models.chat import Reply
 from r2w_eval.types import WriterStatus
@@ -25,6 +25,15 @@ class ThinkTags:
     open: str = "<think>"
     close: str = "</think>"
     opened_by_template: bool = False
+
+    def after(self, prompt: str) -> Self:
+        """These tags in a completion of a prompt that a chat template made.
+
+        >>> ThinkTags().after("<|assistant|><think>\\n").opened_by_template
+        True
+        """
+        is_opened = self.opened_by_template or prompt.rstrip().endswith(self.open)
+        return replace(self, opened_by_template=is_opened)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -131,6 +131,10 @@ class VllmModel:
             **describe_arguments(self._arguments.given),
             **describe_commit(self.id, config.hf_config),
         }
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The prompt by the checkpoint's chat template."""
+        return self._template.render(messages)
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Answer one request as soon as it is finished. Raises CallFailed, EndpointDown."""

@@ -12,7 +12,7 @@ may be any place that fsspec reaches (`s3://bucket/path`). Memory follows the ba
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -76,9 +76,9 @@ class ParquetFolder:
     def export(self, folder: RunFolder) -> Exported:
         """Put a run into the dataset, or replace it there. Raises DataError, OSError."""
         run = run_name(folder)
-        state = content_hash(_sizes(folder), 8)
+        state = content_hash([sorted(SCHEMAS), _sizes(folder)], 8)
         before = self._note(run)
-        if before.get("state") == state:
+        if before.get("state") == state and self._is_whole(before):
             return Exported(run, before["responses"], before["judgements"], is_new=False)
         prefix = f"{run}-{state}"
         responses = _latest(folder.responses, lambda r: r.key)
@@ -166,6 +166,16 @@ class ParquetFolder:
     def _note(self, run: str) -> dict[str, Any]:
         path = self._note_path(run)
         return _read_note(path, self._fs.cat_file(path)) if self._fs.exists(path) else {}
+
+    def _is_whole(self, note: Mapping[str, Any]) -> bool:
+        """Every file that a note names is there and can be read."""
+        try:
+            for schema in SCHEMAS:
+                for path in note["files"].get(schema, ()):
+                    self._check_schema(f"{self._root}/{path}", schema)
+        except DataError:
+            return False
+        return True
 
     def _dataset(self, schema: str) -> ds.Dataset:
         import pyarrow.dataset as ds
@@ -278,13 +288,17 @@ def _row(run: str, record: Judgement | Response) -> dict[str, Any]:
 def _batches(
     schema: str, run: str, records: Iterable[Judgement] | Iterable[Response]
 ) -> Iterator[pa.RecordBatch]:
-    import pyarrow as pa
-
-    wanted = _arrow_schema(schema)
     rows = (_row(run, record) for record in records)
     while part := list(islice(rows, BATCH_ROWS)):
-        columns = [make_column([row[f.name] for row in part], f.type) for f in wanted]
-        yield pa.RecordBatch.from_arrays(columns, schema=wanted)
+        yield record_batch(part, _arrow_schema(schema))
+
+
+def record_batch(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    """Rows as columns of a schema, whatever stands in their texts."""
+    import pyarrow as pa
+
+    columns = [make_column([row[field.name] for row in rows], field.type) for field in schema]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def make_column(values: list[Any], kind: pa.DataType) -> pa.Array:
@@ -311,12 +325,17 @@ def _valid(value: Any) -> Any:
 
 
 def _arrow_schema(schema: str, *, partitions: bool = True) -> pa.Schema:
-    import pyarrow as pa
-
     left_out = () if partitions else PARTITIONS[schema]
     columns = SCHEMAS[schema].items()
-    fields = [(name, _arrow_type(kind)) for name, kind in columns if name not in left_out]
-    return pa.schema(fields, metadata={FORMAT: schema})
+    return named_schema(schema, {n: kind for n, kind in columns if n not in left_out})
+
+
+def named_schema(name: str, columns: Mapping[str, str]) -> pa.Schema:
+    """Columns by their Arrow types, under a name that files keep."""
+    import pyarrow as pa
+
+    fields = [(column, _arrow_type(kind)) for column, kind in columns.items()]
+    return pa.schema(fields, metadata={FORMAT: name})
 
 
 def _arrow_type(kind: str) -> pa.DataType:

@@ -11,7 +11,7 @@ from r2w_eval.store import write_atomically
 
 
 def open_place(url: str) -> tuple[Any, str]:
-    """An fsspec file system and an absolute path in it. Raises UsageError."""
+    """An fsspec file system and an absolute path in it, as it is now. Raises UsageError."""
     try:
         import fsspec
         import pyarrow  # noqa: F401
@@ -23,6 +23,8 @@ def open_place(url: str) -> tuple[Any, str]:
         raise UsageError(
             f"{url!r}: {error}. Expected a folder, or an address such as s3://BUCKET/PATH"
         ) from error
+    # file systems of object stores are shared, and believe that what they once listed is all
+    fs.invalidate_cache()
     return fs, str(path).rstrip("/")
 
 

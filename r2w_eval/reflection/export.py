@@ -7,10 +7,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.records.parquet import named_schema, record_batch
 from r2w_eval.reflection.analysis import Analysis
 from r2w_eval.reflection.measures import ReflectionSummary
 from r2w_eval.store import write_json, write_jsonl
 from r2w_eval.trace.links import ReflectionLink
+
+# Columns of reflections.parquet, the same for every run, and their Arrow types.
+COLUMNS: Mapping[str, str] = {
+    "task": "string", "id": "string", "prompt_id": "string", "index": "int32", "start": "int64",
+    "end": "int64", "text": "string", "level": "string", "specificity": "float64",
+    "similarity": "float64", "is_repeat": "bool", "is_praise": "bool", "is_useless": "bool",
+    "n_targets": "int32", "n_misquoted": "int32", "n_edits": "int32", "uptake_inside": "float64",
+    "uptake_elsewhere": "float64", "uptake_lift": "float64", "in_answer": "bool",
+    "before": "float64", "after": "float64", "gain": "float64", "outcome": "string",
+    "judge_status": "string",
+}  # fmt: skip
 
 
 def write_files(
@@ -107,14 +119,8 @@ def _judge_status(*statuses: str) -> str:
 
 
 def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    # lone surrogates of a model's text cannot be encoded; they become question marks here only
-    clean = [
-        {
-            k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v
-            for k, v in row.items()
-        }
-        for row in rows
-    ]
-    pd.DataFrame(clean).to_parquet(path, index=False)
+    schema = named_schema("reflections/1", COLUMNS)
+    pq.write_table(pa.Table.from_batches([record_batch(rows, schema)]), path, compression="zstd")

@@ -47,6 +47,7 @@ def make_manifest(
                 "samples": config.samples,
                 "repeats": config.repeats,
                 "think_tags": config.think_tags,
+                **({"think_opened": True} if writing.tags.opened_by_template else {}),
                 "writer": writing.identity,
                 "judges": judges,
                 "ensemble": plan_ensemble(config, tuple(judges), writing.model),

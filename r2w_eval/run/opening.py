@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -28,8 +28,9 @@ from r2w_eval.models.cost import Budget, MeteredModel, Price
 from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
 from r2w_eval.models.names import EMBEDDED, KINDS, NAMED_SCORERS, SMOKE_TEST_JUDGE
 from r2w_eval.models.replay import ReplayedModel
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.terminal import warn
-from r2w_eval.types import Decoding
+from r2w_eval.types import Decoding, Message
 
 # what a request says by the run's own settings; the same field twice would belie run.json
 OWN_FIELDS = {"model", "messages", "n", "stream", *(field.name for field in fields(Decoding))}
@@ -55,11 +56,16 @@ class ModelOptions:
 
 @dataclass(frozen=True, slots=True)
 class OpenModel:
-    """An opened model; `reader` is None where probabilities cannot be read."""
+    """An opened model; `reader` is None where probabilities cannot be read.
+
+    `prompt` is one of its prompts, which may end by opening the thinking; "" where a server makes
+    them.
+    """
 
     chat: ChatModel
     reader: LabelReader | None
     concurrency: int
+    prompt: str = ""
 
 
 def is_smoke_test(spec: str) -> bool:
@@ -110,7 +116,7 @@ class ModelPool:
         smoke = spec == SMOKE_TEST_JUDGE
         opened = await self.model(EMBEDDED if smoke else spec, "R2W_JUDGE_API_KEY")
         if not smoke and score_mode == "text":
-            return TextJudge(opened.chat), opened
+            return TextJudge(opened.chat, ThinkTags().after(opened.prompt)), opened
         if opened.reader is None:
             raise UsageError(
                 f"--score-mode expected: {spec!r} is an HTTP endpoint, whose probabilities of a "
@@ -181,7 +187,8 @@ class ModelPool:
 
             path = str(convert_to_hf())
         model = open_local(backend, path, self._options.model_args)
-        return self._wrap(model, model.concurrency)
+        prompt = model.render([Message("user", "Write.")])
+        return replace(self._wrap(model, model.concurrency), prompt=prompt)
 
     def _wrap(self, model: ReadableModel, concurrency: int) -> OpenModel:
         cache = self._options.cache

@@ -90,6 +90,7 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
     async def generate(sample: Sample, request: ChatRequest) -> Reply:
         return await opened.chat.complete(request)
 
+    shared["tags"] = shared["tags"].after(opened.prompt)
     return Writing(opened.chat.id, identity, generate, opened.concurrency, **shared)
 
 

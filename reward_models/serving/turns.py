@@ -1,13 +1,18 @@
 """What a trainer sends, read back: prompt and answer out of a text that a chat template made.
 
-A template is read where a text begins with it, so that nothing that a policy writes further on can
-pass for the prompt's end. Tokens that end a turn are taken off every completion.
+A template is read where a text begins with it. Behind the prompt nothing is a turn: the answer is
+all that a policy wrote, heads of turns included. Where only one text is sent, it begins behind the
+first head of an assistant after a user's turn, and a policy that writes both heads can still pass
+one off: trainers should send their prompts beside it. Tokens that end a turn are taken off every
+completion.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from r2w_eval.models.thinking import ThinkTags
 
@@ -49,28 +54,43 @@ class Exchange:
     is_opened: bool = False
 
 
+class Turn(NamedTuple):
+    """One turn; its content, without the tokens that end it, starts at `start` of the text."""
+
+    role: str
+    content: str
+    start: int
+
+    @property
+    def is_user(self) -> bool:
+        """Someone asks."""
+        return self.role in USERS
+
+
 def read_exchange(prompt: str, text: str) -> Exchange:
     """Prompt and completion of a text that may hold both.
 
     >>> read_exchange("", "<start_of_turn>user\\nHi<end_of_turn>\\n<start_of_turn>model\\nYes.")
     Exchange(prompt='Hi', completion='Yes.', is_opened=False)
-    >>> read_exchange("Say: ", "Say: yes.</s>").completion
+    >>> read_exchange("Say: ", "<s>Say: yes.</s>").completion
     'yes.'
     """
-    if prompt and text.startswith(prompt):
-        text = text.removeprefix(prompt)
+    own = text[_after_begins(text) :]
+    shared = prompt[_after_begins(prompt) :]
+    if shared and own.startswith(shared):
+        text = own.removeprefix(shared)
     elif turns := read_turns(text):
-        asked, answered = _last(turns, USERS), _last(turns, ASSISTANTS)
-        return Exchange(asked or prompt, without_ends(answered or ""))
-    asked = _last(read_turns(prompt), USERS)
-    is_opened = prompt.rstrip().endswith(ThinkTags().open)
+        asked, start = _find_answer(turns, len(text))
+        return Exchange(asked or prompt, without_ends(text[start:]).strip())
+    asked = next((turn.content for turn in reversed(read_turns(prompt)) if turn.is_user), None)
+    is_opened = ThinkTags().after(prompt).opened_by_template
     return Exchange(prompt if asked is None else asked, without_ends(text), is_opened)
 
 
-def read_turns(text: str) -> list[tuple[str, str]]:
+def read_turns(text: str) -> list[Turn]:
     """Roles and contents, in order; none where the text does not begin with a template.
 
-    >>> read_turns("<s>[INST] Write. [/INST] Once")
+    >>> [(turn.role, turn.content) for turn in read_turns("<s>[INST] Write. [/INST] Once")]
     [('INST', 'Write.'), ('/INST', 'Once')]
     """
     start = _after_begins(text)
@@ -80,7 +100,7 @@ def read_turns(text: str) -> list[tuple[str, str]]:
     found = list(head.finditer(text, start))
     ends = [*(match.start() for match in found[1:]), len(text)]
     return [
-        (match[1], without_ends(text[match.end() : end]).strip())
+        Turn(match[1], without_ends(text[match.end() : end]).strip(), match.end())
         for match, end in zip(found, ends, strict=True)
     ]
 
@@ -111,5 +131,14 @@ def _after_begins(text: str) -> int:
     return start
 
 
-def _last(turns: list[tuple[str, str]], roles: set[str]) -> str | None:
-    return next((content for role, content in reversed(turns) if role in roles), None)
+def _find_answer(turns: Sequence[Turn], end: int) -> tuple[str | None, int]:
+    """The last question that is answered, and where its answer starts; `end` where none is."""
+    asked: str | None = None
+    found: tuple[str | None, int] = (None, end)
+    is_answered = False
+    for turn in turns:
+        if turn.is_user:
+            asked, is_answered = turn.content, False
+        elif turn.role in ASSISTANTS and not is_answered:
+            found, is_answered = (asked, turn.start), True
+    return found

@@ -13,12 +13,16 @@ from support import CHAT, save_tiny_llama
 pytest.importorskip("lm_eval", reason="local checkpoints need pip install 'r2w-eval[hf]'")
 torch = pytest.importorskip("torch")
 
+from r2w_eval.config import RunConfig  # noqa: E402
 from r2w_eval.errors import EndpointDown, UsageError  # noqa: E402
+from r2w_eval.fakeserver.server import FakeServer  # noqa: E402
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply  # noqa: E402
 from r2w_eval.models.chat_template import ChatTemplate  # noqa: E402
 from r2w_eval.models.fingerprint import describe_arguments, fingerprint  # noqa: E402
 from r2w_eval.models.hf_engine import HfEngine  # noqa: E402
 from r2w_eval.models.local import Generated, Job, LocalModel, open_local  # noqa: E402
+from r2w_eval.run.job import evaluate  # noqa: E402
+from r2w_eval.store import iter_jsonl  # noqa: E402
 from r2w_eval.types import Decoding, Message, Scale  # noqa: E402
 
 # third parties, at import and load: not ours to mend
@@ -26,15 +30,20 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 SCALE = Scale(lead="score ", labels={str(k): float(k) for k in range(1, 11)}, end=",")
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def save_letters(folder: Path, n_positions: int) -> Path:
+    """A tiny random Llama over the letters of ASCII."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     vocabulary = {chr(i): i - 29 for i in range(32, 127)}
     vocabulary |= {"<eos>": 0, "<think>": 1, "</think>": 2}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    return save_tiny_llama(tmp_path_factory.mktemp("checkpoint"), tokenizer, 128)
+    return save_tiny_llama(folder, tokenizer, n_positions)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_letters(tmp_path_factory.mktemp("checkpoint"), 128)
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +237,25 @@ def test_a_turn_that_a_template_refuses_is_named(checkpoint: Path) -> None:
     tokenizer.chat_template = NO_SYSTEM.replace("'system'", "'tool'")
     with pytest.raises(UsageError, match="'m': its chat template refuses turns of user, tool"):
         ChatTemplate(tokenizer, "m").render([Message("user", "a"), Message("tool", "b")])
+
+
+def test_thinking_that_the_template_opened_and_nobody_closed_is_no_answer(
+    tmp_path: Path, server: FakeServer
+) -> None:
+    folder = save_letters(tmp_path / "opening", 2048)
+    (folder / "chat_template.jinja").write_text(f"{CHAT}<think>\n")
+    config = RunConfig(
+        model=f"hf:{folder}",
+        judge=(f"{server.base_url}#judge-0",),
+        gen_kwargs="max_tokens=8",
+        limit=1,
+        out=str(tmp_path / "run"),
+        cache=False,
+    )
+    outcome = asyncio.run(evaluate(config))
+    (row,) = iter_jsonl(outcome.folder.path / "responses.jsonl")
+    assert (row["status"], row["answer"], row["finish_reason"]) == ("unclosed_think", "", "length")
+    assert outcome.manifest["identity"]["think_opened"] is True
 
 
 def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> None:

@@ -44,6 +44,12 @@ def test_a_block_opened_by_the_template_is_thinking() -> None:
     assert split_thinking("plan without end", tags).unclosed
 
 
+def test_a_prompt_shows_who_opens_the_thinking() -> None:
+    assert TAGS.after("[assistant]<think>\n").opened_by_template
+    assert not TAGS.after("[assistant]<think>\n\n</think>\n\n").opened_by_template
+    assert ThinkTags(opened_by_template=True).after("").opened_by_template
+
+
 def test_interleaved_blocks_are_thinking_and_are_flagged() -> None:
     split = split_thinking("<think>a</think>one\n<think>b</think>two")
     assert split.thinking == "a\nb" and split.answer == "one\ntwo" and split.multi_block

@@ -18,13 +18,15 @@ from r2w_eval.cli import cli
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.estimates import pooled
 from r2w_eval.records.parquet import ParquetFolder
+from r2w_eval.records.places import open_place
 from r2w_eval.results.verdict_means import verdict_means
 from r2w_eval.stats import measure
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Response, Score, Usage, WriterStatus
 
 pa = pytest.importorskip("pyarrow")
-pytest.importorskip("fsspec")
+fsspec = pytest.importorskip("fsspec")
+MemoryFileSystem: Any = pytest.importorskip("fsspec.implementations.memory").MemoryFileSystem
 JUDGES = ("http://a/v1#j", "../b")
 
 
@@ -175,6 +177,51 @@ def test_a_file_of_another_schema_is_refused_by_name(tmp_path: Path) -> None:
     note.write_text('{"files": {"judgements/1": ["../../etc/passwd"]}}')
     with pytest.raises(DataError, match="outside the dataset"):
         dataset.judgements()
+
+
+def test_a_run_that_has_lost_a_file_is_exported_again(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    run = make_run(tmp_path / "run", verdicts(1))
+    dataset.export(run)
+    for spoil in (Path.unlink, lambda path: path.write_bytes(b"PAR1 cut off")):
+        spoil(next((tmp_path / "out" / "judgements").rglob("*.parquet")))
+        assert dataset.export(run).is_new and not dataset.export(run).is_new
+        assert dataset.judgements().count_rows() == 8
+
+
+class Listed(MemoryFileSystem):  # type: ignore[misc]
+    """A store that, as s3fs does, takes its last listing of a folder for all that is there."""
+
+    protocol = "listed"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(MemoryFileSystem._strip_protocol(path.removeprefix("listed://")))
+
+    def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
+        if path not in self.dircache:
+            self.dircache[path] = super().ls(path, detail=True)
+        return [one if detail else one["name"] for one in self.dircache[path]]
+
+    def info(self, path: str, **kwargs: Any) -> Any:
+        known = self._ls_from_cache(path)
+        return known[0] if known else super().info(path, **kwargs)
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.dircache.clear()
+
+
+def test_what_another_process_put_into_a_store_is_seen() -> None:
+    fsspec.register_implementation("listed", Listed, clobber=True)
+    store = MemoryFileSystem()
+    store.pipe_file("/stale/one", b"1")
+    fs, root = open_place("listed://stale")
+    assert fs.ls(root, detail=False) == ["/stale/one"]
+    store.pipe_file("/stale/two", b"2")
+    with pytest.raises(FileNotFoundError):
+        fs.info(f"{root}/two")
+    fs, root = open_place("listed://stale")
+    assert fs.info(f"{root}/two")["size"] == 1
 
 
 def test_the_commands_show_what_is_there(tmp_path: Path) -> None:

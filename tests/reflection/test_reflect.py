@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from support import open_chromium
@@ -88,10 +88,23 @@ def test_the_files_hold_every_trace_and_reflection(out: Path) -> None:
     own = [row for row in rows if row["id"] == "a"]
     assert own[0]["uptake_lift"] > 0.5 and own[0]["gain"] is not None
     assert own[1]["is_repeat"] and own[1]["in_answer"]
-    frame = pd.read_parquet(out / "reflections.parquet")
-    assert len(frame) == len(rows)
+    table = pq.read_table(out / "reflections.parquet")
+    assert table.num_rows == len(rows) and table.column_names == list(rows[0])
     summary = json.loads((out / "reflection.json").read_text())["traces"]
     assert (summary["n_responses"], summary["n_traces"]) == (4, 3)
+
+
+def test_reflections_have_one_schema_whatever_was_found_and_judged(
+    out: Path, tmp_path: Path
+) -> None:
+    for name, rows in (("unjudged", TRACES[:1]), ("none", TRACES[-1:])):
+        invoke(str(write_rows(tmp_path / f"{name}.jsonl", rows)), "--out", str(tmp_path / name))
+    folders = (out, tmp_path / "unjudged", tmp_path / "none")
+    tables = [pq.read_table(folder / "reflections.parquet") for folder in folders]
+    judged, unjudged, none = tables
+    assert judged.schema.equals(unjudged.schema) and judged.schema.equals(none.schema)
+    assert unjudged.num_rows == 2 and unjudged["gain"].null_count == 2 and none.num_rows == 0
+    assert any("\ufffd" in text for text in judged["text"].to_pylist())
 
 
 def test_the_page_escapes_model_text_and_loads_nothing(out: Path) -> None:

@@ -7,7 +7,7 @@ to the tokens that wrote it (specification: reward-model.md section 8).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from r2w_eval.reward_models.items import ReflectionItem
@@ -42,7 +42,7 @@ def template_tags(tokenizer: Any, **options: Any) -> ThinkTags:
     prompt = tokenizer.apply_chat_template(
         turns, add_generation_prompt=True, tokenize=False, **options
     )
-    return replace(TAGS, opened_by_template=prompt.rstrip().endswith(TAGS.open))
+    return TAGS.after(prompt)
 
 
 def read_completion(

@@ -96,7 +96,7 @@ def as_seen(row: Mapping[str, Any], tokenizer: Any) -> SplitText:
     )
     whole: str = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
     # a generation prompt may open the thinking, which the whole text then repeats
-    tags = ThinkTags(opened_by_template=prompt.rstrip().endswith(ThinkTags().open))
+    tags = ThinkTags().after(prompt)
     completion = whole.removeprefix(prompt)
     head, opened, _ = completion.partition(tags.open)
     if opened and tags.close not in head:
