@@ -15,7 +15,14 @@ from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
 from r2w_eval.results.coverage import Scored
 from r2w_eval.results.ensembles import Combine, EnsembleSpec
-from r2w_eval.results.summary import RunFacts, TaskResult, measure_within, split_noise, summarise
+from r2w_eval.results.summary import (
+    RunFacts,
+    TaskResult,
+    measure_within,
+    put_at_floor,
+    split_noise,
+    summarise,
+)
 from r2w_eval.run.display import result_table
 from r2w_eval.stats.inference import measure
 from r2w_eval.stats.noise import Observation, noise_split
@@ -160,6 +167,16 @@ def test_only_failures_of_the_model_get_the_floor(tmp_path: Path, status: Writer
     assert found.headline.name == "overall" and found.metrics[0] is found.headline
 
 
+def test_at_the_floor_stands_the_lowest_value_and_says_so() -> None:
+    empty = ItemVerdicts("1", "en", {}, WriterStatus.EMPTY, {"a": (Score(9.0),)})
+    lowest = (Score(1.0),) * 2
+    assert put_at_floor(empty, CRITERIA, lowest) == replace(
+        empty, scores={"a": lowest, "b": lowest}, at_floor=True
+    )
+    answered = replace(empty, status=WriterStatus.OK)
+    assert put_at_floor(answered, CRITERIA, lowest) is answered
+
+
 @pytest.mark.parametrize(
     ("facts", "floor"), [({}, (1 + 48 + 52) / 3), ({"range": [0, 100]}, (0 + 48 + 52) / 3)]
 )
@@ -297,6 +314,7 @@ def test_repeated_verdicts_are_awaited_put_in_order_and_split(tmp_path: Path) ->
     seen: list[tuple[float | None, ...]] = []
 
     def look(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
+        assert all(item.is_judged for item in items)
         seen.append(tuple(score.value for score in items[0].scores.get("a", ())))
         return aggregate(items, mode)
 
@@ -344,8 +362,12 @@ def test_the_split_of_verdicts_is_that_of_an_answers_mean() -> None:
 
 
 def test_no_judge_is_asked_and_none_is_missed_where_a_suite_asks_none(tmp_path: Path) -> None:
+    def look(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
+        assert not any(item.is_judged for item in items)
+        return aggregate(items, mode)
+
     info = replace(load_info("quickstart"), judge_calls_per_sample=0)
-    plan = TaskPlan(info, SUITE, Mode.STRICT, {}, samples, Decoding())
+    plan = TaskPlan(info, replace(SUITE, aggregate=look), Mode.STRICT, {}, samples, Decoding())
     facts = RunFacts({}, 1, {"j": {}, "k": {}}, 3, EnsembleSpec(("j", "k"), Combine.MEAN, 1))
     (found,) = summarise(RunFolder(tmp_path), [plan], facts)
     assert (found.judge, found.judging.n_total, found.judging.failures) == (NO_JUDGE, 0, {})
