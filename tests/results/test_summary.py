@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from r2w_eval.estimates import as_headline, mean_of
+from r2w_eval.hashing import content_hash
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
 from r2w_eval.results.coverage import Scored
 from r2w_eval.results.ensembles import Combine, EnsembleSpec
@@ -442,6 +443,12 @@ def test_an_interval_ends_where_the_scale_does(
         assert measure_within(replace(own, bounded=False), (1.0, 10.0)) == free
     nothing = mean_of("x", [], 9)
     assert measure_within(nothing, (1.0, 10.0)) == measure(nothing)
+
+
+def test_the_score_key_is_a_short_hash_of_an_identity_that_names_its_items(tmp_path: Path) -> None:
+    found = result(tmp_path, [], [])
+    assert found.identity["items"] == content_hash([str(n) for n in range(5)], 12)
+    assert found.score_key == content_hash(found.identity, 12) and len(found.score_key) == 12
 
 
 def test_parts_of_a_score_stand_as_groups_and_the_headline_first(tmp_path: Path) -> None:
