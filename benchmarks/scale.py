@@ -46,7 +46,7 @@ def verdicts(n: int, queries: int) -> Iterator[Judgement]:
         answer, place = divmod(number, len(CRITERIA))
         repeat, query = divmod(answer, queries)
         score = Score(float(draw.randint(1, 10)))
-        names = (f"answer-{answer}", "suite", f"query-{query}", "judge", CRITERIA[place])
+        names = (f"answer-{answer}", "quickstart", f"query-{query}", "judge", CRITERIA[place])
         text = f'{{"score": {score.value:g}, "reason": "{draw.random()} {"it keeps on. " * 21}"}}'
         yield Judgement(f"verdict-{number}", *names, score, (text,), sample_repeat=repeat)
 
@@ -61,8 +61,8 @@ def export_once(folder: str, n: int, queries: int) -> None:
 def aggregate_once(folder: str) -> None:
     """What the aggregating process does."""
     started = time.monotonic()
-    judgements = ParquetFolder(folder).judgements()
-    rows = [*verdict_means(judgements), *verdict_means(judgements, ["criterion"])]
+    dataset = ParquetFolder(folder)
+    rows = [*verdict_means(dataset), *verdict_means(dataset, ["criterion"])]
     found = {row.group.get("criterion", "all"): row.metric for row in rows}
     bounds = {name: [m.value, m.low, m.high] for name, m in found.items()}
     print(json.dumps({"wall_s": time.monotonic() - started, "bounds": bounds}))

@@ -33,7 +33,7 @@ def aggregate(dataset: str, by: str, as_json: bool) -> None:
     from r2w_eval.results.verdict_means import verdict_means
 
     names = [name.strip() for name in by.split(",") if name.strip()]
-    means = verdict_means(ParquetFolder(dataset).judgements(), names)
+    means = verdict_means(ParquetFolder(dataset), names)
     if as_json:
         from r2w_eval.hashing import dump_line
 

@@ -15,6 +15,7 @@ import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,6 +25,7 @@ from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import safe_name
 from r2w_eval.records.places import list_files, open_place, publish
 from r2w_eval.store import RunFolder
+from r2w_eval.suites.suite import Suite, load_info, load_suite
 from r2w_eval.types import Judgement, Response, Usage
 
 if TYPE_CHECKING:
@@ -36,15 +38,17 @@ T = TypeVar("T", Judgement, Response)
 
 _USAGE = {f"{name}_tokens": "int64" for name in ("prompt", "completion", "reasoning", "cached")}
 # Columns and Arrow types; a change of either raises the version in the name.
+JUDGEMENTS, RESPONSES = "judgements/2", "responses/1"
 SCHEMAS: Mapping[str, Mapping[str, str]] = {
-    "judgements/1": {
+    JUDGEMENTS: {
         "run": "string", "key": "string", "response_key": "string", "task": "string",
         "judge": "string", "sample_id": "string", "sample_repeat": "int32", "criterion": "string",
         "order": "string", "repeat": "int32", "value": "float64", "status": "string",
         "reason": "string", "parts": "string", "asks": "list<string>", "model_returned": "string",
         **_USAGE, "latency_s": "float64", "cached": "bool", "at": "float64", "echoed": "bool",
+        "is_verdict": "bool",
     },
-    "responses/1": {
+    RESPONSES: {
         "run": "string", "key": "string", "task": "string", "sample_id": "string",
         "repeat": "int32", "turn": "int32", "attempt": "int32", "model": "string",
         "status": "string", "reason": "string", "raw": "string", "answer": "string",
@@ -53,7 +57,7 @@ SCHEMAS: Mapping[str, Mapping[str, str]] = {
         "prompt_hash": "string", "multi_block": "bool", "cached": "bool",
     },
 }  # fmt: skip
-PARTITIONS = {"judgements/1": ("task", "judge"), "responses/1": ("task",)}
+PARTITIONS = {JUDGEMENTS: ("task", "judge"), RESPONSES: ("task",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,10 @@ class ParquetFolder:
         self._fs, self._root = open_place(url)
 
     def export(self, folder: RunFolder) -> Exported:
-        """Put a run into the dataset, or replace it there. Raises DataError, OSError."""
+        """Put a run into the dataset, or replace it there.
+
+        Raises DataError, OSError, UnknownName for a suite that is not installed.
+        """
         run = run_name(folder)
         state = content_hash([sorted(SCHEMAS), _sizes(folder)], 8)
         before = self._note(run)
@@ -84,8 +91,8 @@ class ParquetFolder:
         responses = _latest(folder.responses, lambda r: r.key)
         judgements = _latest(folder.judgements, _question)
         files = {
-            "responses/1": self._write("responses/1", run, prefix, responses),
-            "judgements/1": self._write("judgements/1", run, prefix, judgements),
+            RESPONSES: self._write(RESPONSES, run, prefix, responses),
+            JUDGEMENTS: self._write(JUDGEMENTS, run, prefix, judgements),
         }
         return self._commit(run, state, files, before)
 
@@ -93,16 +100,16 @@ class ParquetFolder:
         """As `export`, for verdicts that lie in no run folder and are each the last word."""
         before = self._note(run)
         state = content_hash(before, 8)
-        files = {"judgements/1": self._write("judgements/1", run, f"{run}-{state}", judgements)}
+        files = {JUDGEMENTS: self._write(JUDGEMENTS, run, f"{run}-{state}", judgements)}
         return self._commit(run, state, files, before)
 
     def judgements(self) -> ds.Dataset:
         """All verdicts, lazily; columns by `SCHEMAS`. Raises DataError, UsageError."""
-        return self._dataset("judgements/1")
+        return self._dataset(JUDGEMENTS)
 
     def responses(self) -> ds.Dataset:
         """All answers, lazily; columns by `SCHEMAS`. Raises DataError, UsageError."""
-        return self._dataset("responses/1")
+        return self._dataset(RESPONSES)
 
     def _write(
         self, schema: str, run: str, prefix: str, records: Iterable[Judgement] | Iterable[Response]
@@ -144,7 +151,7 @@ class ParquetFolder:
     ) -> Exported:
         """Make the new files the run's own, then drop those that they replace."""
         n = {schema: sum(rows.values()) for schema, rows in files.items()}
-        done = Exported(run, n.get("responses/1", 0), n["judgements/1"])
+        done = Exported(run, n.get(RESPONSES, 0), n[JUDGEMENTS])
         paths = {schema: sorted(rows) for schema, rows in files.items()}
         note = {
             "run": run,
@@ -199,8 +206,15 @@ class ParquetFolder:
                 f"{self.url!r}: no exported runs. Expected runs/*.json there. "
                 f"Try: r2w-eval export RUN --parquet {self.url}"
             )
-        found = (_read_note(path, self._fs.cat_file(path)) for path in notes)
-        return [path for note in found for path in note["files"].get(schema, ())]
+        found = [(path, _read_note(path, self._fs.cat_file(path))["files"]) for path in notes]
+        for path, files in found:
+            if JUDGEMENTS not in files:
+                raise DataError(
+                    f"{path}: a run exported by another version ({', '.join(files)}; expected "
+                    f"{', '.join(SCHEMAS)}). Export it again: r2w-eval export RUN --parquet "
+                    f"{self.url}"
+                )
+        return [path for _, files in found for path in files.get(schema, ())]
 
     def _check_schema(self, path: str, schema: str) -> None:
         """Raises DataError for a file that is missing, no Parquet, or has other columns."""
@@ -281,8 +295,14 @@ def _row(run: str, record: Judgement | Response) -> dict[str, Any]:
     if isinstance(record, Judgement):
         score = row.pop("score")
         row |= {"value": score.value, "status": str(score.status), "reason": score.reason}
+        row["is_verdict"] = _suite(record.task).is_verdict(record.criterion)
         return {**row, "parts": json.dumps(to_plain(score.parts)), "asks": list(record.asks)}
     return {**row, "status": str(record.status)}
+
+
+@cache
+def _suite(task: str) -> Suite:
+    return load_suite(load_info(task).folder)
 
 
 def _batches(

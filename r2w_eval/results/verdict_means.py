@@ -2,18 +2,19 @@
 
 Arrow sums the verdicts of each group and query while it reads; what reaches Python is one number a
 query, and from there value and interval are those of every other table (`stats.measure`). The
-figure is the plain mean of the verdicts: a suite whose own headline weighs them otherwise has it in
-results.json.
+figure is the plain mean of the verdicts, without the questions of a suite's stages: a suite whose
+own headline weighs them otherwise has it in results.json.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from r2w_eval.errors import UnknownName
+from r2w_eval.records.parquet import ParquetFolder
 from r2w_eval.stats.inference import measure
 from r2w_eval.types import Estimate, JudgeStatus, Metric, Stratum
 
@@ -23,13 +24,23 @@ if TYPE_CHECKING:
 
 GROUPS = ("run", "task", "judge", "criterion", "order", "repeat", "model_returned")
 DEFAULT_GROUPS = ("run", "task", "judge")
-# a query belongs to a suite: those of two suites are never one cluster
-_CLUSTER = ("task", "sample_id")
+# who is asked about whose answers
+_ASKED = ("run", "task", "judge")
+_SUMS: Sequence[tuple[Any, ...]] = (
+    ("value", "hash_sum", None, "total"),
+    ("value", "hash_count", None, "n"),
+    ([], "hash_count_all", None, "n_rows"),
+)
+Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictMean:
-    """One group: its mean with interval over queries (n in `metric`), and what became of it."""
+    """One group: its mean with interval over queries (n in `metric`), and what became of it.
+
+    Expected in `metric` are also the queries of which a judge has no verdict at all, since the
+    answer or a stage was lost; lost replies of stages stand among `failures`.
+    """
 
     group: Mapping[str, str]
     metric: Metric
@@ -38,16 +49,21 @@ class VerdictMean:
 
 
 def verdict_means(
-    judgements: ds.Dataset, by: Sequence[str] = DEFAULT_GROUPS, draws: int = 10_000
+    dataset: ParquetFolder, by: Sequence[str] = DEFAULT_GROUPS, draws: int = 10_000
 ) -> list[VerdictMean]:
-    """Mean verdict of each group, sorted by group. Raises UnknownName."""
+    """Mean verdict of each group, sorted by group. Raises UnknownName, DataError, UsageError."""
     for name in by:
         if name not in GROUPS:
             raise UnknownName("--by", name, "column", GROUPS, "r2w-eval aggregate --help")
-    found = _by_group(_grouped(judgements, [*by, *_CLUSTER, "status"]), by)
+    keys = [*by, *_ASKED, "sample_id", "status", "is_verdict"]
+    rows = _grouped(dataset.judgements(), keys, _SUMS).to_pylist()
+    answers = _grouped(dataset.responses(), ["run", "task", "sample_id"]).to_pylist()
+    unjudged = _unjudged(rows, answers)
     return [
-        _mean(dict(zip(by, map(_shown, group), strict=True)), rows, draws)
-        for group, rows in sorted(found.items(), key=lambda pair: repr(pair[0]))
+        _mean(dict(zip(by, map(_shown, group), strict=True)), own, unjudged, draws)
+        for group, own in sorted(_by_group(rows, by).items(), key=lambda pair: repr(pair[0]))
+        # a stage has replies and no mean
+        if "criterion" not in by or any(row["is_verdict"] for row in own)
     ]
 
 
@@ -55,45 +71,72 @@ def _shown(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _grouped(judgements: ds.Dataset, keys: Sequence[str]) -> pa.Table:
-    """Sum and number of the values, and number of the rows, for each combination of `keys`."""
+def _grouped(dataset: ds.Dataset, keys: Sequence[str], sums: Sequence[Any] = ()) -> pa.Table:
+    """One row for each combination of `keys`, with the `sums` over its records."""
     import pyarrow.acero as acero
     import pyarrow.dataset as ds
 
     keys = list(dict.fromkeys(keys))
-    columns = {name: ds.field(name) for name in (*keys, "value")}
-    sums = [
-        ("value", "hash_sum", None, "total"),
-        ("value", "hash_count", None, "n"),
-        ([], "hash_count_all", None, "n_rows"),
-    ]
-    scan = acero.ScanNodeOptions(judgements, columns=columns)
+    summed = [name for name, *_ in sums if name]
+    columns = {name: ds.field(name) for name in (*keys, *summed)}
+    scan = acero.ScanNodeOptions(dataset, columns=columns)
     steps = [
         acero.Declaration("scan", scan),
         acero.Declaration("project", acero.ProjectNodeOptions(list(columns.values()), [*columns])),
-        acero.Declaration("aggregate", acero.AggregateNodeOptions(sums, keys=keys)),
+        acero.Declaration("aggregate", acero.AggregateNodeOptions(list(sums), keys=keys)),
     ]
     return acero.Declaration.from_sequence(steps).to_table(use_threads=True)
 
 
-def _by_group(table: pa.Table, by: Sequence[str]) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    found: defaultdict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in table.to_pylist():
+def _unjudged(rows: Sequence[Row], answers: Sequence[Row]) -> Mapping[tuple[str, ...], Set[str]]:
+    """By run, suite and judge: the queries with an answer of the run, lost or not, and without a
+    verdict of that judge.
+    """
+    judged: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    written: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in rows:
+        own = judged[_asked(row)]
+        if row["is_verdict"]:
+            own.add(_query(row))
+    for row in answers:
+        written[row["run"], row["task"]].add(_query(row))
+    return {asked: written[asked[:2]] - own for asked, own in judged.items()}
+
+
+def _asked(row: Row) -> tuple[str, ...]:
+    return tuple(row[name] for name in _ASKED)
+
+
+def _query(row: Row) -> str:
+    """A query belongs to a suite: those of two suites are never one cluster."""
+    return f"{row['task']}\0{row['sample_id']}"
+
+
+def _by_group(rows: Sequence[Row], by: Sequence[str]) -> dict[tuple[Any, ...], list[Row]]:
+    found: defaultdict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
         found[tuple(row[name] for name in by)].append(row)
     return found
 
 
-def _mean(group: Mapping[str, str], rows: Sequence[Mapping[str, Any]], draws: int) -> VerdictMean:
+def _mean(
+    group: Mapping[str, str],
+    rows: Sequence[Row],
+    unjudged: Mapping[tuple[str, ...], Set[str]],
+    draws: int,
+) -> VerdictMean:
     """From one row for each query and status; only usable verdicts have a total."""
     queries: dict[str, tuple[float, float]] = {}
     failures: Counter[str] = Counter()
-    for row in sorted(rows, key=lambda row: [row[name] for name in (*_CLUSTER, "status")]):
-        name = "\0".join(row[key] for key in _CLUSTER)
-        total, n = queries.get(name, (0.0, 0.0))
-        queries[name] = (total + (row["total"] or 0.0), n + row["n"])
+    for row in sorted(rows, key=lambda row: [*_asked(row), _query(row), row["status"]]):
+        total, n = queries.get(_query(row), (0.0, 0.0))
+        if row["is_verdict"]:
+            total, n = total + (row["total"] or 0.0), n + row["n"]
+        queries[_query(row)] = total, n
         if row["status"] != str(JudgeStatus.OK):
             failures[row["status"]] += row["n_rows"]
     totals, counts = zip(*queries.values(), strict=True)
-    estimate = Estimate("mean verdict", (Stratum(tuple(queries), totals, counts),), len(queries))
-    n_verdicts = sum(row["n_rows"] for row in rows)
+    expected = set(queries).union(*(unjudged[asked] for asked in set(map(_asked, rows))))
+    estimate = Estimate("mean verdict", (Stratum(tuple(queries), totals, counts),), len(expected))
+    n_verdicts = sum(row["n_rows"] for row in rows if row["is_verdict"])
     return VerdictMean(group, measure(estimate, draws), n_verdicts, dict(sorted(failures.items())))

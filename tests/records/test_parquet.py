@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from r2w_eval.tasks.discox.aspects import GATE
 
 from r2w_eval.cli import cli
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.estimates import pooled
-from r2w_eval.records.parquet import ParquetFolder
+from r2w_eval.records.parquet import JUDGEMENTS, PARTITIONS, RESPONSES, SCHEMAS, ParquetFolder
 from r2w_eval.records.places import open_place
 from r2w_eval.results.verdict_means import verdict_means
 from r2w_eval.stats import measure
@@ -40,7 +41,7 @@ def verdicts(n_queries: int, answers: int = 2) -> Iterator[Judgement]:
                     lost = n % 7 == 0
                     score = Score(None, JudgeStatus.TIMEOUT) if lost else Score(float(n % 10 + 1))
                     key = f"{query}-{answer}-{judge}-{criterion}"
-                    names = (f"r{query}-{answer}", "suite", str(query), judge, criterion)
+                    names = (f"r{query}-{answer}", "quickstart", str(query), judge, criterion)
                     yield Judgement(key, *names, score, ("text",), usage=Usage(5, 1))
 
 
@@ -53,7 +54,7 @@ def make_run(folder: Path, judgements: Iterator[Judgement], text: str = "Once.")
         for judgement in judgements:
             writers.judgements.append(judgement)
         facts = (text, text, None, WriterStatus.OK)
-        writers.responses.append(Response("r0-0", "suite", "0", "m", *facts))
+        writers.responses.append(Response("r0-0", "quickstart", "0", "m", *facts))
     return run
 
 
@@ -70,7 +71,7 @@ def test_means_from_parquet_are_those_in_memory(tmp_path: Path) -> None:
     dataset = ParquetFolder(str(tmp_path / "out"))
     run = make_run(tmp_path / "run", verdicts(40))
     dataset.export(run)
-    means = {row.group["judge"]: row for row in verdict_means(dataset.judgements())}
+    means = {row.group["judge"]: row for row in verdict_means(dataset)}
     assert list(means) == sorted(JUDGES)
     for judge, row in means.items():
         expected, found = in_memory(run.judgements(), judge), row.metric
@@ -81,10 +82,60 @@ def test_means_from_parquet_are_those_in_memory(tmp_path: Path) -> None:
         assert row.n_verdicts == len(own)
         lost = sum(j.score.value is None for j in own)
         assert row.failures == {"timeout": lost} and lost > 0
-    by_criterion = verdict_means(dataset.judgements(), ["task", "judge", "criterion"])
+    by_criterion = verdict_means(dataset, ["task", "judge", "criterion"])
     assert sum(row.n_verdicts for row in by_criterion) == 320 and len(by_criterion) == 4
     with pytest.raises(UnknownName, match="criterion"):
-        verdict_means(dataset.judgements(), ["critrion"])
+        verdict_means(dataset, ["critrion"])
+
+
+def make_staged_run(folder: Path) -> RunFolder:
+    """Four queries: judged; its gate lost; never answered; judged by the first judge alone."""
+    run = make_run(folder, iter(()))
+    ok = ("", "", None, WriterStatus.OK)
+    lost = ("", "", None, WriterStatus.ERROR)
+    with run.open_writers() as writers:
+        for query in "0123":
+            facts = lost if query == "2" else ok
+            writers.responses.append(Response(f"r{query}", "discox", query, "m", *facts))
+        told = [("0", GATE, 1.0), ("0", "tone", 60.0), ("1", GATE, None), ("3", GATE, 1.0),
+                ("3", "tone", 80.0)]  # fmt: skip
+        for judge in JUDGES:
+            for query, criterion, value in told[: 5 if judge == JUDGES[0] else 3]:
+                score = Score(None, JudgeStatus.TIMEOUT) if value is None else Score(value)
+                names = (f"r{query}", "discox", query, judge, criterion)
+                writers.judgements.append(Judgement(f"{judge}{names}", *names, score, ("text",)))
+    return run
+
+
+def test_stages_are_no_verdicts_and_queries_without_one_are_expected(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    dataset.export(make_staged_run(tmp_path / "run"))
+    first, second = sorted(verdict_means(dataset), key=lambda row: -row.n_verdicts)
+    assert first.metric.value == 70.0 and second.metric.value == 60.0
+    assert (first.metric.n_scored, second.metric.n_scored) == (2, 1)
+    assert (first.n_verdicts, second.n_verdicts) == (2, 1)
+    assert first.metric.n_expected == second.metric.n_expected == 4
+    assert first.failures == second.failures == {"timeout": 1}
+    (tone,) = verdict_means(dataset, ["criterion"])
+    assert tone.group == {"criterion": "tone"} and tone.metric.n_expected == 4
+    odd = replace(next(verdicts(1)), task="no_suite")
+    with pytest.raises(UnknownName, match="no_suite"):
+        dataset.export(make_run(tmp_path / "odd", iter([odd])))
+
+
+def test_a_run_of_an_earlier_schema_is_refused_until_it_is_exported_again(tmp_path: Path) -> None:
+    dataset = ParquetFolder(str(tmp_path / "out"))
+    run = make_run(tmp_path / "run", verdicts(1))
+    with pytest.MonkeyPatch.context() as patch:
+        earlier = {"judgements/1": SCHEMAS[JUDGEMENTS], RESPONSES: SCHEMAS[RESPONSES]}
+        patch.setattr("r2w_eval.records.parquet.SCHEMAS", earlier)
+        patch.setattr("r2w_eval.records.parquet.JUDGEMENTS", "judgements/1")
+        patch.setitem(PARTITIONS, "judgements/1", PARTITIONS[JUDGEMENTS])
+        dataset.export(run)
+    with pytest.raises(DataError, match=r"another version \(.*judgements/1;.*Export it again"):
+        dataset.judgements()
+    assert dataset.export(run).is_new and dataset.judgements().count_rows() == 8
+    assert len(list((tmp_path / "out" / "judgements").rglob("*.parquet"))) == 2
 
 
 def test_the_last_word_counts_and_the_same_export_adds_nothing(tmp_path: Path) -> None:
@@ -96,7 +147,7 @@ def test_the_last_word_counts_and_the_same_export_adds_nothing(tmp_path: Path) -
     rows = dataset.judgements().to_table().to_pylist()
     assert len(rows) == len(first)
     assert [r["value"] for r in rows if r["key"] == "other"] == [10.0]
-    assert {(r["task"], r["judge"]) for r in rows} == {("suite", judge) for judge in JUDGES}
+    assert {(r["task"], r["judge"]) for r in rows} == {("quickstart", judge) for judge in JUDGES}
     (response,) = dataset.responses().to_table().to_pylist()
     assert response["answer"] == "lone \ufffd surrogate" and response["thinking"] is None
     # the run goes on: its files are replaced, the other run's stay
@@ -168,7 +219,7 @@ def test_a_file_of_another_schema_is_refused_by_name(tmp_path: Path) -> None:
     dataset.export(make_run(tmp_path / "run", verdicts(1)))
     path = next((tmp_path / "out" / "judgements").rglob("*.parquet"))
     pq.write_table(pa.table({"key": ["x"], "score": [1.0]}), path)
-    with pytest.raises(DataError, match=r"schema 'none', expected 'judgements/1'.*score.*value"):
+    with pytest.raises(DataError, match=r"schema 'none', expected 'judgements/2'.*score.*value"):
         dataset.judgements()
     path.write_bytes(b"PAR1 cut off")
     with pytest.raises(DataError, match=r"Export its run again"):
