@@ -156,3 +156,17 @@ def _read_prompt(record: Any, where: str) -> Prompt:
             f'{{"name": …, "description": …, "weight": 1}}'
         ) from error
     return Prompt(**{name: str(value) for name, value in values.items()}, rubric=rubric)
+
+
+def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
+    """`n` prompts in the order of training: one shuffle an epoch, all epochs in a row.
+
+    >>> two = [Prompt(name, "en", "d", "p") for name in "ab"]
+    >>> sorted(prompt.id for prompt in lay_out(two, 4, 0))
+    ['a', 'a', 'b', 'b']
+    """
+    chance = random.Random(seed)
+    laid: list[Prompt] = []
+    while len(laid) < n:
+        laid += chance.sample(list(prompts), len(prompts))
+    return laid[:n]

@@ -57,7 +57,8 @@ def _run_here(recipe: Any, stages: Any, stage: Any, launch: Any) -> None:
     """One stage in this process."""
     import shlex
 
-    from r2w_eval.training.pipeline.stages import RUNNERS, job_of, run_stage
+    from r2w_eval.training.pipeline.job import job_of, run_stage
+    from r2w_eval.training.pipeline.stages import RUNNERS
 
     job = job_of(recipe, stages, stage, launch.out)
     command = f"r2w-eval {shlex.join(launch.command(stage))}"
@@ -69,7 +70,7 @@ def make_leaderboard(job: Any) -> Any:
     from r2w_eval.leaderboards.boards import BoardOptions
     from r2w_eval.leaderboards.collect import collect
     from r2w_eval.leaderboards.site import SiteOptions, write_site
-    from r2w_eval.training.pipeline.stages import Made
+    from r2w_eval.training.pipeline.job import Made
 
     runs = {str(job.input(name, "run")): name for name in job.stage.inputs}
     collection = collect(list(runs))

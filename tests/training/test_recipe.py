@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 from r2w_eval.training.checkpoints.folders import find_checkpoints, half_written, resume_from
-from r2w_eval.training.prompts import starter_prompts
+from r2w_eval.training.prompts import lay_out, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.advantages import LocalMapping
-from r2w_eval.training.rl.train import RLSettings, lay_out
+from r2w_eval.training.rl.train import RLSettings
 from r2w_eval.training.synthesis.loop import SynthSettings
-from r2w_eval.training.trainer.sft import SFTSettings, fitting, read_rows, to_row
+from r2w_eval.training.trainer.sft import SFTSettings, fits, read_rows, to_row
 
 from r2w_eval.errors import R2WError
 from r2w_eval.models.thinking import answer_of
@@ -139,10 +139,11 @@ class WordTokenizer:
         return {"input_ids": text.split()}
 
 
-def test_rows_that_are_too_long_are_counted_and_not_cut() -> None:
+def test_rows_are_measured_with_prompt_thinking_and_answer() -> None:
     rows = [to_row({"prompt": "p", "thinking": "t " * n, "answer": "a"}) for n in (1, 50, 3)]
-    kept, too_long = fitting(rows, WordTokenizer(), 20)
-    assert (len(kept), too_long) == (2, 1) and kept == [rows[0], rows[2]]
+    assert [fits(row, WordTokenizer(), 20) for row in rows] == [True, False, True]
+    # p, <think>, t, </think>, a
+    assert fits(rows[0], WordTokenizer(), 5) and not fits(rows[0], WordTokenizer(), 4)
 
 
 def test_prompts_are_laid_out_epoch_by_epoch_and_the_same_each_time() -> None:

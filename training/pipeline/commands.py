@@ -276,16 +276,16 @@ def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
 
 
 def run_rl(
-    settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, last_step: Path | None = None
 ) -> Trained:
-    """Reinforcement learning on prompts; `arms` as in `train_rl`."""
+    """Reinforcement learning on prompts; `last_step` as in `train_rl`."""
     require_tags(settings)
     with only_training(out / LOCK):
         identity = {"settings": settings.work(), "prompts": content_hash(prompts)}
         if file := settings.references:
             identity["references"] = content_hash(read_reference_file(Path(file)))
         on_first(lambda: claim(out, "rl", identity))
-        return _finish(out, train_rl(settings, prompts, out, arms))
+        return _finish(out, train_rl(settings, prompts, out, last_step))
 
 
 def require_tags(settings: RLSettings) -> None:

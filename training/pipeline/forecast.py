@@ -34,6 +34,7 @@ from r2w_eval.training.rl.outcomes import RUBRIC_DECODING
 from r2w_eval.training.rl.references import read_reference_file
 from r2w_eval.training.rl.signal import read_back, tell_signal
 from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.trainer.hub import split_revision
 
 from r2w_eval.comparison.pairwise import JUDGE_DECODING
 from r2w_eval.errors import UsageError
@@ -139,9 +140,10 @@ class Forecaster:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.problem = ""
+        self.problem, self.commit = "", ""
+        self.shape: ModelShape | None
         try:
-            self.shape: ModelShape | None = shape_of(recipe.sft.model)
+            self.shape, self.commit = shape_of(recipe.sft.model)
         except UsageError as error:
             self.shape, self.problem = None, str(error)
 
@@ -256,7 +258,8 @@ def print_forecast(
     forecaster, prices = Forecaster(recipe), load_prices(price_file)
     title = f"Dry run of {recipe.name} (estimates; nothing was run)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("stage", no_wrap=True)
+    # where the terminal is narrow a long name breaks, and no figure does
+    table.add_column("stage", overflow="fold")
     for column in ("GB", "trained", "generated", "calls", "hours", ""):
         table.add_column(column, justify="right", no_wrap=True)
     needs = {stage.name: forecaster.need(stage) for stage in stages}
@@ -299,6 +302,10 @@ def _notes(
     yield (
         "Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper bounds."
     )
+    if forecaster.commit:
+        name, revision = split_revision(recipe.sft.model)
+        pin = "" if revision else f" Without a revision this may change: {name}@{forecaster.commit}"
+        yield f"Size by config.json of {name}, commit {forecaster.commit}.{pin}"
     if forecaster.problem:
         yield f"Memory and hours n/a: {recipe.sft.model}: {forecaster.problem}."
 

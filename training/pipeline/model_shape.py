@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.training.trainer.hub import commit_of, fetch_config
+from r2w_eval.training.trainer.stage import EMBEDDED
+
 from r2w_eval.errors import UsageError
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
@@ -67,29 +70,19 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
         raise UsageError(f"its config.json has no usable {error}") from error
 
 
-def shape_of(model: str) -> ModelShape:
-    """The shape of a checkpoint folder, of a hub id, or of the embedded model.
+def shape_of(model: str) -> tuple[ModelShape, str]:
+    """The shape of a checkpoint folder, of a hub id, or of the embedded model, and the commit by
+    which a hub id was read; nothing of the others.
 
     Raises UsageError saying why it cannot be known.
     """
-    from r2w_eval.training.trainer.stage import EMBEDDED
-
     if model == EMBEDDED:
         # the pinned weights: SmolLM2-135M-Instruct
-        return ModelShape(30, 576, 1536, 576, 192, 49152, True)
+        return ModelShape(30, 576, 1536, 576, 192, 49152, True), ""
     path = Path(model) / "config.json"
     if not path.is_file():
-        path = _from_hub(model)
+        path = fetch_config(model)
     try:
-        return read_shape(json.loads(path.read_bytes()))
+        return read_shape(json.loads(path.read_bytes())), commit_of(path)
     except ValueError as error:
         raise UsageError(f"{path}: not JSON ({error})") from error
-
-
-def _from_hub(model: str) -> Path:
-    try:
-        from huggingface_hub import hf_hub_download
-
-        return Path(hf_hub_download(model, "config.json"))
-    except (ImportError, OSError, ValueError) as error:
-        raise UsageError(f"its config.json cannot be read ({type(error).__name__})") from error

@@ -7,16 +7,17 @@ folders for the stage and for all that depends on it, and the old value finds th
 
 from __future__ import annotations
 
-import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from r2w_eval.reward_models.data.synthesis import FILE as REFLECTIONS
 from r2w_eval.reward_models.scorer import JUDGE
+from r2w_eval.training.pipeline.grid import BASE, SHUFFLED, rl_arms, sft_name, variants
 from r2w_eval.training.pipeline.recipe import LOOP, Recipe, plain_difference
+from r2w_eval.training.rl.train import RLSettings
 from r2w_eval.training.trainer.stage import EMBEDDED
 
 from r2w_eval.errors import UnknownName, UsageError
@@ -25,7 +26,6 @@ from r2w_eval.models.embedded import GGUF_SHA256
 from r2w_eval.models.fingerprint import fingerprint
 
 STAGES_FOLDER = "stages"
-BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,6 @@ def labelled_sets(given: str | None) -> dict[str, dict[str, str]]:
     return {"sets": {path.parent.name: file_hash(path) for path in records}} if records else {}
 
 
-def arm_name(weight: float, seed: int) -> str:
-    """The stage of one RL training.
-
-    >>> arm_name(0.0, 1), arm_name(0.3, 0)
-    ('rl-lambda0-seed1', 'rl-lambda0.3-seed0')
-    """
-    return f"rl-lambda{weight:g}-seed{seed}"
-
-
 class _Planner:
     def __init__(self) -> None:
         self.stages: dict[str, Stage] = {}
@@ -103,20 +94,45 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
     how = {"run": plain_difference(recipe.evaluate), **outside(*recipe.evaluate.judge)}
     found = [planner.add(f"evaluate-{BASE}", "evaluate", [], **base, **how)]
     for seed in recipe.grid.seeds:
-        own = recipe.sft_of(seed)
-        sft = planner.add(f"sft-seed{seed}", "sft", ["traces"], settings=own, **base)
-        found.append(planner.add(f"evaluate-{sft}", "evaluate", [sft], **how))
+        for sft in _plan_sft(planner, recipe, seed, base):
+            found.append(planner.add(f"evaluate-{sft}", "evaluate", [sft], **how))
     if recipe.rollouts.samples:
         _plan_signal(planner, recipe, base)
-    for seed, weight in itertools.product(recipe.grid.seeds, recipe.grid.lambdas):
-        arm, name = recipe.rl_of(seed, weight), arm_name(weight, seed)
-        inputs = [f"sft-seed{seed}", "prompts", "reward"]
-        planner.add(name, "rl", inputs, settings=arm.work(), **_rewards(recipe))
+    checks = _plan_checks(planner, recipe)
+    for name, arm in rl_arms(recipe.rl, recipe.grid).items():
+        inputs = [sft_name(arm.seed), "prompts", "reward", *checks.get(arm.process, ())]
+        planner.add(name, "rl", inputs, settings=arm.work(), **_rewards(arm))
         found.append(planner.add(f"evaluate-{name}", "evaluate", [name], **how))
         if recipe.rollouts.samples:
             _plan_rollouts(planner, recipe, name)
     planner.add("leaderboard", "leaderboard", found, title=f"Pipeline {recipe.name}")
     return list(planner.stages.values())
+
+
+def _plan_sft(
+    planner: _Planner, recipe: Recipe, seed: int, base: Mapping[str, Any]
+) -> Iterator[str]:
+    """The SFT model of a seed, before it the one without reflections."""
+    own = recipe.sft_of(seed)
+    if recipe.grid.without_reflections:
+        name = sft_name(seed, reflects=False)
+        yield planner.add(name, "sft", ["traces"], settings=own, without_reflections=True, **base)
+    yield planner.add(sft_name(seed), "sft", ["traces"], settings=own, **base)
+
+
+def _plan_checks(planner: _Planner, recipe: Recipe) -> dict[str, list[str]]:
+    """The stages in which the grid's other process scorers show their validity, by scorer."""
+    chosen = variants(recipe.rl, recipe.grid).items()
+    return {
+        own.scorer: [
+            planner.add(
+                f"validity-{label}", "validity", ["reward"], process=own.scorer,
+                validity=own.settings.validity, **outside(own.scorer),
+            )
+        ]
+        for label, own in chosen
+        if own.scorer
+    }  # fmt: skip
 
 
 def _plan_rollouts(planner: _Planner, recipe: Recipe, model: str) -> str:
@@ -128,17 +144,25 @@ def _plan_rollouts(planner: _Planner, recipe: Recipe, model: str) -> str:
 def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> None:
     """Texts of the base and of every SFT model, and what RL would learn from the latter's."""
     planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=recipe.rollouts, **base)
-    texts = [_plan_rollouts(planner, recipe, f"sft-seed{seed}") for seed in recipe.grid.seeds]
+    grid, rl = recipe.grid, recipe.rl
+    texts = [_plan_rollouts(planner, recipe, sft_name(seed)) for seed in grid.seeds]
+    if grid.without_reflections:
+        for seed in grid.seeds:
+            _plan_rollouts(planner, recipe, sft_name(seed, reflects=False))
     names = ("outcome", "process", "effect", "process_mapping", "unanswered")
-    arms = {name: getattr(recipe.rl, name) for name in names} | _rewards(recipe)
-    if recipe.rl.outcome_form == "scorer":
-        planner.add("signal", "signal", [*texts, "reward"], lambdas=recipe.grid.lambdas, **arms)
+    how = {name: getattr(rl, name) for name in names}
+    how |= _rewards(rl, *grid.scorers)
+    # only those that there are: without any the stage is that of a plain grid
+    others = {name: getattr(grid, name) for name in ("mappings", "scorers", SHUFFLED)}
+    others = {name: own for name, own in others.items() if own}
+    if rl.outcome_form == "scorer":
+        planner.add("signal", "signal", [*texts, "reward"], lambdas=grid.lambdas, **how, **others)
 
 
-def _rewards(recipe: Recipe) -> dict[str, dict[str, str]]:
-    """What RL reads from outside to reward a rollout."""
-    own = recipe.rl
-    return outside(own.outcome, own.process, own.effect.scorer, own.validity, own.references)
+def _rewards(rl: RLSettings, *others: str) -> dict[str, dict[str, str]]:
+    """What RL reads from outside to reward a rollout, and other scorers."""
+    own = (rl.outcome, rl.process, rl.effect.scorer, rl.validity, rl.references)
+    return outside(*own, *others)
 
 
 def _plan_data(planner: _Planner, recipe: Recipe) -> None:

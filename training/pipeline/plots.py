@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,11 +41,18 @@ MEASURES = {
 # drawn in this colour, then replaced by the colour of the page: boxes cover the arrows
 PAPER = "#abcdef"
 DASHES = ("-", "--", ":", "-.")
+# after those of the page, to be seen on light and on dark paper
+COLOURS = (
+    "#c0562f", "#3a8f5c", "#a2498f", "#b08a1e", "#2d9aa0", "#c94f6d", "#7b6fd0", "#8a6d3b",
+    "#7a7f87",
+)  # fmt: skip
+# entries of a legend that a plot has room for
+MOST_INSIDE = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A node of the drawing: three lines of text; `is_done` draws it firm."""
+    """A node of the drawing: up to four lines of text; `is_done` draws it firm."""
 
     name: str
     kind: str
@@ -84,7 +92,8 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
         arrowprops={
             "arrowstyle": "-|>",
             "color": INK,
-            "alpha": 0.45,
+            # what skips a column runs behind its boxes
+            "alpha": 0.45 if end[0] - start[0] <= 1 else 0.2,
             "linewidth": 0.9,
             "shrinkA": 0,
             "shrinkB": 1,
@@ -109,10 +118,13 @@ def _box(axes: Axes, place: tuple[float, float], box: Box) -> None:
             linestyle="-" if box.is_done else "--",
         )
     )
-    for line, (text, size) in enumerate(zip(box.lines, (8.6, 7.6, 7.2), strict=False)):
+    last = len(box.lines) - 1
+    step = 0.24 if last < 3 else 0.17
+    for line, text in enumerate(box.lines):
+        size = 8.6 if line == 0 else 7.2 if line == last else 7.6
         axes.text(
-            x, y + 0.24 - 0.24 * line, plain_label(text), ha="center", va="center", fontsize=size,
-            color=INK, weight="bold" if line == 0 else "normal",
+            x, y + step * (last / 2 - line), plain_label(text), ha="center", va="center",
+            fontsize=size, color=INK, weight="bold" if line == 0 else "normal",
         )  # fmt: skip
 
 
@@ -148,20 +160,37 @@ def _history(folder: Path) -> list[dict[str, Any]]:
     return list(json.loads((found[-1].path / "trainer_state.json").read_bytes())["log_history"])
 
 
-def curves_svg(curves: Sequence[Curve], label: str) -> str:
-    """All stages' curves of one measure."""
-    figure, axes = new_figure(5.2, 2.6)
-    for number, curve in enumerate(curves):
-        steps, values = zip(*curve.points, strict=True)
-        colour = INK if "lambda0-" in curve.stage else ACCENT
-        dash = DASHES[number // 2 % len(DASHES)] if len(curves) > 2 else "-"
-        axes.plot(steps, values, dash, color=colour, marker="o", markersize=3, linewidth=1.4,
-                  label=plain_label(curve.stage))  # fmt: skip
+def way_colours(stages: Iterable[str]) -> dict[str, str]:
+    """A colour for each way of training, a stage's name without its seed, the same in all plots."""
+    ways = dict.fromkeys(_way(stage) for stage in stages)
+    return dict(zip(ways, itertools.cycle((INK, ACCENT, *COLOURS)), strict=False))
+
+
+def _way(stage: str) -> str:
+    return stage.rpartition("-seed")[0] or stage
+
+
+def curves_svg(curves: Sequence[Curve], label: str, colours: Mapping[str, str]) -> str:
+    """All stages' curves of one measure: a colour for each way of training, a dash for a seed."""
+    n_seeds = Counter(_way(curve.stage) for curve in curves)
+    # below the axes, two in a row, where they would cover the curves
+    n_rows = (len(n_seeds) + 1) // 2 if len(n_seeds) > MOST_INSIDE else 0
+    figure, axes = new_figure(5.2, 2.6 + 0.15 * n_rows)
+    drawn: Counter[str] = Counter()
+    for curve in curves:
+        way = _way(curve.stage)
+        name = None if drawn[way] else plain_label(way if n_seeds[way] > 1 else curve.stage)
+        axes.plot(
+            *zip(*curve.points, strict=True), DASHES[drawn[way] % len(DASHES)], color=colours[way],
+            marker="o", markersize=3, linewidth=1.4, label=name,
+        )  # fmt: skip
+        drawn[way] += 1
     axes.set_xlabel("step")
     axes.locator_params(axis="x", integer=True)
     axes.set_title(label)
     if len(curves) > 1:
-        axes.legend(fontsize=7, frameon=False, labelcolor=INK)
+        below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2), "ncols": 2}
+        axes.legend(fontsize=7, frameon=False, labelcolor=INK, **(below if n_rows else {}))
     return render_svg(figure, axes, label)
 
 

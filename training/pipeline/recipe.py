@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
+from r2w_eval.training.pipeline.grid import GridSettings, check_grid, rl_arms
 from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.references import read_reference_file
@@ -129,18 +130,6 @@ class RewardSettings:
 
 
 @dataclass(frozen=True)
-class GridSettings:
-    """What is trained: for each seed an SFT model, and from it one RL model per lambda.
-
-    seeds: take the place of sft.seed and rl.seed
-    lambdas: take the place of rl.process_mapping.weight; 0 is reinforcement by the outcome alone
-    """
-
-    seeds: tuple[int, ...] = (0,)
-    lambdas: tuple[float, ...] = (0.0, 0.3)
-
-
-@dataclass(frozen=True)
 class HardwareSettings:
     """For the dry run's hours; nothing else reads it.
 
@@ -199,11 +188,6 @@ class Recipe:
         """The SFT stage of one seed."""
         return replace(self.sft, seed=seed)
 
-    def rl_of(self, seed: int, weight: float) -> RLSettings:
-        """The RL stage of one seed and lambda."""
-        mapping = replace(self.rl.process_mapping, weight=weight)
-        return replace(self.rl, seed=seed, process_mapping=mapping)
-
 
 def load_recipe(name: str) -> Recipe:
     """A recipe file, or one of ours by name. Raises UsageError, UnknownName."""
@@ -233,14 +217,9 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             f"{where}: rollouts.samples {recipe.rollouts.samples}: there are no prompts to write "
             f"for. Set prompts.held, as in held: 60"
         )
-    for name, values in (("seeds", recipe.grid.seeds), ("lambdas", recipe.grid.lambdas)):
-        if not values or len(set(values)) < len(values) or min(values) < 0:
-            raise UsageError(
-                f"{where}: grid.{name}: {list(values)}: expected one or more different numbers "
-                f"from 0"
-            )
+    check_grid(recipe.grid, recipe.rl, where)
     _check_reward(recipe, where)
-    arms = [recipe.rl_of(0, weight) for weight in recipe.grid.lambdas]
+    arms = rl_arms(recipe.rl, recipe.grid).values()
     if recipe.traces.form == "prose" and any(arm.reads_reflections for arm in arms):
         raise UsageError(
             f"{where}: traces.form prose: rewards of reflections need tags. Set grid.lambdas: "

@@ -1,8 +1,8 @@
 """The run report of a pipeline: one self-contained HTML page, readable with scripts off.
 
 Lineage, stages with what they took, curves, and every evaluated model with its interval and its
-paired difference from the base. Everything is escaped, nothing is loaded; its links are relative to
-the pipeline's folder.
+paired differences from the base and from the model that lacks what it adds. Everything is escaped,
+nothing is loaded; its links are relative to the pipeline's folder.
 """
 
 from __future__ import annotations
@@ -13,8 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from r2w_eval.training.pipeline.plan import BASE, Stage
-from r2w_eval.training.pipeline.plots import COLUMNS, Box, all_curves, curves_svg, graph_svg
+from r2w_eval.training.pipeline.grid import BASE, about, control_of
+from r2w_eval.training.pipeline.plan import Stage
+from r2w_eval.training.pipeline.plots import (
+    COLUMNS,
+    Box,
+    all_curves,
+    curves_svg,
+    graph_svg,
+    way_colours,
+)
 from r2w_eval.training.pipeline.records import Record, finished
 from r2w_eval.training.pipeline.runner import LOG, MANIFEST, STATEMENT, Pipeline
 
@@ -48,12 +56,27 @@ class StageView:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView:
-    """A line of the table of evaluations; values are None where there is none."""
+class Difference:
+    """A paired difference from another model, with its interval; None where there is none."""
 
     model: str
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A line of the table of evaluations; values are None where there is none.
+
+    from_base: difference from the base; from_control: from the model that lacks what is tested
+    """
+
+    model: str
+    about: str
     row: Mapping[str, Any]
-    difference: tuple[float | None, float | None, float | None]
+    from_base: Difference
+    from_control: Difference
     per_answer: float
     thinking: tuple[float | None, ...]
     report: str
@@ -65,6 +88,9 @@ def write_pipeline_report(pipeline: Pipeline) -> Path:
     done = {name: record for name, record in records.items() if record is not None}
     models = list(_models(pipeline, done))
     curves = all_curves([(s.name, s.kind, s.folder(pipeline.out)) for s in pipeline.stages])
+    colours: dict[str, str] = {}
+    for kind in ("sft", "rl"):
+        colours |= way_colours(s.name for s in pipeline.stages if s.kind == kind)
     shown = [m for m in THINKING if any(one.thinking[list(THINKING).index(m)] for one in models)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = _number
@@ -80,8 +106,9 @@ def write_pipeline_report(pipeline: Pipeline) -> Path:
         stages=[_stage_view(stage, pipeline.out, records[stage.name]) for stage in pipeline.stages],
         records=list(done.values()),
         versions=next(reversed(done.values())).versions if done else {},
-        plots=[curves_svg(own, label) for label, own in curves.items()],
+        plots=[curves_svg(own, label, colours) for label, own in curves.items()],
         models=models,
+        has_controls=any(one.from_control.value is not None for one in models),
         signal=done["signal"].facts if "signal" in done else None,
         thinking=[(list(THINKING).index(name), THINKING[name]) for name in shown],
         is_smoke=any(is_smoke_test(str(one.row["judge"])) for one in models),
@@ -116,46 +143,51 @@ def _stage_view(stage: Stage, out: Path, record: Record | None) -> StageView:
 
 
 def _models(pipeline: Pipeline, done: Mapping[str, Record]) -> Iterator[ModelView]:
-    """Every row of every evaluation, beside the base's on the same task and judge."""
-    folders = {s.name: s.folder(pipeline.out) / "run" for s in pipeline.stages if s.name in done}
-    base = _results(folders.get(f"evaluate-{BASE}"))
-    for stage in pipeline.stages:
-        if stage.kind != "evaluate" or stage.name not in done:
-            continue
-        own = _results(folders[stage.name])
-        for row in done[stage.name].facts["rows"]:
+    """Every row of every evaluation, beside the base's and its control's on the same task and
+    judge.
+    """
+    stages = {stage.name: stage for stage in pipeline.stages}
+    evaluated = [s for s in pipeline.stages if s.kind == "evaluate" and s.name in done]
+    folders = {done[s.name].facts["model"]: s.folder(pipeline.out) / "run" for s in evaluated}
+    results = {model: _results(run) for model, run in folders.items()}
+    for stage in evaluated:
+        facts = done[stage.name].facts
+        model = facts["model"]
+        made_by = stages[stage.inputs[0]] if stage.inputs else stage
+        others = (BASE if stage.inputs else "", control_of(made_by.kind, made_by.settings) or "")
+        for row in facts["rows"]:
             place = (row["task"], row["judge"])
-            is_base = stage.name == f"evaluate-{BASE}"
-            found = None if is_base else _difference(own.get(place), base.get(place))
+            own = results[model].get(place)
+            from_base, from_control = (
+                _difference(other, own, results.get(other, {}).get(place)) for other in others
+            )
             measures = (row["reflection"] or {}).get("measures", {})
             yield ModelView(
-                done[stage.name].facts["model"],
+                model,
+                about(made_by.kind, made_by.settings),
                 row,
-                found or (None, None, None),
+                from_base,
+                from_control,
                 row["completion_tokens"] / max(1, row["n_expected"]),
                 tuple(measures.get(name, {}).get("value") for name in THINKING),
-                f"{folders[stage.name].relative_to(pipeline.out).as_posix()}/report.html",
+                f"{folders[model].relative_to(pipeline.out).as_posix()}/report.html",
             )
 
 
-def _results(run: Path | None) -> dict[tuple[str, str], StoredResult]:
+def _results(run: Path) -> dict[tuple[str, str], StoredResult]:
     """The results of a run by task and judge; none where it cannot be read."""
-    if run is None:
-        return {}
     try:
         return {(result.task, result.judge): result for result in load_results(str(run))}
     except R2WError:
         return {}
 
 
-def _difference(
-    own: StoredResult | None, base: StoredResult | None
-) -> tuple[float | None, float | None, float | None] | None:
-    """Paired difference with its interval, where both are scores of one identity."""
-    if own is None or base is None or own.score_key != base.score_key:
-        return None
-    paired = compare(own.estimate, base.estimate)
-    return paired.difference, paired.low, paired.high
+def _difference(model: str, own: StoredResult | None, other: StoredResult | None) -> Difference:
+    """From `model`, whose result is `other`; a value where both are scores of one identity."""
+    if own is None or other is None or own.score_key != other.score_key:
+        return Difference(model)
+    paired = compare(own.estimate, other.estimate)
+    return Difference(model, paired.difference, paired.low, paired.high)
 
 
 def _graph(
@@ -179,8 +211,24 @@ def _graph(
 def _stage_box(stage: Stage, record: Record | None) -> Box:
     kind, _, rest = stage.name.partition("-")
     took = f"{stage.key[:8]} · {record.seconds:,.0f} s" if record else f"{stage.key[:8]} · not run"
-    lines = (kind, rest, took) if rest else (kind, took)
+    lines = (kind, *_in_two(rest), took) if rest else (kind, took)
     return Box(stage.name, stage.kind, lines, record is not None)
+
+
+def _in_two(name: str, most: int = 18) -> tuple[str, ...]:
+    """A name that is too long for a box in two lines, broken before its lambda or near the middle.
+
+    >>> _in_two("lambda0.3-seed0"), _in_two("sum-lambda0.3-seed0")
+    (('lambda0.3-seed0',), ('sum', 'lambda0.3-seed0'))
+    >>> _in_two("sft-without-reflections-seed0")
+    ('sft-without', 'reflections-seed0')
+    """
+    cuts = [place for place, letter in enumerate(name) if letter == "-"]
+    if len(name) <= most or not cuts:
+        return (name,)
+    middle = min(cuts, key=lambda place: max(place, len(name) - place))
+    cut = found if (found := name.find("-lambda")) > 0 else middle
+    return name[:cut], name[cut + 1 :]
 
 
 def _board(pipeline: Pipeline) -> str:

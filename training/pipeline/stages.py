@@ -1,17 +1,14 @@
 """What each kind of stage does: the same functions that the single commands call.
 
-A stage gets its inputs from the folders of the stages before it, works in its own folder, and ends
-with its record. Everything heavy is imported where it is needed.
+Everything heavy is imported where it is needed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,124 +18,33 @@ from r2w_eval.reward_models.data.synthesis import find_reflections
 from r2w_eval.training.checkpoints.evaluated import headlines, measures_of
 from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.pipeline import commands
-from r2w_eval.training.pipeline.plan import BASE, Stage
-from r2w_eval.training.pipeline.recipe import LOOP, Recipe
-from r2w_eval.training.pipeline.records import (
-    Record,
-    cpu_seconds,
-    describe_outputs,
-    finished,
-    locked,
-    note_attempt,
-    peak_memory,
-    versions,
-    write_record,
-)
+from r2w_eval.training.pipeline.grid import BASE, rl_arms, variants
+from r2w_eval.training.pipeline.job import REWARD_NAME, Job, Made, Runner
+from r2w_eval.training.pipeline.recipe import LOOP
 from r2w_eval.training.prompts import hold_apart, read_prompts
-from r2w_eval.training.rl.effects import EffectSettings, with_effects
+from r2w_eval.training.rl.controls import shuffle_scores
+from r2w_eval.training.rl.effects import with_effects
 from r2w_eval.training.rl.references import match_references, read_reference_file
 from r2w_eval.training.rl.rollouts import ROLLOUTS, write_rollouts
-from r2w_eval.training.rl.signal import read_arms, score_groups
+from r2w_eval.training.rl.signal import Group, read_arms, score_groups, tell_warnings
+from r2w_eval.training.rl.train import RLSettings, last_step_file
+from r2w_eval.training.synthesis.controls import without_reflections
 from r2w_eval.training.synthesis.expert import planted_traces
 from r2w_eval.training.trainer.faults import out_of_memory_named
-from r2w_eval.training.trainer.stage import EMBEDDED, HISTORY, Trained, model_folder
+from r2w_eval.training.trainer.sft import SFTSettings, fits, to_row
+from r2w_eval.training.trainer.stage import (
+    HISTORY,
+    Trained,
+    load_tokenizer,
+    model_folder,
+)
 
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.hashing import content_hash
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 from r2w_eval.trace.types import Form
 
 PROMPTS_FILE, HELD_FILE = "prompts.jsonl", "held.jsonl"
-REWARD_NAME = "r2w-reward"
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a stage leaves: files and folders by their paths, and what is worth telling."""
-
-    outputs: tuple[Path, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Job:
-    """A stage in its pipeline."""
-
-    recipe: Recipe
-    stages: Mapping[str, Stage]
-    stage: Stage
-    out: Path
-
-    @property
-    def folder(self) -> Path:
-        """Where this stage works."""
-        return self.stage.folder(self.out)
-
-    def input(self, name: str, file: str) -> Path:
-        """A file that an earlier stage made. Raises UsageError when that has not run."""
-        earlier = self.stages[name]
-        if finished(earlier, self.out) is None:
-            raise UsageError(
-                f"{self.stage.name} needs {name}, which is not finished. Try the same command "
-                f"with --only {name}, or without --only"
-            )
-        return earlier.folder(self.out) / file
-
-    def model(self, name: str) -> str:
-        """The model that an earlier stage trained."""
-        return str(self.input(name, "model").resolve())
-
-    def scorer(self, reward: str, spec: str) -> str:
-        """The scorer of a setting: `r2w-reward` is the one of the recipe's `rm` section."""
-        if self.recipe.rm.source != "trained" or spec != REWARD_NAME:
-            return spec
-        return str(self.input(reward, "weights").resolve())
-
-    def effect(self, reward: str, settings: EffectSettings) -> EffectSettings:
-        """The settings of the axis effect, with the scorer that they mean in this recipe."""
-        return replace(settings, scorer=self.scorer(reward, settings.scorer))
-
-    def report(self, reward: str) -> str:
-        """The validity report that the reward stage made of the process scorer, if it did."""
-        path = self.input(reward, REPORT)
-        return str(path.resolve()) if path.is_file() else ""
-
-
-Runner = Callable[[Job], Made]
-
-
-def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
-    """Run a stage to its end and write its record; a finished one is left as it is.
-
-    Raises R2WError subclasses.
-    """
-    with locked(job.folder):
-        if done := finished(job.stage, job.out):
-            return done
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        attempts = note_attempt(job.folder, now)
-        started = time.monotonic()
-        made = runners[job.stage.kind](job)
-        resident, on_gpu = peak_memory()
-        record = Record(
-            stage=job.stage.name,
-            kind=job.stage.kind,
-            key=job.stage.key,
-            inputs={name: job.stages[name].key for name in job.stage.inputs},
-            settings=job.stage.settings,
-            outputs=describe_outputs(job.folder, made.outputs),
-            command=command,
-            versions=versions(),
-            started=now,
-            seconds=round(time.monotonic() - started, 2),
-            cpu_seconds=cpu_seconds(),
-            peak_bytes=resident,
-            peak_gpu_bytes=on_gpu,
-            attempts=attempts,
-            facts=to_plain(made.facts),
-        )
-        write_record(job.folder, record)
-    return record
 
 
 def run_prompts(job: Job) -> Made:
@@ -225,11 +131,26 @@ def find_overlap(
 
 
 def run_sft(job: Job) -> Made:
-    """Fine-tune the base on all traces."""
+    """Fine-tune the base on all traces, or on those without their reflections."""
     settings = job.recipe.sft_of(int(job.stage.settings["settings"]["seed"]))
     traces = job.input("traces", commands.TRACES)
+    if job.stage.settings.get("without_reflections"):
+        traces = _control_traces(settings, traces, job.folder / commands.TRACES)
     trained = commands.run_sft(settings, traces, job.folder)
     return _trained(job, trained)
+
+
+def _control_traces(settings: SFTSettings, traces: Path, path: Path) -> Path:
+    """The traces without reflections: of those alone that are short enough with them, so that both
+    models learn from the same prompts.
+    """
+    tokenizer = load_tokenizer(settings.model)
+    whole = [t for t in iter_jsonl(traces) if fits(to_row(t), tokenizer, settings.max_tokens)]
+    if not whole:
+        # fine-tuning refuses these, and says why
+        return traces
+    commands.write_traces(path, [without_reflections(trace) for trace in whole])
+    return path
 
 
 def run_reward(job: Job) -> Made:
@@ -275,21 +196,38 @@ def own_steps(job: Job) -> tuple[str, ...]:
     return (str(folder),)
 
 
+def run_validity(job: Job) -> Made:
+    """The tests that a process scorer besides the usual one must have passed."""
+    from r2w_eval.reward_models.scorer import open_scorer
+
+    (reward,) = job.stage.inputs
+    own = job.stage.settings
+    scorer = open_scorer(job.scorer(reward, own["process"]), job.recipe.rl.patience_s)
+    require_valid(scorer, own["validity"], job.folder)
+    made = tuple(path for path in (job.folder / REPORT,) if path.is_file())
+    return Made(made, {"scorer": scorer.id})
+
+
 def run_rl(job: Job) -> Made:
     """Reinforcement learning from the SFT model, with the reward model of the recipe."""
-    sft, prompts_stage, reward = job.stage.inputs
-    own = job.stage.settings["settings"]
-    settings = job.recipe.rl_of(own["seed"], own["process_mapping"]["weight"])
-    settings = replace(
-        settings,
-        model=job.model(sft),
-        outcome=job.scorer(reward, settings.outcome),
-        process=job.scorer(reward, settings.process),
-        effect=job.effect(reward, settings.effect),
-        validity=settings.validity or job.report(reward),
-    )
+    sft, prompts_stage, reward, *checks = job.stage.inputs
+    arms = rl_arms(job.recipe.rl, job.recipe.grid)
+
+    def settled(settings: RLSettings, checked: str) -> RLSettings:
+        return replace(
+            settings,
+            model=job.model(sft),
+            outcome=job.scorer(reward, settings.outcome),
+            process=job.scorer(reward, settings.process),
+            effect=job.effect(reward, settings.effect),
+            validity=settings.validity or job.report(checked),
+        )
+
+    settings = settled(arms[job.stage.name], (reward, *checks)[-1])
+    # whatever an arm is paid by, all end at the step of the usual one
+    agreed = last_step_file(settled(next(iter(arms.values())), reward), arms_folder(job))
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
-    return _trained(job, commands.run_rl(settings, prompts, job.folder, arms_folder(job)))
+    return _trained(job, commands.run_rl(settings, prompts, job.folder, agreed))
 
 
 def arms_folder(job: Job) -> Path:
@@ -310,16 +248,32 @@ def run_signal(job: Job) -> Made:
     rows = [
         {**row, "policy": name} for name in texts for row in iter_jsonl(job.input(name, ROLLOUTS))
     ]
-    own = job.recipe.rl
-    names = (own.outcome, own.process)
-    outcome, judged = (open_scorer(job.scorer(reward, one), own.patience_s) for one in names)
-    process = with_effects(judged, job.effect(reward, own.effect), own.patience_s)
-    groups = score_groups(rows, outcome, process, own.unanswered)
-    arms = read_arms(groups, own.process_mapping, job.recipe.grid.lambdas)
+    own, grid = job.recipe.rl, job.recipe.grid
+    outcome = open_scorer(job.scorer(reward, own.outcome), own.patience_s)
+    effect = job.effect(reward, own.effect)
+    ways = {"": own} | {name: one.settings for name, one in variants(own, grid).items()}
+    scored: dict[str, Sequence[Group]] = {}
+    for spec in dict.fromkeys(one.process for one in ways.values()):
+        judged = open_scorer(job.scorer(reward, spec), own.patience_s)
+        process = with_effects(judged, effect, own.patience_s)
+        scored[spec] = score_groups(rows, outcome, process, own.unanswered)
+    arms = []
+    for name, one in ways.items():
+        groups = _as_paid(scored[one.process], one)
+        arms += read_arms(groups, one.process_mapping, grid.lambdas, name)
     path = job.folder / "signal.json"
     write_json(path, arms)
-    told = dict.fromkeys(warning for arm in arms for warning in arm["warnings"])
-    return Made((path,), {"n": len(rows), "arms": arms, "warnings": [*told]})
+    return Made((path,), {"n": len(rows), "arms": arms, "warnings": tell_warnings(arms)})
+
+
+def _as_paid(groups: Sequence[Group], settings: RLSettings) -> Sequence[Group]:
+    """The groups as an arm sees them: the control's scores in other places."""
+    if not settings.shuffled:
+        return groups
+    return [
+        replace(group, rollouts=tuple(shuffle_scores(group.rollouts, (settings.seed, 0, place))))
+        for place, group in enumerate(groups)
+    ]
 
 
 def _trained(job: Job, trained: Trained) -> Made:
@@ -359,10 +313,10 @@ def run_evaluation(job: Job) -> Made:
 
 def show_model(job: Job, name: str) -> str:
     """The model under a name that a board can show: `OUT/models/NAME`, a link to its folder."""
-    base = job.recipe.sft.model
-    if name == BASE and base != EMBEDDED and not Path(base).is_dir():
-        return base
-    target = model_folder(base) if name == BASE else job.model(name)
+    target = model_folder(job.recipe.sft.model) if name == BASE else job.model(name)
+    if not Path(target).is_dir():
+        # a hub id names itself
+        return target
     link = job.out / "models" / name
     link.parent.mkdir(exist_ok=True)
     aside = link.with_name(f".{name}.{os.getpid()}.tmp")
@@ -380,13 +334,9 @@ RUNNERS: Mapping[str, Runner] = {
     "traces": run_traces,
     "sft": run_sft,
     "reward": run_reward,
+    "validity": run_validity,
     "rl": run_rl,
     "rollouts": run_rollouts,
     "signal": run_signal,
     "evaluate": run_evaluation,
 }
-
-
-def job_of(recipe: Recipe, stages: Sequence[Stage], stage: Stage, out: Path) -> Job:
-    """A stage with the plan that it belongs to."""
-    return Job(recipe, {one.name: one for one in stages}, stage, out)

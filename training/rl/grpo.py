@@ -32,6 +32,7 @@ from r2w_eval.training.rl.completions import (
     thinking_tokens,
     to_segments,
 )
+from r2w_eval.training.rl.controls import shuffle_scores
 from r2w_eval.training.rl.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM
 from trl import GRPOTrainer
@@ -272,11 +273,18 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             term
             for start in range(0, len(rollouts), size)
             for term in process_terms(
-                rollouts[start : start + size], known[start : start + size], self._mapping, weight
+                self._paid(rollouts[start : start + size], start // size),
+                known[start : start + size],
+                self._mapping,
+                weight,
             )
         ]
         first = self.accelerator.process_index * len(own)
         return terms[first : first + len(own)]
+
+    def _paid(self, group: Sequence[Rollout], number: int) -> Sequence[Rollout]:
+        """A group of the step with the scores that it is paid by."""
+        return group
 
     def _log_process(
         self, own: Sequence[Rollout], process: torch.Tensor, advantages: torch.Tensor
@@ -295,6 +303,13 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             # near 1 it says less reflection, and hardly which one
             log["process/below_zero"].append(float(-process.clamp(max=0).sum()) / mass)
         log["process/segments_scored"].append(len(scores) / max(1, len(own)))
+
+
+class ShuffledGRPOTrainer(ProcessGRPOTrainer):
+    """The control: in every group the scores of its reflections change places by chance."""
+
+    def _paid(self, group: Sequence[Rollout], number: int) -> Sequence[Rollout]:
+        return shuffle_scores(group, (self.args.seed, self.state.global_step, number))
 
 
 def combine(rewards: torch.Tensor, weights: torch.Tensor) -> list[float | None]:

@@ -50,11 +50,23 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What of the rewards would reach RL; `measures` by name, in the order of a page."""
+    """What of the rewards would reach RL; `measures` by name, in the order of a page. `name` says
+    what differs from the usual arm.
+    """
 
     weight: float
     n_rollouts: int
     measures: tuple[Metric, ...]
+    name: str = ""
+
+    @property
+    def title(self) -> str:
+        """The arm in words.
+
+        >>> Signal(0.3, 8, (), "sum").title
+        'sum, lambda 0.3'
+        """
+        return f"{self.name}, lambda {self.weight:g}".removeprefix(", ")
 
     def value(self, name: str) -> float | None:
         """One of the measures; None where there is nothing to measure."""
@@ -222,16 +234,33 @@ def _mean_score(groups: Sequence[Group]) -> Estimate:
     return pooled("mean score of a reflection", scores.items(), len(groups))
 
 
-def read_arms(groups: Sequence[Group], mapping: LocalMapping, weights: Iterable[float]) -> Any:
+def read_arms(
+    groups: Sequence[Group], mapping: LocalMapping, weights: Iterable[float], name: str = ""
+) -> list[dict[str, Any]]:
     """The signals of the arms with a process reward, as plain records for a report."""
-    signals = [read_signal(groups, replace(mapping, weight=one)) for one in weights if one]
-    return [{**asdict(signal), "warnings": warnings(signal)} for signal in signals]
+    mappings = [replace(mapping, weight=one) for one in weights if one]
+    signals = [replace(read_signal(groups, one), name=name) for one in mappings]
+    return [
+        {**asdict(signal), "title": signal.title, "warnings": warnings(signal)}
+        for signal in signals
+    ]
+
+
+def tell_warnings(arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Each warning once, and where arms have names, of which it is true."""
+    found: dict[str, list[str]] = {}
+    for arm in arms:
+        for text in arm["warnings"]:
+            found.setdefault(text, []).append(arm["title"])
+    if not any(arm["name"] for arm in arms):
+        return [*found]
+    return [f"{text} ({'; '.join(titles)})" for text, titles in found.items()]
 
 
 def read_back(record: Mapping[str, Any]) -> Signal:
-    """A signal from its record."""
+    """A signal from its record; those of before have no name."""
     measures = tuple(Metric(**metric) for metric in record["measures"])
-    return Signal(record["weight"], record["n_rollouts"], measures)
+    return Signal(record["weight"], record["n_rollouts"], measures, record.get("name", ""))
 
 
 def warnings(signal: Signal) -> list[str]:
@@ -259,7 +288,7 @@ def warnings(signal: Signal) -> list[str]:
 
 def tell_signal(signal: Signal) -> Iterator[str]:
     """Lines for a terminal: every measure, then the warnings."""
-    yield f"lambda {signal.weight:g}, {signal.n_rollouts} rollouts:"
+    yield f"{signal.title}, {signal.n_rollouts} rollouts:"
     for metric in signal.measures:
         yield f"  {metric.name}: {show(metric)}"
     yield from (f"  ! {text}" for text in warnings(signal))

@@ -7,7 +7,6 @@ resumed run goes on as an unbroken one (specification: r2write.md section 6).
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from r2w_eval.training.limits import (
     Range,
     check_numbers,
 )
-from r2w_eval.training.prompts import Prompt
+from r2w_eval.training.prompts import Prompt, lay_out
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.completions import template_tags
 from r2w_eval.training.rl.contests import InGroup, Pairwise
@@ -52,6 +51,7 @@ from r2w_eval.training.trainer.faults import without_missing_reward_texts
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
     Trained,
+    commit_notes,
     device_arguments,
     fit,
     last_value,
@@ -80,7 +80,7 @@ ALLOWED = {
     NOT_NEGATIVE: ("beta", "max_seconds", "groups_per_call"),
     SEED: ("seed",),
 }
-LATER = ("references", "rising_references", "effect")
+LATER = ("references", "rising_references", "effect", "shuffled")
 MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
 
 
@@ -88,7 +88,7 @@ MEMORY = "rl.micro_batch, rl.groups_per_call or rl.max_completion_tokens"
 class RLSettings:
     """Values of the stage (r2write.md section 6.5; marked there by source).
 
-    model: checkpoint folder, hub id, or smollm2
+    model: checkpoint folder, hub id (org/name@REVISION stays with one), or smollm2
     outcome_form: who says what an answer is worth: a scorer, or a judge by rubric (pointwise), or
         in pairs, with several answers of its group (pairwise), one of them (in_group), or stored
         ones (references)
@@ -106,6 +106,7 @@ class RLSettings:
     validity: report of `train rm --validate` on `process`; without one it is made before the first
         step; `waived` trains on a scorer that failed, or was never asked
     process_mapping: how reflection scores become token advantages; weight 0 is outcome only
+    shuffled: control: in every group the scores of its reflections change places by chance
     steps, group, groups_per_step: optimiser steps, rollouts per prompt, prompts per step
     micro_batch: rollouts in one forward and backward pass; gradients of the step's others are added
         up, and nothing else changes; 0: all of the step at once
@@ -137,6 +138,7 @@ class RLSettings:
     effect: EffectSettings = EffectSettings()
     validity: str = ""
     process_mapping: LocalMapping = LocalMapping()
+    shuffled: bool = False
     steps: int = 100
     group: int = 8
     groups_per_step: int = 4
@@ -207,21 +209,6 @@ class RLSettings:
             )
 
 
-def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
-    """`n` prompts in the order of training: one shuffle an epoch, all epochs in a row.
-
-    >>> from r2w_eval.training.prompts import Prompt
-    >>> two = [Prompt(name, "en", "d", "p") for name in "ab"]
-    >>> sorted(prompt.id for prompt in lay_out(two, 4, 0))
-    ['a', 'a', 'b', 'b']
-    """
-    chance = random.Random(seed)
-    laid: list[Prompt] = []
-    while len(laid) < n:
-        laid += chance.sample(list(prompts), len(prompts))
-    return laid[:n]
-
-
 def open_outcome(
     settings: RLSettings, prompts: Sequence[Prompt], out: Path, tags: ThinkTags
 ) -> Any:
@@ -267,16 +254,16 @@ def open_outcome(
 
 
 def train_rl(
-    settings: RLSettings, prompts: Sequence[Prompt], out: Path, arms: Path | None = None
+    settings: RLSettings, prompts: Sequence[Prompt], out: Path, last_step: Path | None = None
 ) -> Trained:
     """Train and write `out/model`. Raises UsageError for an unknown scorer or judge.
 
-    `arms` is the folder where trainings that run side by side agree on their last step.
+    `last_step` is the file in which trainings that run side by side agree on their last step.
     """
     from datasets import Dataset
     from r2w_eval.reward_models.checks.report import require_valid
     from r2w_eval.reward_models.scorer import open_scorer
-    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
+    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer, ShuffledGRPOTrainer
     from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
     from transformers import AutoTokenizer
 
@@ -293,7 +280,8 @@ def train_rl(
     outcome = open_outcome(settings, prompts, out, tags)
     if settings.penalties.is_on:
         outcome = Penalised(outcome, settings.penalties, tokenizer.decode, tags)
-    trainer = ProcessGRPOTrainer(
+    kind = ShuffledGRPOTrainer if settings.shuffled else ProcessGRPOTrainer
+    trainer = kind(
         model=source,
         reward_funcs=[outcome],
         args=grpo_config(settings, out / "checkpoints"),
@@ -310,9 +298,10 @@ def train_rl(
         graphed_generation=settings.graphed_generation,
     )
     if settings.max_seconds:
-        agreed = last_step_file(settings, arms or out)
+        agreed = last_step or last_step_file(settings, out)
         saves = settings.evaluation.is_on
         trainer.add_callback(StopTogether(agreed, settings.max_seconds, saves=saves))
+    named = commit_notes(source, trainer.model.config)
     with without_missing_reward_texts():
         notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY)
     history = trainer.state.log_history
@@ -322,12 +311,12 @@ def train_rl(
         0,
         trainer.state.global_step,
         last_value(history, "reward"),
-        (*notes, *_end_notes(trainer.state, settings), *reward_notes(history, settings)),
+        (*named, *notes, *_end_notes(trainer.state, settings), *reward_notes(history, settings)),
     )
 
 
 def last_step_file(settings: RLSettings, folder: Path) -> Path:
-    """Where the arms of a grid agree on their last step; they differ in model, seed and lambda."""
+    """Where trainings agree on their last step that differ in model, seed and lambda alone."""
     mapping = replace(settings.process_mapping, weight=0.0)
     common = replace(settings, model="", seed=0, process_mapping=mapping)
     return folder / f"last-step-{content_hash(common.work(), 8)}"

@@ -6,7 +6,7 @@ TRL's SFTTrainer on prompt-completion rows; the tags are plain text, the tokeniz
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
     Trained,
+    commit_notes,
     device_arguments,
     fit,
     last_value,
@@ -30,7 +31,7 @@ from r2w_eval.store import iter_jsonl
 class SFTSettings:
     """Values of the stage; defaults are starting points of this project (r2write.md section 4).
 
-    model: checkpoint folder, hub id, or smollm2 (embedded)
+    model: checkpoint folder, hub id (org/name@REVISION stays with one), or smollm2 (embedded)
     learning_rate, epochs, batch_size, accumulate: as in transformers; the batch is their product
     max_tokens: longer rows are left out and counted, never cut
     lora_rank: rank of low-rank adapters on all linear layers; 0 trains all weights
@@ -82,18 +83,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def fitting(
-    rows: Iterable[dict[str, Any]], tokenizer: Any, max_tokens: int
-) -> tuple[list[dict[str, Any]], int]:
-    """Rows of at most `max_tokens` tokens, and how many are longer."""
-    kept, too_long = [], 0
-    for row in rows:
-        text = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
-        if len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= max_tokens:
-            kept.append(row)
-        else:
-            too_long += 1
-    return kept, too_long
+def fits(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
+    """A row of at most `max_tokens` tokens."""
+    text = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= max_tokens
 
 
 def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) -> Trained:
@@ -105,7 +98,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
 
     source = model_folder(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(source)
-    kept, too_long = fitting(rows, tokenizer, settings.max_tokens)
+    kept = [row for row in rows if fits(row, tokenizer, settings.max_tokens)]
     if not kept:
         raise UsageError(
             f"all {len(rows)} traces are longer than max_tokens {settings.max_tokens}. Raise "
@@ -135,15 +128,14 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
         peft_config=lora(settings.lora_rank),
         callbacks=[StopOnBrokenLoss()],
     )
-    notes = fit(
-        trainer,
-        tokenizer,
-        out,
-        settings.evaluation,
-        "sft.max_tokens or sft.batch_size (raise accumulate by as much), or set lora_rank,",
-    )
+    named = commit_notes(source, trainer.model.config)
+    memory = "sft.max_tokens or sft.batch_size (raise accumulate by as much), or set lora_rank,"
+    notes = (*named, *fit(trainer, tokenizer, out, settings.evaluation, memory))
     last = last_value(trainer.state.log_history, "loss")
-    return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
+    too_long = len(rows) - len(kept)
+    return Trained(
+        out / "model", len(kept), too_long, trainer.state.global_step, last, (*named, *notes)
+    )
 
 
 def lora(rank: int) -> Any:

@@ -15,8 +15,10 @@ from typing import Any
 from r2w_eval.training.checkpoints.folders import Checkpoint, half_written, resume_from
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
 from r2w_eval.training.trainer.faults import full_disk_named, out_of_memory_named
+from r2w_eval.training.trainer.hub import fetch_checkpoint, split_revision
 
 from r2w_eval.errors import UsageError
+from r2w_eval.models.fingerprint import describe_commit
 from r2w_eval.ranks import is_first, n_processes, on_first
 from r2w_eval.store import write_json
 
@@ -44,12 +46,24 @@ class Trained:
 
 
 def model_folder(model: str) -> str:
-    """The embedded model as a checkpoint folder; everything else as it is."""
-    if model != EMBEDDED:
-        return model
-    from r2w_eval.models.embedded import convert_to_hf
+    """The embedded model, or a hub id at a revision, as a checkpoint folder; everything else as it
+    is. Raises UsageError.
+    """
+    if model == EMBEDDED:
+        from r2w_eval.models.embedded import convert_to_hf
 
-    return on_first(lambda: str(convert_to_hf()))
+        return on_first(lambda: str(convert_to_hf()))
+    if split_revision(model)[1] is None:
+        return model
+    return on_first(lambda: str(fetch_checkpoint(model)))
+
+
+def commit_notes(model: str, config: Any) -> tuple[str, ...]:
+    """Which commit a hub id without a revision stood for, and how to stay with it."""
+    return tuple(
+        f"{model} stood for commit {commit}: name {model}@{commit} to train the same again"
+        for commit in describe_commit(model, config).values()
+    )
 
 
 def load_tokenizer(model: str) -> Any:

@@ -25,19 +25,15 @@ from r2w_eval.training.pipeline.forecast import (
     total_cost,
     train_memory,
 )
+from r2w_eval.training.pipeline.job import job_of, run_stage
 from r2w_eval.training.pipeline.model_shape import read_shape, shape_of
 from r2w_eval.training.pipeline.plan import Stage, dependants, plan_pipeline, select
 from r2w_eval.training.pipeline.recipe import Recipe, load_recipe
 from r2w_eval.training.pipeline.records import finished, locked, read_record
-from r2w_eval.training.pipeline.stages import (
-    RUNNERS,
-    arms_folder,
-    job_of,
-    own_steps,
-    run_stage,
-)
+from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder, own_steps
 from r2w_eval.training.prompts import read_prompts, starter_prompts
 from r2w_eval.training.rl.train import LATER
+from r2w_eval.training.trainer.stage import model_folder
 from scripted import ScriptedModel, endpoint, mixed
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
@@ -398,7 +394,7 @@ def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_parameters_are_counted_from_the_config(tmp_path: Path) -> None:
-    assert shape_of("smollm2").parameters == 134_515_008
+    assert shape_of("smollm2")[0].parameters == 134_515_008
     large = {
         "num_hidden_layers": 36, "hidden_size": 4096, "intermediate_size": 12288,
         "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
@@ -415,6 +411,68 @@ def test_parameters_are_counted_from_the_config(tmp_path: Path) -> None:
         read_shape({**large, "num_experts": 8})
     with pytest.raises(UsageError, match="hidden_size"):
         read_shape({"num_attention_heads": 2})
+
+
+FIRST, SECOND = "a" * 40, "b" * 40
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the hub with two commits of one model, of which the second is main."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub"
+    repo = cache / "models--org--toy"
+    for commit, layers in ((FIRST, 1), (SECOND, 2)):
+        config = {
+            "num_hidden_layers": layers, "hidden_size": 8, "intermediate_size": 16,
+            "num_attention_heads": 2, "vocab_size": 32, "tie_word_embeddings": True,
+        }  # fmt: skip
+        folder = repo / "snapshots" / commit
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config))
+    for name, commit in (("main", SECOND), ("v1", FIRST)):
+        ref = repo / "refs" / name
+        ref.parent.mkdir(exist_ok=True)
+        ref.write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    return repo
+
+
+def test_a_hub_id_is_read_at_its_revision_and_the_commit_is_told(
+    hub: Path, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shapes = {name: shape_of(f"org/toy{name}") for name in ("", "@main", "@v1", f"@{FIRST}")}
+    told = {name: (shape.layers, commit) for name, (shape, commit) in shapes.items()}
+    assert told == {
+        "": (2, SECOND), "@main": (2, SECOND), "@v1": (1, FIRST), f"@{FIRST}": (1, FIRST),
+    }  # fmt: skip
+    assert model_folder("org/toy@v1") == str(hub / "snapshots" / FIRST)
+    # without one the trainer asks the hub by the name, and notes the commit
+    assert model_folder("org/toy") == "org/toy"
+    with pytest.raises(UsageError, match="'org/toy@v9': revision 'v9'.*as in org/toy@main"):
+        model_folder("org/toy@v9")
+    with pytest.raises(UsageError, match="cannot be read"):
+        shape_of("org/toy@v9")
+    shown = []
+    for model in ("org/toy", f"org/toy@{FIRST}"):
+        recipe = load_recipe(str(write(sft={"model": model})))
+        print_forecast(recipe, plan_pipeline(recipe), tmp_path / "out", None)
+        shown.append(capsys.readouterr().out.replace("\n", ""))
+    assert SECOND in shown[0] and f"org/toy@{SECOND}" in shown[0]
+    assert FIRST in shown[1] and "may change" not in shown[1]
+    # what was named is in the key
+    plain, pinned = (
+        keys(load_recipe(str(write(sft={"model": model})))) for model in ("org/toy", "org/toy@v1")
+    )
+    assert plain["sft-seed0"] != pinned["sft-seed0"]
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "toy@v1"
+    folder.mkdir()
+    assert model_folder(str(folder)) == str(folder)
 
 
 def test_the_dry_run_tells_every_stage_and_runs_nothing(
@@ -584,7 +642,7 @@ def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:
         stage = next(one for one in plan_pipeline(recipe) if one.kind == "rl")
         return Forecaster(recipe).need(stage).memory_bytes or 0.0
 
-    shape, tokens = shape_of("smollm2"), 1000
+    (shape, _), tokens = shape_of("smollm2"), 1000
     one_pass = [train_memory(shape, shape.parameters, rows, tokens) for rows in (32, 2)]
     assert memory() == one_pass[0] + cache_memory(shape, 32, tokens)
     assert memory(micro_batch=2) == one_pass[1] + cache_memory(shape, 32, tokens)

@@ -42,11 +42,12 @@ def all_lost(items: Sequence[ReflectionItem]) -> list[ItemScore]:
 
 
 def train(folder: Path, mapping: LocalMapping | None, **changed: Any) -> Any:
-    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer
+    from r2w_eval.training.rl.grpo import ProcessGRPOTrainer, ShuffledGRPOTrainer
     from r2w_eval.training.trainer.callbacks import SeedEachStep
     from trl import GRPOTrainer
 
     resume = changed.pop("resume", None)
+    kind = ShuffledGRPOTrainer if changed.pop("shuffled", False) else ProcessGRPOTrainer
     shared: dict[str, Any] = {
         "model": make_policy(),
         "reward_funcs": changed.pop("reward", count_rain),
@@ -57,7 +58,7 @@ def train(folder: Path, mapping: LocalMapping | None, **changed: Any) -> Any:
     if mapping is None:
         trainer = GRPOTrainer(**shared)
     else:
-        trainer = ProcessGRPOTrainer(
+        trainer = kind(
             **shared,
             score_reflections=changed.get("scores", rain_is_good),
             mapping=mapping,
@@ -84,6 +85,29 @@ def test_a_process_term_changes_the_update_and_is_logged(tmp_path: Path) -> None
     logged = {name for entry in ours.state.log_history for name in entry}
     measures = ("reflections", "without_reflection", "relative_size", "below_zero")
     assert {f"process/{name}" for name in measures} <= logged
+
+
+def test_shuffled_scores_make_another_update_always_the_same_and_none_with_lambda_0(
+    tmp_path: Path,
+) -> None:
+    def unequal(items: Sequence[ReflectionItem]) -> list[ItemScore]:
+        return [ItemScore(item.id, n / len(items)) for n, item in enumerate(items, 1)]
+
+    mapping = LocalMapping(weight=0.5, warmup_share=0.0, gate="always", baseline="mean")
+    # long enough for several reflections a group
+    how: dict[str, Any] = {"max_steps": 1, "max_completion_length": 60}
+    paid = train(tmp_path / "a", mapping, scores=unequal, **how)
+    shuffled = train(tmp_path / "b", mapping, scores=unequal, shuffled=True, **how)
+    again = train(tmp_path / "c", mapping, scores=unequal, shuffled=True, **how)
+    plain = train(tmp_path / "d", None, **how)
+    off = train(tmp_path / "e", LocalMapping(weight=0.0), shuffled=True, **how)
+    assert weights_of(shuffled.model).equal(weights_of(again.model))
+    assert weights_of(off.model).equal(weights_of(plain.model))
+    assert not weights_of(shuffled.model).equal(weights_of(paid.model))
+    assert not weights_of(shuffled.model).equal(weights_of(plain.model))
+    # the scores are those of before, on other reflections
+    scores = [one.state.log_history[0]["process/score"] for one in (paid, shuffled)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("form", ["mean", "step_return", "return_to_go"])

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 from r2w_eval.training.pipeline.forecast import print_forecast
+from r2w_eval.training.pipeline.job import job_of, run_stage
 from r2w_eval.training.pipeline.plan import plan_pipeline
 from r2w_eval.training.pipeline.recipe import load_recipe
 from r2w_eval.training.pipeline.records import Record, describe_outputs, read_record, write_record
 from r2w_eval.training.pipeline.report import write_pipeline_report
 from r2w_eval.training.pipeline.runner import Pipeline, tell
-from r2w_eval.training.pipeline.stages import RUNNERS, job_of, run_stage
+from r2w_eval.training.pipeline.stages import RUNNERS
 from r2w_eval.training.rl.advantages import LocalMapping, Rollout, SegmentScore
 from r2w_eval.training.rl.signal import Group, read_signal, score_groups, tell_signal, warnings
 from toy_scorer import Rain

@@ -69,8 +69,8 @@ def sft_settings(model: Path) -> SFTSettings:
     )
 
 
-def run_rl(model: Path, out: Path, arms: Path | None = None, **changed: Any) -> Any:
-    return train_rl(replace(rl_settings(model), **changed), PROMPTS, out, arms)
+def run_rl(model: Path, out: Path, last_step: Path | None = None, **changed: Any) -> Any:
+    return train_rl(replace(rl_settings(model), **changed), PROMPTS, out, last_step)
 
 
 def run_sft(model: Path, out: Path, **changed: Any) -> Any:
@@ -237,17 +237,64 @@ def test_with_lambda_0_the_axis_effect_changes_no_bit(policy: Path, tmp_path: Pa
 
 
 def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path) -> None:
-    first = run_rl(policy, tmp_path / "a", arms=tmp_path, max_seconds=1e-9, steps=50)
+    agreed = tmp_path / "arms" / "last-step"
+    first = run_rl(policy, tmp_path / "a", agreed, max_seconds=1e-9, steps=50)
     # 1 step until the clock is looked at, and the margin
     assert first.steps == 3 and "ended at step 3 of 50: max_seconds or a decline" in first.notes
     mapping = LocalMapping(weight=0.0)
     other = run_rl(
-        policy, tmp_path / "b", arms=tmp_path, max_seconds=1e-9, steps=50, seed=1,
+        policy, tmp_path / "b", agreed, max_seconds=1e-9, steps=50, seed=1,
         process_mapping=mapping,
     )  # fmt: skip
     assert other.steps == 3
     history = json.loads((tmp_path / "b" / "history.json").read_bytes())
     assert history[0]["time/generation_s"] > 0 and history[0]["time/rewards_s"] > 0
+
+
+def stop_together(agreed: Path, seconds: float, **changed: bool) -> Any:
+    from r2w_eval.training.trainer.callbacks import StopTogether
+
+    callback = StopTogether(agreed, seconds, **changed)
+    callback.on_train_begin(None, None, None)  # type: ignore[arg-type]
+    return callback
+
+
+def end_of_step(callback: Any, step: int) -> tuple[bool, bool]:
+    """Whether training stops after a step, and whether a checkpoint is saved then."""
+    from transformers import TrainerControl, TrainerState
+
+    control = TrainerControl()
+    callback.on_step_end(None, TrainerState(global_step=step), control)
+    return control.should_training_stop, control.should_save
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_trainings_that_stop_together_save_where_they_are_asked_to(
+    tmp_path: Path, saves: bool
+) -> None:
+    agreed = tmp_path / "arms" / "last-step"
+    first = stop_together(agreed, -1.0, saves=saves)
+    other = stop_together(agreed, 1e9, saves=saves)
+    assert end_of_step(other, 4) == (False, False) and not agreed.exists()
+    # its time is up: all end two steps on, and nothing is saved before
+    assert end_of_step(first, 5) == (False, False) and agreed.read_text() == "7"
+    assert end_of_step(first, 6) == end_of_step(other, 6) == (False, False)
+    # a later proposal changes nothing
+    assert agreed.read_text() == "7" and [path.name for path in agreed.parent.iterdir()] == [
+        "last-step"
+    ]
+    assert end_of_step(first, 7) == end_of_step(other, 7) == (True, saves)
+    # one that is ahead already, or resumed beyond it, ends at once
+    assert end_of_step(stop_together(agreed, 1e9, saves=saves), 12) == (True, saves)
+
+
+def test_a_save_that_is_due_anyway_is_kept(tmp_path: Path) -> None:
+    from transformers import TrainerControl, TrainerState
+
+    control = TrainerControl(should_save=True)
+    ending = stop_together(tmp_path / "last-step", -1.0)
+    ending.on_step_end(None, TrainerState(global_step=1), control)
+    assert control.should_save and not control.should_training_stop
 
 
 @pytest.mark.parametrize("is_graphed", [False, True])
@@ -297,6 +344,15 @@ def test_rollouts_are_of_all_prompts_and_their_tokens_are_counted(
     assert sum(row["answer_tokens"] for row in rows) == made["tokens"]
 
 
+# a watcher whose evaluations all fail
+FAILING = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+steps = {int(p.parent.name.split("-")[1]) for p in folder.glob("checkpoint-*/trainer_state.json")}
+rows = [{"step": step, "checkpoint": "", "run": "", "error": "no judge"} for step in steps]
+text = "".join(json.dumps(row) + "\\n" for row in rows)
+(folder / "evaluations" / "progress.jsonl").write_text(text)
+"""
 # a watcher that knows the scores: step 2 is the best, and from step 3 on there is a decline
 WATCHER = """
 import json, pathlib, sys
@@ -330,6 +386,35 @@ def test_a_decline_ends_training_and_the_best_checkpoint_is_the_model(
     assert 3 <= made.steps < 2000
     assert any(note.startswith("the model is checkpoint-2, the best") for note in made.notes)
     assert same(made.model, tmp_path / "a" / "checkpoints" / "checkpoint-2")
+
+
+UNSCORED = "no checkpoint was scored: the model is the last state"
+
+
+@pytest.mark.parametrize(("keep", "is_told"), [("best", True), ("last", False)])
+def test_a_training_of_which_no_checkpoint_was_scored_says_so_and_keeps_its_last_state(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: Any, is_told: bool
+) -> None:
+    def command(self: EvaluationSettings, folder: Path) -> list[str]:
+        return [sys.executable, "-W", "ignore", "-c", FAILING, str(folder)]
+
+    monkeypatch.setattr(EvaluationSettings, "command", command)
+    # saved by nothing but the common end
+    made = run_rl(
+        policy, tmp_path / "a", tmp_path / "last-step", steps=50, save_steps=1000,
+        max_seconds=1e-9, evaluation=EvaluationSettings(tasks="t", keep=keep),
+    )  # fmt: skip
+    checkpoints = tmp_path / "a" / "checkpoints"
+    assert [one.step for one in find_checkpoints(checkpoints)] == [made.steps] == [3]
+    assert same(made.model, checkpoints / "checkpoint-3")
+    # it was evaluated once, and failed
+    assert [(row.step, row.error) for row in read_progress(checkpoints)] == [(3, "no judge")]
+    assert (UNSCORED in made.notes) is is_told
+
+
+def test_a_training_without_evaluations_tells_nothing_of_them(policy: Path, tmp_path: Path) -> None:
+    made = run_rl(policy, tmp_path / "a", steps=1)
+    assert UNSCORED not in made.notes
 
 
 def test_the_best_adapters_are_merged_into_the_model(
