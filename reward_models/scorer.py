@@ -34,7 +34,7 @@ from r2w_eval.reward_models.linear.heads import HEADS, Heads, load_heads
 from r2w_eval.reward_models.linear.outcome import Outcome, load_form
 from r2w_eval.reward_models.linear.prose import load_prose
 
-from r2w_eval.errors import UnknownName
+from r2w_eval.errors import R2WError, UnknownName
 from r2w_eval.hashing import file_hash, text_hash
 from r2w_eval.named_objects import load_object
 
@@ -186,9 +186,15 @@ def score_all(
 
 def _score_batch(scorer: ItemScorer, waiting: Sequence[Item | ItemScore]) -> Iterator[ItemScore]:
     good = [item for item in waiting if not isinstance(item, ItemScore)]
-    scores = iter(scorer.score(good) if good else ())
+    scores = scorer.score(good) if good else []
+    if len(scores) != len(good):
+        raise R2WError(
+            f"{scorer.id}: {len(scores)} scores for {len(good)} items, so which is whose cannot be "
+            f"told. A scorer gives one for each, in order; a status where it has no value"
+        )
+    left = iter(scores)
     for item in waiting:
-        yield item if isinstance(item, ItemScore) else next(scores)
+        yield item if isinstance(item, ItemScore) else next(left)
 
 
 def best_of_n(scorer: ItemScorer, items: Sequence[Item]) -> int | None:

@@ -38,15 +38,24 @@ def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
         )
     console.print(table)
     for row in rows:
-        told = "undefined: the interval of the difference holds 0"
-        if row.tokens_per_point is not None:
-            told = number(row.tokens_per_point)
+        told = tokens_per_point_told(row)
         console.print(f"{row.task}, {row.judge}: tokens per point {told}", markup=False)
     if len({row.judge for row in rows}) < 2:
         console.print("One judge. A second --judge shows whether the difference is the judge's.")
     path = folder / "thinking.json"
     write_json(path, rows)
     console.print(f"Wrote {path}", markup=False, soft_wrap=True)
+
+
+def tokens_per_point_told(row: OnOff) -> str:
+    """The number, or why there is none."""
+    if row.tokens_per_point is not None:
+        return number(row.tokens_per_point)
+    low, high = row.difference.low, row.difference.high
+    if low is None or high is None:
+        return "undefined: the difference has no interval (all prompts differ alike, or too few)"
+    why = "the interval of the difference holds 0" if low <= 0 <= high else "tokens are unknown"
+    return f"undefined: {why}"
 
 
 def print_budget(results: Sequence[ArmResult], folder: Path) -> None:

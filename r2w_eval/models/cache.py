@@ -22,6 +22,8 @@ from r2w_eval.types import Message, Scale, Usage
 
 SCHEMA_VERSION = 1
 # the file may be one of --cache-dir or --replay, of which `cache prune` knows nothing
+# stands in place of a reply that is stored under another key
+SAME_AS = "same_as"
 WAY_OUT = "Move that file away, use another --cache-dir, or --no-cache"
 
 
@@ -61,22 +63,35 @@ class ReplyCache:
         except sqlite3.DatabaseError as error:
             raise UsageError(f"{path}: not a usable cache ({error}). {WAY_OUT}") from error
 
-    def get(self, key: str) -> dict[str, Any] | None:
-        """The stored reply, or None."""
+    def get(self, *keys: str) -> dict[str, Any] | None:
+        """The reply stored under the first of these keys that has one, or None."""
+        for key in keys:
+            value = self._read(key)
+            if value is not None and SAME_AS in value:
+                value = self._read(value[SAME_AS])
+            if value is not None:
+                self.hits += 1
+                return value
+        return None
+
+    def _read(self, key: str) -> dict[str, Any] | None:
         with self._named_errors():
             row = self._db.execute("SELECT value FROM replies WHERE key = ?", (key,)).fetchone()
-        if row is None:
-            return None
-        self.hits += 1
-        value: dict[str, Any] = json.loads(row[0])
+        value: dict[str, Any] | None = row and json.loads(row[0])
         return value
 
-    def put(self, key: str, value: object, *, anew: bool = False) -> None:
-        """Store a reply; the first one stays unless it was asked for anew."""
-        row = (key, json.dumps(to_plain(value)), time.time())
+    def put(self, key: str, *others: str, value: object, anew: bool = False) -> None:
+        """Store a reply, which has other keys too; the first one stays unless it was asked for
+        anew.
+        """
+        rows = [(key, to_plain(value)), *((other, {SAME_AS: key}) for other in others)]
         rule = "REPLACE" if anew else "IGNORE"
         with self._named_errors():
-            self._db.execute(f"INSERT OR {rule} INTO replies VALUES (?, ?, ?)", row)
+            for name, row in rows:
+                self._db.execute(
+                    f"INSERT OR {rule} INTO replies VALUES (?, ?, ?)",
+                    (name, json.dumps(row), time.time()),
+                )
 
     def stats(self) -> CacheStats:
         """Entries, size and age."""
@@ -111,19 +126,16 @@ class ReplyCache:
 
 
 class CachedModel:
-    """A `ChatModel` that asks the cache first. `location` is the endpoint's address, if it has
-    one.
+    """A `ChatModel` that asks the cache first. `locations` are the addresses of the endpoint, if it
+    has any: what one of them answered all have, since they serve one model.
     """
 
-    def __init__(self, model: ChatModel, cache: ReplyCache, location: Sequence[str] = ()) -> None:
+    def __init__(self, model: ChatModel, cache: ReplyCache, locations: Sequence[str] = ()) -> None:
         self.model = model
         self._cache = cache
-        self._identity = {
-            "schema": SCHEMA_VERSION,
-            "model": model.id,
-            "location": list(location),
-            **model.describe(),
-        }
+        facts = {"schema": SCHEMA_VERSION, "model": model.id, **model.describe()}
+        places = [[location] for location in locations] or [[]]
+        self._identities = [{**facts, "location": place} for place in places]
 
     @property
     def id(self) -> str:
@@ -141,12 +153,12 @@ class CachedModel:
         if not request.decoding.response_format:
             # so that replies stay known that were stored before there was such a field
             del plain["decoding"]["response_format"]
-        key = content_hash({"identity": self._identity, "request": plain}, 64)
-        stored = None if request.anew else self._cache.get(key)
+        keys = [content_hash({"identity": i, "request": plain}, 64) for i in self._identities]
+        stored = None if request.anew else self._cache.get(*keys)
         if stored is not None:
             return Reply(**{**stored, "usage": Usage(**stored["usage"]), "cached": True})
         reply = await self.model.complete(request)
-        self._cache.put(key, reply, anew=request.anew)
+        self._cache.put(*keys, value=reply, anew=request.anew)
         return reply
 
     async def close(self) -> None:
@@ -170,5 +182,5 @@ class CachedLabelReader:
                 **{**stored, "usage": Usage(**stored["usage"]), "cached": True}
             )
         read = await self._reader.read_labels(messages, scale)
-        self._cache.put(key, replace(read, probabilities=dict(read.probabilities)))
+        self._cache.put(key, value=replace(read, probabilities=dict(read.probabilities)))
         return read

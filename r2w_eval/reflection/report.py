@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +30,8 @@ from r2w_eval.trace.types import Segment, Span
 MAX_TRACES = 200
 MAX_STEPS = 40
 MAX_CHARS = 6_000
+# Of the texts of all steps on a page, shared by its traces: a browser opens no 100 MB well
+MAX_STEP_CHARS = 10_000_000
 
 # Direction overrides and NUL could mislead a reader: shown as a mark, one for one
 _HIDDEN = str.maketrans(dict.fromkeys("\x00\u202a\u202b\u202d\u202e\u2066\u2067\u2068", "\ufffd"))
@@ -100,7 +104,11 @@ def write_viewer(
     summaries: Mapping[str, ReflectionSummary],
 ) -> None:
     """Write the page. The same analyses give the same bytes."""
-    views = [task_view(task, own, summaries[task]) for task, own in analyses.items()]
+    n_traces = sum(
+        min(MAX_TRACES, sum(a.trace is not None for a in own)) for own in analyses.values()
+    )
+    room = MAX_STEP_CHARS // max(1, n_traces)
+    views = [task_view(task, own, summaries[task], room) for task, own in analyses.items()]
     script = packaged_text("templates/reflect.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
@@ -116,8 +124,12 @@ def write_viewer(
     write_atomically(path, page.encode("utf-8", "replace"))
 
 
-def task_view(task: str, analyses: Sequence[Analysis], summary: ReflectionSummary) -> TaskView:
-    """The traces with most reflections first; at most `MAX_TRACES` of them."""
+def task_view(
+    task: str, analyses: Sequence[Analysis], summary: ReflectionSummary, room: int
+) -> TaskView:
+    """The traces with most reflections first; at most `MAX_TRACES` of them, with `room` characters
+    for the steps of each.
+    """
     thinking = [analysis for analysis in analyses if analysis.trace is not None]
     ordered = sorted(thinking, key=lambda a: (-len(a.links), a.source.id))
     shown = ordered[:MAX_TRACES]
@@ -127,16 +139,20 @@ def task_view(task: str, analyses: Sequence[Analysis], summary: ReflectionSummar
         summary=summary,
         description=describe(summary),
         plots=tuple(plot for plot in plots if plot),
-        traces=tuple(trace_view(analysis) for analysis in shown),
+        traces=tuple(trace_view(analysis, room) for analysis in shown),
         n_hidden=len(ordered) - len(shown),
     )
 
 
-def trace_view(analysis: Analysis) -> TraceView:
-    """One trace: bar, text and steps."""
+def trace_view(analysis: Analysis, room: int) -> TraceView:
+    """One trace: bar, text, and the first steps, whose texts take no more than `room` characters
+    where there is more than one.
+    """
     trace = analysis.trace
     assert trace is not None, "only responses that think are shown"
     links = analysis.links[:MAX_STEPS]
+    ends = list(itertools.accumulate(map(_step_chars, links)))
+    links = links[: max(1, bisect_right(ends, room))]
     steps = tuple(step_view(analysis, link) for link in links)
     flags = sorted({flag for step in steps for flag in step.flags.split()})
     return TraceView(
@@ -152,6 +168,10 @@ def trace_view(analysis: Analysis) -> TraceView:
         n_hidden_steps=len(analysis.links) - len(links),
         flags=" ".join(flags),
     )
+
+
+def _step_chars(link: ReflectionLink) -> int:
+    return sum(min(len(text or ""), MAX_CHARS) for text in (link.base, link.text, link.outcome))
 
 
 def _bars(segments: Sequence[Segment], tokens: Sequence[float]) -> tuple[BarView, ...]:

@@ -41,10 +41,14 @@ async def segment_by_scorer(text: str, scorer: Scorer, answer: str | None = None
     lines = split_units(text, "line")
     parts = [lines[i : i + LINES_PER_QUESTION] for i in range(0, len(lines), LINES_PER_QUESTION)]
     verdicts = await scorer.score([_question(text, part) for part in parts])
-    failed = next((v.score for v in verdicts if v.score.value is None), None)
-    if failed is not None:
-        return Labelling(None, failed)
-    labels = [label for verdict in verdicts for label in verdict.score.parts["labels"]]
+    scores = [verdict.score for verdict in verdicts]
+    lost = next((score for score in scores if score.value is None), None)
+    if lost is None and any("labels" not in score.parts for score in scores):
+        reason = "a value without labels: only a judge that writes them can segment a trace"
+        lost = Score(None, JudgeStatus.PARSE_ERROR, reason)
+    if lost is not None:
+        return Labelling(None, lost)
+    labels = [label for score in scores for label in score.parts["labels"]]
     segments = merge_lines(lines, [LABELS[label] for label in labels])
     return Labelling(Trace(text, segments, Form.PROSE, (), answer), Score(1.0))
 

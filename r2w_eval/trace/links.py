@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from rapidfuzz import fuzz
 
+from r2w_eval.trace.cues import lowered
 from r2w_eval.trace.diff import Changes, Edit, diff, words_of
 from r2w_eval.trace.levels import (
     Level,
@@ -53,8 +54,11 @@ _NAMED = re.compile(
     r"|\b(line|sentence|paragraph|stanza) (one|two|three|four|five|[1-5])\b"
     r"|(?:第([一二三四五])|(最后一)|(首)|(末)|(尾))(?:个)?(句|段|行|节)"
 )
+# "in the end", "by the end of the day" point at no text
 _ENDS = re.compile(
-    r"\bthe (opening|beginning|start|ending|close|end|title)\b|(开头|开篇|结尾|末尾|标题|题目)"
+    r"\bthe (opening|ending|title)\b"
+    r"|(?<!\bin )(?<!\bby )(?<!\bat )(?<!\bfrom )\bthe (beginning|start|close|end)\b"
+    r"|(开头|开篇|结尾|末尾|标题|题目)"
 )
 _UNIT_SPLITS = {
     "line": re.compile(r"\n+"),
@@ -265,8 +269,8 @@ def locate(quote: str, base: str) -> Span | None:
     if not bare:
         return None
     place = base.find(bare)
-    if place < 0 and len(low := base.lower()) == len(base):
-        place = low.find(bare.lower())
+    if place < 0:
+        place = lowered(base).find(lowered(bare))
     if place >= 0:
         return Span(place, place + len(bare))
     if len(bare) < 6 or not len(bare) <= len(base) <= MAX_FUZZY_CHARS:
@@ -288,7 +292,7 @@ def _named_spans(reflection: str, base: str) -> list[Span]:
             found.append(units[number])
     for match in list(_ENDS.finditer(lower))[:MAX_QUOTES]:
         sentences = split_units(base, "sentence")
-        is_end = (match[1] or match[2]) in ("ending", "close", "end", "结尾", "末尾")
+        is_end = match[match.lastindex or 0] in ("ending", "close", "end", "结尾", "末尾")
         if sentences:
             found.append(sentences[-1 if is_end else 0])
     return found

@@ -17,7 +17,7 @@ from r2w_eval.trace.types import Kind
 
 _BREAK = re.compile(r"\n\s*\n")
 # alone on its line: "[1] Smith 2020" is a line of a text
-_HEAD = re.compile(r"^\[(\d{1,4})\][ \t]*$", re.MULTILINE)
+_HEAD = re.compile(r"^\[(\d{1,4})\][ \t]*\r?$", re.MULTILINE)
 
 
 def paragraphs(text: str) -> list[str]:

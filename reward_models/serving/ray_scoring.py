@@ -193,13 +193,33 @@ def plan_splits(job: RayJob) -> list[Split]:
             f"--input {job.source!r}: nothing there. Expected JSON lines, a Parquet file or a "
             f"folder of such files"
         )
-    paths = sorted(fs.find(path)) if fs.isdir(path) else [path]
     splits: list[Split] = []
-    for file in paths:
+    for file in _inputs(fs, path):
         own = _row_groups(fs, file) if file.endswith(".parquet") else _ranges(fs, file, job)
         full = fs.unstrip_protocol(file)
         splits += [Split(len(splits) + n, full, *bounds) for n, bounds in enumerate(own)]
     return splits
+
+
+def _inputs(fs: Any, path: str) -> list[str]:
+    """The file, or those of a folder that hold items: what others left beside them is none.
+
+    Raises UsageError for a folder without any.
+    """
+    if not fs.isdir(path):
+        return [path]
+    names = {file: file.rpartition("/")[2] for file in sorted(fs.find(path))}
+    found = [
+        file
+        for file, name in names.items()
+        if name.endswith((".jsonl", ".parquet")) and not name.startswith((".", "_"))
+    ]
+    if not found:
+        raise UsageError(
+            f"--input {path!r}: no items there. Expected *.jsonl or *.parquet; the folder holds "
+            f"{', '.join(list(names.values())[:8]) or 'nothing'}"
+        )
+    return found
 
 
 def _ranges(fs: Any, path: str, job: RayJob) -> list[tuple[int, int]]:
@@ -329,7 +349,7 @@ def _finished(folder: str) -> frozenset[int]:
 def _claim(job: RayJob, folder: str) -> None:
     """Say in run.json what the parts are of. Raises UsageError when they are of something else."""
     source, path = open_place(job.source)
-    paths = sorted(source.find(path)) if source.isdir(path) else [path]
+    paths = _inputs(source, path)
     scorer = open_scorer(job.scorer)
     own = {
         "input": content_hash([[file, source.ukey(file)] for file in paths]),

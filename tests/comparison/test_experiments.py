@@ -23,7 +23,7 @@ from r2w_eval.comparison.experiments import (
     spent_tokens,
     tokens_per_point,
 )
-from r2w_eval.comparison.experiments_display import budget_svg
+from r2w_eval.comparison.experiments_display import budget_svg, tokens_per_point_told
 from r2w_eval.comparison.scores import StoredResult
 from r2w_eval.errors import BudgetReached, UnknownName, UsageError
 from r2w_eval.estimates import mean_of
@@ -158,7 +158,11 @@ def test_tokens_per_point_takes_tokens_and_points_of_the_same_prompts() -> None:
     better = {k: v + 0.9 + int(k) % 3 / 10 for k, v in points.items()}
     on = side("on", better, dict.fromkeys(points, 100.0) | {"9": 9e3})
     off = side("off", {**points, "9": None}, dict.fromkeys(points, 0.0))
-    assert on_minus_off(on, off).tokens_per_point == pytest.approx(100.0)
+    row = on_minus_off(on, off)
+    assert row.tokens_per_point == pytest.approx(100.0)
+    assert tokens_per_point_told(row) == "100.0"
+    alike = on_minus_off(side("on", {k: v + 2 for k, v in points.items()}, points), off)
+    assert "no interval" in tokens_per_point_told(alike)
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,18 @@ def test_other_models_weights_and_addresses_have_their_own_entries(cache: ReplyC
     assert [model.calls for model in models] == [2, 2, 2, 2]
 
 
+def test_another_address_or_order_of_one_endpoint_pays_nothing_again(cache: ReplyCache) -> None:
+    model = Counting()
+    for order in ("abc", "cab", "xb", "c", "x", "a"):
+        (reply,) = ask(CachedModel(model, cache, tuple(order)), BASE)
+        # x alone never answered, and never was of an endpoint whose reply was asked for
+        assert reply.text.startswith("reply 2" if order == "x" else "reply 1")
+    assert model.calls == 2
+    ask(CachedModel(model, cache, tuple("bc")), replace(BASE, anew=True))
+    (reply,) = ask(CachedModel(model, cache, ("c",)), BASE)
+    assert reply.text.startswith("reply 3") and reply.cached
+
+
 def test_a_reply_asked_for_anew_takes_the_place_of_the_stored_one(cache: ReplyCache) -> None:
     model = CachedModel(Counting(), cache)
     replies = ask(model, BASE, BASE, replace(BASE, anew=True), BASE)
@@ -167,7 +179,7 @@ def test_a_cache_that_fails_later_is_one_clear_error(cache: ReplyCache) -> None:
     cache._db.execute("DROP TABLE replies")
     for use in (
         lambda: cache.get("k"),
-        lambda: cache.put("k", 1),
+        lambda: cache.put("k", value=1),
         cache.stats,
         lambda: cache.prune(0),
     ):
@@ -179,15 +191,15 @@ def test_a_full_disk_is_one_clear_error(cache: ReplyCache) -> None:
     pages = cache._db.execute("PRAGMA page_count").fetchone()[0]
     cache._db.execute(f"PRAGMA max_page_count={pages}")
     with pytest.raises(R2WError, match=r"full.*run the same"):
-        cache.put("k", "x" * 100_000)
+        cache.put("k", value="x" * 100_000)
     assert cache.get("k") is None
 
 
 def fill(path: Path, worker: int) -> None:
     with ReplyCache(path) as cache:
         for number in range(100):
-            cache.put(f"shared {number}", {"by": worker})
-            cache.put(f"own {worker} {number}", {"by": worker})
+            cache.put(f"shared {number}", value={"by": worker})
+            cache.put(f"own {worker} {number}", value={"by": worker})
             assert cache.get(f"shared {number}") is not None
 
 

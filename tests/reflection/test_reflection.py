@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from r2w_eval.reflection.analysis import (
 )
 from r2w_eval.reflection.effects import score_effects, score_items
 from r2w_eval.reflection.measures import ReflectionSummary, summarise_reflection
+from r2w_eval.reflection.report import MAX_CHARS, MAX_STEP_CHARS, MAX_TRACES, write_viewer
 from r2w_eval.trace.types import Fault
 from r2w_eval.types import JudgeStatus, Score, Usage
 
@@ -263,3 +265,19 @@ def test_samples_of_one_prompt_are_one_prompt() -> None:
         assert metric.n_expected <= len(SIX), metric.name
         if metric.name == "thinking_share":
             assert metric.n_scored == metric.n_expected == len(SIX)
+
+
+def test_a_page_of_long_traces_stays_of_a_size_that_opens(tmp_path: Path) -> None:
+    revisions = "".join(f"{GOOD}<revision>{n} {'x' * MAX_CHARS}</revision>" for n in range(30))
+    source = response("long", f"<draft>{'y' * MAX_CHARS}</draft>{revisions}")
+    long, small = analyse(source), analyse(SIX[0])
+    many = [replace(long, source=replace(source, id=str(n))) for n in range(MAX_TRACES)]
+    for name, own in (("many", many), ("one", [long, small])):
+        summary = {"t": summarise_reflection([small])}
+        write_viewer(tmp_path / name, "t", {"t": own}, summary)
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    # beside the steps: the trace itself, of three columns at most
+    assert sizes["many"] < MAX_STEP_CHARS + MAX_TRACES * (4 * MAX_CHARS + 6_000)
+    pages = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert "more steps are in reflections.jsonl" in pages["many"]
+    assert "more steps" not in pages["one"], "what fits is shown whole"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from r2w_eval.reward_models.items import ItemStatus, ReflectionItem, WritingItem
+from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, ReflectionItem, WritingItem
 from r2w_eval.reward_models.linear.heads import save_heads
 from r2w_eval.reward_models.quality import QualityJudge, on_scale
 from r2w_eval.reward_models.rules import RulesScorer
@@ -32,7 +33,7 @@ from r2w_eval.reward_models.scorer import (
 from r2w_eval.reward_models.serving.files import score_file
 
 from r2w_eval.cli import cli
-from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.errors import R2WError, UnknownName, UsageError
 from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Scale, Score
 
@@ -312,6 +313,16 @@ def test_items_that_could_not_be_read_pass_through_in_place() -> None:
     broken = failed("x", ItemStatus.BAD_ITEM, "why")
     scores = list(score_all(load_reward(), [broken, item(), broken], batch=2))
     assert [s.id for s in scores] == ["x", "1", "x"]
+
+
+@pytest.mark.parametrize("surplus", [-1, 1])
+def test_a_scorer_that_miscounts_is_told_instead_of_shifting_scores(surplus: int) -> None:
+    class Miscounting(RulesScorer):
+        def score(self, items: Sequence[Item]) -> list[ItemScore]:
+            return (super().score(items) * 2)[: len(items) + surplus]
+
+    with pytest.raises(R2WError, match=rf"{2 + surplus} scores for 2 items"):
+        list(score_all(Miscounting(), [item(), item()]))
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken", "note"])

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from support import ScriptedServer, completion
 
-from r2w_eval.judge.scorers import TextJudge
+from r2w_eval.judge.scorers import ScoreItem, TextJudge, Verdict
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.trace.judge import Labelling, read_labels, segment_by_scorer
+from r2w_eval.types import Score
 
 TEXT = "The user wants rain.\n\nRain fell.\nIt stopped.\n\nFlat, that second line."
 
@@ -52,3 +55,23 @@ def test_an_unreadable_reply_gives_no_trace_but_a_status(reply: str, status: str
     labelling = ask(reply)
     assert labelling.trace is None and labelling.score.status == status
     assert read_labels(reply, 4).value is None
+
+
+class Marks:
+    """Somebody's scorer, which gives marks and no labels."""
+
+    id = "marks"
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
+        return [Verdict(Score(7.0)) for _ in items]
+
+    async def close(self) -> None: ...
+
+
+def test_a_scorer_that_gives_no_labels_segments_nothing() -> None:
+    labelling = asyncio.run(segment_by_scorer(TEXT, Marks()))
+    assert labelling.trace is None and labelling.score.value is None
+    assert "without labels" in labelling.score.reason

@@ -15,6 +15,7 @@ from r2w_eval.trace.links import (
     similarity_to,
     word_grams,
 )
+from r2w_eval.trace.types import Span
 
 BASE = "The rain was very sad.\nA door stood open.\nNobody came."
 
@@ -31,6 +32,8 @@ def test_a_quotation_is_found_exactly_without_case_and_nearly() -> None:
     near = locate("door was standing open", "A door was standin open, then.")
     assert near is not None
     assert locate("an elephant in a hat", BASE) is None
+    # "İ" is two characters in lower case
+    assert locate("the red door", "İstanbul. The Red Door stood.") == Span(10, 22)
 
 
 def test_named_places_are_resolved_in_both_languages() -> None:
@@ -40,6 +43,13 @@ def test_named_places_are_resolved_in_both_languages() -> None:
     zh = "雨停了。门开着。没有人来。"
     assert [t.span.cut(zh) for t in find_targets("第二句太平。", zh)[0]] == ["门开着。"]
     assert [t.span.cut(zh) for t in find_targets("结尾太平。", zh)[0]] == ["没有人来。"]
+
+
+@pytest.mark.parametrize("idiom", ["In the end", "by the end of the day", "At the beginning"])
+def test_an_idiom_of_time_points_at_no_text(idiom: str) -> None:
+    assert find_targets(f"{idiom} it all works.", BASE) == ((), 0)
+    (target,) = find_targets(f"{idiom} it works, and the end is flat.", BASE)[0]
+    assert target.span.cut(BASE) == "Nobody came."
 
 
 def test_a_quotation_that_the_text_does_not_hold_is_counted() -> None:

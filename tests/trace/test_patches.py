@@ -10,7 +10,7 @@ from r2w_eval.training.rl.completions import read_completion, reflections
 
 from r2w_eval.errors import UsageError
 from r2w_eval.trace.links import full_texts, link_reflections
-from r2w_eval.trace.patches import Allowance, apply_patch, numbered, read_patch, versions
+from r2w_eval.trace.patches import Allowance, apply_patch, is_patch, numbered, read_patch, versions
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.types import Fault, Kind, TagSchema
 from r2w_eval.trace.units import units
@@ -74,6 +74,11 @@ def test_a_trace_in_patches_is_the_same_trace_in_full(
 def test_the_numbered_text_as_a_patch_changes_nothing(parts: list[str]) -> None:
     text = "\n\n".join(parts)
     assert apply_patch(text, numbered(text)) == text
+
+
+def test_lines_may_end_as_on_windows() -> None:
+    patch = "[2]\r\nNew.\r\n[3]\r\n"
+    assert is_patch(patch) and apply_patch("One.\n\nTwo.\n\nThree.", patch) == "One.\n\nNew."
 
 
 def test_a_numbered_list_in_a_paragraph_is_text() -> None:

@@ -158,6 +158,21 @@ def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path
         plan_splits(replace(job, source=str(tmp_path / "none.jsonl")))
 
 
+def test_only_files_of_items_are_taken_from_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    job = RayJob("r2w-rules", str(folder), str(tmp_path / "out"))
+    for name in ("run.json", "_SUCCESS", ".hidden.jsonl", "a.jsonl~", "_temporary.parquet"):
+        (folder / name).write_text("{}")
+    with pytest.raises(UsageError, match=r"Expected \*.jsonl or \*.parquet; the folder holds"):
+        plan_splits(job)
+    write_items(folder / "a.jsonl", 2)
+    _claim(job, job.target)
+    (folder / "run.json").write_text("changed")
+    _claim(job, job.target)
+    assert [Path(split.path).name for split in plan_splits(job)] == ["a.jsonl"]
+
+
 def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
