@@ -61,11 +61,13 @@ class Arm:
 
 
 def group_names(arms: Iterable[Arm]) -> list[str]:
-    """In the order of training: base, sft, then lambda rising."""
+    """In the order of training: base, SFT, then lambda rising, at each the usual arm first."""
 
-    def place(name: str) -> tuple[int, float]:
-        trained = name.removeprefix("lambda")
-        return (2, float(trained)) if trained != name else (("base", "sft").index(name), 0.0)
+    def place(name: str) -> tuple[int, float, str]:
+        variant, found, weight = name.rpartition("lambda")
+        if found:
+            return 2, float(weight), variant
+        return int(name != "base"), 0.0, "" if name != "sft" else "~"
 
     return sorted({arm.group for arm in arms}, key=place)
 
