@@ -399,7 +399,7 @@ def test_verls_critic_is_loaded_without_flash_attention(
     from transformers import AutoConfig, AutoModelForTokenClassification
     from verl.utils.model import load_valuehead_model
 
-    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[2] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[3] / "benchmarks")
     from verl_cpu import load_critics_with_sdpa
 
     plain = AutoModelForTokenClassification.from_pretrained
