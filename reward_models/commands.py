@@ -51,7 +51,13 @@ def train(
     """
     if transformer is None or data_only:
         refuse_several("train rm", "accelerate launch -m r2w_eval train rm --transformer")
-    with only_training(Path(out) / ".lock"):
+    if choice.synth and transformer is not None and not transformer.recipe:
+        raise UsageError(
+            "--synth with --transformer: the mix without --recipe takes so many trees of each "
+            "labelled set and none of these. Try: --recipe smollm2-cpu"
+        )
+    # the pipeline holds .lock of the same folder
+    with only_training(Path(out) / ".training.lock"):
         _train(choice.build(), Path(out), data_only, transformer)
 
 

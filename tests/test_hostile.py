@@ -145,7 +145,7 @@ def test_no_name_is_a_formula_or_markup_in_a_plot(name: str) -> None:
         intervals_svg([metric]),
         inline(intervals_svg([metric])),
         budget_svg([ArmResult(name, name, name, metric, metric, metric)]),
-        curves_svg([curve, curve], "loss"),
+        curves_svg([curve, curve], "loss", {name: "black"}),
         graph_svg([Box("a", "sft", (name, name, name), True)], []),
         plot([row]).decode(),
     ]

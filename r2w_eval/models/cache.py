@@ -22,8 +22,6 @@ from r2w_eval.types import Message, Scale, Usage
 
 SCHEMA_VERSION = 1
 # the file may be one of --cache-dir or --replay, of which `cache prune` knows nothing
-# stands in place of a reply that is stored under another key
-SAME_AS = "same_as"
 WAY_OUT = "Move that file away, use another --cache-dir, or --no-cache"
 
 
@@ -66,10 +64,7 @@ class ReplyCache:
     def get(self, *keys: str) -> dict[str, Any] | None:
         """The reply stored under the first of these keys that has one, or None."""
         for key in keys:
-            value = self._read(key)
-            if value is not None and SAME_AS in value:
-                value = self._read(value[SAME_AS])
-            if value is not None:
+            if (value := self._read(key)) is not None:
                 self.hits += 1
                 return value
         return None
@@ -80,18 +75,15 @@ class ReplyCache:
         value: dict[str, Any] | None = row and json.loads(row[0])
         return value
 
-    def put(self, key: str, *others: str, value: object, anew: bool = False) -> None:
-        """Store a reply, which has other keys too; the first one stays unless it was asked for
-        anew.
-        """
-        rows = [(key, to_plain(value)), *((other, {SAME_AS: key}) for other in others)]
+    def put(self, *keys: str, value: object, anew: bool = False) -> None:
+        """Store a reply under all of its keys; the first one stays unless it is asked for anew."""
         rule = "REPLACE" if anew else "IGNORE"
+        row = json.dumps(to_plain(value))
         with self._named_errors():
-            for name, row in rows:
-                self._db.execute(
-                    f"INSERT OR {rule} INTO replies VALUES (?, ?, ?)",
-                    (name, json.dumps(row), time.time()),
-                )
+            self._db.executemany(
+                f"INSERT OR {rule} INTO replies VALUES (?, ?, ?)",
+                [(key, row, time.time()) for key in keys],
+            )
 
     def stats(self) -> CacheStats:
         """Entries, size and age."""
@@ -135,7 +127,10 @@ class CachedModel:
         self._cache = cache
         facts = {"schema": SCHEMA_VERSION, "model": model.id, **model.describe()}
         places = [[location] for location in locations] or [[]]
-        self._identities = [{**facts, "location": place} for place in places]
+        # once a reply stood under the whole list
+        known = [*places, list(locations)] if len(places) > 1 else places
+        self._identities = [{**facts, "location": place} for place in known]
+        self._n_places = len(places)
 
     @property
     def id(self) -> str:
@@ -158,7 +153,7 @@ class CachedModel:
         if stored is not None:
             return Reply(**{**stored, "usage": Usage(**stored["usage"]), "cached": True})
         reply = await self.model.complete(request)
-        self._cache.put(*keys, value=reply, anew=request.anew)
+        self._cache.put(*keys[: self._n_places], value=reply, anew=request.anew)
         return reply
 
     async def close(self) -> None:

@@ -91,9 +91,10 @@ class HttpModel:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        # taken away first: a request that wakes meanwhile must not find it closed
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
     def traffic(self) -> Traffic:
         """Retries and limits so far."""

@@ -68,6 +68,9 @@ class Health:
         """A call ended without a reply; `message` is what the server said. After a first reply only
         refusals of all are systematic: the rest are failures of single requests, or silence.
         """
+        if self.down:
+            # what the endpoint said stands
+            return
         if status not in SILENCE:
             self._silent_since = self.silent = None
         if self._has_answered and status is not CallStatus.RATE_LIMITED:

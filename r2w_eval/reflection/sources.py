@@ -97,11 +97,22 @@ def read_file(path: Path, tags: ThinkTags = ThinkTags()) -> list[TraceInput]:
             f"{str(path)!r}: no record. Expected JSON lines of {{id, thinking, answer}}"
         )
     if all(row.keys() >= RESPONSE_KEYS for row in rows):
-        return [from_response(one) for one in _newest(map(read_response, rows)).values()]
+        own = _newest(_read_own(path, number, row) for number, row in enumerate(rows, 1)).values()
+        return [from_response(one) for one in own if one.raw or one.thinking]
     if any("thinking" in row for row in rows):
         return [_from_row(path, number, row, tags) for number, row in enumerate(rows, 1)]
     prompts = {str(row.get("id")): row.get("prompt") for row in rows}
     return list(_from_recorded(path, prompts, tags))
+
+
+def _read_own(path: Path, number: int, row: Mapping[str, Any]) -> Response:
+    try:
+        return read_response(row)
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"{path}, line {number}: no record of an answer ({error}). Mend that line and run the "
+            f"same command again"
+        ) from error
 
 
 def _checked(path: Path, number: int, row: object) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def make_manifest(
                 "samples": config.samples,
                 "repeats": config.repeats,
                 "think_tags": config.think_tags,
-                **({"think_opened": True} if writing.tags.opened_by_template else {}),
+                **_seen_opened(config, writing),
                 "writer": writing.identity,
                 "judges": judges,
                 "ensemble": plan_ensemble(config, tuple(judges), writing.model),
@@ -56,6 +56,12 @@ def make_manifest(
         ),
         "config": to_plain(config),
     }
+
+
+def _seen_opened(config: RunConfig, writing: Writing) -> dict[str, bool]:
+    """That the template was seen to open the thinking; being told so was in no identity."""
+    is_seen = writing.tags.opened_by_template and not config.think_opened
+    return {"think_opened": True} if is_seen else {}
 
 
 def describe_task(plan: TaskPlan) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from r2w_eval.errors import EndpointDown, EndpointSilent, UnknownName, UsageError
 from r2w_eval.judge.scorers import ScoreItem, Scorer, TextJudge, add_usage
 from r2w_eval.models.chat import ChatModel
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.run.opening import ModelOptions, ModelPool
 from r2w_eval.types import JudgeStatus, Score, Usage
 
@@ -89,7 +90,8 @@ class PatientJudge:
             except BaseException:
                 await pool.__aexit__(None, None, None)
                 raise
-            self._pool, self._chat, self._judge = pool, opened.chat, TextJudge(opened.chat)
+            judge = TextJudge(opened.chat, ThinkTags().after(opened.prompt))
+            self._pool, self._chat, self._judge = pool, opened.chat, judge
             return opened.chat
 
     async def close(self) -> None:

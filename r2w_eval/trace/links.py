@@ -57,7 +57,7 @@ _NAMED = re.compile(
 # "in the end", "by the end of the day" point at no text
 _ENDS = re.compile(
     r"\bthe (opening|ending|title)\b"
-    r"|(?<!\bin )(?<!\bby )(?<!\bat )(?<!\bfrom )\bthe (beginning|start|close|end)\b"
+    r"|(?<!\bin )(?<!\bby )\bthe (beginning|start|close|end)\b(?! of the day)"
     r"|(开头|开篇|结尾|末尾|标题|题目)"
 )
 _UNIT_SPLITS = {

@@ -107,7 +107,7 @@ class Allowance:
     there would be ten thousand whole texts. A trace of people's length never comes near.
     """
 
-    FREE, SHARE = 1_000_000, 4
+    FREE, SHARE = 8_000_000, 4
 
     def __init__(self, length: int) -> None:
         self._left = self.FREE + self.SHARE * length

@@ -208,15 +208,17 @@ def _inputs(fs: Any, path: str) -> list[str]:
     """
     if not fs.isdir(path):
         return [path]
-    names = {file: file.rpartition("/")[2] for file in sorted(fs.find(path))}
+    root = path.rstrip("/")
+    names = {file: file.removeprefix(f"{root}/") for file in sorted(fs.find(path))}
     found = [
         file
         for file, name in names.items()
-        if name.endswith((".jsonl", ".parquet")) and not name.startswith((".", "_"))
+        if name.endswith((".jsonl", ".ndjson", ".parquet"))
+        and not any(part.startswith((".", "_")) for part in name.split("/"))
     ]
     if not found:
         raise UsageError(
-            f"--input {path!r}: no items there. Expected *.jsonl or *.parquet; the folder holds "
+            f"--input {path!r}: no items there. Expected *.jsonl, *.ndjson or *.parquet; it holds "
             f"{', '.join(list(names.values())[:8]) or 'nothing'}"
         )
     return found

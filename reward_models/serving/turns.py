@@ -77,12 +77,15 @@ def read_exchange(prompt: str, text: str) -> Exchange:
     """
     own = text[_after_begins(text) :]
     shared = prompt[_after_begins(prompt) :]
+    asked = next((turn.content for turn in reversed(read_turns(prompt)) if turn.is_user), None)
     if shared and own.startswith(shared):
         text = own.removeprefix(shared)
     elif turns := read_turns(text):
-        asked, start = _find_answer(turns, len(text))
-        return Exchange(asked or prompt, without_ends(text[start:]).strip())
-    asked = next((turn.content for turn in reversed(read_turns(prompt)) if turn.is_user), None)
+        told, start = _find_answer(turns, len(text))
+        # heads of a policy's own, behind another question than it was asked, are its text
+        question = prompt if asked is None else asked
+        if not prompt or (told or "").strip() == question.strip():
+            return Exchange(told or prompt, without_ends(text[start:]).strip())
     is_opened = ThinkTags().after(prompt).opened_by_template
     return Exchange(prompt if asked is None else asked, without_ends(text), is_opened)
 

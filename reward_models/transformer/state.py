@@ -21,9 +21,11 @@ STATE = "state.safetensors"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is: rounds of batches, tokens of these, seconds since its first round."""
+    """How far a training is: batches, which any number of processes may go on with, their tokens,
+    and seconds since the first one.
+    """
 
-    rounds: int = 0
+    batches: int = 0
     tokens: int = 0
     seconds: float = 0.0
 

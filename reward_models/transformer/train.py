@@ -287,13 +287,14 @@ def _loop(learner: Learner, trees: Sequence[Tree], out: Path, clock: _Clock) -> 
     weights = tree_weights(trees, config)
     known = [targets_of(tree) for tree in trees]
     base = [group["lr"] for group in learner.optimizer.param_groups]
-    started = time.monotonic() - at.seconds
-    saved, available = at.seconds, max(1.0, clock.deadline - started)
+    now = time.monotonic()
+    # what was spent before a stop counts: the limit is that of the whole training
+    started, saved, available = now - at.seconds, at.seconds, max(1.0, clock.deadline - now)
     # reading a loss waits for the device
     log_every = 20 if learner.device.type == "cuda" else 1
-    taken = itertools.islice(rounds(steps(trees, weights, config)), at.rounds, None)
-    log = _Log(out / "log.jsonl", at.rounds)
-    for own in taken:
+    ahead = itertools.islice(steps(trees, weights, config), at.batches, None)
+    log = _Log(out / "log.jsonl", at.batches)
+    for number, own in enumerate(rounds(ahead)):
         spent = time.monotonic() - started
         progress = agreed(max(own[0].progress, spent / available))
         if progress >= 1.0:
@@ -305,10 +306,10 @@ def _loop(learner: Learner, trees: Sequence[Tree], out: Path, clock: _Clock) -> 
                        [weights[i] * mine.scale for i in mine.trees], len(own))  # fmt: skip
         chosen = [trees[i] for step in own for i in step.trees]
         tokens = at.tokens + sum(len(tree.pack.ids) for tree in chosen)
-        if at.rounds % log_every == 0:
-            log.add({"step": at.rounds, "source": chosen[0].source, "loss": round(float(loss), 4),
+        if number % log_every == 0:
+            log.add({"step": at.batches, "source": chosen[0].source, "loss": round(float(loss), 4),
                      "tokens": tokens, "seconds": round(spent, 1)})  # fmt: skip
-        at = Progress(at.rounds + 1, tokens, time.monotonic() - started)
+        at = Progress(at.batches + len(own), tokens, time.monotonic() - started)
         if at.seconds - saved > SAVE_EVERY_S and is_first():
             saved = at.seconds
             learner.save(out)

@@ -240,7 +240,8 @@ def test_our_own_answers_are_the_newest_and_bring_their_tokens(tmp_path: Path) -
     again = replace(first, thinking="Hm.", raw="Rain.", answer="Rain.", usage=tokens,
                     status=WriterStatus.OK)  # fmt: skip
     path = tmp_path / "responses.jsonl"
-    path.write_bytes(dump_line(first) + dump_line(again))
+    lost = replace(first, sample_id="lost", status=WriterStatus.ERROR)
+    path.write_bytes(dump_line(first) + dump_line(lost) + dump_line(again))
     (found,) = read_file(path)
     assert (found.answer, found.thinking, found.usage) == ("Rain.", "Hm.", tokens)
 

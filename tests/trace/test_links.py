@@ -45,7 +45,7 @@ def test_named_places_are_resolved_in_both_languages() -> None:
     assert [t.span.cut(zh) for t in find_targets("结尾太平。", zh)[0]] == ["没有人来。"]
 
 
-@pytest.mark.parametrize("idiom", ["In the end", "by the end of the day", "At the beginning"])
+@pytest.mark.parametrize("idiom", ["In the end", "by the end of the day", "At the end of the day"])
 def test_an_idiom_of_time_points_at_no_text(idiom: str) -> None:
     assert find_targets(f"{idiom} it all works.", BASE) == ((), 0)
     (target,) = find_targets(f"{idiom} it works, and the end is flat.", BASE)[0]
@@ -144,3 +144,8 @@ def test_reflections_in_a_row_share_one_diff(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_reflection_that_names_the_ending_without_end_is_read_in_part() -> None:
     targets, _ = find_targets("The ending is weak. " * 5_000 + "The opening too.", BASE)
     assert len(targets) == 1
+
+
+@pytest.mark.parametrize("named", ["The twist at the end is flat.", "It drags from the start."])
+def test_the_end_and_the_start_are_places(named: str) -> None:
+    assert len(find_targets(named, BASE)[0]) == 1

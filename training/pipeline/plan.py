@@ -17,6 +17,7 @@ from r2w_eval.reward_models.data.synthesis import FILE as REFLECTIONS
 from r2w_eval.reward_models.scorer import JUDGE
 from r2w_eval.training.pipeline.grid import BASE, SHUFFLED, rl_arms, sft_name, variants
 from r2w_eval.training.pipeline.recipe import LOOP, Recipe, plain_difference
+from r2w_eval.training.rl.effects import EffectSettings
 from r2w_eval.training.rl.train import RLSettings
 from r2w_eval.training.trainer.stage import EMBEDDED
 
@@ -151,6 +152,8 @@ def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> 
             _plan_rollouts(planner, recipe, sft_name(seed, reflects=False))
     names = ("outcome", "process", "effect", "process_mapping", "unanswered")
     how = {name: getattr(rl, name) for name in names}
+    if rl.effect == EffectSettings():
+        del how["effect"]
     how |= _rewards(rl, *grid.scorers)
     # only those that there are: without any the stage is that of a plain grid
     others = {name: getattr(grid, name) for name in ("mappings", "scorers", SHUFFLED)}
@@ -190,8 +193,13 @@ def _plan_data(planner: _Planner, recipe: Recipe) -> None:
     synth = recipe.rm.synth
     steps = str(Path(synth) / REFLECTIONS) if synth and synth != LOOP else None
     asked |= outside(*asked.values(), steps)
-    read = labelled_sets(recipe.rm.reward_data) if recipe.rm.source == "trained" else {}
+    read: dict[str, Any] = {}
+    if recipe.rm.source == "trained":
+        read |= labelled_sets(recipe.rm.reward_data)
     inputs = ["traces-loop"] if synth == LOOP else []
+    if synth:
+        # steps of what a benchmark holds are left out
+        read |= {"tasks": tasks, "data_dir": recipe.prompts.data_dir}
     planner.add("reward", "reward", inputs, settings=recipe.rm.identity, **asked, **read)
 
 

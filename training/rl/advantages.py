@@ -285,9 +285,15 @@ def return_to_go(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """
     rewards = [reward_row(rollout, weight) for rollout in group]
     returns = [gae(row, np.zeros(len(row) + 1), 1.0, 1.0) for row in rewards]
-    pool = np.concatenate(returns) if returns else np.zeros(0)
+    valid = [rollout.outcome is not None for rollout in group]
+    known = [row for row, is_valid in zip(returns, valid, strict=True) if is_valid]
+    pool = np.concatenate(known) if known else np.zeros(0)
     std = float(pool.std(ddof=1)) if len(pool) > 1 else 0.0
-    return [(row - pool.mean()) / (std + 1e-8) for row in returns]
+    # a rollout without an outcome is none: it neither learns nor shifts the others
+    return [
+        (row - pool.mean()) / (std + 1e-8) if is_valid else np.zeros_like(row)
+        for row, is_valid in zip(returns, valid, strict=True)
+    ]
 
 
 def reward_row(rollout: Rollout, weight: float = 1.0) -> Tokens:

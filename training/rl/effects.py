@@ -117,19 +117,18 @@ FORMS = {"scored": scored_effects, "ladder": ladder_effects}
 
 
 def with_effect(score: ItemScore, effect: float | None) -> ItemScore:
-    """A process score with this effect in place of its own; None: the axis is missing.
+    """A process score with this effect beside it; None: the axis is missing.
 
-    A scorer that names no axes speaks for the other three. Without its value there is none: the
-    effect alone would pay an empty remark before a better text.
+    The scorer's own value speaks for the three other axes: it is what the validity report is of,
+    and a head of its own in a learned scorer, whose axes together order remarks otherwise. Without
+    its value there is none: the effect alone would pay an empty remark before a better text.
     """
     if score.value is None:
         return score
     parts = {name: part for name, part in score.parts.items() if name != EFFECT}
-    others = [axis for axis in AXIS_WEIGHTS if axis != EFFECT]
-    axes = {axis: parts[axis] for axis in others if axis in parts}
-    axes = axes or dict.fromkeys(others, score.value)
     own = {} if effect is None else {EFFECT: effect}
-    return replace(score, value=combine(axes | own), parts=parts | own)
+    others = dict.fromkeys((axis for axis in AXIS_WEIGHTS if axis != EFFECT), score.value)
+    return replace(score, value=combine(others | own), parts=parts | own)
 
 
 class WithEffects:

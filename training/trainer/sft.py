@@ -133,9 +133,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     notes = (*named, *fit(trainer, tokenizer, out, settings.evaluation, memory))
     last = last_value(trainer.state.log_history, "loss")
     too_long = len(rows) - len(kept)
-    return Trained(
-        out / "model", len(kept), too_long, trainer.state.global_step, last, (*named, *notes)
-    )
+    return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
 
 
 def lora(rank: int) -> Any:

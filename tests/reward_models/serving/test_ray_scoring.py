@@ -164,8 +164,11 @@ def test_only_files_of_items_are_taken_from_a_folder(tmp_path: Path) -> None:
     job = RayJob("r2w-rules", str(folder), str(tmp_path / "out"))
     for name in ("run.json", "_SUCCESS", ".hidden.jsonl", "a.jsonl~", "_temporary.parquet"):
         (folder / name).write_text("{}")
-    with pytest.raises(UsageError, match=r"Expected \*.jsonl or \*.parquet; the folder holds"):
+    with pytest.raises(UsageError, match=r"Expected \*.jsonl, \*.ndjson or \*.parquet; it holds"):
         plan_splits(job)
+    for name in ("_temporary", ".ipynb_checkpoints"):
+        (folder / name).mkdir()
+        write_items(folder / name / "a-checkpoint.jsonl", 2)
     write_items(folder / "a.jsonl", 2)
     _claim(job, job.target)
     (folder / "run.json").write_text("changed")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from r2w_eval.reward_models import commands as reward_commands
 from r2w_eval.reward_models.checks.report import read_report
 from r2w_eval.reward_models.data.synthesis import build_synthesis
 from r2w_eval.training.pipeline import runner as work
@@ -654,3 +655,9 @@ def test_the_memory_of_rl_is_that_of_a_pass_and_of_a_call(write: Write) -> None:
 def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(UnknownName, match="Did you mean smoke"):
         load_recipe("smok")
+
+
+def test_a_reward_model_may_be_trained_in_the_folder_that_its_stage_holds(tmp_path: Path) -> None:
+    choice = reward_commands.DataChoice(str(tmp_path), fillings=1)
+    with locked(tmp_path / "stage"), pytest.raises(UsageError, match="not among the sets"):
+        reward_commands.train(choice, str(tmp_path / "stage"), data_only=False, transformer=None)

@@ -297,8 +297,10 @@ def test_a_score_of_0_is_what_a_tiny_one_is_and_a_lost_outcome_gets_nothing(name
 
     for a, b in zip(rows(0.0), rows(1e-13), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-9)
-    if name != "return_to_go":  # whitening moves all tokens alike
-        assert not MAPPINGS[name]([*FIXTURE, rollout(GOOD, outcome=None)], 1.0)[-1].any()
+    *others, lost = MAPPINGS[name]([*FIXTURE, rollout(GOOD, outcome=None)], 1.0)
+    assert not lost.any()
+    for own, alone in zip(others, MAPPINGS[name](FIXTURE, 1.0), strict=True):
+        np.testing.assert_allclose(own, alone, atol=1e-12)
 
 
 WITH_OUTCOME = [name for name in MAPPINGS if name != "return_to_go"]

@@ -128,12 +128,15 @@ def test_two_reflections_on_one_text_share_its_gain() -> None:
 
 def test_a_missing_effect_leaves_the_other_axes_their_weight() -> None:
     axes = {"relevance": 1.0, "constructiveness": 0.0, "efficiency": 0.5}
+    # its value is a head of its own, which orders remarks as its report says
     learned = ItemScore("a", 0.9, {**axes, "effect": -1.0, "other": 3})
     bare = with_effect(learned, None)
-    assert bare.value == combine(axes) and "effect" not in bare.parts
+    assert bare.value == pytest.approx(0.9) and "effect" not in bare.parts
     full = with_effect(learned, 0.5)
-    assert full.value == combine({**axes, "effect": 0.5}) and full.parts["effect"] == 0.5
-    # a scorer of one number speaks for the three other axes
+    assert full.value == pytest.approx(0.7 * 0.9 + 0.3 * 0.5) and full.parts["effect"] == 0.5
+    # the rules name their axes, and their value is what these make: nothing else is paid
+    rules = ItemScore("a", combine(axes), axes)
+    assert with_effect(rules, 0.5).value == pytest.approx(combine({**axes, "effect": 0.5}))
     assert with_effect(ItemScore("a", 0.2), -1.0).value == pytest.approx(0.7 * 0.2 - 0.3)
     assert with_effect(ItemScore("a", 0.2), None).value == pytest.approx(0.2)
     lost = failed("a", ItemStatus.NO_SEGMENT, "empty")
