@@ -20,6 +20,8 @@ from r2w_eval.store import only_process
 
 T = TypeVar("T")
 PATIENCE = datetime.timedelta(days=1)
+# a pipeline holds `.lock` of the same folder
+LOCK = ".training.lock"
 # what launchers tell a process of the others
 LAUNCHED = ("RANK", "WORLD_SIZE", "LOCAL_", "GROUP_", "ROLE_", "MASTER_", "ACCELERATE_", "FSDP_",
             "TORCHELASTIC_")  # fmt: skip
@@ -133,7 +135,7 @@ def environment_alone() -> dict[str, str]:
 
 
 @contextmanager
-def only_training(lock: Path) -> Iterator[None]:
+def only_training(folder: Path) -> Iterator[None]:
     """One training at a time in a folder: rank 0 holds the lock for all of its processes.
 
     Raises UsageError while another training does.
@@ -141,7 +143,7 @@ def only_training(lock: Path) -> Iterator[None]:
     with ExitStack() as held:
 
         def take() -> None:
-            held.enter_context(only_process(lock))
+            held.enter_context(only_process(folder / LOCK))
 
         on_first(take)
         yield

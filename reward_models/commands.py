@@ -56,8 +56,7 @@ def train(
             "--synth with --transformer: the mix without --recipe takes so many trees of each "
             "labelled set and none of these. Try: --recipe smollm2-cpu"
         )
-    # the pipeline holds .lock of the same folder
-    with only_training(Path(out) / ".training.lock"):
+    with only_training(Path(out)):
         _train(choice.build(), Path(out), data_only, transformer)
 
 

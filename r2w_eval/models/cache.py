@@ -64,16 +64,13 @@ class ReplyCache:
     def get(self, *keys: str) -> dict[str, Any] | None:
         """The reply stored under the first of these keys that has one, or None."""
         for key in keys:
-            if (value := self._read(key)) is not None:
+            with self._named_errors():
+                row = self._db.execute("SELECT value FROM replies WHERE key = ?", (key,)).fetchone()
+            if row is not None:
                 self.hits += 1
+                value: dict[str, Any] = json.loads(row[0])
                 return value
         return None
-
-    def _read(self, key: str) -> dict[str, Any] | None:
-        with self._named_errors():
-            row = self._db.execute("SELECT value FROM replies WHERE key = ?", (key,)).fetchone()
-        value: dict[str, Any] | None = row and json.loads(row[0])
-        return value
 
     def put(self, *keys: str, value: object, anew: bool = False) -> None:
         """Store a reply under all of its keys; the first one stays unless it is asked for anew."""

@@ -190,7 +190,8 @@ def full_texts(trace: Trace) -> dict[int, str]:
     A draft stands for itself. A revision much shorter than the text before it replaces a part of
     it: the stretch that the reflection before it points at, else the most similar stretch; one with
     numbered paragraphs replaces those. A blank one leaves the text as it is. What all of them make
-    is bounded (`Allowance`): beyond, a part stands for itself.
+    is bounded (`Allowance`): beyond, a short revision stands for itself, and a patch changes
+    nothing.
     """
     found: dict[int, str] = {}
     allowance = Allowance(len(trace.text))

@@ -1,9 +1,9 @@
 """Writes traces from their parts, by tags or in prose, with the places of all segments.
 
-What is written is read back: `parse_tagged` gives the same trace always, `parse_prose` where no
-part speaks like another kind (a plan that says "Opening: …"); a writer of traces compares. Prose
-needs a cue per part: reflections begin with one, texts of the piece are announced, and an
-announcement belongs to the thought before it (docs/reflection.md).
+What is written is read back: `parse_tagged` gives the same trace but for blank parts and patches
+that do not fit, `parse_prose` where no part speaks like another kind (a plan that says "Opening:
+…"); a writer of traces compares. Prose needs a cue per part: reflections begin with one, texts of
+the piece are announced, and an announcement belongs to the thought before it (docs/reflection.md).
 """
 
 from __future__ import annotations

@@ -49,8 +49,6 @@ from r2w_eval.trace.types import Form
 from r2w_eval.types import Decoding
 
 TRACES, TRAINED = "traces.jsonl", "trained.json"
-# the pipeline holds .lock of the same folder
-LOCK = ".training.lock"
 # our choices: variety in the writing; a judge that varies little
 WRITER = Decoding(temperature=0.8, top_p=0.95)
 JUDGE = Decoding(temperature=0.0)
@@ -266,7 +264,7 @@ def write_expert_traces(chosen: TraceSettings, out: Path, limit: int | None = No
 def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
     """Fine-tune on a trace file."""
     rows = read_rows(traces)
-    with only_training(out / LOCK):
+    with only_training(out):
         identity = {"settings": settings, "traces": path_hash(traces)}
         on_first(lambda: claim(out, "sft", identity))
         teaching = check_rows(settings.model, rows, load_tokenizer(settings.model))
@@ -280,7 +278,7 @@ def run_rl(
 ) -> Trained:
     """Reinforcement learning on prompts; `last_step` as in `train_rl`."""
     require_tags(settings)
-    with only_training(out / LOCK):
+    with only_training(out):
         identity = {"settings": settings.work(), "prompts": content_hash(prompts)}
         if file := settings.references:
             identity["references"] = content_hash(read_reference_file(Path(file)))
