@@ -24,17 +24,17 @@ class LengthPoint:
     length: float
 
 
-def length_slope(points: Iterable[LengthPoint], seed: int = 0) -> Metric:
+def length_slope(points: Iterable[LengthPoint]) -> Metric:
     """Points per doubling of length inside an item, interval clustered by item (B2).
 
     Regression of score on log2(length) with one intercept per item.
     """
     groups = _by_item(points)
     moments = {item: _moments(own, *_centre(own)) for item, own in groups.items()}
-    return _slope(moments, seed)
+    return _slope(moments)
 
 
-def overall_length_slope(points: Iterable[LengthPoint], seed: int = 0) -> Metric:
+def overall_length_slope(points: Iterable[LengthPoint]) -> Metric:
     """Points per doubling of length over all answers, interval clustered by item.
 
     Regression of score on log2(length) with one intercept: what a single run shows. Items that ask
@@ -42,7 +42,7 @@ def overall_length_slope(points: Iterable[LengthPoint], seed: int = 0) -> Metric
     """
     groups = _by_item(points)
     centre = _centre([point for own in groups.values() for point in own])
-    return _slope({item: _moments(own, *centre) for item, own in groups.items()}, seed)
+    return _slope({item: _moments(own, *centre) for item, own in groups.items()})
 
 
 def _by_item(points: Iterable[LengthPoint]) -> dict[str, list[LengthPoint]]:
@@ -57,14 +57,14 @@ def _by_item(points: Iterable[LengthPoint]) -> dict[str, list[LengthPoint]]:
     return dict(sorted(groups.items()))
 
 
-def _slope(moments: dict[str, tuple[float, float]], seed: int) -> Metric:
+def _slope(moments: dict[str, tuple[float, float]]) -> Metric:
     usable = {item: own for item, own in moments.items() if own[1] > 0}
     stratum = Stratum(
         tuple(usable),
         tuple(own[0] for own in usable.values()),
         tuple(own[1] for own in usable.values()),
     )
-    return measure(Estimate("length_slope", (stratum,), len(moments)), seed=seed)
+    return measure(Estimate("length_slope", (stratum,), len(moments)))
 
 
 def _centre(points: Sequence[LengthPoint]) -> tuple[float, float]:

@@ -225,9 +225,7 @@ def rank_probabilities(drawn: NDArray[np.float64]) -> tuple[tuple[float, ...], .
     )
 
 
-def rank_by_paired_tests(
-    estimates: Mapping[str, Estimate], alpha: float = 0.05, seed: int = 0
-) -> Ranking:
+def rank_by_paired_tests(estimates: Mapping[str, Estimate]) -> Ranking:
     """Rank ranges of models from all paired tests of one metric, corrected by Holm (A3, A5)."""
     values = {}
     for model, estimate in estimates.items():
@@ -235,14 +233,14 @@ def rank_by_paired_tests(
         if value is None:
             raise UsageError(f"{model!r} has no value for {estimate.name!r} and cannot be ranked")
         values[model] = value
-    tests = paired_tests(estimates, seed)
-    return Ranking(rank_ranges(values, tests, alpha), tests)
+    tests = paired_tests(estimates)
+    return Ranking(rank_ranges(values, tests), tests)
 
 
-def paired_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
+def paired_tests(estimates: Mapping[str, Estimate]) -> tuple[PairTest, ...]:
     """Every pair of models on their common items; p corrected over all pairs with common items."""
     found = [
-        (first, second, compare(estimates[first], estimates[second], seed=seed))
+        (first, second, compare(estimates[first], estimates[second]))
         for first, second in combinations(sorted(estimates), 2)
     ]
     tested = [c.p_value for _, _, c in found if c.p_value is not None]
