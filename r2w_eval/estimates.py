@@ -1,4 +1,4 @@
-"""The two averages that suites are made of, as `Estimate`s: mean of items, and pooled values.
+"""The averages that all scores are made of, as `Estimate`s: means of items, and pooled values.
 
 The order of the terms is kept, so that a published figure is reproduced to its last digit by
 summing in upstream's order.
@@ -26,9 +26,11 @@ def mean_of(
     return Estimate(name, (stratum,), n_expected, note=note)
 
 
-def share_of(name: str, values: Iterable[tuple[str, float]], n_expected: int) -> Estimate:
+def share_of(
+    name: str, values: Iterable[tuple[str, float]], n_expected: int, *, note: str = ""
+) -> Estimate:
     """Plain mean of outcomes between 0 and 1, by cluster: its interval stays between 0 and 1."""
-    return replace(mean_of(name, values, n_expected), is_share=True)
+    return replace(mean_of(name, values, n_expected, note=note), is_share=True)
 
 
 def pooled(

@@ -16,6 +16,7 @@ from typing import Any
 from r2w_eval.comparison.scores import StoredResult, check_identities, item_values, load_results
 from r2w_eval.config import RunConfig, check_setting
 from r2w_eval.errors import UnknownName, UsageError
+from r2w_eval.estimates import mean_of
 from r2w_eval.models.thinking_tokens import count_tokens
 from r2w_eval.reflection.analysis import TraceInput
 from r2w_eval.reflection.sources import read_run
@@ -25,7 +26,7 @@ from r2w_eval.stats.inference import PairedComparison, compare, measure, on_comm
 from r2w_eval.stats.inference import evaluate as evaluate_estimate
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.suite import load_info, suite_folders
-from r2w_eval.types import Estimate, Metric, Stratum
+from r2w_eval.types import Estimate, Metric
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,10 @@ def spent_tokens(inputs: Sequence[TraceInput]) -> tuple[Estimate, Estimate]:
         prompts[own.answer_id] = own.cluster
         thinking[own.answer_id] += more
         answers[own.answer_id] += less
-    names, ones = tuple(prompts.values()), (1.0,) * len(prompts)
+    n_prompts = len(set(prompts.values()))
     thought, written = (
-        Estimate(
-            name,
-            (Stratum(names, tuple(float(tokens[one]) for one in prompts), ones),),
-            len(set(names)),
+        replace(
+            mean_of(name, [(prompts[one], float(tokens[one])) for one in prompts], n_prompts),
             bounded=False,
         )
         for name, tokens in (("thinking_tokens", thinking), ("answer_tokens", answers))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.judge_check.figures import Readings, order_pairs, rescale, text_place
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledText
 from r2w_eval.stats.agreement import krippendorff_alpha
@@ -45,7 +45,7 @@ def _levels(all_readings: Sequence[Readings]) -> Iterator[Metric]:
     if all_readings and (scale := all_readings[0].scale):
         for name, bound in zip(("share_at_floor", "share_at_ceiling"), scale, strict=True):
             at = [(cluster, float(value == bound)) for cluster, value in scored]
-            yield measure(replace(mean_of(name, at, n_requests), is_share=True))
+            yield measure(share_of(name, at, n_requests))
     distinct = float(len({round(value, 1) for _, value in scored}))
     yield Metric("distinct_scores", distinct, None, None, len(scored), len(rows))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.judge_check.card import NullFigures, SetFigures
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, LabelledText
 from r2w_eval.judge_check.nulls import DESCRIPTIONS, LONGEST, SHUFFLED, longest_text
@@ -24,7 +24,6 @@ from r2w_eval.stats.agreement import (
     human_ceiling,
     mean_by_system,
     pair_accuracy,
-    pair_accuracy_estimate,
 )
 from r2w_eval.stats.inference import compare, evaluate, measure
 from r2w_eval.stats.orders import OrderPair, combined_label
@@ -132,9 +131,9 @@ def set_figures(readings: Readings) -> SetFigures:
     """Agreement with people on one set, beside the trivial rules."""
     labelled = readings.labelled
     judged = score_pairs(readings)
-    estimate = pair_accuracy_estimate(judged)
+    estimate = pair_accuracy(judged)
     rules = {
-        name: pair_accuracy_estimate(
+        name: pair_accuracy(
             [
                 JudgedPair(readings.cluster(item), pair.human, margin(item, pair))
                 for item, pair in pairs_of(labelled)
@@ -170,12 +169,11 @@ def _agreement(
 ) -> Iterator[Metric]:
     yield measure(estimate)
     if any(pair.human == 0 for pair in judged):
-        three_way = pair_accuracy(judged, TieRule.THREE_WAY)
-        yield replace(three_way, name="pair_accuracy:three_way")
+        yield measure(pair_accuracy(judged, TieRule.THREE_WAY, "pair_accuracy:three_way"))
     yield from _by_part(readings)
     if shown := order_pairs(readings):
         preferred = [JudgedPair(own.item, pair.human, combined_label(own)) for pair, own in shown]
-        yield measure(pair_accuracy_estimate(preferred, name="preference_accuracy"))
+        yield measure(pair_accuracy(preferred, name="preference_accuracy"))
     if readings.labelled.spec.scale:
         yield from _correlations(readings)
         yield from _ceiling(readings)
@@ -191,7 +189,7 @@ def _by_part(readings: Readings) -> Iterator[Metric]:
     for name, items in sorted(parts.items()):
         part = replace(readings, labelled=replace(readings.labelled, items=tuple(items)))
         if any(pair.human for item in items for pair in item.pairs):
-            yield measure(pair_accuracy_estimate(score_pairs(part), name=f"pair_accuracy/{name}"))
+            yield measure(pair_accuracy(score_pairs(part), name=f"pair_accuracy/{name}"))
 
 
 def _rated(readings: Readings) -> list[tuple[LabelledItem, LabelledText, float]]:
@@ -288,7 +286,7 @@ def language_figures(all_readings: Iterable[Readings]) -> tuple[Metric, ...]:
     for readings in all_readings:
         by_language[readings.labelled.spec.language] += score_pairs(readings)
     return tuple(
-        measure(pair_accuracy_estimate(pairs, name=f"pair_accuracy/{language}"))
+        measure(pair_accuracy(pairs, name=f"pair_accuracy/{language}"))
         for language, pairs in sorted(by_language.items())
     )
 
@@ -323,7 +321,7 @@ def _null(name: str, all_readings: Sequence[Readings]) -> NullFigures:
         n_prompts=len(nulls),
         mean=fmean(nulls) if nulls else None,
         real_mean=fmean(reals) if reals else None,
-        below=measure(replace(mean_of("share below real answers", below, asked), is_share=True)),
+        below=measure(share_of("share below real answers", below, asked)),
         gap=measure(mean_of("real minus null", gaps, asked)),
         weakest_system=None if name == LONGEST else _weakest_system(all_readings),
     )

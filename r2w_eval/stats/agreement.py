@@ -8,8 +8,8 @@ harness A7, A8; Krippendorff 2011 (alpha); Kendall 1945 (tau-b); Cohen 1968 (wei
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from statistics import fmean
@@ -17,16 +17,15 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from r2w_eval.errors import UsageError
-from r2w_eval.stats.inference import measure
+from r2w_eval.estimates import share_of
 from r2w_eval.stats.resampling import FloatArray
-from r2w_eval.types import Estimate, Metric, Stratum
+from r2w_eval.types import Estimate
 
 AGREEMENT_DRAWS = 1_000
 
 
 class Level(StrEnum):
-    """What differences between two values mean to alpha."""
+    """The level of measurement of the ratings, which sets how alpha weighs a difference."""
 
     NOMINAL = "nominal"
     ORDINAL = "ordinal"
@@ -40,18 +39,18 @@ class Method(StrEnum):
     KENDALL = "kendall_tau_b"
     PEARSON = "pearson"
     KAPPA = "quadratic_kappa"
-    """Agreement in absolute value, on one scale: quadratic weighted kappa, Lin's concordance."""
+    """Agreement of the values themselves, on one scale: Cohen's kappa with quadratic weights, which
+    for continuous values is Lin's concordance.
+    """
 
 
 class TieRule(StrEnum):
     """How pairs without a clear winner count towards accuracy."""
 
     HALF = "half"
-    """Pairs that people tied leave; a tie of the judge on the others counts one half."""
+    """Pairs that people tied are left out; on the others a tie of the judge counts one half."""
     THREE_WAY = "three_way"
     """Win, tie and loss are three classes that must match."""
-    EXCLUDE = "exclude"
-    """Pairs that either side tied leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +103,8 @@ def krippendorff_alpha(
     units: Sequence[Sequence[float | None]],
     level: Level = Level.INTERVAL,
     draws: int = AGREEMENT_DRAWS,
-    seed: int = 0,
-    confidence: float = 0.95,
 ) -> Alpha:
-    """Alpha of ratings [unit][rater] with None for missing; interval by resampling units."""
+    """Alpha of ratings [unit][rater] with None for missing; 95 % interval by resampling units."""
     present = [sorted(v for v in unit if v is not None) for unit in units]
     pairable = sorted(unit for unit in present if len(unit) > 1)
     n_ratings = sum(len(unit) for unit in pairable)
@@ -116,11 +113,10 @@ def krippendorff_alpha(
     if not len(values):
         return Alpha(None, None, None, level, 0, 0)
     value = _alpha(counts, np.ones(len(counts)), values, level)
-    generator = np.random.default_rng(seed)
     n = len(counts)
-    times = generator.multinomial(n, np.full(n, 1 / n), size=draws)
+    times = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws)
     drawn = [_alpha(counts, row, values, level) for row in times.astype(float)]
-    return Alpha(value, *_bounds(value, drawn, confidence), level, n, n_ratings)
+    return Alpha(value, *_bounds(value, drawn), level, n, n_ratings)
 
 
 def _alpha(counts: FloatArray, times: FloatArray, values: FloatArray, level: Level) -> float | None:
@@ -146,13 +142,13 @@ def _alpha(counts: FloatArray, times: FloatArray, values: FloatArray, level: Lev
 
 
 def _bounds(
-    value: float | None, drawn: Iterable[float | None], confidence: float
+    value: float | None, drawn: Iterable[float | None]
 ) -> tuple[float | None, float | None]:
-    """Percentiles of the defined draws, widened if need be to hold the value."""
+    """95 % percentiles of the defined draws, widened if need be to hold the value."""
     defined = [v for v in drawn if v is not None]
     if value is None or not defined:
         return None, None
-    low, high = np.quantile(defined, ((1 - confidence) / 2, (1 + confidence) / 2))
+    low, high = np.quantile(defined, (0.025, 0.975))
     return min(value, float(low)), max(value, float(high))
 
 
@@ -161,7 +157,6 @@ def associate(
     second: Sequence[float | None],
     method: Method = Method.SPEARMAN,
     draws: int = AGREEMENT_DRAWS,
-    seed: int = 0,
     clusters: Sequence[str] | None = None,
 ) -> Association:
     """Coefficient of two columns; 95 % interval by resampling rows, or whole clusters of rows."""
@@ -176,12 +171,12 @@ def associate(
     names = [name for name, _, _ in rows]
     drawn = [
         coefficient(pairs[own, 0], pairs[own, 1], method)
-        for own in (_resampled(names, draws, seed) if value is not None else ())
+        for own in (_resampled(names, draws) if value is not None else ())
     ]
-    return Association(value, *_bounds(value, drawn, 0.95), len(rows))
+    return Association(value, *_bounds(value, drawn), len(rows))
 
 
-def _resampled(names: Sequence[str], draws: int, seed: int) -> Iterator[NDArray[np.int_]]:
+def _resampled(names: Sequence[str], draws: int) -> Iterator[NDArray[np.int_]]:
     """Rows of each bootstrap draw, rows of a name together; none for fewer than three names."""
     members: defaultdict[str, list[int]] = defaultdict(list)
     for index, name in enumerate(names):
@@ -189,7 +184,7 @@ def _resampled(names: Sequence[str], draws: int, seed: int) -> Iterator[NDArray[
     if len(members) < 3:
         return
     groups = [np.array(own) for _, own in sorted(members.items())]
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(0)
     for _ in range(draws):
         picked = generator.integers(0, len(groups), size=len(groups))
         yield np.concatenate([groups[i] for i in picked])
@@ -217,62 +212,25 @@ def coefficient(
 
 
 def pair_accuracy(
-    pairs: Iterable[JudgedPair], ties: TieRule = TieRule.HALF, seed: int = 0
-) -> Metric:
-    """Share of pairs in which the judge prefers what people prefer, with its interval."""
-    return measure(pair_accuracy_estimate(pairs, ties), seed=seed)
-
-
-def pair_accuracy_estimate(
     pairs: Iterable[JudgedPair], ties: TieRule = TieRule.HALF, name: str = "pair_accuracy"
 ) -> Estimate:
-    """Pair accuracy as an estimate, clustered by item, for intervals and paired tests.
+    """Share of pairs in which the judge prefers what people prefer, clustered by item.
 
     `n_expected` counts the items that the tie rule keeps; the rule is named in the note.
     """
-    kept = [pair for pair in pairs if _counts(pair, ties)]
+    kept = [pair for pair in pairs if pair.human != 0 or ties is TieRule.THREE_WAY]
     scored = [
         (pair.item, _credit(pair.human, pair.judge, ties))
         for pair in kept
         if pair.judge is not None
     ]
-    stratum = Stratum(
-        tuple(item for item, _ in scored),
-        tuple(credit for _, credit in scored),
-        (1.0,) * len(scored),
-    )
-    expected = len({pair.item for pair in kept})
-    return Estimate(name, (stratum,), expected, note=f"ties: {ties.value}", is_share=True)
-
-
-def _counts(pair: JudgedPair, ties: TieRule) -> bool:
-    if ties is TieRule.THREE_WAY:
-        return True
-    return pair.human != 0 and not (ties is TieRule.EXCLUDE and pair.judge == 0)
+    return share_of(name, scored, len({pair.item for pair in kept}), note=f"ties: {ties.value}")
 
 
 def _credit(human: float, judge: float, ties: TieRule) -> float:
     if judge == 0 and ties is TieRule.HALF:
         return 0.5
     return float((human > 0) - (human < 0) == (judge > 0) - (judge < 0))
-
-
-def score_pairs(
-    human: Mapping[str, float], judge: Mapping[str, float | None], item: str
-) -> list[JudgedPair]:
-    """All pairs of systems within one item, from scores.
-
-    >>> score_pairs({"x": 3, "y": 1}, {"x": 7, "y": None}, "i1")
-    [JudgedPair(item='i1', human=2, judge=None)]
-    """
-    names = sorted(human)
-    pairs = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            a, b = judge.get(first), judge.get(second)
-            gap = None if a is None or b is None else a - b
-            pairs.append(JudgedPair(item, human[first] - human[second], gap))
-    return pairs
 
 
 def mean_by_system(rows: Iterable[tuple[str, float]]) -> dict[str, float]:
@@ -283,31 +241,12 @@ def mean_by_system(rows: Iterable[tuple[str, float]]) -> dict[str, float]:
     return {system: math.fsum(own) / len(own) for system, own in sorted(values.items())}
 
 
-def quadratic_kappa(
-    first: Sequence[int | None], second: Sequence[int | None], scale: Sequence[int]
-) -> float | None:
-    """Cohen's kappa with squared distances over equally spaced labels `scale`.
-
-    None without spread. Raises UsageError for a rating that is not on the scale.
-    """
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
-    unknown = sorted({v for pair in pairs for v in pair} - set(scale))
-    if unknown:
-        raise UsageError(f"ratings {unknown} are not on the scale {sorted(scale)}")
-    position = {label: i for i, label in enumerate(sorted(scale))}
-    left, right = (Counter(position[pair[side]] for pair in pairs) for side in (0, 1))
-    observed = sum((position[a] - position[b]) ** 2 for a, b in pairs) * len(pairs)
-    expected = sum(n * m * (i - j) ** 2 for i, n in left.items() for j, m in right.items())
-    return 1 - observed / expected if expected else None
-
-
 def human_ceiling(
     humans: Sequence[Sequence[float | None]],
     judge: Sequence[float | None],
     method: Method = Method.SPEARMAN,
     clusters: Sequence[str] | None = None,
     draws: int = AGREEMENT_DRAWS,
-    seed: int = 0,
 ) -> Ceiling:
     """Leave one human out: ratings [unit][human], the judge's value per unit.
 
@@ -323,11 +262,11 @@ def human_ceiling(
     names = [clusters[i] if clusters is not None else str(i) for i in rows.tolist()]
     drawn = [
         _leave_each_out(table[rows[own]], judged[rows[own]], method)
-        for own in (_resampled(names, draws, seed) if person is not None else ())
+        for own in (_resampled(names, draws) if person is not None else ())
     ]
     return Ceiling(
-        Association(person, *_bounds(person, [own[0] for own in drawn], 0.95), len(rows)),
-        Association(machine, *_bounds(machine, [own[1] for own in drawn], 0.95), len(rows)),
+        Association(person, *_bounds(person, [own[0] for own in drawn]), len(rows)),
+        Association(machine, *_bounds(machine, [own[1] for own in drawn]), len(rows)),
         n_left_out,
     )
 

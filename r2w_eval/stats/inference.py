@@ -17,6 +17,7 @@ import numpy as np
 from scipy.special import bdtr, ndtri
 
 from r2w_eval.errors import UsageError
+from r2w_eval.estimates import mean_of
 from r2w_eval.stats.resampling import (
     FloatArray,
     Interval,
@@ -180,15 +181,10 @@ def all_intervals(
     return intervals(value, moved, draws, seed, level)
 
 
-def mean_estimate(scores: Mapping[str, float | None], name: str = "mean") -> Estimate:
+def mean_estimate(scores: Mapping[str, float | None]) -> Estimate:
     """Plain mean over items; an item without a value is expected, not scored."""
     present = [(item, value) for item, value in scores.items() if value is not None]
-    stratum = Stratum(
-        tuple(item for item, _ in present),
-        tuple(value for _, value in present),
-        (1.0,) * len(present),
-    )
-    return Estimate(name, (stratum,), len(scores))
+    return mean_of("mean", present, len(scores))
 
 
 def compare_scores(

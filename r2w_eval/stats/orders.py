@@ -10,8 +10,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.stats.inference import measure
-from r2w_eval.types import Estimate, Metric, Stratum
+from r2w_eval.types import Metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,6 @@ class OrderPair:
     """Margin of model `first` when it was shown second."""
 
 
-# means in units of the margin; all others are shares
-MARGINS = ("side_bias", "margin", "corrected_margin")
 LABEL_MARGINS: Mapping[str, float] = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}
 """Labels as margins of the side shown as A; negate for the order in which model `first` was B."""
 
@@ -117,10 +116,11 @@ def _weight(margin: float, strong_weight: float) -> float:
     return strong_weight if abs(margin) >= LABEL_MARGINS["A>>B"] else 1.0
 
 
-def positions(pairs: Sequence[OrderPair], seed: int = 0) -> Positions:
+def positions(pairs: Sequence[OrderPair]) -> Positions:
     """Side bias, flips and consistency with intervals clustered by item (W3).
 
-    The two biases use all verdicts of pairs with both orders, so that quality cancels.
+    All are taken over the pairs with a verdict in both orders, so that the quality of the texts
+    cancels out.
     """
     both = [
         (pair.item, pair.shown_first, pair.shown_second)
@@ -131,19 +131,18 @@ def positions(pairs: Sequence[OrderPair], seed: int = 0) -> Positions:
     bias = [(item, (a - b) / 2) for item, a, b in both]
     flips = [(item, float(_sign(a) * _sign(b) < 0)) for item, a, b in both]
     same = [(item, float(_sign(a) == _sign(b))) for item, a, b in both]
-    metrics = [
-        _mean_metric(name, values, len(pairs), seed)
-        for name, values in (
-            ("first_wins", wins),
-            ("side_bias", bias),
-            ("flip_rate", flips),
-            ("consistency", same),
-        )
-    ]
-    return Positions(len(pairs), len(both), *metrics)
+    n = len(pairs)
+    return Positions(
+        n,
+        len(both),
+        first_wins=measure(share_of("first_wins", wins, n)),
+        side_bias=measure(mean_of("side_bias", bias, n)),
+        flip_rate=measure(share_of("flip_rate", flips, n)),
+        consistency=measure(share_of("consistency", same, n)),
+    )
 
 
-def pair_margins(pairs: Sequence[OrderPair], seed: int = 0) -> tuple[PairMargin, ...]:
+def pair_margins(pairs: Sequence[OrderPair]) -> tuple[PairMargin, ...]:
     """Margins of every two models, over the pairs with both orders (W2, W3).
 
     >>> (margin,) = pair_margins([OrderPair("i", "x", "y", 2.0, 0.0)])
@@ -153,37 +152,19 @@ def pair_margins(pairs: Sequence[OrderPair], seed: int = 0) -> tuple[PairMargin,
     by_models: dict[tuple[str, str], list[OrderPair]] = defaultdict(list)
     for pair in pairs:
         by_models[pair.first, pair.second].append(pair)
-    return tuple(
-        PairMargin(
-            *names,
-            _mean_metric(
-                "margin",
-                [
-                    (p.item, p.shown_first)
-                    for p in own
-                    if p.shown_first is not None and p.shown_second is not None
-                ],
-                len(own),
-                seed,
-            ),
-            _mean_metric(
-                "corrected_margin",
-                [(p.item, m) for p in own if (m := combined_margin(p)) is not None],
-                len(own),
-                seed,
-            ),
-        )
-        for names, own in sorted(by_models.items())
-    )
+    return tuple(_pair_margin(*names, own) for names, own in sorted(by_models.items()))
 
 
-def _mean_metric(
-    name: str, values: Sequence[tuple[str, float]], n_expected: int, seed: int
-) -> Metric:
-    stratum = Stratum(
-        tuple(item for item, _ in values),
-        tuple(value for _, value in values),
-        (1.0,) * len(values),
+def _pair_margin(first: str, second: str, pairs: Sequence[OrderPair]) -> PairMargin:
+    both = [
+        (pair.item, pair.shown_first, margin)
+        for pair in pairs
+        if pair.shown_first is not None and (margin := combined_margin(pair)) is not None
+    ]
+    n = len(pairs)
+    return PairMargin(
+        first,
+        second,
+        shown_first=measure(mean_of("margin", [(item, own) for item, own, _ in both], n)),
+        corrected=measure(mean_of("corrected_margin", [(item, m) for item, _, m in both], n)),
     )
-    is_share = name not in MARGINS
-    return measure(Estimate(name, (stratum,), n_expected, is_share=is_share), seed=seed)
