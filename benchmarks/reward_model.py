@@ -1,9 +1,13 @@
-"""Figures of the shipped reward model: every labelled set, baselines, ablations, left-out sets.
+"""Figures of the shipped reward model beside trivial baselines, with ablations and left-out sets.
 
     python benchmarks/reward_model.py --reward-data DIR --work DIR --out benchmarks/results
 
-Part `test` uses the shipped weights on the fifth of all groups that they never saw; part `process`
-is out of fold (five folds by draft, paper, review or text).
+Parts, each written to `reward_<part>.json`:
+
+test        the shipped weights on the fifth of all groups that they never saw
+ablations   the value head refitted with one kind of feature left out
+left_out    the value head refitted without one labelled set, and read on that set
+
 Intervals: bootstrap over groups (`r2w_eval.stats`).
 """
 
@@ -24,15 +28,8 @@ from r2w_eval.reward_models.data.rows import POSITIVE, Row
 from r2w_eval.reward_models.data.sources import find_sets, reward_data_root
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.linear.features import Features
-from r2w_eval.reward_models.linear.fit import (
-    fit_both,
-    outcomes_out_of_fold,
-    predict_left_out,
-    predict_out_of_fold,
-    read_features,
-)
+from r2w_eval.reward_models.linear.fit import read_features
 from r2w_eval.reward_models.linear.heads import HEADS, FitConfig, fit
-from r2w_eval.reward_models.linear.prose import fit_prose
 from r2w_eval.reward_models.scorer import RewardModel, load_reward
 from scipy.stats import rankdata
 
@@ -123,37 +120,36 @@ def review_tables(rows: Sequence[Row], value: Callable[[Row], float]) -> dict[st
     return found
 
 
-def process_figures(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
-    """Out-of-fold tables of each reported head, beside length."""
-    values = predict_out_of_fold(rows, features, FitConfig(heads=REPORTED))
-    found: dict[str, Any] = {}
-    for head in REPORTED:
-        column = values[:, HEADS.index(head)]
-        by_id = {row.id: float(v) for row, v in zip(rows, column, strict=True)}
-        found[head] = {
-            "pairs": pair_table(rows, lambda i, c=column: float(c[i])),
-            **review_tables(rows, lambda row, b=by_id: b[row.id]),
-        }
-    found["longer"] = {
-        "pairs": pair_table(rows, lambda i: length_of(rows[i])),
-        **review_tables(rows, length_of),
+def head_tables(rows: Sequence[Row], values: Sequence[float]) -> dict[str, Any]:
+    """Pairs and areas under the curve of one reading; `values` are those of the rows, in order."""
+    by_id = dict(zip((row.id for row in rows), map(float, values), strict=True))
+    return {
+        "pairs": pair_table(rows, lambda i: float(values[i])),
+        **review_tables(rows, lambda row: by_id[row.id]),
     }
-    return found
 
 
 def left_out(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
     """Each set predicted by heads trained on all the others."""
     found = {}
     for source in sorted({row.source for row in rows}):
-        own = [row for row in rows if row.source == source]
-        values = predict_left_out(rows, features, source, FitConfig(heads=("value",)))
-        column = values[:, HEADS.index("value")]
-        by_id = {row.id: float(v) for row, v in zip(own, column, strict=True)}
-        found[source] = {
-            "pairs": pair_table(own, lambda i, c=column: float(c[i])),
-            **review_tables(own, lambda row, b=by_id: b[row.id]),
-        }
+        inside = [i for i, row in enumerate(rows) if row.source == source]
+        rest = [i for i, row in enumerate(rows) if row.source != source]
+        values = fitted_values(rows, features, (rest, inside), FitConfig(heads=("value",)))
+        found[source] = head_tables([rows[i] for i in inside], values)
     return found
+
+
+def fitted_values(
+    rows: Sequence[Row],
+    features: Sequence[Any],
+    places: tuple[Sequence[int], Sequence[int]],
+    config: FitConfig,
+) -> Any:
+    """Values of the rows at the second places by a value head fitted on those at the first."""
+    train, test = places
+    heads = fit([rows[i] for i in train], [features[i] for i in train], config)
+    return heads.values([features[i] for i in test])[:, HEADS.index("value")]
 
 
 def ablations(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
@@ -163,12 +159,9 @@ def ablations(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
     own = [rows[i] for i in test]
     found = {}
     for name, config in ABLATIONS.items():
-        heads = fit([rows[i] for i in train], [features[i] for i in train], config)
-        column = heads.values([features[i] for i in test])[:, HEADS.index("value")]
-        by_id = {row.id: float(v) for row, v in zip(own, column, strict=True)}
-        pairs = pair_table(own, lambda i, c=column: float(c[i]))
-        tables = review_tables(own, lambda row, b=by_id: b[row.id])
-        found[name] = {**{k: v for k, v in pairs.items() if k.endswith("all")}, **tables}
+        tables = head_tables(own, fitted_values(rows, features, (train, test), config))
+        pairs = {k: v for k, v in tables.pop("pairs").items() if k.endswith("all")}
+        found[name] = {**pairs, **tables}
         print(name, {k: round(v["value"], 3) for k, v in found[name].items()}, flush=True)
     return found
 
@@ -180,18 +173,8 @@ def test_part(corpus: Corpus, features: Sequence[Any], root: Path) -> dict[str, 
             if r.part == "test"]  # fmt: skip
     rows = [r for r, _ in kept]
     values = model.heads.values([f for _, f in kept])
-    found: dict[str, Any] = {}
-    for head in REPORTED:
-        column = values[:, HEADS.index(head)]
-        by_id = {row.id: float(v) for row, v in zip(rows, column, strict=True)}
-        found[head] = {
-            "pairs": pair_table(rows, lambda i, c=column: float(c[i])),
-            **review_tables(rows, lambda row, b=by_id: b[row.id]),
-        }
-    found["longer"] = {
-        "pairs": pair_table(rows, lambda i: length_of(rows[i])),
-        **review_tables(rows, length_of),
-    }
+    found = {head: head_tables(rows, values[:, HEADS.index(head)]) for head in REPORTED}
+    found["longer"] = head_tables(rows, [length_of(row) for row in rows])
     found["words only"] = _bag_of_words(corpus, features, rows)
     found["outcome"] = _outcome_test_part(corpus, root, model)
     return found
@@ -202,14 +185,9 @@ def _bag_of_words(corpus: Corpus, features: Sequence[Any], test: Sequence[Row]) 
     every = reflection_rows(corpus.rows)
     only = [Features({}, tuple(t for t in f.sparse if t.startswith("r:"))) for f in features]
     train = [i for i, row in enumerate(every) if row.part != "test"]
-    heads = fit([every[i] for i in train], [only[i] for i in train], FitConfig(heads=("value",)))
-    held = [only[i] for i, row in enumerate(every) if row.part == "test"]
-    column = heads.values(held)[:, HEADS.index("value")]
-    by_id = {row.id: float(v) for row, v in zip(test, column, strict=True)}
-    return {
-        "pairs": pair_table(test, lambda i: float(column[i])),
-        **review_tables(test, lambda row: by_id[row.id]),
-    }
+    held = [i for i, row in enumerate(every) if row.part == "test"]
+    values = fitted_values(every, only, (train, held), FitConfig(heads=("value",)))
+    return head_tables(test, values)
 
 
 def _outcome_test_part(corpus: Corpus, root: Path, model: RewardModel) -> dict[str, Any]:
@@ -243,42 +221,6 @@ def _outcome_test_part(corpus: Corpus, root: Path, model: RewardModel) -> dict[s
 
 def _fiction(text: str) -> WritingItem:
     return WritingItem("", PROMPT.format(kind="fiction"), text)
-
-
-def outcome_figures(corpus: Corpus, root: Path) -> dict[str, Any]:
-    """Outcome: official LAMP validation, and out-of-fold pairs of every other set."""
-    rows = writing_rows(corpus.rows)
-    lamp = find_sets(root)["lamp_train"].read("pairs_and_scores_val.jsonl")
-    pairs = [r for r in lamp if r["sample_type"] == "pairwise"]
-    scored = [r for r in lamp if r["sample_type"] == "reward"]
-    found: dict[str, Any] = {}
-    for name, model in (
-        ("all sets in one", fit_prose(rows, marks=False)),
-        ("one set a script", fit_both(rows)),
-    ):
-        first = model.outcomes([r["paragraph1"] for r in pairs])
-        second = model.outcomes([r["paragraph2"] for r in pairs])
-        right = [
-            (str(i), float((a > b) == (r["reference_preference"] == "1")))
-            for i, (a, b, r) in enumerate(zip(first, second, pairs, strict=True))
-        ]
-        texts = model.outcomes([r["paragraph"] for r in scored]).tolist()
-        rho = associate(texts, [float(r["zscore"]) for r in scored], Method.SPEARMAN)
-        found[f"LAMP validation, {name}"] = {
-            "pairs": interval(right),
-            "spearman": {"value": rho.value, "low": rho.low, "high": rho.high, "n": len(scored)},
-        }
-    longer = [
-        (str(i), float((len(r["paragraph1"]) > len(r["paragraph2"]))
-                       == (r["reference_preference"] == "1")))
-        for i, r in enumerate(pairs)
-    ]  # fmt: skip
-    found["LAMP validation, longer"] = {"pairs": interval(longer)}
-    values = outcomes_out_of_fold(rows)
-    found["out of fold"] = outcome_pairs(rows, values)
-    lengths = [float(len(r.item.response)) for r in rows if isinstance(r.item, WritingItem)]
-    found["longer"] = outcome_pairs(rows, lengths)
-    return found
 
 
 def outcome_pairs(rows: Sequence[Row], values: Sequence[float]) -> dict[str, Any]:
@@ -322,17 +264,15 @@ def main() -> None:
     parser.add_argument("--reward-data")
     parser.add_argument("--work", default="reward-work")
     parser.add_argument("--out", default="benchmarks/results")
-    parser.add_argument("--parts", default="test,ablations,left_out,process,outcome")
+    parser.add_argument("--parts", default="test,ablations,left_out")
     options = parser.parse_args()
     root = reward_data_root(options.reward_data)
     corpus = build_corpus(root)
     rows = reflection_rows(corpus.rows)
     parts: Mapping[str, Callable[[], dict[str, Any]]] = {
         "test": lambda: test_part(corpus, features(), root),
-        "outcome": lambda: outcome_figures(corpus, root),
         "ablations": lambda: ablations(rows, features()),
         "left_out": lambda: left_out(rows, features()),
-        "process": lambda: process_figures(rows, features()),
     }
 
     def features() -> list[Any]:

@@ -15,6 +15,7 @@ of form.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -27,10 +28,11 @@ import numpy as np
 from r2w_eval.reward_models.data.recipe import build_corpus, writing_rows
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
-from r2w_eval.reward_models.linear.fit import fit_both, fold_of
+from r2w_eval.reward_models.linear.fit import fit_both
 from r2w_eval.reward_models.linear.outcome import Form, Outcome, fit_form
 from r2w_eval.reward_models.linear.prose import PLACES, Prose, differences
 
+FOLDS = 5
 FORMS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.3)
 SIZES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.2)
 NO_WORDS = Prose(np.zeros(PLACES), np.zeros(PLACES), 0.0)
@@ -48,6 +50,11 @@ def unseen(rows: Sequence[Row]) -> dict[str, np.ndarray]:
     words = _held_out(rows, folds, lambda own: Outcome(fit_both(own), NO_FORM))
     form = _held_out(rows, sources, lambda own: Outcome(NO_WORDS, fit_form(own)))
     return {"words": words["words"], "form": form["form"], "size": form["size"]}
+
+
+def fold_of(split_group: str) -> int:
+    """The fold in which a group's words are predicted."""
+    return hashlib.sha256(f"fold:{split_group}".encode()).digest()[0] % FOLDS
 
 
 def _held_out(

@@ -21,6 +21,7 @@ from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.language.words import tokens, words
 from r2w_eval.reward_models.linear.arrays import FloatArray, read_arrays, write_arrays
+from r2w_eval.reward_models.linear.heads import balanced
 
 PLACES = 1 << 18
 _FIRST_CJK = "\u2e7f"
@@ -28,6 +29,7 @@ MAX_PAIRS = 20
 MIN_TEXTS = 3
 LEVEL_SCALE = 10.0
 MAX_ITERATIONS = 300
+PENALTY = 1.0
 MAX_CHARS = 60_000
 
 
@@ -79,15 +81,11 @@ def _unit_rows(counts: Sequence[Mapping[int, int]], idf: FloatArray) -> Any:
     return csr_array((np.array(data), np.array(columns, np.int64), starts), shape=shape)
 
 
-def fit_prose(
-    rows: Sequence[Row], penalty: float = 1.0, pairs: float = 1.0, marks: bool = True
-) -> Prose:
-    """Ridge on outcome labels with a level per source, plus differences inside each pair.
-
-    The level of a set stays out of the weights: the sets' scales are not comparable. `pairs` weighs
-    the differences against the labels themselves.
+def fit_prose(rows: Sequence[Row]) -> Prose:
+    """Ridge on outcome labels with an intercept per source, plus the label differences inside each
+    pair. The intercepts are dropped: the sets' scales are not comparable.
     """
-    counts = [gram_counts(row.item.response, marks) for row in rows
+    counts = [gram_counts(row.item.response, with_marks=False) for row in rows
               if isinstance(row.item, WritingItem)]  # fmt: skip
     seen = Counter(c for own in counts for c in own)
     idf = np.zeros(PLACES)
@@ -96,18 +94,16 @@ def fit_prose(
             idf[place] = math.log((1 + len(counts)) / (1 + n)) + 1
     design = _unit_rows(counts, idf)
     labels = np.array([row.labels["outcome"] for row in rows])
-    sizes = Counter(row.source for row in rows)
-    weights = np.array([row.weight / math.sqrt(sizes[row.source]) for row in rows])
-    weights /= weights.mean()
+    weights = balanced(rows)
     first, second = differences(rows, labels)
-    stacked, targets, own = _stack(design, labels, weights, [row.source for row in rows])
-    if len(first) and pairs:
-        # a text in many pairs must not count for more
-        share = pairs * weights[first] * _once(first)
+    stacked = _with_levels(design, [row.source for row in rows])
+    if len(first):
         stacked = _below(stacked, design[first] - design[second])
-        targets = np.concatenate([targets, labels[first] - labels[second]])
-        own = np.concatenate([own, share])
-    return Prose(idf, _ridge(stacked, targets, own, penalty)[:PLACES], 0.0)
+        labels = np.concatenate([labels, labels[first] - labels[second]])
+        # a text in many pairs must not count for more
+        once = 1.0 / np.bincount(first)[first]
+        weights = np.concatenate([weights, weights[first] * once])
+    return Prose(idf, _ridge(stacked, labels, weights)[:PLACES], 0.0)
 
 
 def differences(
@@ -125,40 +121,33 @@ def differences(
     return table[:, 0], table[:, 1]
 
 
-def _once(first: NDArray[np.int64]) -> FloatArray:
-    counts = np.bincount(first)
-    found: FloatArray = 1.0 / counts[first]
-    return found
-
-
-def _stack(
-    design: Any, labels: FloatArray, weights: FloatArray, sources: Sequence[str]
-) -> tuple[Any, FloatArray, FloatArray]:
-    """Design with one nearly unpenalised level per source."""
+def _with_levels(design: Any, sources: Sequence[str]) -> Any:
+    """The design with a nearly unpenalised column for each source, its intercept."""
     from scipy.sparse import csr_array, hstack
 
     names = {name: i for i, name in enumerate(sorted(set(sources)))}
     columns = np.array([names[s] for s in sources])
     level = csr_array((np.full(len(sources), LEVEL_SCALE), (np.arange(len(sources)), columns)),
                       shape=(len(sources), len(names)))  # fmt: skip
-    return hstack([design, level]).tocsr(), labels, weights
+    return hstack([design, level]).tocsr()
 
 
 def _below(stacked: Any, differences: Any) -> Any:
+    """The design with the rows of differences under it; these have no intercept."""
     from scipy.sparse import csr_array, hstack, vstack
 
     empty = csr_array((differences.shape[0], stacked.shape[1] - differences.shape[1]))
     return vstack([stacked, hstack([differences, empty])]).tocsr()
 
 
-def _ridge(design: Any, labels: FloatArray, weights: FloatArray, penalty: float) -> FloatArray:
+def _ridge(design: Any, labels: FloatArray, weights: FloatArray) -> FloatArray:
     """Weighted ridge by conjugate gradients on the damped least-squares problem."""
     from scipy.sparse import diags_array
     from scipy.sparse.linalg import lsqr
 
     root = np.sqrt(weights)
     found: FloatArray = lsqr(
-        diags_array(root) @ design, root * labels, damp=math.sqrt(penalty), iter_lim=MAX_ITERATIONS
+        diags_array(root) @ design, root * labels, damp=math.sqrt(PENALTY), iter_lim=MAX_ITERATIONS
     )[0]
     return found
 
