@@ -205,12 +205,3 @@ def best_of_n(scorer: ItemScorer, items: Sequence[Item]) -> int | None:
     scores = scorer.score(items)
     known = [(s.value, -i) for i, s in enumerate(scores) if s.value is not None]
     return -max(known)[1] if known else None
-
-
-def rerank(scorer: ItemScorer, items: Sequence[Item]) -> list[int]:
-    """Indices from best to worst; items without a value last, in their order."""
-    scores = scorer.score(items)
-    return sorted(
-        range(len(items)),
-        key=lambda i: (scores[i].value is None, -(scores[i].value or 0.0), i),
-    )

@@ -23,6 +23,9 @@ from r2w_eval.reward_models.language.words import sentences
 
 SOURCE = "generated_flaws"
 LICENCE = "Apache-2.0"
+LANGUAGES = ("en", "zh")
+# first part of the group of a text that nothing is trained on
+HELD = "held"
 # of each own text by default: what the shipped weights were fitted on
 FILLINGS = 40
 PAST_TO_PRESENT = (
@@ -154,18 +157,32 @@ def build_flaws(
 
     `hosts` are (split group, host). The group of an own text is the text, not its filling.
     """
-    texts = _texts()
-    material = {reserved: _material(texts, reserved) for reserved in (False, True)}
-    for lang in ("en", "zh"):
-        for number, entry in enumerate(texts[lang]):
-            for filling in range(per_text):
-                rng = random.Random(f"{seed}:{lang}:{number}:{filling}")
-                host = fill(entry, texts["slots" if lang == "en" else "slots_zh"], lang, rng)
-                group = f"flaw:{lang}:{number}"
-                yield from _rows(f"{group}:{filling}", group, host, material, rng)
+    for lang in LANGUAGES:
+        yield from _own_rows(_texts()[lang], ("flaw", lang), per_text, f"{seed}")
     for number, (group, host) in enumerate(hosts):
         rng = random.Random(f"{seed}:host:{number}")
-        yield from _rows(f"flaw:host:{number}", group, host, material, rng)
+        yield from _rows(f"flaw:host:{number}", group, host, rng)
+
+
+def build_held(per_text: int, seed: int) -> Iterator[Row]:
+    """Rows from texts and phrasings that nothing is trained on, for the validity suite."""
+    for lang in LANGUAGES:
+        yield from _own_rows(_texts()[f"held_{lang}"], (HELD, lang), per_text, f"{seed}:{HELD}")
+
+
+def _own_rows(
+    entries: Sequence[Mapping[str, Any]], place: tuple[str, str], per_text: int, seed: str
+) -> Iterator[Row]:
+    """Rows of `per_text` fillings of each entry; `place` is what groups are called, and a language.
+
+    A filling is drawn from its own seed, so that more of them leave the first ones as they are.
+    """
+    kind, lang = place
+    for number, entry in enumerate(entries):
+        for filling in range(per_text):
+            rng = random.Random(f"{seed}:{lang}:{number}:{filling}")
+            group = f"{kind}:{lang}:{number}"
+            yield from _rows(f"{group}:{filling}", group, fill(entry, lang, rng), rng)
 
 
 @cache
@@ -173,23 +190,11 @@ def _texts() -> dict[str, Any]:
     return load_yaml("flaw_texts.yaml")
 
 
-def build_held(per_text: int, seed: int) -> Iterator[Row]:
-    """Rows from texts and phrasings that nothing is trained on, for the validity suite."""
-    texts = _texts()
-    material = dict.fromkeys((False, True), _material(texts, True))
-    for lang in ("en", "zh"):
-        for number, entry in enumerate(texts[f"held_{lang}"]):
-            for filling in range(per_text):
-                rng = random.Random(f"{seed}:held:{lang}:{number}:{filling}")
-                host = fill(entry, texts["slots" if lang == "en" else "slots_zh"], lang, rng)
-                group = f"held:{lang}:{number}"
-                yield from _rows(f"{group}:{filling}", group, host, material, rng)
-
-
-def _material(texts: Mapping[str, Any], reserved: bool) -> dict[str, Any]:
-    """The sentences to plant; those of the test part are never trained on."""
+@cache
+def _sentences_to_plant(reserved: bool) -> dict[str, Any]:
+    """Sentences by kind and language; those that are `reserved` are never trained on."""
     return {
-        kind: {lang: share(lines, reserved) for lang, lines in texts[kind].items()}
+        kind: {lang: share(lines, reserved) for lang, lines in _texts()[kind].items()}
         for kind in ("clichés", "unsupported")
     }
 
@@ -200,10 +205,9 @@ def host_of(prompt: str, text: str, lang: str) -> Host | None:
     return Host(prompt, parts, lang) if len(parts) >= 4 else None
 
 
-def fill(
-    entry: Mapping[str, Any], slots: Mapping[str, Sequence[str]], lang: str, rng: random.Random
-) -> Host:
+def fill(entry: Mapping[str, Any], lang: str, rng: random.Random) -> Host:
     """A text with its slots filled."""
+    slots: Mapping[str, Sequence[str]] = _texts()["slots" if lang == "en" else "slots_zh"]
     chosen = {name: rng.choice(values) for name, values in slots.items()}
 
     def filled(text: str) -> str:
@@ -226,15 +230,10 @@ def join(parts: Sequence[str], lang: str) -> str:
     return ("" if lang == "zh" else " ").join(parts)
 
 
-def _rows(
-    base: str,
-    group: str,
-    host: Host,
-    material: Mapping[bool, Mapping[str, Any]],
-    rng: random.Random,
-) -> Iterator[Row]:
-    reserved = part_of(group) == "test" or group.startswith("held:")
-    found = rng.choice(PLANTERS)(host, material[reserved], rng)
+def _rows(base: str, group: str, host: Host, rng: random.Random) -> Iterator[Row]:
+    """One flaw planted in a text: the two texts as a pair, the right remark, and wrong ones."""
+    reserved = part_of(group) == "test" or group.startswith(f"{HELD}:")
+    found = rng.choice(PLANTERS)(host, _sentences_to_plant(reserved), rng)
     if found is None or found.flawed == found.clean:
         return
     draft, revision = join(found.flawed, found.lang), join(found.clean, found.lang)
@@ -308,10 +307,8 @@ def _wrong_context(
     wrong_cut = join([s for s in found.flawed if s != victim], found.lang)
     wrong = {"constructiveness": -0.7, "effect": -0.9}
     yield negative(positive, "neg_wrong_edit", wrong, revision=wrong_cut)
-    texts = _texts()
-    entry = rng.choice([e for e in texts[found.lang] if e["prompt"] != found.prompt])
-    slots = texts["slots" if found.lang == "en" else "slots_zh"]
-    other = join(fill(entry, slots, found.lang, rng).sentences, found.lang)
+    entry = rng.choice([e for e in _texts()[found.lang] if e["prompt"] != found.prompt])
+    other = join(fill(entry, found.lang, rng).sentences, found.lang)
     lost = {"constructiveness": -1.0, "effect": -1.0}
     yield negative(positive, "neg_revision", lost, revision=other)
 

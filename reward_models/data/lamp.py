@@ -32,6 +32,8 @@ CATEGORIES: Mapping[str, str] = {
 PROMPT = "Write a paragraph of {kind}."
 NEGATIVES_PER_SPAN = 4
 SPANS_PER_DRAFT = 6
+# points of 10 that count as the whole effect
+POINTS_OF_WHOLE_EFFECT = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +50,20 @@ def build_lamp(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
     for name in ("paragraph", "paragraph1", "paragraph2"):
         held_out |= {_normal(r[name]) for r in data.read("pairs_and_scores_val.jsonl") if name in r}
     records = [r for r in records if _normal(r["paragraph"]) not in held_out]
-    pool = [
-        _Span(s["span"], CATEGORIES[s["category"]], i)
+    spans = [
+        [
+            _Span(s["span"], CATEGORIES[s["category"]], i)
+            for s in r["expert_spans"]
+            if s["span"].strip()
+        ]
         for i, r in enumerate(records)
-        for s in r["expert_spans"]
-        if s["span"].strip()
     ]
-    for index, record in enumerate(records):
+    pool = [span for own in spans for span in own]
+    for record, own in zip(records, spans, strict=True):
         rng = random.Random(f"{seed}:{record['id']}")
         yield from _outcomes(record, data)
         if record.get("expert_revision"):
-            yield from _process(index, records, pool, data, rng)
+            yield from _process(record, own, records, pool, data, rng)
 
 
 def _normal(text: str) -> str:
@@ -102,29 +107,27 @@ def _outcomes(record: Mapping[str, Any], data: LabelledSet) -> Iterator[Row]:
         )
 
 
-def _gain(record: Mapping[str, Any]) -> float | None:
-    """Points gained by the revision, in [-1, 1] of three points."""
+def points_gained(record: Mapping[str, Any]) -> float | None:
+    """Mean score of the revision minus that of the draft, both from 1 to 10; None without one."""
     before, after = record.get("draft_score_1to10"), record.get("revision_score_1to10")
     if not before or not after:
         return None
-    gain: float = sum(after) / len(after) - sum(before) / len(before)
-    return max(-1.0, min(1.0, gain / 3.0))
+    return float(sum(after) / len(after) - sum(before) / len(before))
 
 
 def _process(
-    index: int,
+    record: Mapping[str, Any],
+    own: Sequence[_Span],
     records: Sequence[Mapping[str, Any]],
     pool: Sequence[_Span],
     data: LabelledSet,
     rng: random.Random,
 ) -> Iterator[Row]:
-    record = records[index]
-    own = [
-        _Span(s["span"], CATEGORIES[s["category"]], index)
-        for s in record["expert_spans"]
-        if s["span"].strip()
-    ]
-    gain = _gain(record)
+    """Rows for some of the marked spans of a draft, each with some of its negatives.
+
+    `own` are the draft's spans, `pool` those of all `records`.
+    """
+    gain = points_gained(record)
     for place, span in enumerate(rng.sample(own, min(len(own), SPANS_PER_DRAFT))):
         pair = f"{record['id']}:{place}"
         item = ReflectionItem(
@@ -136,7 +139,7 @@ def _process(
         )
         labels = {"relevance": 1.0, "constructiveness": 1.0, "efficiency": 1.0}
         if gain is not None:
-            labels["effect"] = gain
+            labels["effect"] = max(-1.0, min(1.0, gain / POINTS_OF_WHOLE_EFFECT))
         positive = Row(
             item.id, data.name, data.licence, group_of(record), "en", POSITIVE, pair, item, labels,
             meta={"category": span.category, "span": span.text},

@@ -1,7 +1,6 @@
 """The data recipe: all rows of all chosen sets, the file they go to, and the data card.
 
-Deterministic by seed. The card counts rows by set and kind, states licences, and says how well
-models that see only a part of an item ("blind") could tell positives from negatives.
+Deterministic. The card counts the rows by set and kind and states the licences.
 """
 
 from __future__ import annotations

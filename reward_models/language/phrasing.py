@@ -23,11 +23,6 @@ def _phrases(lang: str) -> dict[str, Any]:
     return found
 
 
-def phrased_categories(lang: str) -> list[str]:
-    """Categories with phrasings in this language."""
-    return list(_phrases(lang)["categories"])
-
-
 def phrase(
     category: str,
     span: str,

@@ -27,6 +27,8 @@ _QUOTED = re.compile(rf"[\"“「『《]([^\"”」』》]{{1,600}})[\"”」』
 _SPEECH = re.compile(rf"[\"“「『《]([^\"”」』》]{{2,600}})[\"”」』》]|{_SINGLE_QUOTED}")
 # Above this many sentences a side, only sentences are compared, not words.
 _MAX_WORDS_COMPARED = 4000
+# A quotation with fewer of its tokens in a place is not taken to stand there.
+LEAST_SHARED = 0.8
 # At so many places of a text, the likeliest, a quotation that stands nowhere exactly is compared.
 _MAX_PLACES = 64
 # What is kept of texts read before: many short ones, which come again everywhere, and few long
@@ -207,9 +209,9 @@ def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:
     return count
 
 
-def find_spans(span: str, draft: str, least: float = 0.8) -> list[tuple[int, int]]:
-    """Where tokens of `span` stand in `draft` (token indices): every exact place, else the best
-    one that has at least `least` of them.
+def find_spans(span: str, draft: str) -> list[tuple[int, int]]:
+    """Where the tokens of `span` stand in `draft`, as (start, end) token indices: every exact
+    match, else the best one that shares at least LEAST_SHARED of them.
 
     >>> find_spans("dark night", "It was a dark night.")
     [(3, 5)]
@@ -220,14 +222,14 @@ def find_spans(span: str, draft: str, least: float = 0.8) -> list[tuple[int, int
     if not part or not whole or n > len(whole) + 2:
         return []
     exact = [(i, i + n) for i, t in enumerate(whole) if t == part[0] and whole[i : i + n] == part]
-    return exact or _nearest(part, whole, least)
+    return exact or _nearest(part, whole)
 
 
-def _nearest(part: tuple[str, ...], whole: tuple[str, ...], least: float) -> list[tuple[int, int]]:
+def _nearest(part: tuple[str, ...], whole: tuple[str, ...]) -> list[tuple[int, int]]:
     n, wanted = len(part), set(part)
     hits = [t in wanted for t in whole]
     inside = sum(hits[:n])
-    best, place = least - 1e-9, -1
+    best, place = LEAST_SHARED - 1e-9, -1
     likely: list[tuple[int, int]] = []
     for start in range(max(1, len(whole) - n + 1)):
         if hits[start] and inside / n > best:

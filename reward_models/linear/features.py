@@ -31,7 +31,7 @@ from r2w_eval.reward_models.language.words import (
 )
 
 MAX_TARGETS = 6
-# Longer drafts and reflections are cut here before features are read; the scorer says so.
+# Longer texts are cut here before anything is read of them; the scorer says so.
 MAX_CHARS = 60_000
 # our tags, and how models end a turn
 _TAG = re.compile(

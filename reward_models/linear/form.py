@@ -19,9 +19,8 @@ from r2w_eval.reward_models.language.words import (
     without,
     words,
 )
-from r2w_eval.reward_models.linear.features import cue, split_with_ends
+from r2w_eval.reward_models.linear.features import MAX_CHARS, cue, split_with_ends
 
-MAX_CHARS = 60_000
 # what is said around a piece is sought in so many sentences at its end
 BORDER = 6
 PARATEXT = ("self_praise", "politeness", "injection", "paratext")

@@ -21,6 +21,7 @@ from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.language.words import tokens, words
 from r2w_eval.reward_models.linear.arrays import FloatArray, read_arrays, write_arrays
+from r2w_eval.reward_models.linear.features import MAX_CHARS
 from r2w_eval.reward_models.linear.heads import balanced
 
 PLACES = 1 << 18
@@ -30,7 +31,6 @@ MIN_TEXTS = 3
 LEVEL_SCALE = 10.0
 MAX_ITERATIONS = 300
 PENALTY = 1.0
-MAX_CHARS = 60_000
 
 
 @dataclass(frozen=True)

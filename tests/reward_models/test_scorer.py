@@ -27,7 +27,6 @@ from r2w_eval.reward_models.scorer import (
     best_of_n,
     load_reward,
     open_scorer,
-    rerank,
     score_all,
 )
 from r2w_eval.reward_models.serving.files import score_file
@@ -169,10 +168,9 @@ def test_scorers_resolve_by_name() -> None:
         open_scorer(str(Path(__file__).parent))
 
 
-def test_best_of_n_and_rerank() -> None:
+def test_best_of_n_takes_the_highest_value() -> None:
     items = [item("Great work."), item(), item("")]
     assert best_of_n(load_reward(), items) == 1
-    assert rerank(load_reward(), items) == [1, 0, 2]
     assert best_of_n(load_reward(), [item("")]) is None
 
 

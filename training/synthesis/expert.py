@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from r2w_eval.reward_models.data.flaws import build_flaws
-from r2w_eval.reward_models.data.lamp import CATEGORIES, PROMPT, group_of
+from r2w_eval.reward_models.data.lamp import CATEGORIES, PROMPT, group_of, points_gained
 from r2w_eval.reward_models.data.rows import POSITIVE, Row, part_of
 from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem
@@ -122,7 +122,7 @@ def _trace(record: Mapping[str, Any], chance: random.Random, form: Form) -> Trai
         answer=revision,
         segments=segments,
         source="expert",
-        gain=_gain(record),
+        gain=points_gained(record),
         facts={"categories": categories},
     )
 
@@ -181,11 +181,3 @@ def _planted(row: Row, form: Form) -> TrainingTrace | None:
         gain=None,
         facts={"categories": [category]},
     )
-
-
-def _gain(record: Mapping[str, Any]) -> float | None:
-    """Points of 10 that readers gave the revision over the draft."""
-    before, after = record.get("draft_score_1to10"), record.get("revision_score_1to10")
-    if not before or not after:
-        return None
-    return float(sum(after) / len(after) - sum(before) / len(before))

@@ -23,8 +23,8 @@ from r2w_eval.reward_models.data.sources import (
     reward_data_root,
 )
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
-from r2w_eval.reward_models.language.levels import level_of, named_categories
-from r2w_eval.reward_models.language.phrasing import phrase, phrased_categories
+from r2w_eval.reward_models.language.levels import level_of, load_yaml, named_categories
+from r2w_eval.reward_models.language.phrasing import phrase
 from r2w_eval.reward_models.linear.arrays import (
     FORM_FILE,
     HEADS_FILE,
@@ -234,7 +234,7 @@ def test_reserved_phrasings_are_never_trained_on() -> None:
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_phrasings_name_their_category(lang: str) -> None:
-    for category in phrased_categories(lang):
+    for category in load_yaml("phrases.yaml")[lang]["categories"]:
         hits = sum(
             category in named_categories(phrase(category, "", lang, random.Random(i)))
             for i in range(40)
