@@ -135,7 +135,7 @@ def test_yaml_is_data(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("name", ["$\\frac{$", "$x", "a$b$c^{", "<script>&\x00\x1b[2J", "_{", "\\"])
 def test_no_name_is_a_formula_or_markup_in_a_plot(name: str) -> None:
     from r2w_eval.leaderboards.plots import inline
-    from r2w_eval.training.checkpoints.watch import ProgressRow, plot
+    from r2w_eval.training.checkpoints.progress import ProgressRow, plot
     from r2w_eval.training.pipeline.plots import Box, Curve, curves_svg, graph_svg
 
     metric = Metric(name, 1.0, 0.5, 1.5, 3, 3)

@@ -33,7 +33,7 @@ def pipeline(  # noqa: PLR0913
     folder = Path(out or f"pipeline-{chosen.name}")
     wanted = select(stages, only) if only else stages
     if dry_run:
-        from r2w_eval.training.pipeline.forecast import print_forecast
+        from r2w_eval.training.pipeline.dryrun import print_forecast
 
         print_forecast(chosen, stages, folder, prices)
         return

@@ -87,6 +87,7 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
 
     from r2w_eval.cli.options import run_interruptibly
     from r2w_eval.training.pipeline import commands
+    from r2w_eval.training.pipeline.display import show_census
     from r2w_eval.training.pipeline.recipe import TraceSettings
 
     settings = TraceSettings(**chosen)
@@ -99,7 +100,7 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
         click.echo(f"note: {note}", err=True)
     rules = commands.settings_of(recipe)["synth"]
     made = run_interruptibly(commands.run_synthesis(settings, found, rules, Path(out)))
-    commands.show_census(made, click.echo)
+    show_census(made, click.echo)
 
 
 @train.command()
@@ -116,6 +117,7 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
 
     from r2w_eval.cli.options import run_interruptibly
     from r2w_eval.training.pipeline import commands
+    from r2w_eval.training.pipeline.display import show_choice
     from r2w_eval.training.rl.difficulty import DifficultySettings
 
     found, notes = commands.choose_prompts(prompts, n, 0, None)
@@ -124,7 +126,7 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
     traces = Path(chosen["traces"]) if chosen["traces"] else None
     rules = DifficultySettings(quota=chosen["quota"]), commands.read_references(traces)
     made = run_interruptibly(commands.run_choice((policy, judge), found, rules, Path(out)))
-    commands.show_choice(made, click.echo)
+    show_choice(made, click.echo)
 
 
 @train.command()

@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Literal
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
-from r2w_eval.training.checkpoints.watch import ProgressRow, due, evaluations, read_progress, worth
+from r2w_eval.training.checkpoints.progress import (
+    ProgressRow,
+    due,
+    evaluations,
+    read_progress,
+    worth,
+)
 
 from r2w_eval.ranks import environment_alone
 

@@ -49,7 +49,12 @@ from r2w_eval.training.rl.completions import (
     to_segments,
 )
 from r2w_eval.training.rl.effects import EffectSettings, with_effects
-from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, pay_unanswered
+from r2w_eval.training.rl.outcomes import (
+    Pointwise,
+    ScorerOutcome,
+    open_judge,
+    pay_unanswered,
+)
 from r2w_eval.training.rl.references import (
     AgainstReferences,
     Ranked,
@@ -65,11 +70,9 @@ from verl.trainer.ppo.checkpoint_callback import CheckpointCallback
 from verl.trainer.ppo.core_algos import compute_grpo_outcome_advantage, register_adv_est
 from verl.utils.skip import SkipManager
 
-from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import answer_of
-from r2w_eval.run.patient import Patience, PatientJudge
 from r2w_eval.trace.types import TagSchema
 
 LOCAL, GAE = "r2w_local", "gae"
@@ -188,11 +191,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
     def _open_judge(self) -> Pointwise | AgainstReferences | None:
         if self._settings.outcome_form == "scorer":
             return None
-        from r2w_eval.run.roles import model_options
-
-        # every text is new: a cache of replies would only fill the disk
-        options = model_options(RunConfig(cache=False), None)
-        judge = PatientJudge(self._settings.outcome, options, Patience(self._settings.patience_s))
+        judge = open_judge(self._settings.outcome, self._settings.patience_s)
         if self._settings.outcome_form == "references":
             return AgainstReferences(judge, self._references)
         return Pointwise(judge, self._rubrics)

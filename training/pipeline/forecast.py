@@ -19,26 +19,22 @@ One device; what parallel training spreads is not subtracted.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from r2w_eval.training.pipeline.model_shape import ModelShape, shape_of
 from r2w_eval.training.pipeline.plan import Stage
 from r2w_eval.training.pipeline.recipe import Recipe
-from r2w_eval.training.pipeline.records import finished
 from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
 from r2w_eval.training.rl.contests import circle
 from r2w_eval.training.rl.outcomes import RUBRIC_DECODING
 from r2w_eval.training.rl.references import read_reference_file
-from r2w_eval.training.rl.signal import read_back, tell_signal
 from r2w_eval.training.rl.train import RLSettings
-from r2w_eval.training.trainer.hub import split_revision
 
 from r2w_eval.comparison.pairwise import JUDGE_DECODING
 from r2w_eval.errors import UsageError
-from r2w_eval.models.cost import FIRST_GUESS_TOKENS, Price, load_prices
+from r2w_eval.models.cost import FIRST_GUESS_TOKENS
 from r2w_eval.run.dryrun import Forecast, forecast
 from r2w_eval.run.planning import plan_tasks
 
@@ -68,16 +64,16 @@ class Need:
     calls: tuple[Forecast, ...] = ()
 
 
-def train_memory(shape: ModelShape, trained: int, rows: int, tokens: int, bits: int = 32) -> float:
-    """Bytes of one training process."""
+def train_memory(shape: ModelShape, trained: int, rows: int, tokens: int) -> float:
+    """Bytes of one training process in 32 bits: `rows` of `tokens` tokens in a pass."""
     states = 4 * shape.parameters + 12 * trained
-    inner = (2 * shape.layers + 34) * shape.hidden * (bits / 16)
+    inner = 2 * (2 * shape.layers + 34) * shape.hidden
     return PROGRAM_BYTES + states + rows * tokens * (inner + 8 * shape.vocabulary)
 
 
-def cache_memory(shape: ModelShape, rows: int, tokens: int, bits: int = 32) -> float:
-    """Bytes of the keys and values of `rows` answers."""
-    return 2.0 * shape.layers * shape.keys * (bits / 8) * rows * tokens
+def cache_memory(shape: ModelShape, rows: int, tokens: int) -> float:
+    """Bytes of the keys and values of `rows` answers in 32 bits."""
+    return 2.0 * shape.layers * shape.keys * 4 * rows * tokens
 
 
 def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, ...]:
@@ -226,109 +222,3 @@ class Forecaster:
             return Need(None, 0, generated, None, calls)
         memory = PROGRAM_BYTES + 4 * self.shape.parameters
         return Need(memory, 0, generated, self.hours(self.shape, 0, 0, generated), calls)
-
-
-def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
-    """Dollars of all calls to endpoints; "n/a" where one has no price. What runs here has none."""
-    writer, judge, _ = recipe.traces.models
-    second = recipe.traces.second_judge
-    of_loop = {"write": [writer], "judge": [judge], SECOND: [second] if second else []}
-    of_rl = {"judge": [recipe.rl.outcome]}
-    of_evaluation = {"judge": recipe.evaluate.judge}
-    total = 0.0
-    for row in (row for need in needs for row in need.calls):
-        own = {"loop": of_loop, "rl": of_rl}.get(row.task, of_evaluation)
-        models = own.get(row.stage, ())
-        for name in (model.partition("#")[2] for model in models if model.startswith("http")):
-            if name not in prices:
-                return f"n/a (no price for {name})"
-            share = 1 if row.task == "loop" else len(models)
-            total += prices[name].cost_usd(row.prompt_tokens, row.completion_tokens) / share
-    return f"${total:,.2f}"
-
-
-def print_forecast(
-    recipe: Recipe, stages: Sequence[Stage], out: Path, price_file: str | None
-) -> None:
-    """A table of all stages; runs nothing, sends nothing."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-
-    forecaster, prices = Forecaster(recipe), load_prices(price_file)
-    title = f"Dry run of {recipe.name} (estimates; nothing was run)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    # where the terminal is narrow a long name breaks, and no figure does
-    table.add_column("stage", overflow="fold")
-    for column in ("GB", "trained", "generated", "calls", "hours", ""):
-        table.add_column(column, justify="right", no_wrap=True)
-    needs = {stage.name: forecaster.need(stage) for stage in stages}
-    for stage in stages:
-        done = "✓" if finished(stage, out) else ""
-        table.add_row(stage.name, *_cells(needs[stage.name]), done)
-    console = Console()
-    console.print(table)
-    notes = _notes(recipe, forecaster, needs.values(), prices)
-    for line in (*notes, *_signal_notes(stages, out)):
-        console.print(line, highlight=False, markup=False)
-
-
-def _signal_notes(stages: Sequence[Stage], out: Path) -> Iterator[str]:
-    """What a finished signal stage found; what would find it, otherwise."""
-    stage = next((one for one in stages if one.kind == "signal"), None)
-    if stage is None:
-        yield "Would RL see a signal? Set prompts.held and rollouts.samples, and a stage tells it."
-        return
-    record = finished(stage, out)
-    if record is None:
-        names = ",".join(dict.fromkeys((*stage.inputs, stage.name)))
-        yield f"Would RL see a signal? Not known yet. After SFT, before RL: --only {names}"
-        return
-    for arm in record.facts["arms"]:
-        yield from tell_signal(read_back(arm))
-
-
-def _notes(
-    recipe: Recipe, forecaster: Forecaster, needs: Iterable[Need], prices: Mapping[str, Price]
-) -> Iterator[str]:
-    every, own = list(needs), recipe.hardware
-    hours = [need.hours for need in every]
-    total = "n/a" if None in hours else f"{sum(hour or 0 for hour in hours):,.3g}"
-    yield (
-        f"In all: {total} hours of one device ({own.teraflops:g} TFLOPS, {own.train_share:.0%} of "
-        f"it in training, {own.generate_share:.0%} in generation: section hardware of the recipe); "
-        f"{total_cost(every, recipe, prices)} for calls to endpoints."
-    )
-    yield (
-        "Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper bounds."
-    )
-    if forecaster.commit:
-        name, revision = split_revision(recipe.sft.model)
-        pin = "" if revision else f" Without a revision this may change: {name}@{forecaster.commit}"
-        yield f"Size by config.json of {name}, commit {forecaster.commit}.{pin}"
-    if forecaster.problem:
-        yield f"Memory and hours n/a: {recipe.sft.model}: {forecaster.problem}."
-
-
-def _cells(need: Need) -> list[str]:
-    counts: Counter[str] = Counter()
-    for row in need.calls:
-        counts[row.stage[0]] += row.calls
-    calls = " ".join(f"{short(n)}{letter}" for letter, n in counts.items())
-    if not need.trained and not need.generated:
-        return ["", "", "", calls, ""]
-    memory = "n/a" if need.memory_bytes is None else f"{need.memory_bytes / 1e9:,.3g}"
-    hours = "n/a" if need.hours is None else f"{need.hours:,.2g}"
-    return [memory, short(need.trained), short(need.generated), calls, hours]
-
-
-def short(value: float) -> str:
-    """A count in three or four digits; nothing for none.
-
-    >>> short(592), short(12_960), short(130_896_000), short(0)
-    ('592', '13k', '131M', '')
-    """
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.0f}" if value else ""

@@ -123,17 +123,14 @@ def _plan_sft(
 
 def _plan_checks(planner: _Planner, recipe: Recipe) -> dict[str, list[str]]:
     """The stages in which the grid's other process scorers show their validity, by scorer."""
-    chosen = variants(recipe.rl, recipe.grid).items()
-    return {
-        own.scorer: [
-            planner.add(
-                f"validity-{label}", "validity", ["reward"], process=own.scorer,
-                validity=own.settings.validity, **outside(own.scorer),
-            )
-        ]
-        for label, own in chosen
-        if own.scorer
-    }  # fmt: skip
+    found = {}
+    for label, own in variants(recipe.rl, recipe.grid).items():
+        if own.scorer:
+            asked = {"process": own.scorer, "validity": own.settings.validity}
+            name = f"validity-{label}"
+            planner.add(name, "validity", ["reward"], **asked, **outside(own.scorer))
+            found[own.scorer] = [name]
+    return found
 
 
 def _plan_rollouts(planner: _Planner, recipe: Recipe, model: str) -> str:

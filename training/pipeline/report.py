@@ -34,6 +34,8 @@ from r2w_eval.stats.inference import compare
 from r2w_eval.store import write_atomically
 
 REPORT = "report.html"
+# of a line in a box of the lineage
+BOX_CHARS = 18
 THINKING = {
     "thinking_tokens": "thinking tokens",
     "reflections_per_trace": "reflections a trace",
@@ -215,7 +217,7 @@ def _stage_box(stage: Stage, record: Record | None) -> Box:
     return Box(stage.name, stage.kind, lines, record is not None)
 
 
-def _in_two(name: str, most: int = 18) -> tuple[str, ...]:
+def _in_two(name: str) -> tuple[str, ...]:
     """A name that is too long for a box in two lines, broken before its lambda or near the middle.
 
     >>> _in_two("lambda0.3-seed0"), _in_two("sum-lambda0.3-seed0")
@@ -224,7 +226,7 @@ def _in_two(name: str, most: int = 18) -> tuple[str, ...]:
     ('sft-without', 'reflections-seed0')
     """
     cuts = [place for place, letter in enumerate(name) if letter == "-"]
-    if len(name) <= most or not cuts:
+    if len(name) <= BOX_CHARS or not cuts:
         return (name,)
     middle = min(cuts, key=lambda place: max(place, len(name) - place))
     cut = found if (found := name.find("-lambda")) > 0 else middle

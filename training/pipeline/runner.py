@@ -241,8 +241,7 @@ class Subprocesses:
 
     def command(self, stage: Stage) -> list[str]:
         """The words after `r2w-eval`."""
-        own = ["train", "pipeline", self.recipe, "--out", str(self.out), "--only", stage.name]
-        return own
+        return ["train", "pipeline", self.recipe, "--out", str(self.out), "--only", stage.name]
 
     def __call__(self, stage: Stage) -> None:
         """Run it to its end in the next free place. Raises StageFailed."""

@@ -221,60 +221,51 @@ def scalar_min(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     return _broadcast(group, lambda own: min(own, default=0.0), weight)
 
 
-def _z_scores(group: Sequence[Rollout]) -> Callable[[SegmentScore], float]:
-    """Scores of the group to zero mean and unit sample standard deviation (+ eps)."""
+def _with_z_scores(
+    group: Sequence[Rollout], weight: float, first: Callable[[SegmentScore, int], int]
+) -> list[Tokens]:
+    """Outcome advantages, plus each reflection's score on the tokens from `first` to its end.
+
+    Scores are brought to zero mean and unit sample standard deviation (+ eps) over the group;
+    `first` is given the reflection and where the one before it ends. A rollout without an outcome
+    gets nothing at all.
+    """
     scores = [float(s.score or 0.0) for r in group for s in valid_scores(r)]
     mean = float(np.mean(scores)) if scores else 0.0
     std = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-    return lambda segment: ((segment.score or 0.0) - mean) / (std + GROUP_EPS)
-
-
-def _with_outcome(group: Sequence[Rollout], terms: Sequence[Tokens], weight: float) -> list[Tokens]:
-    """Terms plus the outcome advantages; nothing at all for a rollout without one."""
-    advantages = outcome_advantages(group)
-    return [
-        np.zeros_like(term) if a is None else weight * term + a
-        for term, a in zip(terms, advantages, strict=True)
-    ]
+    rows = []
+    for rollout, advantage in zip(group, outcome_advantages(group), strict=True):
+        term, before = np.zeros(rollout.n_tokens), 0
+        for segment in valid_scores(rollout):
+            z_score = ((segment.score or 0.0) - mean) / (std + GROUP_EPS)
+            term[first(segment, before) : segment.end] += z_score
+            before = segment.end
+        rows.append(np.zeros_like(term) if advantage is None else weight * term + advantage)
+    return rows
 
 
 def step_return(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
-    """Normalised scores of all reflections that end at or after the token.
+    """A token gets the normalised scores of all reflections that end at or after it.
 
-    GRPO with process supervision (arXiv 2402.03300, section 4.1.3). Pays per reflection, and a good
-    one is charged for a later bad one.
+    GRPO with process supervision (arXiv 2402.03300, section 4.1.3). Exploit: it pays per
+    reflection, and a good one is charged for a later bad one.
     """
-    normalise = _z_scores(group)
-    terms = [np.zeros(rollout.n_tokens) for rollout in group]
-    for rollout, term in zip(group, terms, strict=True):
-        for segment in valid_scores(rollout):
-            term[: segment.end] += normalise(segment)
-    return _with_outcome(group, terms, weight)
+    return _with_z_scores(group, weight, lambda segment, before: 0)
 
 
 def delta(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     """Differences of successive scores, summed from the token on (arXiv 2410.15115, section 4).
 
-    The sum telescopes: a token sees the score of the reflection that it leads to, and no more.
+    The sum telescopes: a token gets the score of the next reflection to end, and no other.
     """
-    normalise = _z_scores(group)
-    terms = [np.zeros(rollout.n_tokens) for rollout in group]
-    for rollout, term in zip(group, terms, strict=True):
-        start = 0
-        for segment in valid_scores(rollout):
-            term[start : segment.end] = normalise(segment)
-            start = segment.end
-    return _with_outcome(group, terms, weight)
+    return _with_z_scores(group, weight, lambda segment, before: before)
 
 
 def local_z(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
-    """Normalised score on the reflection's own tokens. Right credit; small count incentive."""
-    normalise = _z_scores(group)
-    terms = [np.zeros(rollout.n_tokens) for rollout in group]
-    for rollout, term in zip(group, terms, strict=True):
-        for segment in valid_scores(rollout):
-            term[segment.start : segment.end] += normalise(segment)
-    return _with_outcome(group, terms, weight)
+    """The normalised score on the reflection's own tokens. Credit goes to the right tokens; more
+    reflections still pay a little.
+    """
+    return _with_z_scores(group, weight, lambda segment, before: segment.start)
 
 
 def return_to_go(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:

@@ -30,16 +30,28 @@ from r2w_eval.training.prompts import Criterion
 from r2w_eval.training.rl.completions import TAGS
 from r2w_eval.training.wording import load_wording
 
+from r2w_eval.config import RunConfig
 from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import ThinkTags, answer_of
-from r2w_eval.run.patient import Background, PatientJudge
+from r2w_eval.run.patient import Background, Patience, PatientJudge
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
 RUBRIC_DECODING = Decoding(temperature=0.0, max_tokens=1024)
 
 Answers = Sequence[str | None]
 Rewards = list[float | None]
+
+
+def open_judge(model: str, patience_s: float) -> PatientJudge:
+    """The judge that `model` names, in the words of --judge. Raises UsageError.
+
+    Without the reply cache: every text of a training is new, and would only fill the disk.
+    """
+    from r2w_eval.run.roles import model_options
+
+    options = model_options(RunConfig(cache=False), None)
+    return PatientJudge(model, options, Patience(patience_s))
 
 
 def pay_unanswered(rewards: Rewards, answers: Answers, value: float | None) -> Rewards:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from r2w_eval.reward_models.checks.report import require_valid
+from r2w_eval.reward_models.scorer import ItemScorer, open_scorer
 from r2w_eval.training.checkpoints.validation import EvaluationSettings
 from r2w_eval.training.journal import Journal, Role
 from r2w_eval.training.judging.rubrics import Rubric, complete_rubrics
@@ -35,6 +37,7 @@ from r2w_eval.training.rl.outcomes import (
     JudgedOutcome,
     Pointwise,
     ScorerOutcome,
+    open_judge,
 )
 from r2w_eval.training.rl.penalties import Penalised, Penalties
 from r2w_eval.training.rl.references import (
@@ -58,12 +61,10 @@ from r2w_eval.training.trainer.stage import (
     model_folder,
 )
 
-from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.ranks import n_processes, on_first
-from r2w_eval.run.patient import Patience, PatientJudge
 from r2w_eval.trace.types import TagSchema
 
 # TRL compares a rollout with others of its group
@@ -214,16 +215,9 @@ def open_outcome(
 ) -> Any:
     """The reward callable that the settings name. Raises UsageError, EndpointDown."""
     if settings.outcome_form == "scorer":
-        from r2w_eval.reward_models.scorer import open_scorer
-
-        return ScorerOutcome(
-            open_scorer(settings.outcome, settings.patience_s), settings.unanswered, tags
-        )
-    from r2w_eval.run.roles import model_options
-
-    # every text is new: a cache of replies would only fill the disk
-    options = model_options(RunConfig(cache=False), None)
-    judge = PatientJudge(settings.outcome, options, Patience(settings.patience_s))
+        scorer = open_scorer(settings.outcome, settings.patience_s)
+        return ScorerOutcome(scorer, settings.unanswered, tags)
+    judge = open_judge(settings.outcome, settings.patience_s)
     rubrics: dict[str, Rubric] = {}
     references: dict[str, Ranked] = {}
     schedule = None
@@ -241,16 +235,19 @@ def open_outcome(
     chat = outcome.run(judge.open())
     if settings.outcome_form == "pointwise":
         role = Role(chat, RUBRIC_DECODING)
-
-        def complete() -> dict[str, Rubric]:
-            with Journal(out / "rubrics.jsonl") as journal:
-                made: dict[str, Rubric] = outcome.run(complete_rubrics(prompts, journal, role))
-                return made
-
-        rubrics |= on_first(complete)
+        rubrics |= on_first(lambda: _complete_rubrics(outcome, role, prompts, out))
     if schedule is None:
         return outcome
     return RisingReferences(outcome, schedule, references, settings.group)
+
+
+def _complete_rubrics(
+    outcome: JudgedOutcome, role: Role, prompts: Sequence[Prompt], out: Path
+) -> dict[str, Rubric]:
+    """The rubric of each prompt by its text; the judge proposes those that are missing."""
+    with Journal(out / "rubrics.jsonl") as journal:
+        made: dict[str, Rubric] = outcome.run(complete_rubrics(prompts, journal, role))
+        return made
 
 
 def train_rl(
@@ -261,17 +258,11 @@ def train_rl(
     `last_step` is the file in which trainings that run side by side agree on their last step.
     """
     from datasets import Dataset
-    from r2w_eval.reward_models.checks.report import require_valid
-    from r2w_eval.reward_models.scorer import open_scorer
     from r2w_eval.training.rl.grpo import ProcessGRPOTrainer, ShuffledGRPOTrainer
     from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
     from transformers import AutoTokenizer
 
-    judged = open_scorer(settings.process, settings.patience_s)
-    process = judged
-    if settings.process_mapping.weight:
-        on_first(lambda: require_valid(judged, settings.validity, out))
-        process = with_effects(judged, settings.effect, settings.patience_s)
+    process = _open_process(settings, out)
     source = model_folder(settings.model)
     tokenizer: Any = AutoTokenizer.from_pretrained(source)
     groups_per_step = settings.groups_per_step * n_processes()
@@ -313,6 +304,18 @@ def train_rl(
         last_value(history, "reward"),
         (*named, *notes, *_end_notes(trainer.state, settings), *reward_notes(history, settings)),
     )
+
+
+def _open_process(settings: RLSettings, out: Path) -> ItemScorer:
+    """The scorer of reflections; where it is paid by, with its validity shown and its effects.
+
+    Raises UsageError.
+    """
+    process = open_scorer(settings.process, settings.patience_s)
+    if not settings.process_mapping.weight:
+        return process
+    on_first(lambda: require_valid(process, settings.validity, out))
+    return with_effects(process, settings.effect, settings.patience_s)
 
 
 def last_step_file(settings: RLSettings, folder: Path) -> Path:

@@ -33,29 +33,30 @@ from r2w_eval.training.synthesis.traces import (
 from r2w_eval.trace.types import Form, Kind
 
 MAX_REFLECTIONS = 4
+# of the wording of reflections, and of which planted flaws are taken
+SEED = 0
+# of the reward model's split: it is tested on drafts and texts of the others
+PART = "train"
 
 
 def expert_traces(
-    data: LabelledSet,
-    seed: int = 0,
-    part: str = "train",
-    max_chars: int = 0,
-    form: Form = Form.TAGGED,
+    data: LabelledSet, max_chars: int = 0, form: Form = Form.TAGGED
 ) -> Iterator[TrainingTrace]:
-    """One trace per LAMP draft with a revision, from the drafts of one part of the split.
+    """One trace per LAMP draft of the training part that has a revision.
 
-    At most four reflections: the longest marked spans, in the order of the text. With `max_chars`
-    the trace is of an excerpt of at most so many characters; drafts without one are left out, and
-    so are traces that would be read otherwise in this form.
+    It has at most MAX_REFLECTIONS reflections, on the longest marked spans in the order of the
+    text. With `max_chars` it is made of an excerpt of at most that many characters. Left out are
+    drafts without such an excerpt, and traces that would be parsed into other parts than they were
+    written from.
     """
     for record in data.read("span_edits_train.jsonl"):
         is_usable = record.get("expert_revision") and record["expert_spans"]
-        if not is_usable or part_of(group_of(record)) != part:
+        if not is_usable or part_of(group_of(record)) != PART:
             continue
         chosen = excerpt(record, max_chars) if max_chars else record
         if chosen is None:
             continue
-        made = _trace(chosen, random.Random(f"{seed}:{record['id']}"), form)
+        made = _trace(chosen, random.Random(f"{SEED}:{record['id']}"), form)
         if made is not None:
             yield made
 
@@ -143,22 +144,19 @@ def _stitch(
 
 
 def planted_traces(
-    n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES, form: Form = Form.TAGGED
+    n: int, languages: Sequence[str] = LANGUAGES, form: Form = Form.TAGGED
 ) -> list[TrainingTrace]:
-    """`n` different traces of a planted flaw, found and taken out again; fewer where there are.
+    """At most `n` different traces in which a planted flaw is found and mended.
 
-    From the texts and phrasings that the reward model is trained on, never from its test part.
+    They are made from the texts and phrasings that the reward model is trained on.
     """
-    built = build_flaws(1 + n // 4, seed)
-    rows = [row for row in built if _is_model(row) and row.lang in languages]
-    chosen = random.Random(seed).sample(rows, min(n, len(rows)))
+    built = build_flaws(1 + n // 4, SEED)
+    rows = [
+        row for row in built if row.kind == POSITIVE and row.part == PART and row.lang in languages
+    ]
+    chosen = random.Random(SEED).sample(rows, min(n, len(rows)))
     made = (_planted(row, form) for row in chosen)
     return [trace for trace in made if trace is not None]
-
-
-def _is_model(row: Row) -> bool:
-    """The right reflection with its revision, outside the test part."""
-    return row.kind == POSITIVE and row.part == "train"
 
 
 def _planted(row: Row, form: Form) -> TrainingTrace | None:

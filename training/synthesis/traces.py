@@ -16,7 +16,7 @@ from typing import Any
 
 from r2w_eval.reward_models.language.words import ngrams, words
 from r2w_eval.training.synthesis.leaks import shows_a_judge
-from r2w_eval.training.synthesis.loop import Episode, Label, SynthStep
+from r2w_eval.training.synthesis.loop import Episode, SynthStep
 from r2w_eval.training.synthesis.steps import step_leaks
 
 from r2w_eval.errors import UsageError
@@ -163,18 +163,18 @@ def _leaks(episode: Episode) -> bool:
     return shows_a_judge(whole, prompt.lang, prompt.prompt, episode.draft)
 
 
-def repetition(text: str, n: int = 4) -> float:
+def repetition(text: str) -> float:
     """Share of 4-grams that stood in the text before.
 
     >>> repetition("a a a a a a a")
     0.75
     """
     own = words(text)
-    count = len(own) - n + 1
-    return 1 - len(ngrams(own, n)) / count if count > 0 else 0.0
+    count = len(own) - 3
+    return 1 - len(ngrams(own, 4)) / count if count > 0 else 0.0
 
 
-def near_duplicates(prompts: Sequence[str], limit: float = MAX_PROMPT_JACCARD) -> set[int]:
+def near_duplicates(prompts: Sequence[str]) -> set[int]:
     """Positions of prompts that are nearly an earlier one, by the Jaccard index of 8-grams.
 
     >>> near_duplicates(["about a cat in the rain", "write about a dog", "Write about a dog!"])
@@ -185,7 +185,10 @@ def near_duplicates(prompts: Sequence[str], limit: float = MAX_PROMPT_JACCARD) -
     found: set[int] = set()
     for place, own in enumerate(grams):
         shared = Counter(other for gram in own for other in seen.get(gram, ()))
-        if any(n > limit * (len(own) + len(grams[other]) - n) for other, n in shared.items()):
+        if any(
+            n > MAX_PROMPT_JACCARD * (len(own) + len(grams[other]) - n)
+            for other, n in shared.items()
+        ):
             found.add(place)
             continue
         for gram in own:
@@ -217,11 +220,6 @@ class Census:
     gain_judge: str
     n_fresh_gains: int
     mean_fresh_gain: float | None
-
-    def share(self, label: Label) -> float | None:
-        """Share of all steps with this label; None without steps."""
-        total = sum(self.labels.values())
-        return self.labels.get(label, 0) / total if total else None
 
 
 def take_census(

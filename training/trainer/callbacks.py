@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from r2w_eval.training.checkpoints.decline import DECLINE
 from r2w_eval.training.checkpoints.folders import last_sound
+from r2w_eval.training.checkpoints.progress import evaluations
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
-from r2w_eval.training.checkpoints.watch import DECLINE, evaluations
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from r2w_eval.errors import R2WError

@@ -94,7 +94,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     from datasets import Dataset
     from r2w_eval.training.trainer.callbacks import StopOnBrokenLoss
     from transformers import AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     source = model_folder(settings.model)
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -106,23 +106,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
         )
     trainer = SFTTrainer(
         model=source,
-        args=SFTConfig(
-            output_dir=str(out / "checkpoints"),
-            learning_rate=settings.learning_rate,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
-            gradient_accumulation_steps=settings.accumulate,
-            max_length=settings.max_tokens,
-            packing=settings.packing,
-            save_strategy="steps" if settings.save_steps else "no",
-            save_steps=settings.save_steps or 500,
-            # all stay while they wait for their evaluation
-            save_total_limit=None if settings.evaluation.is_on else 2,
-            seed=settings.seed,
-            report_to=[],
-            logging_steps=1,
-            **device_arguments(),
-        ),
+        args=sft_config(settings, out / "checkpoints"),
         train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,
         peft_config=lora(settings.lora_rank),
@@ -134,6 +118,29 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     last = last_value(trainer.state.log_history, "loss")
     too_long = len(rows) - len(kept)
     return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
+
+
+def sft_config(settings: SFTSettings, folder: Path) -> Any:
+    """TRL's settings of the stage; checkpoints go to `folder`."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=str(folder),
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulate,
+        max_length=settings.max_tokens,
+        packing=settings.packing,
+        save_strategy="steps" if settings.save_steps else "no",
+        save_steps=settings.save_steps or 500,
+        # all stay while they wait for their evaluation
+        save_total_limit=None if settings.evaluation.is_on else 2,
+        seed=settings.seed,
+        report_to=[],
+        logging_steps=1,
+        **device_arguments(),
+    )
 
 
 def lora(rank: int) -> Any:

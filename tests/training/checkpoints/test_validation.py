@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from r2w_eval.training.checkpoints.progress import ProgressRow, reflection_share
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher, best_step
-from r2w_eval.training.checkpoints.watch import ProgressRow, reflection_share
 
 
 def row(

@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from r2w_eval.training.checkpoints import watch as module
+from r2w_eval.training.checkpoints.decline import find_decline
 from r2w_eval.training.checkpoints.evaluated import headlines
-from r2w_eval.training.checkpoints.watch import (
+from r2w_eval.training.checkpoints.progress import (
     ProgressRow,
     due,
     evaluations,
-    find_decline,
     plot,
     read_progress,
-    watch_once,
 )
+from r2w_eval.training.checkpoints.watch import watch_once
 
 from r2w_eval.cli.watch import watch as watch_command
 from r2w_eval.config import RunConfig, stored_config

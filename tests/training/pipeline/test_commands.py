@@ -20,6 +20,7 @@ from r2w_eval.reward_models.linear.fit import read_features
 from r2w_eval.reward_models.linear.heads import HEADS, fit
 from r2w_eval.training.journal import Call, Journal, NoAnswer
 from r2w_eval.training.pipeline import commands
+from r2w_eval.training.pipeline.display import show_census
 from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import Criterion, Prompt, starter_prompts
 from r2w_eval.training.rl.advantages import LocalMapping
@@ -83,7 +84,7 @@ def test_a_judge_that_writes_no_marks_ends_every_episode_typed(
         )
     assert made.census.stops == {"judge_failed": 2} and made.census.n_kept == 0
     lines: list[str] = []
-    commands.show_census(made, lines.append)
+    show_census(made, lines.append)
     assert "judge_failed 2" in lines[0] and "n/a" in lines[3]
     assert (tmp_path / "out" / commands.TRACES).read_bytes() == b""
 
@@ -152,7 +153,7 @@ def test_the_second_judges_gain_calls_and_name_are_told(tmp_path: Path, own_cach
     assert census.mean_fresh_gain == pytest.approx(0.5)
     assert made.tally.sent["second_judge"] == len(second.requests) == 8
     lines: list[str] = []
-    commands.show_census(made, lines.append)
+    show_census(made, lines.append)
     assert lines[3].endswith("of the second judge second: +0.50 (2 of 2)")
     assert "second_judge 8" in lines[4]
     costs = json.loads((tmp_path / "out" / "costs.json").read_text())

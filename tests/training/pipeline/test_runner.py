@@ -18,12 +18,11 @@ from r2w_eval.reward_models import commands as reward_commands
 from r2w_eval.reward_models.checks.report import read_report
 from r2w_eval.reward_models.data.synthesis import build_synthesis
 from r2w_eval.training.pipeline import runner as work
+from r2w_eval.training.pipeline.dryrun import print_forecast, total_cost
 from r2w_eval.training.pipeline.forecast import (
     Forecaster,
     cache_memory,
     loop_calls,
-    print_forecast,
-    total_cost,
     train_memory,
 )
 from r2w_eval.training.pipeline.job import job_of, run_stage

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.pipeline.forecast import print_forecast
+from r2w_eval.training.pipeline.dryrun import print_forecast
 from r2w_eval.training.pipeline.job import job_of, run_stage
 from r2w_eval.training.pipeline.plan import plan_pipeline
 from r2w_eval.training.pipeline.recipe import load_recipe

@@ -18,8 +18,8 @@ import pytest
 pytest.importorskip("trl", reason="needs the train extra: pip install 'r2w-eval[train]'")
 
 from r2w_eval.training.checkpoints.folders import find_checkpoints, last_sound
+from r2w_eval.training.checkpoints.progress import read_progress
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
-from r2w_eval.training.checkpoints.watch import read_progress
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.advantages import LocalMapping
