@@ -23,7 +23,7 @@ from measure import wait_for
 from r2w_eval.data import data_roots
 from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.summary import RunFacts, summarise
-from r2w_eval.store import JsonlWriter, RunFolder
+from r2w_eval.store import JsonlWriter, RunFolder, write_json
 from r2w_eval.suites.suite import load_info, load_suite
 from r2w_eval.types import Judgement, Mode, Response, Score, WriterStatus
 
@@ -107,7 +107,7 @@ def main() -> None:
     for n_repeats in flags.repeats:
         rows.append(measure_size(plan, n_repeats, flags.data_dir))
         print(json.dumps(rows[-1]), flush=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(RESULTS, rows)
 
 
 if __name__ == "__main__":

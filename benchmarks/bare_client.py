@@ -16,6 +16,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+# what the workload `judge` has judged
+FIXED_ANSWER = "The ferry had not come for nine days. " * 125
 Send = Callable[[dict[str, Any]], Awaitable[str]]
 
 
@@ -75,11 +77,10 @@ def plan_requests(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
     if options.workload == "generate":
         return (build_chat(options.model, query["query"], i) for i, query in queries)
     template = read_template(options.data)
-    answer = "The ferry had not come for nine days. " * 125
     return (
         build_chat(options.judge, prompt, i)
         for i, query in queries
-        for prompt in judge_prompts(template, query, answer)
+        for prompt in judge_prompts(template, query, FIXED_ANSWER)
     )
 
 

@@ -22,6 +22,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import R2WError
 from r2w_eval.run.dryrun import WRITE, forecast
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.store import write_json
 from r2w_eval.suites.catalogue import read_catalogue
 
 ROOT = Path(__file__).parent
@@ -198,7 +199,7 @@ def main() -> None:
         "suites": [dataclasses.asdict(load) for load in loads],
         "left_out": left_out,
     }
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(RESULTS, found)
     write_doc(tables(json.loads(RESULTS.read_text())))
     print(tables(found))
 

@@ -32,6 +32,7 @@ from r2w_eval.models.client import HttpModel
 from r2w_eval.models.cost import FIRST_GUESS_TOKENS, LATIN_CHARS_PER_TOKEN, estimate_tokens
 from r2w_eval.run import evaluate
 from r2w_eval.run.planning import plan_tasks
+from r2w_eval.store import write_json
 from r2w_eval.suites.catalogue import read_catalogue
 
 RESULTS = Path(__file__).parent / "results" / "capacity_check.json"
@@ -146,7 +147,7 @@ def main() -> None:
             if done := run(info.name, info.n_samples, config, Path(folder)):
                 found.append({name: getattr(done, name) for name in done.__slots__})
                 print(row(done), flush=True)
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
+    write_json(RESULTS, found)
 
 
 if __name__ == "__main__":

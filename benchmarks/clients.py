@@ -14,11 +14,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bare_client import FIXED_ANSWER, read_queries
 from measure import Command
 
 HERE = Path(__file__).resolve().parent
@@ -90,12 +91,6 @@ class Peers:
     inspect: str | None = None
     writingbench: str | None = None
     writingbench_repo: Path | None = None
-
-
-def read_queries(data: Path) -> Iterator[dict[str, Any]]:
-    """WritingBench queries, over and over."""
-    text = (data / "benchmark_all.jsonl").read_text(encoding="utf-8")
-    return itertools.cycle([json.loads(line) for line in text.split("\n") if line])
 
 
 def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
@@ -274,8 +269,7 @@ def writingbench_script(python: str, repo: Path, job: Job) -> Command | None:
     )
     subprocess.run(["tar", "-x", "-C", str(upstream)], input=archive.stdout, check=True)
     queries = itertools.islice(read_queries(job.data), job.queries)
-    answer = "The ferry had not come for nine days. " * 125
-    answers = [{"index": one["index"], "response": answer} for one in queries]
+    answers = [{"index": one["index"], "response": FIXED_ANSWER} for one in queries]
     write_jsonl(job.work / "answers.jsonl", answers)
     arguments = {
         "--upstream": upstream,

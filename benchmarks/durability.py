@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.store import iter_jsonl
+from r2w_eval.store import iter_jsonl, write_json
 
 RESULTS = Path(__file__).parent / "results" / "durability.json"
 SAMPLES = 8
@@ -88,8 +88,7 @@ def main() -> None:
         before = sent(server)
         subprocess.run(command(server, killed), check=True, capture_output=True)
         result["sent_by_a_finished_run"] = sent(server) - before
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(result, indent=1) + "\n")
+    write_json(RESULTS, result)
     print(json.dumps(result, indent=1))
 
 

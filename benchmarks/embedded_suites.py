@@ -28,6 +28,7 @@ from r2w_eval.models.names import EMBEDDED, SMOKE_TEST_JUDGE
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run import evaluate
 from r2w_eval.run.planning import load_task, plan_tasks
+from r2w_eval.store import write_json
 from r2w_eval.suites.suite import load_info, load_suite, suite_folders
 from r2w_eval.types import Sample
 
@@ -216,7 +217,7 @@ def keep(row: Row) -> None:
     name = (row.suite, row.answers)
     rows = [r for r in known if (r["suite"], r["answers"]) != name] + [asdict(row)]
     rows.sort(key=lambda r: (r["suite"], r["answers"]))
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    write_json(RESULTS, rows)
 
 
 def show(row: Row) -> str:

@@ -18,6 +18,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import EndpointDown
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
+from r2w_eval.store import write_json
 
 RESULTS = Path(__file__).parent / "results" / "fault_matrix.json"
 SAMPLES = 9
@@ -71,8 +72,7 @@ def main() -> None:
     for fault in FAULTS:
         rows.append(run_fault(fault, options.rate))
         print(json.dumps(rows[-1]), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(RESULTS, rows)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ shape, to check that it works; those figures say nothing about speed.
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import random
 import re
@@ -35,6 +34,8 @@ from r2w_eval.reward_models.transformer.render import render
 from r2w_eval.reward_models.transformer.scorer import BATCH_TOKENS, ArtifactScorer
 from r2w_eval.training.rl.decoding import GraphedDecoding
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+
+from r2w_eval.store import write_json
 
 STARTED = time.monotonic()
 LENGTHS = (512, 1024, 2048)
@@ -398,7 +399,7 @@ def main() -> None:
     run.section(f"generation, {shape.name}", 8, lambda own: generation(run, shape, own))
     run.found["shapes"] = [asdict(s) for s in SHAPES]
     table(run.found)
-    options.out.write_text(json.dumps(run.found, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, run.found)
 
 
 if __name__ == "__main__":

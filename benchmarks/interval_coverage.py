@@ -20,6 +20,7 @@ import numpy as np
 
 from r2w_eval.stats.inference import all_intervals, compare_scores, measure
 from r2w_eval.stats.resampling import Interval
+from r2w_eval.store import write_json
 from r2w_eval.types import Estimate, Stratum
 
 Generator = np.random.Generator
@@ -269,8 +270,7 @@ def main(only: tuple[str, ...], items: tuple[int, ...], part: str, scale: float,
         before = json.loads(out.read_bytes())
         for name, order in (("coverage", list(CASES)), ("false_positives", list(PAIRED))):
             figures[name] = merge(before[name], figures[name], order)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    write_json(out, figures)
     print(f"\n{time.perf_counter() - start:.0f} s; written to {out}")
 
 

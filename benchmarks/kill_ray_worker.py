@@ -30,7 +30,7 @@ from r2w_eval.reward_models.checks.validity import material
 from r2w_eval.reward_models.items import Item, ItemScore
 from r2w_eval.reward_models.scorer import open_scorer
 from r2w_eval.reward_models.serving.files import score_file
-from r2w_eval.reward_models.serving.ray_scoring import SLOW_START, STARTS, RayJob, score_on_ray
+from r2w_eval.reward_models.serving.ray_scoring import RayJob, score_on_ray, start_ray
 
 from r2w_eval.hashing import to_plain
 from r2w_eval.store import write_json
@@ -61,28 +61,6 @@ def write_items(path: Path, count: int) -> None:
         for number in range(count):
             record = to_plain(items[number % len(items)])
             file.write(json.dumps({**record, "id": f"item-{number}"}) + "\n")
-
-
-def start_ray() -> None:
-    """A Ray of this machine; tried again where its agents are too slow (see ray_scoring.py)."""
-    import ray
-
-    for left in reversed(range(STARTS)):
-        try:
-            ray.init(
-                # whatever cluster runs on the machine
-                "local",
-                num_cpus=2,
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-            )
-            return
-        except Exception as error:
-            ray.shutdown()
-            if SLOW_START not in str(error) or not left:
-                raise
 
 
 def workers() -> Iterator[int]:
@@ -136,7 +114,8 @@ def main() -> int:
     write_items(source, args.items)
     here = score_file(open_scorer(args.scorer), str(source), str(alone), RayJob.batch)
     split_bytes = -(-source.stat().st_size // SPLITS)
-    start_ray()
+    # not the cluster that may run on the machine
+    start_ray(address="local", num_cpus=2, object_store_memory=OBJECT_STORE_BYTES)
     result: dict[str, Any] = {
         "scorer": args.scorer,
         "items": args.items,

@@ -17,6 +17,7 @@ from pathlib import Path
 from measure import wait_for
 
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.store import write_json
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 PROMPTS = 24
@@ -51,8 +52,7 @@ def main() -> None:
     for size in parser.parse_args().sizes:
         rows.append(run_size(size))
         print(json.dumps(rows[-1]), flush=True)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(RESULTS, rows)
 
 
 if __name__ == "__main__":

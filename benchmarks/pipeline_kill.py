@@ -26,12 +26,12 @@ from r2w_eval.models.embedded import convert_to_hf
 Reached = Callable[[Path], bool]
 
 
-def has_lines(name: str, n: int = 1) -> Reached:
-    """A file of the stage has so many lines."""
+def has_line(name: str) -> Reached:
+    """A file of the stage has a whole line."""
 
     def reached(folder: Path) -> bool:
         path = folder / name
-        return path.is_file() and path.read_bytes().count(b"\n") >= n
+        return path.is_file() and b"\n" in path.read_bytes()
 
     return reached
 
@@ -42,9 +42,9 @@ def has(name: str) -> Reached:
 
 
 POINTS: tuple[tuple[str, str, Reached], ...] = (
-    ("traces-loop", "after a call", has_lines("steps.jsonl")),
+    ("traces-loop", "after a call", has_line("steps.jsonl")),
     ("sft-seed0", "after a checkpoint", has("checkpoints/checkpoint-2/trainer_state.json")),
-    ("evaluate-sft-seed0", "after an answer", has_lines("run/responses.jsonl")),
+    ("evaluate-sft-seed0", "after an answer", has_line("run/responses.jsonl")),
     ("rl-lambda0-seed0", "before a step", has("manifest.json")),
     ("rl-lambda0.3-seed0", "in a checkpoint", has("checkpoints/checkpoint-1")),
     ("rl-lambda0.3-seed0", "in its model", has("model/config.json")),

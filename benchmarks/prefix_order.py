@@ -23,6 +23,7 @@ from r2w_eval.models.client import HttpModel
 from r2w_eval.models.embedded import NAME, SLOTS, ensure_gguf, silence, start_server
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
 from r2w_eval.models.prefixes import ask_by_prefix
+from r2w_eval.store import write_json
 from r2w_eval.types import Decoding, Message, Usage
 
 RESULTS = Path(__file__).parent / "results" / "prefix_order.json"
@@ -90,7 +91,7 @@ def main() -> None:
     for name, row in found.items():
         print(f"{name}: {json.dumps(row)}")
     facts = {"answers": options.answers, "criteria": options.criteria, "slots": SLOTS}
-    RESULTS.write_text(json.dumps({**facts, "orders": found}, indent=1) + "\n")
+    write_json(RESULTS, {**facts, "orders": found})
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.models.chat import CallFailed, ChatRequest
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
+from r2w_eval.store import write_json
 from r2w_eval.types import Decoding, Message
 
 PREDICTED_TIMEOUT_S = 60.0
@@ -199,7 +200,7 @@ def main() -> None:
         print(json.dumps(queued[-1]), flush=True)
     found = {"load": round(os.getloadavg()[0], 1), "checked": checked}
     found |= {"predicted": predicted, "queued": queued}
-    RESULTS.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(RESULTS, found)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,13 @@ from r2w_eval.reward_models.scorer import RewardModel, load_reward
 
 from r2w_eval.reflection.analysis import Analysis, TraceInput, analyse
 from r2w_eval.reflection.measures import not_taken_up, uptake_lift
-from r2w_eval.stats.inference import compare, compare_scores, mean_estimate, measure
+from r2w_eval.stats.inference import (
+    PairedComparison,
+    compare,
+    compare_scores,
+    mean_estimate,
+    measure,
+)
 from r2w_eval.store import iter_jsonl
 from r2w_eval.trace.links import similarity_to, word_grams
 from r2w_eval.trace.types import Kind, TagSchema
@@ -125,15 +131,18 @@ def reward_test(rows: Sequence[Row], others: Sequence[str]) -> dict[str, object]
             result[f"{reading}, {arm}"] = shown(measure(mean_estimate(values[arm])))
         for arm in ARMS[1:]:
             gap = compare_scores(values["expert"], values[arm])
-            result[f"{reading} expert - {arm}"] = {
-                "difference": gap.difference, "low": gap.low, "high": gap.high, "p": gap.p_value,
-            }  # fmt: skip
+            result[f"{reading} expert - {arm}"] = difference(gap)
     return result
 
 
 def shown(metric: Metric) -> dict[str, object]:
     """Value, bounds and n."""
     return {"value": metric.value, "low": metric.low, "high": metric.high, "n": metric.n_scored}
+
+
+def difference(gap: PairedComparison) -> dict[str, object]:
+    """A paired difference with its bounds and p value."""
+    return {"difference": gap.difference, "low": gap.low, "high": gap.high, "p": gap.p_value}
 
 
 def main() -> None:
@@ -163,17 +172,13 @@ def main() -> None:
             "not_taken_up": shown(measure(not_taken_up(traces[arm]))),
             "draft_kept": shown(measure(mean_estimate(scores))),
         }
-    test = compare(uptake_lift(traces["expert"]), uptake_lift(traces["shuffled"]))
-    result["uptake_lift expert - shuffled"] = {
-        "difference": test.difference, "low": test.low, "high": test.high, "p": test.p_value,
-    }  # fmt: skip
+    result["uptake_lift expert - shuffled"] = difference(
+        compare(uptake_lift(traces["expert"]), uptake_lift(traces["shuffled"]))
+    )
     own, control = gains(rows, rows), gains(rows, [by_revision[text] for text in others])
     result["human gain, expert"] = shown(measure(mean_estimate(own)))
     result["human gain, shuffled (control)"] = shown(measure(mean_estimate(control)))
-    gap = compare_scores(own, control)
-    result["human gain expert - shuffled"] = {
-        "difference": gap.difference, "low": gap.low, "high": gap.high, "p": gap.p_value,
-    }  # fmt: skip
+    result["human gain expert - shuffled"] = difference(compare_scores(own, control))
     result["r2w-reward, drafts held apart"] = reward_test(rows, others)
     text = json.dumps(result, indent=1)
     print(text)

@@ -14,7 +14,6 @@ Intervals: bootstrap over groups (`r2w_eval.stats`).
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +37,7 @@ from r2w_eval.hashing import text_hash
 from r2w_eval.paths import packaged_text
 from r2w_eval.stats import measure
 from r2w_eval.stats.agreement import Method, associate
+from r2w_eval.store import write_json
 
 REPORTED = ("relevance", "constructiveness", "value")
 # everything except the reflection's own words
@@ -281,7 +281,7 @@ def main() -> None:
     for name in options.parts.split(","):
         result = {"data_sha256": corpus.hash, name: parts[name]()}
         path = Path(options.out) / f"reward_{name}.json"
-        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(path, result)
         print(path, flush=True)
 
 

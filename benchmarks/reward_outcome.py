@@ -10,7 +10,6 @@ over requests.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from r2w_eval.estimates import share_of
 from r2w_eval.judge_check.labelled import SETS, LabelledItem, load_set
 from r2w_eval.stats import measure
 from r2w_eval.stats.agreement import Method, associate
-from r2w_eval.store import iter_jsonl
+from r2w_eval.store import iter_jsonl, write_json
 
 Parts = Mapping[str, np.ndarray]
 READINGS: Mapping[str, Callable[[Parts], np.ndarray]] = {
@@ -113,7 +112,7 @@ def main() -> None:
     for name, row in found.items():
         cells = (f"{k} {v['value']:.3f} [{v['low']:.3f}, {v['high']:.3f}]" for k, v in row.items())
         print(name, row["longer"]["n"], *cells, sep=" | ", flush=True)
-    options.out.write_text(json.dumps({"model": reward.id, **found}, indent=1) + "\n", "utf-8")
+    write_json(options.out, {"model": reward.id, **found})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ with `--at-most N` N pairs of each source, which shows that it works and is no m
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,8 @@ from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.reward_models.transformer.artifact import load_merged
 from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
 from reward_model import interval, length_of, pair_table, review_tables
+
+from r2w_eval.store import write_json
 
 # pairs of a source; of the reviews, whose claims stand alone, remarks
 PAIRS = {"lamp_train": 25, "generated_flaws": 25, "tetra_train": 40, "fgrlhf_longform_qa": 20}
@@ -100,7 +101,7 @@ def main() -> None:
         found[name]["LAMP validation pairs"] = lamp_pairs(
             scorer, options.reward_data, options.at_most
         )
-    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, found)
     for task, row in found["transformer"].items():
         beside = [f"{name} {shown(own[task])}" for name, own in found.items() if task in own]
         print(task, row["n"], *beside, sep=" | ")

@@ -21,6 +21,7 @@ from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.reward_models.serving.server import ServeSettings, make_app
 
 from r2w_eval.hashing import to_plain
+from r2w_eval.store import write_json
 
 
 async def clients(url: Any, bodies: list[bytes], n: int, seconds: float) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def main() -> None:
     parser.add_argument("--out", default="benchmarks/results/reward_server.json")
     options = parser.parse_args()
     result = asyncio.run(run(options.seconds))
-    Path(options.out).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    write_json(Path(options.out), result)
     print(json.dumps(result, indent=1))
 
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +30,8 @@ from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.linear.fit import fit_both
 from r2w_eval.reward_models.linear.outcome import Form, Outcome, fit_form
 from r2w_eval.reward_models.linear.prose import PLACES, Prose, differences
+
+from r2w_eval.store import write_json
 
 FOLDS = 5
 FORMS = (0.0, 0.03, 0.06, 0.1, 0.15, 0.3)
@@ -130,7 +131,7 @@ def main() -> None:
         print(row["size"], row["form"], f"{row['value']:.4f} +- {row['error']:.4f}", sets)
     print("chosen: size", size, "form", form)
     found = {"size": size, "form": form, "rows": len(rows), "grid": grid}
-    options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(options.out, found)
 
 
 if __name__ == "__main__":

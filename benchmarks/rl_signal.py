@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def main() -> None:
     for signal in found:
         print(*tell_signal(signal), sep="\n")
     if options.out:
-        write_json(options.out, [asdict(signal) for signal in found])
+        write_json(options.out, found)
 
 
 if __name__ == "__main__":

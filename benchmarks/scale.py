@@ -31,6 +31,7 @@ from r2w_eval.estimates import pooled
 from r2w_eval.records.parquet import ParquetFolder
 from r2w_eval.results.verdict_means import verdict_means
 from r2w_eval.stats import measure
+from r2w_eval.store import write_json
 from r2w_eval.types import Judgement, Metric, Score
 
 RESULTS = Path(__file__).parent / "results" / "scale.json"
@@ -119,13 +120,13 @@ def _agree(a: float | None, b: float | None) -> bool:
     return a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-12))
 
 
-def bootstrap_s(tries: int = 7) -> float:
-    """Shortest of several times: 1,000 resamples over 1,000 queries with 5 verdicts each."""
+def bootstrap_s() -> float:
+    """Shortest of seven times: 1,000 resamples over 1,000 queries with 5 verdicts each."""
     draw = random.Random(0)
     values = {f"q{n}": [float(draw.randint(1, 10)) for _ in CRITERIA] for n in range(QUERIES)}
     estimate = pooled("mean", values.items(), QUERIES)
     times = []
-    for _ in range(tries):
+    for _ in range(7):
         started = time.monotonic()
         measure(estimate, draws=BOOTSTRAP_DRAWS)
         times.append(time.monotonic() - started)
@@ -168,7 +169,7 @@ def main() -> None:
         "sizes": rows,
     }
     print(json.dumps({k: v for k, v in found.items() if k != "sizes"}))
-    flags.out.write_text(json.dumps(found, indent=1) + "\n")
+    write_json(flags.out, found)
 
 
 if __name__ == "__main__":

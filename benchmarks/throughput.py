@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 import shutil
@@ -28,6 +27,8 @@ from clients import PEER_NAMES, SLOW, Client, Job, Peers, all_clients, ours
 from measure import LATENCY_MS, Measurement, Server, measure
 from rich.console import Console
 from rich.table import Table
+
+from r2w_eval.store import write_json
 
 BARE = "bare aiohttp"
 OURS = "r2w-eval"
@@ -266,8 +267,7 @@ def main(data: Path, only: tuple[str, ...], overlap: bool, out: Path, **given: A
     comparisons = compare(rows)
     report["comparisons"] = [asdict(one) for one in comparisons]
     report["rows"] = [{**asdict(row), "cpu_s_per_10k": row.cpu_s_per_10k} for row in rows]
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(round_floats(report), indent=1) + "\n", encoding="utf-8")
+    write_json(out, round_floats(report))
     for table in render(rows, comparisons):
         Console(width=160).print(table)
     for one in report.get("overlap", ()):

@@ -28,11 +28,12 @@ from benchmarks.reliability.serve import serve_cell
 from benchmarks.reliability.stages import BY_NAME, Stage
 from r2w_eval.hashing import file_hash
 from r2w_eval.paths import cache_dir
+from r2w_eval.store import write_json
 from r2w_eval.text.tokenise import load_punkt
 
-# lines of each labelled set: the fit takes seconds, and passes through all of its steps
 # a silent endpoint is given up in a time that a table can wait for; the shipped patience is 600 s
 SYNTH = {"rounds": 2, "concurrency": 2, "patience_s": 20}
+# lines of each labelled set: the fit takes seconds, and passes through all of its steps
 RM_SETS = {"tetra_train": 2, "lamp_train": 8, "wpb_zh_dev": 8}
 
 
@@ -159,7 +160,7 @@ def main() -> None:
             state = "RED " + "; ".join(cell.reds) if cell.reds else cell.note or "ok"
             spent = time.monotonic() - began
             print(f"{name:12} {fault:22} {spent:5.1f} s  {state}", flush=True)
-            RESULTS.write_text(json.dumps(list(known.values()), indent=1) + "\n")
+            write_json(RESULTS, list(known.values()))
             write_page()
     finally:
         for server in bench.servers.values():

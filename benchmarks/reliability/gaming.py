@@ -10,9 +10,8 @@ median honest one.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from r2w_eval.reward_models.scorer import ItemScorer, open_scorer
 from benchmarks.reliability.page import FOLDER, write_page
 from r2w_eval.estimates import mean_of
 from r2w_eval.stats import measure
+from r2w_eval.store import write_json
 
 Attack = Callable[[str, str], str]
 SAID = {
@@ -141,7 +141,7 @@ def main() -> None:
         for name, scorer, items in work
         for row in gains(open_scorer(scorer), name, items, base.groups)
     ]
-    (FOLDER / "gaming.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_json(FOLDER / "gaming.json", rows)
     write_page()
 
 

@@ -33,6 +33,7 @@ from typing import Any
 from benchmarks.reliability.mutants import Mutant, install, mutants_of
 from benchmarks.reliability.page import FOLDER, write_page
 from benchmarks.reliability.process import ROOT
+from r2w_eval.store import write_json
 
 RESULTS = FOLDER / "mutation.json"
 SEED = 0
@@ -315,7 +316,7 @@ def main() -> None:
         row = in_child(partial(examine, name, options.most, options.tests, before))
         known = [old for old in known if old["target"] != name] + [row]
         known.sort(key=lambda row: list(TARGETS).index(row["target"]))
-        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
+        write_json(RESULTS, known)
         told = f"{row['run']} of {row['of']}, {row['fates']}"
         print(f"{name}: {told}, {time.monotonic() - began:.0f} s", flush=True)
     write_page()

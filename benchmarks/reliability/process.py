@@ -135,11 +135,6 @@ class Server:
         self._process.kill()
         self._process.communicate()
 
-    def replaced(self, kind: str) -> Server:
-        """Another one at the same port."""
-        self.stop()
-        return Server(kind, self.port)
-
 
 def commit() -> str:
     """The checked-out commit; `-dirty` where what is tested differs from it, results aside."""

@@ -15,6 +15,7 @@ import sys
 
 from aiohttp import web
 
+LATENCY_S = 0.02
 DRAFT = "The night was dark and stormy.\n\nNothing much happened for a while."
 STEPS = {
     "judge": "You assess one piece",
@@ -58,14 +59,13 @@ def _cut(text: str, tag: str) -> str:
 class LoopServer:
     """Chat completions after `write_reply`, with the fake server's `/stats`."""
 
-    def __init__(self, latency_s: float = 0.02) -> None:
+    def __init__(self) -> None:
         self.requests = 0
-        self.latency_s = latency_s
 
     async def chat(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.requests += 1
-        await asyncio.sleep(self.latency_s)
+        await asyncio.sleep(LATENCY_S)
         message = {"role": "assistant", "content": write_reply(body["messages"][-1]["content"])}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         usage = {"prompt_tokens": 10, "completion_tokens": 5}

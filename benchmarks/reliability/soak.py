@@ -28,6 +28,8 @@ from benchmarks.reliability.process import ROOT, Server, commit
 from r2w_eval.store import iter_jsonl
 
 FAULTS = "http500=0.01+http429=0.01+reset=0.01+cutjson=0.01"
+# of the plot of latencies
+N_WINDOWS = 60
 PLOT = ROOT / "docs" / "images" / "soak.svg"
 
 
@@ -60,13 +62,13 @@ def watch(process: subprocess.Popen[bytes], path: Path, limit_s: float) -> list[
     return rows
 
 
-def latencies(path: Path, n_windows: int = 60) -> list[dict[str, float]]:
+def latencies(path: Path) -> list[dict[str, float]]:
     """Percentiles of the seconds that answered attempts took, by when they came."""
     read = [(row["at"], row["latency_s"]) for row in iter_jsonl(path) if row.get("at")]
     at, spent = np.array(read).T
     ages = at - at.min()
-    edges = np.linspace(0, ages.max(), n_windows + 1)
-    places = np.clip(np.digitize(ages, edges) - 1, 0, n_windows - 1)
+    edges = np.linspace(0, ages.max(), N_WINDOWS + 1)
+    places = np.clip(np.digitize(ages, edges) - 1, 0, N_WINDOWS - 1)
     rows = []
     for n, end in enumerate(edges[1:]):
         inside = 1000 * spent[places == n]

@@ -93,24 +93,30 @@ def _connected() -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    _connect()
+    start_ray()
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _connect() -> None:
-    """Connect, or start Ray on this machine. Raises R2WError when it does not start.
+def start_ray(**options: Any) -> None:
+    """Connect to a cluster, or start Ray on this machine; `options` are those of `ray.init`.
 
-    Ray 2.60 gives its own agents 30 s to start (node.py), and ends when a busy machine needs more;
-    a later try often succeeds, for then the programs are in memory.
+    Ray 2.60 gives its own agents 30 s to start (node.py) and gives up when a busy machine needs
+    more; a later try often succeeds, since the programs are in memory by then. Raises R2WError
+    after STARTS tries.
     """
     import ray
 
     for _ in range(STARTS):
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                **options,
+            )
             return
         except Exception as error:
             ray.shutdown()

@@ -24,11 +24,11 @@ from r2w_eval.reward_models.serving.ray_scoring import (
     SplitScorer,
     _check_resources,
     _claim,
-    _connect,
     _finished,
     plan_splits,
     read_scores,
     read_split,
+    start_ray,
     write_lines,
 )
 
@@ -228,11 +228,11 @@ def test_a_ray_that_starts_too_slowly_is_started_again(monkeypatch: pytest.Monke
             raise error
 
     monkeypatch.setattr(ray, "init", init)
-    _connect()
+    start_ray()
     with pytest.raises(R2WError, match="too busy"):
-        _connect()
+        start_ray()
     with pytest.raises(Exception, match="^other$"):
-        _connect()
+        start_ray()
 
 
 @pytest.mark.slow
