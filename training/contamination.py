@@ -1,8 +1,8 @@
-"""Refuses training prompts that stand in a benchmark, whole or in part.
+"""Finds training prompts that occur in a benchmark, whole or in part.
 
-Long prompts by shared 13-grams, short ones by equality or by their set of words (specification:
-r2write.md section 3.5, with the calibration of its limits). Tokens are lower-case words and single
-CJK characters.
+Long prompts are compared by shared 13-grams, short ones by equality or by the Jaccard index of
+their token sets (specification: r2write.md section 3.5, which calibrates the limits). Tokens are
+lower-case words and single CJK characters.
 """
 
 from __future__ import annotations
@@ -34,8 +34,11 @@ _TOKEN = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+")
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """Why a prompt is refused: `share` of its 13-grams known, `run` tokens in a row, or a short
-    benchmark prompt that it is like.
+    """Why a prompt is refused.
+
+    share: of its 13-grams, those that occur in a benchmark
+    run: the longest stretch of its tokens that occurs in a benchmark
+    like: the short benchmark prompt that it resembles; empty when the other two decided
     """
 
     share: float
@@ -58,7 +61,7 @@ def tokenise(text: str) -> list[str]:
 
 
 def _hashes(tokens: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """One number per 13-gram: a polynomial over the tokens' hashes, modulo 2^64."""
+    """A rolling hash per 13-gram: a polynomial over the tokens' hashes, modulo 2^64."""
     own = np.fromiter(map(hash, tokens), np.int64, len(tokens)).view(np.uint64)
     grams = np.zeros(max(0, len(tokens) - N + 1), np.uint64)
     for place in range(N if len(grams) else 0):
@@ -69,8 +72,8 @@ def _hashes(tokens: Sequence[str]) -> npt.NDArray[np.uint64]:
 class BenchmarkIndex:
     """The 13-grams and the short prompts of all benchmark texts.
 
-    Hashes of strings differ between processes: an index is built where it is used. Grams are kept
-    as often as they stand: one sort of them all takes a fifth of the time that sets take.
+    Python's string hashes differ between processes, so an index is not stored. Duplicate grams are
+    kept: sorting them all takes a fifth of the time that building a set takes.
     """
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -91,7 +94,7 @@ class BenchmarkIndex:
                 self._holders[token].append(place)
 
     def check(self, text: str) -> Hit | None:
-        """The reason to refuse `text`, or None."""
+        """The reason to refuse `text`; None if it may be trained on."""
         tokens = tokenise(text)
         known = self._known(_hashes(tokens))
         share = float(known.mean()) if len(known) else 0.0
@@ -128,16 +131,17 @@ def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkTexts:
-    """What the suites show a writer, and the suites whose data is not here."""
+    """The prompts of the suites, and the names of suites whose data was not found."""
 
     texts: tuple[str, ...]
     unchecked: tuple[str, ...]
 
 
 def benchmark_texts(data_dir: str | None, also: Sequence[str] = ()) -> BenchmarkTexts:
-    """The prompts of every suite whose data lies in the data folders. Never downloads.
+    """The prompts of every suite whose data is in the data folders; nothing is downloaded.
 
-    Suites with prompts of our own are read where they are named in `also`: those to be evaluated.
+    Suites with prompts of this project are included only when named in `also`, which lists the
+    suites that the model will be evaluated on.
     """
     roots = data_roots(data_dir)
     texts: list[str] = []

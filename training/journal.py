@@ -1,9 +1,9 @@
-"""Every call of the synthesis loop, one row each: what was made once is never asked for again.
+"""A journal of model calls, one row each, that makes a stage restartable.
 
-The loop is written as if it ran from the start each time; a finished call is answered from its row.
-A kill loses the calls in flight and nothing else. A call that failed leaves no row, so that the
-next run asks again. Silence is no failure yet: a call is sent again while its endpoint may only be
-starting anew, until the client calls that dead and ends the stage (`EndpointDown`).
+A stage always runs from the start; a call that finished before is answered from its row, so a kill
+loses only the calls in flight. A failed call leaves no row and is sent again by the next run. A
+silent endpoint may be restarting: its calls are retried until the client gives the endpoint up and
+ends the stage (`EndpointDown`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DRAWN = 0.7
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One question of the loop. `step` and `round` say where it stands; `attempt` counts from 0."""
+    """One question. `step` and `round` locate it in the stage; `attempt` counts retries from 0."""
 
     prompt_id: str
     round: int
@@ -40,13 +40,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Role:
-    """A model in one of the loop's parts, with its sampling."""
+    """A model with its sampling settings, in one role of a stage: writer, judge, …"""
 
     model: ChatModel
     decoding: Decoding
 
     def identity(self) -> dict[str, Any]:
-        """All that changes what it writes."""
+        """Everything that affects the text it writes."""
         return {
             "model": self.model.id,
             "decoding": self.decoding.sent(),
@@ -54,23 +54,23 @@ class Role:
         }
 
     def drawn(self) -> Role:
-        """The role with its replies drawn: at temperature 0 the same question has one answer."""
+        """The role with sampling on: at temperature 0 a repeated question gets the same answer."""
         if self.decoding.temperature != 0:
             return self
         return replace(self, decoding=replace(self.decoding, temperature=DRAWN))
 
     def at(self, attempt: int) -> Role:
-        """The role for an attempt: one that failed must not be the same again."""
+        """The role for an attempt; retries are sampled, so that they differ from what failed."""
         return self.drawn() if attempt else self
 
 
 class NoAnswer(Exception):
-    """A call that brought no usable text; the message says why."""
+    """A call returned no usable text; the message says why."""
 
 
 @dataclass
 class Tally:
-    """Calls of this process, by step, and their tokens."""
+    """Counts of this process: calls by step, reused and failed ones, tokens."""
 
     sent: Counter[str] = field(default_factory=Counter)
     reused: int = 0
@@ -81,9 +81,9 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """All calls that a journal holds, those of earlier runs too: by step, and their tokens.
+    """Calls and tokens of a whole journal, earlier runs included.
 
-    Calls that failed left no row; what they cost is not known.
+    Failed calls leave no row, so their cost is not known.
     """
 
     calls: Mapping[str, int]
@@ -111,10 +111,10 @@ def read_costs(path: Path) -> Costs:
 
 
 class Journal:
-    """The rows of one synthesis folder.
+    """The journal of one folder.
 
-    `patience_s`: how long a call meets silence alone before it is given up; the client's own
-    patience must be shorter, or a dead endpoint is not told from one call that always fails.
+    `patience_s`: seconds after which a call that only meets silence is given up. It must exceed the
+    client's own patience; otherwise a dead endpoint looks like a single call that always fails.
     """
 
     def __init__(self, path: Path, patience_s: float = 0.0) -> None:
@@ -136,7 +136,9 @@ class Journal:
         self._writer.close()
 
     async def ask(self, role: Role, call: Call) -> str:
-        """The answer's text without its thinking. Raises NoAnswer, EndpointDown."""
+        """The answer without its thinking, from the journal or the model. Raises NoAnswer,
+        EndpointDown.
+        """
         key = content_hash({"call": call, "role": role.identity()})
         stored = self._index.read(key)
         if stored is not None:
@@ -168,7 +170,7 @@ class Journal:
         }
 
     async def _complete(self, role: Role, request: ChatRequest, step: str) -> Reply:
-        """The reply, at the latest after `patience_s` of silence."""
+        """The reply; calls that meet silence are retried for `patience_s`. Raises NoAnswer."""
         started = time.monotonic()
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What numbers the settings of the stages may be; checked where the settings are made."""
+"""Allowed ranges of numeric settings, checked when a settings object is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r2w_eval.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The numbers from `low` to `high`; with `is_open` not `low` itself. NaN is never in it."""
+    """The numbers from `low` to `high`; `is_open` excludes `low`. NaN is in no range."""
 
     low: float
     high: float = sys.float_info.max
@@ -23,7 +23,7 @@ class Range:
         return (self.low < number if self.is_open else self.low <= number) and number <= self.high
 
     def __str__(self) -> str:
-        """In words.
+        """The range in words, for error messages.
 
         >>> str(COUNT), str(POSITIVE), str(SHARE), str(FINITE)
         ('1 or more', 'a number above 0', 'from 0 to 1', 'a finite number')
@@ -41,7 +41,7 @@ CAP, FINITE = Range(0, math.inf), Range(-sys.float_info.max)
 
 
 def check_numbers(section: str, settings: Any, allowed: Mapping[Range, Sequence[str]]) -> None:
-    """Raises UsageError, which names the first setting that is not in its range."""
+    """Raise UsageError for the first setting that is outside its range."""
     for within, names in allowed.items():
         for name in names:
             value = getattr(settings, name)

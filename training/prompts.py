@@ -1,6 +1,6 @@
-"""Prompts to train on: our starter grammar, or the user's file. Never a benchmark's.
+"""Prompts to train on, from this project's starter grammar or from the user's file.
 
-A file has one JSON object a line, `{"id", "lang", "domain", "prompt", "rubric"?}`, where a rubric
+A file has one JSON object per line, `{"id", "lang", "domain", "prompt", "rubric"?}`, where a rubric
 is a list of `{"name", "description", "weight"?}` (specification: r2write.md, section 3).
 """
 
@@ -28,7 +28,7 @@ MAX_WEIGHT = 1e6
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """One line of a rubric. Raises ValueError for a weight or a text that is none."""
+    """One criterion of a rubric. Raises ValueError for an invalid name, description or weight."""
 
     name: str
     description: str
@@ -48,16 +48,16 @@ class Criterion:
 
 
 def make_rubric(entries: Iterable[Mapping[str, Any]]) -> tuple[Criterion, ...]:
-    """The criteria of plain objects. Raises ValueError, TypeError."""
+    """A rubric from JSON objects. Raises ValueError, TypeError."""
     rubric = tuple(Criterion(**entry) for entry in entries)
     if len({criterion.name for criterion in rubric}) < len(rubric):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name occurs twice")
     return rubric
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One writing task. `lang` is a BCP 47 code; an empty rubric is proposed by the judge."""
+    """One writing task. `lang` is a BCP 47 code; for an empty rubric the judge proposes one."""
 
     id: str
     lang: str
@@ -67,7 +67,7 @@ class Prompt:
 
 
 def starter_prompts(n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES) -> list[Prompt]:
-    """`n` different prompts of our grammar, spread evenly over languages and domains.
+    """`n` different prompts of the starter grammar, spread evenly over languages and domains.
 
     Raises UsageError when the grammar has fewer.
 
@@ -91,11 +91,10 @@ def starter_prompts(n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES)
 def hold_apart(
     prompts: Sequence[Prompt], n: int, setting: str = "prompts.held"
 ) -> tuple[list[Prompt], list[Prompt]]:
-    """Prompts to train on and `n` that are kept for evaluation. Raises UsageError, which names the
-    `setting` that `n` came from.
+    """The prompts to train on, and the last `n`, which are held out for evaluation.
 
-    The last ones are held apart: starter prompts come in rounds over languages and domains, so
-    both parts have all of them. A file of one's own is best mixed before.
+    Starter prompts alternate over languages and domains, so both parts cover all of them; a file of
+    your own should be shuffled beforehand. Raises UsageError naming `setting`, where `n` came from.
     """
     if not 0 <= n < len(prompts):
         raise UsageError(
@@ -107,7 +106,7 @@ def hold_apart(
 
 
 def _stream(grammar: Mapping[str, Any], lang: str, domain: str, seed: int) -> Iterator[Prompt]:
-    """All prompts of one language and domain, each (genre, subject) once, in seeded order."""
+    """The prompts of one language and domain, each (genre, subject) once, in seeded order."""
     own = grammar["domains"][domain]
     pairs = list(itertools.product(own["genres"], own["subjects"]))
     # a string seed: the same order on every machine and Python
@@ -136,7 +135,7 @@ def read_prompts(path: Path) -> list[Prompt]:
     seen: set[str] = set()
     for prompt in prompts:
         if prompt.id in seen:
-            raise UsageError(f"{path}: id {prompt.id!r} stands there twice. Expected one line each")
+            raise UsageError(f"{path}: id {prompt.id!r} occurs twice. Expected one line each")
         seen.add(prompt.id)
     return prompts
 
@@ -159,7 +158,7 @@ def _read_prompt(record: Any, where: str) -> Prompt:
 
 
 def lay_out(prompts: Sequence[Prompt], n: int, seed: int) -> list[Prompt]:
-    """`n` prompts in the order of training: one shuffle an epoch, all epochs in a row.
+    """`n` prompts in the order of training: the epochs in a row, each shuffled.
 
     >>> two = [Prompt(name, "en", "d", "p") for name in "ab"]
     >>> sorted(prompt.id for prompt in lay_out(two, 4, 0))

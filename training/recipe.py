@@ -1,4 +1,4 @@
-"""Recipes: one YAML file a pipeline, one section a stage, every value checked before anything runs.
+"""Recipes: one YAML file per pipeline with a section per stage, checked before anything runs.
 
 A section's keys are the fields of the stage's settings; an unknown key is an error that names the
 nearest one.
@@ -21,7 +21,7 @@ S = TypeVar("S")
 
 
 def recipe_path(name: str) -> Path:
-    """A file, or the name of a recipe of ours. Raises UnknownName."""
+    """The path of a recipe: `name` is a file or one of the shipped recipes. Raises UnknownName."""
     if Path(name).is_file():
         return Path(name)
     folder = Path(str(resources.files(__package__).joinpath("recipes")))
@@ -32,7 +32,10 @@ def recipe_path(name: str) -> Path:
 
 
 def read_recipe(path: Path, stages: Mapping[str, type]) -> dict[str, Any]:
-    """The settings of every stage, by section; a missing section has its defaults."""
+    """The settings of every stage by section; a missing section gets the defaults.
+
+    Raises UsageError, UnknownName.
+    """
     try:
         content = yaml.safe_load(path.read_text("utf-8")) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -49,9 +52,9 @@ def read_recipe(path: Path, stages: Mapping[str, type]) -> dict[str, Any]:
 
 
 def read_settings(kind: type[S], values: Mapping[str, Any], where: str) -> S:
-    """A settings object from plain values; nested settings from nested mappings.
+    """A settings object from YAML values; nested settings come from nested mappings.
 
-    Raises UnknownName for a key that there is not, UsageError for a value of another type.
+    Raises UnknownName for an unknown key, UsageError for a value of the wrong type.
     """
     if not isinstance(values, dict):
         raise UsageError(f"{where}: {str(values)[:80]!r} is no mapping. Expected `setting: value`")

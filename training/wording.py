@@ -1,4 +1,4 @@
-"""The questions and instructions of the synthesis loop and of rewards: the files in `templates`."""
+"""Prompt templates of the synthesis loop and of the rewards: the files in `templates`."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from r2w_eval.template import Template, load_prompt
 
 
 def load_wording(name: str) -> Template:
-    """One of the texts in `training/templates`."""
+    """The prompt template `training/templates/<name>.txt`."""
     return load_prompt(name, "r2w_eval.training", "templates")

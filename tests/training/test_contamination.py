@@ -186,5 +186,5 @@ def test_empty_missing_and_doubled_prompts_are_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="empty"):
         read_prompts(path)
     path.write_text('{"id": "0", "lang": "en", "domain": "x", "prompt": "p"}\n' * 2)
-    with pytest.raises(UsageError, match="stands there twice"):
+    with pytest.raises(UsageError, match="occurs twice"):
         read_prompts(path)

@@ -1,4 +1,4 @@
-"""What a finished evaluation says, read back from its run folder: one headline a task and judge."""
+"""Reads a finished evaluation back from its run folder: one headline per task and judge."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BOUNDS = ("value", "low", "high", "n_scored", "n_expected")
 
 
 def headlines(run: Path) -> Iterator[dict[str, Any]]:
-    """Task, judge, identity of the score; headline with interval and numbers, and its value with
-    the writer's failures at the lowest; tokens of the writer; verdicts that an endpoint did not
-    give; measures of thinking as they were written, where there are any.
+    """For each task and judge: score key, headline value with interval and counts, the value when
+    the writer's failures count as the lowest score (`floor`), the writer's tokens, verdicts lost to
+    an endpoint (`n_lost`), and the measures of thinking, if any.
     """
     for result in json.loads((run / "results.json").read_bytes()):
         headline = next(metric for metric in result["metrics"] if metric["is_headline"])
@@ -39,7 +39,7 @@ def _lost(judging: Any) -> int:
 
 
 def measures_of(reflection: Any) -> dict[str, Any] | None:
-    """The measures of thinking by name; None where no answer held any."""
+    """The measures of thinking by name; None if no answer contained thinking."""
     if not reflection:
         return None
     measures = {m["name"]: {name: m[name] for name in BOUNDS} for m in reflection["metrics"]}

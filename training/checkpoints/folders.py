@@ -1,4 +1,4 @@
-"""Checkpoints on disk: which are whole, and which to go on from. No framework import."""
+"""Checkpoints on disk: which are complete, and which to resume from. Imports no framework."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-# of transformers' trainer, and of verl, whose trainer says on its own which steps are whole
+# of transformers' trainer, and of verl, whose trainer records its last complete step
 _NAME = re.compile(r"(?:checkpoint-|global_step_)(\d+)$")
 VERL_MODEL, VERL_LATEST = Path("actor/huggingface"), "latest_checkpointed_iteration.txt"
 _WEIGHTS = (
@@ -27,13 +27,13 @@ class Checkpoint:
 
     @property
     def is_whole(self) -> bool:
-        """Weights, optimiser and trainer state are there and can be read."""
+        """Weights and trainer state are present, complete and of the same step."""
         has_weights = any((self.path / name).is_file() for name in _WEIGHTS)
         has_all = all(_is_complete(path) for path in self.path.glob("*.safetensors"))
         return has_weights and has_all and self._is_finished()
 
     def _is_finished(self) -> bool:
-        """Trainers write their state last: a kill in between leaves a folder without it."""
+        """Trainers write their state last, so a kill while saving leaves a folder without it."""
         try:
             if self.path.name == VERL_MODEL.name:
                 return int((self.path.parents[2] / VERL_LATEST).read_text("utf-8")) >= self.step
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def _is_complete(path: Path) -> bool:
-    """As long as its own header says: a disk that filled up cuts files short."""
+    """The file has the length that its header implies: a full disk cuts files short."""
     try:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
@@ -65,28 +65,28 @@ def _folders(folder: Path) -> list[Checkpoint]:
 
 
 def find_checkpoints(folder: Path) -> list[Checkpoint]:
-    """All whole checkpoints, by step; half-written ones are left out."""
+    """The complete checkpoints, by step."""
     return [one for one in _folders(folder) if one.is_whole]
 
 
 def half_written(folder: Path) -> list[Path]:
-    """Folders of checkpoints that a kill left unfinished, by step."""
+    """Folders of incomplete checkpoints, by step."""
     return [one.path for one in _folders(folder) if not one.is_whole]
 
 
 def resume_from(folder: Path) -> str | None:
-    """The last whole checkpoint as the trainer wants it, or None to begin."""
+    """The last complete checkpoint as the trainer takes it; None to start from the beginning."""
     found = find_checkpoints(folder)
     return str(found[-1].path) if found else None
 
 
 def last_sound(folder: Path) -> Checkpoint | None:
-    """The newest whole checkpoint whose weights are all finite numbers; reads them all."""
+    """The newest complete checkpoint whose weights are all finite; reads whole files."""
     return next((one for one in reversed(find_checkpoints(folder)) if is_sound(one)), None)
 
 
 def is_sound(checkpoint: Checkpoint) -> bool:
-    """Every weight is a finite number."""
+    """Whether every weight is finite."""
     import torch
     from safetensors import safe_open
 

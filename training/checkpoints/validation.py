@@ -1,4 +1,4 @@
-"""Checkpoints evaluated while training goes on: what to evaluate, and which one is the best."""
+"""Evaluation of checkpoints during training: its settings, its process, the best checkpoint."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class EvaluationSettings:
     """The evaluation of each checkpoint; off without tasks.
 
     tasks, judge, limit, gen_kwargs, model_args: as in r2w-eval watch; limit 0 takes every sample
-    stop_on_decline: end training when a paired test says that the newest is worse than the best
-    keep: the checkpoint that becomes the model, the best by validation or the last
+    stop_on_decline: end training when a paired test finds the newest checkpoint worse than the best
+    keep: which checkpoint becomes the model, the best by validation or the last
     """
 
     tasks: str = ""
@@ -41,11 +41,11 @@ class EvaluationSettings:
 
     @property
     def is_on(self) -> bool:
-        """There is something to evaluate."""
+        """Whether tasks are named."""
         return bool(self.tasks)
 
     def command(self, folder: Path) -> list[str]:
-        """The command that evaluates what is due in a folder; anyone can run it by hand."""
+        """The command line that evaluates the checkpoints which are due in a folder."""
         flags = {
             "--tasks": self.tasks,
             "--judge": self.judge,
@@ -58,7 +58,7 @@ class EvaluationSettings:
 
 
 class Watcher:
-    """One `r2w-eval watch --once` at a time for a folder; its words are in `watch.log` there."""
+    """Runs `r2w-eval watch --once` on a folder, one at a time; its output goes to `watch.log`."""
 
     def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
         self._folder = folder
@@ -67,7 +67,7 @@ class Watcher:
         self._taken: list[Checkpoint] = []
 
     def start(self) -> None:
-        """Start an evaluation, unless one is at work. Raises OSError."""
+        """Start an evaluation, unless one is running. Raises OSError."""
         if self._running is not None and self._running.poll() is None:
             return
         self._taken = due(self._folder)
@@ -82,16 +82,16 @@ class Watcher:
             )
 
     def go_on(self) -> None:
-        """Start again if one has ended and something became due meanwhile."""
+        """Start another evaluation if the last has ended and checkpoints became due meanwhile."""
         if self._running is not None and self._running.poll() is not None:
             failed, self._running = self._running.returncode != 0, None
             waiting = due(self._folder)
-            # what ended before it wrote a row would do so again at every step of the training
+            # one that crashed before it wrote a row would crash again at every training step
             if waiting and not (failed and waiting == self._taken):
                 self.start()
 
     def finish(self) -> None:
-        """Wait for the evaluation at work, and for that of the last checkpoints."""
+        """Wait for the running evaluation, then evaluate the remaining checkpoints."""
         self._wait()
         if due(self._folder):
             self.start()
@@ -104,16 +104,16 @@ class Watcher:
 
 
 def best_checkpoint(folder: Path) -> Checkpoint | None:
-    """The checkpoint with the best scores so far that is still there; None without scores."""
+    """The best checkpoint so far (`best_step`); None without scores, or if it was deleted."""
     step = best_step(read_progress(folder))
     return next((one for one in find_checkpoints(folder) if one.step == step), None)
 
 
 def best_step(rows: Sequence[ProgressRow]) -> int | None:
-    """The step with the lowest mean rank over all (task, judge) pairs; the earlier one of equals.
+    """The step with the lowest mean rank over all (task, judge) pairs; the earlier one of a tie.
 
-    Ranks, because suites have scales of their own. Only steps that every pair has scored, under
-    the newest identity of the pair, are compared.
+    Ranks are used because the scales of suites differ. Only steps that every pair has scored, under
+    the newest score key of the pair, are compared.
     """
     places: dict[tuple[str, str], dict[int, float]] = defaultdict(dict)
     newest = {(row.task, row.judge): row.score_key for row in rows if row.score is not None}
@@ -131,7 +131,7 @@ def best_step(rows: Sequence[ProgressRow]) -> int | None:
 
 
 def _rank(scores: dict[int, float], common: set[int], step: int) -> float:
-    """1 + steps that are better + half of those that are equal."""
+    """The rank of a step by score, 1 for the best; ties share their mean rank."""
     own = scores[step]
     better = sum(scores[other] > own for other in common)
     equal = sum(scores[other] == own for other in common if other != step)

@@ -1,1 +1,1 @@
-"""Who says what a text is worth: marks and rubrics."""
+"""What an LLM judge says about a text: marks per criterion, and rubrics."""

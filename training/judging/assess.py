@@ -1,8 +1,8 @@
-"""What the judge of the synthesis loop says of one text: marks per criterion, and problems.
+"""Parses a judge's assessment of one text: marks per criterion, and problems with quotations.
 
-Read from its reply, never evaluated. A problem whose quotation does not stand in the text is
-discarded and counted; marks that are missing, invented or off the scale make the reply unreadable
-(specification: r2write.md section 3.1).
+A problem whose quotation does not occur in the text is discarded and counted. Marks that are
+missing, unasked for or off the scale make the whole reply unreadable (specification: r2write.md
+section 3.1).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SPACE = re.compile(r"\s+")
 
 
 class Severity(StrEnum):
-    """How grave a problem is."""
+    """Severity of a problem."""
 
     MINOR = "minor"
     MAJOR = "major"
@@ -35,7 +35,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One problem of a text, at a quoted place."""
+    """One problem of a text, located by a quotation."""
 
     criterion: str
     level: str
@@ -47,24 +47,27 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """Marks from 1 to 10 by criterion, and the problems whose quotations are true."""
+    """Marks from 1 to 10 by criterion, and the problems whose quotations occur in the text.
+
+    n_discarded: problems that were dropped as invalid
+    """
 
     marks: Mapping[str, float]
     issues: tuple[Issue, ...] = ()
     n_discarded: int = 0
 
     def mean(self, rubric: Sequence[Criterion]) -> float:
-        """Weighted mean of the marks."""
+        """Mean of the marks, weighted by the rubric."""
         total = math.fsum(criterion.weight for criterion in rubric)
         return math.fsum(c.weight * self.marks[c.name] for c in rubric) / total
 
     @property
     def has_major_issue(self) -> bool:
-        """At least one problem is a major one."""
+        """Whether at least one problem is major."""
         return any(issue.severity is Severity.MAJOR for issue in self.issues)
 
     def gravest(self, n: int) -> tuple[Issue, ...]:
-        """The first `n` problems: major before minor, then those of the lowest marks."""
+        """The `n` gravest problems: major before minor, then by the mark of their criterion."""
 
         def gravity(issue: Issue) -> tuple[bool, float]:
             return issue.severity is not Severity.MAJOR, self.marks[issue.criterion]
@@ -73,11 +76,11 @@ class Assessment:
 
 
 class Unreadable(Exception):
-    """A reply without usable marks; the message says what is wrong with it."""
+    """A reply that cannot be parsed; the message says what is wrong with it."""
 
 
 def read_assessment(reply: str, text: str, rubric: Sequence[Criterion]) -> Assessment:
-    """The last JSON object with `scores` in the reply. Raises Unreadable."""
+    """The assessment in the reply's last JSON object that has `scores`. Raises Unreadable."""
     found = [value for value in iter_objects(reply) if isinstance(value.get("scores"), dict)]
     if not found:
         raise Unreadable("no JSON object with scores")
@@ -105,7 +108,7 @@ def _read_marks(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, fl
 
 
 def _read_issue(entry: Any, marks: Mapping[str, float], place: str) -> Issue | None:
-    """A problem that names a criterion, a level and words of the text; else None."""
+    """A problem, or None if its criterion, level, severity or quotation is invalid."""
     if not isinstance(entry, dict):
         return None
     names = ("criterion", "level", "quote", "problem", "suggestion")
@@ -120,7 +123,7 @@ def _read_issue(entry: Any, marks: Mapping[str, float], place: str) -> Issue | N
 
 
 def read_rubric(reply: str) -> tuple[Criterion, ...]:
-    """The criteria that the judge proposes for a prompt. Raises Unreadable."""
+    """The rubric in the reply's last JSON object that has `criteria`. Raises Unreadable."""
     found = [value for value in iter_objects(reply) if isinstance(value.get("criteria"), list)]
     if not found:
         raise Unreadable("no JSON object with criteria")
@@ -134,18 +137,18 @@ def read_rubric(reply: str) -> tuple[Criterion, ...]:
 
 
 def _plain_criterion(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What a rubric needs of a judge's criterion."""
+    """The known fields of a criterion, whatever else the judge wrote."""
     texts = {name: str(entry.get(name, "")).strip() for name in ("name", "description")}
     return {**texts, "weight": entry.get("weight", 1)}
 
 
 def show_rubric(rubric: Sequence[Criterion]) -> str:
-    """The criteria as lines of a prompt."""
+    """The rubric as lines of a prompt."""
     return "\n".join(f"- {criterion.name}: {criterion.description}" for criterion in rubric)
 
 
 def show_issues(issues: Sequence[Issue]) -> str:
-    """Problems as lines of the internaliser's prompt, without marks."""
+    """Problems as lines of the internaliser's prompt; marks are left out."""
     return "\n".join(
         f'- "{issue.quote}": {issue.problem} What would mend it: {issue.suggestion}'
         for issue in issues

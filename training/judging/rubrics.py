@@ -1,4 +1,4 @@
-"""Rubrics for prompts that come without one: proposed once by the judge, kept in a journal."""
+"""Rubrics for prompts that have none: proposed by the judge and kept in a journal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Rubric = tuple[Criterion, ...]
 async def propose_rubric(
     journal: Journal, judge: Role, prompt: Prompt, text: str, tries: int
 ) -> Rubric:
-    """The rubric that the judge proposes when asked `text`.
+    """The rubric that the judge proposes in reply to `text`.
 
-    Raises Unreadable after `tries` replies without one, NoAnswer when there is no reply.
+    Raises Unreadable after `tries` unreadable replies, NoAnswer when there is no reply.
     """
     problem = Unreadable("not asked")
     for attempt in range(tries):
@@ -36,9 +36,9 @@ async def propose_rubric(
 async def complete_rubrics(
     prompts: Sequence[Prompt], journal: Journal, judge: Role, tries: int = 3
 ) -> dict[str, Rubric]:
-    """The rubric of every prompt by the prompt's text; those that get none are left out.
+    """The rubrics by prompt text, proposed by the judge where missing.
 
-    Raises R2WError when no prompt has one: nothing could be rewarded.
+    Prompts for which none could be had are left out. Raises R2WError if that is all of them.
     """
     template = load_wording("rubric")
 

@@ -1,7 +1,7 @@
-"""What `r2w-eval train synth|sft|rl` do: recipe in, folder out, each stage restartable.
+"""The commands `r2w-eval train synth|choose|sft|rl`: settings in, a folder out, restartable.
 
 A stage's folder holds `manifest.json` (settings, inputs by hash, versions), so that a row of a
-leaderboard can be followed back to its prompts.
+leaderboard can be traced back to its prompts.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from r2w_eval.trace.types import Form
 from r2w_eval.types import Decoding
 
 TRACES, TRAINED = "traces.jsonl", "trained.json"
-# our choices: variety in the writing; a judge that varies little
+# choices of this project: varied writing, a deterministic judge
 WRITER = Decoding(temperature=0.8, top_p=0.95)
 JUDGE = Decoding(temperature=0.0)
-# silence of an endpoint that answers others, in patiences: longer than a dead one takes to be known
+# when a single call that meets silence is given up, in units of the client's patience (journal.py)
 GIVE_UP = 3.0
 
 
@@ -62,7 +62,7 @@ def settings_of(recipe: str) -> dict[str, Any]:
 
 
 def claim(out: Path, stage: str, identity: dict[str, Any]) -> None:
-    """Write the stage's manifest, or check that the folder holds the same work.
+    """Write the stage's manifest, or check that the existing one is of the same work.
 
     Raises IdentityMismatch naming every setting that differs.
     """
@@ -102,13 +102,10 @@ def choose_prompts(
     tasks: Sequence[str] = (),
     languages: Sequence[str] = LANGUAGES,
 ) -> tuple[list[Prompt], list[str]]:
-    """Prompts to train on, and what was left out or could not be checked, in words.
+    """Prompts to train on, and notes on what was left out or could not be checked.
 
-    `tasks` are the suites that will be evaluated: their prompts are refused even where they are
-    this project's own.
-
-    Raises UsageError when a prompt of the user's file stands in a benchmark: training on it would
-    spoil every score.
+    Prompts of the suites in `tasks`, which will be evaluated, are refused even if they are this
+    project's own. Raises UsageError for a prompt that occurs in a benchmark.
     """
     prompts = (
         read_prompts(Path(prompts_file)) if prompts_file else starter_prompts(n, seed, languages)
@@ -130,8 +127,9 @@ def choose_prompts(
 
 @asynccontextmanager
 async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[list[ChatModel]]:
-    """Models as in --model, in order, without the reply cache: a stage's journal keeps every reply
-    already. One that answers nobody for `patience_s` ends the stage. Raises UsageError.
+    """The models of these names (as in --model), in order. A model that answers no call for
+    `patience_s` ends the stage. The reply cache is off, since a stage's journal keeps every reply.
+    Raises UsageError.
     """
     from r2w_eval.run.opening import ModelPool
     from r2w_eval.run.roles import model_options
@@ -146,7 +144,7 @@ async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[
 
 @dataclass(frozen=True)
 class Synthesis:
-    """What a synthesis made."""
+    """The result of a synthesis; `path` is its trace file."""
 
     census: Census
     tally: Tally
@@ -156,7 +154,7 @@ class Synthesis:
 async def run_synthesis(
     chosen: TraceSettings, prompts: Sequence[Prompt], settings: SynthSettings, out: Path
 ) -> Synthesis:
-    """The loop over all prompts, by the models and in the form of `chosen`."""
+    """Run the writer-judge loop over all prompts with the models of `chosen`; write its files."""
     async with open_models(chosen.names, settings.patience_s) as (
         writer,
         judge,
@@ -167,7 +165,7 @@ async def run_synthesis(
         judges = replace(JUDGE, max_tokens=settings.judge_tokens)
         second = Role(more[0], judges) if more else None
         roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes), second)
-        # by what answers, not by where it runs: a server may come back at another address
+        # the model's identity, not its address: a server may come back elsewhere
         asked = (roles.writer, roles.judge, roles.internaliser, second)
         identities = [role.identity() for role in asked if role]
         identity = {"settings": settings.work(), "models": identities, **chosen.form_if_prose}
@@ -187,7 +185,7 @@ async def run_synthesis(
 
 @dataclass(frozen=True)
 class Choice:
-    """What a choice of prompts by difficulty made; `costs` are those of all its runs."""
+    """The result of choosing prompts by difficulty; `costs` include earlier runs."""
 
     path: Path
     n_tried: int
@@ -203,9 +201,10 @@ async def run_choice(
     rules: tuple[DifficultySettings, Mapping[str, float]],
     out: Path,
 ) -> Choice:
-    """Try prompts with `models` (policy, judge) and keep those of use, with their rubrics.
+    """Try prompts with `models` (policy, judge) and write those of suitable difficulty, each with
+    its rubric.
 
-    `rules` are the settings and the mark of the best known text by prompt id.
+    `rules` are the settings, and the mark of the best known text by prompt id.
     """
     settings, references = rules
     patience_s = SynthSettings().patience_s
@@ -227,7 +226,7 @@ async def run_choice(
 
 
 def read_references(traces: Path | None) -> dict[str, float]:
-    """The mark of the best text of each prompt in a trace file of the loop."""
+    """The judge's mark of the best text per prompt id, from a trace file of the loop."""
     if traces is None:
         return {}
     rows = ((row["id"], row["facts"].get("mean_best")) for row in iter_jsonl(traces))
@@ -235,16 +234,13 @@ def read_references(traces: Path | None) -> dict[str, float]:
 
 
 def write_traces(path: Path, traces: Sequence[TrainingTrace | Mapping[str, Any]]) -> None:
-    """All traces of a stage, made or read, in one step."""
+    """Write a trace file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(path, traces)
 
 
 def write_expert_traces(chosen: TraceSettings, out: Path, limit: int | None = None) -> int:
-    """Traces from professional edits (LAMP), `limit` at most; the number written.
-
-    With `max_chars` of `chosen` they are of excerpts of at most so many characters.
-    """
+    """Write at most `limit` traces made of professional edits (LAMP); how many were written."""
     from r2w_eval.reward_models.data.sources import find_sets, reward_data_root
     from r2w_eval.training.synthesis.expert import expert_traces
 
@@ -287,8 +283,8 @@ def run_rl(
 
 
 def require_tags(settings: RLSettings) -> None:
-    """Raises UsageError where reflections are paid or charged, and the model was taught by `train
-    sft` to write them without tags: rules for prose are too often wrong to hang a reward on.
+    """Raise UsageError if the settings reward reflections and the model was fine-tuned on traces
+    without tags: reflections found in prose by rules are too often wrong to be rewarded.
     """
     path = Path(settings.model).parent / TRAINED
     taught = json.loads(path.read_bytes()) if path.is_file() else {}
@@ -309,5 +305,5 @@ def _finish(out: Path, trained: Trained, **facts: Any) -> Trained:
 
 
 def with_model(settings: Any, model: str | None) -> Any:
-    """The settings with another model, where one was named."""
+    """The settings with `model` in place of theirs, unless it is None."""
     return settings if model is None else replace(settings, model=model)

@@ -10,7 +10,7 @@ Show = Callable[[str], None]
 
 
 def show_census(made: Synthesis, show: Show) -> None:
-    """A synthesis in a few lines: what was kept, what the steps did, what it cost."""
+    """Show a synthesis: traces kept, effects of the steps, losses, calls and tokens."""
     census = made.census
     steps = sum(census.labels.values())
     shares = ", ".join(f"{label} {n} of {steps}" for label, n in census.labels.items())
@@ -34,7 +34,7 @@ def show_census(made: Synthesis, show: Show) -> None:
 
 
 def show_choice(made: Choice, show: Show) -> None:
-    """A choice in two lines: what was kept and why not the rest, what it cost."""
+    """Show a choice of prompts: how many were kept, why others were not, calls and tokens."""
     show(f"{made.n_kept} of {made.n_tried} prompts kept in {made.path}; {_pairs(made.left_out)}")
     costs = made.costs
     show(

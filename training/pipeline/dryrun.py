@@ -17,7 +17,7 @@ from r2w_eval.models.cost import Price, load_prices
 
 
 def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
-    """Dollars of all calls to endpoints; "n/a" where one has no price. What runs here has none."""
+    """Dollars of all calls to endpoints, "n/a" if one has no price. Local models cost nothing."""
     writer, judge, _ = recipe.traces.models
     second = recipe.traces.second_judge
     of_loop = {"write": [writer], "judge": [judge], SECOND: [second] if second else []}
@@ -38,7 +38,7 @@ def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price
 def print_forecast(
     recipe: Recipe, stages: Sequence[Stage], out: Path, price_file: str | None
 ) -> None:
-    """A table of all stages; runs nothing, sends nothing."""
+    """Print the forecast of all stages; runs nothing and sends nothing."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -62,7 +62,7 @@ def print_forecast(
 
 
 def _signal_notes(stages: Sequence[Stage], out: Path) -> Iterator[str]:
-    """What a finished signal stage found; what would find it, otherwise."""
+    """The findings of the signal stage if it has run, otherwise how to run it."""
     stage = next((one for one in stages if one.kind == "signal"), None)
     if stage is None:
         yield "Would RL see a signal? Set prompts.held and rollouts.samples, and a stage tells it."
@@ -111,7 +111,7 @@ def _cells(need: Need) -> list[str]:
 
 
 def short(value: float) -> str:
-    """A count in three or four digits; nothing for none.
+    """A count with an SI suffix, in three or four digits; empty for 0.
 
     >>> short(592), short(12_960), short(130_896_000), short(0)
     ('592', '13k', '131M', '')

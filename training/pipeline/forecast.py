@@ -1,4 +1,4 @@
-"""The dry run of a pipeline: memory, tokens, calls and hours of each stage, before it starts.
+"""Forecasts memory, tokens, calls and hours of each stage of a pipeline, for the dry run.
 
 The formulae, with P parameters, P' trained ones, L layers, h hidden width, V vocabulary, b rows in
 a pass (SFT: batch_size; RL: micro_batch; keys and values: one call of the generation), s tokens in
@@ -14,7 +14,7 @@ a row (docs/training.md):
     judge of RL  calls a group of n: n (pointwise), 2 n opponents (pairwise), 2 (n - 1) (in_group),
                  2 n for each reference met (references)
 
-One device; what parallel training spreads is not subtracted.
+Figures are for one device: memory that parallel training would spread is counted whole.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ SECOND = "judge_second"
 
 @dataclass(frozen=True)
 class Need:
-    """What a stage is expected to take; None where it cannot be known.
+    """What a stage is expected to need; None where it cannot be estimated.
 
-    trained, generated: tokens through the model in training and in generation on this machine
-    calls: of writers, judges and rewards
+    trained, generated: tokens processed in training and generated, on this machine
+    calls: to writers, judges and rewards
     """
 
     memory_bytes: float | None = None
@@ -77,7 +77,7 @@ def cache_memory(shape: ModelShape, rows: int, tokens: int) -> float:
 
 
 def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, ...]:
-    """Calls of writer, judge and any second judge for `n` prompts, every round used."""
+    """Upper bound of the calls of writer, judge and second judge for `n` prompts."""
     rounds, synth = recipe.synth.rounds, recipe.synth
     writing = min(synth.writer_tokens, FIRST_GUESS_TOKENS)
     judging = min(synth.judge_tokens, FIRST_GUESS_TOKENS)
@@ -94,7 +94,7 @@ def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, ...]:
 
 
 def judge_calls(settings: RLSettings, references: int = 0) -> int:
-    """Calls of the judge about one group; `references` is the most that a prompt has.
+    """Calls of the judge per group of rollouts; `references` is the most that a prompt has.
 
     >>> [judge_calls(RLSettings(outcome_form=form)) for form in ("pointwise", "pairwise")]
     [8, 32]
@@ -113,9 +113,10 @@ def judge_calls(settings: RLSettings, references: int = 0) -> int:
 
 
 def reward_calls(recipe: Recipe, prompts: Sequence[Prompt]) -> Forecast:
-    """Calls of the outcome over a whole training: of a scorer, or of a judge with its tokens.
+    """Calls of the outcome reward over a whole training, with the judge's tokens if it is a judge.
 
-    An answer is at most as long as its completion; a prompt without a rubric costs one call more.
+    Answers are taken to be as long as a completion may be; each prompt without a rubric costs one
+    more call.
     """
     own, groups = recipe.rl, recipe.rl.steps * recipe.rl.groups_per_step
     if own.outcome_form == "scorer":
@@ -132,7 +133,11 @@ def reward_calls(recipe: Recipe, prompts: Sequence[Prompt]) -> Forecast:
 
 
 class Forecaster:
-    """What every kind of stage needs."""
+    """Estimates the need of each kind of stage of a recipe.
+
+    shape: of the model; None if it is not known, and then `problem` says why
+    commit: of the hub id by which the shape was read; empty for other models
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
@@ -144,7 +149,7 @@ class Forecaster:
             self.shape, self.problem = None, str(error)
 
     def need(self, stage: Stage) -> Need:
-        """By kind; stages without a model need nothing worth a figure."""
+        """The need of a stage; stages without a model get an empty one."""
         if stage.kind == "traces-loop":
             return self._loop()
         known = {
@@ -156,21 +161,21 @@ class Forecaster:
         return known[stage.kind]() if stage.kind in known else Need()
 
     def prompts(self) -> list[Prompt]:
-        """Prompts of the file, or those to be taken from the grammar."""
+        """The prompts of the recipe's file, or of the starter grammar."""
         own = self.recipe.prompts
         if own.file:
             return read_prompts(Path(own.file))
         return starter_prompts(own.n, own.seed, own.languages)
 
     def n_traces(self) -> int:
-        """Expected rows of SFT, at most."""
+        """Expected number of SFT rows; an upper bound for expert and planted traces."""
         limit = self.recipe.traces.limit
         loop = round(LOOP_YIELD * len(self.prompts()))
         counts = {"loop": loop, "expert": limit, "planted": limit}
         return sum(counts[source] for source in self.recipe.traces.sources)
 
     def hours(self, shape: ModelShape, per_token: float, trained: float, generated: float) -> float:
-        """Hours of one device."""
+        """Hours of one device; `per_token` is training FLOPs per parameter and token."""
         own = self.recipe.hardware
         training = per_token * shape.parameters * trained / own.train_share
         generation = 2 * shape.parameters * generated / own.generate_share
