@@ -2,7 +2,7 @@
 
 Sentences that stand once in both texts are anchors (patience diff); between two anchors the words
 are aligned by longest common subsequence (rapidfuzz, bit-parallel). A stretch too long for that is
-one replacement, marked `coarse`. Spans are characters of the old and of the new text.
+one replacement. Spans are characters of the old and of the new text.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ class Edit:
     kind: EditKind
     old: Span
     new: Span
-    is_coarse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,24 +169,20 @@ def _diff_words(
     place: tuple[int, int],
 ) -> list[Edit]:
     """Edits between words of the two texts, given by index; `place` is where the gap begins."""
-    if len(left) * len(right) > MAX_GAP_CELLS:
-        blocks = [(len(left), len(left), len(right), len(right))]
-        is_coarse = True
-    else:
+    equal = []
+    if len(left) * len(right) <= MAX_GAP_CELLS:
         codes = Indel.opcodes([a[i].text for i in left], [b[j].text for j in right])
-        blocks = [
+        equal = [
             (c.src_start, c.src_end, c.dest_start, c.dest_end) for c in codes if c.tag == "equal"
         ]
-        blocks.append((len(left), len(left), len(right), len(right)))
-        is_coarse = False
     edits = []
     i = j = 0
-    for start_a, end_a, start_b, end_b in blocks:
+    for start_a, end_a, start_b, end_b in [*equal, (len(left), len(left), len(right), len(right))]:
         old, new = left[i:start_a], right[j:start_b]
         if old or new:
             before = (left[i - 1] + 1 if i else place[0], right[j - 1] + 1 if j else place[1])
             spans = (_stretch(a, old, before[0]), _stretch(b, new, before[1]))
-            edits.append(Edit(_kind(bool(old), bool(new)), *spans, is_coarse))
+            edits.append(Edit(_kind(bool(old), bool(new)), *spans))
         i, j = end_a, end_b
     return edits
 
@@ -223,8 +218,13 @@ class ChangedShares:
 
 
 class Changes:
-    """How much of any stretch of a text its edits changed: one pass, then a search per stretch, for
-    many reflections ask about the same revision.
+    """How much of any stretch of a text its edits changed.
+
+    The text is read once and each stretch is a binary search, because many reflections ask about
+    the same revision.
+
+    >>> Changes("a red door", diff("a red door", "a blue door")).shares([Span(2, 5)])
+    ChangedShares(inside=1.0, outside=0.0)
     """
 
     def __init__(self, old: str, edits: Sequence[Edit]) -> None:
@@ -251,15 +251,6 @@ class Changes:
         rest = len(self._starts) + n_inserts - total
         elsewhere = self._changed[-1] + n_inserts - changed
         return ChangedShares(changed / total if total else None, elsewhere / rest if rest else None)
-
-
-def changed_shares(old: str, edits: Sequence[Edit], spans: Sequence[Span]) -> ChangedShares:
-    """How much of the named spans a revision touched, and how much of the rest.
-
-    >>> changed_shares("a red door", diff("a red door", "a blue door"), [Span(2, 5)])
-    ChangedShares(inside=1.0, outside=0.0)
-    """
-    return Changes(old, edits).shares(spans)
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:

@@ -12,26 +12,17 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from r2w_eval.stats.inference import measure
 from r2w_eval.store import iter_jsonl
 from r2w_eval.trace.tags import stripped
-from r2w_eval.trace.types import Kind, Segment, Span, Trace
+from r2w_eval.trace.types import LETTERS, Kind, Segment, Span, Trace
 from r2w_eval.types import Estimate, Metric, Stratum
 
 # A found segment is the labelled one when they share this much of what they cover together
 MIN_OVERLAP = 0.5
 
 _MARK = re.compile(r"\[([pdrvco-])\]")
-_KINDS = {
-    "p": Kind.PLAN,
-    "d": Kind.DRAFT,
-    "r": Kind.REFLECTION,
-    "v": Kind.REVISION,
-    "c": Kind.VERIFICATION,
-    "o": Kind.OTHER,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +59,15 @@ def read_marked(marked: str) -> tuple[str, tuple[Segment, ...]]:
         text += piece
         if mark != "-":
             inner = stripped(text, span)
-            segments.append(Segment(_KINDS[mark], inner, inner))
+            segments.append(Segment(LETTERS[mark], inner, inner))
     return text, tuple(segments)
 
 
 def read_labelled(path: Path) -> Iterator[Labelled]:
     """All traces of a file of {id, language, form, trait, marked} lines."""
     for row in iter_jsonl(path):
-        yield _labelled(row)
-
-
-def _labelled(row: dict[str, Any]) -> Labelled:
-    text, segments = read_marked(row["marked"])
-    return Labelled(row["id"], row["language"], row["form"], row["trait"], text, segments)
+        text, segments = read_marked(row["marked"])
+        yield Labelled(row["id"], row["language"], row["form"], row["trait"], text, segments)
 
 
 def overlap(a: Span, b: Span) -> float:
@@ -117,13 +104,11 @@ class _Counts:
     distance: list[int]
 
 
-def agreement(
-    traces: Iterable[Labelled], segment: Callable[[str], Trace], name: str = ""
-) -> list[Metric]:
+def agreement(traces: Iterable[Labelled], segment: Callable[[str], Trace]) -> list[Metric]:
     """F1 and boundary error per kind and over all kinds, with intervals over traces.
 
     F1 = 2 matched / (labelled + found). Boundary error = mean distance in characters of the two
-    ends of matched segments. `name` is put before each metric's name.
+    ends of matched segments.
     """
     counts: dict[str, _Counts] = defaultdict(lambda: _Counts([], [], [], []))
     n_traces = 0
@@ -137,7 +122,7 @@ def agreement(
         metric
         for kind, count in counts.items()
         if sum(count.total)
-        for metric in _metrics(f"{name}{kind}", count, n_traces)
+        for metric in _metrics(kind, count, n_traces)
     ]
 
 

@@ -13,17 +13,9 @@ from r2w_eval.judge.parsing import iter_objects
 from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.template import fence_mark, load_prompt
 from r2w_eval.trace.links import split_units
-from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
+from r2w_eval.trace.types import LETTERS, Form, Kind, Segment, Span, Trace
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
-LABELS = {
-    "p": Kind.PLAN,
-    "d": Kind.DRAFT,
-    "r": Kind.REFLECTION,
-    "v": Kind.REVISION,
-    "c": Kind.VERIFICATION,
-    "o": Kind.OTHER,
-}
 # Lines of one question; a longer trace is asked about in pieces
 LINES_PER_QUESTION = 60
 
@@ -36,7 +28,7 @@ class Labelling:
     score: Score
 
 
-async def segment_by_scorer(text: str, scorer: Scorer, answer: str | None = None) -> Labelling:
+async def segment_by_scorer(text: str, scorer: Scorer) -> Labelling:
     """Ask for all lines of a trace; neighbouring lines of one kind are one segment."""
     lines = split_units(text, "line")
     parts = [lines[i : i + LINES_PER_QUESTION] for i in range(0, len(lines), LINES_PER_QUESTION)]
@@ -49,8 +41,8 @@ async def segment_by_scorer(text: str, scorer: Scorer, answer: str | None = None
     if lost is not None:
         return Labelling(None, lost)
     labels = [label for score in scores for label in score.parts["labels"]]
-    segments = merge_lines(lines, [LABELS[label] for label in labels])
-    return Labelling(Trace(text, segments, Form.PROSE, (), answer), Score(1.0))
+    segments = merge_lines(lines, [LETTERS[label] for label in labels])
+    return Labelling(Trace(text, segments, Form.PROSE), Score(1.0))
 
 
 def _question(text: str, lines: Sequence[Span]) -> ScoreItem:
@@ -75,8 +67,8 @@ def read_labels(reply: str, n: int) -> Score:
     if not found or not isinstance(found[-1], list):
         return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object with a list of labels")
     labels = found[-1]
-    if any(label not in LABELS for label in map(str, labels)):
-        return Score(None, JudgeStatus.UNKNOWN_LABEL, f"labels other than {', '.join(LABELS)}")
+    if any(label not in LETTERS for label in map(str, labels)):
+        return Score(None, JudgeStatus.UNKNOWN_LABEL, f"labels other than {', '.join(LETTERS)}")
     if len(labels) != n:
         return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"{len(labels)} labels for {n} lines")
     return Score(1.0, parts={"labels": labels})

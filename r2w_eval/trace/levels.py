@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from r2w_eval.trace.cues import lowered
+from r2w_eval.trace.cues import lowered, words_of
 from r2w_eval.trace.phrases import JUDGEMENT
 
 
@@ -89,6 +89,15 @@ _PRAISE = _pattern(
     "好 不错 很棒 完美 精彩 满意 喜欢 漂亮 到位 成立 保留 妙",
 )
 
+# Words of judgement, but for those that are no fault by themselves
+_FAULTS = JUDGEMENT.english - frozenset(
+    "works work good nice better stronger feels reads sounds again used wrote said only same"
+    " already should could twice".split()
+)
+_FAULT_ZH = re.compile(
+    "太|不够|缺|空洞|俗|生硬|啰嗦|重复|不对|不像|没有|问题|矛盾|别扭|含糊|多余|但|不过|可是"
+)
+
 
 def level_of(reflection: str) -> Level | None:
     """The level that most words point to; None when no word does.
@@ -119,37 +128,5 @@ def is_praise_only(reflection: str) -> bool:
     (True, False)
     """
     text = lowered(reflection)
-    faults = JUDGEMENT.english - _NEUTRAL
-    has_fault = bool(faults & set(re.findall(r"[a-z]+(?:'[a-z]+)?", text))) or bool(
-        _FAULT_ZH.search(text)
-    )
+    has_fault = not _FAULTS.isdisjoint(words_of(text)) or _FAULT_ZH.search(text) is not None
     return bool(_PRAISE.search(text)) and not has_fault and not states_change(reflection)
-
-
-# Words of judgement that are no fault by themselves
-_NEUTRAL = frozenset(
-    [
-        "works",
-        "work",
-        "good",
-        "nice",
-        "better",
-        "stronger",
-        "feels",
-        "reads",
-        "sounds",
-        "again",
-        "used",
-        "wrote",
-        "said",
-        "only",
-        "same",
-        "already",
-        "should",
-        "could",
-        "twice",
-    ]
-)
-_FAULT_ZH = re.compile(
-    "太|不够|缺|空洞|俗|生硬|啰嗦|重复|不对|不像|没有|问题|矛盾|别扭|含糊|多余|但|不过|可是"
-)

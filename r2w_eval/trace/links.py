@@ -24,6 +24,7 @@ from r2w_eval.trace.levels import (
     states_change,
 )
 from r2w_eval.trace.patches import Allowance, is_patch, revise
+from r2w_eval.trace.tags import stripped
 from r2w_eval.trace.types import Kind, Span, Step, Trace, steps
 
 # A quotation counts as found at this similarity (per cent of its characters)
@@ -176,7 +177,7 @@ def _link(
         targets=targets,
         n_misquoted=n_misquoted,
         edits=change.edits if change else (),
-        uptake=_uptake(change, targets) if change else Uptake(None, None, None),
+        uptake=measure_uptake(change, targets) if change else Uptake(None, None, None),
         level=level_of(text),
         specificity=(bool(targets) + names_problem(text) + states_change(text)) / 3,
         similarity=similarity,
@@ -306,25 +307,20 @@ def split_units(text: str, unit: str) -> tuple[Span, ...]:
     position = 0
     for border in [*_UNIT_SPLITS[unit].finditer(text), None]:
         end = border.start() if border else len(text)
-        piece = text[position:end]
-        start = position + len(piece) - len(piece.lstrip())
-        if piece.strip():
-            spans.append(Span(start, start + len(piece.strip())))
+        piece = stripped(text, Span(position, end))
+        if len(piece):
+            spans.append(piece)
         position = border.end() if border else end
     return tuple(spans)
 
 
-def uptake_of(base: str, edits: Sequence[Edit], targets: Sequence[Target]) -> Uptake:
+def measure_uptake(change: Changes, targets: Sequence[Target]) -> Uptake:
     """How much more the targets changed than the rest of the text.
 
-    >>> t = Target(TargetKind.QUOTED, Span(2, 5))
-    >>> uptake_of("a red door", diff("a red door", "a blue door"), [t]).lift
+    >>> change = Changes("a red door", diff("a red door", "a blue door"))
+    >>> measure_uptake(change, [Target(TargetKind.QUOTED, Span(2, 5))]).lift
     1.0
     """
-    return _uptake(Changes(base, edits), targets)
-
-
-def _uptake(change: Changes, targets: Sequence[Target]) -> Uptake:
     if not targets:
         return Uptake(None, None, None)
     shares = change.shares([target.span for target in targets])

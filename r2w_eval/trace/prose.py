@@ -29,7 +29,8 @@ from r2w_eval.trace.lines import (
     speaks_of_work,
     whole_quotation,
 )
-from r2w_eval.trace.types import Form, Kind, Segment, Span, Trace
+from r2w_eval.trace.tags import stripped
+from r2w_eval.trace.types import WRITTEN, Form, Kind, Segment, Span, Trace
 
 # A line of text that nothing announces is at least this long (characters)
 MIN_TEXT = {True: 12, False: 40}
@@ -44,7 +45,6 @@ _RULE = re.compile(r"\s*(?:-{3,}|\*{3,}|={3,}|—{3,}|_{3,}|```\w*)\s*$")
 _AFTER_QUOTE = re.compile(r"[\"”」』.。,，;；!！*_\s]*")
 # Bound here, since looking up a member of an enum is a call in Python 3.11
 PLAN, DRAFT, REFLECTION, REVISION, VERIFICATION, OTHER = Kind
-WRITTEN = (DRAFT, REVISION)
 INTRO = phrases.DRAFT_INTRO | phrases.REVISION_INTRO
 
 
@@ -268,11 +268,9 @@ class _Scanner:
 
     def _add_stripped(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
         """Add a piece without the white space at its ends, unless it is nothing else."""
-        piece = self.text[start:end]
-        end = start + len(piece.rstrip())
-        start += len(piece) - len(piece.lstrip())
-        if start < end:
-            self._add(kind, start, end, is_new)
+        piece = stripped(self.text, Span(start, end))
+        if len(piece):
+            self._add(kind, piece.start, piece.end, is_new)
 
     def _add(self, kind: Kind, start: int, end: int, is_new: bool = False) -> None:
         """Add a piece, or lengthen the last segment when it says the same."""

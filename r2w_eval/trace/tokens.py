@@ -71,12 +71,11 @@ def _first_from(offsets: Offsets, position: int) -> int:
     return bisect_left(offsets, position, key=lambda pair: pair[0])
 
 
-def with_tokens(trace: Trace, offsets: Offsets, shift: int = 0) -> Trace:
+def with_tokens(trace: Trace, offsets: Offsets) -> Trace:
     """The trace with `tokens` and `outer_tokens` set on every segment.
 
-    `offsets` are those of the response's tokens, in characters of the response as decoded; `shift`
-    is where the trace's text begins in it (7 after a leading `<think>`). Raises UsageError when
-    the offsets do not ascend.
+    `offsets` are those of all tokens, in characters of the trace's text. Raises UsageError when
+    they do not ascend.
     """
     if any(a[0] > b[0] or a[1] < a[0] for a, b in zip(offsets, offsets[1:], strict=False)):
         raise UsageError(
@@ -87,13 +86,9 @@ def with_tokens(trace: Trace, offsets: Offsets, shift: int = 0) -> Trace:
         trace,
         segments=tuple(
             segment._replace(
-                tokens=token_span(_moved(segment.span, shift), offsets),
-                outer_tokens=token_span(_moved(segment.outer, shift), offsets),
+                tokens=token_span(segment.span, offsets),
+                outer_tokens=token_span(segment.outer, offsets),
             )
             for segment in trace.segments
         ),
     )
-
-
-def _moved(span: Span, shift: int) -> Span:
-    return Span(span.start + shift, span.end + shift)

@@ -8,7 +8,6 @@ reward-model section 3; r2write sections 3.4 and 8). No numerics, no heavy impor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
@@ -25,6 +24,21 @@ class Kind(StrEnum):
     REVISION = "revision"
     VERIFICATION = "verification"
     OTHER = "other"
+
+
+WRITTEN = (Kind.DRAFT, Kind.REVISION)
+"""The kinds that hold a text of the piece."""
+LETTERS = {
+    "p": Kind.PLAN,
+    "d": Kind.DRAFT,
+    "r": Kind.REFLECTION,
+    "v": Kind.REVISION,
+    "c": Kind.VERIFICATION,
+    "o": Kind.OTHER,
+}
+"""One letter a kind: the marks of annotated traces, and the labels that a judge gives to lines."""
+# Reflections that a step remembers: a trace of 10^5 of them must not become quadratic
+MAX_EARLIER = 50
 
 
 class Fault(StrEnum):
@@ -175,39 +189,21 @@ class Step:
     earlier: tuple[Segment, ...]
 
 
-_WRITTEN = (Kind.DRAFT, Kind.REVISION)
-
-
 def steps(trace: Trace) -> tuple[Step, ...]:
     """All reflections of a trace with their base and outcome; linear in the segments."""
     outcomes: list[Segment | None] = []
     following: Segment | None = None
     for segment in reversed(trace.segments):
         outcomes.append(following)
-        if segment.kind in _WRITTEN:
+        if segment.kind in WRITTEN:
             following = segment
     found: list[Step] = []
     seen: tuple[Segment, ...] = ()
     base: Segment | None = None
     for segment, outcome in zip(trace.segments, reversed(outcomes), strict=True):
-        if segment.kind in _WRITTEN:
+        if segment.kind in WRITTEN:
             base = segment
         elif segment.kind is Kind.REFLECTION:
             found.append(Step(len(found), segment, base, outcome, seen))
             seen = (*seen[-MAX_EARLIER + 1 :], segment)
     return tuple(found)
-
-
-# Reflections that a step remembers: a trace of 10^5 of them must not become quadratic
-MAX_EARLIER = 50
-
-
-def gaps(spans: Sequence[Span], length: int) -> list[Span]:
-    """What disjoint, sorted spans leave free of `0 <= i < length`.
-
-    >>> gaps([Span(1, 2)], 3)
-    [Span(start=0, end=1), Span(start=2, end=3)]
-    """
-    starts = [0, *(span.end for span in spans)]
-    ends = [*(span.start for span in spans), length]
-    return [Span(a, b) for a, b in zip(starts, ends, strict=True) if a < b]

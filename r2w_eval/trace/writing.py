@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 
 from r2w_eval.errors import UsageError
 from r2w_eval.trace.tags import stripped
-from r2w_eval.trace.types import Form, Kind, Segment, Span, TagSchema, Trace
+from r2w_eval.trace.types import WRITTEN, Form, Kind, Segment, Span, TagSchema, Trace
 
 Parts = Sequence[tuple[Kind, str]]
 
 DEFAULT_TAGS = TagSchema()
-WRITTEN = (Kind.DRAFT, Kind.REVISION)
 # In turn, so that a trace does not say the same each time. Reflections name the text: a line that
 # only quotes it would be read as more of it
 OPENINGS: Mapping[str, Mapping[Kind, tuple[str, ...]]] = {

@@ -7,7 +7,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.trace.diff import Changes, EditKind, changed_shares, covers, diff, merged, words_of
+from r2w_eval.trace.diff import Changes, EditKind, covers, diff, merged, words_of
 from r2w_eval.trace.types import Span
 
 TEXTS = st.lists(
@@ -69,11 +69,11 @@ def test_a_sentence_that_changes_place_is_a_move() -> None:
 
 def test_shares_inside_and_outside_of_a_span() -> None:
     old, new = "a red door and a wall", "a blue door and a wall"
-    shares = changed_shares(old, diff(old, new), [Span(2, 5)])
+    shares = Changes(old, diff(old, new)).shares([Span(2, 5)])
     assert (shares.inside, shares.outside) == (1.0, 0.0)
-    rewritten = changed_shares(old, diff(old, "something else entirely"), [Span(2, 5)])
+    rewritten = Changes(old, diff(old, "something else entirely")).shares([Span(2, 5)])
     assert (rewritten.inside, rewritten.outside) == (1.0, 1.0)
-    assert changed_shares(old, (), []).inside is None
+    assert Changes(old, ()).shares([]).inside is None
 
 
 def test_a_long_text_takes_time_in_proportion() -> None:

@@ -11,10 +11,9 @@ from r2w_eval.errors import UsageError
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.gold import agreement, match_segments, overlap, read_labelled, read_marked
 from r2w_eval.trace.prose import parse_prose
-from r2w_eval.trace.types import Form, Kind, Trace
+from r2w_eval.trace.types import WRITTEN, Form, Kind, Trace
 from r2w_eval.trace.writing import OPENINGS, write_prose
 
-WRITTEN = (Kind.DRAFT, Kind.REVISION)
 FIXTURES = ROOT / "tests" / "fixtures"
 # Floors a little under the measured figures of docs/reflection.md: a rule that breaks shows here
 FLOORS = {"dev": 0.88, "holdout": 0.70}
