@@ -90,10 +90,10 @@ _PRAISE = _pattern(
 )
 
 # Words of judgement, but for those that are no fault by themselves
-_FAULTS = JUDGEMENT.english - frozenset(
-    "works work good nice better stronger feels reads sounds again used wrote said only same"
-    " already should could twice".split()
-)
+_FAULTS = JUDGEMENT.english - {
+    "works", "work", "good", "nice", "better", "stronger", "feels", "reads", "sounds", "again",
+    "used", "wrote", "said", "only", "same", "already", "should", "could", "twice",
+}  # fmt: skip
 _FAULT_ZH = re.compile(
     "太|不够|缺|空洞|俗|生硬|啰嗦|重复|不对|不像|没有|问题|矛盾|别扭|含糊|多余|但|不过|可是"
 )
