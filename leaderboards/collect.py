@@ -115,10 +115,17 @@ def _read_row_file(path: Path) -> Entry:
     The name of the folder is not signed: a stranger's row could point at any run of this machine,
     whose texts would then be published.
     """
+    entry = enter_file(path)
+    is_own = all(hash_raw_files(run.path) == entry.row.evidence.files for run in entry.runs)
+    return entry if is_own else Entry(entry.row)
+
+
+def enter_file(path: Path) -> Entry:
+    """The row of a file with the run folder that it names, whatever that holds. Raises
+    RowInvalid.
+    """
     row = read_row(path)
-    entry = enter(row, path.parent / row.evidence.folder if row.evidence.folder else None)
-    is_own = all(hash_raw_files(run.path) == row.evidence.files for run in entry.runs)
-    return entry if is_own else Entry(row)
+    return enter(row, path.parent / row.evidence.folder if row.evidence.folder else None)
 
 
 def enter(row: Row, run: Path | None) -> Entry:

@@ -10,9 +10,8 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from r2w_eval.leaderboards.boards import Board, Standing
 
@@ -77,11 +76,10 @@ def quote_formula(cell: Cell) -> Cell:
     >>> quote_formula("=HYPERLINK(1)"), quote_formula(-1.5)
     ("'=HYPERLINK(1)", -1.5)
     """
-    if isinstance(cell, str) and cell.lstrip()[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + cell
-    if isinstance(cell, str) and cell[:1] in ("\t", "\r", "\n"):
-        return "'" + cell
-    return cell
+    if not isinstance(cell, str):
+        return cell
+    is_formula = cell.lstrip()[:1] in ("=", "+", "-", "@") or cell[:1] in ("\t", "\r", "\n")
+    return f"'{cell}" if is_formula else cell
 
 
 def to_json(board: Board) -> bytes:
@@ -276,12 +274,8 @@ def pairs_to_csv(board: Board) -> bytes:
     names = ("first", "second", "difference", "low", "high", "p_value", "p_holm", "n_common")
     writer.writerow(names)
     for test in board.tests:
-        writer.writerow([quote_formula(cell) for cell in _values(test, names)])
+        writer.writerow([quote_formula(getattr(test, name)) for name in names])
     return buffer.getvalue().encode("utf-8", "replace")
-
-
-def _values(test: object, names: Iterable[str]) -> list[Any]:
-    return [getattr(test, name) for name in names]
 
 
 def has_parquet() -> bool:

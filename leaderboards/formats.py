@@ -17,7 +17,7 @@ from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.hashing import to_plain
 from r2w_eval.paths import safe_name
-from r2w_eval.results.lmeval_io import standard_error
+from r2w_eval.results.lmeval_io import metric_columns
 
 PAPER = "https://arxiv.org/abs/2604.03004"
 
@@ -26,7 +26,14 @@ def to_lm_eval(row: Row) -> bytes:
     """The content of a results_*.json with this row as its only task."""
     task = row.task
     content = {
-        "results": {task: _metrics(row)},
+        "results": {
+            task: {
+                "name": task,
+                "alias": task,
+                "sample_len": row.n_answers,
+                **metric_columns((row.headline, *row.metrics)),
+            }
+        },
         "group_subtasks": {task: []},
         "configs": {task: {"task": task, "output_type": "generate_until"}},
         "versions": {task: row.version},
@@ -57,16 +64,6 @@ def to_lm_eval(row: Row) -> bytes:
         },
     }
     return (json.dumps(to_plain(content), indent=2) + "\n").encode()
-
-
-def _metrics(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = {"name": row.task, "alias": row.task, "sample_len": row.n_answers}
-    for metric in (row.headline, *row.metrics):
-        # a comma would end the metric's name
-        key = "score" if metric.is_headline else metric.name.replace(",", ";")
-        found[f"{key},none"] = metric.value
-        found[f"{key}_stderr,none"] = standard_error(metric)
-    return found
 
 
 def to_model_card(row: Row) -> bytes:

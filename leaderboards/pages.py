@@ -9,11 +9,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
 from typing import Any
 
 import jinja2
-from r2w_eval.leaderboards.boards import Board, Standing
+from r2w_eval.leaderboards.boards import Apart, Board, Standing
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.export import (
     direction,
@@ -28,7 +27,7 @@ from r2w_eval.leaderboards.plots import histogram_plot
 from r2w_eval.leaderboards.rows import Row
 
 from r2w_eval.hashing import content_hash, to_plain
-from r2w_eval.paths import safe_name
+from r2w_eval.paths import packaged_text, safe_name
 from r2w_eval.suites.suite import load_info, suite_folders
 from r2w_eval.types import Metric
 
@@ -231,13 +230,17 @@ def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
     views: dict[str, list[RowView]] = defaultdict(list)
     for board in boards:
         means = board_means(board)
-        for s in board.standings:
-            more = (strengths(s.row, means), reflection_facts(s.row.reflection))
-            views[system_slug(s.row)].append(RowView(s.entry, board, s.label, s, "", *more))
-        for one in board.apart:
+        for one in (*board.standings, *board.apart):
             row = one.entry.row
-            more = (strengths(row, means), reflection_facts(row.reflection))
-            view = RowView(one.entry, board, one.label, None, one.reason, *more)
+            view = RowView(
+                one.entry,
+                board,
+                one.label,
+                one if isinstance(one, Standing) else None,
+                one.reason if isinstance(one, Apart) else "",
+                strengths(row, means),
+                reflection_facts(row.reflection),
+            )
             views[system_slug(row)].append(view)
     return views
 
@@ -351,7 +354,7 @@ def suite_title(task: str) -> str:
 
 def read_template(name: str) -> str:
     """A file of the templates folder."""
-    return resources.files("r2w_eval.leaderboards").joinpath(f"templates/{name}").read_text("utf-8")
+    return packaged_text(f"templates/{name}", "r2w_eval.leaderboards")
 
 
 def columns(has_reflection: bool) -> Iterable[tuple[str, str, str, str]]:

@@ -58,14 +58,14 @@ class Pair:
     n_common: int
 
 
-def pair_tests(estimates: Mapping[str, Estimate], seed: int = 0) -> tuple[PairTest, ...]:
+def pair_tests(estimates: Mapping[str, Estimate]) -> tuple[PairTest, ...]:
     """Every pair of models, p corrected by Holm over all pairs that have common items.
 
     All estimates must come from one aggregator: same number of strata, weights and scale.
     """
     terms = line_up(estimates)
     numbers = combinations(range(len(terms.models)), 2)
-    signs = RandomSigns(terms.tops[0].shape[1], seed)
+    signs = RandomSigns(terms.tops[0].shape[1])
     tests: list[PairTest] = []
     # the parts of all pairs at once would be the largest thing in memory
     while chunk := list(islice(numbers, _PAIRS_AT_ONCE)):
@@ -187,15 +187,14 @@ def _differing(parts: FloatArray) -> FloatArray:
 class RandomSigns:
     """Sign patterns over n items, drawn when first asked for: one set serves all pairs."""
 
-    def __init__(self, n_items: int, seed: int = 0, draws: int = DRAWS) -> None:
+    def __init__(self, n_items: int, draws: int = DRAWS) -> None:
         self.draws = draws
         self._shape = (draws, n_items)
-        self._seed = seed
 
     @cached_property
     def table(self) -> NDArray[np.float32]:
         """-1 or 1, array (draws, n_items)."""
-        drawn = np.random.default_rng(self._seed).integers(0, 2, self._shape, np.int8)
+        drawn = np.random.default_rng(0).integers(0, 2, self._shape, np.int8)
         table = drawn.astype(np.float32)
         table *= 2
         table -= 1

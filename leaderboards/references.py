@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from r2w_eval.errors import DataError
+from r2w_eval.paths import packaged_text
 
 FILE = "references.json"
 
@@ -42,8 +42,7 @@ class QuotedTable:
 
 def load_references() -> list[QuotedTable]:
     """All quoted tables of the package."""
-    text = resources.files("r2w_eval.leaderboards").joinpath(f"data/{FILE}").read_text("utf-8")
-    return read_references(json.loads(text))
+    return read_references(json.loads(packaged_text(f"data/{FILE}", "r2w_eval.leaderboards")))
 
 
 def read_references(records: Iterable[Mapping[str, Any]]) -> list[QuotedTable]:

@@ -19,24 +19,24 @@ from r2w_eval.leaderboards.collect import (
     ROWS,
     RUNS,
     Entry,
-    enter,
+    enter_file,
     hash_raw_files,
     rows_of_run,
 )
 from r2w_eval.leaderboards.lineage import keep_places
 from r2w_eval.leaderboards.recompute import NO_FILES, PROGRAM, Given
-from r2w_eval.leaderboards.rows import Row, read_row, write_row
+from r2w_eval.leaderboards.rows import Row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
 
 from r2w_eval.errors import IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import NO_JUDGE
+from r2w_eval.results.coverage import FULL_COVERAGE
 from r2w_eval.run.manifest import read_ensemble
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.stock_tasks import is_stock
 
-MIN_COVERAGE = 0.98
 MAX_TOLD = 3
 
 
@@ -52,7 +52,7 @@ class Submission:
     rows: tuple[Row, ...]
 
 
-def submit(run: Path, out: Path, min_coverage: float = MIN_COVERAGE) -> Submission:
+def submit(run: Path, out: Path, min_coverage: float = FULL_COVERAGE) -> Submission:
     """Row files and raw verdicts of a run, tasks of lm-eval apart: `merge` would have to run their
     programs. Raises UsageError, SubmissionRefused.
     """
@@ -82,20 +82,15 @@ def _place(row: Row, run: Path, out: Path) -> Row:
     return placed
 
 
-def merge(
-    sources: Sequence[Path],
-    into: Path,
-    given: Given = NO_FILES,
-    min_coverage: float = MIN_COVERAGE,
-) -> list[Row]:
+def merge(sources: Sequence[Path], into: Path, given: Given = NO_FILES) -> list[Row]:
     """Check row files and add them to published data. Nothing is copied unless all are sound."""
     files = [file for source in sources for file in _row_files(source)]
-    held = _held_entries(into)
+    held = [enter_file(file) for file in sorted((into / ROWS).glob("*.json"))]
     accepted: list[Entry] = []
     for file in files:
-        entry = _enter(file)
+        entry = enter_file(file)
         try:
-            check_acceptable(entry, file, [*held, *accepted], min_coverage)
+            check_acceptable(entry, file, [*held, *accepted])
         except (LookupError, TypeError, AttributeError) as error:
             raise SubmissionRefused(
                 f"{file.name}: its run.json is none of this tool's ({type(error).__name__}: "
@@ -128,16 +123,7 @@ def _row_files(source: Path) -> list[Path]:
     )
 
 
-def _held_entries(into: Path) -> list[Entry]:
-    return [_enter(file) for file in sorted((into / ROWS).glob("*.json"))]
-
-
-def _enter(file: Path) -> Entry:
-    row = read_row(file)
-    return enter(row, file.parent / row.evidence.folder if row.evidence.folder else None)
-
-
-def check_acceptable(entry: Entry, file: Path, held: Sequence[Entry], min_coverage: float) -> None:
+def check_acceptable(entry: Entry, file: Path, held: Sequence[Entry]) -> None:
     """Everything that can be said without computing. Raises SubmissionRefused."""
     row = entry.row
     if not entry.runs:
@@ -146,7 +132,7 @@ def check_acceptable(entry: Entry, file: Path, held: Sequence[Entry], min_covera
             f"{row.evidence.folder or 'any place'!r}, so nobody can compute it again. "
             f"Try: r2w-eval leaderboard submit RUN"
         )
-    check_complete(row, min_coverage)
+    check_complete(row)
     check_identity(row, entry.runs[0])
     if row.evidence.files != hash_raw_files(entry.runs[0].path):
         raise SubmissionRefused(
@@ -185,7 +171,7 @@ def _answers(entry: Entry) -> dict[tuple[str, int], str]:
     }
 
 
-def check_complete(row: Row, min_coverage: float = MIN_COVERAGE) -> None:
+def check_complete(row: Row, min_coverage: float = FULL_COVERAGE) -> None:
     """Raises SubmissionRefused for a row with too little scored."""
     unjudged = row.judging.get("status") == "excluded"
     if row.headline.value is None or unjudged or row.coverage < min_coverage:

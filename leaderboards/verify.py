@@ -23,6 +23,7 @@ from r2w_eval.leaderboards.collect import (
     Entry,
     LeftOut,
     enter,
+    enter_file,
     hash_raw_files,
 )
 from r2w_eval.leaderboards.pages import system_slug
@@ -99,11 +100,10 @@ def _merge(checks: Iterable[Check]) -> Check:
 def verify_row_file(path: Path, given: Given = NO_FILES) -> Check:
     """One row file; its raw files lie where it says, relative to itself."""
     try:
-        row = read_row(path)
+        entry = enter_file(path)
     except DataError as error:
         return Check(1, 0, (f"{path.name}: {error}",), ())
-    run = path.parent / row.evidence.folder if row.evidence.folder else None
-    return verify_entries([enter(row, run)], given)
+    return verify_entries([entry], given)
 
 
 def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:

@@ -13,7 +13,7 @@ import json
 import math
 import os
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,15 +168,29 @@ def describe_judge(result: TaskResult) -> dict[str, Any]:
     }
 
 
-def metric_row(result: TaskResult) -> dict[str, Any]:
-    """`metric,filter` keys; the headline is called score, as in the task's YAML."""
-    rows = _answered(result)
-    row: dict[str, Any] = {"name": result.task, "alias": result.task, "sample_len": len(rows)}
-    for metric in result.metrics:
+def metric_columns(metrics: Iterable[Metric]) -> dict[str, float | str | None]:
+    """Value and standard error of each metric under lm-eval's `metric,filter` keys.
+
+    The headline is called score, as in the task's YAML.
+    """
+    columns: dict[str, float | str | None] = {}
+    for metric in metrics:
         # a comma would end the metric's name
         key = "score" if metric.is_headline else metric.name.replace(",", ";")
-        row[f"{key},none"] = metric.value
-        row[f"{key}_stderr,none"] = standard_error(metric)
+        columns[f"{key},none"] = metric.value
+        columns[f"{key}_stderr,none"] = standard_error(metric)
+    return columns
+
+
+def metric_row(result: TaskResult) -> dict[str, Any]:
+    """One task's entry under `results`, with what needs no judge."""
+    rows = _answered(result)
+    row = {
+        "name": result.task,
+        "alias": result.task,
+        "sample_len": len(rows),
+        **metric_columns(result.metrics),
+    }
     for key in ("empty_share", "answer_chars"):
         values = [_measure(sample)[key] for sample in rows]
         row[f"{key},none"] = sum(values) / len(values) if values else None
