@@ -230,7 +230,8 @@ def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
     views: dict[str, list[RowView]] = defaultdict(list)
     for board in boards:
         means = board_means(board)
-        for one in (*board.standings, *board.apart):
+        lines: list[Standing | Apart] = [*board.standings, *board.apart]
+        for one in lines:
             row = one.entry.row
             view = RowView(
                 one.entry,
