@@ -3,11 +3,13 @@
 A pack is a tree of token segments. Each token attends to its own segment and to its ancestors, at
 the position it would have if the branch stood alone, so that values equal those of separate texts.
 Segments are laid out depth first, so that what a token may be seen by is one range: itself up to
-`until`. A mask of n x n bits is made from that on the device; only vectors travel there.
+`until`. On a GPU a mask of n x n bits is made from that, and only vectors travel there; a CPU
+attends branch by branch (`forest.py`).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -158,9 +160,18 @@ def hidden_at(
 
     `model` is the body of a transformers model (`.model` of a classifier).
     """
-    device = next(model.parameters()).device
-    inputs = collate(packs, pad_id, device)
-    width = inputs["input_ids"].shape[1]
-    flat = [row * width + place for row, own in enumerate(places) for place in own]
+    weight = next(model.parameters())
+    device = weight.device
+    sizes = [len(pack.ids) for pack in packs]
+    if device.type == "cpu":
+        from r2w_eval.reward_models.transformer.forest import forest_inputs, use_forest
+
+        use_forest(model)
+        inputs = forest_inputs(packs, weight.dtype)
+        starts = [0, *itertools.accumulate(sizes[:-1])]
+    else:
+        inputs = collate(packs, pad_id, device)
+        starts = [row * inputs["input_ids"].shape[1] for row in range(len(packs))]
+    flat = [start + place for start, own in zip(starts, places, strict=True) for place in own]
     hidden: torch.Tensor = model(**inputs, use_cache=False).last_hidden_state
     return hidden.flatten(0, 1)[to_device(np.array(flat, np.int64), device)]

@@ -2,8 +2,9 @@
 
 On a GPU: bfloat16, batches of like length, causal attention without a mask for single texts, a mask
 made on the device for drafts with many reflections, one read-back a call. Only the body and the
-head at the places that are read are computed. `compiled` fuses each layer (torch.compile, once a
-process and about half a minute): for millions of items.
+head at the places that are read are computed. On a CPU nothing is padded, and each branch of a
+draft attends for itself (`forest.py`). `compiled` fuses each layer (torch.compile, once a process
+and about half a minute): for millions of items.
 """
 
 from __future__ import annotations
