@@ -1,8 +1,8 @@
-"""The models that a grid trains: their names, what each is in words, what each is compared with.
+"""The models that a grid trains: their stage names, descriptions, settings and controls.
 
-Beside base, SFT and one RL model per lambda, a recipe may ask for what an ablation compares them
-with (specification: r2write.md section 7): SFT without reflections, other mappings, other process
-scorers, shuffled scores. Each differs from the usual model in one thing.
+A grid has the base, an SFT model per seed and an RL model per seed and lambda. For an ablation a
+recipe may add SFT without reflections, other mappings, other process scorers and shuffled scores
+(specification: r2write.md section 7); each differs from the usual model in one respect.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SHUFFLED = "shuffled"
 
 @dataclass(frozen=True)
 class GridSettings:
-    """What is trained: for each seed an SFT model, and from it one RL model per lambda. The others
-    are for an ablation (r2write.md section 7); each differs from these in one thing.
+    """What is trained: for each seed an SFT model, and from it one RL model per lambda. The later
+    settings add models for an ablation (r2write.md section 7), each different in one respect.
 
-    seeds: take the place of sft.seed and rl.seed
-    lambdas: take the place of rl.process_mapping.weight; 0 is reinforcement by the outcome alone
-    without_reflections: for each seed another SFT model, on the same prompts and answers; its
+    seeds: replace sft.seed and rl.seed
+    lambdas: replace rl.process_mapping.weight; 0 trains on the outcome reward alone
+    without_reflections: for each seed a second SFT model on the same prompts and answers, whose
         thinking is the plan and the answer as draft (synthesis/controls.py)
-    mappings: besides rl.process_mapping.form, for each seed and lambda above 0
-    scorers: besides rl.process, likewise; each has to show its own validity, unless waived
-    shuffled: control, likewise: scores of reflections change places (rl/controls.py)
+    mappings: other values of rl.process_mapping.form, for each seed and lambda above 0
+    scorers: other values of rl.process, likewise; each needs its own validity report, unless waived
+    shuffled: a control, likewise: the scores of reflections are permuted (rl/controls.py)
     """
 
     seeds: tuple[int, ...] = (0,)
@@ -46,14 +46,14 @@ class GridSettings:
 
 @dataclass(frozen=True)
 class Variant:
-    """The `rl` section with one thing changed; `scorer` where that is who scores reflections."""
+    """The `rl` section with one thing changed; `scorer` is set if that is the process scorer."""
 
     settings: RLSettings
     scorer: str = ""
 
 
 def sft_name(seed: int, *, reflects: bool = True) -> str:
-    """The stage of one fine-tuning.
+    """The name of a fine-tuning stage.
 
     >>> sft_name(0), sft_name(0, reflects=False)
     ('sft-seed0', 'sft-without-reflections-seed0')
@@ -62,7 +62,7 @@ def sft_name(seed: int, *, reflects: bool = True) -> str:
 
 
 def arm_name(weight: float, seed: int, variant: str = "") -> str:
-    """The stage of one RL training.
+    """The name of an RL stage.
 
     >>> arm_name(0.0, 1), arm_name(0.3, 0), arm_name(0.3, 0, "sum")
     ('rl-lambda0-seed1', 'rl-lambda0.3-seed0', 'rl-sum-lambda0.3-seed0')
@@ -71,7 +71,7 @@ def arm_name(weight: float, seed: int, variant: str = "") -> str:
 
 
 def scorer_label(spec: str) -> str:
-    """A scorer in the name of a stage: the end of its own name.
+    """A scorer as part of a stage's name: the last component of its specification.
 
     >>> scorer_label("r2w-rules"), scorer_label("own.module:Scorer"), scorer_label("runs/rm/")
     ('r2w-rules', 'own.module-Scorer', 'rm')
@@ -83,9 +83,9 @@ def scorer_label(spec: str) -> str:
 
 
 def variants(rl: RLSettings, grid: GridSettings) -> dict[str, Variant]:
-    """What the grid adds to the usual arms, each at every lambda above 0, by the word in its name.
+    """The variants that the grid adds at every lambda above 0, by the word in their stages' names.
 
-    The usual mapping and scorer are no variants. Raises UsageError for one word for two.
+    The usual mapping and scorer are left out. Raises UsageError if two would get the same word.
     """
     mapping = rl.process_mapping
     found: dict[str, Variant] = {
@@ -109,7 +109,7 @@ def variants(rl: RLSettings, grid: GridSettings) -> dict[str, Variant]:
 
 
 def rl_arms(rl: RLSettings, grid: GridSettings) -> dict[str, RLSettings]:
-    """The settings of every RL training by its stage: by seed, then by lambda, the usual first."""
+    """The settings of every RL stage by name, ordered by seed, then lambda, the usual arm first."""
     ways = {"": rl} | {name: own.settings for name, own in variants(rl, grid).items()}
     return {
         arm_name(weight, seed, name): _at(settings, seed, weight)
@@ -126,7 +126,7 @@ def _at(settings: RLSettings, seed: int, weight: float) -> RLSettings:
 
 
 def check_grid(grid: GridSettings, rl: RLSettings, where: str) -> None:
-    """What types alone do not say. Raises UsageError."""
+    """Check what the types do not express. Raises UsageError."""
     for name, values in (("seeds", grid.seeds), ("lambdas", grid.lambdas)):
         if not values or len(set(values)) < len(values) or min(values) < 0:
             raise UsageError(
@@ -146,7 +146,7 @@ def check_grid(grid: GridSettings, rl: RLSettings, where: str) -> None:
 
 
 def about(kind: str, settings: Mapping[str, Any]) -> str:
-    """What the model of a stage is, in words; `kind` and `settings` are those of the stage.
+    """A description of the model that a stage of this kind and these settings makes.
 
     >>> about("evaluate", {}), about("sft", {"without_reflections": True})
     ('the base', 'SFT on the same answers, without reflections')
@@ -165,8 +165,8 @@ def about(kind: str, settings: Mapping[str, Any]) -> str:
 
 
 def control_of(kind: str, settings: Mapping[str, Any]) -> str | None:
-    """The model that differs from a stage's in what is under test: of an arm lambda 0, of lambda 0
-    its SFT model, of that the one without reflections; None of others.
+    """The stage of the control model, which differs in what is under test: for an RL arm the one
+    with lambda 0, for lambda 0 its SFT model, for SFT the one without reflections; else None.
     """
     if kind == "sft" and not settings.get("without_reflections"):
         return sft_name(settings["settings"]["seed"], reflects=False)

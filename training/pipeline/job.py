@@ -1,4 +1,4 @@
-"""A stage at work: its inputs from the folders of earlier stages, and its record at the end."""
+"""Runs one stage: finds its inputs in the folders of earlier stages, writes its record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REWARD_NAME = "r2w-reward"
 
 @dataclass(frozen=True)
 class Made:
-    """What a stage leaves: files and folders by their paths, and what is worth telling."""
+    """What a stage made: paths of files and folders, and facts for its record."""
 
     outputs: tuple[Path, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Job:
-    """A stage in its pipeline."""
+    """A stage with its recipe, the pipeline's other stages and the output folder."""
 
     recipe: Recipe
     stages: Mapping[str, Stage]
@@ -50,11 +50,11 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """Where this stage works."""
+        """The folder of this stage."""
         return self.stage.folder(self.out)
 
     def input(self, name: str, file: str) -> Path:
-        """A file that an earlier stage made. Raises UsageError when that has not run."""
+        """The path of an earlier stage's file. Raises UsageError if that stage is not finished."""
         earlier = self.stages[name]
         if finished(earlier, self.out) is None:
             raise UsageError(
@@ -64,21 +64,21 @@ class Job:
         return earlier.folder(self.out) / file
 
     def model(self, name: str) -> str:
-        """The model that an earlier stage trained."""
+        """The folder of the model that an earlier stage trained."""
         return str(self.input(name, "model").resolve())
 
     def scorer(self, reward: str, spec: str) -> str:
-        """The scorer of a setting: `r2w-reward` is the one of the recipe's `rm` section."""
+        """The scorer that a setting means: `r2w-reward` is the reward model of section `rm`."""
         if self.recipe.rm.source != "trained" or spec != REWARD_NAME:
             return spec
         return str(self.input(reward, "weights").resolve())
 
     def effect(self, reward: str, settings: EffectSettings) -> EffectSettings:
-        """The settings of the axis effect, with the scorer that they mean in this recipe."""
+        """The effect settings with their scorer resolved as by `scorer`."""
         return replace(settings, scorer=self.scorer(reward, settings.scorer))
 
     def report(self, reward: str) -> str:
-        """The validity report that the reward stage made of the process scorer, if it did."""
+        """The path of the validity report that a stage made; empty if it made none."""
         path = self.input(reward, REPORT)
         return str(path.resolve()) if path.is_file() else ""
 
@@ -87,10 +87,7 @@ Runner = Callable[[Job], Made]
 
 
 def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
-    """Run a stage to its end and write its record; a finished one is left as it is.
-
-    Raises R2WError subclasses.
-    """
+    """Run a stage and write its record, unless it is finished already. Raises R2WError."""
     with locked(job.folder):
         if done := finished(job.stage, job.out):
             return done
@@ -121,5 +118,5 @@ def run_stage(job: Job, runners: Mapping[str, Runner], command: str) -> Record:
 
 
 def job_of(recipe: Recipe, stages: Sequence[Stage], stage: Stage, out: Path) -> Job:
-    """A stage with the plan that it belongs to."""
+    """The job of a stage among all `stages` of a plan."""
     return Job(recipe, {one.name: one for one in stages}, stage, out)

@@ -22,7 +22,12 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")
 
 @dataclass(frozen=True, slots=True)
 class ModelShape:
-    """Layers, widths (hidden, feed-forward, all query heads, all key heads) and vocabulary."""
+    """Dimensions of a decoder.
+
+    inner: width of the feed-forward layer
+    queries, keys: total width of all query heads, and of all key heads
+    is_tied: input and output embeddings are the same matrix
+    """
 
     layers: int
     hidden: int
@@ -34,7 +39,7 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All weights but biases.
+        """Number of weights, biases left out.
 
         >>> ModelShape(30, 576, 1536, 576, 192, 49152, True).parameters
         134515008
@@ -45,13 +50,13 @@ class ModelShape:
         return embeddings + self.layers * layer + self.hidden
 
     def adapter_parameters(self, rank: int) -> int:
-        """Low-rank adapters of this rank on every matrix of every layer."""
+        """Number of weights of low-rank adapters on every matrix of every layer."""
         attention = 4 * self.hidden + 2 * self.queries + 2 * self.keys
         return self.layers * rank * (attention + 3 * (self.hidden + self.inner))
 
 
 def read_shape(config: Mapping[str, Any]) -> ModelShape:
-    """The shape that a config.json states. Raises UsageError naming what it lacks."""
+    """The shape in a config.json. Raises UsageError naming what is missing."""
     if any(config.get(name) for name in _EXPERTS):
         raise UsageError("a mixture of experts, whose size the dry run does not count")
     try:
@@ -71,10 +76,8 @@ def read_shape(config: Mapping[str, Any]) -> ModelShape:
 
 
 def shape_of(model: str) -> tuple[ModelShape, str]:
-    """The shape of a checkpoint folder, of a hub id, or of the embedded model, and the commit by
-    which a hub id was read; nothing of the others.
-
-    Raises UsageError saying why it cannot be known.
+    """The shape of a checkpoint folder, a hub id or the embedded model, and the commit at which a
+    hub id was read (empty for the others). Raises UsageError saying why the shape is not known.
     """
     if model == EMBEDDED:
         # the pinned weights: SmolLM2-135M-Instruct

@@ -1,8 +1,8 @@
-"""The stages of a recipe, each with the key of all that it depends on. Runs nothing.
+"""Plans the stages of a recipe, each with a key of everything that it depends on. Runs nothing.
 
-A stage's key is the hash of its own settings, of the files and models that it reads from outside,
-and of the keys of the stages before it. Its folder carries the key: a changed value leads to new
-folders for the stage and for all that depends on it, and the old value finds the old ones again.
+A stage's key is the hash of its settings, of the external files and models that it reads, and of
+the keys of its input stages. The key is part of the folder's name: a changed setting gets new
+folders for the stage and all that depends on it, and the old setting finds the old folders again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STAGES_FOLDER = "stages"
 
 @dataclass(frozen=True)
 class Stage:
-    """One node of the lineage graph. `settings` are plain values, all of which are in the key."""
+    """One node of the lineage graph. `settings` are JSON values, all of which enter the key."""
 
     name: str
     kind: str
@@ -40,12 +40,15 @@ class Stage:
     key: str
 
     def folder(self, out: Path) -> Path:
-        """Where the stage works, below the pipeline's folder."""
+        """The stage's folder, below the pipeline's folder."""
         return out / STAGES_FOLDER / f"{self.name}-{self.key[:8]}"
 
 
 def model_identity(model: str) -> str:
-    """What names the weights of a checkpoint folder, a hub id, or the embedded model."""
+    """An identity of the weights of a checkpoint folder, a hub id or the embedded model.
+
+    Raises UsageError for a folder without config.json.
+    """
     if model == EMBEDDED:
         return GGUF_SHA256
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
@@ -54,9 +57,8 @@ def model_identity(model: str) -> str:
 
 
 def outside(*names: str | None) -> dict[str, dict[str, str]]:
-    """What the folders and files among `names` hold, as a setting of its own; nothing without one.
-
-    Endpoints, hub ids and names of this package say themselves what they are.
+    """Content hashes of the folders and files among `names`, as the setting `content`; empty if
+    there are none. Endpoints, hub ids and names of this package identify themselves.
     """
     places = {name: Path(name.removeprefix(JUDGE)) for name in names if name}
     found = {name: _identity(place) for name, place in places.items() if place.exists()}
@@ -69,7 +71,7 @@ def _identity(path: Path) -> str:
 
 
 def labelled_sets(given: str | None) -> dict[str, dict[str, str]]:
-    """The labelled sets on disk, each by its record of sources, which names every file's hash."""
+    """The labelled sets on disk, each by the hash of its SOURCE.json, which lists file hashes."""
     root = given or os.environ.get("R2W_REWARD_DATA")
     records = sorted(Path(root).glob("*/SOURCE.json")) if root else []
     return {"sets": {path.parent.name: file_hash(path) for path in records}} if records else {}
@@ -88,7 +90,7 @@ class _Planner:
 
 
 def plan_pipeline(recipe: Recipe) -> list[Stage]:
-    """All stages, each after those that it needs. Raises UsageError."""
+    """All stages in an order in which each follows its inputs. Raises UsageError."""
     planner = _Planner()
     _plan_data(planner, recipe)
     base = {"model": recipe.sft.model, "weights": model_identity(recipe.sft.model)}
@@ -113,7 +115,7 @@ def plan_pipeline(recipe: Recipe) -> list[Stage]:
 def _plan_sft(
     planner: _Planner, recipe: Recipe, seed: int, base: Mapping[str, Any]
 ) -> Iterator[str]:
-    """The SFT model of a seed, before it the one without reflections."""
+    """Add the SFT stages of a seed; their names, the one without reflections first."""
     own = recipe.sft_of(seed)
     if recipe.grid.without_reflections:
         name = sft_name(seed, reflects=False)
@@ -122,7 +124,7 @@ def _plan_sft(
 
 
 def _plan_checks(planner: _Planner, recipe: Recipe) -> dict[str, list[str]]:
-    """The stages in which the grid's other process scorers show their validity, by scorer."""
+    """Add a validity stage for each of the grid's other process scorers; their names by scorer."""
     found = {}
     for label, own in variants(recipe.rl, recipe.grid).items():
         if own.scorer:
@@ -134,13 +136,13 @@ def _plan_checks(planner: _Planner, recipe: Recipe) -> dict[str, list[str]]:
 
 
 def _plan_rollouts(planner: _Planner, recipe: Recipe, model: str) -> str:
-    """The texts of a trained model on the prompts held apart."""
+    """Add the stage that samples texts of a trained model on the held-out prompts; its name."""
     inputs = [model, "prompts"]
     return planner.add(f"rollouts-{model}", "rollouts", inputs, settings=recipe.rollouts)
 
 
 def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> None:
-    """Texts of the base and of every SFT model, and what RL would learn from the latter's."""
+    """Add rollouts of the base and of every SFT model, and the signal that RL would see in them."""
     planner.add(f"rollouts-{BASE}", "rollouts", ["prompts"], settings=recipe.rollouts, **base)
     grid, rl = recipe.grid, recipe.rl
     texts = [_plan_rollouts(planner, recipe, sft_name(seed)) for seed in grid.seeds]
@@ -160,7 +162,7 @@ def _plan_signal(planner: _Planner, recipe: Recipe, base: Mapping[str, Any]) -> 
 
 
 def _rewards(rl: RLSettings, *others: str) -> dict[str, dict[str, str]]:
-    """What RL reads from outside to reward a rollout, and other scorers."""
+    """Content hashes of the files and folders that rewards are read from, and of `others`."""
     own = (rl.outcome, rl.process, rl.effect.scorer, rl.validity, rl.references)
     return outside(*own, *others)
 
@@ -212,7 +214,7 @@ def _prompt_file(name: str | None) -> str | None:
 
 
 def select(stages: Sequence[Stage], only: str) -> list[Stage]:
-    """The stages of these names and kinds, several with commas. Raises UnknownName."""
+    """The stages whose names or kinds are in `only`, separated by commas. Raises UnknownName."""
     wanted = [word.strip() for word in only.split(",")]
     known = {name for stage in stages for name in (stage.name, stage.kind)}
     for word in wanted:
@@ -222,7 +224,7 @@ def select(stages: Sequence[Stage], only: str) -> list[Stage]:
 
 
 def dependants(stages: Sequence[Stage], changed: set[str]) -> list[str]:
-    """Names of the stages that need one of `changed`, directly or not."""
+    """Names of the stages that depend on one of `changed`, directly or not."""
     reached = set(changed)
     for stage in stages:
         if reached & set(stage.inputs):

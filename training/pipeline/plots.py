@@ -52,7 +52,7 @@ MOST_INSIDE = 4
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A node of the drawing: up to four lines of text; `is_done` draws it firm."""
+    """A node of the drawing with up to four lines of text; `is_done` draws a solid border."""
 
     name: str
     kind: str
@@ -130,14 +130,14 @@ def _box(axes: Axes, place: tuple[float, float], box: Box) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One measure of one stage over its steps."""
+    """One measure of a stage over its training steps: (step, value) pairs."""
 
     stage: str
     points: tuple[tuple[float, float], ...]
 
 
 def read_curves(stage: str, kind: str, folder: Path) -> dict[str, Curve]:
-    """The measures that a trainer logged, by name: at its end, or in its last whole checkpoint."""
+    """The curves of a stage by measure, from its history or its last complete checkpoint."""
     history = _history(folder)
     curves = {}
     for name in MEASURES.get(kind, ()):
@@ -151,7 +151,7 @@ def read_curves(stage: str, kind: str, folder: Path) -> dict[str, Curve]:
 
 
 def _history(folder: Path) -> list[dict[str, Any]]:
-    """What was logged so far; nothing before the first checkpoint."""
+    """The trainer's log entries so far; empty before the first checkpoint."""
     if (folder / HISTORY).is_file():
         return list(json.loads((folder / HISTORY).read_bytes()))
     found = find_checkpoints(folder / "checkpoints")
@@ -161,7 +161,7 @@ def _history(folder: Path) -> list[dict[str, Any]]:
 
 
 def way_colours(stages: Iterable[str]) -> dict[str, str]:
-    """A colour for each way of training, a stage's name without its seed, the same in all plots."""
+    """A colour for each way of training (a stage's name without its seed), used in all plots."""
     ways = dict.fromkeys(_way(stage) for stage in stages)
     return dict(zip(ways, itertools.cycle((INK, ACCENT, *COLOURS)), strict=False))
 
@@ -171,7 +171,7 @@ def _way(stage: str) -> str:
 
 
 def curves_svg(curves: Sequence[Curve], label: str, colours: Mapping[str, str]) -> str:
-    """All stages' curves of one measure: a colour for each way of training, a dash for a seed."""
+    """A plot of one measure: a colour per way of training, a dash pattern per seed."""
     n_seeds = Counter(_way(curve.stage) for curve in curves)
     # below the axes, two in a row, where they would cover the curves
     n_rows = (len(n_seeds) + 1) // 2 if len(n_seeds) > MOST_INSIDE else 0

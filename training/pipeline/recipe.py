@@ -1,7 +1,7 @@
-"""The recipe of a whole pipeline: what each section of its YAML file may say.
+"""The recipe of a whole pipeline: the settings of each section of its YAML file.
 
-`synth`, `sft` and `rl` are the settings of those stages and serve the single commands too; the
-others say what the pipeline does around them.
+The sections `synth`, `sft` and `rl` also configure the single commands; the others describe what
+the pipeline does around them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from r2w_eval.errors import UsageError
 
 LOOP = "loop"
 SOURCES = (LOOP, "expert", "planted")
-# the pipeline itself says these of an evaluation
+# settings of an evaluation that the pipeline sets itself
 OWN_OF_EVALUATION = ("model", "out", "responses", "only_recorded")
 
 
@@ -35,12 +35,12 @@ OWN_OF_EVALUATION = ("model", "out", "responses", "only_recorded")
 class PromptSettings:
     """The prompts of synthesis and of RL.
 
-    file: JSON lines of prompts; none: the starter grammar
-    n: prompts to take from the grammar
+    file: JSON lines of prompts; default: the starter grammar
+    n: number of prompts to take from the grammar
     seed: of the grammar
     languages: of the grammar, en and zh
-    held: prompts of these that are kept for the rollouts and never trained on
-    data_dir: benchmark data that prompts are compared with; none: $R2W_DATA, the cache
+    held: number of these prompts that are held out for the rollouts and never trained on
+    data_dir: benchmark data that prompts are compared with; default: $R2W_DATA, then the cache
     """
 
     file: str | None = None
@@ -59,15 +59,15 @@ class PromptSettings:
 class TraceSettings:
     """Where the traces of SFT come from.
 
-    sources: `loop` (writer and judge), `expert` (professional edits), `planted` (flaws put into
-        texts of our own: no model, no data); several are joined
-    writer, judge, internaliser: models of the loop, as --model of run; none: the writer
-    second_judge: another model, which tells the gain of kept traces and chooses nothing; none: the
-        judge tells it, by assessments of their own
+    sources: one or more of `loop` (writer and judge), `expert` (professional edits) and `planted`
+        (flaws put into texts of this project, which needs no model and no data)
+    writer, judge, internaliser: models of the loop, as in --model; default of the last two: writer
+    second_judge: another model, which measures the gain of kept traces and has no part in choosing
+        them; default: the judge measures it, by assessments made for this purpose
     reward_data: folder of labelled sets, for `expert`
-    form: `tagged`, or `prose` with opening cues instead of tags, which RL cannot pay reflections in
-    limit: most traces of `expert` and of `planted`, each
-    max_chars: `expert`: excerpts of at most so many characters instead of whole drafts; 0: whole
+    form: `tagged`, or `prose` with cue phrases instead of tags; RL cannot reward reflections there
+    limit: most traces of `expert`, and most of `planted`
+    max_chars: for `expert`, make traces of excerpts of at most this length; 0: of whole drafts
     languages: of `planted`
     """
 
@@ -98,12 +98,12 @@ class TraceSettings:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All models of the loop: those of `models`, and the second judge where there is one."""
+        """All models of the loop: those of `models`, and the second judge if there is one."""
         return (*self.models, *filter(None, [self.second_judge]))
 
     @property
     def form_if_prose(self) -> dict[str, str]:
-        """As part of an identity: what was made before there was prose keeps its own."""
+        """The form as part of an identity; older identities, all `tagged`, did not have it."""
         return {"form": self.form} if self.form == "prose" else {}
 
 
@@ -112,9 +112,9 @@ class RewardSettings:
     """The reward model that `r2w-reward` stands for in the `rl` section.
 
     source: `shipped` with this package, or `trained` by the pipeline
-    reward_data, without: labelled sets to train on, and those left out
-    synth: reflections of the loop to train on too: `loop` for this pipeline's own, or a folder of
-        `train synth`; none: the labelled sets alone
+    reward_data, without: folder of labelled sets to train on, and sets to leave out
+    synth: also train on reflections of the loop: `loop` for those of this pipeline, or a folder of
+        `train synth`; default: the labelled sets alone
     """
 
     source: Literal["shipped", "trained"] = "shipped"
@@ -124,17 +124,17 @@ class RewardSettings:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """As part of an identity: what was made before there was `synth` keeps its own."""
+        """The settings as part of an identity; older identities did not have `synth`."""
         names = [field.name for field in fields(self) if field.name != "synth" or self.synth]
         return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
 class HardwareSettings:
-    """For the dry run's hours; nothing else reads it.
+    """The device that the dry run estimates hours for; nothing else reads it.
 
-    teraflops: dense peak of one device in the precision of training
-    train_share, generate_share: what training and generation reach of it
+    teraflops: dense peak of the device in the precision of training
+    train_share, generate_share: shares of that peak reached in training and in generation
     """
 
     teraflops: float = 400.0
@@ -179,7 +179,7 @@ class Recipe:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """All suites that something is evaluated on: their prompts are not trained on."""
+        """All suites that are evaluated, whose prompts must not be trained on."""
         beside = ",".join((self.sft.evaluation.tasks, self.rl.evaluation.tasks))
         names = (name.strip() for name in beside.split(","))
         return tuple(dict.fromkeys((*self.evaluate.task_names, *filter(None, names))))
@@ -190,7 +190,7 @@ class Recipe:
 
 
 def load_recipe(name: str) -> Recipe:
-    """A recipe file, or one of ours by name. Raises UsageError, UnknownName."""
+    """Read and check a recipe file, or a shipped recipe by name. Raises UsageError, UnknownName."""
     path = recipe_path(name)
     recipe = Recipe(path.stem, **read_recipe(path, SECTIONS))
     check_recipe(recipe, str(path))
@@ -198,7 +198,7 @@ def load_recipe(name: str) -> Recipe:
 
 
 def check_recipe(recipe: Recipe, where: str) -> None:
-    """What types alone do not say. Raises UsageError."""
+    """Check what the types do not express. Raises UsageError."""
     wrong = [name for name in recipe.traces.sources if name not in SOURCES]
     if wrong or not recipe.traces.sources:
         raise UsageError(

@@ -1,7 +1,7 @@
-"""The completion record of a stage: what it made, from what, with what, and what that took.
+"""The completion record of a stage: its inputs, settings, outputs, versions and resource use.
 
-A record is written last and in one step; a stage without one is not finished and goes on by its own
-means. Only one process at a time works in a stage's folder.
+The record is written last and atomically: a stage without one is not finished and is run again,
+which resumes it. Only one process at a time works in a stage's folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PACKAGES = ("torch", "transformers", "trl", "peft", "lm_eval", "vllm", "xllamacp
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One file or folder of files that a stage made; the path is relative to the stage's folder."""
+    """One file that a stage made; the path is relative to the stage's folder."""
 
     path: str
     sha256: str
@@ -41,11 +41,13 @@ class Output:
 
 @dataclass(frozen=True)
 class Record:
-    """A finished stage. `inputs` are the keys of the stages that it used.
+    """A finished stage.
 
-    seconds, cpu_seconds: of the attempt that finished, by the clock and in computation, all
-        threads; peak_bytes: largest resident memory of that process;
-    peak_gpu_bytes: most that its tensors took on a GPU, None without one; attempts: starts in all
+    inputs: keys of the input stages by name
+    seconds, cpu_seconds: wall-clock and CPU time (all threads) of the attempt that finished
+    peak_bytes: largest resident memory of that process
+    peak_gpu_bytes: most memory that its tensors took on GPUs; None without a GPU
+    attempts: how often the stage was started
     """
 
     stage: str
@@ -82,12 +84,12 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """In one step."""
+    """Write the record atomically."""
     write_json(folder / RECORD, record)
 
 
 def finished(stage: Stage, out: Path) -> Record | None:
-    """The record of a stage that need not run again: its key, and outputs of the recorded size."""
+    """The record of a stage if it is finished: the key matches and the outputs have their size."""
     folder = stage.folder(out)
     record = read_record(folder)
     if record is None or record.key != stage.key:
@@ -97,7 +99,7 @@ def finished(stage: Stage, out: Path) -> Record | None:
 
 
 def describe_outputs(folder: Path, paths: Sequence[Path]) -> tuple[Output, ...]:
-    """Every file of `paths` (folders are walked) with its hash."""
+    """Every file in `paths`, folders included, with its hash."""
     files = [file for path in paths for file in _files(path)]
     return tuple(
         Output(str(file.relative_to(folder)), file_hash(file), file.stat().st_size)
@@ -114,7 +116,7 @@ def _size(path: Path) -> int:
 
 
 def note_attempt(folder: Path, when: str) -> int:
-    """Write down that a stage was started; how often it was, this time included."""
+    """Log the start of a stage; how many starts there were, this one included."""
     with (folder / ATTEMPTS).open("a", encoding="ascii") as file:
         file.write(when + "\n")
     return len((folder / ATTEMPTS).read_text("ascii").splitlines())
@@ -122,7 +124,7 @@ def note_attempt(folder: Path, when: str) -> int:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Alone in a stage's folder. Raises UsageError when another process works there."""
+    """Hold the lock of a stage's folder. Raises UsageError while another process works there."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -137,7 +139,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def peak_memory() -> tuple[int, int | None]:
-    """Most bytes that this process held, and on a GPU; None where it used none."""
+    """Peak resident bytes of this process, and peak bytes of its tensors on GPUs (None: no GPU)."""
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return _peak_resident(), None
@@ -147,7 +149,7 @@ def peak_memory() -> tuple[int, int | None]:
 
 
 def cpu_seconds() -> float:
-    """Computation of this process so far: what the clock shows on a busy machine is more."""
+    """CPU seconds of this process so far; unlike wall-clock time not inflated by other load."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return round(used.ru_utime + used.ru_stime, 2)
 
@@ -163,7 +165,7 @@ def _peak_resident() -> int:
 
 
 def versions() -> dict[str, str]:
-    """Ours, Python's and those of the packages that training rests on, where installed."""
+    """Versions of this package, of Python and of the installed packages that training uses."""
     found = {"r2w-eval": r2w_eval.__version__, "python": platform.python_version()}
     for name in PACKAGES:
         try:

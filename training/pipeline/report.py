@@ -1,8 +1,8 @@
 """The run report of a pipeline: one self-contained HTML page, readable with scripts off.
 
-Lineage, stages with what they took, curves, and every evaluated model with its interval and its
-paired differences from the base and from the model that lacks what it adds. Everything is escaped,
-nothing is loaded; its links are relative to the pipeline's folder.
+It shows the lineage, the stages with their resource use, training curves, and every evaluated model
+with its interval and its paired differences from the base and from its control. All text is
+escaped, no external resource is loaded, and links are relative to the pipeline's folder.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ THINKING = {
 
 @dataclass(frozen=True, slots=True)
 class StageView:
-    """A line of the table of stages."""
+    """A row of the table of stages."""
 
     name: str
     key: str
@@ -59,7 +59,7 @@ class StageView:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A paired difference from another model, with its interval; None where there is none."""
+    """A paired difference from another model with its interval; None if not comparable."""
 
     model: str
     value: float | None = None
@@ -69,9 +69,11 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ModelView:
-    """A line of the table of evaluations; values are None where there is none.
+    """A row of the table of evaluations.
 
-    from_base: difference from the base; from_control: from the model that lacks what is tested
+    from_base, from_control: differences from the base, and from the control (grid.control_of)
+    per_answer: tokens per answer
+    thinking: values of the measures THINKING; None where there is none
     """
 
     model: str
@@ -85,7 +87,7 @@ class ModelView:
 
 
 def write_pipeline_report(pipeline: Pipeline) -> Path:
-    """Write report.html of what is finished so far."""
+    """Write report.html about the stages that are finished so far."""
     records = {stage.name: finished(stage, pipeline.out) for stage in pipeline.stages}
     done = {name: record for name, record in records.items() if record is not None}
     models = list(_models(pipeline, done))
@@ -145,9 +147,7 @@ def _stage_view(stage: Stage, out: Path, record: Record | None) -> StageView:
 
 
 def _models(pipeline: Pipeline, done: Mapping[str, Record]) -> Iterator[ModelView]:
-    """Every row of every evaluation, beside the base's and its control's on the same task and
-    judge.
-    """
+    """Every result, compared with the base and the control on the same task and judge."""
     stages = {stage.name: stage for stage in pipeline.stages}
     evaluated = [s for s in pipeline.stages if s.kind == "evaluate" and s.name in done]
     folders = {done[s.name].facts["model"]: s.folder(pipeline.out) / "run" for s in evaluated}
@@ -177,7 +177,7 @@ def _models(pipeline: Pipeline, done: Mapping[str, Record]) -> Iterator[ModelVie
 
 
 def _results(run: Path) -> dict[tuple[str, str], StoredResult]:
-    """The results of a run by task and judge; none where it cannot be read."""
+    """The results of a run by (task, judge); empty if it cannot be read."""
     try:
         return {(result.task, result.judge): result for result in load_results(str(run))}
     except R2WError:
@@ -185,7 +185,7 @@ def _results(run: Path) -> dict[tuple[str, str], StoredResult]:
 
 
 def _difference(model: str, own: StoredResult | None, other: StoredResult | None) -> Difference:
-    """From `model`, whose result is `other`; a value where both are scores of one identity."""
+    """The difference of `own` from `other`, the result of `model`, if their score keys agree."""
     if own is None or other is None or own.score_key != other.score_key:
         return Difference(model)
     paired = compare(own.estimate, other.estimate)
@@ -195,7 +195,7 @@ def _difference(model: str, own: StoredResult | None, other: StoredResult | None
 def _graph(
     stages: Sequence[Stage], done: Mapping[str, Record], models: Sequence[ModelView]
 ) -> tuple[list[Box], list[tuple[str, str]]]:
-    """Nodes and edges of the drawing: stages, and a row for every score."""
+    """Nodes and edges of the lineage: the stages, and a leaderboard row for every score."""
     drawn = [stage for stage in stages if stage.kind in COLUMNS]
     boxes = [_stage_box(stage, done.get(stage.name)) for stage in drawn]
     edges = [(other, stage.name) for stage in drawn for other in stage.inputs]
@@ -218,7 +218,7 @@ def _stage_box(stage: Stage, record: Record | None) -> Box:
 
 
 def _in_two(name: str) -> tuple[str, ...]:
-    """A name that is too long for a box in two lines, broken before its lambda or near the middle.
+    """A name in one line or, if too long for a box, two: split before its lambda or in the middle.
 
     >>> _in_two("lambda0.3-seed0"), _in_two("sum-lambda0.3-seed0")
     (('lambda0.3-seed0',), ('sum', 'lambda0.3-seed0'))
@@ -234,7 +234,7 @@ def _in_two(name: str) -> tuple[str, ...]:
 
 
 def _board(pipeline: Pipeline) -> str:
-    """The leaderboard's page, where it is made."""
+    """The relative path of the leaderboard's page; empty if it is not there."""
     (board,) = (stage for stage in pipeline.stages if stage.kind == "leaderboard")
     page = board.folder(pipeline.out) / "site" / "index.html"
     return page.relative_to(pipeline.out).as_posix() if page.is_file() else ""

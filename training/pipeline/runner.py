@@ -1,9 +1,9 @@
 """`r2w-eval train pipeline`: all stages of a recipe, each in a process of its own.
 
-A process a stage gives each its own peak of memory, frees what it held, and leaves the pipeline
-alive to say what failed. Stages that need nothing of each other run side by side, `jobs` at a time.
-A stage ends with its pipeline: it holds a pipe whose other end dies with the parent. What is
-finished is not run again; what was killed goes on by its stage's own means.
+Separate processes give each stage a memory peak of its own, free its memory at the end, and leave
+the pipeline alive to report failures. Independent stages run side by side, `jobs` at a time. A
+stage dies with its pipeline: it holds a pipe that is closed when the parent ends. Finished stages
+are not run again; killed ones resume by their own means.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Launch = Callable[[Stage], None]
 
 
 class StageFailed(R2WError):
-    """A stage ended without its record; the same command goes on from there."""
+    """A stage ended without its record; the same command resumes it."""
 
     def __init__(self, stage: str, reason: str, exit_code: int) -> None:
         super().__init__(f"{stage}: {reason}")
@@ -49,14 +49,14 @@ class StageFailed(R2WError):
 
 @dataclass(frozen=True)
 class Pipeline:
-    """A planned pipeline in its folder."""
+    """A planned pipeline and its folder; `recipe` is the recipe's name."""
 
     recipe: str
     stages: Sequence[Stage]
     out: Path
 
     def manifest(self) -> dict[str, Any]:
-        """The lineage graph: every stage with its record where it is finished, and the rows."""
+        """The lineage graph as JSON: every stage, with its record if finished, and board rows."""
         nodes = [self._node(stage) for stage in self.stages]
         rows = [row for node in nodes for row in _rows_of(node)]
         return {
@@ -84,12 +84,12 @@ class Pipeline:
         }
 
     def write_manifest(self) -> None:
-        """pipeline.json, in one step."""
+        """Write pipeline.json atomically."""
         write_json(self.out / MANIFEST, self.manifest())
 
 
 def _rows_of(node: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
-    """Rows of the leaderboard, each with its signature and the evaluation that it came from."""
+    """The rows of the leaderboard, each with its signature and the evaluation it came from."""
     record: Record | None = node["record"]
     if record is None or node["kind"] != "leaderboard":
         return ()
@@ -99,10 +99,10 @@ def _rows_of(node: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
 def run_pipeline(
     pipeline: Pipeline, chosen: Sequence[Stage], launch: Launch, show: Show, jobs: int = 1
 ) -> dict[str, Record]:
-    """Run what of `chosen` is not finished, `jobs` stages at a time; all records.
+    """Run the unfinished stages of `chosen`, `jobs` at a time; the records of all of them.
 
-    A stage that fails takes those that need it along; the others are finished first. Raises the
-    first failure, an R2WError.
+    When a stage fails, its dependants are skipped and all others are still run; then the first
+    failure, an R2WError, is raised.
     """
     pipeline.out.mkdir(parents=True, exist_ok=True)
     for line in tell_changes(pipeline):
@@ -119,7 +119,7 @@ def run_pipeline(
 
 
 class _Work:
-    """The stages that wait, that run, and that are finished."""
+    """The state of a run: waiting and running stages, records of finished ones, failures."""
 
     def __init__(
         self, pipeline: Pipeline, launch: Launch, show: Show, chosen: dict[str, Stage]
@@ -134,7 +134,7 @@ class _Work:
         self.failures: list[R2WError] = []
 
     def start(self, pool: ThreadPoolExecutor, jobs: int) -> None:
-        """Start what can run now; what is finished already is told."""
+        """Start the stages that can run now; report those that were finished before."""
         while len(self.running) < jobs and (stage := self._next()):
             del self.waiting[stage.name]
             done = finished(stage, self._pipeline.out)
@@ -148,13 +148,13 @@ class _Work:
                 self.records[stage.name] = done
 
     def _next(self) -> Stage | None:
-        """The first waiting stage that needs nothing which waits or runs."""
+        """The first waiting stage whose inputs neither wait nor run."""
         missing = {*self.waiting, *(stage.name for stage in self.running.values())}
         ready = (stage for stage in self.waiting.values() if not missing & set(stage.inputs))
         return next(ready, None)
 
     def collect(self) -> None:
-        """Wait for a stage to end, well or not."""
+        """Wait until at least one stage has ended, and take its record or failure."""
         ended, _ = wait(self.running, return_when=FIRST_COMPLETED)
         for future in ended:
             stage = self.running.pop(future)
@@ -191,7 +191,7 @@ def _run(pipeline: Pipeline, stage: Stage, launch: Launch) -> Record:
 
 
 def tell(record: Record) -> str:
-    """A finished stage in a line, and a line for each of its warnings."""
+    """A summary of a finished stage, and a line for each of its warnings."""
     known = {name: record.facts[name] for name in ("n", "steps", "last") if name in record.facts}
     facts = ", ".join(f"{name} {value}" for name, value in known.items())
     gpu = f", GPU {record.peak_gpu_bytes / 1e9:.2f} GB" if record.peak_gpu_bytes else ""
@@ -203,7 +203,7 @@ def tell(record: Record) -> str:
 
 
 def tell_changes(pipeline: Pipeline) -> list[str]:
-    """What differs from the last time in this folder, and which stages run again for it."""
+    """Settings that differ from the last run in this folder, and the stages that run again."""
     path = pipeline.out / MANIFEST
     if not path.is_file():
         return []
@@ -224,9 +224,9 @@ def tell_changes(pipeline: Pipeline) -> list[str]:
 
 @dataclass(frozen=True)
 class Subprocesses:
-    """Launches a stage as `r2w-eval train pipeline RECIPE --out OUT --only STAGE`.
+    """Launches stages as `r2w-eval train pipeline RECIPE --out OUT --only STAGE`.
 
-    Each of `jobs` places has its share of the cores and, where several GPUs are visible, one GPU.
+    Each of the `jobs` slots has a share of the cores and, if several GPUs are visible, one GPU.
     """
 
     recipe: str
@@ -235,16 +235,16 @@ class Subprocesses:
     places: SimpleQueue[Mapping[str, str]] = field(default_factory=SimpleQueue)
 
     def __post_init__(self) -> None:
-        """Lay out the places."""
+        """Fill the queue of slots."""
         for variables in share_machine(self.jobs, visible_gpus()):
             self.places.put(variables)
 
     def command(self, stage: Stage) -> list[str]:
-        """The words after `r2w-eval`."""
+        """The arguments of `r2w-eval`."""
         return ["train", "pipeline", self.recipe, "--out", str(self.out), "--only", stage.name]
 
     def __call__(self, stage: Stage) -> None:
-        """Run it to its end in the next free place. Raises StageFailed."""
+        """Run a stage to its end in the next free slot. Raises StageFailed."""
         variables = self.places.get()
         try:
             self._run(stage, variables)
@@ -252,7 +252,7 @@ class Subprocesses:
             self.places.put(variables)
 
     def _run(self, stage: Stage, variables: Mapping[str, str]) -> None:
-        """In a process of its own; its output goes to the log of its folder."""
+        """Run a stage in a process whose output goes to the log in the stage's folder."""
         folder = stage.folder(self.out)
         folder.mkdir(parents=True, exist_ok=True)
         reading, writing = os.pipe()
@@ -280,9 +280,9 @@ class Subprocesses:
 
 
 def share_machine(jobs: int, gpus: Sequence[str]) -> list[dict[str, str]]:
-    """The environment of each place: all of the machine for one, else a share of its cores.
+    """The environment of each slot: the whole machine for a single one, else a share of the cores.
 
-    What the user set for the cores stays. Places take the GPUs in turn.
+    A user's OMP_NUM_THREADS is kept. Slots take the GPUs in turn.
 
     >>> [place["CUDA_VISIBLE_DEVICES"] for place in share_machine(3, ["0", "1"])]
     ['0', '1', '0']
@@ -297,7 +297,7 @@ def share_machine(jobs: int, gpus: Sequence[str]) -> list[dict[str, str]]:
 
 
 def visible_gpus() -> tuple[str, ...]:
-    """The GPUs that this process may use; none where there is one, which needs no choice."""
+    """The GPUs that this process may use; empty for a single one, where there is no choice."""
     if (chosen := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         found = tuple(part.strip() for part in chosen.split(",") if part.strip())
     else:
@@ -306,7 +306,7 @@ def visible_gpus() -> tuple[str, ...]:
 
 
 def _reason(log: Path, code: int) -> str:
-    """The message of a failed stage, or the end of its log."""
+    """Why a stage failed: its error message, or the end of its log."""
     if code < 0:
         return f"ended by signal {-code}. With signal 9 the machine was most often out of memory"
     text = log.read_text("utf-8", "replace")
@@ -317,12 +317,12 @@ def _reason(log: Path, code: int) -> str:
 
 
 def is_stage_process() -> bool:
-    """Started by a pipeline, for one of its stages."""
+    """Whether this process was started by a pipeline for one of its stages."""
     return LIFELINE in os.environ
 
 
 def end_with_parent() -> None:
-    """In a stage's process: end at once when the pipeline that started it is gone."""
+    """In a stage's process: exit as soon as the pipeline that started it is gone."""
     lifeline = int(os.environ.pop(LIFELINE))
 
     def wait() -> None:
@@ -334,7 +334,7 @@ def end_with_parent() -> None:
 
 
 def tell_total(records: Iterable[Record]) -> str:
-    """All stages together, and the largest peak of memory."""
+    """A summary of all stages: total times, and the largest peak of memory."""
     found = list(records)
     seconds, computed = sum(r.seconds for r in found), sum(r.cpu_seconds for r in found)
     peak = max((r.peak_bytes for r in found), default=0)

@@ -1,7 +1,4 @@
-"""What each kind of stage does: the same functions that the single commands call.
-
-Everything heavy is imported where it is needed.
-"""
+"""The runner of each kind of stage, on top of the functions that the single commands call."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ PROMPTS_FILE, HELD_FILE = "prompts.jsonl", "held.jsonl"
 
 
 def run_prompts(job: Job) -> Made:
-    """Choose prompts and compare them with every benchmark and with what will be evaluated."""
+    """Choose prompts, refuse those that occur in a benchmark, hold some out."""
     own, tasks = job.recipe.prompts, job.recipe.tasks
     chosen, notes = commands.choose_prompts(
         own.file, own.n, own.seed, own.data_dir, tasks, own.languages
@@ -63,7 +60,7 @@ def run_prompts(job: Job) -> Made:
 
 
 def run_loop(job: Job) -> Made:
-    """The writer-judge loop; every finished call is kept."""
+    """Make traces by the writer-judge loop."""
     prompts = read_prompts(job.input("prompts", PROMPTS_FILE))
     chosen, settings = job.recipe.traces, job.recipe.synth
     made = asyncio.run(commands.run_synthesis(chosen, prompts, settings, job.folder))
@@ -82,14 +79,14 @@ def run_loop(job: Job) -> Made:
 
 
 def run_expert(job: Job) -> Made:
-    """Traces of professional edits."""
+    """Make traces of professional edits."""
     own = job.recipe.traces
     n = commands.write_expert_traces(own, job.folder, own.limit)
     return Made((job.folder / commands.TRACES,), {"n": n})
 
 
 def run_planted(job: Job) -> Made:
-    """Traces of planted flaws."""
+    """Make traces of planted flaws."""
     own = job.recipe.traces
     traces = planted_traces(own.limit, languages=own.languages, form=Form(own.form))
     commands.write_traces(job.folder / commands.TRACES, traces)
@@ -97,7 +94,10 @@ def run_planted(job: Job) -> Made:
 
 
 def run_traces(job: Job) -> Made:
-    """All sources together, without what a benchmark holds. Raises UsageError when none is left."""
+    """Join the traces of all sources, without those that overlap with a benchmark.
+
+    Raises UsageError when none is left.
+    """
     benchmark = benchmark_texts(job.recipe.prompts.data_dir, job.recipe.tasks)
     index = BenchmarkIndex(benchmark.texts)
     files = [job.input(name, commands.TRACES) for name in job.stage.inputs]
@@ -123,7 +123,7 @@ def find_overlap(
     trace: Mapping[str, Any],
     names: Sequence[str] = ("prompt", "thinking", "answer"),
 ) -> str:
-    """Why a trace is not to be trained on: its prompt, its thinking or its answer; or nothing."""
+    """Which of a trace's texts overlaps with a benchmark, and how; empty if none does."""
     for name in names:
         if hit := index.check(trace[name]):
             return f"{name}: {hit}"
@@ -131,7 +131,7 @@ def find_overlap(
 
 
 def run_sft(job: Job) -> Made:
-    """Fine-tune the base on all traces, or on those without their reflections."""
+    """Fine-tune the base on the traces, or for the control on traces without reflections."""
     settings = job.recipe.sft_of(int(job.stage.settings["settings"]["seed"]))
     traces = job.input("traces", commands.TRACES)
     if job.stage.settings.get("without_reflections"):
@@ -141,21 +141,21 @@ def run_sft(job: Job) -> Made:
 
 
 def _control_traces(settings: SFTSettings, traces: Path, path: Path) -> Path:
-    """The traces without reflections: of those alone that are short enough with them, so that both
-    models learn from the same prompts.
+    """The file of traces without reflections, made of those traces that fit with their reflections,
+    so that both models learn from the same prompts.
     """
     tokenizer = load_tokenizer(settings.model)
     whole = [t for t in iter_jsonl(traces) if fits(to_row(t), tokenizer, settings.max_tokens)]
     if not whole:
-        # fine-tuning refuses these, and says why
+        # fine-tuning refuses these with a message
         return traces
     commands.write_traces(path, [without_reflections(trace) for trace in whole])
     return path
 
 
 def run_reward(job: Job) -> Made:
-    """The shipped reward model checked to load, or one trained on the labelled sets; and the tests
-    that the process scorer must have passed before a policy is trained on it.
+    """Train a reward model, or check that the shipped one loads; then require the process scorer to
+    be valid if the grid rewards reflections.
     """
     from r2w_eval.reward_models.scorer import open_scorer
 
@@ -178,8 +178,8 @@ def run_reward(job: Job) -> Made:
 
 
 def own_steps(job: Job) -> tuple[str, ...]:
-    """A folder with the reflections of `rm.synth` without those that a benchmark holds; none where
-    the recipe names none. Raises DataError.
+    """A folder with the reflections of `rm.synth`, without those that overlap with a benchmark;
+    empty if the recipe names none. Raises DataError.
     """
     synth = job.recipe.rm.synth
     if synth is None:
@@ -197,7 +197,7 @@ def own_steps(job: Job) -> tuple[str, ...]:
 
 
 def run_validity(job: Job) -> Made:
-    """The tests that a process scorer besides the usual one must have passed."""
+    """Require one of the grid's other process scorers to be valid."""
     from r2w_eval.reward_models.scorer import open_scorer
 
     (reward,) = job.stage.inputs
@@ -209,7 +209,7 @@ def run_validity(job: Job) -> Made:
 
 
 def run_rl(job: Job) -> Made:
-    """Reinforcement learning from the SFT model, with the reward model of the recipe."""
+    """Train one RL arm from its SFT model."""
     sft, prompts_stage, reward, *checks = job.stage.inputs
     arms = rl_arms(job.recipe.rl, job.recipe.grid)
 
@@ -224,15 +224,15 @@ def run_rl(job: Job) -> Made:
         )
 
     settings = settled(arms[job.stage.name], (reward, *checks)[-1])
-    # whatever an arm is paid by, all end at the step of the usual one
+    # all arms share the usual arm's file, so that they end at the same step
     agreed = last_step_file(settled(next(iter(arms.values())), reward), arms_folder(job))
     prompts = read_prompts(job.input(prompts_stage, PROMPTS_FILE))
     return _trained(job, commands.run_rl(settings, prompts, job.folder, agreed))
 
 
 def arms_folder(job: Job) -> Path:
-    """Where the RL trainings of this grid agree on their last step: those that begin from the same
-    traces, prompts, base and reward. Seeds differ among them; another SFT is another grid.
+    """The folder in which the RL trainings of this grid agree on their last step. It is named after
+    what they share: traces, prompts, reward, base and SFT settings, whatever the seed.
     """
     keys = [job.stages[name].key for name in ("traces", "prompts", "reward")]
     base = next(stage for stage in job.stages.values() if stage.kind == "sft")
@@ -241,7 +241,7 @@ def arms_folder(job: Job) -> Path:
 
 
 def run_signal(job: Job) -> Made:
-    """What the rewards would say of the SFT models' texts, for each lambda of the grid."""
+    """Measure the training signal in the SFT models' rollouts, for each lambda of the grid."""
     from r2w_eval.reward_models.scorer import open_scorer
 
     *texts, reward = job.stage.inputs
@@ -267,7 +267,7 @@ def run_signal(job: Job) -> Made:
 
 
 def _as_paid(groups: Sequence[Group], settings: RLSettings) -> Sequence[Group]:
-    """The groups as an arm sees them: the control's scores in other places."""
+    """The groups as an arm is rewarded: for the control with its scores shuffled."""
     if not settings.shuffled:
         return groups
     return [
@@ -288,7 +288,7 @@ def _trained(job: Job, trained: Trained) -> Made:
 
 
 def run_rollouts(job: Job) -> Made:
-    """Texts of a model on the prompts held apart."""
+    """Sample texts of a model on the held-out prompts."""
     *trained, prompts_stage = job.stage.inputs
     model = job.model(trained[0]) if trained else job.recipe.sft.model
     prompts = read_prompts(job.input(prompts_stage, HELD_FILE))
@@ -299,7 +299,7 @@ def run_rollouts(job: Job) -> Made:
 
 
 def run_evaluation(job: Job) -> Made:
-    """The evaluation that `r2w-eval run` would make of this model."""
+    """Evaluate a model as `r2w-eval run` would."""
     from r2w_eval.run import evaluate
 
     name = job.stage.name.removeprefix("evaluate-")
@@ -312,7 +312,7 @@ def run_evaluation(job: Job) -> Made:
 
 
 def show_model(job: Job, name: str) -> str:
-    """The model under a name that a board can show: `OUT/models/NAME`, a link to its folder."""
+    """A path to the model whose name a leaderboard can show: the link `OUT/models/NAME`."""
     target = model_folder(job.recipe.sft.model) if name == BASE else job.model(name)
     if not Path(target).is_dir():
         # a hub id names itself

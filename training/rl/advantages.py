@@ -1,9 +1,9 @@
 """Segment scores to token advantages: pure functions on numbers, no framework.
 
-A group holds the rollouts of one prompt. The default mapping is `local`: what a reflection earns
-stands on its own tokens, centred on the group, divided by the number of reflections, and capped by
-the outcome's own size (specification: r2write.md section 6.3; fixture: reward-model.md section 8).
-The other forms are named for comparison, with the exploit that each one leaves open.
+A group holds the rollouts of one prompt. The default mapping is `local`: a reflection's score is
+credited to its own tokens, centred on the group, divided by the number of reflections, and capped
+relative to the outcome advantages (specification: r2write.md section 6.3; fixture: reward-model.md
+section 8). The other forms are for comparison; their docstrings name what each can be exploited by.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ GROUP_EPS = 1e-4
 class SegmentScore:
     """One reflection of a rollout: policy tokens `start` to `end` (exclusive), and its score.
 
-    `score` is in [-1, 1]; None when there is no valid one, which is the same as no segment.
+    `score` is in [-1, 1]; None if there is no valid one, and then the segment is ignored.
     """
 
     start: int
@@ -36,9 +36,9 @@ class SegmentScore:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One answer of a group: its length in completion tokens, its outcome, its reflections.
+    """One completion of a group: its length in tokens, its outcome reward, its reflections.
 
-    `outcome` is None when no reward could be had; such a rollout gets no gradient at all.
+    `outcome` is None if it could not be scored; such a rollout gets no gradient at all.
     """
 
     n_tokens: int
@@ -53,16 +53,19 @@ Form = Literal["local", "sum", "mean", "min", "step_return", "return_to_go", "de
 class LocalMapping:
     """Settings of the mapping (r2write.md section 6.3).
 
-    form: `local`, or another of `MAPPINGS`, which keeps `weight` and `warmup_share` alone
+    form: `local`, or one of `MAPPINGS`, of which only `weight` and `warmup_share` apply
     weight: lambda, the strength of the process term
     warmup_share: share of the training steps over which lambda rises linearly from 0
-    token_cap: kappa, the most that one token earns, in units of the group's outcome RMS; inf: none
-    sum_cap: rho, the most that all tokens of a rollout earn together, per token of it; inf: none
-    gate: `acceptable` pays only rollouts at or above the group's median outcome; `always` pays all
-    baseline: `floored_mean` subtracts max(0, mean score of the group); `zero` subtracts nothing;
-        `mean` subtracts the mean as it is: where all reflections of a model are bad, the others
-        say above all to reflect less, and this one pays the least bad
-    max_segments: reflections beyond this many earn nothing
+    token_cap: kappa, the largest absolute process term of one token, in units of the RMS of the
+        group's outcome advantages; inf: no cap
+    sum_cap: rho, the largest mean absolute process term over all tokens of a rollout, in the same
+        units; inf: no cap
+    gate: `acceptable` gives positive credit only to rollouts at or above the group's median
+        outcome; `always` to all
+    baseline: `floored_mean` subtracts max(0, mean score of the group), `zero` nothing, `mean` the
+        mean itself. While all reflections of a model are bad, the first two mostly teach it to
+        reflect less; the last rewards the least bad ones
+    max_segments: reflections after this many get no credit
     """
 
     form: Form = "local"
@@ -75,7 +78,7 @@ class LocalMapping:
     max_segments: int = 8
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a number that would turn a guard round."""
+        """Raises UsageError for a number out of its range."""
         allowed = {
             NOT_NEGATIVE: ("weight",),
             SHARE: ("warmup_share",),
@@ -85,7 +88,7 @@ class LocalMapping:
         check_numbers("process_mapping", self, allowed)
 
     def weight_at(self, progress: float) -> float:
-        """lambda at a share of the training steps.
+        """lambda after the share `progress` of the training steps.
 
         >>> LocalMapping(weight=0.3, warmup_share=0.1).weight_at(0.05)
         0.15
@@ -95,7 +98,7 @@ class LocalMapping:
 
 
 def valid_scores(rollout: Rollout, max_segments: int | None = None) -> list[SegmentScore]:
-    """The reflections that have a score and a token, in order; none without an outcome."""
+    """The reflections with a score and at least one token; empty if there is no outcome."""
     if rollout.outcome is None:
         return []
     scored = [s for s in rollout.segments if s.score is not None and s.end > s.start]
@@ -103,9 +106,9 @@ def valid_scores(rollout: Rollout, max_segments: int | None = None) -> list[Segm
 
 
 def outcome_advantages(group: Sequence[Rollout], eps: float = GROUP_EPS) -> list[float | None]:
-    """(R - mean) / (sample std + eps) over the valid outcomes; None where there is none.
+    """(R - mean) / (sample std + eps) over the valid outcomes; None for a rollout without one.
 
-    With fewer than two valid outcomes nothing can be compared: all are None.
+    With fewer than two valid outcomes there is no comparison, and all are None.
     """
     valid = [rollout.outcome for rollout in group if rollout.outcome is not None]
     if len(valid) < 2:
@@ -120,11 +123,11 @@ def local_terms(
     mapping: LocalMapping,
     weight: float | None = None,
 ) -> list[Tokens]:
-    """The process term p_t of every rollout, to be added to its outcome advantage.
+    """The process terms p_t of every rollout, to be added to its outcome advantage.
 
     `advantages` are the group's outcome advantages, None for an invalid outcome; `weight` is
-    lambda at this step (default: the mapping's full one). A group with fewer than two valid
-    outcomes, or with equal ones, gets no process gradient.
+    lambda at this step (default: `mapping.weight`). Groups with fewer than two valid outcomes, or
+    with equal ones under a finite cap, get no process term.
     """
     weight = mapping.weight if weight is None else weight
     terms = [np.zeros(rollout.n_tokens) for rollout in group]
@@ -155,7 +158,7 @@ def _add_local(
 
 
 def _cap(term: Tokens, rms: float, mapping: LocalMapping) -> None:
-    """Limit |p_t| and then the sum of |p_t|; both limits vanish with the outcome's RMS."""
+    """Clip each |p_t|, then scale down their sum; both limits are proportional to `rms`."""
     if math.isfinite(mapping.token_cap):
         np.clip(term, -mapping.token_cap * rms, mapping.token_cap * rms, out=term)
     total = float(np.abs(term).sum())
@@ -165,7 +168,7 @@ def _cap(term: Tokens, rms: float, mapping: LocalMapping) -> None:
 
 
 def local(group: Sequence[Rollout], mapping: LocalMapping = LocalMapping()) -> list[Tokens]:
-    """Outcome advantage on every token, plus the process term on the reflections."""
+    """Outcome advantages on all tokens plus the process terms on the reflections."""
     advantages = outcome_advantages(group)
     terms = local_terms(group, advantages, mapping)
     return [term + (a or 0.0) for term, a in zip(terms, advantages, strict=True)]
@@ -177,10 +180,10 @@ def process_terms(
     mapping: LocalMapping,
     weight: float | None = None,
 ) -> list[Tokens]:
-    """What the mapping's form adds to the outcome advantages, as `local_terms` does for `local`.
+    """What a mapping of any form adds to the outcome advantages; see `local_terms`.
 
-    The other forms bring an outcome advantage of their own, which is taken off; it is that of
-    `outcome_advantages`, whatever `advantages` are.
+    The forms in MAPPINGS return whole advantages, so `outcome_advantages` is subtracted; they
+    ignore `advantages`.
     """
     if mapping.form == "local":
         return local_terms(group, advantages, mapping, weight)
@@ -192,7 +195,7 @@ def process_terms(
 def _broadcast(
     group: Sequence[Rollout], reduce: Callable[[list[float]], float], weight: float
 ) -> list[Tokens]:
-    """One scalar per rollout: outcome plus the reduced scores, normalised over the group."""
+    """One scalar per rollout on all its tokens: outcome plus reduced scores, normalised."""
     totals = [
         None
         if rollout.outcome is None
@@ -207,17 +210,17 @@ def _broadcast(
 
 
 def scalar_sum(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
-    """Sum of scores added to the outcome. Pays per reflection; no credit to the right one."""
+    """Sum of scores added to the outcome. Exploit: it pays per reflection, wherever it is."""
     return _broadcast(group, math.fsum, weight)
 
 
 def scalar_mean(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
-    """Mean score added to the outcome. No count exploit; no credit to the right one."""
+    """Mean score added to the outcome. The count does not pay; credit is not localised."""
     return _broadcast(group, lambda own: math.fsum(own) / len(own) if own else 0.0, weight)
 
 
 def scalar_min(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
-    """Lowest score added to the outcome (PURE, arXiv 2504.15275). One slip decides."""
+    """Lowest score added to the outcome (PURE, arXiv 2504.15275). One bad score decides."""
     return _broadcast(group, lambda own: min(own, default=0.0), weight)
 
 
@@ -269,10 +272,9 @@ def local_z(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
 
 
 def return_to_go(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
-    """Sum of all later rewards, whitened over the tokens of the group (REINFORCE++).
+    """Sum of all later rewards (`reward_row`), whitened over the group's tokens (REINFORCE++).
 
-    The outcome stands on the last token, a score on the last token of its reflection. Whitening
-    mixes rollouts; needs a critic to localise.
+    Whitening mixes rollouts of different lengths; localising credit would need a critic.
     """
     rewards = [reward_row(rollout, weight) for rollout in group]
     returns = [gae(row, np.zeros(len(row) + 1), 1.0, 1.0) for row in rewards]
@@ -280,7 +282,7 @@ def return_to_go(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     known = [row for row, is_valid in zip(returns, valid, strict=True) if is_valid]
     pool = np.concatenate(known) if known else np.zeros(0)
     std = float(pool.std(ddof=1)) if len(pool) > 1 else 0.0
-    # a rollout without an outcome is none: it neither learns nor shifts the others
+    # a rollout without an outcome neither learns nor shifts the others
     return [
         (row - pool.mean()) / (std + 1e-8) if is_valid else np.zeros_like(row)
         for row, is_valid in zip(returns, valid, strict=True)
@@ -288,8 +290,8 @@ def return_to_go(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
 
 
 def reward_row(rollout: Rollout, weight: float = 1.0) -> Tokens:
-    """Token-level rewards for a critic: lambda * score where a reflection ends, outcome at the end
-    (r2write.md section 6.4).
+    """Token-level rewards for a critic: lambda * score on the last token of each reflection, the
+    outcome on the last token (r2write.md section 6.4).
     """
     row = np.zeros(rollout.n_tokens)
     if rollout.outcome is None or not rollout.n_tokens:
@@ -323,4 +325,4 @@ MAPPINGS: dict[str, Callable[[Sequence[Rollout], float], list[Tokens]]] = {
     "delta": delta,
     "local_z": local_z,
 }
-"""Whole advantages by the other forms, from a group and lambda."""
+"""The other forms: functions of a group and lambda that return whole advantages."""

@@ -1,7 +1,7 @@
-"""A policy's completion as reflections on its own tokens, ready to be scored. No framework import.
+"""Finds the reflections of a policy's completion and their token spans. Imports no framework.
 
-The completion's ids are decoded piece by piece and never tokenised again: a span of characters maps
-to the tokens that wrote it (specification: reward-model.md section 8).
+The completion's ids are decoded token by token and never tokenised again, so that a span of
+characters maps to the tokens that produced it (specification: reward-model.md section 8).
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Decode = Callable[[Sequence[int]], str]
 
 @dataclass(frozen=True, slots=True)
 class ScorableReflection:
-    """One reflection of a completion: the policy tokens it spans, and what a scorer gets."""
+    """One reflection of a completion: its span in policy tokens, and the item to be scored."""
 
     span: Span
     item: ReflectionItem
 
 
 def template_tags(tokenizer: Any, **options: Any) -> ThinkTags:
-    """How completions mark their thinking: a chat template may end in the opening tag, as R1's
-    does, and then they lack it. `options` are those of the template.
+    """The thinking tags of completions. A chat template may end in the opening tag, as R1's does;
+    completions then lack it. `options` are passed to the template.
     """
     if not getattr(tokenizer, "chat_template", None):
         return TAGS
@@ -48,17 +48,18 @@ def template_tags(tokenizer: Any, **options: Any) -> ThinkTags:
 def read_completion(
     ids: Sequence[int], decode: Decode, schema: TagSchema, tags: ThinkTags = TAGS
 ) -> Trace:
-    """The thinking of a completion with its segments in policy tokens.
+    """The thinking of a completion as a trace whose segments have token spans.
 
-    `ids` are those that the policy wrote, without padding; `decode` keeps special tokens.
+    `ids` are the tokens of the policy without padding; `decode` must keep special tokens.
     """
     return read_pieces(decode_pieces(ids, decode), schema, tags)
 
 
 def read_pieces(pieces: Sequence[str], schema: TagSchema, tags: ThinkTags = TAGS) -> Trace:
-    """As `read_completion`, of the text that each token added.
+    """As `read_completion`, from the text that each token added.
 
-    Thinking is what `split_thinking` calls so, all blocks of it; without any there are no segments.
+    All blocks of thinking are read, as `split_thinking` finds them; without any there are no
+    segments.
     """
     text = "".join(pieces)
     answer = answer_of(text, tags)
@@ -67,7 +68,7 @@ def read_pieces(pieces: Sequence[str], schema: TagSchema, tags: ThinkTags = TAGS
 
 
 def _thoughts(text: str, blocks: Sequence[Block]) -> str:
-    """The thoughts where they stand in the text, and blanks for all before and between."""
+    """The text with everything outside of the thinking blocks blanked, so that offsets stay."""
     parts, last = [], 0
     for block in blocks:
         parts += [" " * (block.start - last), text[block.start : block.end]]
@@ -76,7 +77,7 @@ def _thoughts(text: str, blocks: Sequence[Block]) -> str:
 
 
 def thinking_tokens(pieces: Sequence[str], tags: ThinkTags = TAGS) -> int:
-    """Tokens of all blocks of thinking, with their tags; 0 where nothing was thought.
+    """Number of tokens of all thinking blocks, their tags included; 0 without thinking.
 
     >>> thinking_tokens(["<think>", "a", "</think>", "b"]), thinking_tokens(["<think>", "a"])
     (3, 2)
@@ -89,10 +90,10 @@ def thinking_tokens(pieces: Sequence[str], tags: ThinkTags = TAGS) -> int:
 
 
 def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection]:
-    """Every reflection of a trace that has a draft to speak of, in order; ids are `name:step`.
+    """The reflections of a trace that can be scored, in order; item ids are `name:step`.
 
-    A reflection without a draft, or without a token, cannot be scored and is left out; its span
-    earns nothing, as an invalid score would.
+    Left out are reflections without a draft before them or without a token; their spans get no
+    credit, like those with an invalid score.
     """
     found = []
     for step, texts in zip(steps(trace), units(trace, prompt), strict=True):
@@ -114,8 +115,8 @@ def reflections(trace: Trace, prompt: str, name: str) -> list[ScorableReflection
 def to_segments(
     found: Sequence[ScorableReflection], scores: Sequence[float | None]
 ) -> tuple[SegmentScore, ...]:
-    """Spans with their scores in [-1, 1], for the mapping to advantages: a scorer without bounds
-    must not outweigh the outcome (specification: r2write, section 6.2).
+    """Token spans with their scores, clipped to [-1, 1] so that an unbounded scorer cannot outweigh
+    the outcome (specification: r2write.md section 6.2).
     """
     return tuple(
         SegmentScore(one.span.start, one.span.end, _clipped(score))

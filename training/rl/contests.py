@@ -1,10 +1,10 @@
-"""Answers compared in pairs by a judge: a win is 1, a tie 1/2, a loss 0.
+"""Outcome rewards from pairwise comparisons by a judge: 1 for a win, 1/2 for a tie, 0 for a loss.
 
-Each pair is judged in both orders; orders that disagree are a tie, and a pair that lost one of them
-has no points. Two rewards within a group stand here, those against stored answers in references.py
-(specification: r2write.md section 6.1):
+Each pair is judged in both orders; disagreeing orders are a tie, and a pair that lost a verdict has
+no points. Here are the two rewards within a group; comparisons with stored answers are in
+references.py (specification: r2write.md section 6.1):
 
-pairwise    share won against several other answers of the group
+pairwise    mean points against several other answers of the group
 in_group    points against one answer of the group, drawn anew for each step
 """
 
@@ -26,7 +26,7 @@ TIE = 0.5
 async def judge_pairs(
     judge: PatientJudge, prompt: str, pairs: Sequence[tuple[str, str]]
 ) -> list[float | None]:
-    """Points of the first text of each pair."""
+    """Points of the first text of each pair; None for a pair that lost a verdict."""
     form = own_form()
     requests = [
         build_request(Contest("rl", "a", "b", prompt, *pair), order)
@@ -39,10 +39,10 @@ async def judge_pairs(
 
 
 def points(margins: Sequence[float | None]) -> list[float | None]:
-    """Points of the first text of each pair; None for a pair that lost an order.
+    """Points of the first text of each pair; None for a pair that lost a verdict.
 
-    `margins` are those of the text shown first, two a pair: the first text shown first, and then
-    the second.
+    `margins` has two entries per pair, each in favour of the text shown first: with the first text
+    shown first, then with the second.
 
     >>> points([2.0, -1.0, 1.0, 1.0, -1.0, 2.0, 1.0, None])
     [1.0, 0.5, 0.0, None]
@@ -55,14 +55,14 @@ def points(margins: Sequence[float | None]) -> list[float | None]:
 
 
 class Pairwise:
-    """Share won against the next `opponents` and the previous ones, in a circle of the group."""
+    """Mean points against the `opponents` next and previous answers, the group in a circle."""
 
     def __init__(self, judge: PatientJudge, opponents: int) -> None:
         self._judge = judge
         self._opponents = opponents
 
     async def __call__(self, prompt: str, answers: Answers, step: int = 0) -> Rewards:
-        """Mean points over the contests that have a verdict in both orders."""
+        """Mean points over the comparisons that have a verdict in both orders."""
         known = [i for i, answer in enumerate(answers) if answer is not None]
         pairs = circle(known, self._opponents)
         texts = [(answers[a] or "", answers[b] or "") for a, b in pairs]
@@ -70,7 +70,7 @@ class Pairwise:
 
 
 def circle(members: Sequence[int], opponents: int) -> list[tuple[int, int]]:
-    """Each member against the `opponents` that follow it, round the circle, no pair twice.
+    """Pairs of each member with the `opponents` after it in a circle; no pair twice.
 
     >>> circle([0, 1, 2], 1), len(circle(range(4), 9))
     ([(0, 1), (1, 2), (0, 2)], 6)
@@ -87,7 +87,9 @@ def circle(members: Sequence[int], opponents: int) -> list[tuple[int, int]]:
 def shares(
     pairs: Sequence[tuple[int, int]], won: Sequence[float | None], n: int
 ) -> list[float | None]:
-    """Mean points by member; None for one without a judged pair. `won` are the first members'.
+    """Mean points of `n` members; None for one without a judged pair.
+
+    `won` are the points of the first member of each pair.
 
     >>> shares([(0, 1), (0, 2)], [1.0, 0.5], 4), shares([(0, 1)], [None], 2)
     ([0.75, 0.0, 0.5, None], [None, None])
@@ -103,11 +105,10 @@ def shares(
 class InGroup:
     """Points against one answer of the group, drawn from (seed, step, prompt).
 
-    One for the whole group, as in BRPO of Writing-Zero (arXiv 2506.00103): rewards that GRPO
-    compares then come from one yardstick, where a draw for each answer would pay the luck of the
-    draw. The drawn answer ties with itself, 1/2, unasked: above a group that loses against it,
-    below one that wins. BRPO takes the reward for the advantage; here the group is normalised as
-    for every other outcome.
+    All answers meet the same opponent, as in BRPO of Writing-Zero (arXiv 2506.00103), so that GRPO
+    compares rewards from one yardstick; separate draws would reward luck. The drawn answer gets
+    1/2 without being asked about. BRPO uses the reward as the advantage; here the group is
+    normalised like every other outcome.
     """
 
     def __init__(self, judge: PatientJudge, seed: int) -> None:
@@ -115,7 +116,7 @@ class InGroup:
         self._seed = seed
 
     async def __call__(self, prompt: str, answers: Answers, step: int = 0) -> Rewards:
-        """None for an answer that lost its verdict, and for all where nobody has one."""
+        """None for an answer that lost its verdict, and for all if no answer has one."""
         known = [i for i, answer in enumerate(answers) if answer is not None]
         if not known:
             return [None] * len(answers)
@@ -129,5 +130,5 @@ class InGroup:
 
 
 def draw(members: Sequence[int], seed: int, step: int, prompt: str) -> int:
-    """One of the members: the same on every machine, and in a resumed training."""
+    """One of the members; the same on every machine and in a resumed training."""
     return random.Random(f"{seed}/{step}/{prompt}").choice(members)

@@ -1,7 +1,7 @@
-"""Controls of an ablation: trainings in which one thing is by chance and all others stay.
+"""The control of process rewards: the same training with the scores of reflections shuffled.
 
-Shuffled process scores must not beat lambda 0 (specification: r2write.md section 7): what is gained
-with them is gained without knowing which reflection is the better one.
+Shuffled scores must not beat lambda 0 (specification: r2write.md section 7): whatever is gained
+with them is gained without knowing which reflection is better.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from r2w_eval.training.rl.advantages import Rollout, SegmentScore, valid_scores
 
 
 def shuffle_scores(group: Sequence[Rollout], place: tuple[int, ...]) -> list[Rollout]:
-    """The group's valid scores on its valid reflections, in an order drawn from `place` alone: the
-    seed, the step and the number of the group, so that a resumed training draws it again.
+    """The group with its valid scores permuted among its valid reflections.
 
-    Within the group, since rewards are compared there: its baseline and the size of the term stay.
-    What is not valid (no score, no token, or no outcome) stays as and where it is.
+    The permutation depends on `place` alone (seed, step, number of the group), so that a resumed
+    training draws it again. Scores stay within the group, so its baseline and the size of the
+    process term stay too. Invalid segments (no score, token or outcome) are left as they are.
     """
     scores = [segment.score for rollout in group for segment in valid_scores(rollout)]
     random.Random(":".join(map(str, place))).shuffle(scores)

@@ -1,9 +1,9 @@
-"""Completions by a replayed CUDA graph of one decoding step.
+"""Generation that replays one decoding step as a CUDA graph.
 
-A small model decodes as fast as its kernels can be launched, some hundred a token, far from what
-memory allows; a graph launches them as one. Keys and values lie in transformers' `StaticCache`, and
-`generate` takes the loop through its `custom_generate` argument, so that everything around it stays
-as it is. On a CPU the same step runs without a graph, for the tests.
+Decoding with a small model is limited by launching its hundreds of kernels per token rather than by
+memory bandwidth; a graph launches them as one. Keys and values are in transformers' `StaticCache`,
+and `generate` takes the loop as its `custom_generate` argument, so that everything else stays as it
+is. On a CPU the same step runs without a graph, for the tests.
 
 Imports torch: load this module from within a function.
 """
@@ -18,19 +18,19 @@ from transformers import StaticCache
 from r2w_eval.errors import UsageError
 from r2w_eval.models.local import end_tokens
 
-# a length is rounded up to a multiple, so that prompts a little longer find their graph made
+# lengths are rounded up to a multiple, so that slightly longer prompts reuse the graph
 LENGTH_STEP = 64
-# tokens between two looks at whether all rows have ended; each look waits for the device
+# tokens between checks whether all rows have ended; each check waits for the device
 LOOK_EVERY = 16
 # CUDA wants a few runs before it captures
 WARM_UPS = 3
 
 
 class GraphedDecoding:
-    """A decoding loop for `generate(custom_generate=...)` of one model whose weights stay in place.
+    """A loop for `generate(custom_generate=...)` of one model whose weights stay in place.
 
-    Rows are padded on the left. Sampling is that of `generation_config`; its end and its maximal
-    length are kept, other stopping criteria are not looked at. New weights may be copied into the
+    Rows are padded on the left. Sampling, end tokens and the maximal length are those of
+    `generation_config`; other stopping criteria are ignored. New weights may be copied into the
     model between calls.
     """
 
@@ -46,7 +46,7 @@ class GraphedDecoding:
         generation_config: Any,
         **fields: Any,
     ) -> torch.Tensor:
-        """`input_ids` (rows, prompt) and what was written, (rows, prompt + new tokens)."""
+        """`input_ids` (rows, prompt) with the generated tokens, (rows, prompt + new tokens)."""
         n_rows, start = input_ids.shape
         attention_mask = fields.get("attention_mask")
         step = self._step_for(model, n_rows, generation_config.max_length)

@@ -1,9 +1,9 @@
-"""Which prompts are worth training on: neither too easy nor too hard for the policy of the day.
+"""Chooses prompts that are neither too easy nor too hard for the current policy.
 
-The policy answers each prompt a few times and a judge marks the answers by the prompt's rubric. A
-prompt is kept when the mean lies in a band, the marks differ, and the best known text is better by
-a margin; the widest margins come first within each language and domain (specification: r2write.md
-section 3.5; the margin is the rule of Writing-RL). An answer without marks counts for nothing.
+The policy answers each prompt a few times, and a judge marks the answers by the prompt's rubric. A
+prompt is kept if the mean mark lies in a band, the marks differ, and the best known text is better
+by a margin; within each language and domain the widest margins come first (specification:
+r2write.md section 3.5; the margin rule is Writing-RL's). Answers without a mark are left out.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ from r2w_eval.waiting import gather
 class DifficultySettings:
     """Values of the choice (r2write.md section 3.5).
 
-    samples: answers of the policy per prompt; least_scored: of them must have marks
-    low, high: band of their mean, on 1 to 10
-    margin: least that the best known text is better than that mean
-    quota: most prompts per language and domain; 0: all
-    tries: replies of the judge until one is readable
+    samples: answers of the policy per prompt
+    least_scored: how many of them must have a mark
+    low, high: band of the mean mark, from 1 to 10
+    margin: how much better than that mean the best known text must be
+    quota: most prompts per language and domain; 0: no limit
+    tries: attempts at a readable reply of the judge
     """
 
     samples: int = 4
@@ -69,7 +70,9 @@ class Unfit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A prompt, the marks of the policy's answers (None: no marks), the best known text's mark."""
+    """A prompt with the marks of the policy's answers (None: not marked) and that of the best known
+    text (`reference`).
+    """
 
     prompt: Prompt
     marks: tuple[float | None, ...]
@@ -77,22 +80,22 @@ class Tried:
 
     @property
     def known(self) -> list[float]:
-        """Marks of the answers that have one."""
+        """The marks that are not None."""
         return [mark for mark in self.marks if mark is not None]
 
     @property
     def mean(self) -> float:
-        """Mean of the known marks; there is at least one."""
+        """Mean of the known marks, of which there must be one."""
         return math.fsum(self.known) / len(self.known)
 
     @property
     def margin(self) -> float | None:
-        """What the best known text is better by."""
+        """How much better the best known text is than the mean; None without such a text."""
         return None if self.reference is None else self.reference - self.mean
 
 
 def unfit(tried: Tried, settings: DifficultySettings, has_references: bool) -> Unfit | None:
-    """The first rule that a prompt breaks. Without any reference the margin is no rule."""
+    """The first rule that a prompt breaks. The margin is checked only if references are known."""
     if len(tried.known) < settings.least_scored:
         return Unfit.UNSCORED
     if not settings.low <= tried.mean <= settings.high:
@@ -109,7 +112,7 @@ def unfit(tried: Tried, settings: DifficultySettings, has_references: bool) -> U
 def choose(
     tried: Sequence[Tried], settings: DifficultySettings
 ) -> tuple[list[Tried], dict[str, int]]:
-    """The kept prompts, widest margin first within (language, domain), and counts of the others."""
+    """The kept prompts, widest margin first per (language, domain); the others by reason."""
     has_references = any(one.reference is not None for one in tried)
     left_out: Counter[str] = Counter()
     groups: dict[tuple[str, str], list[Tried]] = defaultdict(list)
@@ -130,7 +133,7 @@ def choose(
 
 @dataclass(frozen=True)
 class Trial:
-    """The policy, its judge, and the journal that makes a second run cost nothing."""
+    """A policy and a judge that try prompts; the journal makes a repeated run free of calls."""
 
     policy: Role
     judge: Role
@@ -141,7 +144,7 @@ class Trial:
     async def run(
         self, prompts: Sequence[Prompt], references: Mapping[str, float], concurrency: int = 32
     ) -> list[Tried]:
-        """Every prompt tried, in order; missing rubrics are proposed first and kept with it."""
+        """Try every prompt, in order; missing rubrics are proposed first and added to it."""
         rubrics = await complete_rubrics(prompts, self.journal, self.judge, self.settings.tries)
         slots = asyncio.Semaphore(concurrency)
 

@@ -1,16 +1,17 @@
-"""The axis `effect` of a reflection by scores: is the text after it better than the one before?
+"""The axis `effect` of a reflection: how much better is the text after it than the one before?
 
-A step is a reflection between two texts; S is what a scorer of writings gives them, in judge points
-(1 to 10; specification: r2write.md section 6.2).
+A scorer of writings gives each text a score S in judge points (1 to 10; specification: r2write.md
+section 6.2). dS is the score after a reflection minus the score before it.
 
-scored   clip(dS / D_ref, -1, 1), 0 within the dead band. The positive effects of a response sum to
-         max(0, S(last text) - S(first draft)) / D_ref at most: damage that is then repaired earns
-         nothing
-ladder   +0.5 improved, +0.25 a good text held, 0 none, -0.25 degraded (SRPO). It pays +0.25 for
-         every cycle of damage and repair, and is here to be compared with
+scored   clip(dS / D_ref, -1, 1), 0 within the dead band. The positive effects of a response are
+         scaled down so that they sum to at most max(0, S(last text) - S(first draft)) / D_ref:
+         damage that is then repaired earns nothing
+ladder   +0.5 improved, +0.25 a good text left as good, 0 otherwise unchanged, -0.25 degraded
+         (SRPO). For comparison: each cycle of damage and repair earns +0.25
 
-A text without a score leaves the effect of its steps missing, never 0: the other axes then weigh
-more. Where the first or the last text has none, no gain can be vouched for, and gains are missing.
+If a text has no score, the effects of its steps are missing, not 0, and the other axes weigh more.
+If the first or the last text has none, the positive effects are missing, since they cannot be
+bounded.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ IMPROVED, HELD, DEGRADED = 0.5, 0.25, -0.25
 
 @dataclass(frozen=True)
 class EffectSettings:
-    """Who says what a reflection did to the text.
+    """How the effect of a reflection on the text is measured.
 
-    form: `none` leaves it to the process scorer; `scored`, or `ladder` for comparison (effects.py)
+    form: `none` takes the process scorer's own; `scored`, or `ladder` for comparison (effects.py)
     scorer: of writings, as in r2w-eval score --scorer; judge:MODEL for an LLM. Values in [-1, 1]
-        stand for 1 to 10 points
-    reference: D_ref, the gain that counts as 1; points
-    dead_band: smaller changes are none; points
-    good: from here on a text that is held is worth something (ladder); points
+        are mapped to 1 to 10 points
+    reference: D_ref, the gain in points that counts as 1
+    dead_band: changes of fewer points count as 0
+    good: points from which an unchanged text earns something (ladder)
     """
 
     form: Literal["none", "scored", "ladder"] = "none"
@@ -52,13 +53,13 @@ class EffectSettings:
     good: float = 7.0
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a number that turns a gain into a loss."""
+        """Raises UsageError for a number out of its range."""
         allowed = {POSITIVE: ("reference",), NOT_NEGATIVE: ("dead_band",), FINITE: ("good",)}
         check_numbers("effect", self, allowed)
 
 
 class Step(NamedTuple):
-    """Scores of the text before a reflection and of that after it; None where there is none."""
+    """Scores of the texts before and after a reflection; None for a text without a score."""
 
     before: float | None
     after: float | None
@@ -70,7 +71,7 @@ class Step(NamedTuple):
 
 
 def scored_effects(steps: Sequence[Step], settings: EffectSettings) -> list[float | None]:
-    """The effects of a response's reflections, in order, under the guard.
+    """Effects by the form `scored` of a response's reflections, in order.
 
     >>> scored_effects([Step(7, 3), Step(3, 7)], EffectSettings())
     [-1.0, 0.0]
@@ -97,7 +98,7 @@ def _clipped(gain: float | None, settings: EffectSettings) -> float | None:
 
 
 def ladder_effects(steps: Sequence[Step], settings: EffectSettings) -> list[float | None]:
-    """The same by SRPO's steps, without a guard.
+    """Effects by the form `ladder` of a response's reflections, in order.
 
     >>> ladder_effects([Step(8, 8), Step(8, 3), Step(3, 8), Step(3, None)], EffectSettings())
     [0.25, -0.25, 0.5, None]
@@ -117,11 +118,11 @@ FORMS = {"scored": scored_effects, "ladder": ladder_effects}
 
 
 def with_effect(score: ItemScore, effect: float | None) -> ItemScore:
-    """A process score with this effect beside it; None: the axis is missing.
+    """A process score with its effect axis replaced; `effect` None leaves the axis out.
 
-    The scorer's own value speaks for the three other axes: it is what the validity report is of,
-    and a head of its own in a learned scorer, whose axes together order remarks otherwise. Without
-    its value there is none: the effect alone would pay an empty remark before a better text.
+    The scorer's own value stands for each of the three other axes, since the value, not the axes,
+    is what the validity report covers. A score without a value stays without one: the effect alone
+    would reward an empty remark that happens to precede a better text.
     """
     if score.value is None:
         return score
@@ -132,10 +133,10 @@ def with_effect(score: ItemScore, effect: float | None) -> ItemScore:
 
 
 class WithEffects:
-    """A process scorer whose axis `effect` is by another scorer of the texts.
+    """A process scorer whose effect axis comes from another scorer, applied to the texts.
 
-    Reflections of one completion follow each other, under ids as `completions.reflections` gives
-    them. Every distinct text of a call is scored once.
+    Reflections of one completion must be adjacent, with ids as `completions.reflections` makes
+    them. Each distinct text of a call is scored once.
     """
 
     def __init__(self, process: ItemScorer, texts: ItemScorer, settings: EffectSettings) -> None:
@@ -145,11 +146,11 @@ class WithEffects:
 
     @property
     def id(self) -> str:
-        """Both scorers' names, and the form."""
+        """Names of both scorers, and the form."""
         return f"{self._process.id}+{self._settings.form}:{self._texts.id}"
 
     def describe(self) -> Mapping[str, Any]:
-        """What changes either."""
+        """Descriptions of both scorers, and the settings."""
         return {
             "process": dict(self._process.describe()),
             "texts": dict(self._texts.describe()),
@@ -178,7 +179,7 @@ class WithEffects:
     def _points(
         self, items: Sequence[ReflectionItem]
     ) -> dict[tuple[str, str | None], float | None]:
-        """Judge points by prompt and text; None where a text is absent or has no score."""
+        """Judge points by (prompt, text); None if the text is missing or has no score."""
         versions = dict.fromkeys((i.prompt, text) for i in items for text in (i.draft, i.revision))
         known = [(prompt, text) for prompt, text in versions if text is not None]
         writings = [WritingItem(str(n), *version) for n, version in enumerate(known)]
@@ -189,12 +190,12 @@ class WithEffects:
 
 
 def _completion_of(item: ReflectionItem) -> str:
-    """What `completions.reflections` was told to call the completion."""
+    """The name of the completion that a reflection belongs to (`completions.reflections`)."""
     return item.id.rpartition(":")[0]
 
 
 def with_effects(process: ItemScorer, settings: EffectSettings, patience_s: float) -> ItemScorer:
-    """The process scorer with the effects that the settings name. Raises UsageError."""
+    """The process scorer with effects as the settings say. Raises UsageError."""
     if settings.form == "none":
         return process
     return WithEffects(process, open_scorer(settings.scorer, patience_s), settings)

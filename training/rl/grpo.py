@@ -1,8 +1,8 @@
-"""GRPO with a process term on the tokens of each reflection, through TRL's supported seam.
+"""GRPO with a process term on the tokens of each reflection, as a subclass of TRL's trainer.
 
-TRL's loss takes advantages of shape (batch, tokens) where a subclass gives them; here the parent's
-outcome advantages get the process term of `advantages.py` added (specification: reward-model.md
-section 9.1, checked against TRL 1.16). With lambda 0 the parent's own tensor is returned.
+TRL's loss accepts advantages of shape (batch, tokens) from a subclass. Here the process terms of
+`advantages.py` are added to the parent's outcome advantages (specification: reward-model.md section
+9.1, checked against TRL 1.16). With lambda 0 the parent's tensor is returned unchanged.
 
 Imports torch and TRL: load this module from within a function.
 """
@@ -45,15 +45,17 @@ ScoreReflections = Callable[[Sequence[ReflectionItem]], Sequence[ItemScore]]
 
 
 class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
-    """`GRPOTrainer` that also pays each reflection on its own tokens.
+    """`GRPOTrainer` that also rewards each reflection on its own tokens.
 
-    `score_reflections`, the `score` of an item scorer, gives one score in [-1, 1] per reflection;
-    it runs in a thread beside the outcome rewards. `mapping.weight` 0 switches everything off.
-    With `groups_per_call` that many groups are generated at a time (0: all), and rewards that can
-    `begin` are asked for the finished groups while the next ones are generated. With
-    `half_generation` a copy of the weights in half precision writes the completions (2 bytes a
-    parameter; whole weights on every rank): mixed precision casts all weights for every token. With
-    `graphed_generation` the copy replays a CUDA graph for each token.
+    score_reflections: the `score` of an item scorer, one score in [-1, 1] per reflection; it runs
+        in a thread beside the outcome rewards
+    mapping: how scores become token advantages; weight 0 switches the process term off
+    schema: the tags of a trace
+    groups_per_call: groups generated at a time (0: all); rewards with a method `begin` are asked
+        about finished groups while the next ones are generated
+    half_generation: generate with a bf16 copy of the weights (2 bytes per parameter, whole on every
+        rank); mixed precision would cast all weights for every token
+    graphed_generation: that copy replays a CUDA graph for each token
     """
 
     # the trainer wraps it once it is built
@@ -85,13 +87,13 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._scored: Future[list[Rollout]] | None = None
 
     def _process_weight(self) -> float:
-        """lambda now; 0 while evaluating, where the outcome alone counts."""
+        """lambda at this step; 0 in evaluation, where the outcome alone counts."""
         if not self.model.training or not self.state.max_steps:
             return 0.0
         return self._mapping.weight_at(self.state.global_step / self.state.max_steps)
 
     def _generate(self, prompts: Any) -> Any:
-        """The parent's generation; the prompts are kept for rewards that begin meanwhile."""
+        """The parent's generation; the prompts are kept for `_begin_rewards`."""
         self._prompts = prompts
         return super()._generate(prompts)
 
@@ -105,7 +107,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     @contextmanager
     def _generating(self) -> Iterator[None]:
-        """Let the half-precision copy generate, where it is wanted."""
+        """Generate with the half-precision copy if `half_generation` is set."""
         if not self._half_generation:
             yield
             return
@@ -117,11 +119,11 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self.model_wrapped = whole
 
     def _half_copy(self) -> Any:
-        """The weights as they are now, in half precision."""
+        """The half-precision copy, with the current weights."""
         policy = self.accelerator.unwrap_model(self.model)
         if self._half is None:
             config = copy.deepcopy(policy.config)
-            # off in training, where it is never read; without it every token reads the whole text
+            # off in training; without it each token would process the whole text again
             config.use_cache = True
             half: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 config, dtype=torch.bfloat16
@@ -142,7 +144,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _generate_calls(
         self, prompt_ids: Any, images: Any, fields: Any, num_generations: int, **more: Any
     ) -> tuple[list[Any], Any]:
-        """All completions, a few groups at a time where rewards overlap."""
+        """All completions, `groups_per_call` groups at a time, starting rewards in between."""
         size = self._groups_per_call * num_generations
         if not size or size >= len(prompt_ids) or images or fields:
             return super()._generate_single_turn(  # type: ignore[no-any-return]
@@ -168,7 +170,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> torch.Tensor:
-        """The parent's rewards of all ranks, with the reflections scored meanwhile."""
+        """The parent's rewards of all ranks; reflections are scored in a thread meanwhile."""
         self._scored = None
         if self._process_weight():
             self._scored = self._thread.submit(self._read_rollouts, prompts, completion_ids_list)
@@ -183,7 +185,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return rewards
 
     def _log_outcomes(self) -> None:
-        """How much of the batch has no reward: of all ranks, so logged alike by each."""
+        """Log how many rollouts and whole groups have no reward, over all ranks."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         groups = [self._outcomes[i : i + size] for i in range(0, len(self._outcomes), size)]
         log = self._metrics["train" if self.model.training else "eval"]
@@ -207,7 +209,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         ]
 
     def _count_reflections(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> None:
-        """Without a process term reflections are counted all the same, for comparison."""
+        """Log counts of reflections also without a process term, for comparison."""
         if self.model.training:
             self._log_counts([len(own) for own in self._find_reflections(prompts, ids)])
 
@@ -217,7 +219,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         log["process/without_reflection"].append(counts.count(0) / max(1, len(counts)))
 
     def _read_rollouts(self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]) -> list[Rollout]:
-        """Segments and scores of this rank's completions; all of them in one call of the scorer."""
+        """Segments of this rank's completions with scores, from one call of the scorer."""
         found = self._find_reflections(prompts, ids)
         items = [one.item for own in found for one in own]
         scores = self._score_reflections(items) if items else []
@@ -229,7 +231,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         ]
 
     def _log_axes(self, scores: Sequence[ItemScore]) -> None:
-        """Means of the axes that the scorer names, and how many valid scores have no effect."""
+        """Log the mean of each axis, and how many valid scores lack the axis `effect`."""
         log, valid = self._metrics["train"], [one for one in scores if one.value is not None]
         for axis in AXIS_WEIGHTS:
             if known := [score.parts[axis] for score in valid if axis in score.parts]:
@@ -238,7 +240,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         log["process/without_effect"].append(float(lacking))
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
-        """The parent's batch, with advantages of shape (batch, tokens) where lambda is not 0."""
+        """The parent's batch; if lambda is not 0, with advantages of shape (batch, tokens)."""
         output: dict[str, Any] = super()._generate_and_score_completions(inputs)
         if self._scored is None:
             return output
@@ -257,7 +259,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _terms(
         self, own: Sequence[Rollout], advantages: torch.Tensor
     ) -> list[np.ndarray[Any, Any]]:
-        """This rank's process terms; groups may straddle ranks, so all are gathered first."""
+        """This rank's process terms. Groups may span ranks, so all rollouts are gathered first."""
         everyone = gather_object(list(own))
         every_advantage = gather(advantages).tolist()
         rollouts = [
@@ -283,7 +285,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return terms[first : first + len(own)]
 
     def _paid(self, group: Sequence[Rollout], number: int) -> Sequence[Rollout]:
-        """A group of the step with the scores that it is paid by."""
+        """The group with the scores it is rewarded by; a seam for the control below."""
         return group
 
     def _log_process(
@@ -300,20 +302,20 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         if size := float(advantages.abs().mean()):
             log["process/relative_size"].append(float(process.abs().mean()) / size)
         if mass := float(process.abs().sum()):
-            # near 1 it says less reflection, and hardly which one
+            # near 1 the term mostly says: reflect less
             log["process/below_zero"].append(float(-process.clamp(max=0).sum()) / mass)
         log["process/segments_scored"].append(len(scores) / max(1, len(own)))
 
 
 class ShuffledGRPOTrainer(ProcessGRPOTrainer):
-    """The control: in every group the scores of its reflections change places by chance."""
+    """The control: in every group the scores of the reflections are shuffled."""
 
     def _paid(self, group: Sequence[Rollout], number: int) -> Sequence[Rollout]:
         return shuffle_scores(group, (self.args.seed, self.state.global_step, number))
 
 
 def combine(rewards: torch.Tensor, weights: torch.Tensor) -> list[float | None]:
-    """One outcome per completion of all ranks: the weighted sum of the valid rewards, or None."""
+    """One outcome per completion of all ranks: the weighted sum of its valid rewards, or None."""
     total = (rewards * weights.to(rewards.device)).nansum(dim=1)
     lost = torch.isnan(rewards).all(dim=1)
     return [

@@ -1,14 +1,14 @@
-"""Outcome rewards: what a finished answer is worth, by a scorer or by an LLM judge.
+"""Outcome rewards of finished answers, from a scorer or an LLM judge.
 
-scorer      a scorer of writings (the quality head), its own value
-pointwise   weighted mean of rubric marks by a judge, mapped to [0, 1]
+scorer      the value of a scorer of writings
+pointwise   weighted mean of a judge's rubric marks, mapped to [0, 1]
 pairwise, in_group, references
             points against other answers of the group, or against stored ones (contests.py,
             references.py)
 
-An answer without a valid verdict has no reward: None, which leaves the group's statistics
-(specification: r2write.md section 6.1). A rollout whose thinking never ends has no answer: no
-reward either, or the one that `unanswered` names.
+An answer without a valid verdict has the reward None, which is left out of the group's statistics
+(specification: r2write.md section 6.1). A rollout whose thinking never ends has no answer; its
+reward is None or the setting `unanswered`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def open_judge(model: str, patience_s: float) -> PatientJudge:
 
 
 def pay_unanswered(rewards: Rewards, answers: Answers, value: float | None) -> Rewards:
-    """The rewards, with `value` for each completion that never came to an answer.
+    """The rewards, with `value` for completions without an answer.
 
-    An answer that lost its verdict keeps None: that is the judge's fault, and not the writer's.
+    An answer that lost its verdict keeps None: that is not the policy's fault.
 
     >>> pay_unanswered([None, None, 0.5], [None, "lost", "good"], -1.0)
     [-1.0, None, 0.5]
@@ -68,9 +68,9 @@ def pay_unanswered(rewards: Rewards, answers: Answers, value: float | None) -> R
 
 
 class ScorerOutcome:
-    """TRL's reward callable over a scorer of writings: None where there is no valid score.
+    """A reward function for TRL that calls a scorer of writings; None if there is no valid score.
 
-    `tags` say how a completion marks its thinking.
+    `tags` are the thinking tags of completions.
     """
 
     __name__ = "outcome"
@@ -100,20 +100,23 @@ class ScorerOutcome:
 
 
 class GroupReward(Protocol):
-    """Rewards of the answers to one prompt, which may be compared with each other."""
+    """Rewards of a group of answers to one prompt, which may depend on each other."""
 
     def __call__(self, prompt: str, answers: Answers, step: int) -> Coroutine[Any, Any, Rewards]:
-        """One reward per answer; None where there is none. `step` counts finished steps."""
+        """One reward or None per answer. `step` counts finished training steps."""
 
 
 def step_of(columns: Mapping[str, Any]) -> int:
-    """Steps that training has finished, by what TRL hands to a reward; 0 outside of training."""
+    """Finished training steps, from what TRL passes to a reward function; 0 outside training."""
     state = columns.get("trainer_state")
     return 0 if state is None else int(state.global_step)
 
 
 class JudgedOutcome:
-    """TRL's reward callable over an LLM judge; `begin` asks ahead, while others are generated."""
+    """A reward function for TRL that asks an LLM judge.
+
+    `begin` asks about finished groups while others are still generated.
+    """
 
     __name__ = "outcome"
 
@@ -134,11 +137,11 @@ class JudgedOutcome:
         self._begun: list[tuple[list[str], Future[Rewards]]] = []
 
     def run(self, job: Coroutine[Any, Any, Any]) -> Any:
-        """A job on the judge's own event loop, to its end."""
+        """Run a coroutine on the judge's event loop and wait for it."""
         return self._background.submit(job).result()
 
     def begin(self, prompts: Sequence[Any], completions: Sequence[Any], step: int = 0) -> None:
-        """Ask about whole groups; the next call of this object collects the answers."""
+        """Start asking about whole groups; the next call of this object collects the rewards."""
         texts = [last_turn(completion, "assistant") for completion in completions]
         for start in range(0, len(texts), self._group):
             own = texts[start : start + self._group]
@@ -148,8 +151,8 @@ class JudgedOutcome:
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> Rewards:
-        """One reward per completion; groups follow each other, all of one prompt."""
-        # before anything is asked: a quick judge is done before the next line
+        """One reward per completion; each group is consecutive and of one prompt."""
+        # read before asking: a fast judge may be done before the next line
         waited = self._judge.waited_s
         texts = [last_turn(completion, "assistant") for completion in completions]
         begun, self._begun = self._begun, []
@@ -167,7 +170,7 @@ class JudgedOutcome:
 
 
 class Pointwise:
-    """Rubric marks of a judge for each answer; rubrics are those of the prompts, by their text."""
+    """Rubric marks of a judge for each answer; `rubrics` are by prompt text."""
 
     def __init__(self, judge: PatientJudge, rubrics: Mapping[str, Sequence[Criterion]]) -> None:
         self._judge = judge
@@ -175,7 +178,7 @@ class Pointwise:
         self._template = load_wording("outcome")
 
     async def __call__(self, prompt: str, answers: Answers, step: int = 0) -> Rewards:
-        """Weighted mean of the marks, mapped to [0, 1]."""
+        """Weighted mean of the marks, mapped to [0, 1]; None without a rubric or a verdict."""
         rubric = self._rubrics.get(prompt)
         places = [i for i, answer in enumerate(answers) if answer is not None and rubric]
         items = [self._item(prompt, answers[i] or "", rubric or ()) for i in places]
@@ -190,7 +193,7 @@ class Pointwise:
 
 
 def read_marks(rubric: Sequence[Criterion], request: JudgeRequest, reply: str) -> Score:
-    """The weighted mean of a reply's marks on [0, 1].
+    """The weighted mean of a reply's marks, mapped to [0, 1].
 
     >>> rubric = [Criterion("a", ""), Criterion("b", "", 3.0)]
     >>> read_marks(rubric, None, '{"scores": {"a": 1, "b": 10}}').value

@@ -1,7 +1,7 @@
-"""What is taken off an outcome for how the thinking was written: repeats, length, faults of form.
+"""Penalties on the outcome reward for repetitive, long or malformed thinking; off by default.
 
-All are off by default (specification: r2write.md section 6.1). They come off before the group is
-normalised, so a penalty that all rollouts of a group share changes nothing.
+They are subtracted before the group is normalised, so a penalty that all rollouts of a group share
+changes nothing (specification: r2write.md section 6.1).
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from r2w_eval.trace.types import TagSchema, Trace
 
 @dataclass(frozen=True)
 class Penalties:
-    """Weights, each in units of the outcome and at least 0.
+    """Weights, in units of the outcome and at least 0.
 
-    redundancy: of the share of reflections that repeat an earlier one or only praise
-    length: of thinking tokens beyond `budget`, as a share of it
-    budget: thinking tokens that cost nothing
-    form: of a trace with a fault, such as a tag that is nested, not closed, or in the answer
+    redundancy: times the share of reflections that repeat an earlier one or only praise
+    length: times the thinking tokens beyond `budget`, in units of `budget`
+    budget: thinking tokens without a penalty
+    form: if the trace has a fault, such as a tag that is nested, not closed, or in the answer
     """
 
     redundancy: float = 0.0
@@ -41,12 +41,12 @@ class Penalties:
 
     @property
     def is_on(self) -> bool:
-        """At least one weight is above 0."""
+        """Whether any weight is above 0."""
         return max(self.redundancy, self.length, self.form) > 0
 
 
 def penalty(trace: Trace, n_thinking: int, penalties: Penalties) -> float:
-    """What one completion costs.
+    """The penalty of one completion with `n_thinking` thinking tokens.
 
     >>> from r2w_eval.trace import segment_trace
     >>> trace = segment_trace("<draft>It rained.</draft>")
@@ -65,7 +65,7 @@ def penalty(trace: Trace, n_thinking: int, penalties: Penalties) -> float:
 
 
 class Penalised:
-    """An outcome reward with the penalties taken off; what has no reward gets none by them."""
+    """An outcome reward minus the penalties; completions without a reward stay without one."""
 
     __name__ = "outcome"
 
@@ -76,7 +76,7 @@ class Penalised:
         self._penalties = penalties
         self._decode = decode
         self._tags = tags
-        # asks ahead, where the outcome does
+        # lets the trainer ask ahead if the outcome can
         self.begin = getattr(outcome, "begin", None)
 
     def __call__(
@@ -86,7 +86,7 @@ class Penalised:
         completion_ids: Sequence[Sequence[int]],
         **columns: Any,
     ) -> list[float | None]:
-        """One number per completion. `completion_ids` are those that the policy wrote."""
+        """One reward per completion. `completion_ids` are the tokens that the policy generated."""
         rewards = self._outcome(prompts, completions, completion_ids=completion_ids, **columns)
         costs = [self._cost(ids) for ids in completion_ids]
         if log := columns.get("log_metric"):

@@ -1,9 +1,9 @@
-"""Stored answers of others that those of the policy are compared with, and which is the next.
+"""Outcome rewards from comparisons with stored answers, and the schedule that raises the bar.
 
-A file has one JSON object a line, `{"prompt_id", "text", "score"?}`, several for a prompt; its own
-text, as `prompt`, may stand in place of the prompt's id. References are ranked from weak to strong
-by their scores, or by their order in the file where a prompt's have none (specification: r2write.md
-section 6.1; the schedule is an idea of Writing-RL).
+A file has one JSON object per line, `{"prompt_id", "text", "score"?}`, several for a prompt;
+instead of `prompt_id` it may have `prompt`, the prompt's text. A prompt's references are ranked
+from weak to strong by their scores or, if they have none, by their order in the file
+(specification: r2write.md section 6.1; the schedule is an idea of Writing-RL).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Ranked:
 
 
 def check_references(section: str, form: str, file: str) -> None:
-    """Raises UsageError for references that no outcome reads, and for an outcome without them."""
+    """Raise UsageError if references are given but not used, or needed but not given."""
     if form == "references" and not file:
         raise UsageError(
             f"{section}.outcome_form references: no file of them. Set {section}.references: FILE, "
@@ -63,7 +63,7 @@ def check_references(section: str, form: str, file: str) -> None:
 
 
 def read_reference_file(path: Path) -> dict[str, list[Reference]]:
-    """The references of a file by their prompts. Raises DataError, UsageError naming the line."""
+    """The references of a file by prompt id or text. Raises DataError, UsageError with the line."""
     if not path.is_file():
         raise UsageError(f"references {str(path)!r}: no such file. Expected lines like {EXAMPLE}")
     found: dict[str, list[Reference]] = {}
@@ -96,9 +96,9 @@ def _read_reference(record: Any, where: str) -> Reference:
 def rank_references(
     stored: Mapping[str, Sequence[Reference]], prompt_id: str, prompt: str
 ) -> Ranked:
-    """The references of a prompt; without texts where there are none.
+    """The ranked references of a prompt, possibly none.
 
-    Raises UsageError where some of them have a score and some have none.
+    Raises UsageError if only some of them have a score.
 
     >>> stored = {"p": [Reference("p", "good", 7.0), Reference("p", "poor", 2.0)]}
     >>> rank_references(stored, "p", "Write.").texts
@@ -118,8 +118,8 @@ def rank_references(
 def match_references(
     stored: Mapping[str, Sequence[Reference]], prompts: Sequence[Prompt]
 ) -> dict[str, Ranked]:
-    """The references of every prompt by the prompt's text. Raises UsageError naming the prompts
-    that have none: their rollouts could not be rewarded.
+    """The ranked references of every prompt, by prompt text. Raises UsageError naming the prompts
+    without any, since their rollouts could not be rewarded.
     """
     found = {one.prompt: rank_references(stored, one.id, one.prompt) for one in prompts}
     without = [ranked.prompt_id for ranked in found.values() if not ranked.texts]
@@ -134,10 +134,11 @@ def match_references(
 
 
 class AgainstReferences:
-    """Mean points against the stored references of a prompt, by its text.
+    """Mean points against the stored references of a prompt, or with a schedule against the
+    current one alone.
 
-    With a schedule against the current one alone. An answer that lost a verdict has no reward: the
-    mean over the others would pay it for not having met the strongest.
+    An answer that lost any verdict has no reward: the mean over the rest might leave out the
+    strongest reference. `references` are by prompt text.
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class AgainstReferences:
         self._schedule = schedule
 
     async def __call__(self, prompt: str, answers: Answers, step: int = 0) -> Rewards:
-        """Win 1, tie 1/2, loss 0 for each reference."""
+        """Mean over the references of 1 for a win, 1/2 for a tie, 0 for a loss."""
         texts = self._texts(self._references[prompt], step)
         known = [i for i, answer in enumerate(answers) if answer is not None]
         pairs = [(answers[i] or "", text) for i in known for text in texts]
@@ -166,7 +167,7 @@ class AgainstReferences:
 
 
 def mean_of_all(won: Sequence[float | None]) -> float | None:
-    """The mean; None where one is missing, and of nothing.
+    """The mean; None if a value is missing or there are none.
 
     >>> mean_of_all([1.0, 0.5]), mean_of_all([1.0, None]), mean_of_all([])
     (0.75, None, None)
@@ -176,10 +177,10 @@ def mean_of_all(won: Sequence[float | None]) -> float | None:
 
 
 class ReferenceSchedule:
-    """Which reference of a prompt is the current one: the weakest, and one further for each win.
+    """The current reference of each prompt: it starts with the weakest and advances on each win.
 
-    Kept in `path` as the steps in which each prompt was won. A training resumed from an earlier
-    step therefore reads the index that this step had, whatever was noted before the kill.
+    `path` holds the steps in which each prompt was won, so that a training resumed from an earlier
+    step finds the references of that step, whatever was recorded after it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -187,15 +188,12 @@ class ReferenceSchedule:
         self._wins: dict[str, list[int]] = on_first(lambda: _read_wins(path))
 
     def index(self, own: Ranked, step: int) -> int:
-        """The place of the current reference in `own.texts`, after `step` steps."""
+        """The index in `own.texts` of the current reference after `step` steps."""
         wins = sum(win < step for win in self._wins.get(own.prompt_id, ()))
         return min(wins, len(own.texts) - 1)
 
     def end_step(self, step: int, won: Iterable[Ranked]) -> None:
-        """Note which prompts were won in this step, on any rank; rank 0 writes.
-
-        All ranks have to call it.
-        """
+        """Record the prompts won in this step. All ranks must call it; rank 0 writes."""
         names = from_all([ranked.prompt_id for ranked in won])
         self._wins = note_wins(self._wins, step, {name for own in names for name in own})
         on_first(lambda: write_json(self._path, self._wins))
@@ -204,7 +202,7 @@ class ReferenceSchedule:
 def note_wins(
     wins: Mapping[str, Sequence[int]], step: int, won: Iterable[str]
 ) -> dict[str, list[int]]:
-    """The wins with those of this step, and without what another life noted of it or after it.
+    """The wins with those of this step; records of this or later steps, from before a kill, go.
 
     >>> note_wins({"a": [0, 4], "b": [7]}, 4, ["b"])
     {'a': [0], 'b': [4]}
@@ -229,10 +227,10 @@ def _read_wins(path: Path) -> dict[str, list[int]]:
 
 
 class RisingReferences:
-    """An outcome against the current references, each of which gives way once it is beaten.
+    """An outcome against the current references that advances the schedule after each step.
 
-    It wins where the mean reward of the group, over those that have one, is above 1/2. A mean of
-    1/2 is no win: a judge that always takes the text shown first calls every pair a tie.
+    A group wins if the mean of its valid rewards is above 1/2. Exactly 1/2 is no win: a judge that
+    always prefers the text shown first makes every pair a tie.
     """
 
     __name__ = "outcome"
@@ -269,7 +267,7 @@ class RisingReferences:
 
 
 def is_won(rewards: Rewards) -> bool:
-    """Whether a group has won against its reference.
+    """Whether a group has won against its current reference.
 
     >>> is_won([1.0, 0.5, None]), is_won([0.5, 0.5]), is_won([None])
     (True, False, False)

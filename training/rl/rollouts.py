@@ -1,7 +1,7 @@
-"""What a model writes for prompts that were held apart from its training: texts, split and counted.
+"""Samples texts of a model on held-out prompts, with their thinking split off and counted.
 
-Sampled with the model itself, without a server: the same prompts, samples and settings for every
-model of a pipeline, so that measures can be paired.
+The model runs in this process. Prompts, samples and settings are the same for every model of a
+pipeline, so that measures can be paired.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ ROLLOUTS = "rollouts.jsonl"
 
 @dataclass(frozen=True)
 class RolloutSettings:
-    """Texts of the base and of every trained model on the prompts held apart.
+    """Texts of the base and of every trained model on the held-out prompts.
 
-    samples: texts a prompt; 0: none are written
+    samples: texts per prompt; 0: no rollouts
     temperature, max_tokens: of the texts
     batch_size: texts generated at a time
     seed: of the sampling
@@ -57,12 +57,13 @@ class RolloutSettings:
 
 @dataclass(frozen=True, slots=True)
 class RolloutText:
-    """One text. `thinking` is None where it has none, `answer` where none ever came. `text` begins
-    with the opening tag of the thinking also where the chat template wrote it.
+    """One sampled text.
 
-    thinking_tokens, answer_tokens: up to the closing tag, with it, and after it; the end of the
-        text is not counted
-    is_ended: the model ended the text itself
+    text: the whole completion; an opening thinking tag written by the chat template is added
+    thinking, answer: None if there is none
+    thinking_tokens, answer_tokens: up to and including the closing tag, and after it; end tokens
+        are not counted
+    is_ended: the model ended the text itself, before the limit
     """
 
     prompt_id: str
@@ -81,7 +82,7 @@ class RolloutText:
 def read_text(
     prompt: Prompt, sample: int, pieces: Sequence[str], is_ended: bool, tags: ThinkTags = TAGS
 ) -> RolloutText:
-    """A text from the pieces that its tokens add.
+    """A rollout from the pieces of text that its tokens added.
 
     >>> one = read_text(Prompt("p", "en", "d", "x"), 0, ["<think>", "a", "</think>", "b"], True)
     >>> one.thinking, one.answer, one.thinking_tokens, one.answer_tokens
@@ -110,7 +111,7 @@ def read_text(
 def write_rollouts(
     model: str, prompts: Sequence[Prompt], settings: RolloutSettings, path: Path
 ) -> dict[str, Any]:
-    """Write the texts of all prompts and samples; how many, their tokens, and seconds."""
+    """Write the texts of all prompts and samples; facts: their number, tokens and seconds."""
     started = time.monotonic()
     texts = list(_generate(model, prompts, settings))
     write_jsonl(path, texts)
@@ -143,7 +144,7 @@ def _generate(
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
     for start in range(0, len(places), settings.batch_size):
         batch = places[start : start + settings.batch_size]
-        # a batch is the same whatever was written before it
+        # a batch does not depend on the ones before it
         torch.manual_seed(settings.seed * 1_000_003 + start)
         for (prompt, sample), ids in zip(
             batch, _complete(policy, tokenizer, batch, settings, loop), strict=True
@@ -160,7 +161,7 @@ def _complete(
     settings: RolloutSettings,
     loop: Any,
 ) -> list[list[int]]:
-    """The tokens that the policy wrote for each prompt, padding included."""
+    """The tokens generated for each prompt, padding included."""
     import torch
 
     texts = [

@@ -1,9 +1,9 @@
-"""Would reinforcement learning see a signal? What a model's own texts say, before RL is paid for.
+"""Measures, before RL is started, whether the rewards would give it a training signal.
 
-Texts of the model that RL starts from are scored as rollouts would be, and the mapping to
-advantages is applied to them: a reward that is the same for all rollouts of a prompt teaches
-nothing, however good it is. Needs no GPU and no policy: characters stand for tokens, so that only
-shares and sizes beside each other are told.
+Texts of the model that RL would start from are scored as rollouts would be, and the mapping to
+advantages is applied: a reward that is equal for all rollouts of a prompt teaches nothing. This
+needs neither a GPU nor the policy: characters stand in for tokens, so only shares and ratios are
+reported.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from r2w_eval.types import Estimate, Metric, Stratum
 
 # equal but for rounding
 SAME = 1e-9
-# from here on a reader is warned; choices of this project
+# thresholds of the warnings; choices of this project
 FEW, MOST, SMALL = 0.5, 0.9, 0.1
 
 
@@ -50,8 +50,11 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What of the rewards would reach RL; `measures` by name, in the order of a page. `name` says
-    what differs from the usual arm.
+    """The signal that one RL arm would see.
+
+    weight: lambda of the arm
+    measures: in the order of a page
+    name: what differs from the usual arm; empty for that one
     """
 
     weight: float
@@ -69,7 +72,7 @@ class Signal:
         return f"{self.name}, lambda {self.weight:g}".removeprefix(", ")
 
     def value(self, name: str) -> float | None:
-        """One of the measures; None where there is nothing to measure."""
+        """The value of a measure by name; None if there was nothing to measure."""
         return next(metric.value for metric in self.measures if metric.name == name)
 
 
@@ -79,9 +82,9 @@ def score_groups(
     process: Any,
     unanswered: float | None = None,
 ) -> list[Group]:
-    """Texts as `rollouts.RolloutText`, several a prompt; scorers and `unanswered` as those of RL.
+    """Score texts (`rollouts.RolloutText` as JSON, several per prompt) as RL would.
 
-    Texts of several policies name theirs as `policy`: RL compares only what one of them wrote.
+    Texts are grouped by prompt and, if they have it, by the key `policy`.
     """
     by_prompt: dict[str, list[Mapping[str, Any]]] = {}
     for text in texts:
@@ -108,8 +111,8 @@ def _read(place: int, text: Mapping[str, Any]) -> list[ScorableReflection]:
 
 
 def read_signal(groups: Sequence[Group], mapping: LocalMapping) -> Signal:
-    """Every measure with its interval over prompts. lambda is that after the warm-up."""
-    # a text alone has nothing to be compared with
+    """All measures with intervals over prompts, at full lambda (after the warm-up)."""
+    # a single text has nothing to be compared with
     compared = [group for group in groups if len(group.rollouts) > 1]
     terms = {group.prompt_id: _terms(group, mapping) for group in compared}
     shares = [
@@ -157,20 +160,20 @@ def _differ(values: Sequence[float]) -> bool:
 def _share(
     name: str, groups: Sequence[Group], facts: Callable[[Group], Sequence[bool]]
 ) -> Estimate:
-    """Share of facts that hold, over the groups."""
+    """Share of the facts of all groups that are true."""
     rows = [(group.prompt_id, [float(fact) for fact in facts(group)]) for group in groups]
     return replace(pooled(name, rows, len(groups)), is_share=True)
 
 
 def _ratio(name: str, rows: Sequence[tuple[str, float, float]]) -> Estimate:
-    """A sum over another, both by prompt."""
+    """Ratio of two sums; rows are (prompt, numerator, denominator)."""
     columns = zip(*rows, strict=True) if rows else ((), (), ())
     keys, above, below = (tuple(column) for column in columns)
     return Estimate(name, (Stratum(keys, above, below),), len(rows), is_share=True)
 
 
 def _variances(groups: Sequence[Group]) -> Iterator[Estimate]:
-    """How much of the variance lies within groups: RL compares there and nowhere else."""
+    """Shares of variance within groups, the only place where RL compares, and within traces."""
     compared = [group for group in groups if len(group.rollouts) > 1]
     outcomes = {group.prompt_id: [_outcomes(group)] for group in compared}
     yield _within("variance of outcomes within groups", outcomes)
@@ -181,7 +184,7 @@ def _variances(groups: Sequence[Group]) -> Iterator[Estimate]:
 
 
 def _within(name: str, parts: Mapping[str, Sequence[Sequence[float]]]) -> Estimate:
-    """Squares about the mean of each part, over those about the mean of all; parts by prompt."""
+    """Sum of squares within the parts over the total sum of squares; `parts` by prompt."""
     everything = [value for own in parts.values() for part in own for value in part]
     centre = float(np.mean(everything)) if everything else 0.0
     rows = [
@@ -196,7 +199,7 @@ def _within(name: str, parts: Mapping[str, Sequence[Sequence[float]]]) -> Estima
 
 
 def _sizes(groups: Sequence[Group], terms: Mapping[str, Sequence[Any]]) -> Iterator[Estimate]:
-    """The process term over all tokens beside the outcome's, and its part below zero."""
+    """Size of the process term relative to the outcome's, and the share of it below zero."""
     sizes, below = [], []
     for group in groups:
         own = terms[group.prompt_id]
@@ -212,7 +215,7 @@ def _sizes(groups: Sequence[Group], terms: Mapping[str, Sequence[Any]]) -> Itera
 
 
 def _correlation(groups: Sequence[Group]) -> Metric:
-    """Spearman's coefficient of outcome advantage and mean reflection score less the group's."""
+    """Spearman correlation of outcome advantage and mean reflection score centred on the group."""
     rows: list[tuple[str, float | None, float]] = []
     for group in groups:
         advantages = outcome_advantages(group.rollouts)
@@ -237,7 +240,7 @@ def _mean_score(groups: Sequence[Group]) -> Estimate:
 def read_arms(
     groups: Sequence[Group], mapping: LocalMapping, weights: Iterable[float], name: str = ""
 ) -> list[dict[str, Any]]:
-    """The signals of the arms with a process reward, as plain records for a report."""
+    """The signals of the arms with lambda above 0, as records for a report."""
     mappings = [replace(mapping, weight=one) for one in weights if one]
     signals = [replace(read_signal(groups, one), name=name) for one in mappings]
     return [
@@ -247,7 +250,7 @@ def read_arms(
 
 
 def tell_warnings(arms: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Each warning once, and where arms have names, of which it is true."""
+    """Each warning once; if arms have names, with the arms that it applies to."""
     found: dict[str, list[str]] = {}
     for arm in arms:
         for text in arm["warnings"]:
@@ -258,13 +261,13 @@ def tell_warnings(arms: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def read_back(record: Mapping[str, Any]) -> Signal:
-    """A signal from its record; those of before have no name."""
+    """A signal from its record; older records have no name."""
     measures = tuple(Metric(**metric) for metric in record["measures"])
     return Signal(record["weight"], record["n_rollouts"], measures, record.get("name", ""))
 
 
 def warnings(signal: Signal) -> list[str]:
-    """What a reader should know before RL is started; none where nothing is wrong."""
+    """Warnings for the reader of a signal; empty if nothing is wrong."""
 
     def is_(name: str, low: float, high: float) -> bool:
         value = signal.value(name)
@@ -287,7 +290,7 @@ def warnings(signal: Signal) -> list[str]:
 
 
 def tell_signal(signal: Signal) -> Iterator[str]:
-    """Lines for a terminal: every measure, then the warnings."""
+    """The signal as lines for a terminal: all measures, then the warnings."""
     yield f"{signal.title}, {signal.n_rollouts} rollouts:"
     for metric in signal.measures:
         yield f"  {metric.name}: {show(metric)}"
@@ -295,7 +298,7 @@ def tell_signal(signal: Signal) -> Iterator[str]:
 
 
 def show(metric: Metric) -> str:
-    """Value, interval and number, or n/a.
+    """A metric as text: value, interval and n, or n/a.
 
     >>> show(Metric("x", 0.5, 0.25, 0.75, 8, 8)), show(Metric("x", None, None, None, 0, 8))
     ('0.500 (0.250 to 0.750; n 8)', 'n/a (n 0)')

@@ -1,8 +1,9 @@
 """Reinforcement learning: outcome rewards on answers, process rewards on reflections.
 
-GRPO in TRL with the `local` token mapping (grpo.py). A rollout without a valid reward leaves its
-group; it never gets 0. Steps are seeded by their number and the prompts laid out beforehand, so a
-resumed run goes on as an unbroken one (specification: r2write.md section 6).
+GRPO in TRL with a process term on tokens (grpo.py). A rollout without a valid reward is left out of
+its group; it never gets 0. Steps are seeded by their number and the order of prompts is fixed
+beforehand, so a resumed training continues like an uninterrupted one (specification: r2write.md
+section 6).
 """
 
 from __future__ import annotations
@@ -90,36 +91,37 @@ class RLSettings:
     """Values of the stage (r2write.md section 6.5; marked there by source).
 
     model: checkpoint folder, hub id (org/name@REVISION stays with one), or smollm2
-    outcome_form: who says what an answer is worth: a scorer, or a judge by rubric (pointwise), or
-        in pairs, with several answers of its group (pairwise), one of them (in_group), or stored
-        ones (references)
-    outcome: a scorer, as in r2w-eval score --scorer; a judge, as in --judge, for the other forms
-    unanswered: reward of a completion that never comes to an answer; without one it leaves its
-        group, so that nothing keeps a policy from thinking on
-    penalties: for repeats, length and faults of form of the thinking, taken off the outcome
-    opponents: answers of the group that each is compared with, before and after it (pairwise)
-    references: JSON lines of stored answers, several a prompt (references.py)
-    rising_references: one reference of a prompt at a time, from the weakest on, the next one once
-        the group has won; false: all of them, and the mean
-    patience_s: seconds that a silent judge is waited for, before what it owes is invalid
+    outcome_form: how an answer is rewarded: by a scorer, or by a judge that marks it by a rubric
+        (pointwise) or compares it with several answers of its group (pairwise), one of them
+        (in_group), or stored answers (references)
+    outcome: a scorer, as in r2w-eval score --scorer; for the other forms a judge, as in --judge
+    unanswered: reward of a completion that never comes to an answer; by default it is left out of
+        its group, and then nothing stops a policy from thinking for ever
+    penalties: subtracted from the outcome for repetitive, long or malformed thinking
+    opponents: number of answers before and after it in the group that each is compared with
+        (pairwise)
+    references: JSON lines of stored answers, several per prompt (references.py)
+    rising_references: compare with one reference of a prompt at a time, starting with the weakest,
+        and move on when the group has won; false: the mean over all of them
+    patience_s: seconds to wait for a silent judge before its pending verdicts become invalid
     process: scorer of reflections; judge:MODEL for an LLM, MODEL as in --judge
-    effect: of a reflection on the text, by scores of the text before and after it
-    validity: report of `train rm --validate` on `process`; without one it is made before the first
-        step; `waived` trains on a scorer that failed, or was never asked
-    process_mapping: how reflection scores become token advantages; weight 0 is outcome only
-    shuffled: control: in every group the scores of its reflections change places by chance
+    effect: measures the effect of reflections by scores of the text before and after them
+    validity: report of `train rm --validate` on `process`; by default it is made before the first
+        step; `waived` also trains on a scorer that failed, or was never tested
+    process_mapping: how reflection scores become token advantages; weight 0: outcome only
+    shuffled: control: in every group the scores of the reflections are shuffled
     steps, group, groups_per_step: optimiser steps, rollouts per prompt, prompts per step
-    micro_batch: rollouts in one forward and backward pass; gradients of the step's others are added
-        up, and nothing else changes; 0: all of the step at once
+    micro_batch: rollouts in one forward and backward pass, with gradients accumulated over the
+        step; 0: all rollouts of the step at once
     max_completion_tokens, temperature: of the rollouts
     learning_rate, loss, beta: as in TRL's GRPOConfig; dapo keeps the weight of short spans
-    schedule: of the learning rate; constant where the number of steps is not known beforehand
-    max_seconds: of training, after which all arms of a grid end at one common step; 0: no limit
-    half_generation: generate with a bf16 copy of the weights (2 bytes a parameter more, and whole
-        on every device); without it each token casts all weights anew
-    graphed_generation: that copy decodes by a CUDA graph: a small model else waits for the launches
-        of its kernels. Full attention only
-    groups_per_call: groups generated at a time; a judge reads the finished ones meanwhile; 0: all
+    schedule: of the learning rate; use constant if the number of steps is not known beforehand
+    max_seconds: time limit, after which all arms of a grid end at one common step; 0: none
+    half_generation: generate with a bf16 copy of the weights (2 more bytes per parameter, whole on
+        every device); otherwise all weights are cast for each token
+    graphed_generation: decode with that copy by a CUDA graph, which is faster for small models.
+        Full attention only
+    groups_per_call: groups generated at a time; a judge works on finished ones meanwhile; 0: all
     vllm: generate with vLLM in this process, where it is installed
     save_steps: steps between checkpoints
     seed: of prompts, rollouts and order
@@ -160,15 +162,15 @@ class RLSettings:
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def work(self) -> dict[str, Any]:
-        """All settings as plain values; a later one that has its default is left out, so that keys
-        and folders of trainings from before stay theirs.
+        """All settings as plain values. Newer settings with their default value are left out, so
+        that keys and folders of older trainings stay valid.
         """
         plain, usual = to_plain(self), to_plain(RLSettings())
         return {k: v for k, v in plain.items() if k not in LATER or v != usual[k]}
 
     @property
     def reads_reflections(self) -> bool:
-        """Reflections are paid or charged, so that a policy must mark them with tags."""
+        """Whether reflections are rewarded or penalised, so that the policy must tag them."""
         charged = self.penalties.redundancy > 0 or self.penalties.form > 0
         return charged or self.process_mapping.weight > 0
 
@@ -179,17 +181,17 @@ class RLSettings:
 
     @property
     def rollouts_per_pass(self) -> int:
-        """Rollouts whose activations are in memory together."""
+        """Rollouts whose activations are in memory at the same time."""
         return self.micro_batch or self.rollouts
 
     @property
     def rollouts_per_call(self) -> int:
-        """Rollouts whose keys and values are in memory together."""
+        """Rollouts whose keys and values are in memory at the same time."""
         return min(self.groups_per_call * self.group or self.rollouts, self.rollouts)
 
     def __post_init__(self) -> None:
-        """Raises UsageError for numbers out of their range, when passes would differ in size,
-        nothing could be captured, or there is nothing to compare with.
+        """Raises UsageError for numbers out of their range and for settings that contradict each
+        other.
         """
         check_numbers("rl", self, ALLOWED)
         check_references("rl", self.outcome_form, self.references)
@@ -213,7 +215,10 @@ class RLSettings:
 def open_outcome(
     settings: RLSettings, prompts: Sequence[Prompt], out: Path, tags: ThinkTags
 ) -> Any:
-    """The reward callable that the settings name. Raises UsageError, EndpointDown."""
+    """The outcome reward function for TRL that the settings name.
+
+    Raises UsageError, EndpointDown.
+    """
     if settings.outcome_form == "scorer":
         scorer = open_scorer(settings.outcome, settings.patience_s)
         return ScorerOutcome(scorer, settings.unanswered, tags)
@@ -255,7 +260,7 @@ def train_rl(
 ) -> Trained:
     """Train and write `out/model`. Raises UsageError for an unknown scorer or judge.
 
-    `last_step` is the file in which trainings that run side by side agree on their last step.
+    `last_step` is the file through which concurrent trainings agree on their last step.
     """
     from datasets import Dataset
     from r2w_eval.training.rl.grpo import ProcessGRPOTrainer, ShuffledGRPOTrainer
@@ -307,7 +312,7 @@ def train_rl(
 
 
 def _open_process(settings: RLSettings, out: Path) -> ItemScorer:
-    """The scorer of reflections; where it is paid by, with its validity shown and its effects.
+    """The scorer of reflections. If it is used as a reward, it must be valid, and gets effects.
 
     Raises UsageError.
     """
@@ -319,7 +324,7 @@ def _open_process(settings: RLSettings, out: Path) -> ItemScorer:
 
 
 def last_step_file(settings: RLSettings, folder: Path) -> Path:
-    """Where trainings agree on their last step that differ in model, seed and lambda alone."""
+    """The file of the common last step, shared by settings that differ in model, seed or lambda."""
     mapping = replace(settings.process_mapping, weight=0.0)
     common = replace(settings, model="", seed=0, process_mapping=mapping)
     return folder / f"last-step-{content_hash(common.work(), 8)}"
@@ -343,7 +348,7 @@ def grpo_config(settings: RLSettings, folder: Path) -> Any:
         output_dir=str(folder),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.rollouts_per_pass,
-        # all rollouts of a step are written and rewarded together, so groups stay whole
+        # all rollouts of a step are generated and rewarded together, so groups stay whole
         gradient_accumulation_steps=settings.rollouts // settings.rollouts_per_pass,
         num_generations=settings.group,
         max_completion_length=settings.max_completion_tokens,
@@ -364,7 +369,7 @@ def grpo_config(settings: RLSettings, folder: Path) -> Any:
 
 
 def reward_notes(history: Sequence[dict[str, Any]], settings: RLSettings) -> list[str]:
-    """What was missing over the whole training, in words: rewards, groups, reflections.
+    """Notes on what was missing over the whole training: rewards, groups, reflections, effects.
 
     >>> log = [{"outcome/invalid": 3.0, "outcome/groups_without_reward": 1.0,
     ...         "process/without_reflection": 1.0}]

@@ -1,4 +1,4 @@
-"""The control of an ablation for traces: the same prompt and answer, no reflection on the way."""
+"""The control for traces with reflections: the same prompt and answer without them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from r2w_eval.trace.writing import DEFAULT_TAGS
 
 
 def without_reflections(trace: Mapping[str, Any]) -> dict[str, Any]:
-    """A trace (`TrainingTrace` as JSON) whose thinking is its plan, if it has one, and its answer
-    as the draft.
+    """The trace (`TrainingTrace` as JSON) with its thinking reduced to the plan, if any, and the
+    answer in place of the draft.
 
-    In both the thinking ends in the text that is then given as answer, so a policy learns the same
-    answers, to plan, to think first, and to copy. What it does not see is a weaker text, what is
-    wrong with it, and that it can be revised. The first draft instead of the answer would teach
-    a leap from one to the other that nothing explains; no thinking at all would compare thinking
-    with none.
+    With both kinds of trace a policy learns the same answers, to plan, and to write a text in its
+    thinking before it copies it as the answer. The control lacks a weaker draft, its criticism and
+    its revision. Keeping the first draft would teach an unexplained leap to the answer; removing
+    the thinking would test thinking rather than reflection.
     """
     parts, thinking, answer = trace["segments"], trace["thinking"], trace["answer"]
     place = next(n for n, part in enumerate(parts) if part["kind"] == Kind.DRAFT)

@@ -1,8 +1,8 @@
-"""Traces without a language model: a draft, what is wrong with it, and the revision.
+"""Makes traces without a language model: a draft, reflections on its problems, and a revision.
 
-`expert_traces`: what an expert marked in a draft and the expert's own revision, from permissively
-licensed sets. `planted_traces`: flaws put into texts of our own, so that no data is needed. The
-problems are put as first-person reflections (our wording, from the reward model's phrasings).
+`expert_traces` uses the spans that an expert marked in a draft and the expert's revision, from a
+permissively licensed set. `planted_traces` puts flaws into texts of this project and needs no data.
+Problems are worded as first-person reflections by the reward model's phrasings.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def expert_traces(
 
 
 def excerpt(record: Mapping[str, Any], max_chars: int) -> Mapping[str, Any] | None:
-    """The run of sentences with most marked spans that an edit leaves whole; None without one.
+    """The passage of at most `max_chars` characters with most marked spans; None without one.
 
-    It begins and ends where draft and revision have a sentence in common, so that what is cut out
-    of both is the same passage. The marks of readers are of the whole draft: they are left out.
+    It begins and ends at sentence borders where draft and revision correspond, so that the same
+    passage is cut out of both. Scores are left out, since readers scored the whole texts.
     """
     draft, revision = record["paragraph"], record["expert_revision"]
     cuts = _common_cuts(draft, revision)
@@ -83,7 +83,7 @@ def excerpt(record: Mapping[str, Any], max_chars: int) -> Mapping[str, Any] | No
 
 
 def _common_cuts(draft: str, revision: str) -> list[tuple[int, int]]:
-    """Places in draft and revision, in characters, between which the texts belong together."""
+    """Pairs of character offsets at which draft and revision correspond."""
     old, new = sentences(draft), sentences(revision)
     blocks = difflib.SequenceMatcher(None, old, new, autojunk=False).get_matching_blocks()
     places = {(0, 0)} | {(i + k, j + k) for i, j, n in blocks for k in range(n + 1)}
@@ -92,7 +92,7 @@ def _common_cuts(draft: str, revision: str) -> list[tuple[int, int]]:
 
 
 def _starts(text: str, parts: Sequence[str]) -> list[int]:
-    """Where each sentence begins, and where the text ends."""
+    """Offsets of the sentences, and of the end of the text."""
     found, place = [], 0
     for part in parts:
         place = text.index(part, place)
@@ -131,8 +131,8 @@ def _trace(record: Mapping[str, Any], chance: random.Random, form: Form) -> Trai
 def _stitch(
     texts: tuple[str, Sequence[str], str], categories: Sequence[str], language: str, form: Form
 ) -> tuple[str, tuple[TracePart, ...]] | None:
-    """The thinking text and its parts; one category a thought gives its level. None where it would
-    be read otherwise.
+    """The thinking and its parts, from (draft, reflections, revision) and one category for each
+    reflection. None if the result would be parsed into other parts.
     """
     draft, thoughts, revision = texts
     parts = [(Kind.DRAFT, draft), *((Kind.REFLECTION, thought) for thought in thoughts)]

@@ -1,7 +1,8 @@
-"""Keeps a reflection the writer's own: no judge in it, no invented quotation, no empty praise.
+"""The filter for reflections: they must be the writer's own and must not reveal the judge.
 
-One pure function with a reason for every refusal (specification: r2write.md section 3.3). What is
-refused is asked for again, and then dropped with the reason counted.
+It is a pure function that gives a reason for every refusal (specification: r2write.md section 3.3).
+Refused reflections are asked for again; after some attempts the episode ends, with the reasons
+counted.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Leak(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A reflection with what it is held against. `lang` is en or zh (others are read as en)."""
+    """A reflection and what it is checked against. `lang` is en or zh; others are read as en."""
 
     text: str
     lang: str
@@ -63,7 +64,7 @@ def _cues(kind: str, lang: str) -> re.Pattern[str]:
 
 @cache
 def _judging() -> tuple[re.Pattern[str], ...]:
-    """One pattern for all forms of a word."""
+    """Patterns of words about a judge, one for all forms of a word."""
     return tuple(
         re.compile("|".join(map(_as_word, forms)), re.IGNORECASE)
         for forms in _read_cues()["others"]
@@ -75,7 +76,7 @@ def _read_cues() -> Any:
 
 
 def _as_word(phrase: str) -> str:
-    """The phrase as a pattern. English words end where their letters do: 我的score is one."""
+    """The phrase as a pattern. English words match whole, also next to Chinese: 我的score."""
     own = re.escape(phrase)
     return rf"(?<![^\W\d_㐀-鿿]){own}(?![^\W\d_㐀-鿿])" if phrase.isascii() else own
 
@@ -97,48 +98,48 @@ def find_leak(thought: Thought) -> Leak | None:
 
 
 def names_a_judge(thought: Thought) -> bool:
-    """A word of someone else's verdict, unless the prompt has it too, in whatever form."""
+    """It uses a word about a judge or verdict that the prompt does not use in any form."""
     return any(cue.search(thought.text) and not cue.search(thought.prompt) for cue in _judging())
 
 
 def gives_a_mark(thought: Thought) -> bool:
-    """A number as a mark: 8/10, 7 分, 八分."""
+    """It gives a mark that is not in the prompt: 8/10, 7 分, 八分."""
     return any(mark not in thought.prompt for mark in _MARK.findall(thought.text))
 
 
 def shows_a_judge(texts: Iterable[str], lang: str, prompt: str, draft: str) -> bool:
-    """The judge shows through somewhere in the texts. What the prompt says may be said, and what
-    the first draft says, which was written before any verdict.
+    """Whether any of the texts mentions a judge or a mark. Words of the prompt are allowed, and
+    those of the first draft, which was written before any verdict.
     """
     thought = Thought("\n".join(texts), lang, f"{prompt}\n{draft}", draft)
     return names_a_judge(thought) or gives_a_mark(thought)
 
 
 def is_impersonal(thought: Thought) -> bool:
-    """No first person."""
+    """It is not in the first person."""
     return not _cues("first_person", thought.lang).search(thought.text)
 
 
 def misquotes(thought: Thought) -> bool:
-    """Something in quotation marks that the draft does not say; white space aside."""
+    """It quotes something that is not in the draft; white space and case are ignored."""
     draft = _SPACE.sub("", thought.draft).lower()
     return any(_SPACE.sub("", q).lower() not in draft for q in quotations(thought.text))
 
 
 def repeats(thought: Thought) -> bool:
-    """Nearly the words of an earlier reflection."""
+    """It nearly repeats an earlier reflection."""
     own = words(thought.text)
     return any(containment(own, words(other), 3) > MAX_SIMILARITY for other in thought.earlier)
 
 
 def is_too_long(thought: Thought) -> bool:
-    """Longer than a quarter of the draft."""
+    """It is longer than a quarter of the draft, and than MIN_CAP_TOKENS."""
     cap = max(MIN_CAP_TOKENS, MAX_SHARE_OF_DRAFT * estimate_tokens(thought.draft))
     return estimate_tokens(thought.text) > cap
 
 
 def is_praise(thought: Thought) -> bool:
-    """Neither a fault nor a change is named."""
+    """It names neither a fault nor a change."""
     return not _cues("substance", thought.lang).search(thought.text)
 
 

@@ -1,9 +1,9 @@
-"""Synthesis: a writer and a judge interact until the piece is good, and the judge disappears.
+"""The synthesis loop: a writer improves a text under a judge that the trace does not mention.
 
-Plan, draft, assessment; then up to `rounds` times a reflection in the writer's own voice, a
-revision, and a blind assessment of the revised text. The judge sees one text and nothing else; only
-the internaliser sees the judge's problems; the writer sees only its own reflection (specification:
-r2write.md section 3). This reconstruction's prompts, tags and limits are our own.
+It starts with a plan, a draft and an assessment. Then follow up to `rounds` times a reflection in
+the writer's voice, a revision, and a blind assessment of the revised text. The judge sees only the
+text; only the internaliser sees the judge's problems; the writer sees only the reflection
+(specification: r2write.md section 3). Prompts, tags and limits are this project's own.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from r2w_eval.template import Template
 from r2w_eval.trace.patches import apply_patch, numbered
 from r2w_eval.waiting import gather
 
-# rounds from here on are assessments that choose nothing
+# round numbers from here on are of fresh assessments, which measure the gain and choose nothing
 FRESH = 1000
-# the step that its calls are counted under
+# the name of its calls in the journal
 SECOND_JUDGE = "second_judge"
 
 
@@ -67,18 +67,18 @@ class SynthSettings:
     """Limits of the loop (r2write.md sections 3.1 to 3.4; all are choices of this project).
 
     rounds: most reflections per prompt
-    accept: weighted mean (1 to 10) from which a text without a major problem is good enough
-    delta: least change of the mean that is not neutral; no less than the judge's own noise (one sd)
-    issues: problems that one reflection may take up
+    accept: weighted mean (1 to 10) from which a text without a major problem is accepted
+    delta: smaller changes of the mean are neutral; should be at least the judge's noise (one sd)
+    issues: most problems that one reflection takes up
     token_cap: most tokens of thinking (estimated)
-    patch_tokens: drafts longer than this are revised by patch, not written out again
+    patch_tokens: longer drafts are revised by a patch instead of being written out again
     tries: attempts at a reflection that passes the leak filter, and at a readable assessment
-    fresh: drawn assessments of the first and of the best text, whose difference is the gain told;
-        those of the second judge where there is one
-    concurrency: prompts in work at a time
-    writer_tokens, judge_tokens: most tokens of one reply of the writer and of the judge
-    patience_s: seconds that one reply may take; an endpoint that answers nobody for so long is
-        dead, and the synthesis ends: the same command goes on from its last call
+    fresh: sampled assessments of the first and of the best text, by the second judge if there is
+        one; the difference of their means is reported as the gain
+    concurrency: prompts in progress at a time
+    writer_tokens, judge_tokens: most tokens per reply of the writer and of the judge
+    patience_s: seconds that one reply may take; an endpoint that answers no call for that long is
+        given up and the synthesis ends; the same command resumes it
     """
 
     rounds: int = 3
@@ -105,16 +105,14 @@ class SynthSettings:
         check_numbers("synth", self, allowed)
 
     def work(self) -> SynthSettings:
-        """The settings without what changes no text, so that a folder outlives a change of it."""
+        """The settings that affect texts; the others have their defaults, to keep identities equal."""
         usual = SynthSettings()
         return replace(self, concurrency=usual.concurrency, patience_s=usual.patience_s)
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The three parts; one model may play all of them. A second judge, where there is one, tells
-    the gain and chooses nothing.
-    """
+    """The models of the loop; one model may have all roles. A second judge only measures the gain."""
 
     writer: Role
     judge: Role
@@ -124,8 +122,11 @@ class Roles:
 
 @dataclass(frozen=True, slots=True)
 class SynthStep:
-    """One reflection and what came of it. `written` is the revision as the writer gave it (full
-    text or patch), `text` the revised piece.
+    """One reflection and its outcome.
+
+    base, text: the whole text before and after the revision
+    written: the revision as the writer gave it, the full text or a patch
+    before, after: marks by criterion; gain: the change of their weighted mean
     """
 
     round: int
@@ -142,7 +143,7 @@ class SynthStep:
 
 @dataclass
 class Episode:
-    """Everything that happened to one prompt: `chain` the improving steps, `side` the others."""
+    """The course of the loop for one prompt: `chain` are the improving steps, `side` the others."""
 
     prompt: Prompt
     rubric: tuple[Criterion, ...] = ()
@@ -161,7 +162,7 @@ class Episode:
 
     @property
     def steps(self) -> list[SynthStep]:
-        """All steps in the order they were made."""
+        """All steps in order."""
         return sorted([*self.chain, *self.side], key=lambda step: step.round)
 
     def thinking_tokens(self) -> int:
@@ -172,7 +173,7 @@ class Episode:
 
 
 class _Ended(Exception):
-    """An episode's end, with its reason."""
+    """Raised to end an episode."""
 
     def __init__(self, stop: Stop, reason: str = "") -> None:
         super().__init__(reason)
@@ -181,7 +182,7 @@ class _Ended(Exception):
 
 
 def load_templates() -> dict[str, Template]:
-    """Our prompts for the loop, by name."""
+    """The prompt templates of the loop by name."""
     names = ("plan", "draft", "rubric", "judge", "internalise", "revise_full", "revise_patch")
     return {name: load_wording(name) for name in names}
 
@@ -229,7 +230,7 @@ class _Loop:
         episode.best = episode.draft
 
     async def _improve(self, episode: Episode, assessment: Assessment) -> None:
-        """Rounds until a stop rule holds, in the order of the specification."""
+        """Rounds until a stop rule ends the episode."""
         misses = 0
         for number in range(1, self.settings.rounds + 1):
             self._check(episode, assessment, misses)
@@ -294,7 +295,7 @@ class _Loop:
         raise _Ended(Stop.NO_REFLECTION, ", ".join(episode.leaks[-self.settings.tries :]))
 
     async def _revise(self, episode: Episode, reflection: str, number: int) -> tuple[str, str]:
-        """The revision as written and the revised piece; an unusable patch is written in full."""
+        """The revision as written, and the revised text; if a patch does not apply, a full rewrite."""
         base, prompt = episode.best, episode.prompt.prompt
         if estimate_tokens(base) > self.settings.patch_tokens:
             fields = {"prompt": prompt, "draft": numbered(base), "reflection": reflection}
@@ -308,7 +309,7 @@ class _Loop:
         return written, written
 
     async def _measure_gain(self, episode: Episode) -> None:
-        """The gain by assessments that chose nothing: the best of noisy marks flatters itself."""
+        """Measure the gain by fresh assessments: the marks that selected the best text are biased."""
         gains = []
         try:
             for number in range(FRESH, FRESH + 2 * self.settings.fresh, 2):
@@ -356,8 +357,8 @@ class _Loop:
         raise _Ended(Stop.JUDGE_FAILED, reason)
 
     def _assessor(self, number: int) -> tuple[Role, str]:
-        """Who assesses in a round, and what the call is named. Fresh assessments are drawn, since a
-        greedy judge would only say again what chose.
+        """The judge of a round, and the name of the call. Fresh assessments are sampled: a greedy
+        judge would only repeat the selecting one.
         """
         if number < FRESH:
             return self.roles.judge, "judge"

@@ -1,7 +1,7 @@
-"""Every step of the loop as an item for reward models, those that led nowhere too.
+"""All steps of the loop as items to train reward models on, unsuccessful ones included.
 
-Side steps never enter a trace; what a policy must not copy, a reward model must have seen
-(specification: r2write.md section 3.1).
+Unsuccessful steps never enter a trace, but a reward model must have seen them (specification:
+r2write.md section 3.1).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from r2w_eval.training.synthesis.loop import Episode, SynthStep
 
 
 def loop_reflections(episodes: Iterable[Episode]) -> Iterator[LoopReflection]:
-    """The steps of all episodes, kept or not, but for those in which the judge shows."""
+    """The steps of all episodes except those that reveal the judge."""
     for episode in episodes:
         for step in episode.steps:
             if not step_leaks(episode, step):
@@ -22,7 +22,7 @@ def loop_reflections(episodes: Iterable[Episode]) -> Iterator[LoopReflection]:
 
 
 def step_leaks(episode: Episode, step: SynthStep) -> bool:
-    """The judge shows in what was revised, in the reflection, or in the revision."""
+    """Whether the base text, the reflection or the revised text reveals the judge."""
     prompt = episode.prompt
     texts = (step.base, step.reflection, step.text)
     return shows_a_judge(texts, prompt.lang, prompt.prompt, episode.draft)

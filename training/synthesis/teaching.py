@@ -1,7 +1,8 @@
-"""What rows of supervised fine-tuning teach once the chat template has rendered them.
+"""Checks SFT rows as the chat template renders them.
 
-Some templates drop the thinking of earlier turns, and of the last one too: a policy trained through
-one learns answers only, and nothing in its loss says so (specification: r2write.md section 4).
+Some templates drop the thinking of assistant turns, even of the last one. A policy trained through
+such a template learns answers only, and its loss does not show it (specification: r2write.md
+section 4).
 """
 
 from __future__ import annotations
@@ -22,9 +23,13 @@ LEAST_PARSED = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Teaching:
-    """Rows as a policy sees them: of `n`, how many lost their thinking in the template, came to an
-    answer after it, can be parsed without a fault, have a judge in a reflection, and how many have
-    a reflection on a draft in tags, and in prose.
+    """Counts over `n` rendered rows.
+
+    n_lost: the template dropped or changed the thinking
+    n_finished: the thinking is closed and followed by an answer
+    n_parsed: the trace has no faults
+    n_leaking: a reflection reveals the judge
+    n_tagged, n_prose: there is a reflection on a draft, in tags or in prose
     """
 
     n: int
@@ -36,7 +41,7 @@ class Teaching:
     n_prose: int
 
     def notes(self) -> tuple[str, ...]:
-        """The checks in words; those that are not passed say what is expected.
+        """The checks as text; failed ones say what was expected.
 
         >>> Teaching(4, 0, 4, 3, 0, 3, 0).notes()[1]
         'parsed 3 of 4 (75.0 %): expected at least 95 %'
@@ -60,7 +65,7 @@ class Teaching:
 
 
 def check_rows(model: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) -> Teaching:
-    """The checks on all rows. Raises UsageError when the template drops the thinking."""
+    """Check all rows. Raises UsageError if the template drops the thinking of any."""
     found = read_teaching(rows, tokenizer)
     if found.n_lost:
         raise UsageError(
@@ -73,7 +78,7 @@ def check_rows(model: str, rows: Sequence[Mapping[str, Any]], tokenizer: Any) ->
 
 
 def read_teaching(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> Teaching:
-    """The checks on all rows, rendered as the trainer renders them."""
+    """Count over all rows, rendered as the trainer renders them."""
     counts = dict.fromkeys((field.name for field in fields(Teaching)), 0)
     for row in rows:
         written = split_thinking(row["completion"][-1]["content"])
@@ -90,7 +95,7 @@ def read_teaching(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> Teaching
 
 
 def as_seen(row: Mapping[str, Any], tokenizer: Any) -> SplitText:
-    """Thinking and answer of a row after the template."""
+    """Thinking and answer of a row as rendered by the chat template."""
     prompt: str = tokenizer.apply_chat_template(
         row["prompt"], tokenize=False, add_generation_prompt=True
     )
@@ -100,20 +105,18 @@ def as_seen(row: Mapping[str, Any], tokenizer: Any) -> SplitText:
     completion = whole.removeprefix(prompt)
     head, opened, _ = completion.partition(tags.open)
     if opened and tags.close not in head:
-        # a template without a generation prompt has the head of the turn here
+        # without a generation prompt in the template, the turn's header comes first
         completion = completion.removeprefix(head)
     return split_thinking(completion, tags)
 
 
 def is_faultless(trace: Trace) -> bool:
-    """Every tag is closed, none stands in another or in the answer, and patches fit; prose has no
-    faults.
-    """
+    """All tags are closed, none is nested or in the answer, and patches apply; prose always passes."""
     return not trace.faults and not any(segment.faults for segment in trace.segments)
 
 
 def has_judge(trace: Trace, prompt: str) -> bool:
-    """Someone else's verdict in a reflection, in words of neither the prompt nor the draft."""
+    """A reflection mentions a judge or a mark, in words of neither the prompt nor the draft."""
     texts = {kind: [trace.text_of(s) for s in trace.segments if s.kind is kind]
              for kind in (Kind.DRAFT, Kind.REFLECTION)}  # fmt: skip
     draft = "\n".join(texts[Kind.DRAFT])

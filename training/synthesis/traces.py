@@ -1,9 +1,9 @@
-"""From episodes to training traces: stitched, filtered, counted.
+"""Turns episodes of the loop into training traces, filters them, and counts the losses.
 
-One thinking block holds plan, draft and the improving (reflection, revision) steps; the answer is
-the best text. What is dropped is dropped with a reason (specification: r2write.md sections 3.4 and
-3.5). Side steps never enter a trace: marks and labels stand in its row, texts go to reward models
-(steps.py).
+The thinking of a trace holds the plan, the draft and the improving (reflection, revision) steps; the
+answer is the best text. Every dropped episode has a reason (specification: r2write.md sections 3.4
+and 3.5). Other steps are not part of a trace: its row has their marks and labels, and their texts
+go to reward models (steps.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Dropped(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TracePart:
-    """One stretch of a thinking text, in characters of it; `round` 0 is the plan and the draft."""
+    """A segment of the thinking by character offsets; plan and draft have `round` 0."""
 
     kind: str
     start: int
@@ -55,7 +55,7 @@ class TracePart:
 
 @dataclass(frozen=True, slots=True)
 class TrainingTrace:
-    """One kept item: what a policy is to write for `prompt`. `source` says how it was made."""
+    """One training example: thinking and answer for `prompt`. `source` says how it was made."""
 
     id: str
     lang: str
@@ -108,7 +108,7 @@ def stitch(episode: Episode, form: Form = Form.TAGGED) -> TrainingTrace | Droppe
 
 
 def write_readable(parts: Parts, form: Form, language: str) -> Trace | Dropped:
-    """The parts as a trace that is read as it was written, or why they make none."""
+    """A trace of these parts that is parsed into the same parts again, or why there is none."""
     try:
         trace = write_trace(parts, form, language)
     except UsageError:
@@ -117,7 +117,7 @@ def write_readable(parts: Parts, form: Form, language: str) -> Trace | Dropped:
 
 
 def place_parts(trace: Trace, places: Sequence[tuple[int, str]]) -> tuple[TracePart, ...]:
-    """The segments as they were written; `places` are round and level of what follows the draft."""
+    """The segments; `places` are the round and level of each one after the draft."""
     following = iter(places)
     return tuple(
         TracePart(
@@ -131,7 +131,7 @@ def place_parts(trace: Trace, places: Sequence[tuple[int, str]]) -> tuple[TraceP
 
 
 def step_facts(step: SynthStep) -> dict[str, Any]:
-    """What is known of a step besides its texts."""
+    """Marks and labels of a step, without its texts."""
     return {
         "round": step.round,
         "label": step.label,
@@ -143,7 +143,7 @@ def step_facts(step: SynthStep) -> dict[str, Any]:
 
 
 def unfit(episode: Episode) -> Dropped | None:
-    """The first filter that an episode does not pass."""
+    """The first filter that an episode fails; None if it passes all."""
     if not episode.chain or episode.mean_first is None or episode.mean_best is None:
         return Dropped.UNFINISHED
     if episode.mean_best <= episode.mean_first:
@@ -156,7 +156,7 @@ def unfit(episode: Episode) -> Dropped | None:
 
 
 def _leaks(episode: Episode) -> bool:
-    """The judge shows through somewhere in the trace or its answer, the first draft aside."""
+    """Whether the trace or its answer reveals the judge; the first draft is not checked."""
     parts = [part for step in episode.chain for part in (step.reflection, step.written)]
     whole = (episode.plan, *parts, episode.best)
     prompt = episode.prompt
@@ -164,7 +164,7 @@ def _leaks(episode: Episode) -> bool:
 
 
 def repetition(text: str) -> float:
-    """Share of 4-grams that stood in the text before.
+    """Share of 4-grams that occurred earlier in the text.
 
     >>> repetition("a a a a a a a")
     0.75
@@ -175,7 +175,7 @@ def repetition(text: str) -> float:
 
 
 def near_duplicates(prompts: Sequence[str]) -> set[int]:
-    """Positions of prompts that are nearly an earlier one, by the Jaccard index of 8-grams.
+    """Indices of prompts that nearly repeat an earlier one, by the Jaccard index of 8-grams.
 
     >>> near_duplicates(["about a cat in the rain", "write about a dog", "Write about a dog!"])
     {2}
@@ -203,10 +203,10 @@ def _shingles(prompt: str) -> set[tuple[str, ...]]:
 
 @dataclass(frozen=True)
 class Census:
-    """What a synthesis made: episodes by end, steps by label (side steps too), refusals.
+    """Counts of a synthesis: ends of episodes, labels and levels of all steps, losses by reason.
 
-    `gain_judge` says whose fresh assessments gave the mean gain, of `n_fresh_gains` kept traces:
-    the others have none, since an assessment failed.
+    gain_judge: whose fresh assessments measured the gain
+    n_fresh_gains, mean_fresh_gain: of the kept traces whose fresh assessments succeeded
     """
 
     stops: Mapping[str, int]
@@ -225,7 +225,7 @@ class Census:
 def take_census(
     episodes: Sequence[Episode], results: Iterable[TrainingTrace | Dropped], gain_judge: str
 ) -> Census:
-    """Counts over all episodes; the gain is that of assessments which chose nothing."""
+    """The census of all episodes and their `results`."""
     found = list(results)
     kept = [trace for trace in found if isinstance(trace, TrainingTrace)]
     gains = [trace.gain for trace in kept if trace.gain is not None]

@@ -1,4 +1,4 @@
-"""What happens beside the training steps: seeds, a stop on broken losses, evaluations.
+"""Trainer callbacks: seeding, a stop on broken losses, a common last step, evaluations.
 
 Imports transformers: load this module from within a function.
 """
@@ -24,14 +24,14 @@ from r2w_eval.ranks import on_first
 
 
 class TrainingBroke(R2WError):
-    """Loss or gradient is no number any more; names the last checkpoint with sound weights."""
+    """Loss or gradient is not finite; the message names the last checkpoint with finite weights."""
 
 
 class SeedEachStep(TrainerCallback):
     """Seeds torch from (seed, step) before every step.
 
-    What is sampled then depends on the step alone, so that a resumed training goes on exactly as an
-    unbroken one: the trainer restores the generator's state one draw of the data loader too early.
+    Sampling then depends on the step alone, so that a resumed training continues exactly like an
+    uninterrupted one; the trainer itself restores the generator one data loader draw too early.
     """
 
     def __init__(self, seed: int) -> None:
@@ -66,12 +66,11 @@ class StopOnBrokenLoss(TrainerCallback):
 
 
 class StopTogether(TrainerCallback):
-    """Ends several trainings that run side by side after one number of steps.
+    """Ends concurrent trainings at the same step.
 
-    The first that has trained for `seconds` writes into `agreed` the step after which all end: its
-    own and `MARGIN` more, since the others may be a little ahead. A training that is ahead by more
-    than that ends at once; its number of steps is in its record. With `saves` the last state is a
-    checkpoint too, so that it can be evaluated.
+    The first one that has trained for `seconds` writes the common last step into the file `agreed`:
+    its own plus `MARGIN`, since the others may be slightly ahead. A training that is further ahead
+    ends at once. With `saves` the last state is also saved as a checkpoint, to be evaluated.
     """
 
     MARGIN = 2
@@ -91,7 +90,7 @@ class StopTogether(TrainerCallback):
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Agree on the last step, or keep to it."""
+        """Stop at the common last step, once it is known."""
         if on_first(lambda: self._is_over(state.global_step)):
             control.should_training_stop = True
             control.should_save |= self._saves
@@ -102,7 +101,7 @@ class StopTogether(TrainerCallback):
         return self._agreed.is_file() and step >= int(self._agreed.read_text("ascii"))
 
     def _propose(self, step: int) -> None:
-        """Written aside and linked: whole when it appears, and the first one stays."""
+        """Write the file aside and link it: it appears whole, and the first one wins."""
         aside = self._agreed.with_name(f".{self._agreed.name}.{os.getpid()}")
         aside.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(str(step), "ascii")
@@ -112,7 +111,7 @@ class StopTogether(TrainerCallback):
 
 
 def is_number(value: float | None) -> bool:
-    """A finite number; transformers logs NaN as None.
+    """Whether a logged value is finite; transformers logs NaN as None.
 
     >>> is_number(0.5), is_number(float("inf")), is_number(None)
     (True, False, False)
@@ -133,10 +132,10 @@ def _way_on(folder: Path) -> str:
 
 
 class EvaluateOnSave(TrainerCallback):
-    """Evaluates each saved checkpoint in a process of its own, so that training does not stall.
+    """Evaluates saved checkpoints in a separate process while training goes on.
 
-    It runs `r2w-eval watch DIR --once`, one at a time; what is due when training ends is evaluated
-    then. A failing evaluation is a line in `evaluations/watch.log` and never ends training.
+    It runs `r2w-eval watch DIR --once`, one at a time; the last checkpoints are evaluated when
+    training ends. A failed evaluation is logged in `evaluations/watch.log` and never ends training.
     """
 
     def __init__(self, folder: Path, settings: EvaluationSettings) -> None:
@@ -147,14 +146,14 @@ class EvaluateOnSave(TrainerCallback):
     def on_save(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start an evaluation, unless one is at work: it will find this checkpoint too."""
+        """Start an evaluation, unless one is running: that finds this checkpoint too."""
         if state.is_world_process_zero:
             self._watcher.start()
 
     def on_step_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Start what became due meanwhile, and stop on a decline; the last state is kept too."""
+        """Evaluate what became due meanwhile; on a decline, save the last state and stop."""
         if state.is_world_process_zero:
             self._watcher.go_on()
         declined = evaluations(self._folder) / DECLINE
@@ -165,6 +164,6 @@ class EvaluateOnSave(TrainerCallback):
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Wait for the evaluation at work, and for that of the last checkpoints."""
+        """Wait for the running evaluation, then evaluate the remaining checkpoints."""
         if state.is_world_process_zero:
             self._watcher.finish()

@@ -1,4 +1,4 @@
-"""What goes wrong in a training, said in words: memory that runs out, rewards that are missing."""
+"""Turns failures of a training into clear errors: memory, disk; and silences TRL's warnings."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SIGNS = ("out of memory", "can't allocate memory", "not enough memory", "cannot
 
 
 class OutOfMemory(R2WError):
-    """A training step did not fit; names the settings that make it smaller."""
+    """A training step did not fit into memory; the message names the settings that reduce it."""
 
 
 @contextmanager
 def out_of_memory_named(settings: str) -> Iterator[None]:
-    """Turn an allocation that failed, on a GPU or a CPU, into OutOfMemory; the rest passes."""
+    """Turn failed allocations, on a GPU or a CPU, into OutOfMemory; other errors pass."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -32,12 +32,12 @@ def out_of_memory_named(settings: str) -> Iterator[None]:
 
 
 class NotWritten(R2WError):
-    """A checkpoint or model could not be put on disk."""
+    """A checkpoint or model could not be written to disk."""
 
 
 @contextmanager
 def full_disk_named(out: Path) -> Iterator[None]:
-    """Turn what the writers of weights raise on a full disk into NotWritten; the rest passes."""
+    """Turn what writers of weights raise on a full disk into NotWritten; other errors pass."""
     from safetensors import SafetensorError
 
     try:
@@ -52,7 +52,7 @@ def full_disk_named(out: Path) -> Iterator[None]:
 
 
 def is_full_disk(message: str) -> bool:
-    """Whether a writer's message tells of a disk that took no more.
+    """Whether an error message means that the disk is full.
 
     >>> is_full_disk("Error while serializing: I/O error: No space left on device (os error 28)")
     True
@@ -62,7 +62,7 @@ def is_full_disk(message: str) -> bool:
 
 
 def is_out_of_memory(message: str) -> bool:
-    """Whether a framework's message tells of a failed allocation.
+    """Whether an error message means a failed allocation.
 
     >>> is_out_of_memory("CUDA out of memory. Tried to allocate 2.00 GiB")
     True
@@ -72,9 +72,9 @@ def is_out_of_memory(message: str) -> bool:
 
 @contextmanager
 def without_missing_reward_texts() -> Iterator[None]:
-    """Keep TRL from printing prompt and completion for each rollout without a reward.
+    """Keep TRL from printing prompt and completion of each rollout without a reward.
 
-    They are counted in the log; model text does not belong on a terminal.
+    Such rollouts are counted in the log; text of models should not reach a terminal.
     """
 
     def is_wanted(record: logging.LogRecord) -> bool:

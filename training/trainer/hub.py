@@ -1,7 +1,7 @@
 """Checkpoints of the hub: `org/name`, or at one revision `org/name@REVISION` (commit, branch, tag).
 
-A revision is part of the name and so of every key, manifest and record. Without one the commit that
-stood for the name is told, so that it can be named. No bytes come from an id alone unnoticed.
+A revision is part of the name and so of every key, manifest and record. Without one, the commit
+that was used is reported, so that it can be named next time.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from pathlib import Path
 
 from r2w_eval.errors import UsageError
 
-# weights as safetensors, their configuration, what makes tokens of texts
+# weights as safetensors, configuration, tokenizer
 PARTS = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 
 
 def split_revision(model: str) -> tuple[str, str | None]:
-    """A hub id and its revision, None without one; what exists on disk has none.
+    """A hub id and its revision (None without one); a path that exists has no revision.
 
     >>> split_revision("org/name@v1.0"), split_revision("org/name")
     (('org/name', 'v1.0'), ('org/name', None))
@@ -25,7 +25,7 @@ def split_revision(model: str) -> tuple[str, str | None]:
 
 
 def fetch_config(model: str) -> Path:
-    """The config.json of a hub id, in the folder of its commit. Raises UsageError."""
+    """Download the config.json of a hub id; its path in the hub's cache. Raises UsageError."""
     name, revision = split_revision(model)
     try:
         from huggingface_hub import hf_hub_download
@@ -36,12 +36,12 @@ def fetch_config(model: str) -> Path:
 
 
 def commit_of(config: Path) -> str:
-    """The commit whose folder in the hub's cache holds a file; nothing for any other file."""
+    """The commit that a file in the hub's cache belongs to; empty for any other file."""
     return config.parent.name if config.parent.parent.name == "snapshots" else ""
 
 
 def fetch_checkpoint(model: str) -> Path:
-    """The folder of a hub id at its revision. Raises UsageError."""
+    """Download a hub id at its revision; its folder. Raises UsageError."""
     name, revision = split_revision(model)
     try:
         from huggingface_hub import snapshot_download

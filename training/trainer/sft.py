@@ -1,7 +1,8 @@
-"""Supervised fine-tuning on traces: loss on thinking and answer, the prompt is masked.
+"""Supervised fine-tuning on traces, with the loss on thinking and answer but not on the prompt.
 
-TRL's SFTTrainer on prompt-completion rows; the tags are plain text, the tokenizer stays as it is
-(specification: r2write.md section 4). A killed training goes on from its last whole checkpoint.
+It uses TRL's SFTTrainer on prompt-completion rows. Tags are plain text, so the tokenizer is not
+changed (specification: r2write.md section 4). A killed training resumes from its last complete
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,11 +33,12 @@ class SFTSettings:
     """Values of the stage; defaults are starting points of this project (r2write.md section 4).
 
     model: checkpoint folder, hub id (org/name@REVISION stays with one), or smollm2 (embedded)
-    learning_rate, epochs, batch_size, accumulate: as in transformers; the batch is their product
-    max_tokens: longer rows are left out and counted, never cut
-    lora_rank: rank of low-rank adapters on all linear layers; 0 trains all weights
-    packing: several rows in one sequence
-    save_steps: steps between checkpoints; 0 keeps the last state only
+    learning_rate, epochs: as in transformers
+    batch_size, accumulate: rows per forward pass and passes per step, on each process
+    max_tokens: longer rows are left out and counted, never truncated
+    lora_rank: rank of low-rank adapters on all linear layers; 0: train all weights
+    packing: pack several rows into one sequence
+    save_steps: steps between checkpoints; 0: none but the final model
     seed: of order and dropout
     evaluation: of each checkpoint, while training goes on
     """
@@ -65,7 +67,7 @@ class SFTSettings:
 
 
 def to_row(trace: dict[str, Any]) -> dict[str, Any]:
-    """A prompt-completion row of a training trace (`TrainingTrace` as JSON)."""
+    """The prompt-completion row of a trace (`TrainingTrace` as JSON)."""
     content = f"<think>\n{trace['thinking']}\n</think>\n\n{trace['answer']}"
     return {
         "prompt": [{"role": "user", "content": trace["prompt"]}],
@@ -74,7 +76,7 @@ def to_row(trace: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a trace file. Raises UsageError when it has none."""
+    """The rows of a trace file. Raises UsageError if it is empty."""
     rows = [to_row(trace) for trace in iter_jsonl(path)]
     if not rows:
         raise UsageError(
@@ -84,13 +86,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def fits(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
-    """A row of at most `max_tokens` tokens."""
+    """Whether a rendered row has at most `max_tokens` tokens."""
     text = tokenizer.apply_chat_template([*row["prompt"], *row["completion"]], tokenize=False)
     return len(tokenizer(text, add_special_tokens=False)["input_ids"]) <= max_tokens
 
 
 def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) -> Trained:
-    """Train and write `out/model`. Raises UsageError when no row fits."""
+    """Train and write `out/model`. Raises UsageError if no row fits."""
     from datasets import Dataset
     from r2w_eval.training.trainer.callbacks import StopOnBrokenLoss
     from transformers import AutoTokenizer
@@ -144,7 +146,7 @@ def sft_config(settings: SFTSettings, folder: Path) -> Any:
 
 
 def lora(rank: int) -> Any:
-    """Adapters on all linear layers, or None for full training."""
+    """The configuration of adapters on all linear layers; None for full training."""
     if not rank:
         return None
     from peft import LoraConfig

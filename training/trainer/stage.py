@@ -1,7 +1,7 @@
-"""What supervised fine-tuning and reinforcement learning share: a trainer run to its end.
+"""What supervised fine-tuning and reinforcement learning share: running a trainer to its end.
 
-Resumed from the last whole checkpoint, with failures in words, checkpoints evaluated beside it, and
-the model written once, whole, at the end.
+It resumes from the last complete checkpoint, turns failures into clear errors, evaluates checkpoints
+meanwhile, and writes the model at the end.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ HISTORY = "history.json"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a stage made: the model's folder, rows used and left out, steps, the last loss.
+    """The result of a training stage.
 
-    notes: what a reader has to know besides: checkpoints left out, which one the model is,
-        rewards that were missing
+    model: the model's folder
+    n_rows, n_too_long: rows used, and left out for their length
+    loss: the last logged loss, in RL the last reward
+    notes: for the reader: incomplete checkpoints, which checkpoint was kept, missing rewards
     """
 
     model: Path
@@ -46,8 +48,8 @@ class Trained:
 
 
 def model_folder(model: str) -> str:
-    """The embedded model, or a hub id at a revision, as a checkpoint folder; everything else as it
-    is. Raises UsageError.
+    """A model name as transformers takes it: the embedded model and hub ids with a revision become
+    folders, all others are returned unchanged. Raises UsageError.
     """
     if model == EMBEDDED:
         from r2w_eval.models.embedded import convert_to_hf
@@ -59,7 +61,7 @@ def model_folder(model: str) -> str:
 
 
 def commit_notes(model: str, config: Any) -> tuple[str, ...]:
-    """Which commit a hub id without a revision stood for, and how to stay with it."""
+    """Notes on which commit was used for a hub id without a revision, and how to pin it."""
     return tuple(
         f"{model} stood for commit {commit}: name {model}@{commit} to train the same again"
         for commit in describe_commit(model, config).values()
@@ -74,17 +76,16 @@ def load_tokenizer(model: str) -> Any:
 
 
 def device_arguments() -> dict[str, Any]:
-    """bf16 on a GPU that has it; single precision on a CPU.
+    """Trainer arguments for this device: bf16 on a GPU that supports it, float32 on a CPU.
 
-    The trainer's filter for losses that are no numbers is off: it would show the mean of the
-    earlier ones instead, and the stop on a broken loss would never see it. Raises UsageError for
-    several GPUs in one process.
+    The trainer's filter of NaN losses is off: it would log earlier means instead, and StopOnBrokenLoss
+    would never see them. Raises UsageError for several GPUs in one process.
     """
     import torch
 
     has_gpu = torch.cuda.is_available()
     if n_processes() == 1 and (n_gpus := torch.cuda.device_count()) > 1:
-        # the trainer would give each a batch of its own, so that a step had several
+        # the trainer would give each GPU a batch, and a step would have several
         raise UsageError(
             f"{n_gpus} GPUs for one process. Set CUDA_VISIBLE_DEVICES=0, or use all of them: "
             f"accelerate launch --num_processes {n_gpus} -m r2w_eval train …"
@@ -121,7 +122,7 @@ def fit(
 def _save_chosen(
     trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings
 ) -> tuple[str, ...]:
-    """Write the last state or the best checkpoint; a note where it is not the last."""
+    """Write the last state or the best checkpoint as the model; notes on which it is."""
     wants_best = evaluation.is_on and evaluation.keep == "best"
     best = on_first(lambda: best_checkpoint(out / "checkpoints")) if wants_best else None
     if best is None or best.step == trainer.state.global_step:
@@ -137,9 +138,9 @@ def _save_chosen(
 
 
 def save_last(trainer: Any, tokenizer: Any, folder: Path) -> None:
-    """The weights as they are now, written by rank 0; shards are gathered from all ranks.
+    """Write the current weights on rank 0; shards are gathered from all ranks.
 
-    Raises UsageError for shards of adapters, which cannot be merged.
+    Raises UsageError for sharded adapters, which cannot be merged.
     """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if n_processes() == 1 or trainer.accelerator.distributed_type in WHOLE:
@@ -157,7 +158,7 @@ def save_last(trainer: Any, tokenizer: Any, folder: Path) -> None:
 
 
 def load_checkpoint(checkpoint: Checkpoint) -> Any:
-    """The model of a checkpoint, whole or as adapters on their base."""
+    """Load the model of a checkpoint, with its adapters if it has any."""
     if (checkpoint.path / "adapter_config.json").is_file():
         from peft import AutoPeftModelForCausalLM
 
@@ -168,19 +169,19 @@ def load_checkpoint(checkpoint: Checkpoint) -> Any:
 
 
 def save_model(model: Any, tokenizer: Any, folder: Path, state: Any = None) -> None:
-    """Weights (adapters merged, so that every engine loads them; `state`, where they are not the
-    model's own) and tokenizer.
+    """Write weights and tokenizer. Adapters are merged, so that every engine can load the model;
+    `state` replaces the model's own weights if given.
     """
     if hasattr(model, "merge_and_unload"):
         model = model.merge_and_unload()
-    # the trainer switches it off for itself
+    # the trainer switches it off while training
     model.config.use_cache = True
     model.save_pretrained(folder, state_dict=state, safe_serialization=True)
     tokenizer.save_pretrained(folder)
 
 
 def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A log entry that every reader of JSON takes: what is no number as None.
+    """A log entry in strict JSON: numbers that are not finite become None.
 
     >>> finite({"loss": float("nan"), "step": 1})
     {'loss': None, 'step': 1}
@@ -192,7 +193,7 @@ def finite(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def last_value(history: Sequence[dict[str, Any]], name: str) -> float | None:
-    """The newest logged number of this name; None without one. Transformers logs NaN as None.
+    """The last finite value logged under this name; None without one.
 
     >>> last_value([{"loss": 2.0}, {"loss": None}, {"reward": 1.0}], "loss")
     2.0
