@@ -7,8 +7,8 @@
 TRL's string form (`reward_funcs=DIR`) needs no adapter: it loads the exported folder. A failure is
 never a 0: TRL gets None, verl an exception, which its trainer counts as a failed sample.
 
-Scored is the answer. What stands in `<think>` tags before it is not, and a completion whose
-thinking never ends has no answer: it cannot be scored.
+Only the answer is scored, not the thinking in `<think>` tags before it. A completion whose thinking
+never ends has no answer and cannot be scored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from r2w_eval.models.thinking import answer_of
 
 
 class Unscorable(RuntimeError):
-    """A sample has no reward; training on a 0 instead would be wrong."""
+    """A sample could not be scored; it must not get a 0 instead."""
 
 
 @cache
@@ -40,9 +40,9 @@ def trl_reward(
     scorer: str = NAME,
     **columns: Any,
 ) -> list[float | None]:
-    """TRL's callable: one number per completion, None where there is no score.
+    """A reward function for TRL: one number per completion, None if it could not be scored.
 
-    Of conversations the last user turn is the prompt, the last assistant turn the completion.
+    In conversations the prompt is the last user turn, the completion the last assistant turn.
     """
     pairs = zip(prompts, completions, strict=True)
     items = [
@@ -60,7 +60,7 @@ async def trl_reward_async(
     scorer: str = NAME,
     **columns: Any,
 ) -> list[float | None]:
-    """The same, beside other asynchronous reward functions."""
+    """As `trl_reward`, for use with other asynchronous reward functions."""
     return await asyncio.to_thread(trl_reward, prompts, completions, scorer)
 
 
@@ -72,9 +72,9 @@ def compute_score(
     scorer: str = NAME,
     **options: Any,
 ) -> dict[str, float]:
-    """verl's custom reward function: one sample, the same scalar keys for every sample.
+    """A custom reward function for verl: the reward of one sample, under the same keys for all.
 
-    `extra_info["prompt"]` is the prompt, where the data set has one; `scorer` comes from
+    `extra_info["prompt"]` is the prompt, if the data set has one; `scorer` comes from
     `reward.custom_reward_function.reward_kwargs`. Raises Unscorable.
     """
     prompt = (extra_info or {}).get("prompt") or ""
@@ -85,13 +85,13 @@ def compute_score(
 
 
 def register_lm_eval() -> None:
-    """Make `r2w_best_of_n` known to lm-eval: keeps of each document the best response."""
+    """Register the lm-eval filter `r2w_best_of_n`, which keeps the best response per document."""
     from lm_eval.api.filter import Filter
     from lm_eval.api.registry import register_filter
 
     @register_filter("r2w_best_of_n")
     class BestOfN(Filter):  # type: ignore[misc]
-        """The response with the highest outcome; the first where none can be scored."""
+        """Keeps the response with the highest outcome, or the first if none can be scored."""
 
         def __init__(self, scorer: str = NAME) -> None:
             self._scorer = open_scorer(scorer)
@@ -106,7 +106,7 @@ def register_lm_eval() -> None:
 
 
 def pick_best(scorer: ItemScorer, prompt: str, responses: Sequence[str]) -> int:
-    """Index of the response with the best answer; 0 where none can be scored."""
+    """Index of the response with the best answer; 0 if none can be scored."""
     answers = {i: answer_of(response) for i, response in enumerate(responses)}
     texts = {i: answer for i, answer in answers.items() if answer is not None}
     best = best_of_n(scorer, [WritingItem(str(i), prompt, text) for i, text in texts.items()])

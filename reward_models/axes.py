@@ -1,4 +1,4 @@
-"""The axes of a reflection's quality, and the one number that they make."""
+"""The axes of a reflection's quality, and their weighted mean."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAD_AXES = tuple(AXIS_WEIGHTS)
 
 
 def combine(labels: Mapping[str, float]) -> float:
-    """The weighted mean of the axes that are known; the outcome alone where it is the only one.
+    """The weighted mean of the axes that have a label; without any, the label `outcome`.
 
     >>> combine({"relevance": 1.0, "effect": -1.0})
     -0.09090909090909088

@@ -1,4 +1,4 @@
-"""What the commands of `r2w-eval train rm` do; prints what was made and the next step."""
+"""The commands of `r2w-eval train rm`. Each prints what it made and the next step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from r2w_eval.ranks import is_first, on_first, only_training, refuse_several
 
 @dataclass(frozen=True, slots=True)
 class DataChoice:
-    """Which labelled sets are used."""
+    """The data to train on: `root` is the folder of labelled sets, `without` names sets to omit."""
 
     root: str | None
     without: tuple[str, ...] = ()
     allow_restricted: bool = False
     fillings: int = FILLINGS
-    """Of each own text with planted flaws."""
+    """Variants of each text of this project that flaws are planted in."""
     synth: tuple[str, ...] = ()
-    """Folders of `r2w-eval train synth` whose reflections are trained on too."""
+    """Folders of `r2w-eval train synth`; their reflections are trained on too."""
 
     def build(self) -> Corpus:
         """All rows. Raises DataError, UsageError."""
@@ -35,7 +35,7 @@ class DataChoice:
 
 @dataclass(frozen=True, slots=True)
 class TransformerChoice:
-    """A recipe by name or file (empty: the one for a CPU), and the longest it may take."""
+    """A recipe by name or file (empty: `default_config` for a CPU), and a limit of its time."""
 
     recipe: str
     max_seconds: float
@@ -44,10 +44,10 @@ class TransformerChoice:
 def train(
     choice: DataChoice, out: str, data_only: bool, transformer: TransformerChoice | None
 ) -> None:
-    """Build the data, fit the shipped kind of model, or train the transformer for a while.
+    """Build the data and, unless `data_only`, fit the linear model or train the transformer.
 
-    Raises DataError, UsageError, the latter also while another training writes to `out`, and for
-    several processes of what one does by itself.
+    Raises DataError, and UsageError also while another training writes to `out`, or when several
+    processes are launched for what runs in one.
     """
     if transformer is None or data_only:
         refuse_several("train rm", "accelerate launch -m r2w_eval train rm --transformer")
@@ -95,13 +95,13 @@ def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> 
 
 
 def _say(what: str) -> None:
-    """Once, whatever the number of processes."""
+    """Print on the first process only."""
     if is_first():
         click.echo(what)
 
 
 def export(folder: str, weights: str | None, truncation: str) -> None:
-    """Write the exchange artefact."""
+    """Export the transformer as a folder that other engines can load."""
     from r2w_eval.reward_models.transformer.artifact import export_artifact
 
     made = export_artifact(Path(folder), Path(weights) if weights else None, truncation)
@@ -119,7 +119,7 @@ def validate(scorer: str, out: str) -> None:
 
 
 def show_floors() -> None:
-    """The trivial reading of every labelled set, beside the value that the specification gives."""
+    """Print the trivial baselines of every labelled set beside the specification's values."""
     from r2w_eval.reward_models.checks.floors import floors
     from r2w_eval.reward_models.data.sources import find_sets
     from rich.console import Console

@@ -1,4 +1,4 @@
-"""What is scored and what comes back: the public JSON-lines interface of every scorer here.
+"""Items and scores: the public JSON-lines interface of every scorer of this package.
 
 In: reflection items `{"id", "prompt", "draft", "reflection", "revision"?, "earlier"?: [..]}` and
 writing items `{"id", "prompt", "response"}`. Out, in input order:
@@ -20,7 +20,7 @@ MAX_ITEM_CHARS = 4_000_000
 
 
 class ItemStatus(StrEnum):
-    """What became of one item; an LLM judge that gave no verdict adds its `JudgeStatus`."""
+    """Why an item has or has not got a value; LLM judges also use `JudgeStatus`."""
 
     OK = "ok"
     BAD_ITEM = "bad_item"
@@ -36,7 +36,10 @@ class ItemStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ReflectionItem:
-    """One reflection with what it is about: the unit (x, d, r, d', E)."""
+    """One reflection in context: the unit (x, d, r, d', E) of the specification.
+
+    draft, revision: the text before and after it; earlier: reflections before it, oldest first
+    """
 
     id: str
     prompt: str
@@ -60,7 +63,7 @@ Item = ReflectionItem | WritingItem
 
 @dataclass(frozen=True, slots=True)
 class ItemScore:
-    """A value with its parts, or the reason why there is none."""
+    """A value and its parts; or, with a status other than `ok`, no value and a reason."""
 
     id: str
     value: float | None
@@ -75,7 +78,7 @@ class ItemScore:
             raise ValueError(f"ItemScore {self.id!r}: value {self.value!r} is not finite")
 
     def as_record(self) -> dict[str, Any]:
-        """The public JSON form."""
+        """The score as a JSON object."""
         record: dict[str, Any] = {
             "id": self.id,
             "value": self.value,
@@ -95,9 +98,9 @@ def failed(item_id: str, status: ItemStatus | JudgeStatus, reason: str) -> ItemS
 
 
 def read_item(record: Any, number: int) -> Item | ItemScore:
-    """An item from its JSON form, or the score that says what is wrong with it.
+    """An item from its JSON form, or a failed score that says what is wrong with it.
 
-    `number` counts from 1 and names an item without an id.
+    `number`, counted from 1, is the id of an item without one.
     """
     if not isinstance(record, Mapping):
         return failed(str(number), ItemStatus.BAD_ITEM, "expected a JSON object")
@@ -142,7 +145,7 @@ def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
 
 
 def is_text(value: Any) -> bool:
-    """Text of whole characters: JSON can spell half of a surrogate pair, and tokenizers fail on it.
+    """Whether a value is text without lone surrogates, which JSON allows and tokenizers reject.
 
     >>> is_text(chr(0x1F600)), is_text(chr(0xD83D)), is_text(1)
     (True, False, False)
@@ -157,7 +160,7 @@ def is_text(value: Any) -> bool:
 
 
 def unscorable(item: Item) -> tuple[ItemStatus, str] | None:
-    """Why an item that was built in code, not read from JSON, cannot be scored."""
+    """Why an item cannot be scored; None if it can. Items read from JSON were checked before."""
     if isinstance(item, WritingItem):
         return _blank(item.response)
     return _lacking(item.draft, item.reflection)

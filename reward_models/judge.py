@@ -1,12 +1,12 @@
 """`judge:MODEL`: an LLM judge as a scorer of items. MODEL is what --judge takes.
 
-A reflection: four diagnostics (is the weakness there, was the advice followed, did it help where it
-was meant to, was the rest kept), and then one mark from 1 to 10 in the same reply (the form of
-TAISCORE; specification: r2write.md section 6.2). A piece of writing: the mark of `r2w-eval
-reflect`. Both as (mark - 5.5) / 4.5, so in [-1, 1]; the marks themselves are the parts.
+For a reflection the judge answers four diagnostics (does the weakness exist, was the advice
+followed, did it help where intended, was the rest kept) and gives one mark from 1 to 10 in the same
+reply (the form of TAISCORE; specification: r2write.md section 6.2). For a piece of writing it gives
+the mark of `r2w-eval reflect`. Values are (mark - 5.5) / 4.5, in [-1, 1]; the marks are the parts.
 
-What is judged may speak to the judge. Every question therefore fences its texts with a mark made of
-their own hash, which no text can hold.
+Judged texts may try to instruct the judge. Every question therefore fences its texts with a marker
+made of their own hash, which they cannot contain.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WRITING = ("reflect_system", "reflect_user")
 
 
 def to_value(mark: float) -> float:
-    """A mark from 1 to 10 on [-1, 1].
+    """The value in [-1, 1] of a mark from 1 to 10.
 
     >>> to_value(1), to_value(5.5), to_value(10)
     (-1.0, 0.0, 1.0)
@@ -51,7 +51,7 @@ def to_value(mark: float) -> float:
 
 
 def to_mark(value: float) -> float:
-    """The mark that a value in [-1, 1] stands for: what one judge point is for any scorer.
+    """The mark from 1 to 10 that a value in [-1, 1] corresponds to.
 
     >>> to_mark(to_value(7.0))
     7.0
@@ -60,7 +60,7 @@ def to_mark(value: float) -> float:
 
 
 def load_wording(language: str) -> Template:
-    """The question about a reflection, in English or Chinese."""
+    """The prompt template for reflections, in English or Chinese."""
     return load_prompt(f"reflection_{language}", "r2w_eval.reward_models")
 
 
@@ -83,9 +83,9 @@ def ask_about(item: ReflectionItem) -> ScoreItem:
 
 
 def read_diagnosis(asked: Sequence[str], request: JudgeRequest, reply: str) -> Score:
-    """The mark of the last JSON object with a score; `parts` are its diagnostics.
+    """The mark in the reply's last JSON object with a score; `parts` are its diagnostics.
 
-    A judge that leaves out one of those `asked` has not looked: its mark does not count.
+    A reply that omits one of the diagnostics `asked` for gets no value.
 
     >>> read_diagnosis(["validity"], None, '{"validity": 8, "score": 7}').value
     7.0
@@ -119,9 +119,9 @@ def _as_item_score(item: Item, score: Score) -> ItemScore:
 
 
 class ItemJudge:
-    """A chat judge that scores items; asked from any thread, and waited for while it is silent.
+    """A chat judge that scores items. Thread-safe; a silent judge is waited for.
 
-    `close()` gives back the connections; so does the end of this object, or of the program.
+    `close()` releases the connections; this also happens when the object is garbage collected.
     """
 
     def __init__(
@@ -137,11 +137,11 @@ class ItemJudge:
 
     @property
     def id(self) -> str:
-        """The model's name and the hash of what it is asked."""
+        """The model's name and a hash of the prompt templates."""
         return f"judge:{self._chat.id}@{text_hash(' '.join(self._wordings))[:12]}"
 
     def describe(self) -> Mapping[str, Any]:
-        """Wordings, decoding and the model's own facts."""
+        """Prompt templates, decoding, range, and the model's description."""
         return {
             "wordings": self._wordings,
             "decoding": DECODING.sent(),
@@ -150,9 +150,9 @@ class ItemJudge:
         }
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
-        """One score per item, in order; items that differ in their id alone are asked about once.
+        """One score per item, in order; items that differ only in their id are judged once.
 
-        Raises EndpointDown when the endpoint refuses all work.
+        Raises EndpointDown if the endpoint refuses all calls.
         """
         problems = {i: why for i, item in enumerate(items) if (why := unscorable(item))}
         good = {i: replace(item, id="") for i, item in enumerate(items) if i not in problems}
@@ -177,12 +177,9 @@ def _give_back(judge: PatientJudge, background: Background, cache: ReplyCache | 
 
 
 def open_item_judge(model: str, patience_s: float | None = None) -> ItemJudge:
-    """The judge that `model` names, with the reply cache: what was asked once is not paid again.
-
-    Raises UsageError, EndpointDown.
-    """
+    """The judge that `model` names, with the reply cache. Raises UsageError, EndpointDown."""
     if model == SMOKE_TEST_JUDGE or model in NAMED_SCORERS:
-        # these read numbers off a model or a text, and write no reply
+        # these compute numbers from a model or a text, and write no reply
         known = [kind for kind in KINDS if kind != SMOKE_TEST_JUDGE and kind not in NAMED_SCORERS]
         raise UnknownName("--scorer judge:", model, "model", known, "--scorer judge:smollm2")
     background = Background()
@@ -193,5 +190,5 @@ def open_item_judge(model: str, patience_s: float | None = None) -> ItemJudge:
 
 
 async def _open_cache() -> ReplyCache:
-    """Opened in the judge's own thread: SQLite wants to be asked where it was opened."""
+    """Open the cache in the judge's thread: SQLite objects belong to the thread that made them."""
     return ReplyCache(cache_path())

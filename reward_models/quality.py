@@ -1,7 +1,7 @@
-"""`--judge r2w-quality`: the outcome reading as a judge of runs, on any scale a suite has.
+"""`--judge r2w-quality`: the outcome score as a judge of runs, mapped to the suite's scale.
 
-It reads the prompt's answer and not the criterion: every criterion of an answer gets the same
-number. That is stated in its identity. It needs no network, no key and no torch.
+It looks only at the answer, so that every criterion gets the same number; its identity says so. It
+needs no network, no key and no torch.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class QualityJudge:
         return f"r2w-quality@{self._model.outcome_hash[:12]}"
 
     def describe(self) -> Mapping[str, Any]:
-        """Weights, and what this judge does not look at."""
+        """Weights and limits of this judge."""
         return {
             "weights_sha256": self._model.outcome_hash,
             "data": self._model.train_run,
@@ -40,10 +40,10 @@ class QualityJudge:
         }
 
     async def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to release."""
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
-        """One verdict per item, computed in a thread."""
+        """One verdict per item, in order, computed in a thread."""
         return await asyncio.to_thread(self._score, items)
 
     def _score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
@@ -58,7 +58,7 @@ class QualityJudge:
 
 
 def on_scale(score: ItemScore, scale: Scale | None) -> Score:
-    """The outcome, [-1, 1], stretched over the range of the suite's scale."""
+    """The outcome in [-1, 1] mapped linearly to the range of the suite's scale."""
     if scale is None:
         return Score(None, JudgeStatus.BAD_REQUEST, "this verdict has no discrete scale")
     if score.value is None:

@@ -1,7 +1,7 @@
-"""The rules scorer: the process axes by formula, without any trained weight.
+"""`r2w-rules`: scores reflections by formulas, without trained weights.
 
-Definitions and guards: specification of the method, section 6.2. Axes in [-1, 1]; an axis that
-cannot be computed is missing and the weights are normalised again.
+Definitions and guards: r2write.md section 6.2. The axes are in [-1, 1]; the value is their weighted
+mean without `effect`, which formulas cannot tell.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ MAX_SHARE_OF_DRAFT = 0.25
 
 
 class RulesScorer:
-    """Scores reflections; a piece of writing has no rule and gets the status `bad_item`."""
+    """Scores reflections; pieces of writing get the status `bad_item`."""
 
     id = "r2w-rules"
 
     def describe(self) -> Mapping[str, Any]:
-        """Nothing is tuned."""
+        """The formula and its version."""
         return {"formula": "method section 6.2", "version": 2}
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
@@ -60,10 +60,10 @@ def _score(item: Item) -> ItemScore:
 
 
 def relevance(found: Mapping[str, float]) -> float:
-    """+1 for a quoted span of the draft with a named problem; -1 where most spans are invented.
+    """+1 if it quotes the draft and names a problem; -1 if most quotations are invented.
 
-    Up to half of the quotations may stand in neither draft nor prompt, each at the price of its
-    share: a good remark also quotes the wording that it asks for.
+    Up to half of the quotations may be in neither draft nor prompt, and then lower the value by
+    their share: a good remark also quotes the wording that it asks for.
     """
     if found["quotes_absent"] > 0.5:
         return -1.0
@@ -73,7 +73,7 @@ def relevance(found: Mapping[str, float]) -> float:
 
 
 def constructiveness(found: Mapping[str, float]) -> float:
-    """Half for a stated change, half for its uptake: change inside minus change elsewhere."""
+    """Half for stating a change, half for its uptake: change there minus change elsewhere."""
     stated = 1.0 if found["has_request"] and not found["is_degenerate"] else -1.0
     if not found["has_revision"]:
         return stated
@@ -83,20 +83,20 @@ def constructiveness(found: Mapping[str, float]) -> float:
 
 
 def efficiency(item: ReflectionItem, found: Mapping[str, float]) -> float:
-    """1 - 2 max(redundancy, filler, restated prompt), less for more than a quarter of the draft."""
+    """1 - 2 max(redundancy, restated prompt, filler), less for over a quarter of the draft."""
     waste = max(redundancy(item), found["restates"], filler_share(item.reflection))
     length = len(words(item.reflection)) / max(1, len(words(item.draft)))
     return max(-1.0, 1.0 - 2.0 * waste - max(0.0, length - MAX_SHARE_OF_DRAFT))
 
 
 def redundancy(item: ReflectionItem) -> float:
-    """Highest 3-gram containment in an earlier reflection."""
+    """Largest share of its 3-grams that an earlier reflection contains."""
     own = words(clean(item.reflection))
     return max((containment(own, words(earlier), 3) for earlier in item.earlier), default=0.0)
 
 
 def filler_share(reflection: str) -> float:
-    """Share of sentences that praise or advise in general and name no change in particular."""
+    """Share of sentences that only praise or give general advice."""
     parts = sentences(strip_filler(reflection))
     empty = [
         part

@@ -4,8 +4,9 @@
     scores = load_reward().score([ReflectionItem("1", prompt, draft, reflection, revision)])
     print(scores[0].value, scores[0].parts)
 
-Reflections: relevance, constructiveness, efficiency, with a revision also effect; the value is its
-own head, trained on their weighted mean. Writing: the outcome. All in [-1, 1]. No torch is needed.
+Reflections get relevance, constructiveness, efficiency and, with a revision, effect; the value is a
+head of its own, trained on their weighted mean. Writings get the outcome. All values are in
+[-1, 1]. No torch is needed.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from r2w_eval.named_objects import load_object
 
 NAME = "r2w-reward"
 JUDGE = "judge:"
-# raised when the same weights read a remark or a text otherwise; part of the identity
+# versions of the features of reflections and of writings; part of the identity
 READING, WRITING = "reading 4", "reading 3"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
@@ -49,28 +50,31 @@ SCORERS = {
 
 
 class ItemScorer(Protocol):
-    """Anything that scores items: batch in, batch out, in order."""
+    """Scores batches of items."""
 
     @property
     def id(self) -> str:
         """Name and version of the weights."""
 
     def describe(self) -> Mapping[str, Any]:
-        """What else changes scores."""
+        """Everything else that affects scores."""
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
-        """One score per item; an item that cannot be scored has a status instead of a value."""
+        """One score per item, in order; without a value for an item that cannot be scored."""
 
 
 @dataclass(frozen=True)
 class RewardModel:
-    """Fitted process heads and outcome reading."""
+    """The fitted process heads and outcome model.
+
+    train_run: hash of the data that it was fitted on
+    """
 
     heads: Heads
     outcome: Outcome
     weights_hash: str
     outcome_hash: str
-    """Of the weights that score writing: a refit of the process heads changes no judge of runs."""
+    """Hash of the weights that score writing: refitting process heads does not change a judge."""
     train_run: str = ""
 
     @property
@@ -121,7 +125,7 @@ class RewardModel:
 
 
 def _cut(length: int) -> dict[str, Any]:
-    """Says how much was not read; empty for texts of normal length."""
+    """How many characters were not read; empty for texts up to MAX_CHARS."""
     return {"unread_chars": length - MAX_CHARS} if length > MAX_CHARS else {}
 
 
@@ -147,7 +151,7 @@ def load_reward(folder: Path | None = None) -> RewardModel:
 def open_scorer(spec: str, patience_s: float | None = None) -> ItemScorer:
     """A scorer by name, by `module:attr`, or a folder: fitted weights, or an exported artefact.
 
-    `judge:MODEL` is an LLM judge, MODEL in the words of --judge; one that is silent is waited for,
+    `judge:MODEL` is an LLM judge, with MODEL as in --judge; it is waited for while it is silent,
     for `patience_s` at most (None: half an hour). Raises UsageError, EndpointDown.
     """
     if spec.startswith(JUDGE):
@@ -174,7 +178,7 @@ def open_scorer(spec: str, patience_s: float | None = None) -> ItemScorer:
 def score_all(
     scorer: ItemScorer, items: Iterable[Item | ItemScore], batch: int = 256
 ) -> Iterator[ItemScore]:
-    """Score a stream in batches; items that could not be read pass through, in their place."""
+    """Score a stream in batches, in order; items that could not be read keep their failed score."""
     waiting: list[Item | ItemScore] = []
     for item in items:
         waiting.append(item)
@@ -198,10 +202,7 @@ def _score_batch(scorer: ItemScorer, waiting: Sequence[Item | ItemScore]) -> Ite
 
 
 def best_of_n(scorer: ItemScorer, items: Sequence[Item]) -> int | None:
-    """Index of the item with the highest value; None when none could be scored.
-
-    Ties go to the first. Items without a value never win.
-    """
+    """Index of the highest value, of the first one in a tie; None if no item has a value."""
     scores = scorer.score(items)
     known = [(s.value, -i) for i, s in enumerate(scores) if s.value is not None]
     return -max(known)[1] if known else None

@@ -1,4 +1,4 @@
-"""Trivial readings beside every learned score, so that a figure is never shown without its floor.
+"""Trivial baselines beside every learned score, so that no figure is shown without its floor.
 
 Length in characters and, for reflections, the share of their words that the draft has and the
 number of words of request (specification: reward model, section 6). They need no weights.
@@ -22,21 +22,21 @@ PART = "baselines"
 
 @dataclass(frozen=True, slots=True)
 class WithBaselines:
-    """A scorer whose scores carry the trivial readings of their item in `parts`."""
+    """A scorer that adds the trivial baselines of each item to its score's `parts`."""
 
     scorer: ItemScorer
 
     @property
     def id(self) -> str:
-        """The scorer's own: values are the same."""
+        """The wrapped scorer's id: values are the same."""
         return self.scorer.id
 
     def describe(self) -> Mapping[str, Any]:
-        """The scorer's, and that baselines stand beside."""
+        """The wrapped scorer's description, marked as having baselines."""
         return {**self.scorer.describe(), PART: True}
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
-        """Scores in order; those without a value stay as they are."""
+        """Scores in order; those without a value are not changed."""
         return [
             score if score.value is None
             else replace(score, parts={**score.parts, PART: baselines_of(item)})
@@ -45,7 +45,7 @@ class WithBaselines:
 
 
 def baselines_of(item: Item) -> dict[str, float]:
-    """The trivial readings of one item.
+    """The trivial baselines of one item.
 
     >>> baselines_of(WritingItem("1", "Write.", "A gate."))
     {'longer': 7.0}

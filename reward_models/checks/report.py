@@ -1,8 +1,8 @@
-"""Validity reports: made, shown, read, and asked for before a policy is trained on a scorer.
+"""Validity reports: making, showing, reading and requiring them.
 
-A policy finds what a reward pays for by mistake. So reinforcement learning asks for the report of
-the very scorer it will use, and for the tests that a policy would exploit first (specification:
-r2write.md section 5).
+A policy exploits whatever a reward pays for by mistake. Reinforcement learning therefore requires a
+report on the very scorer that it uses, in which the tests of the likeliest exploits are passed
+(specification: r2write.md section 5).
 """
 
 from __future__ import annotations
@@ -28,33 +28,33 @@ REQUIRED = (
     "self-praise",
     "padding and neighbours",
 )
-"""How the names of the tests begin that reinforcement learning asks for."""
+"""Beginnings of the names of the tests that reinforcement learning requires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of the validity suite on one scorer, by name whether a test was passed."""
+    """The validity of one scorer: for each test by name, whether it was passed."""
 
     scorer: str
     passed: dict[str, bool]
 
     @property
     def failed(self) -> list[str]:
-        """What speaks against training on the scorer: required tests failed, or absent."""
+        """Required tests that failed or are missing; empty if the scorer may be trained on."""
         bad = [name for name, ok in self.passed.items() if not ok and name.startswith(REQUIRED)]
         absent = [lead for lead in REQUIRED if not any(n.startswith(lead) for n in self.passed)]
         return bad + [f"{lead.strip()} (not in the report)" for lead in absent]
 
 
 def write_report(scorer: ItemScorer, path: Path) -> list[Check]:
-    """Run the suite and keep its outcome as JSON."""
+    """Run the validity suite and write its outcome as JSON."""
     checks = run_validity(scorer)
     write_json(path, {"scorer": scorer.id, "checks": checks})
     return checks
 
 
 def show_validity(scorer: ItemScorer, path: Path | None) -> None:
-    """Run the suite, print its outcome as a table, and keep it where a path is given."""
+    """Run the validity suite, print its outcome as a table, and write it if a path is given."""
     from rich.console import Console
     from rich.table import Table
 
@@ -70,7 +70,7 @@ def show_validity(scorer: ItemScorer, path: Path | None) -> None:
 
 
 def read_report(path: Path) -> Report:
-    """A report of `write_report`. Raises UsageError."""
+    """Read a report made by `write_report`. Raises UsageError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         passed = {str(check["name"]): check["passed"] is True for check in found["checks"]}
@@ -83,9 +83,10 @@ def read_report(path: Path) -> Report:
 
 
 def require_valid(scorer: ItemScorer, named: str, folder: Path) -> None:
-    """Let a scorer pass whose report is good: the one named, or one made and kept in `folder`.
+    """Check the report that is `named`, or else one that is made and kept in `folder`.
 
-    Raises UsageError for a report of another scorer and for failed tests.
+    `named` WAIVED skips the check. Raises UsageError for a report on another scorer, and for
+    required tests that failed or are missing.
     """
     if named == WAIVED:
         return

@@ -1,4 +1,4 @@
-"""RewardBench 2's scoring, so that a scorer can be placed beside its boards.
+"""Scores a reward model on RewardBench 2, by the formulas of its leaderboard.
 
     rows = [bench_row(record) for record in iter_jsonl(path)]
     print(evaluate(load_reward(), rows))
@@ -72,7 +72,7 @@ def evaluate(scorer: ItemScorer, rows: Sequence[BenchRow]) -> dict[str, Metric]:
 
 
 def _values(scorer: ItemScorer, rows: Sequence[BenchRow]) -> Iterator[list[float] | None]:
-    """The values of each row's completions; None if one has none."""
+    """The values of each row's completions; None for a row with a completion without a value."""
     items = [WritingItem(f"{row.id}:{k}", row.prompt, text)
              for row in rows for k, text in enumerate(row.completions)]  # fmt: skip
     scores = iter(scorer.score(items))
@@ -101,7 +101,7 @@ def _reference(tied: str) -> str:
 
 
 def row_score(scores: Sequence[float]) -> float:
-    """Non-ties row, first completion correct: 1/k if k completions share the maximum with it.
+    """Score of a row whose first completion is correct: 1/k if k completions share the maximum.
 
     >>> row_score([0.5, 0.5, 0.1, 0.2]), row_score([0.1, 0.5, 0.2, 0.3])
     (0.5, 0.0)

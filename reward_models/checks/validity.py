@@ -1,8 +1,8 @@
-"""Validity tests of any scorer: what it must order, and what must not move it.
+"""Validity tests for any scorer: what it must order correctly, and what must not change its values.
 
-Specification: reward model, section 7. The items are generated (planted flaws, phrasings that no
-training saw), so that truth is known and no data folder is needed. Each test gives an effect, n,
-an interval clustered by text, and passes or fails; lengths stand beside as the trivial baseline.
+Specification: reward-model.md section 7. Items are generated from planted flaws and from phrasings
+that are never trained on, so that the truth is known and no data folder is needed. Each test has an
+effect, n, an interval clustered by text, and passes or fails.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.stats import measure
 from r2w_eval.stats.agreement import Method, coefficient
 
-# invariance: a change of at most this share of the scores' standard deviation
+# invariance: largest change, as a share of the scores' standard deviation
 TOLERANCE = 0.05
 PADDING_TOLERANCE = 1e-4
 PER_TEXT = 20
@@ -53,7 +53,12 @@ FIRST_WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One test. `value` with bounds; `baseline` is what length alone would give."""
+    """The outcome of one test.
+
+    n, n_failed: items with a value, and without one
+    rule: what had to hold
+    baseline: the value that length alone would reach
+    """
 
     name: str
     value: float | None
@@ -68,23 +73,23 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """Positives with known truth, each with what is needed to vary it."""
+    """Correct reflections on texts with a planted flaw; the tests vary them."""
 
     rows: tuple[Row, ...]
 
     @property
     def items(self) -> list[ReflectionItem]:
-        """The positives' items."""
+        """The items of the rows."""
         return [row.item for row in self.rows if isinstance(row.item, ReflectionItem)]
 
     @property
     def groups(self) -> list[str]:
-        """The texts that the items are fillings of."""
+        """The text that each item is a variant of; intervals are clustered by it."""
         return [row.split_group for row in self.rows]
 
 
 def material(seed: int = 7) -> Material:
-    """Flawed texts kept for this suite: neither texts nor phrasings were trained on."""
+    """The material of this suite; neither its texts nor its phrasings are trained on."""
     return Material(tuple(row for row in build_held(PER_TEXT, seed) if row.kind == POSITIVE))
 
 
@@ -106,7 +111,7 @@ def run_validity(scorer: ItemScorer) -> list[Check]:
 
 
 def content_order(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Matched above generic above shuffled, in each language."""
+    """Matching remarks score above generic ones, and those above shuffled ones, per language."""
     matched = base.items
     rng = random.Random(0)
     generic = [replace(i, reflection=say("generic", r.lang, rng))
@@ -122,7 +127,7 @@ def content_order(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def revision_order(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """The matching revision above no change, above a change elsewhere, above a new text."""
+    """The matching revision scores above none, that above a change elsewhere, above a new text."""
     items = [i for i in base.items if i.revision is not None]
     unchanged = [replace(i, revision=i.draft) for i in items]
     elsewhere = [replace(i, revision=_cut_elsewhere(i)) for i in items]
@@ -135,7 +140,7 @@ def revision_order(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def repeats(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Each repetition below the one before; a paraphrase below the first occurrence."""
+    """Each repetition scores below the one before; a paraphrase below the first occurrence."""
     items = base.items
     rounds = [
         scorer.score([replace(i, earlier=(i.reflection,) * n) for i in items]) for n in range(4)
@@ -153,7 +158,7 @@ def repeats(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def invariances(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Self-praise, politeness, orders to the scorer and tags in the text must not pay."""
+    """Self-praise, politeness, orders to the scorer and tags do not change the value."""
     plain = scorer.score(base.items)
     for name, texts in (("self-praise", PRAISE), ("politeness", POLITE), ("injection", ORDERS)):
         added = [
@@ -171,7 +176,7 @@ def invariances(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def nulls(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Empty remarks land in the lowest tenth of matched ones, or have no value."""
+    """Remarks without content score in the lowest tenth of matching ones, or have no value."""
     matched = [s.value for s in scorer.score(base.items) if s.value is not None]
     if not matched:
         yield _no_values("nulls in the lowest tenth", len(base.items), "share >= 0.95")
@@ -192,7 +197,7 @@ def nulls(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def batching(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """The same item alone, in a batch and among others has the same value."""
+    """An item has the same value alone and in a batch."""
     items = base.items[:24]
     together = scorer.score([*items, *reversed(items)])
     alone = [scorer.score([item])[0] for item in items]
@@ -202,7 +207,7 @@ def batching(scorer: ItemScorer, base: Material) -> Iterable[Check]:
     if not gaps:
         yield _no_values(name, len(items), rule)
         return
-    # a value that is there in one company and not in another moved as well
+    # a value that exists only alone, or only in the batch, has changed too
     steady = all((a is None) == (b is None) for a, b in pairs)
     lost = sum(s.value is None for s in alone)
     yield Check(name, max(gaps), None, None, len(items) - lost, lost,
@@ -210,7 +215,7 @@ def batching(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def length(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Rank correlation of value and length among right and wrong remarks, truth held fixed."""
+    """Rank correlation of value and length, within right and within wrong remarks."""
     wrong = [replace(i, reflection=j.reflection)
              for i, j in zip(base.items, _others(base), strict=True)]  # fmt: skip
     parts, n = [], 0
@@ -249,7 +254,7 @@ def gain(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def swap(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """A right and a wrong remark on one draft keep their values whatever stands before them."""
+    """Remarks keep their order when an unrelated remark precedes them."""
     items, others = base.items, _others(base, other_category=True)
     alone = scorer.score(items)
     after = scorer.score([replace(i, earlier=(j.reflection,))
@@ -267,12 +272,12 @@ def swap(scorer: ItemScorer, base: Material) -> Iterable[Check]:
 
 
 def _no_values(name: str, n_failed: int, rule: str) -> Check:
-    """A test of a scorer that gave nothing to test fails."""
+    """A failed test: the scorer gave no values to test."""
     return Check(name, None, None, None, 0, n_failed, False, f"{rule}; no value")
 
 
 def _others(base: Material, other_category: bool = False) -> list[ReflectionItem]:
-    """For each item one from another text of the same language."""
+    """For each item one of another text of the same language, optionally of another category."""
     items, rows = base.items, base.rows
     chosen = []
     for place, row in enumerate(rows):
@@ -304,7 +309,7 @@ def _wins(
     base: Material,
     keep: Iterable[int],
 ) -> Check:
-    """Share of items in which the first is higher; passes when its lower bound is above half."""
+    """Share of items with `better` above `worse`; passes if its lower bound is above 1/2."""
     chosen = list(keep)
     pairs = [(base.groups[i], better[i].value, worse[i].value) for i in chosen]
     known = [(g, 1.0 if a > b else 0.5 if a == b else 0.0) for g, a, b in pairs
@@ -318,8 +323,8 @@ def _wins(
 def _still(
     name: str, before: Sequence[ItemScore], after: Sequence[ItemScore], base: Material
 ) -> Check:
-    """Mean size of the change in standard deviations; passes up to TOLERANCE, where no single item
-    rises by more. A mean of signed changes would let one item pay for another.
+    """Mean absolute change in standard deviations; passes if neither it nor the largest rise of an
+    item exceeds TOLERANCE. In a mean of signed changes items could offset each other.
     """
     known = [(g, a.value, b.value) for g, a, b in zip(base.groups, before, after, strict=True)
              if a.value is not None and b.value is not None]  # fmt: skip

@@ -1,8 +1,9 @@
 """Generated items with planted flaws: the truth is known without annotators.
 
-A text without the flaw is the revision; the text with it is the draft. The reflection that names
-the flaw at its place is right; another kind, another place, praise, stock advice, a repeat or a
-revision that leaves the flaw are wrong. Phrasings and texts of the test part are never trained on.
+The text with the flaw is the draft, the text without it the revision. The correct reflection names
+the flaw and its place. Wrong ones name another kind or place, praise, give stock advice or repeat
+themselves, or come with a revision that leaves the flaw. Phrasings and texts of the test part are
+never trained on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LICENCE = "Apache-2.0"
 LANGUAGES = ("en", "zh")
 # first part of the group of a text that nothing is trained on
 HELD = "held"
-# of each own text by default: what the shipped weights were fitted on
+# variants of each text; the default is what the shipped weights were fitted on
 FILLINGS = 40
 PAST_TO_PRESENT = (
     (r"\bwas\b", "is"), (r"\bwere\b", "are"), (r"\bhad\b", "has"), (r"\bdid\b", "does"),
@@ -41,7 +42,7 @@ PAST_TO_PRESENT = (
 
 @dataclass(frozen=True, slots=True)
 class Flawed:
-    """A text before and after a flaw was planted, and the sentence that carries it."""
+    """A text before and after a flaw was planted, and the sentence that has the flaw (`place`)."""
 
     prompt: str
     clean: tuple[str, ...]
@@ -53,7 +54,11 @@ class Flawed:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A clean text and what can be planted in it."""
+    """A clean text to plant flaws in.
+
+    fact: index of a sentence, and a sentence that contradicts it
+    must: index of the sentence that meets a demand of the prompt, and the demand
+    """
 
     prompt: str
     sentences: tuple[str, ...]
@@ -75,27 +80,27 @@ def _inserted(host: Host, text: str, category: str, at: int) -> Flawed:
 
 
 def plant_cliche(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
-    """A worn-out sentence put in."""
+    """Insert a cliché."""
     text = rng.choice(texts["clichés"][host.lang])
     return _inserted(host, text, "cliche", rng.randint(1, len(host.sentences)))
 
 
 def plant_unsupported(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
-    """An assertion that nothing backs."""
+    """Insert an assertion without support."""
     text = rng.choice(texts["unsupported"][host.lang])
     text = text.replace("{percent}", str(rng.randint(51, 98)))
     return _inserted(host, text, "unsupported", rng.randint(1, len(host.sentences)))
 
 
 def plant_repetition(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
-    """An earlier sentence said again."""
+    """Repeat an earlier sentence."""
     source = rng.randrange(len(host.sentences) - 1)
     at = rng.randint(source + 1, len(host.sentences))
     return _inserted(host, host.sentences[source], "repetition", at)
 
 
 def plant_contradiction(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed | None:
-    """A sentence against an earlier one; by negation where the host states no fact."""
+    """Insert a sentence that contradicts an earlier one; a negation if the host has no `fact`."""
     if host.fact is not None:
         index, text = host.fact
         return _inserted(host, text, "contradiction", rng.randint(index + 1, len(host.sentences)))
@@ -111,7 +116,7 @@ def plant_contradiction(host: Host, texts: Mapping[str, Any], rng: random.Random
 
 
 def plant_tense(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed | None:
-    """One sentence of a past narrative in the present."""
+    """Put one sentence of a past-tense narrative into the present."""
     for index in rng.sample(range(len(host.sentences)), len(host.sentences)):
         changed = host.sentences[index]
         for past, present in PAST_TO_PRESENT:
@@ -123,7 +128,7 @@ def plant_tense(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Fla
 
 
 def plant_order(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
-    """A late sentence moved to the front."""
+    """Move one of the last sentences to the front."""
     index = rng.randint(len(host.sentences) - 2, len(host.sentences) - 1)
     moved = host.sentences[index]
     rest = [s for i, s in enumerate(host.sentences) if i != index]
@@ -131,7 +136,7 @@ def plant_order(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Fla
 
 
 def plant_missing(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed | None:
-    """The sentence that meets a demand of the prompt left out."""
+    """Leave out the sentence that meets a demand of the prompt."""
     if host.must is None:
         return None
     index, what = host.must
@@ -153,9 +158,9 @@ PLANTERS: tuple[Planter, ...] = (
 def build_flaws(
     per_text: int = FILLINGS, seed: int = 0, hosts: Sequence[tuple[str, Host]] = ()
 ) -> Iterator[Row]:
-    """Rows from our own texts (`per_text` fillings each) and from other clean `hosts`.
+    """Rows from the texts of this project (`per_text` variants each) and from other clean texts.
 
-    `hosts` are (split group, host). The group of an own text is the text, not its filling.
+    `hosts` are (split group, host) pairs. All variants of a text share its group.
     """
     for lang in LANGUAGES:
         yield from _own_rows(_texts()[lang], ("flaw", lang), per_text, f"{seed}")
@@ -165,7 +170,7 @@ def build_flaws(
 
 
 def build_held(per_text: int, seed: int) -> Iterator[Row]:
-    """Rows from texts and phrasings that nothing is trained on, for the validity suite."""
+    """Rows for the validity suite, from texts and phrasings that are never trained on."""
     for lang in LANGUAGES:
         yield from _own_rows(_texts()[f"held_{lang}"], (HELD, lang), per_text, f"{seed}:{HELD}")
 
@@ -173,9 +178,9 @@ def build_held(per_text: int, seed: int) -> Iterator[Row]:
 def _own_rows(
     entries: Sequence[Mapping[str, Any]], place: tuple[str, str], per_text: int, seed: str
 ) -> Iterator[Row]:
-    """Rows of `per_text` fillings of each entry; `place` is what groups are called, and a language.
+    """Rows of `per_text` variants of each entry; `place` is the groups' prefix and the language.
 
-    A filling is drawn from its own seed, so that more of them leave the first ones as they are.
+    Each variant has a seed of its own, so that more variants do not change the first ones.
     """
     kind, lang = place
     for number, entry in enumerate(entries):
@@ -200,7 +205,7 @@ def _sentences_to_plant(reserved: bool) -> dict[str, Any]:
 
 
 def host_of(prompt: str, text: str, lang: str) -> Host | None:
-    """A clean text as a host; None when it is too short."""
+    """A clean text to plant flaws in; None if it is too short."""
     parts = tuple(sentences(text))
     return Host(prompt, parts, lang) if len(parts) >= 4 else None
 
@@ -226,12 +231,12 @@ def fill(entry: Mapping[str, Any], lang: str, rng: random.Random) -> Host:
 
 
 def join(parts: Sequence[str], lang: str) -> str:
-    """Sentences as one text."""
+    """Join sentences into a text."""
     return ("" if lang == "zh" else " ").join(parts)
 
 
 def _rows(base: str, group: str, host: Host, rng: random.Random) -> Iterator[Row]:
-    """One flaw planted in a text: the two texts as a pair, the right remark, and wrong ones."""
+    """Plant one flaw: rows of the two texts, of the correct reflection and of wrong ones."""
     reserved = part_of(group) == "test" or group.startswith(f"{HELD}:")
     found = rng.choice(PLANTERS)(host, _sentences_to_plant(reserved), rng)
     if found is None or found.flawed == found.clean:
@@ -286,7 +291,7 @@ def _wrong(positive: Row, found: Flawed, rng: random.Random, reserved: bool) -> 
 def _wrong_context(
     positive: Row, found: Flawed, sound: Sequence[str], rng: random.Random
 ) -> Iterator[Row]:
-    """The right reflection where it was made before, or where the revision does not follow it."""
+    """The correct reflection repeated, or with a revision that does not follow it."""
     item = positive.item
     assert isinstance(item, ReflectionItem)
     times = rng.randint(1, 4)
@@ -314,7 +319,7 @@ def _wrong_context(
 
 
 def _nothing(found: Flawed, rng: random.Random) -> str:
-    """A reflection that says nothing about any text."""
+    """A reflection without content."""
     return rng.choice(
         (
             ":",
@@ -332,6 +337,6 @@ def _nothing(found: Flawed, rng: random.Random) -> str:
 
 
 def _categories(lang: str) -> set[str]:
-    """Categories that a wrong reflection may name."""
+    """The categories that a wrong reflection may name."""
     names = {"cliche", "unsupported", "repetition", "contradiction", "order", "constraint"}
     return names | {"tense"} if lang == "en" else names

@@ -53,7 +53,7 @@ NEED_REVISION = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """All rows, with what they were made from."""
+    """All rows, with the licences of their sources and the research-only sets among them."""
 
     rows: tuple[Row, ...]
     licences: Mapping[str, str]
@@ -75,8 +75,8 @@ def build_corpus(
     fillings: int = FILLINGS,
     synth: Sequence[str] = (),
 ) -> Corpus:
-    """All rows of the chosen sets and the generated ones, `fillings` of each own text with planted
-    flaws; and those of `synth`, folders of `train synth`. Raises DataError, UsageError.
+    """The rows of the labelled sets, of planted flaws (`fillings` variants of each text) and of
+    `synth`, folders of `train synth`. Raises DataError, UsageError.
     """
     sets = choose_sets(root, allow_restricted, without)
     rows: list[Row] = []
@@ -85,7 +85,7 @@ def build_corpus(
             rows += BUILDERS[name](entry)
     rows += build_flaws(fillings, hosts=_hosts(rows))
     rows += without_revision(rows)
-    # once each, where two folders hold the same step
+    # a step that is in two folders counts once
     rows += {row.id: row for folder in synth for row in build_synthesis(Path(folder))}.values()
     used = {row.source: row.licence for row in rows}
     restricted = tuple(
@@ -95,7 +95,7 @@ def build_corpus(
 
 
 def without_revision(rows: Sequence[Row]) -> Iterator[Row]:
-    """A fifth of the pairs once more without their revision, as while a trace is still written."""
+    """A fifth of the pairs again without their revision, as in a trace still being written."""
     for row in rows:
         item = row.item
         if not isinstance(item, ReflectionItem) or item.revision is None:
@@ -114,7 +114,7 @@ def without_revision(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _hosts(rows: Sequence[Row]) -> list[tuple[str, Host]]:
-    """Expert revisions as clean texts to plant flaws in, each with the group of its draft."""
+    """Expert revisions as texts to plant flaws in, each with the split group of its draft."""
     found = []
     for row in rows:
         if row.source == "lamp_train" and row.kind == "revised":
@@ -126,7 +126,7 @@ def _hosts(rows: Sequence[Row]) -> list[tuple[str, Host]]:
 
 
 def write_corpus(corpus: Corpus, path: Path) -> None:
-    """The rows as JSON lines, and the data card beside them as Markdown."""
+    """Write the rows as JSON lines, and the data card beside them as Markdown."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_jsonl(path, corpus.rows)
     write_atomically(path.with_suffix(".md"), data_card(corpus).encode())

@@ -1,7 +1,7 @@
-"""Rows of training data: a scored item, what is known about it, where it comes from.
+"""Rows of training data: an item with its labels and its source.
 
-Rows with one `pair_id` belong to one draft and differ in one respect; all rows of one draft,
-paper, writer or prompt share a `split_group`, which a split never tears apart.
+Rows with the same `pair_id` belong to one draft and differ in one respect. All rows of one draft,
+paper, writer or prompt share a `split_group` and so are in the same part of the split.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
 
 AXES = ("relevance", "constructiveness", "efficiency", "effect", "outcome")
 POSITIVE = "pos"
-# the reflection is the positive's own: it says nothing new at its closing tag
+# negatives that have the positive's own reflection and differ in the revision
 SAME_REFLECTION = frozenset({"neg_revision", "neg_unchanged", "neg_wrong_edit", "neg_rewrite"})
 Part = Literal["train", "calibrate", "test"]
 # of 100 split groups; the rest is for testing
@@ -25,7 +25,7 @@ _TRAIN, _CALIBRATE = 60, 80
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training item. `labels` holds what is known, per axis in [-1, 1]."""
+    """One training item; `labels` has the known axes, in [-1, 1]."""
 
     id: str
     source: str
@@ -46,7 +46,7 @@ class Row:
 
     @property
     def part(self) -> Part:
-        """The part that the row's group falls into; depends on the group's name only."""
+        """The part of the split that the row's group belongs to."""
         return part_of(self.split_group)
 
 
@@ -70,7 +70,7 @@ def read_row(record: Mapping[str, Any]) -> Row:
 
 
 def count(rows: Iterable[Row]) -> dict[str, dict[str, int]]:
-    """Rows by source and kind, for the data card."""
+    """Number of rows by source and kind."""
     table: dict[str, Counter[str]] = {}
     for row in rows:
         table.setdefault(row.source, Counter())[row.kind] += 1

@@ -1,8 +1,8 @@
-"""The labelled sets: where they lie, what may be trained on, and reading them.
+"""The labelled sets: finding them, checking their licences, and reading them.
 
-A set is a folder with `SOURCE.json`. Its licence string decides: permissive sets are the default
-recipe, research-only sets need an explicit flag and never reach a released checkpoint, an unknown
-string is refused (specification: reward model, section 5, licence gate).
+A set is a folder with `SOURCE.json`. Sets with a permissive licence are used by default;
+research-only sets need an explicit flag and must not go into a released checkpoint; an unknown
+licence is refused (specification: reward-model.md section 5, licence gate).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ RESTRICTED = {
     "CC-BY-NC-4.0": "CC-BY-NC-4.0",
     "no licence": "none stated",
 }
-# A sanity check is only a check as long as nothing was fitted to it.
+# used as a sanity check, which it is only as long as nothing is fitted to it
 NEVER_TRAINED_ON = frozenset({"llmbar_public"})
 
 
@@ -52,7 +52,7 @@ class LabelledSet:
     permission: Permission
 
     def read(self, file: str) -> list[Any]:
-        """Records of one of its files, compared with the recorded hash. Raises DataError."""
+        """The records of one of its files, after checking its hash. Raises DataError."""
         path = self.folder / file
         listed = {f["file"]: f["sha256"] for f in _source(self.folder)["output_files"]}
         if not path.is_file() or file not in listed:

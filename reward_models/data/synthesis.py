@@ -1,9 +1,9 @@
-"""Rows from the user's own loop: reflections of `r2w-eval train synth` and what they did.
+"""Rows from the user's own synthesis: reflections of `r2w-eval train synth` with their gains.
 
-The folder's `reflections.jsonl` has one `LoopReflection` a line: every step of every episode, those
-that changed nothing or did harm too. What is known of one is the judge's gain: a label of the axis
-effect and of no other. Texts are of the models that the folder's manifest.json names; the user
-answers for them (specification: r2write.md sections 3.1, 3.5 and 6.2).
+The folder's `reflections.jsonl` has one `LoopReflection` per line, one for every step of every
+episode, also those that changed nothing or did harm. The judge's gain is their only label, for the
+axis `effect`. The texts were written by the models that the folder's manifest.json names; the user
+is responsible for using them (specification: r2write.md sections 3.1, 3.5 and 6.2).
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from r2w_eval.hashing import content_hash, text_hash
 
 FILE = "reflections.jsonl"
 SOURCE, LICENCE = "own_synthesis", "own data"
-# points of the judge, of 10, that are the whole effect
+# judge points of 10 that count as the whole effect
 REFERENCE_GAIN = 1.0
 SIGNS = {"improved": 1, "neutral": 0, "degraded": -1}
 
 
 @dataclass(frozen=True, slots=True)
 class LoopReflection:
-    """One step of the loop, as a reflection item with what is known of it.
+    """One step of the loop, as a reflection item with its gain.
 
-    `draft` is the text that was looked back at, `revision` the whole text after it, `earlier` the
+    `draft` is the text that was reflected on, `revision` the whole text after it, `earlier` the
     reflections before it that improved the piece, oldest first. `gain` is the change of the judge's
     weighted mean (marks of 1 to 10); `label` is improved, degraded, or neutral in the dead band.
     """
@@ -63,9 +63,9 @@ def find_reflections(folder: Path) -> Path:
 
 
 def build_synthesis(folder: Path) -> Iterator[Row]:
-    """A row per reflection; all of a prompt share a split group, those on one draft a pair.
+    """A row per reflection. Rows of one prompt share a split group, those of one draft a pair.
 
-    Raises DataError, also for a file without any.
+    Raises DataError, also for an empty file.
     """
     path = find_reflections(folder)
     records = read_jsonl(path)
@@ -76,7 +76,7 @@ def build_synthesis(folder: Path) -> Iterator[Row]:
 
 
 def effect_of(label: str, gain: float) -> float:
-    """The label of the axis effect, in [-1, 1]; a gain in the judge's dead band is none.
+    """The label of the axis effect, in [-1, 1]; 0 for a neutral step.
 
     >>> effect_of("improved", 0.5), effect_of("neutral", 0.2), effect_of("degraded", -3.0)
     (0.5, 0.0, -1.0)

@@ -1,8 +1,8 @@
-"""Whether a revision did what a remark announces: claims from words, edits from the difference.
+"""Compares what a remark announces with what the revision changed.
 
 A remark that says "comma" announces a change of punctuation, one that says "wordy" a shorter text.
-The table (`claims.yaml`) is general editing knowledge, not fitted to data, so that it carries
-over to sources never seen. Pure functions on strings.
+The table of claims (`claims.yaml`) is general editing knowledge, not fitted to data, so that it
+carries over to unseen sources. Pure functions on strings.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _WORDS = {name: frozenset(text.split()) for name, text in _GROUPS.items()}
 
 
 class Claim(NamedTuple):
-    """What words announce it, and the kinds of edit that carry it out."""
+    """A kind of announcement: the words that make it, and the kinds of edit that fulfil it."""
 
     name: str
     cue: re.Pattern[str]
@@ -71,13 +71,13 @@ def announced(remark: str) -> tuple[Claim, ...]:
 
 @lru_cache(N_LONG)
 def place_kinds(change: Difference) -> frozenset[str]:
-    """Kinds of edit over the changed places, at most MAX_HUNKS of them."""
+    """Kinds of edit at the changed places, of which at most MAX_HUNKS are read."""
     return frozenset(kind for place in change.hunks[:MAX_HUNKS] for kind in kinds(*place))
 
 
 @lru_cache(N_LONG)
 def edits(change: Difference) -> frozenset[str]:
-    """Kinds of edit over the changed places and of the change as a whole."""
+    """Kinds of edit at the changed places, and of the change as a whole."""
     found = set(place_kinds(change))
     gone, new = _ends(change.removed), _ends(change.added)
     found |= {"split"} if new > gone else {"joined"} if new < gone else set()
@@ -94,7 +94,7 @@ def _ends(parts: Iterable[str]) -> int:
 
 
 def kinds(before: str, after: str) -> Iterator[str]:
-    """Kinds of one changed place.
+    """Kinds of edit at one changed place.
 
     >>> sorted(kinds("walks", "walked"))
     ['little', 'near', 'replace', 'same', 'synonym', 'word']
@@ -131,7 +131,7 @@ def _worded(gone: Sequence[str], new: Sequence[str]) -> Iterator[str]:
 
 
 def _forms(lost: set[str], won: set[str]) -> Iterator[str]:
-    """How single words that went and came are akin."""
+    """How removed and added words are related."""
     from rapidfuzz.distance import Levenshtein
 
     if any(Levenshtein.normalized_similarity(a, b) >= _NEAR for a in lost for b in won):
@@ -143,7 +143,7 @@ def _forms(lost: set[str], won: set[str]) -> Iterator[str]:
 
 
 def _spelt_out(short: Sequence[str], long: Sequence[str]) -> bool:
-    """Whether a word of one side is the initials of words in a row of the other."""
+    """Whether a word of `short` consists of the initials of consecutive words of `long`."""
     initials = "".join(word[0] for word in long)
     sizes = {len(word) for word in short if 1 < len(word) <= len(long)}
     # all runs at once: a search for each word is quadratic in a rewritten text
@@ -152,7 +152,7 @@ def _spelt_out(short: Sequence[str], long: Sequence[str]) -> bool:
 
 
 def agreement(remark: str, change: Difference) -> dict[str, float]:
-    """Share of a remark's claims that the revision carried out, and of those that it did not."""
+    """Number of claims of a remark (up to 3, as a share), and the shares kept and broken."""
     own = announced(remark)
     done = edits(change) if own else frozenset()
     kept = sum(bool(claim.edits & done) for claim in own)
@@ -165,7 +165,7 @@ def agreement(remark: str, change: Difference) -> dict[str, float]:
 
 
 def mention(remark: str, change: Difference) -> dict[str, float]:
-    """How far a remark, its quotations included, names the words that went or came."""
+    """How far a remark, quotations included, contains the removed and added words."""
     moved, own = words(" ".join((*change.removed, *change.added))), words(remark)
     stems = _stems(moved)
     return {
@@ -176,5 +176,5 @@ def mention(remark: str, change: Difference) -> dict[str, float]:
 
 
 def _stems(parts: Iterable[str]) -> set[str]:
-    """Every four letters in a row, so that forms of one word share some."""
+    """All four-letter substrings of the words, which forms of a word share."""
     return {word[i : i + 4] for word in parts for i in range(len(word) - 3)}

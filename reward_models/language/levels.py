@@ -1,4 +1,4 @@
-"""Categories of problems, the level that each belongs to, and the words that name them.
+"""Categories of problems, the level of each, and the words that name them.
 
 Levels are those of the method's specification, section 3.4. The cues, in `cues.yaml`, are ours.
 """
@@ -28,7 +28,7 @@ LEVELS = (
 
 @cache
 def load_yaml(name: str) -> dict[str, Any]:
-    """A YAML file of this folder, read once; not to be changed."""
+    """A YAML file of this folder, cached; callers must not modify it."""
     import yaml
 
     text = packaged_text(name, __package__)
@@ -38,7 +38,7 @@ def load_yaml(name: str) -> dict[str, Any]:
 
 @cache
 def level_of() -> dict[str, str]:
-    """Category -> level."""
+    """The level of each category."""
     return {name: entry["level"] for name, entry in load_yaml("cues.yaml").items()}
 
 
@@ -50,7 +50,7 @@ def _patterns() -> dict[str, re.Pattern[str]]:
 
 @remembered
 def named_categories(text: str) -> frozenset[str]:
-    """Categories that the text names, by cue words.
+    """Categories that the text names by their cue words.
 
     >>> sorted(named_categories("This image is a cliché."))
     ['cliche']

@@ -1,7 +1,7 @@
-"""Reflections in the first person, made from frames, a category and a quoted span.
+"""Words first-person reflections from a frame, a category of problem and a quoted span.
 
-Positives and negatives are drawn from the same frames, so that phrasing carries no label
-(specification: reward model, section 5). The texts are in `phrases.yaml`.
+Positives and negatives use the same frames, so that the wording does not reveal the label
+(specification: reward-model.md section 5). The texts are in `phrases.yaml`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def phrase(
     frame: Frame = "frames",
     reserved: bool = False,
 ) -> str:
-    """A reflection that says the problem of `category` about `span`.
+    """A reflection that criticises `span` for a problem of `category`.
 
-    The last third of all phrasings is `reserved`: used in tests only, never trained on.
+    The last third of all phrasings is `reserved` for tests and never trained on.
     """
     texts = _phrases(lang)
     entry = texts["categories"][category]
@@ -52,7 +52,7 @@ def share(texts: Sequence[str], reserved: bool) -> Sequence[str]:
 
 
 def say(kind: Literal["praise", "generic"], lang: str, rng: random.Random) -> str:
-    """Praise, or advice that fits any text."""
+    """Praise, or generic advice that fits any text."""
     text: str = rng.choice(_phrases(lang)[kind])
     return text
 

@@ -1,4 +1,4 @@
-"""Words, sentences, quotations and differences of texts, in any language; no model needed.
+"""Words, sentences, quotations and differences of texts, in any language, without a model.
 
 Pure functions on strings. Chinese, Japanese and Korean characters are words of their own.
 """
@@ -31,15 +31,15 @@ _MAX_WORDS_COMPARED = 4000
 LEAST_SHARED = 0.8
 # At so many places of a text, the likeliest, a quotation that stands nowhere exactly is compared.
 _MAX_PLACES = 64
-# What is kept of texts read before: many short ones, which come again everywhere, and few long
-# ones, which many reflections in a row are read against
+# Cache sizes: many results for short texts, which recur everywhere, and few for long ones, which
+# many reflections in a row are compared with
 SHORT_CHARS, N_SHORT, N_LONG = 4_000, 2048, 64
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def remembered(function: F) -> F:
-    """The function of texts with its results kept, in memory that long texts cannot fill."""
+    """Cache a function of texts, with separate caches so that long texts cannot fill the memory."""
     short, long = lru_cache(N_SHORT)(function), lru_cache(N_LONG)(function)
 
     @wraps(function)
@@ -50,7 +50,7 @@ def remembered(function: F) -> F:
 
 
 def is_cjk(text: str) -> bool:
-    """More than a fifth of the text are Chinese characters.
+    """Whether more than a fifth of the text are Chinese characters.
 
     >>> is_cjk("他说 hello"), is_cjk("a long English text with 字"), is_cjk("")
     (True, False, False)
@@ -83,14 +83,14 @@ def tokens(text: str) -> tuple[str, ...]:
 
 @remembered
 def content_words(text: str) -> tuple[str, ...]:
-    """Words that carry content: no stop words, no single Latin letters."""
+    """Words without stop words and single Latin letters."""
     plain = stop_words()
     return tuple(w for w in words(text) if w not in plain and (len(w) > 1 or ord(w) > 0x2E7F))
 
 
 @remembered
 def sentences(text: str) -> tuple[str, ...]:
-    """Sentences, without surrounding blanks.
+    """The sentences, stripped of surrounding white space.
 
     >>> sentences("One. Two!  三。四？")
     ('One.', 'Two!', '三。', '四？')
@@ -99,7 +99,7 @@ def sentences(text: str) -> tuple[str, ...]:
 
 
 def sentence_numbers(parts: Sequence[str]) -> list[int]:
-    """Which sentence each token stands in, by the end marks among them.
+    """The index of each token's sentence, by the end marks among the tokens.
 
     >>> sentence_numbers(("One", ".", '"', "Two", "!"))
     [0, 0, 0, 1, 1]
@@ -114,7 +114,7 @@ def sentence_numbers(parts: Sequence[str]) -> list[int]:
 
 
 def quotations(text: str) -> list[str]:
-    """What a remark quotes, letters by themselves left out.
+    """The quotations in a remark; single letters are left out.
 
     >>> quotations('I wrote "a dark night" and “very cold”; "a" is no "an hour".')
     ['a dark night', 'very cold', 'an hour']
@@ -123,14 +123,14 @@ def quotations(text: str) -> list[str]:
 
 
 def speech(text: str) -> list[str]:
-    """What is said in a piece of writing, as the weights of the outcome have learnt to read it:
-    like `quotations`, but a letter in straight quotes is no pair.
+    """Direct speech in a piece of writing. Like `quotations`, except that a letter in straight
+    quotes is no quotation; the outcome's weights were fitted with this reading.
     """
     return [(a or b).strip() for a, b in _SPEECH.findall(text) if (a or b).strip()]
 
 
 def without(text: str, parts: Iterable[str]) -> str:
-    """The text with the first occurrence of each part taken out, in turn."""
+    """The text with the first occurrence of each part removed, in turn."""
     for part in parts:
         text = text.replace(part, "", 1)
     return text
@@ -156,7 +156,11 @@ def containment(part: Sequence[str], whole: Sequence[str], n: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a revision changed. `changed[i]` says so of token i of the draft."""
+    """What a revision changed.
+
+    draft: its tokens; changed: for each of them, whether it was changed
+    removed, added: tokens; hunks: (removed, added) texts of each changed place
+    """
 
     draft: tuple[str, ...]
     changed: tuple[bool, ...]
@@ -172,7 +176,7 @@ class Difference:
 
 @remembered
 def difference(draft: str, revision: str) -> Difference:
-    """Token difference of two texts; equal sentences at the same place are skipped first."""
+    """The token difference of two texts."""
     before, after = tokens(draft), tokens(revision)
     head = _common_prefix(before, after)
     tail = _common_prefix(before[head:][::-1], after[head:][::-1])
@@ -183,7 +187,7 @@ def difference(draft: str, revision: str) -> Difference:
     hunks = []
     for i1, i2, j1, j2 in _opcodes(left, right):
         gone, new = left[i1:i2], right[j1:j2]
-        # an insertion touches the token that it stands before
+        # an insertion counts as a change of the token after it
         for index in range(head + i1, head + max(i2, i1 + 1)):
             if index < len(changed):
                 changed[index] = True

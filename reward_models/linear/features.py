@@ -1,8 +1,8 @@
-"""What can be read off an item without a model: named numbers, and hashed words.
+"""Features of a reflection item: named numbers, and word tokens that the caller hashes.
 
-Pure and language-neutral where possible. `reflection_features` locates what the reflection points
-at (its quotations, else the sentence it shares most words with), what kind of problem it names, and
-what the revision did there. Sparse features are word tokens, hashed by the caller.
+`reflection_features` finds what the reflection points at (its quotations, else the sentence that it
+shares most words with), what kind of problem it names, and what the revision changed there. Pure
+functions, language-neutral where possible.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from r2w_eval.reward_models.language.words import (
 MAX_TARGETS = 6
 # Longer texts are cut here before anything is read of them; the scorer says so.
 MAX_CHARS = 60_000
-# our tags, and how models end a turn
+# tags of traces, and end-of-turn tokens of models
 _TAG = re.compile(
     r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>|</s>|<end_of_turn>"
     r"|<｜[a-z▁]+｜>",
@@ -44,7 +44,7 @@ FILLER = ("self_praise", "politeness", "injection", "slogan")
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """Numbers by name, and the tokens that are hashed."""
+    """Dense features by name, and tokens of the sparse features."""
 
     dense: dict[str, float]
     sparse: tuple[str, ...]
@@ -52,7 +52,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What the reflection points at: text, its places in the draft (token spans), how sure."""
+    """What the reflection points at: text, its token spans in the draft, and how certain it is."""
 
     text: str
     spans: tuple[tuple[int, int], ...]
@@ -67,7 +67,7 @@ def cue(name: str) -> re.Pattern[str]:
 
 
 def find_targets(reflection: str, draft: str) -> list[Target]:
-    """Quotations with their place in the draft, else the sentence with the most shared words."""
+    """The quotations with their places in the draft, else the sentence with most shared words."""
     quoted = quotations(reflection)[:MAX_TARGETS]
     if quoted:
         return [Target(q, tuple(find_spans(q, draft)), True, 1.0) for q in quoted]
@@ -115,16 +115,15 @@ def reflection_features(item: ReflectionItem) -> Features:
 
 @remembered
 def clean(text: str, before: str = "") -> str:
-    """The part that is read, without tags and filler."""
+    """The first MAX_CHARS characters without tags and filler; `before` as in `strip_filler`."""
     return strip_filler(_TAG.sub("", text[:MAX_CHARS]), before)
 
 
 def strip_filler(text: str, before: str = "") -> str:
-    """The text without self-praise, politeness and orders to the scorer, unless `before` had them.
+    """The text without sentences of self-praise, politeness or orders to the scorer.
 
-    Such sentences say nothing about the draft; removing them before anything is read is what
-    makes the score indifferent to them. A letter that thanks its reader keeps its thanks. If
-    nothing else is left, the text stays as it is.
+    Removing them makes the score independent of them. Sentences that the text `before` had stay: a
+    letter may thank its reader. If nothing would be left, the text is returned unchanged.
 
     >>> strip_filler("The verb is wrong. This fixes everything!")
     'The verb is wrong.'
@@ -144,7 +143,7 @@ def _is_filler(sentence: str) -> bool:
 
 
 def split_with_ends(text: str) -> list[str]:
-    """Sentences with the blanks that follow them, so that joining gives the text back."""
+    """Sentences with the white space before them, so that joining gives the text back."""
     parts, rest = [], text
     for sentence in sentences(text):
         at = rest.find(sentence)
@@ -175,7 +174,7 @@ def _pairs(items: Sequence[str]) -> Iterator[tuple[str, str]]:
 def _pointing(
     targets: Sequence[Target], item: ReflectionItem, draft: str, reflection: str
 ) -> dict[str, float]:
-    """How the reflection hangs on this draft."""
+    """How the reflection refers to the draft and the prompt."""
     quoted = [t for t in targets if t.is_quoted]
     found = [t for t in quoted if t.spans]
     absent = [t for t in quoted if not t.spans]
@@ -211,7 +210,7 @@ def _manner(reflection: str, categories: frozenset[str]) -> dict[str, float]:
 
 
 def _is_degenerate(text: str) -> bool:
-    """Nothing that could be a remark: no three words, or one word over and over."""
+    """Whether it cannot be a remark: fewer than three words, or few words over and over."""
     own = words(text)
     return len(own) < 3 or len(set(own)) / len(own) < 0.25
 
@@ -221,7 +220,7 @@ def _redundancy(reflection: str, earlier: Sequence[str]) -> dict[str, float]:
     marks = content_words(reflection)
     near = max((containment(own, words(e), 3) for e in earlier), default=0.0)
     shared = max((containment(marks, words(e), 1) for e in earlier), default=0.0)
-    # remarks share some words by chance: only more than that is repetition
+    # remarks share some words by chance; only more than that is repetition
     return {
         "repeated": max(0.0, near - 0.5) / 0.5,
         "repeated_words": max(0.0, shared - 0.75) / 0.25,
@@ -231,14 +230,14 @@ def _redundancy(reflection: str, earlier: Sequence[str]) -> dict[str, float]:
 
 
 def _same_target(reflection: str, earlier: str) -> float:
-    """Share of quotations that an earlier reflection quotes as well."""
+    """Share of its quotations that occur in an earlier reflection."""
     own = quotations(reflection)
     hits = [q for q in own if q.lower() in earlier.lower()]
     return len(hits) / len(own) if own else 0.0
 
 
 def _structure(targets: Sequence[Target], draft: str, prompt: str) -> dict[str, float]:
-    """What is odd about the place pointed at, as seen from the rest of the draft."""
+    """How the text pointed at differs from the rest of the draft."""
     if not targets:
         return {"no_target": 1.0}
     text = " ".join(t.text for t in targets)
@@ -267,7 +266,7 @@ def _structure(targets: Sequence[Target], draft: str, prompt: str) -> dict[str, 
 
 
 def _bins(structure: dict[str, float]) -> list[str]:
-    """Names of what is odd, with how odd it is in three steps."""
+    """The structure features as tokens, each at up to three levels."""
     found = []
     for name, value in structure.items():
         found += [f"{name}{step}" for step in (0.2, 0.4, 0.7) if value >= step]
@@ -276,7 +275,7 @@ def _bins(structure: dict[str, float]) -> list[str]:
 
 
 def _shape(targets: Sequence[Target]) -> list[str]:
-    """How long and how adorned the text pointed at is."""
+    """Length and style of the text pointed at, as tokens."""
     text = " ".join(t.text for t in targets)
     size = len(words(text))
     found = [f"size{next((n for n in (2, 4, 8, 14, 22, 35) if size <= n), 99)}"]
@@ -304,7 +303,7 @@ def _negations_differ(text: str, others: Sequence[str]) -> bool:
 
 
 def _tense_gap(text: str, rest: str) -> float:
-    """Share of present-tense verbs here minus elsewhere, in [0, 1] of absolute value."""
+    """Absolute difference of the share of present-tense verbs between the text and the rest."""
 
     def present(part: str) -> float | None:
         now, then = len(cue("present").findall(part)), len(cue("past").findall(part))
@@ -315,7 +314,7 @@ def _tense_gap(text: str, rest: str) -> float:
 
 
 def _uptake(targets: Sequence[Target], change: Difference, reflection: str) -> dict[str, float]:
-    """Whether the revision changed what was pointed at, and little else."""
+    """Whether the revision changed what the reflection points at, and little else."""
     inside = _most_changed(targets, change)
     share = sum(change.changed[i] for i in inside) / len(inside) if inside else 0.0
     outside = len(change.changed) - len(set(inside))
@@ -341,10 +340,10 @@ def _uptake(targets: Sequence[Target], change: Difference, reflection: str) -> d
 
 
 def _spilt(change: Difference, inside: Sequence[int]) -> float:
-    """Share of the text that was changed, outside the sentences pointed at if that is less.
+    """Share of the draft that was changed; outside the sentences pointed at if that is less.
 
-    Following a remark may change most of a short text, and an editor changes several places at
-    once: only what is rewritten without having been asked for is held against a revision.
+    Following a remark may change most of a short text, so only what was rewritten without being
+    asked for counts against a revision.
     """
     numbers = sentence_numbers(change.draft)
     own = {numbers[i] for i in inside}
@@ -353,7 +352,7 @@ def _spilt(change: Difference, inside: Sequence[int]) -> float:
 
 
 def _most_changed(targets: Sequence[Target], change: Difference) -> list[int]:
-    """Token indices of every target, at that of its places which was changed most."""
+    """Token indices of every target, at that of its places that was changed most."""
     chosen: list[int] = []
     for target in targets:
         if target.spans:

@@ -1,7 +1,7 @@
-"""What the form of a text says in any language: length, completeness, repetition, devices.
+"""Form features of a text in any language: length, completeness, repetition, stylistic devices.
 
-Pure numbers per text with no model behind them. They carry across sources and languages where
-words do not: the outcome reading adds them to its words (`outcome.py`).
+They are computed without a model and carry over to other sources and languages better than words;
+the outcome model adds them to its words (`outcome.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from r2w_eval.reward_models.language.words import (
 )
 from r2w_eval.reward_models.linear.features import MAX_CHARS, cue, split_with_ends
 
-# what is said around a piece is sought in so many sentences at its end
+# text around a piece is looked for in this many sentences at its end
 BORDER = 6
 PARATEXT = ("self_praise", "politeness", "injection", "paratext")
 WINDOW = 100
@@ -59,10 +59,10 @@ _MARKS = {
 
 
 def body_of(text: str) -> str:
-    """The piece without what its writer says around it: self-praise, thanks, orders, verdicts.
+    """The piece without self-praise, thanks, orders to a judge and verdicts around it.
 
-    Whole sentences at the end, tags and a verdict after the end; quoted speech is never taken for
-    it, nor anything inside the piece. If nothing else is left, the text stays as it is.
+    Removed are whole sentences at the end, tags, and a verdict after the end; never quoted speech,
+    nor anything inside the piece. If nothing would be left, the text is returned unchanged.
 
     >>> body_of("A gate stood open. It was worth it. Thank you for reading! This is my best work.")
     'A gate stood open. It was worth it.'
@@ -80,7 +80,7 @@ def _is_paratext(sentence: str) -> bool:
 
 
 def form_features(prompt: str, text: str) -> dict[str, float]:
-    """Named numbers of one text; the same names for every text."""
+    """The form features of one text; the names are the same for every text."""
     text = text[:MAX_CHARS]
     own, parts = words(text), sentences(text)
     n, k = max(1, len(own)), max(1, len(parts))
@@ -95,16 +95,16 @@ def form_features(prompt: str, text: str) -> dict[str, float]:
 
 
 def _rate(count: float, n: int) -> float:
-    """Occurrences per hundred words, damped."""
+    """log(1 + occurrences per hundred words)."""
     return math.log1p(100 * count / n)
 
 
 def size_of(text: str) -> float:
-    """What length says: log words up to FRAGMENT, little more up to SHORT, nothing up to LONG, log
-    words again up to LONGEST. A sentence said again is not counted.
+    """The length term: log words up to FRAGMENT, a quarter of that slope up to SHORT, flat up to
+    LONG, log words again up to LONGEST. Repeated sentences count once.
 
-    Texts of a paragraph's length are not judged by their length; fragments and full pieces are.
-    Between, a sentence more pays a quarter, so that filling up a short text gains little.
+    Length thus distinguishes fragments and full pieces, but not texts of a paragraph's length, and
+    padding a short text gains little.
 
     >>> size_of("a " * 150) == size_of("a " * 250) < size_of("a " * 900)
     True
@@ -118,7 +118,7 @@ def size_of(text: str) -> float:
 
 
 def _between(log: float, low: int, high: int) -> float:
-    """How far a logarithm lies above that of `low`, at most up to that of `high`."""
+    """How far `log` exceeds log(low), capped at log(high)."""
     return max(0.0, min(log, math.log(high)) - math.log(low))
 
 
@@ -139,7 +139,7 @@ def _shape(text: str, parts: Sequence[str], n: int, k: int) -> dict[str, float]:
 
 
 def _variety(own: Sequence[str], parts: Sequence[str]) -> dict[str, float]:
-    """Vocabulary in windows of equal length, and repetition of sentences and of word triples."""
+    """Vocabulary in windows of equal length, and repetition of sentences and word triples."""
     windows = [own[i : i + WINDOW] for i in range(0, max(1, len(own) - WINDOW + 1), WINDOW)]
     triples = list(zip(own, own[1:], own[2:], strict=False))
     first = triples[:500]
@@ -152,7 +152,7 @@ def _variety(own: Sequence[str], parts: Sequence[str]) -> dict[str, float]:
 
 
 def _fit(prompt: str, text: str) -> dict[str, float]:
-    """How the text hangs together with its prompt."""
+    """How the text relates to its prompt."""
     asked, given = set(content_words(prompt[:MAX_CHARS])), set(content_words(text))
     shared = len(asked & given)
     return {

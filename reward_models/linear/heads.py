@@ -1,7 +1,7 @@
-"""Linear heads over features: hashing, fitting with a ranking term, calibration, storage.
+"""Linear heads over reflection features: hashing, ranking loss, calibration, storage.
 
-In: `Features` of items and their labels. Out: one number per axis and the overall value, in
-[-1, 1]. Fitted by L-BFGS on logistic losses; no torch. Stored as safetensors, never pickled.
+A head maps `Features` to a number in [-1, 1], one per axis and one for the overall value. Heads are
+fitted by L-BFGS on logistic losses, without torch, and stored as safetensors.
 """
 
 from __future__ import annotations
@@ -31,14 +31,17 @@ MAX_ITERATIONS = 150
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """What fitting depends on. `ranking` weighs pairs of one draft against single labels."""
+    """Settings of the fit.
+
+    penalty: of the squared weights; ranking: weight of pairs of one draft against single labels
+    """
 
     penalty: float = 1.0
     ranking: float = 1.0
     dropped: tuple[str, ...] = ()
-    """Prefixes of dense and sparse features that are left out (ablations)."""
+    """Prefixes of dense and sparse features to leave out (ablations)."""
     heads: tuple[str, ...] = HEADS
-    """Heads that are fitted; the others stay at zero."""
+    """Heads to fit; the others stay at zero."""
 
 
 DEFAULT = FitConfig()
@@ -60,14 +63,14 @@ class Heads:
     dropped: tuple[str, ...] = ()
 
     def logits(self, features: Sequence[Features]) -> FloatArray:
-        """Raw outputs (items, heads)."""
+        """Uncalibrated outputs, (items, heads)."""
         dense, hashed = _matrices(features, self.names, self.dropped)
         scaled = (dense - self.mean) / self.deviation * DENSE_SCALE
         found: FloatArray = scaled @ self.dense + hashed @ self.hashed + self.bias
         return found
 
     def values(self, features: Sequence[Features]) -> FloatArray:
-        """Calibrated outputs (items, heads) in [-1, 1]."""
+        """Calibrated outputs in [-1, 1], (items, heads)."""
         return squash(self.logits(features) * self.slope + self.offset)
 
 
@@ -84,7 +87,7 @@ def squash(logits: FloatArray) -> FloatArray:
 def _matrices(
     features: Sequence[Features], names: Sequence[str], dropped: Sequence[str]
 ) -> tuple[FloatArray, Any]:
-    """Dense numbers (items, names) and hashed tokens (items, HASHED), rows of length one."""
+    """Dense features (items, names) and hashed tokens (items, HASHED), each row of equal norm."""
     from scipy.sparse import csr_array
 
     index = {name: i for i, name in enumerate(names)}
@@ -105,13 +108,13 @@ def _matrices(
 
 
 def token_hash(token: str) -> int:
-    """Place of a token among the hashed features."""
+    """Column of a token among the hashed features."""
     return zlib.crc32(token.encode("utf-8", "surrogatepass")) % HASHED
 
 
 @dataclass(frozen=True)
 class _Problem:
-    """One head's data: design matrix, soft labels, weights, ranking pairs."""
+    """The optimisation problem of one head: design, soft labels in [0, 1], weights, pairs."""
 
     design: Any
     labels: FloatArray
@@ -175,7 +178,7 @@ def fit(
 
 
 def label_of(row: Row, head: str) -> float | None:
-    """The row's label for a head in [-1, 1]; None if nothing is known."""
+    """The row's label for a head, in [-1, 1]; None if it has none."""
     return combine(row.labels) if head == "value" else row.labels.get(head)
 
 
@@ -208,7 +211,7 @@ def balanced(rows: Sequence[Row]) -> FloatArray:
 
 
 def _ranked(rows: Sequence[Row], known: Sequence[int], head: str) -> tuple[list[int], list[int]]:
-    """Index pairs (better, worse) of one draft whose labels differ."""
+    """Indices of pairs on one draft whose labels differ: the better rows, and the worse."""
     members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for i in known:
         members[rows[i].source, rows[i].pair_id].append(int(i))
@@ -225,7 +228,7 @@ def _ranked(rows: Sequence[Row], known: Sequence[int], head: str) -> tuple[list[
 
 
 def _same_reflection(first: Row, second: Row) -> bool:
-    """Two wrong items that differ only in what the revision did are ordered as well."""
+    """Whether two wrong items differ only in their revision; such pairs are ordered too."""
     return first.kind in SAME_REFLECTION and second.kind in SAME_REFLECTION
 
 

@@ -1,11 +1,11 @@
-"""The outcome reading of a piece of writing: its words, the form of the text, and its length.
+"""The outcome score of a piece of writing, from its words, its form and its length.
 
     outcome = words + FORM * form + SIZE * size
 
-`words` is one n-gram regression a script (`prose.py`), `form` a linear head over named numbers
-(`form.py`) fitted on pairs of texts of one prompt from every set, `size` a fixed curve. The two
-constants were chosen on training groups, words out of fold and form in sample, with the labelled
-test sets in view (EXPERIMENTS.md, 14 and 15): their figures are no untouched test of them.
+`words` is an n-gram regression per script (`prose.py`), `form` a linear head over form features
+(`form.py`) fitted on pairs of texts of one prompt from all sets, `size` a fixed curve. The two
+constants were chosen on training groups, but after looking at the labelled test sets
+(EXPERIMENTS.md, 14 and 15), so figures on those are not an untouched test.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Outcome:
     form: Form
 
     def parts(self, items: Sequence[WritingItem]) -> dict[str, FloatArray]:
-        """The three terms before they are weighed; nothing said around a piece is read."""
+        """The three unweighted terms, of each text without what surrounds the piece (`body_of`)."""
         read = [replace(item, response=body_of(item.response[:MAX_CHARS])) for item in items]
         return {
             "words": self.prose.outcomes([item.response for item in read]),
@@ -73,7 +73,7 @@ def _table(items: Sequence[WritingItem], names: Sequence[str]) -> FloatArray:
 
 
 def fit_form(rows: Sequence[Row]) -> Form:
-    """Ranking loss on pairs of one prompt, weighed by their gap; every set counts the same."""
+    """Fit by a ranking loss on pairs of one prompt, weighted by their gap; sets count equally."""
     from scipy.optimize import minimize
 
     items = [row.item for row in rows if isinstance(row.item, WritingItem)]
@@ -95,9 +95,9 @@ def fit_form(rows: Sequence[Row]) -> Form:
 def ranking_loss(
     beta: FloatArray, design: FloatArray, weights: FloatArray
 ) -> tuple[float, FloatArray]:
-    """Penalised logistic loss of pairs, better text less worse, and its gradient (names,).
+    """Penalised logistic loss over pairs, and its gradient (names,).
 
-    beta: (names,); design: (pairs, names); weights: (pairs,)
+    beta: (names,); design, better minus worse text: (pairs, names); weights: (pairs,)
     """
     logit = design @ beta
     value = weights @ np.logaddexp(0, -logit) + 0.5 * PENALTY * beta @ beta
@@ -105,7 +105,7 @@ def ranking_loss(
 
 
 def _per_set(weights: FloatArray, sources: Sequence[str]) -> FloatArray:
-    """Weights scaled to the same sum in every set."""
+    """The weights, scaled to the same sum in every set."""
     owner = np.array(sources)
     for name in set(sources):
         weights[owner == name] *= SET_WEIGHT / weights[owner == name].sum()

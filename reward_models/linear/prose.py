@@ -1,7 +1,7 @@
 """Quality of a piece of writing from its words: ridge regression on hashed n-grams.
 
-Words and word pairs (characters and character pairs for Chinese), 1 + log tf, idf, unit rows: the
-strongest bag-of-words baseline of the specification, shipped as one half of the outcome reading.
+Words and word pairs (characters and character pairs for Chinese) with (1 + log tf) * idf in rows of
+unit length: the strongest bag-of-words baseline of the specification, one part of the outcome.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ PENALTY = 1.0
 
 @dataclass(frozen=True)
 class Prose:
-    """Fitted ridge. `idf`, `weights`: (PLACES,). Output: outcome in about [-1, 1]."""
+    """A fitted ridge regression; `idf` and `weights` are (PLACES,)."""
 
     idf: FloatArray
     weights: FloatArray
     bias: float
 
     def outcomes(self, texts: Sequence[str]) -> FloatArray:
-        """One number a text."""
+        """One outcome per text, in about [-1, 1]."""
         found: FloatArray = self.rows(texts) @ self.weights + self.bias
         return found
 
     def rows(self, texts: Sequence[str]) -> Any:
-        """Unit rows (texts, PLACES)."""
+        """The design matrix (texts, PLACES), rows of unit length."""
         return _unit_rows([gram_counts(text) for text in texts], self.idf)
 
 
 def gram_counts(text: str, with_marks: bool = True) -> Counter[int]:
-    """Hashed words, word pairs and punctuation marks of a text with their counts."""
+    """Counts of the hashed words, word pairs and punctuation marks of a text."""
     own = words(text[:MAX_CHARS])
     marks = [f"m:{t}" for t in tokens(text[:MAX_CHARS]) if with_marks and not t[0].isalnum()]
     pairs = [f"{a} {b}" for a, b in zip(own, own[1:], strict=False)]
@@ -60,7 +60,7 @@ def gram_counts(text: str, with_marks: bool = True) -> Counter[int]:
 
 
 def _place(gram: str) -> int:
-    """Chinese, Japanese and Korean n-grams have a half of their own: no collisions with others."""
+    """The column of an n-gram; Chinese, Japanese and Korean ones have the upper half."""
     place = zlib.crc32(gram.encode("utf-8", "surrogatepass")) % (PLACES // 2)
     return place + PLACES // 2 if max(gram) > _FIRST_CJK else place
 
@@ -141,7 +141,7 @@ def _below(stacked: Any, differences: Any) -> Any:
 
 
 def _ridge(design: Any, labels: FloatArray, weights: FloatArray) -> FloatArray:
-    """Weighted ridge by conjugate gradients on the damped least-squares problem."""
+    """Weighted ridge regression as a damped least-squares problem (LSQR)."""
     from scipy.sparse import diags_array
     from scipy.sparse.linalg import lsqr
 
@@ -153,7 +153,7 @@ def _ridge(design: Any, labels: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def joined(latin: Prose, cjk: Prose) -> Prose:
-    """Two regressions as one: each n-gram belongs to one of them by its script."""
+    """Two regressions as one: by its script, each n-gram belongs to one of them."""
     half = PLACES // 2
     return Prose(
         np.concatenate([latin.idf[:half], cjk.idf[half:]]),

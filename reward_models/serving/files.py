@@ -1,7 +1,7 @@
-"""Scoring files: JSON lines in, JSON lines out, in input order, resumable after a kill.
+"""Scores JSON-lines files into JSON-lines files, in input order, resumably.
 
-Scores are appended as they come; a second run of the same command keeps those whose items and
-scorer are unchanged and scores the rest.
+Scores are appended as they are made. Run again, the same command keeps those whose items and scorer
+are unchanged and scores the rest.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ TRANSIENT = frozenset(str(status) for status in JudgeStatus if status.is_transie
 
 
 def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Counter[str]:
-    """Score every line of `source` into `target`; returns how many had each status.
+    """Score every line of `source` into `target`; counts by status.
 
-    Raises UsageError for a file that is not there or a target made by another scorer.
+    Raises UsageError for a missing file or an unusable target.
     """
     path, out = Path(source), Path(target)
     if not path.is_file():
@@ -55,7 +55,7 @@ def _read_items(path: Path) -> Iterator[Item | ItemScore]:
 
 
 def read_line(line: bytes, number: int) -> Item | ItemScore:
-    """One line as an item; a line that is no JSON is a bad item with its number as id."""
+    """The item in a line; for a line that is not JSON a failed score with its number as id."""
     if len(line) > MAX_LINE_BYTES:
         return failed(str(number), ItemStatus.TOO_LONG, f"line {number} has {len(line)} bytes")
     try:
@@ -66,7 +66,7 @@ def read_line(line: bytes, number: int) -> Item | ItemScore:
 
 
 def _take_over(scorer: ItemScorer, path: Path, out: Path) -> int:
-    """How many scores of an earlier, interrupted run stand; the others are cut off."""
+    """How many scores of an interrupted run can be kept; the file is truncated after them."""
     note = out.with_name(out.name + ".run.json")
     stat = path.stat()
     own = content_hash([scorer.id, dict(scorer.describe()), str(path.resolve()), stat.st_size,
@@ -87,9 +87,7 @@ def _noted_run(note: Path) -> Any:
 
 
 def _keep_matching(path: Path, out: Path) -> int:
-    """Scores that belong to the items in their order stand, up to the first that does not, or
-    that a judge owes for being silent.
-    """
+    """Keep the leading scores up to the first mismatch or transient failure; how many."""
     done, end = 0, 0
     with out.open("rb") as file:
         for line, item in zip(file, _read_items(path), strict=False):

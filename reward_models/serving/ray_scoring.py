@@ -1,13 +1,12 @@
-"""Scoring on Ray: a file of items cut into splits, a pool of actors, one Parquet part a split.
+"""Scoring on Ray: input files are cut into splits, and actors write one Parquet part per split.
 
     OUTPUT/run.json, OUTPUT/part-00000000.parquet, …
 
-Ray Data hands the splits to the actors, and to another one when a worker dies. A split is a range
-of bytes (JSON lines) or a row group (Parquet), so that it holds the same items whoever scores it
-and whenever; its part appears whole, under the split's own number. That is what makes every item
-count once: a split that is done twice replaces its part with the same scores, and a job that is
-started again leaves out what has a part, unless a judge owes a score in it. Parts in order of
-number are in input order.
+Ray Data gives the splits to the actors, and to another actor when a worker dies. A split is a range
+of bytes (JSON lines) or a row group (Parquet), so that it always holds the same items; its part is
+published atomically under the split's number. Every item therefore counts once: a split that is
+scored twice replaces its part with the same scores, and a restarted job skips finished parts,
+except those with transient failures of a judge. Parts in order of number are in input order.
 """
 
 from __future__ import annotations
@@ -55,7 +54,10 @@ class RayJob:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A part of one input file: bytes from `start` to `end`, or a row group and its first row."""
+    """A piece of an input file.
+
+    start, end: a range of bytes, or in Parquet the number of a row group and of its first row
+    """
 
     number: int
     path: str
@@ -64,7 +66,7 @@ class Split:
 
 
 def score_on_ray(job: RayJob) -> Counter[str]:
-    """Score all that has no part yet; returns how many items have each status, earlier ones too.
+    """Score all splits without a finished part; counts by status over all items.
 
     Raises UsageError for what cannot be used, R2WError when a worker cannot go on.
     """
@@ -87,7 +89,7 @@ def score_on_ray(job: RayJob) -> Counter[str]:
 
 @contextmanager
 def _connected() -> Iterator[None]:
-    """Ray as it is connected already, the cluster that RAY_ADDRESS names, or one started here."""
+    """Use Ray as already connected, else the cluster in RAY_ADDRESS, else start one here."""
     import ray
 
     if ray.is_initialized():
@@ -159,7 +161,7 @@ def _score_splits(job: RayJob, folder: str, splits: Sequence[Split]) -> None:
 
 
 class SplitScorer:
-    """One actor: the scorer is opened once; a split goes in, its part comes out."""
+    """An actor that opens the scorer once, and writes the part of each split it is given."""
 
     def __init__(self, scorer: str, folder: str, batch: int) -> None:
         self._scorer: ItemScorer = open_scorer(scorer)
@@ -168,10 +170,10 @@ class SplitScorer:
         self._problem = ""
 
     def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
-        """Score the named splits; says what keeps any of them from being scored.
+        """Score the given splits; the returned `problem` is empty, or says what went wrong.
 
-        Said and not raised: Ray Data names no cause of what is raised here. After the first problem
-        nothing more is scored.
+        Errors are returned because Ray Data does not report the cause of what is raised here. After
+        the first problem nothing more is scored.
         """
         for text in rows["split"]:
             self._problem = self._problem or self._try(Split(**json.loads(text)))
@@ -185,14 +187,14 @@ class SplitScorer:
         return ""
 
     def score_split(self, split: Split) -> None:
-        """Put the scores of one split into its part."""
+        """Score one split and publish its part."""
         scores = list(score_all(self._scorer, read_split(split), self._batch))
         fs, path = open_place(f"{self._folder}/{_part_name(split.number)}")
         publish(fs, path, _as_parquet(scores))
 
 
 def plan_splits(job: RayJob) -> list[Split]:
-    """Cut the input. An item belongs to the split where its line begins. Raises UsageError."""
+    """Cut the input; a line belongs to the split that it begins in. Raises UsageError."""
     fs, path = open_place(job.source)
     if not fs.exists(path):
         raise UsageError(
@@ -208,7 +210,7 @@ def plan_splits(job: RayJob) -> list[Split]:
 
 
 def _inputs(fs: Any, path: str) -> list[str]:
-    """The file, or those of a folder that hold items: what others left beside them is none.
+    """The file itself, or the JSON-lines and Parquet files of a folder, hidden ones left out.
 
     Raises UsageError for a folder without any.
     """
@@ -258,7 +260,7 @@ def _row_groups(fs: Any, path: str) -> list[tuple[int, int]]:
 
 
 def read_split(split: Split) -> Iterator[Item | ItemScore]:
-    """The items of one split; without an id they are named by byte, or by row of their file."""
+    """The items of a split; those without an id are named by their byte offset or row."""
     fs, path = open_place(split.path)
     if path.endswith(".parquet"):
         import pyarrow.parquet as pq
@@ -334,7 +336,7 @@ def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:
 
 
 def _parts_folder(target: str) -> str:
-    """Where the parts lie; beside the file when JSON lines are wanted."""
+    """The folder of the parts; beside the file if the target is JSON lines."""
     folder = f"{target}.parts" if target.endswith(".jsonl") else target
     fs, path = open_place(folder)
     return str(fs.unstrip_protocol(path))
@@ -345,7 +347,7 @@ def _part_name(number: int) -> str:
 
 
 def _finished(folder: str) -> frozenset[int]:
-    """Numbers of the parts that stand; one with a score that a judge owes is made anew."""
+    """Numbers of the finished parts; parts with transient failures are made again."""
     fs, root = open_place(folder)
     return frozenset(
         int(path.rpartition("part-")[2].removesuffix(".parquet"))
@@ -355,7 +357,7 @@ def _finished(folder: str) -> frozenset[int]:
 
 
 def _claim(job: RayJob, folder: str) -> None:
-    """Say in run.json what the parts are of. Raises UsageError when they are of something else."""
+    """Record in run.json what the parts are of. Raises UsageError if they are of another job."""
     source, path = open_place(job.source)
     paths = _inputs(source, path)
     scorer = open_scorer(job.scorer)
@@ -378,7 +380,7 @@ def _claim(job: RayJob, folder: str) -> None:
 
 
 def _check_resources(job: RayJob, found: dict[str, float]) -> None:
-    """Raises UsageError: Ray would wait for ever for what the cluster does not have."""
+    """Raise UsageError for resources that the cluster lacks: Ray would wait for them for ever."""
     for name, flag, needed in (("GPU", "--worker-gpus", job.worker_gpus), ("CPU", "--workers", 1)):
         if found.get(name, 0.0) < needed:
             has = ", ".join(f"{k} {found.get(k, 0):g}" for k in ("CPU", "GPU"))

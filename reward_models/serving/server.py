@@ -58,7 +58,7 @@ class ServeSettings:
     token: str | None = field(default=None, repr=False)
 
     def admits(self, authorization: str) -> bool:
-        """Whether a request's header carries the token, compared in constant time."""
+        """Whether an Authorization header has the token; compared in constant time."""
         if self.token is None:
             return True
         given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
@@ -87,18 +87,16 @@ class Counters:
 
 
 class Overloaded(Exception):
-    """More items wait than the server takes."""
+    """The queue is full."""
 
 
 class TooMany(Exception):
-    """A request of more items than may ever wait."""
+    """A request has more items than the queue can ever hold."""
 
 
 @dataclass(slots=True)
 class Batcher:
-    """Collects waiting items, scores them in a thread, like lengths together, and hands results
-    back.
-    """
+    """Queues items, and scores batches of similar length in a thread."""
 
     scorer: ItemScorer
     max_waiting: int
@@ -112,7 +110,7 @@ class Batcher:
         return len(self._queue)
 
     async def score(self, items: Sequence[Item | ItemScore]) -> list[ItemScore]:
-        """Scores in order. Raises Overloaded, TooMany, RuntimeError where the scorer failed."""
+        """Scores in order. Raises Overloaded, TooMany, and RuntimeError if the scorer failed."""
         good = [item for item in items if not isinstance(item, ItemScore)]
         if len(good) > self.max_waiting:
             raise TooMany(f"{len(good)} items; send at most {self.max_waiting} a request")
@@ -125,7 +123,7 @@ class Batcher:
         try:
             found = iter(await asyncio.gather(*futures))
         finally:
-            # a client that left must not be worked for
+            # items of a client that has left need not be scored
             for future in futures:
                 future.cancel()
         return [item if isinstance(item, ItemScore) else next(found) for item in items]
@@ -141,9 +139,9 @@ class Batcher:
             await self._score(batch)
 
     def _take(self) -> list[tuple[Item, asyncio.Future[ItemScore]]]:
-        """The item that waits longest and those nearest to it in length, up to the limits.
+        """The longest-waiting item and those closest to it in length, up to the limits.
 
-        Nothing starves, whatever else comes in; items that nobody waits for are dropped.
+        So no item starves. Items that nobody waits for are dropped.
         """
         alive = [entry for entry in self._queue if not entry[1].done()]
         oldest = size(alive[0][0]) if alive else 0
@@ -181,7 +179,7 @@ class Batcher:
     async def _fail(
         self, batch: Sequence[tuple[Item, asyncio.Future[ItemScore]]], error: Exception
     ) -> None:
-        """A batch without scores: its items one by one, so that one spoils no other client's."""
+        """Retry a failed batch item by item, so that one item fails no other client's."""
         if len(batch) > 1:
             LOG.warning("%d items failed together: %s", len(batch), type(error).__name__)
             for entry in batch:
@@ -245,7 +243,7 @@ class Handlers:
         self._web = web
 
     async def guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Time limit, overload and faults as HTTP statuses with a JSON reason."""
+        """Turn the time limit, overload and errors into HTTP statuses with a JSON reason."""
         counters = self._batcher.counters
         counters.requests += 1
         if not self._settings.admits(request.headers.get("Authorization", "")):
@@ -315,7 +313,7 @@ class Handlers:
         return self._web.json_response(shape([s.value for s in scores], self._batcher.scorer.id))
 
     async def health(self, request: web.Request) -> web.Response:
-        """Alive, and with which weights."""
+        """That the server is up, and its model."""
         return self._web.json_response({"status": "ok", "model": self._batcher.scorer.id})
 
     async def metrics(self, request: web.Request) -> web.Response:
@@ -323,11 +321,11 @@ class Handlers:
         return self._web.Response(text=self._batcher.counters.text(self._batcher.waiting))
 
     async def openapi(self, request: web.Request) -> web.Response:
-        """What this server takes and gives, for programs."""
+        """The OpenAPI description."""
         return self._web.json_response(describe_api(self._settings.token is not None))
 
     async def selftest(self, request: web.Request) -> web.Response:
-        """One known-good and one known-bad remark are scored in the right order."""
+        """Whether a good remark is scored above a bad one."""
         good = {
             "id": "good",
             "draft": "He go home. It was late.",
@@ -345,7 +343,7 @@ class Handlers:
 
 
 def without_stack(record: logging.LogRecord) -> bool:
-    """A log filter: what a client sent against HTTP's grammar is one line, not a traceback."""
+    """A log filter: malformed HTTP from a client becomes one line instead of a traceback."""
     from aiohttp.http import HttpProcessingError
 
     error = record.exc_info[1] if record.exc_info else None

@@ -1,7 +1,7 @@
 """What `serve` takes and gives: our format, vLLM's /classify, OpenRLHF's /get_reward.
 
-In the shapes of others the answer is scored, as by the adapters: without its thinking, without the
-tokens that end a turn, and without the prompt that a chat template put before it.
+In the formats of vLLM and OpenRLHF only the answer is scored, as by the adapters: without thinking,
+end-of-turn tokens, and the prompt that a chat template put before it.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def _texts(texts: Any, prompts: Any, name: str) -> list[Item | ItemScore]:
 
 
 def read_writing(number: int, prompt: str, text: str) -> Item | ItemScore:
-    """The answer in what a trainer sent; `number` is its id. Thinking that never ends has none."""
+    """The answer in a trainer's text as an item with the id `number`; failed if there is none."""
     found = read_exchange(prompt, text)
     split = split_thinking(found.completion, ThinkTags(opened_by_template=found.is_opened))
     if split.unclosed:

@@ -1,9 +1,9 @@
-"""What a trainer sends, read back: prompt and answer out of a text that a chat template made.
+"""Recovers prompt and answer from the text of a trainer, which a chat template may have made.
 
-A template is read where a text begins with it. Behind the prompt nothing is a turn: the answer is
-all that a policy wrote, heads of turns included. Where only one text is sent, it begins behind the
-first head of an assistant after a user's turn, and a policy that writes both heads can still pass
-one off: trainers should send their prompts beside it. Tokens that end a turn are taken off every
+A template is recognised only at the beginning of a text. If the prompt is known, the answer is all
+that follows it, even if the policy wrote headers of further turns. If it is not, the answer begins
+after the first assistant header that follows a user turn; a policy that writes both headers can
+fake that, so trainers should send prompts separately. End-of-turn tokens are removed from every
 completion.
 """
 
@@ -47,7 +47,7 @@ BEGINS = ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>")
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A prompt and what was written for it; `is_opened`: the template began the thinking."""
+    """A prompt and its completion; `is_opened`: the template opened the thinking."""
 
     prompt: str
     completion: str
@@ -55,7 +55,7 @@ class Exchange:
 
 
 class Turn(NamedTuple):
-    """One turn; its content, without the tokens that end it, starts at `start` of the text."""
+    """One turn; its content, without end-of-turn tokens, starts at offset `start` of the text."""
 
     role: str
     content: str
@@ -63,7 +63,7 @@ class Turn(NamedTuple):
 
     @property
     def is_user(self) -> bool:
-        """Someone asks."""
+        """Whether it is a user's turn."""
         return self.role in USERS
 
 
@@ -109,7 +109,7 @@ def read_turns(text: str) -> list[Turn]:
 
 
 def without_ends(text: str) -> str:
-    """A text without the tokens that end a turn, and the blanks among them.
+    """The text without end-of-turn tokens and white space at its end.
 
     >>> without_ends("Once.<|im_end|>\\n<|endoftext|>")
     'Once.'
@@ -121,13 +121,13 @@ def without_ends(text: str) -> str:
 
 
 def _length_of_end(text: str, end: int) -> int:
-    """Characters of the token or blank before `end`; 0 for anything else."""
+    """Length of the end-of-turn token or blank just before `end`; 0 for anything else."""
     token = next((token for token in ENDS if text.endswith(token, 0, end)), "")
     return len(token) or int(text[end - 1 : end].isspace())
 
 
 def _after_begins(text: str) -> int:
-    """Where a text begins after its blanks and the tokens that begin a sequence."""
+    """Offset after leading blanks and begin-of-sequence tokens."""
     start = len(text) - len(text.lstrip())
     while found := next((token for token in BEGINS if text.startswith(token, start)), None):
         start += len(found)
@@ -135,7 +135,7 @@ def _after_begins(text: str) -> int:
 
 
 def _find_answer(turns: Sequence[Turn], end: int) -> tuple[str | None, int]:
-    """The last question that is answered, and where its answer starts; `end` where none is."""
+    """The last question that has an answer, and the answer's offset; `end` if none has one."""
     asked: str | None = None
     found: tuple[str | None, int] = (None, end)
     is_answered = False

@@ -105,14 +105,14 @@ class SynthSettings:
         check_numbers("synth", self, allowed)
 
     def work(self) -> SynthSettings:
-        """The settings that affect texts; the others have their defaults, to keep identities equal."""
+        """The settings that affect texts; the others are reset to their defaults."""
         usual = SynthSettings()
         return replace(self, concurrency=usual.concurrency, patience_s=usual.patience_s)
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The models of the loop; one model may have all roles. A second judge only measures the gain."""
+    """The models of the loop; one may have all roles. The second judge only measures the gain."""
 
     writer: Role
     judge: Role
@@ -295,7 +295,7 @@ class _Loop:
         raise _Ended(Stop.NO_REFLECTION, ", ".join(episode.leaks[-self.settings.tries :]))
 
     async def _revise(self, episode: Episode, reflection: str, number: int) -> tuple[str, str]:
-        """The revision as written, and the revised text; if a patch does not apply, a full rewrite."""
+        """The revision as written, and the revised text. A patch that fails becomes a rewrite."""
         base, prompt = episode.best, episode.prompt.prompt
         if estimate_tokens(base) > self.settings.patch_tokens:
             fields = {"prompt": prompt, "draft": numbered(base), "reflection": reflection}
@@ -309,7 +309,7 @@ class _Loop:
         return written, written
 
     async def _measure_gain(self, episode: Episode) -> None:
-        """Measure the gain by fresh assessments: the marks that selected the best text are biased."""
+        """Measure the gain by fresh assessments: the marks that chose the best are biased."""
         gains = []
         try:
             for number in range(FRESH, FRESH + 2 * self.settings.fresh, 2):

@@ -111,7 +111,7 @@ def as_seen(row: Mapping[str, Any], tokenizer: Any) -> SplitText:
 
 
 def is_faultless(trace: Trace) -> bool:
-    """All tags are closed, none is nested or in the answer, and patches apply; prose always passes."""
+    """Tags are closed, not nested and not in the answer, and patches apply; prose always passes."""
     return not trace.faults and not any(segment.faults for segment in trace.segments)
 
 

@@ -1,9 +1,9 @@
 """Turns episodes of the loop into training traces, filters them, and counts the losses.
 
-The thinking of a trace holds the plan, the draft and the improving (reflection, revision) steps; the
-answer is the best text. Every dropped episode has a reason (specification: r2write.md sections 3.4
-and 3.5). Other steps are not part of a trace: its row has their marks and labels, and their texts
-go to reward models (steps.py).
+The thinking of a trace holds the plan, the draft and the improving (reflection, revision) steps;
+the answer is the best text. Every dropped episode has a reason (specification: r2write.md sections
+3.4 and 3.5). Other steps are not part of a trace: its row has their marks and labels, and their
+texts go to reward models (steps.py).
 """
 
 from __future__ import annotations

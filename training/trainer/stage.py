@@ -1,7 +1,7 @@
 """What supervised fine-tuning and reinforcement learning share: running a trainer to its end.
 
-It resumes from the last complete checkpoint, turns failures into clear errors, evaluates checkpoints
-meanwhile, and writes the model at the end.
+It resumes from the last complete checkpoint, turns failures into clear errors, evaluates
+checkpoints meanwhile, and writes the model at the end.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def load_tokenizer(model: str) -> Any:
 def device_arguments() -> dict[str, Any]:
     """Trainer arguments for this device: bf16 on a GPU that supports it, float32 on a CPU.
 
-    The trainer's filter of NaN losses is off: it would log earlier means instead, and StopOnBrokenLoss
-    would never see them. Raises UsageError for several GPUs in one process.
+    The trainer's filter of NaN losses is off: it would log earlier means instead, and
+    StopOnBrokenLoss would never see them. Raises UsageError for several GPUs in one process.
     """
     import torch
 
