@@ -18,9 +18,10 @@ from typing import Any, NoReturn
 
 import aiohttp
 
-from r2w_eval.errors import EndpointDown, UsageError
+from r2w_eval.errors import EndpointDown, EndpointSilent, UsageError
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.models.completions import (
+    Left,
     Retry,
     TooSmall,
     build_body,
@@ -72,6 +73,7 @@ class HttpModel:
         self.retries: dict[str, int] = {}
         self._settings = settings
         self._session: aiohttp.ClientSession | None = None
+        self._is_closed = False
         self._random = random.Random(0)
         name = f"{endpoint.base_urls[0]} (model {endpoint.model!r})"
         patience_s = max(settings.patience_s, settings.timeout_s)
@@ -90,11 +92,12 @@ class HttpModel:
         return {"backend": "http", **({"extra_body": self._extra} if self._extra else {})}
 
     async def close(self) -> None:
-        """Close the connections."""
-        # taken away first: a request that wakes meanwhile must not find it closed
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close the connections; what still waits for a reply or for its next try ends as
+        EndpointSilent.
+        """
+        self._is_closed = True
+        if self._session is not None:
+            await self._session.close()
 
     def traffic(self) -> Traffic:
         """Retries and limits so far."""
@@ -115,16 +118,17 @@ class HttpModel:
         # made while it waits for its turn, so that a free slot is not kept waiting for it
         body = json.dumps({**build_body(self.endpoint.model, request), **self._extra}).encode()
         tries = 0
+        is_again = False
         refused_at: float | None = None
         too_small: set[str] = set()
         while True:
-            is_again = tries > 0 or bool(refused_at)
             self._health.check(is_again)
             try:
                 reply = await self._send(body, too_small, is_again=is_again)
             except TooSmall as refusal:
                 too_small.add(refusal.url)
             except Retry as retry:
+                is_again = True
                 self.retries[retry.status] = self.retries.get(retry.status, 0) + 1
                 self._health.lost(retry.status)
                 self.on_lost(request, retry.usage)
@@ -134,7 +138,7 @@ class HttpModel:
                     refused_at = refused_at or time.monotonic()
                     is_over = time.monotonic() - refused_at > RATE_LIMIT_PATIENCE_S
                 else:
-                    tries += 1
+                    tries += not isinstance(retry, Left)
                     is_over = tries >= MAX_TRIES
                 if is_over:
                     self._health.failed(retry.status, str(retry))
@@ -154,11 +158,12 @@ class HttpModel:
         """Raises EndpointDown where the endpoint refuses schemas for replies: it refuses all."""
         marks = ("response_format", "json_schema", "structured output")
         if request.decoding.response_format and any(mark in refusal.lower() for mark in marks):
-            self._health.down = (
+            reason = (
                 f"{self.endpoint.base_urls[0]} refuses the JSON schema that this suite sends for "
                 f"the reply: {refusal}. Try: --omit response_format (recorded)"
             )
-            raise EndpointDown(self._health.down)
+            self._health.refuse(reason)
+            raise EndpointDown(reason)
 
     async def check(self) -> str | None:
         """Ask every address for its model list before any work; several must serve one model.
@@ -281,7 +286,7 @@ class HttpModel:
                 self.replicas.failed(url)
             raise
         if not self.replicas.is_same_model(url, reply.model):
-            raise Retry(CallStatus.TRANSPORT, self.replicas.out[url], wait_s=0.0)
+            raise Left(self.replicas.out[url])
         latency_s = time.monotonic() - started
         limiter.succeeded(latency_s)
         self.replicas.hand_out()
@@ -300,8 +305,8 @@ class HttpModel:
         """Nothing more is sent there; without another address the endpoint is down."""
         if self.replicas.can_spare(url):
             self.replicas.put_out(url, reason)
-            raise Retry(CallStatus.TRANSPORT, reason, wait_s=0.0)
-        self._health.down = reason
+            raise Left(reason)
+        self._health.refuse(reason)
         raise EndpointDown(reason)
 
     def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes, url: str) -> None:
@@ -328,6 +333,8 @@ class HttpModel:
         raise CallFailed(read_refusal(text), message)
 
     def _open(self) -> aiohttp.ClientSession:
+        if self._is_closed:
+            raise EndpointSilent(f"{self.endpoint.base_urls[0]}: the connections were closed")
         if self._session is None:
             settings = self._settings
             self._session = aiohttp.ClientSession(

@@ -38,6 +38,13 @@ class Retry(Exception):
         self.usage = Usage() if status is CallStatus.TIMEOUT else None
 
 
+class Left(Retry):
+    """The address is out for the session; to ask another one instead costs no try."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(CallStatus.TRANSPORT, reason, wait_s=0.0)
+
+
 class TooSmall(Exception):
     """A prompt over the context of one address, while others may have a longer one."""
 

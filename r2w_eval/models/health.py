@@ -45,6 +45,10 @@ class Health:
         if self.silent and not goes_on:
             raise EndpointSilent(self.silent)
 
+    def refuse(self, reason: str) -> None:
+        """The endpoint said something that ends all work there; silence before it is forgotten."""
+        self.down, self._is_silence = reason, False
+
     def replied(self) -> None:
         """A usable reply came."""
         self._has_answered = True

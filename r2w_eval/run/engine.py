@@ -36,6 +36,7 @@ from r2w_eval.records.rows import (
     settled_response,
     verdict_name,
 )
+from r2w_eval.run.ending import Ending
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement
 from r2w_eval.suites.suite import JudgingJob
 from r2w_eval.types import (
@@ -78,15 +79,17 @@ class Engine:
         self._retry_failed = retry_failed
         self._responses = RecordIndex(folder.responses_path)
         self._judgements = RecordIndex(folder.judgements_path)
+        self._ending = Ending()
 
     async def run(self, plans: Sequence[TaskPlan]) -> None:
         """Do all that is owed. Raises EndpointDown, OSError; whatever was finished stays on
-        disk.
+        disk, and what other endpoints were asked is waited for before EndpointDown.
         """
         try:
             await self._run(plans)
         except ExceptionGroup as group:
             raise first_leaf(group) from group
+        self._ending.check()
 
     async def _run(self, plans: Sequence[TaskPlan]) -> None:
         work = _interleave([self._owed(plan) for plan in plans])
@@ -96,6 +99,8 @@ class Engine:
             async def write_some() -> None:
                 # the shared iterator hands every worker another item
                 for plan, sample, repeat in work:
+                    if self._ending.cause:
+                        return
                     response, turns = await self._converse(plan, sample, repeat)
                     await judging.acquire()
                     asked = self._judge(plan, sample, response, turns)
@@ -188,7 +193,7 @@ class Engine:
         self, sample: Sample, request: ChatRequest, facts: Mapping[str, Any]
     ) -> Response:
         try:
-            with naming(f"{sample.task} {sample.id}, answer"):
+            with naming(f"{sample.task} {sample.id}, answer"), self._ending.watch():
                 reply = await self._writing.generate(sample, request)
         except CallFailed as failure:
             status = CALL_TO_WRITER_STATUS.get(failure.status, WriterStatus.ERROR)
@@ -271,7 +276,7 @@ class Engine:
             again = partial(rules.asks_again, request)
             item = replace(item, ask_again=again, settle=rules.settle)
         with naming(f"{case.sample.task} {case.sample.id}, verdict {request.criterion!r:.80}"):
-            (verdict,) = await scorer.score([item])
+            verdict = await self._ending.ask(scorer, item)
         judgement = replace(
             make_judgement(key, case.response, scorer.id, asked, verdict),
             at=round(time.time(), 3),

@@ -21,6 +21,7 @@ from r2w_eval.models.chat import ChatModel
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.run.opening import ModelOptions, ModelPool
 from r2w_eval.types import JudgeStatus, Score, Usage
+from r2w_eval.waiting import gather
 
 T = TypeVar("T")
 LONGEST_PAUSE_S = 60.0
@@ -128,30 +129,36 @@ class PatientJudge:
         return [found[i] for i in range(len(items))]
 
     async def _ask(self, items: Sequence[ScoreItem]) -> list[Score]:
-        judge = self._judge
         try:
-            if judge is None:
+            if self._judge is None:
                 await self.open()
-                return await self._ask(items)
-            verdicts = await judge.score(items)
         except UnknownName:
             # no judge of that name will ever come
             raise
         except UsageError as error:
-            return _unanswered(items, str(error))
+            return [_unanswered(error)] * len(items)
+        judge = self._judge
+        if judge is None:
+            # closed again meanwhile
+            return await self._ask(items)
+        return await gather([self._ask_one(judge, item) for item in items])
+
+    async def _ask_one(self, judge: Scorer, item: ScoreItem) -> Score:
+        """By itself: an endpoint that goes down takes no verdict with it that has been given."""
+        try:
+            (verdict,) = await judge.score([item])
         except EndpointSilent as error:
             # it may have come back meanwhile: its health begins anew
             await self._is_there(judge)
-            return _unanswered(items, str(error))
+            return _unanswered(error)
         except EndpointDown as error:
-            if judge is None or (judge is self._judge and await self._is_there(judge)):
+            if judge is self._judge and await self._is_there(judge):
                 raise
-            return _unanswered(items, str(error))
-        for verdict in verdicts:
-            self.usage = add_usage(self.usage, verdict.usage)
-        return [verdict.score for verdict in verdicts]
+            return _unanswered(error)
+        self.usage = add_usage(self.usage, verdict.usage)
+        return verdict.score
 
-    async def _is_there(self, judge: Scorer | None) -> bool:
+    async def _is_there(self, judge: Scorer) -> bool:
         """Whether the endpoint answers. One that does, and refuses, is not worth waiting for."""
         try:
             await self.open(instead_of=judge)
@@ -160,5 +167,5 @@ class PatientJudge:
         return True
 
 
-def _unanswered(items: Sequence[ScoreItem], reason: str) -> list[Score]:
-    return [Score(None, JudgeStatus.TRANSPORT, reason)] * len(items)
+def _unanswered(error: Exception) -> Score:
+    return Score(None, JudgeStatus.TRANSPORT, str(error))

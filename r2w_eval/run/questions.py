@@ -14,6 +14,7 @@ from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.records.plan import Judging, Progress
 from r2w_eval.records.rows import settled_judgement
+from r2w_eval.run.ending import Ending
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters
 from r2w_eval.types import Decoding, Judgement, JudgeRequest, JudgeStatus, Score
 from r2w_eval.waiting import first_leaf
@@ -53,11 +54,13 @@ class Questioner:
         self._decoding = decoding
         self._progress = progress
         self._retry_failed = retry_failed
+        self._ending = Ending()
 
     async def ask_all(self, questions: Mapping[str, Sequence[Question]]) -> None:
         """Each judge's questions, by its id, all judges side by side.
 
-        Raises EndpointDown, OSError; whatever was answered stays on disk.
+        Raises EndpointDown, OSError; whatever was answered stays on disk, and what other judges
+        were asked is waited for before EndpointDown.
         """
         self._progress.judgements_expected = sum(map(len, questions.values()))
         try:
@@ -66,6 +69,7 @@ class Questioner:
                     group.create_task(self._ask_one_judge(scorer, questions[scorer.id]))
         except ExceptionGroup as errors:
             raise first_leaf(errors) from errors
+        self._ending.check()
 
     async def _ask_one_judge(self, scorer: Scorer, questions: Sequence[Question]) -> None:
         # the shared iterator hands every worker another question, in order
@@ -73,6 +77,8 @@ class Questioner:
 
         async def ask_some() -> None:
             for question in work:
+                if self._ending.cause:
+                    return
                 await self._ask(scorer, question)
 
         n_workers = max(1, self._judging.concurrency // len(self._judging.scorers))
@@ -108,7 +114,7 @@ class Questioner:
             answer=question.answer,
             anew=self._retry_failed and key in self._index,
         )
-        (verdict,) = await scorer.score([item])
+        verdict = await self._ending.ask(scorer, item)
         judgement = _record(key, scorer.id, question, verdict)
         if judgement.score.status is not JudgeStatus.NOT_SENT:
             self._writers.judgements.append(judgement)

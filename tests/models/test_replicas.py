@@ -133,6 +133,17 @@ def test_one_address_that_breaks_down_costs_no_reply(
         assert len(first.seen) < 45
 
 
+def test_more_addresses_that_refuse_than_a_request_has_tries_cost_no_reply() -> None:
+    with ExitStack() as stack:
+        refused = [stack.enter_context(ScriptedServer((403, {}, b"no"))) for _ in range(7)]
+        good = stack.enter_context(ScriptedServer((200, {}, completion(model="m"))))
+        urls = tuple(server.base_url for server in (*refused, good))
+        client = HttpModel(Endpoint(urls, "m"), FAST)
+        found = asyncio.run(ask(client, 1))
+        assert isinstance(found[0], Reply), found
+        assert [len(server.seen) for server in refused] == [1] * 7
+
+
 def test_the_last_address_that_refuses_ends_the_run() -> None:
     with ScriptedServer((403, {}, b"no")) as first, ScriptedServer((401, {}, b"no")) as second:
         client = HttpModel(Endpoint((first.base_url, second.base_url), "m"), FAST)

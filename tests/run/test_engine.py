@@ -511,6 +511,35 @@ def test_a_dead_judge_ends_the_run_and_every_answer_stays(tmp_path: Path) -> Non
     assert written and len(writer.requests) == 4 - written
 
 
+class Slow(Judge):
+    """Takes its time; told apart by its name."""
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
+        found = await super().score(items)
+        await asyncio.sleep(0.05)
+        return found
+
+
+class Refusing(Judge):
+    """Refuses everything."""
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
+        self.asked.append("")
+        raise EndpointDown("wrong key")
+
+
+def test_what_another_judge_was_asked_is_not_lost_with_one_that_ends_the_run(
+    tmp_path: Path,
+) -> None:
+    slow, refusing = Slow("slow"), Refusing("refusing")
+    with pytest.raises(EndpointDown, match="wrong key"):
+        run(tmp_path, STAGED, Writer(), slow, refusing)
+    first = list(slow.asked)
+    assert first and len(refusing.asked) == 1
+    run(tmp_path, STAGED, Writer(), slow, Judge("refusing"))
+    assert len(slow.asked) == 6, "four gates and two grades, each once"
+
+
 def test_nothing_unsent_leaves_a_record(tmp_path: Path) -> None:
     work = Work(tmp_path)
     (result,) = work.run(Chat(refuse(CallStatus.NOT_SENT)), says("7"))

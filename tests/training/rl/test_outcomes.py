@@ -153,6 +153,28 @@ def test_a_judge_that_answers_nobody_is_waited_for_though_it_lists_its_models() 
     assert len(server.seen) > 60 and len(found) == 2
 
 
+def test_verdicts_given_before_a_judge_falls_silent_are_not_asked_for_again() -> None:
+    mark = (200, {}, completion('{"verdict": "A>B"}'))
+    asked: list[str] = []
+
+    def load(headers: dict[str, str]) -> bytes:
+        time.sleep(0.15)
+        return b"loading"
+
+    with ScriptedServer(mark, mark, mark, *[(500, {}, load)] * 15, mark) as server:
+        server.models = ["m"]
+        server.on_body = lambda body: asked.append(body["messages"][-1]["content"])
+        client = ClientSettings(
+            max_connections=1, fixed_concurrency=True, backoff_s=0.01, patience_s=0.5,
+            timeout_s=1.0, strict_patience=True,
+        )  # fmt: skip
+        patience = Patience(limit_s=30.0, first_pause_s=0.05)
+        judge = PatientJudge(f"{server.base_url}#m", ModelOptions(client=client), patience)
+        ask(judge, lambda: Pairwise(judge, 2)("p", ["a", "b", "c"]))
+    assert judge.waited_s > 0 and judge.statuses == {"ok": 6}
+    assert all(asked.count(text) == 1 for text in asked[:3]) and len(set(asked)) == 6
+
+
 def test_a_refused_key_ends_at_once_and_an_absent_endpoint_is_named() -> None:
     with FakeServer() as server:
         judge = judge_of(server, "judge-0+http401=1")
