@@ -40,10 +40,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Role:
-    """A model with its sampling settings, in one role of a stage: writer, judge, …"""
+    """A model in one role of a stage (writer, judge, …), with its sampling settings and how it marks
+    its thinking.
+    """
 
     model: ChatModel
     decoding: Decoding
+    tags: ThinkTags = ThinkTags()
 
     def identity(self) -> dict[str, Any]:
         """Everything that affects the text it writes."""
@@ -156,7 +159,7 @@ class Journal:
             (Message("user", call.text),), role.decoding, index=call.round, ask=call.attempt
         )
         reply = await self._complete(role, request, call.step)
-        split = read_reply_text(reply, ThinkTags())
+        split = read_reply_text(reply, role.tags)
         return {
             "prompt_id": call.prompt_id,
             "round": call.round,

@@ -105,8 +105,11 @@ class TextJudge:
         return self._model.id
 
     def describe(self) -> dict[str, Any]:
-        """Score mode and the model's own facts."""
-        return {"score_mode": "text", **self._model.describe()}
+        """Score mode and the model's own facts; how its thinking is read where its chat template
+        opens it, which no text shows.
+        """
+        opened = {"think_opened": True} if self._tags.opened_by_template else {}
+        return {"score_mode": "text", **opened, **self._model.describe()}
 
     async def close(self) -> None:
         """Close the model."""

@@ -19,7 +19,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.models.replay import naming
-from r2w_eval.models.thinking import read_reply_text, split_thinking
+from r2w_eval.models.thinking import ThinkTags, read_reply_text, split_thinking
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import (
     Case,
@@ -301,7 +301,10 @@ class Engine:
         status = judgement.score.status
         # with any other status the last text is not what the judge answered in the end
         if judgement.asks and (status is JudgeStatus.OK or status.is_unreadable):
-            text = split_thinking(judgement.asks[-1]).answer
+            is_opened = bool(scorer.describe().get("think_opened"))
+            text = split_thinking(
+                judgement.asks[-1], ThinkTags(opened_by_template=is_opened)
+            ).answer
             score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
             settle = case.plan.suite.parity.settle if case.plan.mode is Mode.PARITY else None
             if score.status.is_unreadable and settle is not None:

@@ -67,6 +67,11 @@ class OpenModel:
     concurrency: int
     prompt: str = ""
 
+    @property
+    def tags(self) -> ThinkTags:
+        """How it marks its thinking."""
+        return ThinkTags().after(self.prompt)
+
 
 def is_smoke_test(spec: str) -> bool:
     """The embedded model as a judge carries no signal; every output says so."""
@@ -116,7 +121,7 @@ class ModelPool:
         smoke = spec == SMOKE_TEST_JUDGE
         opened = await self.model(EMBEDDED if smoke else spec, "R2W_JUDGE_API_KEY")
         if not smoke and score_mode == "text":
-            return TextJudge(opened.chat, ThinkTags().after(opened.prompt)), opened
+            return TextJudge(opened.chat, opened.tags), opened
         if opened.reader is None:
             raise UsageError(
                 f"--score-mode expected: {spec!r} is an HTTP endpoint, whose probabilities of a "

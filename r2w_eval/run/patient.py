@@ -60,7 +60,8 @@ class Patience:
 class PatientJudge:
     """A chat judge behind `--judge`'s words that outlives the absence of its endpoint.
 
-    `asked`, `statuses`, `waited_s` and `usage` count over the life of this object.
+    `asked`, `statuses`, `waited_s` and `usage` count over the life of this object; `tags` are those
+    of the model once it is open.
     """
 
     def __init__(self, spec: str, options: ModelOptions, patience: Patience = Patience()) -> None:
@@ -71,6 +72,7 @@ class PatientJudge:
         self._chat: ChatModel | None = None
         self._judge: Scorer | None = None
         self._opening = asyncio.Lock()
+        self.tags = ThinkTags()
         self.asked = 0
         self.statuses: Counter[str] = Counter()
         self.waited_s = 0.0
@@ -91,8 +93,8 @@ class PatientJudge:
             except BaseException:
                 await pool.__aexit__(None, None, None)
                 raise
-            judge = TextJudge(opened.chat, ThinkTags().after(opened.prompt))
-            self._pool, self._chat, self._judge = pool, opened.chat, judge
+            self._pool, self._chat, self.tags = pool, opened.chat, opened.tags
+            self._judge = TextJudge(opened.chat, opened.tags)
             return opened.chat
 
     async def close(self) -> None:

@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 from r2w_eval.errors import EndpointDown
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.judge.scorers import ScoreItem, TextJudge, Verdict
+from r2w_eval.judge.scorers import ScoreItem, Scorer, StoredJudge, TextJudge, Verdict
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.run.engine import Engine
@@ -256,9 +257,12 @@ class Work:
     retry_failed: bool = False
     reparse: bool = False
     concurrency: int = 2
+    judge_tags: ThinkTags = ThinkTags()
 
     def run(self, writer: Chat, *judges: ChatModel) -> list[TaskResult]:
-        scorers = [TextJudge(judge) for judge in judges]
+        scorers: list[Scorer] = [TextJudge(judge, self.judge_tags) for judge in judges]
+        if self.reparse:
+            scorers = [StoredJudge(scorer.id, scorer.describe()) for scorer in scorers]
         plan = TaskPlan(load_info("quickstart"), self.suite, self.mode, {}, samples, Decoding())
         folder = RunFolder(self.folder)
         writing = Writing(
@@ -538,6 +542,17 @@ def test_what_another_judge_was_asked_is_not_lost_with_one_that_ends_the_run(
     assert first and len(refusing.asked) == 1
     run(tmp_path, STAGED, Writer(), slow, Judge("refusing"))
     assert len(slow.asked) == 6, "four gates and two grades, each once"
+
+
+@pytest.mark.parametrize("finish", ["length", "stop"])
+def test_thoughts_that_a_template_opened_are_no_verdict_when_read_again_either(
+    tmp_path: Path, finish: str
+) -> None:
+    work = Work(tmp_path, judge_tags=ThinkTags(opened_by_template=True))
+    (first,) = work.run(says("story"), says("7", finish))
+    (again,) = replace(work, reparse=True).run(says("story"), says("7"))
+    assert first.headline.value is None and again.headline.value is None
+    assert again.judging.failures == first.judging.failures
 
 
 def test_nothing_unsent_leaves_a_record(tmp_path: Path) -> None:

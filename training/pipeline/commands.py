@@ -41,9 +41,10 @@ import r2w_eval
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, IdentityMismatch, UsageError
 from r2w_eval.hashing import content_hash, path_hash, to_plain
-from r2w_eval.models.chat import ChatModel
 from r2w_eval.ranks import is_first, on_first, only_training
 from r2w_eval.run.manifest import diff_fields
+from r2w_eval.run.opening import ModelPool, OpenModel
+from r2w_eval.run.roles import model_options
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 from r2w_eval.trace.types import Form
 from r2w_eval.types import Decoding
@@ -126,20 +127,22 @@ def choose_prompts(
 
 
 @asynccontextmanager
-async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[list[ChatModel]]:
+async def open_models(names: Sequence[str], patience_s: float) -> AsyncIterator[list[OpenModel]]:
     """The models of these names (as in --model), in order. A model that answers no call for
     `patience_s` ends the stage. The reply cache is off, since a stage's journal keeps every reply.
     Raises UsageError.
     """
-    from r2w_eval.run.opening import ModelPool
-    from r2w_eval.run.roles import model_options
-
     usual = model_options(RunConfig(cache=False), None)
     client = replace(
         usual.client, timeout_s=patience_s, patience_s=patience_s, strict_patience=True
     )
     async with ModelPool(replace(usual, client=client)) as pool:
-        yield [(await pool.model(name)).chat for name in names]
+        yield [await pool.model(name) for name in names]
+
+
+def role_of(opened: OpenModel, decoding: Decoding) -> Role:
+    """An opened model with its sampling."""
+    return Role(opened.chat, decoding, opened.tags)
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,10 @@ async def run_synthesis(
     ):
         writes = replace(WRITER, max_tokens=settings.writer_tokens)
         judges = replace(JUDGE, max_tokens=settings.judge_tokens)
-        second = Role(more[0], judges) if more else None
-        roles = Roles(Role(writer, writes), Role(judge, judges), Role(internaliser, writes), second)
+        second = role_of(more[0], judges) if more else None
+        roles = Roles(
+            role_of(writer, writes), role_of(judge, judges), role_of(internaliser, writes), second
+        )
         # the model's identity, not its address: a server may come back elsewhere
         asked = (roles.writer, roles.judge, roles.internaliser, second)
         identities = [role.identity() for role in asked if role]
@@ -175,7 +180,7 @@ async def run_synthesis(
     results = [stitch(episode, Form(chosen.form)) for episode in episodes]
     kept = [result for result in results if isinstance(result, TrainingTrace)]
     write_traces(out / TRACES, kept)
-    gain_judge = f"second judge {second.model.id}" if second else f"judge {judge.id}"
+    gain_judge = f"second judge {second.model.id}" if second else f"judge {judge.chat.id}"
     census = take_census(episodes, results, gain_judge)
     write_jsonl(out / REFLECTIONS, loop_reflections(episodes))
     write_json(out / "census.json", census)
@@ -209,7 +214,7 @@ async def run_choice(
     settings, references = rules
     patience_s = SynthSettings().patience_s
     async with open_models(models, patience_s) as (policy, judge):
-        roles = Role(policy, WRITER), Role(judge, JUDGE)
+        roles = role_of(policy, WRITER), role_of(judge, JUDGE)
         identities = [role.identity() for role in roles]
         claim(out, "choice", {"settings": settings, "models": identities})
         with Journal(out / "steps.jsonl", GIVE_UP * patience_s) as journal:

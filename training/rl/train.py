@@ -239,7 +239,7 @@ def open_outcome(
     outcome = JudgedOutcome(judge, reward, settings.group, settings.unanswered, tags)
     chat = outcome.run(judge.open())
     if settings.outcome_form == "pointwise":
-        role = Role(chat, RUBRIC_DECODING)
+        role = Role(chat, RUBRIC_DECODING, judge.tags)
         rubrics |= on_first(lambda: _complete_rubrics(outcome, role, prompts, out))
     if schedule is None:
         return outcome

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from r2w_eval.training.journal import DRAWN, Journal, Role, read_costs
+from r2w_eval.training.journal import DRAWN, Call, Journal, NoAnswer, Role, read_costs
 from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.synthesis.leaks import Leak
@@ -32,6 +32,7 @@ from r2w_eval.training.synthesis.traces import (
 from scripted import DRAFT, ScriptedModel, cut, mixed, step_of
 
 from r2w_eval.models.chat import ChatRequest, Reply
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.tags import parse_tagged
 from r2w_eval.trace.types import Form, TagSchema
@@ -121,6 +122,23 @@ def test_the_gain_told_is_by_assessments_other_than_those_that_chose(tmp_path: P
     assert episode.mean_first == 5.0 and episode.mean_best == 9.0
     assert episode.fresh_gain == pytest.approx(1.0)
     assert judge.temperatures == [0.0] * 2 + [DRAWN] * 6
+
+
+class Thinker(ScriptedModel):
+    """Cut in the thinking that its chat template has opened."""
+
+    async def complete(self, request: ChatRequest) -> Reply:
+        return Reply("Let me see. A storm, perhaps", "length")
+
+
+@pytest.mark.parametrize("is_opened", [True, False])
+def test_thoughts_that_a_template_opened_are_no_answer(tmp_path: Path, is_opened: bool) -> None:
+    role = Role(Thinker(), Decoding(), ThinkTags(opened_by_template=is_opened))
+    with Journal(tmp_path / "steps.jsonl") as journal:
+        for _ in range(2):
+            with pytest.raises(NoAnswer, match="unclosed_think" if is_opened else "truncated"):
+                asyncio.run(journal.ask(role, Call("p", 0, "draft", "Write.")))
+    assert journal.tally.reused == 1
 
 
 def test_an_unreadable_reply_is_drawn_anew(tmp_path: Path) -> None:
