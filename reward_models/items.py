@@ -17,6 +17,8 @@ from typing import Any
 from r2w_eval.types import JudgeStatus
 
 MAX_ITEM_CHARS = 4_000_000
+# a judge that was silent owes these; the same question may get its answer later
+TRANSIENT = frozenset(str(status) for status in JudgeStatus if status.is_transient)
 
 
 class ItemStatus(StrEnum):
@@ -97,10 +99,15 @@ def failed(item_id: str, status: ItemStatus | JudgeStatus, reason: str) -> ItemS
     return ItemScore(item_id, None, {}, status, reason)
 
 
-def read_item(record: Any, number: int) -> Item | ItemScore:
+def as_status(text: str) -> ItemStatus | JudgeStatus:
+    """A status by its public word. Raises ValueError."""
+    return ItemStatus(text) if text in set(ItemStatus) else JudgeStatus(text)
+
+
+def read_item(record: Any, number: int | str) -> Item | ItemScore:
     """An item from its JSON form, or a failed score that says what is wrong with it.
 
-    `number`, counted from 1, is the id of an item without one.
+    `number`, counted from 1 in a file by itself, is the id of an item without one.
     """
     if not isinstance(record, Mapping):
         return failed(str(number), ItemStatus.BAD_ITEM, "expected a JSON object")

@@ -8,13 +8,16 @@ report on the very scorer that it uses, in which the tests of the likeliest expl
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from r2w_eval.reward_models.checks.validity import Check, run_validity
+from r2w_eval.reward_models.items import TRANSIENT, Item, ItemScore
 from r2w_eval.reward_models.scorer import ItemScorer
 
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import EndpointSilent, UsageError
 from r2w_eval.store import write_json
 
 REPORT = "validity.json"
@@ -46,9 +49,44 @@ class Report:
         return bad + [f"{lead.strip()} (not in the report)" for lead in absent]
 
 
+class Answering:
+    """A scorer whose silence ends the suite: what a judge never said is no test that it failed."""
+
+    def __init__(self, scorer: ItemScorer) -> None:
+        self._scorer = scorer
+
+    @property
+    def id(self) -> str:
+        """The inner scorer's."""
+        return self._scorer.id
+
+    def describe(self) -> Mapping[str, Any]:
+        """The inner scorer's."""
+        return self._scorer.describe()
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        """One score per item, in order. Raises EndpointSilent."""
+        scores = self._scorer.score(items)
+        owed = [score for score in scores if str(score.status) in TRANSIENT]
+        if owed:
+            raise EndpointSilent(
+                f"{self.id} left {len(owed)} of {len(scores)} questions of the validity suite "
+                f"without an answer ({owed[0].status}: {owed[0].reason}). No report was kept; run "
+                f"the same command again, and what it has answered is not asked twice"
+            )
+        return scores
+
+
+def run_whole(scorer: ItemScorer) -> list[Check]:
+    """All tests, each question answered. Raises EndpointSilent."""
+    return run_validity(Answering(scorer))
+
+
 def write_report(scorer: ItemScorer, path: Path) -> list[Check]:
-    """Run the validity suite and write its outcome as JSON."""
-    checks = run_validity(scorer)
+    """Run the validity suite and write its outcome as JSON. Raises EndpointSilent, and writes
+    nothing, where a judge left a question without an answer.
+    """
+    checks = run_whole(scorer)
     write_json(path, {"scorer": scorer.id, "checks": checks})
     return checks
 
@@ -58,7 +96,7 @@ def show_validity(scorer: ItemScorer, path: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    checks = run_validity(scorer) if path is None else write_report(scorer, path)
+    checks = run_whole(scorer) if path is None else write_report(scorer, path)
     table = Table(title=f"Validity of {scorer.id}")
     for column in ("test", "value", "95 % interval", "n", "passes", "rule"):
         table.add_column(column)
@@ -86,7 +124,7 @@ def require_valid(scorer: ItemScorer, named: str, folder: Path) -> None:
     """Check the report that is `named`, or else one that is made and kept in `folder`.
 
     `named` WAIVED skips the check. Raises UsageError for a report on another scorer, and for
-    required tests that failed or are missing.
+    required tests that failed or are missing; EndpointSilent where a judge was silent.
     """
     if named == WAIVED:
         return

@@ -15,16 +15,21 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed, read_item
+from r2w_eval.reward_models.items import (
+    TRANSIENT,
+    Item,
+    ItemScore,
+    ItemStatus,
+    failed,
+    read_item,
+)
 from r2w_eval.reward_models.scorer import ItemScorer, score_all
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.store import JsonlWriter, iter_jsonl, write_json
-from r2w_eval.types import JudgeStatus
 
 MAX_LINE_BYTES = 50 << 20
-TRANSIENT = frozenset(str(status) for status in JudgeStatus if status.is_transient)
 
 
 def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Counter[str]:
@@ -54,7 +59,7 @@ def _read_items(path: Path) -> Iterator[Item | ItemScore]:
         yield from (read_line(line, n) for n, line in enumerate(file, 1) if line.strip())
 
 
-def read_line(line: bytes, number: int) -> Item | ItemScore:
+def read_line(line: bytes, number: int | str) -> Item | ItemScore:
     """The item in a line; for a line that is not JSON a failed score with its number as id."""
     if len(line) > MAX_LINE_BYTES:
         return failed(str(number), ItemStatus.TOO_LONG, f"line {number} has {len(line)} bytes")

@@ -5,8 +5,9 @@
 Ray Data gives the splits to the actors, and to another actor when a worker dies. A split is a range
 of bytes (JSON lines) or a row group (Parquet), so that it always holds the same items; its part is
 published atomically under the split's number. Every item therefore counts once: a split that is
-scored twice replaces its part with the same scores, and a restarted job skips finished parts,
-except those with transient failures of a judge. Parts in order of number are in input order.
+scored twice replaces its part with the same scores, and a restarted job skips finished parts. In a
+part with transient failures of a judge it asks for those alone. Parts in order of number are in
+input order.
 """
 
 from __future__ import annotations
@@ -18,15 +19,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.reward_models.items import Item, ItemScore, read_item
+from r2w_eval.reward_models.items import TRANSIENT, ItemScore, as_status
 from r2w_eval.reward_models.scorer import ItemScorer, open_scorer, score_all
-from r2w_eval.reward_models.serving.files import TRANSIENT, read_line
+from r2w_eval.reward_models.serving.splits import Split, find_inputs, plan_splits, read_split
 
-from r2w_eval.errors import DataError, R2WError, UsageError
+from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.records.parquet import make_column
 from r2w_eval.records.places import list_files, open_place, publish
@@ -35,7 +35,6 @@ from r2w_eval.store import JsonlWriter
 FORMAT = {"r2w_eval": "scores/1"}
 COLUMNS = ("id", "value", "parts", "status", "reason")
 STARTS = 6
-ROWS_AT_A_TIME = 64
 SLOW_START = "timed out during startup"
 
 
@@ -52,19 +51,6 @@ class RayJob:
     batch: int = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Split:
-    """A piece of an input file.
-
-    start, end: a range of bytes, or in Parquet the number of a row group and of its first row
-    """
-
-    number: int
-    path: str
-    start: int
-    end: int
-
-
 def score_on_ray(job: RayJob) -> Counter[str]:
     """Score all splits without a finished part; counts by status over all items.
 
@@ -74,7 +60,8 @@ def score_on_ray(job: RayJob) -> Counter[str]:
         import ray
     except ModuleNotFoundError as error:
         raise UsageError("--on ray needs ray. Try: pip install 'r2w-eval[ray]'") from error
-    splits = plan_splits(job)
+    _check_target(job.target)
+    splits = plan_splits(job.source, job.split_bytes)
     folder = _parts_folder(job.target)
     _claim(job, folder)
     done = _finished(folder)
@@ -187,101 +174,11 @@ class SplitScorer:
         return ""
 
     def score_split(self, split: Split) -> None:
-        """Score one split and publish its part."""
-        scores = list(score_all(self._scorer, read_split(split), self._batch))
+        """Score one split and publish its part; scores that stand in the part already are kept."""
         fs, path = open_place(f"{self._folder}/{_part_name(split.number)}")
-        publish(fs, path, _as_parquet(scores))
-
-
-def plan_splits(job: RayJob) -> list[Split]:
-    """Cut the input; a line belongs to the split that it begins in. Raises UsageError."""
-    fs, path = open_place(job.source)
-    if not fs.exists(path):
-        raise UsageError(
-            f"--input {job.source!r}: nothing there. Expected JSON lines, a Parquet file or a "
-            f"folder of such files"
-        )
-    splits: list[Split] = []
-    for file in _inputs(fs, path):
-        own = _row_groups(fs, file) if file.endswith(".parquet") else _ranges(fs, file, job)
-        full = fs.unstrip_protocol(file)
-        splits += [Split(len(splits) + n, full, *bounds) for n, bounds in enumerate(own)]
-    return splits
-
-
-def _inputs(fs: Any, path: str) -> list[str]:
-    """The file itself, or the JSON-lines and Parquet files of a folder, hidden ones left out.
-
-    Raises UsageError for a folder without any.
-    """
-    if not fs.isdir(path):
-        return [path]
-    root = path.rstrip("/")
-    names = {file: file.removeprefix(f"{root}/") for file in sorted(fs.find(path))}
-    found = [
-        file
-        for file, name in names.items()
-        if name.endswith((".jsonl", ".ndjson", ".parquet"))
-        and not any(part.startswith((".", "_")) for part in name.split("/"))
-    ]
-    if not found:
-        raise UsageError(
-            f"--input {path!r}: no items there. Expected *.jsonl, *.ndjson or *.parquet; it holds "
-            f"{', '.join(list(names.values())[:8]) or 'nothing'}"
-        )
-    return found
-
-
-def _ranges(fs: Any, path: str, job: RayJob) -> list[tuple[int, int]]:
-    size = int(fs.size(path))
-    return [(at, min(size, at + job.split_bytes)) for at in range(0, size, job.split_bytes)]
-
-
-def _row_groups(fs: Any, path: str) -> list[tuple[int, int]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with fs.open(path, "rb") as file:
-            metadata = pq.ParquetFile(file).metadata
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: {error}. Expected a Parquet file of items") from error
-    names = set(metadata.schema.to_arrow_schema().names)
-    if not names & {"response", "reflection"}:
-        raise DataError(
-            f"{path}: columns {', '.join(sorted(names)[:20])}. Expected prompt and response, or "
-            f"prompt, draft and reflection"
-        )
-    first, groups = 0, []
-    for number in range(metadata.num_row_groups):
-        groups.append((number, first))
-        first += metadata.row_group(number).num_rows
-    return groups
-
-
-def read_split(split: Split) -> Iterator[Item | ItemScore]:
-    """The items of a split; those without an id are named by their byte offset or row."""
-    fs, path = open_place(split.path)
-    if path.endswith(".parquet"):
-        import pyarrow.parquet as pq
-
-        with fs.open(path, "rb") as file:
-            # a few rows at a time: a dictionary of one long text repeats it in every row
-            batches = pq.ParquetFile(file).iter_batches(ROWS_AT_A_TIME, [split.start])
-            rows = chain.from_iterable(batch.to_pylist() for batch in batches)
-            for number, row in enumerate(rows, split.end + 1):
-                yield read_item({k: v for k, v in row.items() if v is not None}, number)
-        return
-    with fs.open(path, "rb") as file:
-        at = split.start
-        if at:
-            # the line that runs across the border belongs to the split before
-            file.seek(at - 1)
-            at += len(file.readline()) - 1
-        while at < split.end and (line := file.readline()):
-            if line.strip():
-                yield read_line(line, at)
-            at += len(line)
+        known = _settled(fs, path)
+        items = (known.get(place, item) for place, item in enumerate(read_split(split)))
+        publish(fs, path, _as_parquet(list(score_all(self._scorer, items, self._batch))))
 
 
 def _as_parquet(scores: Sequence[ItemScore]) -> bytes:
@@ -322,6 +219,19 @@ def _read_part(fs: Any, path: str, columns: Sequence[str]) -> list[dict[str, Any
     return rows
 
 
+def _settled(fs: Any, path: str) -> dict[int, ItemScore]:
+    """The scores of a part by their place, without those that a judge owes; none without a part."""
+    if not fs.exists(path):
+        return {}
+    rows = enumerate(_read_part(fs, path, COLUMNS))
+    return {place: _from_row(row) for place, row in rows if row["status"] not in TRANSIENT}
+
+
+def _from_row(row: dict[str, Any]) -> ItemScore:
+    status = as_status(row["status"])
+    return ItemScore(row["id"], row["value"], json.loads(row["parts"]), status, row["reason"])
+
+
 def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:
     """The parts as one file of JSON lines, as `r2w-eval score` writes it without Ray."""
     unfinished = target.with_name(f".{target.name}.unfinished")
@@ -333,6 +243,15 @@ def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:
     finally:
         writer.close()
     unfinished.replace(target)
+
+
+def _check_target(target: str) -> None:
+    """Raises UsageError: JSON lines grow in a file, and an object store has none that grow."""
+    if target.endswith(".jsonl") and "://" in target:
+        raise UsageError(
+            f"--output {target!r}: JSON lines are written to a file of this machine. Name a folder "
+            f"there for Parquet parts, or a local file"
+        )
 
 
 def _parts_folder(target: str) -> str:
@@ -359,7 +278,7 @@ def _finished(folder: str) -> frozenset[int]:
 def _claim(job: RayJob, folder: str) -> None:
     """Record in run.json what the parts are of. Raises UsageError if they are of another job."""
     source, path = open_place(job.source)
-    paths = _inputs(source, path)
+    paths, _ = find_inputs(source, path)
     scorer = open_scorer(job.scorer)
     own = {
         "input": content_hash([[file, source.ukey(file)] for file in paths]),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from bad_scorer import LongerScorer
 from r2w_eval.reward_models.checks.report import REPORT, WAIVED, read_report, require_valid
+from r2w_eval.reward_models.items import Item, ItemScore, failed
 
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import EndpointSilent, UsageError
+from r2w_eval.types import JudgeStatus
 
 PASSED = {
     "matched > generic (en)": True,
@@ -56,6 +59,21 @@ def test_a_broken_report_says_how_to_make_one(tmp_path: Path, content: str | Non
         path.write_text(content)
     with pytest.raises(UsageError, match="--validate"):
         require_valid(LongerScorer(), str(path), tmp_path)
+
+
+class SilentScorer(LongerScorer):
+    """A judge whose endpoint falls silent after its first answers."""
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        good = super().score(items)
+        lost = [failed(item.id, JudgeStatus.TRANSPORT, "refused") for item in items[9:]]
+        return [*good[:9], *lost]
+
+
+def test_a_judge_that_was_silent_has_not_failed(tmp_path: Path) -> None:
+    with pytest.raises(EndpointSilent, match=r"without an answer \(transport: refused\)"):
+        require_valid(SilentScorer(), "", tmp_path)
+    assert not (tmp_path / REPORT).exists()
 
 
 def test_without_a_report_one_is_made_kept_and_obeyed_unless_waived(tmp_path: Path) -> None:

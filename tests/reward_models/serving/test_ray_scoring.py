@@ -20,17 +20,16 @@ from r2w_eval.reward_models.serving.ray_scoring import (
     SLOW_START,
     STARTS,
     RayJob,
-    Split,
     SplitScorer,
     _check_resources,
+    _check_target,
     _claim,
     _finished,
-    plan_splits,
     read_scores,
-    read_split,
     start_ray,
     write_lines,
 )
+from r2w_eval.reward_models.serving.splits import Split, plan_splits, read_split
 
 from r2w_eval.errors import DataError, R2WError, UsageError
 from r2w_eval.types import JudgeStatus
@@ -81,7 +80,7 @@ def write_items(path: Path, count: int) -> None:
 def score_here(job: RayJob, folder: str) -> list[int]:
     """What the actors do, without Ray."""
     actor = SplitScorer(job.scorer, folder, job.batch)
-    splits = plan_splits(job)
+    splits = plan_splits(job.source, job.split_bytes)
     for split in splits:
         actor.score_split(split)
     return [split.number for split in splits]
@@ -92,7 +91,9 @@ def test_every_line_is_in_one_split_whatever_its_size(tmp_path: Path, split_byte
     source = tmp_path / "items.jsonl"
     write_items(source, 20)
     job = RayJob("r2w-rules", str(source), str(tmp_path / "out"), split_bytes=split_bytes)
-    found = [item.id for split in plan_splits(job) for item in read_split(split)]
+    found = [
+        item.id for split in plan_splits(job.source, job.split_bytes) for item in read_split(split)
+    ]
     assert [name for name in found if name.startswith("i")] == [
         "i0", "i1", "i2", "i0", *(f"i{n}" for n in range(3, 20)),
     ]  # fmt: skip
@@ -126,7 +127,7 @@ def test_parquet_in_gives_one_part_a_row_group_and_other_columns_are_refused(
     table = pa.table({"text": ["x"]})
     pq.write_table(table, tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"columns text. Expected prompt and response"):
-        plan_splits(replace(job, source=str(tmp_path / "b.parquet")))
+        plan_splits(str(tmp_path / "b.parquet"), 1)
 
 
 def test_a_parquet_bomb_is_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
@@ -155,7 +156,7 @@ def test_parts_of_another_scorer_and_a_cluster_without_gpus_are_refused(tmp_path
     with pytest.raises(UsageError, match="one worker needs 1 GPU, and the cluster has CPU 2"):
         _check_resources(replace(job, worker_gpus=1.0), {"CPU": 2.0})
     with pytest.raises(UsageError, match="nothing there"):
-        plan_splits(replace(job, source=str(tmp_path / "none.jsonl")))
+        plan_splits(str(tmp_path / "none.jsonl"), 1)
 
 
 def test_only_files_of_items_are_taken_from_a_folder(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ def test_only_files_of_items_are_taken_from_a_folder(tmp_path: Path) -> None:
     for name in ("run.json", "_SUCCESS", ".hidden.jsonl", "a.jsonl~", "_temporary.parquet"):
         (folder / name).write_text("{}")
     with pytest.raises(UsageError, match=r"Expected \*.jsonl, \*.ndjson or \*.parquet; it holds"):
-        plan_splits(job)
+        plan_splits(job.source, job.split_bytes)
     for name in ("_temporary", ".ipynb_checkpoints"):
         (folder / name).mkdir()
         write_items(folder / name / "a-checkpoint.jsonl", 2)
@@ -173,7 +174,30 @@ def test_only_files_of_items_are_taken_from_a_folder(tmp_path: Path) -> None:
     _claim(job, job.target)
     (folder / "run.json").write_text("changed")
     _claim(job, job.target)
-    assert [Path(split.path).name for split in plan_splits(job)] == ["a.jsonl"]
+    assert [Path(split.path).name for split in plan_splits(job.source, job.split_bytes)] == [
+        "a.jsonl"
+    ]
+
+
+def test_items_without_id_of_several_files_have_names_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.jsonl", "b.jsonl", "c.jsonl.gz", "d.json"):
+        (folder / name).write_text('{"response": "x"}\n{"id": "own", "response": "x"}\n')
+    found = [item.id for split in plan_splits(str(folder), 9) for item in read_split(split)]
+    assert found == ["a.jsonl:0", "own", "b.jsonl:0", "own"]
+    assert "no items are read from c.jsonl.gz, d.json; expected *.jsonl" in capsys.readouterr().err
+    alone = [read_split(split) for split in plan_splits(str(folder / "a.jsonl"), 1 << 20)]
+    assert [item.id for items in alone for item in items] == ["0", "own"]
+
+
+def test_json_lines_are_not_promised_to_an_object_store() -> None:
+    with pytest.raises(UsageError, match="Name a folder there for Parquet parts"):
+        _check_target("s3://bucket/scores.jsonl")
+    for target in ("s3://bucket/scores", "scores.jsonl"):
+        _check_target(target)
 
 
 def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
@@ -182,7 +206,7 @@ def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
     source = tmp_path / "items.jsonl"
     write_items(source, 2)
     folder = "memory://full/scores"
-    (split,) = plan_splits(RayJob("r2w-rules", str(source), folder))
+    (split,) = plan_splits(str(source), 1 << 20)
     rows = {"split": [json.dumps({k: getattr(split, k) for k in split.__slots__})]}
 
     def refuse(*_: Any, **__: Any) -> None:
@@ -196,7 +220,7 @@ def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
     assert actor(rows) == told and not _finished(folder), "it does no more"
     assert SplitScorer("r2w-rules", folder, 256)(rows) == {"problem": [""]}
     assert _finished(folder) == {0}
-    actor = SplitScorer("r2w-rules", folder, 256)
+    actor = SplitScorer("r2w-rules", f"{folder}/other", 256)
     actor._scorer = object()  # type: ignore[assignment]
     assert actor(rows)["problem"] == ["AttributeError: 'object' object has no attribute 'score'"]
 
@@ -205,7 +229,7 @@ def test_a_part_with_a_score_that_a_judge_owes_is_made_anew(tmp_path: Path) -> N
     source, folder = tmp_path / "items.jsonl", str(tmp_path / "out[1]")
     write_items(source, 2)
     job = RayJob("r2w-rules", str(source), folder, split_bytes=40)
-    first = plan_splits(job)[0]
+    first = plan_splits(job.source, job.split_bytes)[0]
     actor = SplitScorer(job.scorer, folder, 256)
     for status in (JudgeStatus.TIMEOUT, JudgeStatus.PARSE_ERROR):
         actor._scorer = Silent(status)
@@ -213,6 +237,46 @@ def test_a_part_with_a_score_that_a_judge_owes_is_made_anew(tmp_path: Path) -> N
         assert _finished(folder) == (frozenset() if status.is_transient else {first.number})
         reasons = {row["reason"] for row in read_scores(folder, [first.number])}
         assert reasons == {"said \ufffd"}, "Parquet holds no lone surrogates"
+
+
+class HalfSilent:
+    """Answers about what it is not silent on; counts what it is asked."""
+
+    id = "half"
+
+    def __init__(self, silent_on: str) -> None:
+        self.silent_on, self.asked = silent_on, 0
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        self.asked += len(items)
+        return [
+            ItemScore(item.id, None, {}, JudgeStatus.TRANSPORT, "silent")
+            if item.id == self.silent_on
+            else ItemScore(item.id, 0.5, {"axis": 0.25})
+            for item in items
+        ]
+
+
+def test_only_the_scores_that_a_judge_owes_are_asked_for_again(tmp_path: Path) -> None:
+    source, folder = tmp_path / "items.jsonl", str(tmp_path / "out")
+    write_items(source, 8)
+    (split,) = plan_splits(str(source), 1 << 20)
+    actor = SplitScorer("r2w-rules", folder, 256)
+    whole = list(read_split(split))
+    n_good = sum(not isinstance(item, ItemScore) for item in whole)
+    for judge, asked in ((HalfSilent("i5"), n_good), (HalfSilent("i5"), 1), (HalfSilent(""), 1)):
+        actor._scorer = judge
+        actor.score_split(split)
+        assert judge.asked == asked
+    rows = list(read_scores(folder, [split.number]))
+    assert [row["id"] for row in rows] == [item.id for item in whole]
+    assert [row["value"] for row in rows if row["status"] == "ok"] == [0.5] * n_good
+    assert {row["status"] for row in rows} == {"ok", "bad_item"} and rows[0]["parts"] == {
+        "axis": 0.25
+    }
 
 
 def test_a_ray_that_starts_too_slowly_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:

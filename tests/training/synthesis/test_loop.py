@@ -134,11 +134,13 @@ class Thinker(ScriptedModel):
 @pytest.mark.parametrize("is_opened", [True, False])
 def test_thoughts_that_a_template_opened_are_no_answer(tmp_path: Path, is_opened: bool) -> None:
     role = Role(Thinker(), Decoding(), ThinkTags(opened_by_template=is_opened))
-    with Journal(tmp_path / "steps.jsonl") as journal:
-        for _ in range(2):
-            with pytest.raises(NoAnswer, match="unclosed_think" if is_opened else "truncated"):
-                asyncio.run(journal.ask(role, Call("p", 0, "draft", "Write.")))
-    assert journal.tally.reused == 1
+    for reused in (0, 1):
+        with (
+            Journal(tmp_path / "steps.jsonl") as journal,
+            pytest.raises(NoAnswer, match="unclosed_think" if is_opened else "truncated"),
+        ):
+            asyncio.run(journal.ask(role, Call("p", 0, "draft", "Write.")))
+        assert journal.tally.reused == reused
 
 
 def test_an_unreadable_reply_is_drawn_anew(tmp_path: Path) -> None:
