@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,18 +116,26 @@ class ReplyCache:
 
 class CachedModel:
     """A `ChatModel` that asks the cache first. `locations` are the addresses of the endpoint, if it
-    has any: what one of them answered all have, since they serve one model.
+    has any. A reply is kept for all that `answering` names then: those that have answered as one
+    model. An address that never did may serve another one, and gets no reply of theirs.
     """
 
-    def __init__(self, model: ChatModel, cache: ReplyCache, locations: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        model: ChatModel,
+        cache: ReplyCache,
+        locations: Sequence[str] = (),
+        answering: Callable[[], Collection[str]] | None = None,
+    ) -> None:
         self.model = model
         self._cache = cache
+        self._locations = locations
+        self._answering = answering or (lambda: locations)
         facts = {"schema": SCHEMA_VERSION, "model": model.id, **model.describe()}
         places = [[location] for location in locations] or [[]]
         # once a reply stood under the whole list
         known = [*places, list(locations)] if len(places) > 1 else places
         self._identities = [{**facts, "location": place} for place in known]
-        self._n_places = len(places)
 
     @property
     def id(self) -> str:
@@ -150,8 +158,17 @@ class CachedModel:
         if stored is not None:
             return Reply(**{**stored, "usage": Usage(**stored["usage"]), "cached": True})
         reply = await self.model.complete(request)
-        self._cache.put(*keys[: self._n_places], value=reply, anew=request.anew)
+        self._cache.put(*self._own(keys), value=reply, anew=request.anew)
         return reply
+
+    def _own(self, keys: Sequence[str]) -> list[str]:
+        """The keys of the places that gave a reply just now."""
+        if not self._locations:
+            return list(keys)
+        answering = self._answering()
+        return [
+            key for key, place in zip(keys, self._locations, strict=False) if place in answering
+        ]
 
     async def close(self) -> None:
         """Close the inner model; the cache stays open for others."""

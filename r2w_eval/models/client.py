@@ -287,6 +287,7 @@ class HttpModel:
             raise
         if not self.replicas.is_same_model(url, reply.model):
             raise Left(self.replicas.out[url])
+        self.replicas.answered(url)
         latency_s = time.monotonic() - started
         limiter.succeeded(latency_s)
         self.replicas.hand_out()

@@ -28,6 +28,7 @@ class Replicas:
         self.limiters = limiters
         self.out: dict[str, str] = {}
         """Addresses that get no more requests, with the reason."""
+        self._answered: set[str] = set()
         self._failed_at = dict.fromkeys(limiters, float("-inf"))
         self._returned: str | None = None
         self._waiting: deque[tuple[asyncio.Future[str | None], Set[str]]] = deque()
@@ -37,6 +38,14 @@ class Replicas:
         self._failed_at[url] = time.monotonic()
         if len(self.limiters) > 1:
             self._look_again(AVOID_FAILING_S)
+
+    def answered(self, url: str) -> None:
+        """A usable reply came from there."""
+        self._answered.add(url)
+
+    def answering(self) -> Set[str]:
+        """Addresses that have answered in this session, as the model of the rest."""
+        return self._answered - self.out.keys()
 
     def can_spare(self, url: str, avoid: Set[str] = frozenset()) -> bool:
         """Whether another address is left for a request that must not go to `avoid`."""
@@ -74,6 +83,7 @@ class Replicas:
                 f"serve one model. Leave the odd ones out, or run them as models of their own"
             )
         self._returned = common
+        self._answered.update(returned)
 
     async def take(self, avoid: Set[str] = frozenset(), *, is_urgent: bool = False) -> str:
         """An address with a place, which is now taken; what is urgent goes before the rest.

@@ -160,7 +160,9 @@ class ModelPool:
             chat = self._meter(client)
         if self._options.cache is not None:
             # outside the meter: what the cache holds costs nothing
-            chat = CachedModel(chat, self._options.cache, endpoint.base_urls)
+            chat = CachedModel(
+                chat, self._options.cache, endpoint.base_urls, client.replicas.answering
+            )
         self._clients.append(client)
         return OpenModel(chat, None, self._options.client.max_connections)
 

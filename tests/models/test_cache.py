@@ -120,6 +120,15 @@ def test_another_address_or_order_of_one_endpoint_pays_nothing_again(cache: Repl
     assert reply.text.startswith("reply 3") and reply.cached
 
 
+def test_an_address_that_never_answered_gets_no_reply_of_the_others(cache: ReplyCache) -> None:
+    model = Counting()
+    ask(CachedModel(model, cache, tuple("ab"), lambda: {"a"}), BASE)
+    (reply,) = ask(CachedModel(model, cache, ("b",)), BASE)
+    assert reply.text.startswith("reply 2") and not reply.cached
+    (reply,) = ask(CachedModel(model, cache, tuple("xa")), BASE)
+    assert reply.text.startswith("reply 1") and reply.cached
+
+
 def test_a_reply_asked_for_anew_takes_the_place_of_the_stored_one(cache: ReplyCache) -> None:
     model = CachedModel(Counting(), cache)
     replies = ask(model, BASE, BASE, replace(BASE, anew=True), BASE)

@@ -99,6 +99,20 @@ def test_an_address_that_changes_its_model_is_out_and_its_texts_are_not_kept(
     assert "serves 'other', the rest 'gen-5'" in reason
 
 
+def test_those_that_answer_are_known_from_the_absent_and_from_another_model() -> None:
+    with ExitStack() as stack:
+        names = ("m", "m", "other")
+        urls = [
+            stack.enter_context(ScriptedServer((200, {}, completion(model=name)))).base_url
+            for name in names
+        ]
+        client = HttpModel(Endpoint((*urls, DEAD), "m"), FAST)
+        client.replicas.agree({urls[0]: "m"})
+        assert client.replicas.answering() == {urls[0]}
+        asyncio.run(ask(client, 40))
+        assert client.replicas.answering() == set(urls[:2])
+
+
 def test_a_server_without_the_model_costs_no_verdict(server: FakeServer) -> None:
     with ScriptedServer((404, {}, b'{"error": "no such model"}')) as other:
         client = HttpModel(Endpoint((other.base_url, server.base_url), "gen-0"), FAST)
