@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from r2w_eval.training.pipeline.forecast import SECOND, Forecaster, Need
+from r2w_eval.reward_models.scorer import JUDGE
+from r2w_eval.training.pipeline.calls import SECOND
+from r2w_eval.training.pipeline.forecast import Forecaster, Need
 from r2w_eval.training.pipeline.plan import Stage
 from r2w_eval.training.pipeline.recipe import Recipe
 from r2w_eval.training.pipeline.records import finished
@@ -26,7 +28,9 @@ def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price
     total = 0.0
     for row in (row for need in needs for row in need.calls):
         own = {"loop": of_loop, "rl": of_rl}.get(row.task, of_evaluation)
-        models = own.get(row.stage, ())
+        # a judge behind a scorer's name is its own model
+        is_named = row.stage.startswith(JUDGE)
+        models = [row.stage.removeprefix(JUDGE)] if is_named else own.get(row.stage, ())
         for name in (model.partition("#")[2] for model in models if model.startswith("http")):
             if name not in prices:
                 return f"n/a (no price for {name})"
@@ -88,7 +92,9 @@ def _notes(
         f"{total_cost(every, recipe, prices)} for calls to endpoints."
     )
     yield (
-        "Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper bounds."
+        f"Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper "
+        f"bounds; those of judges of reflections with {recipe.synth.rounds} of them in a rollout "
+        f"(synth.rounds)."
     )
     if forecaster.commit:
         name, revision = split_revision(recipe.sft.model)

@@ -18,11 +18,11 @@ from r2w_eval.reward_models import commands as reward_commands
 from r2w_eval.reward_models.checks.report import read_report
 from r2w_eval.reward_models.data.synthesis import build_synthesis
 from r2w_eval.training.pipeline import runner as work
+from r2w_eval.training.pipeline.calls import VALIDITY_ITEMS, loop_calls
 from r2w_eval.training.pipeline.dryrun import print_forecast, total_cost
 from r2w_eval.training.pipeline.forecast import (
     Forecaster,
     cache_memory,
-    loop_calls,
     train_memory,
 )
 from r2w_eval.training.pipeline.job import job_of, run_stage
@@ -566,6 +566,31 @@ def test_the_dry_run_counts_the_calls_of_the_rewards_judge(write: Write, tmp_pat
     file.write_text("{}\n")
     with pytest.raises(UsageError, match="record 1: prompt is 'None'"):
         calls(**stored)
+
+
+def test_the_dry_run_counts_and_prices_judges_behind_scorers(write: Write) -> None:
+    judge = "judge:http://h/v1#j"
+    rl = {"steps": 5, "group": 4, "groups_per_step": 3, "process": judge, "outcome": judge,
+          "effect": {"form": "scored", "scorer": "judge:http://h/v1#e"}}  # fmt: skip
+    recipe = load_recipe(
+        str(write(prompts={"n": 10}, rl=rl, synth={"rounds": 2}, grid={"lambdas": [0.0, 0.3]}))
+    )
+    forecaster = Forecaster(recipe)
+    needs = {stage.name: forecaster.need(stage) for stage in plan_pipeline(recipe)}
+    found = {
+        name: [(row.stage, row.calls) for row in needs[name].calls]
+        for name in ("reward", "rl-lambda0-seed0", "rl-lambda0.3-seed0")
+    }
+    n = 5 * 3 * 4
+    assert found == {
+        "reward": [(judge, VALIDITY_ITEMS)],
+        "rl-lambda0-seed0": [(judge, n)],
+        "rl-lambda0.3-seed0": [(judge, n), (judge, 2 * n), ("judge:http://h/v1#e", 3 * n)],
+    }
+    rl_alone = [needs["rl-lambda0.3-seed0"]]
+    assert total_cost(rl_alone, recipe, {"j": Price(1.0, 1.0)}) == "n/a (no price for e)"
+    prices = {"j": Price(1.0, 1.0), "e": Price(1.0, 1.0)}
+    assert float(total_cost(rl_alone, recipe, prices).removeprefix("$")) > 0
 
 
 def test_prompts_without_a_reference_end_the_pipeline_before_sft(
