@@ -40,7 +40,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Role:
-    """A model in one role of a stage (writer, judge, …), with its sampling settings and how it marks
+    """A model in one role of a stage (writer, judge, …), with its sampling settings and the tags of
     its thinking.
     """
 
