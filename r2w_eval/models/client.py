@@ -158,12 +158,10 @@ class HttpModel:
         """Raises EndpointDown where the endpoint refuses schemas for replies: it refuses all."""
         marks = ("response_format", "json_schema", "structured output")
         if request.decoding.response_format and any(mark in refusal.lower() for mark in marks):
-            reason = (
+            self._health.refuse(
                 f"{self.endpoint.base_urls[0]} refuses the JSON schema that this suite sends for "
                 f"the reply: {refusal}. Try: --omit response_format (recorded)"
             )
-            self._health.refuse(reason)
-            raise EndpointDown(reason)
 
     async def check(self) -> str | None:
         """Ask every address for its model list before any work; several must serve one model.
@@ -308,7 +306,6 @@ class HttpModel:
             self.replicas.put_out(url, reason)
             raise Left(reason)
         self._health.refuse(reason)
-        raise EndpointDown(reason)
 
     def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes, url: str) -> None:
         """Turn an HTTP error into a retry, a failure of this request, or the end of the

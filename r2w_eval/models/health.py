@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from typing import NoReturn
 
 from r2w_eval.errors import EndpointDown, EndpointSilent
 from r2w_eval.models.chat import CallStatus
@@ -45,9 +46,12 @@ class Health:
         if self.silent and not goes_on:
             raise EndpointSilent(self.silent)
 
-    def refuse(self, reason: str) -> None:
-        """The endpoint said something that ends all work there; silence before it is forgotten."""
+    def refuse(self, reason: str) -> NoReturn:
+        """Raises EndpointDown, now and for every request after it: the endpoint said what ends all
+        work there, whatever its silence before.
+        """
         self.down, self._is_silence = reason, False
+        raise EndpointDown(reason)
 
     def replied(self) -> None:
         """A usable reply came."""

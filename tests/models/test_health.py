@@ -23,7 +23,8 @@ def test_first_calls_that_reach_nobody_are_silence() -> None:
 
 def test_what_the_endpoint_says_stands_over_silence_before_and_after_it() -> None:
     health = silenced()
-    health.refuse("the key is refused")
+    with pytest.raises(EndpointDown, match="the key is refused"):
+        health.refuse("the key is refused")
     health.failed(CallStatus.TRANSPORT, "connection refused")
     with pytest.raises(EndpointDown, match="the key is refused") as caught:
         health.check(is_again=False)

@@ -30,7 +30,7 @@ import torch
 from omegaconf import OmegaConf
 from r2w_eval.reward_models.adapters import Unscorable
 from r2w_eval.reward_models.checks.report import require_valid
-from r2w_eval.reward_models.scorer import open_scorer
+from r2w_eval.reward_models.scorer import ItemScorer, open_scorer
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.cluster.rows import dense_row, from_runs, read_row, to_runs
 from r2w_eval.training.prompts import Criterion, Prompt, make_rubric
@@ -49,12 +49,7 @@ from r2w_eval.training.rl.completions import (
     to_segments,
 )
 from r2w_eval.training.rl.effects import EffectSettings, with_effects
-from r2w_eval.training.rl.outcomes import (
-    Pointwise,
-    ScorerOutcome,
-    open_judge,
-    pay_unanswered,
-)
+from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, open_judge, pay_unanswered
 from r2w_eval.training.rl.references import (
     AgainstReferences,
     Ranked,
@@ -176,17 +171,21 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         self._stored = read_reference_file(Path(file)) if file else {}
         self._judge = self._open_judge()
         self._scorer = None if self._judge else self._open_scorer()
-        self._process = open_scorer(self._settings.process, self._settings.patience_s)
-        if self._settings.process_mapping.weight:
-            folder = Path(config.trainer.default_local_dir)
-            require_valid(self._process, self._settings.validity, folder)
-            effect, patience_s = self._settings.effect, self._settings.patience_s
-            self._process = with_effects(self._process, effect, patience_s)
+        self._process = self._open_process(Path(config.trainer.default_local_dir))
         self._thread = ThreadPoolExecutor(1, "scorer")
 
     def _open_scorer(self) -> ScorerOutcome:
-        settings = self._settings
-        return ScorerOutcome(open_scorer(settings.outcome), settings.unanswered, self._tags)
+        own = self._settings
+        scorer = open_scorer(own.outcome, own.patience_s)
+        return ScorerOutcome(scorer, own.unanswered, self._tags)
+
+    def _open_process(self, folder: Path) -> ItemScorer | None:
+        own = self._settings
+        if not own.process_mapping.weight:
+            return None
+        process = open_scorer(own.process, own.patience_s)
+        require_valid(process, own.validity, folder)
+        return with_effects(process, own.effect, own.patience_s)
 
     def _open_judge(self) -> Pointwise | AgainstReferences | None:
         if self._settings.outcome_form == "scorer":
@@ -233,7 +232,8 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
     def _look_up(self, prompt: str, info: Mapping[str, Any]) -> None:
         """What the judge has to know of a prompt."""
         if self._settings.outcome_form == "pointwise":
-            self._rubrics.setdefault(prompt, read_rubric_column(info))
+            # another row may have the same prompt
+            self._rubrics[prompt] = read_rubric_column(info)
         elif prompt not in self._references:
             row = Prompt(str(info.get("id", "")), "", "", prompt)
             self._references |= match_references(self._stored, [row])
@@ -243,7 +243,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         trace = read_completion(ids, self.tokenizer.decode, self._schema, self._tags)
         found = reflections(trace, prompt, "0")
         scores: list[float | None] = [None] * len(found)
-        if weight and found:
+        if self._process and weight and found:
             items = [one.item for one in found]
             scores = [one.value for one in await self._in_thread(self._process.score, items)]
         return Rollout(len(ids), None, to_segments(found, scores))

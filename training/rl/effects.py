@@ -59,10 +59,15 @@ class EffectSettings:
 
 
 class Step(NamedTuple):
-    """Scores of the texts before and after a reflection; None for a text without a score."""
+    """Scores of the texts before and after a reflection; None for a text without a score.
+
+    has_after: a text follows, scored or not. None follows the last reflection of a response that
+        breaks off; the text before it is then the last
+    """
 
     before: float | None
     after: float | None
+    has_after: bool = True
 
     @property
     def gain(self) -> float | None:
@@ -77,12 +82,15 @@ def scored_effects(steps: Sequence[Step], settings: EffectSettings) -> list[floa
     [-1.0, 0.0]
     >>> scored_effects([Step(6, 6.5), Step(6.5, 7.5)], EffectSettings())
     [0.5, 1.0]
+    >>> scored_effects([Step(5, 3), Step(3, 5), Step(5, None, False)], EffectSettings())
+    [-1.0, 0.0, None]
     """
     effects = [_clipped(step.gain, settings) for step in steps]
     paid = math.fsum(effect for effect in effects if effect and effect > 0)
     if not paid:
         return effects
-    whole = Step(steps[0].before, steps[-1].after).gain
+    last = next(step.after for step in reversed(steps) if step.has_after)
+    whole = Step(steps[0].before, last).gain
     if whole is None:
         return [None if effect and effect > 0 else effect for effect in effects]
     share = min(1.0, max(0.0, whole) / settings.reference / paid)
@@ -172,7 +180,12 @@ class WithEffects:
         form = FORMS[self._settings.form]
         effects: list[float | None] = []
         for _, own in groupby(items, _completion_of):
-            steps = [Step(points[i.prompt, i.draft], points[i.prompt, i.revision]) for i in own]
+            steps = [
+                Step(
+                    points[i.prompt, i.draft], points[i.prompt, i.revision], i.revision is not None
+                )
+                for i in own
+            ]
             effects += form(steps, self._settings)
         return effects
 

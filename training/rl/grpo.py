@@ -48,7 +48,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """`GRPOTrainer` that also rewards each reflection on its own tokens.
 
     score_reflections: the `score` of an item scorer, one score in [-1, 1] per reflection; it runs
-        in a thread beside the outcome rewards
+        in a thread beside the outcome rewards. None if the weight of `mapping` is 0
     mapping: how scores become token advantages; weight 0 switches the process term off
     schema: the tags of a trace
     groups_per_call: groups generated at a time (0: all); rewards with a method `begin` are asked
@@ -64,7 +64,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *args: Any,
-        score_reflections: ScoreReflections,
+        score_reflections: ScoreReflections | None,
         mapping: LocalMapping,
         schema: TagSchema,
         groups_per_call: int = 0,
@@ -85,6 +85,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._thread = ThreadPoolExecutor(1, "reflections")
         self._outcomes: list[float | None] = []
         self._scored: Future[list[Rollout]] | None = None
+        self._n_without_effect = 0
 
     def _process_weight(self) -> float:
         """lambda at this step; 0 in evaluation, where the outcome alone counts."""
@@ -222,7 +223,7 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Segments of this rank's completions with scores, from one call of the scorer."""
         found = self._find_reflections(prompts, ids)
         items = [one.item for own in found for one in own]
-        scores = self._score_reflections(items) if items else []
+        scores = self._score_reflections(items) if self._score_reflections and items else []
         self._log_axes(scores)
         values = iter(score.value for score in scores)
         return [
@@ -231,13 +232,12 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         ]
 
     def _log_axes(self, scores: Sequence[ItemScore]) -> None:
-        """Log the mean of each axis, and how many valid scores lack the axis `effect`."""
+        """Log the mean of each axis; keep how many valid scores lack the axis `effect`."""
         log, valid = self._metrics["train"], [one for one in scores if one.value is not None]
         for axis in AXIS_WEIGHTS:
             if known := [score.parts[axis] for score in valid if axis in score.parts]:
                 log[f"process/{axis}"].append(sum(known) / len(known))
-        lacking = sum("effect" not in score.parts for score in valid)
-        log["process/without_effect"].append(float(lacking))
+        self._n_without_effect = sum("effect" not in score.parts for score in valid)
 
     def _generate_and_score_completions(self, inputs: Any) -> dict[str, Any]:
         """The parent's batch; if lambda is not 0, with advantages of shape (batch, tokens)."""
@@ -292,8 +292,11 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self, own: Sequence[Rollout], process: torch.Tensor, advantages: torch.Tensor
     ) -> None:
         segments = [segment for rollout in own for segment in rollout.segments]
+        # of all ranks, which only the main thread may ask
+        lacking = sum(gather_object([self._n_without_effect]))
         scores = [segment.score for segment in segments if segment.score is not None]
         log = self._metrics["train"]
+        log["process/without_effect"].append(float(lacking))
         self._log_counts([len(rollout.segments) for rollout in own])
         if segments:
             log["process/invalid_share"].append(1 - len(scores) / len(segments))

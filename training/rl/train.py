@@ -286,7 +286,7 @@ def train_rl(
         ),
         processing_class=tokenizer,
         callbacks=[SeedEachStep(settings.seed), StopOnBrokenLoss()],
-        score_reflections=process.score,
+        score_reflections=process and process.score,
         mapping=settings.process_mapping,
         schema=TagSchema(),
         groups_per_call=settings.groups_per_call,
@@ -311,14 +311,13 @@ def train_rl(
     )
 
 
-def _open_process(settings: RLSettings, out: Path) -> ItemScorer:
-    """The scorer of reflections. If it is used as a reward, it must be valid, and gets effects.
-
-    Raises UsageError.
+def _open_process(settings: RLSettings, out: Path) -> ItemScorer | None:
+    """The scorer of reflections, which must be valid, with effects; None if the weight is 0, since
+    it is not asked then. Raises UsageError.
     """
-    process = open_scorer(settings.process, settings.patience_s)
     if not settings.process_mapping.weight:
-        return process
+        return None
+    process = open_scorer(settings.process, settings.patience_s)
     on_first(lambda: require_valid(process, settings.validity, out))
     return with_effects(process, settings.effect, settings.patience_s)
 

@@ -66,7 +66,7 @@ def test_gains_never_sum_to_more_than_the_response_gained(
     assert all(effect is None or -1 <= effect <= 1 for effect in effects)
 
 
-@given(st.lists(st.builds(Step, POINTS, POINTS), min_size=1, max_size=9), SETTINGS)
+@given(st.lists(st.builds(Step, POINTS, POINTS, st.just(True)), min_size=1, max_size=9), SETTINGS)
 def test_the_guard_holds_where_texts_do_not_follow_each_other(
     steps: list[Step], settings: EffectSettings
 ) -> None:
