@@ -96,7 +96,7 @@ def make_row(
     **changes: Any,
 ) -> Row:
     """A signed row of one value a prompt, without a run behind it."""
-    estimate = replace(mean_estimate(values, "overall"), is_headline=True)
+    estimate = replace(mean_estimate(values), name="overall", is_headline=True)
     if n_expected is not None:
         estimate = replace(estimate, n_expected=n_expected)
     headline = measure(estimate)
