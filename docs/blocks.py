@@ -94,7 +94,7 @@ def environment() -> dict[str, str]:
     """Our own commands first, one thread, and output of one width without colours."""
     scripts = str(Path(sys.executable).parent)
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
-    return {"PATH": path, "R2W_THREADS": "1", "COLUMNS": "92", "NO_COLOR": "1"}
+    return {"PATH": path, "R2W_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1"}
 
 
 def run_page(

@@ -67,16 +67,18 @@ def collect(sources: Sequence[str]) -> Collection:
     """Rows of run folders, row files and folders of them. Raises UsageError when there is none."""
     entries: dict[str, Entry] = {}
     left_out: list[LeftOut] = []
+    problems: list[str] = []
     for source in sources:
         try:
             for entry in _read_source(Path(source)):
                 entries.setdefault(entry.row.signature, entry)
         except R2WError as error:
+            problems.append(str(error))
+            # on the site no path of this machine stands
             left_out.append(LeftOut(Path(source).name, str(error).replace(source, "RUN")))
     if not entries:
-        reasons = "; ".join(f"{one.source}: {one.reason}" for one in left_out)
         raise UsageError(
-            f"no row in {len(sources)} source(s). {reasons or 'None was named'}. "
+            f"no row in {len(sources)} source(s). {'; '.join(problems) or 'None was named'}. "
             f"Try: r2w-eval leaderboard RUN RUN --out site"
         )
     ordered = sorted(entries.values(), key=lambda e: (e.row.task, e.row.model, e.row.signature))

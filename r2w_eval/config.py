@@ -40,7 +40,7 @@ class RunConfig:
         "Suites, separated by commas (r2w-eval list), and tasks of lm-eval as lm_eval:NAME.",
     )
     include_path: str | None = _setting(
-        None, "Folder of your own lm-eval task files, for --tasks lm_eval:NAME."
+        None, "Folder of your own lm-eval task files, where lm_eval:NAME is one of them."
     )
     judge: tuple[str, ...] = _setting(
         ("local",),
@@ -84,7 +84,7 @@ class RunConfig:
         "categories, instead of taking the first.",
     )
     limit: int | None = _setting(
-        None, "Only N samples of each suite, the first without --shuffle.", min=1
+        None, "Only N samples of each suite: the first, or drawn with --shuffle.", min=1
     )
     mode: str = _setting(
         "strict",
@@ -118,7 +118,9 @@ class RunConfig:
     gen_kwargs: str = _setting(
         "", "Overrides the suite's sampling: temperature=0.7,max_tokens=2048"
     )
-    judge_kwargs: str = _setting("", "Overrides the suite's judge sampling, same form.")
+    judge_kwargs: str = _setting(
+        "", "Overrides the suite's judge sampling: temperature=0,max_tokens=1024"
+    )
     omit: str = _setting(
         "", "Parameters never sent, for endpoints that refuse them: top_k,seed (recorded)."
     )
@@ -132,7 +134,8 @@ class RunConfig:
         "<think>,</think>", "Opening and closing tag of the writer's thinking."
     )
     think_opened: bool = _setting(
-        False, "The chat template itself opens the thinking; seen without it for hf: and vllm:."
+        False,
+        "The chat template itself opens the thinking; noticed without this flag for hf: and vllm:.",
     )
     samples: int = _setting(1, "Independent answers per item.", min=1)
     repeats: int = _setting(1, "Verdicts per question; needs a sampling judge.", min=1)

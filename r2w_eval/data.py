@@ -127,9 +127,14 @@ class SuiteData:
         found = self.find(name) or self.obtain(file)
         actual = file_hash(found)
         if actual != file.sha256:
-            raise DataError(
-                f"{found}: altered. sha256 is {actual}, the pinned one is {file.sha256}. "
+            advice = (
                 f"Remove the file and try: r2w-eval data fetch {self.suite}"
+                if file.is_public
+                else "Put the original back; or, if the change is yours, write the new hash into "
+                "the suite's YAML and raise its version"
+            )
+            raise DataError(
+                f"{found}: altered. sha256 is {actual}, the pinned one is {file.sha256}. {advice}"
             )
         return found
 

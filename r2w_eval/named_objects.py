@@ -24,7 +24,8 @@ def load_object(flag: str, spec: str, members: Sequence[str]) -> Any:
     except Exception as error:
         raise UsageError(
             f"{flag} {spec!r:.200}: {type(error).__name__}: {error}. Expected MODULE:ATTR, "
-            f"importable from here. Try: python -c 'import {module}'"
+            f"importable from here: PYTHONPATH=FOLDER before the command names its folder. "
+            f"Try: python -c 'from {module} import {attribute or 'NAME'}'"
         ) from error
     if lacking := [name for name in members if not hasattr(made, name)]:
         raise UsageError(

@@ -33,17 +33,17 @@ def escape(text: str) -> str:
     return markup.escape(visible(text))
 
 
-def plain_table(title: str = "", caption: str = "") -> Table:
-    """A table in the one style of this program; title and caption are shown as they are."""
+def plain_table(title: str = "") -> Table:
+    """A table in the one style of this program; the title is shown as it is."""
     from rich import box
     from rich.table import Table
 
     return Table(
         title=escape(title) or None,
         title_justify="left",
-        caption=escape(caption) or None,
-        caption_justify="left",
         box=box.SIMPLE_HEAD,
+        # two blanks between columns: eight columns of figures fit 80
+        padding=(0, 1, 0, 0),
     )
 
 

@@ -12,6 +12,7 @@ from r2w_eval.reward_models.data.sources import reward_data_root
 
 from r2w_eval.errors import UsageError
 from r2w_eval.ranks import is_first, on_first, only_training, refuse_several
+from r2w_eval.terminal import plain_table
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,8 @@ def show_floors() -> None:
     from r2w_eval.reward_models.checks.floors import floors
     from r2w_eval.reward_models.data.sources import find_sets
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title="What a learned score must be above")
+    table = plain_table("What a learned score must be above")
     for column in ("task", "reading", "value", "n", "specification"):
         table.add_column(column)
     for floor in floors(find_sets(reward_data_root(None))):

@@ -77,10 +77,15 @@ def test_the_first_root_that_has_the_file_wins(tmp_path: Path) -> None:
 
 
 def test_an_altered_file_is_refused_and_both_hashes_are_named(tmp_path: Path) -> None:
-    data = suite(put(tmp_path, CONTENT + b" "))
+    data = suite(put(tmp_path, CONTENT + b" "), path="good")
     assert data.state("a.jsonl") is FileState.ALTERED
-    with pytest.raises(DataError, match=f"altered.*{SHA}.*data fetch s"):
+    with pytest.raises(DataError, match=f"altered.*{SHA}.*Remove the file.*data fetch s"):
         data.path("a.jsonl")
+    # nothing could fetch a file of the suite's own again
+    with pytest.raises(
+        DataError, match=f"altered.*{SHA}.*write the new hash into"
+    ):
+        suite(tmp_path).path("a.jsonl")
 
 
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from r2w_eval.cli.examples import add_examples
 from r2w_eval.cli.experiment import experiment
 from r2w_eval.cli.judge_check import judge_check
 from r2w_eval.cli.leaderboard import leaderboard
-from r2w_eval.cli.options import given, run_interruptibly, settings_options
+from r2w_eval.cli.options import SectionedCommand, given, run_interruptibly, settings_options
 from r2w_eval.cli.parquet import aggregate, export
 from r2w_eval.cli.reflect import reflect
 from r2w_eval.cli.score import score, serve
@@ -59,7 +59,7 @@ def cli() -> None:
     """Evaluate open-ended writing of language models."""
 
 
-@cli.command()
+@cli.command(cls=SectionedCommand)
 @settings_options()
 @click.option("--config", help="YAML file of settings; flags override it.")
 @click.option("--dry-run", is_flag=True, help="Print calls and tokens; send nothing.")
@@ -115,10 +115,16 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     "include_path",
     "model_args",
     "pages_allow",
+    helps={
+        "judge": "Judge to ask, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, "
+        "module:attr, or local."
+    },
 )
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
 def judge(folder: str, reparse: bool, **flags: Any) -> None:
-    """Judge the answers of RUN with other judges, or read their verdicts again.
+    """Judge the answers of RUN with other judges.
+
+    --reparse reads the stored verdicts again, after a mended parser, and asks nobody.
 
     --combine makes one verdict of all judges that RUN then holds; without --judge it asks nobody.
     """
@@ -161,7 +167,10 @@ def compare(
     out: str,
     **flags: Any,
 ) -> None:
-    """Is the difference real? Paired tests on RUNs' scores; with --judge, pairwise verdicts."""
+    """Is the difference between two runs or more real?
+
+    Paired tests on the scores that RUNs have; with --judge, verdicts on pairs of answers.
+    """
     from r2w_eval.comparison.display import print_comparisons, print_preferences
 
     if judge_spec is None:

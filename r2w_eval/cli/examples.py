@@ -6,6 +6,7 @@ option that is gone.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import click
@@ -15,7 +16,7 @@ EXAMPLES = {
 # does everything work here? what is there?
 r2w-eval doctor
 r2w-eval list
-# evaluate a checkpoint (the command `run` needs not be typed)
+# evaluate a checkpoint (`run` need not be typed)
 r2w-eval --model ./ckpt --tasks writingbench --judge http://HOST:PORT/v1#NAME
 # is the difference between two runs real?
 r2w-eval compare runs/a runs/b
@@ -240,7 +241,8 @@ def add_examples(program: click.Group) -> None:
     for path, command in walk(program, "r2w-eval"):
         if text := EXAMPLES.get(path):
             # \b keeps click from filling the lines
-            command.help = f"{command.help}\n\n\b\nExamples:\n{text.strip()}"
+            described = inspect.cleandoc(command.help or "")
+            command.help = f"{described}\n\n\b\nExamples:\n{text.strip()}"
 
 
 def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from r2w_eval.cli.options import given, run_interruptibly, settings_options
+from r2w_eval.cli.options import SectionedCommand, given, run_interruptibly, settings_options
 
 # every setting of a run but --out and those that name recorded answers
 _SETTINGS = (
@@ -49,7 +49,7 @@ def experiment() -> None:
     """Does thinking pay? On against off, and score by budget."""
 
 
-@experiment.command()
+@experiment.command(cls=SectionedCommand)
 @click.option("--on", "on_settings", default="", help="Settings of the run that thinks: "
               "'extra_body={\"chat_template_kwargs\": {\"enable_thinking\": true}}'.")  # fmt: skip
 @click.option("--off", "off_settings", default="", help="Settings of the run that does not; "
@@ -60,7 +60,10 @@ def experiment() -> None:
 def thinking(
     on_settings: str, off_settings: str, runs: tuple[str, str] | None, out: str, **flags: Any
 ) -> None:
-    """Thinking on and off, paired on the same prompts; give two judges."""
+    """Thinking on and off, paired on the same prompts.
+
+    Give two judges: a gain under one alone may be that judge's taste.
+    """
     from r2w_eval.comparison.experiments import compare_on_off, parse_arm
     from r2w_eval.comparison.experiments_display import print_on_off
 
@@ -74,7 +77,7 @@ def thinking(
     print_on_off(compare_on_off(*runs), Path(out))
 
 
-@experiment.command()
+@experiment.command(cls=SectionedCommand)
 @click.option("--arm", "arm_texts", multiple=True, metavar="NAME:SETTING=VALUE",
               help="A budget, repeatable: "
               "'low:extra_body={\"reasoning_effort\": \"low\"}'.")  # fmt: skip

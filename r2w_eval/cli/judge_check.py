@@ -6,11 +6,11 @@ from typing import Any
 
 import click
 
-from r2w_eval.cli.options import given, run_interruptibly, settings_options
+from r2w_eval.cli.options import SectionedCommand, given, run_interruptibly, settings_options
 from r2w_eval.config import merge_config
 
 
-@click.command("judge-check")
+@click.command("judge-check", cls=SectionedCommand)
 @settings_options(
     "judge",
     "combine",
@@ -33,6 +33,10 @@ from r2w_eval.config import merge_config
     "prices",
     "retry_failed",
     "progress_file",
+    helps={
+        "limit": "Only N prompts of each labelled set, evenly spaced.",
+        "out": "Folder for verdicts and card. Default: judge-checks/<judge>-<hash>.",
+    },
 )
 @click.option("--labels", help="Folder of the labelled sets. Default: $R2W_REWARD_DATA, else "
               "reward_data beside the benchmark data.")  # fmt: skip
@@ -47,7 +51,9 @@ from r2w_eval.config import merge_config
 @click.option("--dry-run", is_flag=True, help="Print the number of questions; ask nobody.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 def judge_check(dry_run: bool, quiet: bool, **flags: Any) -> None:
-    """How far can a judge be trusted? Agreement with people, biases, null answers.
+    """How far can a judge be trusted?
+
+    Agreement with people, biases, null answers.
 
     Judges labelled texts and writes an evaluator card (JSON and Markdown) for each --judge, and
     one for the combination of several.

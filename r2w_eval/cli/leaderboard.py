@@ -23,7 +23,7 @@ class DefaultToBuild(click.Group):
 
 @click.group(cls=DefaultToBuild)
 def leaderboard() -> None:
-    """Boards as a site, Markdown, CSV and more; their verification; submissions."""
+    """Boards as a site, Markdown and CSV that can be verified."""
 
 
 @leaderboard.command()
@@ -71,7 +71,9 @@ def build(
 @click.argument("path", metavar="SITE|ROW")
 @settings_options(*_GIVEN)
 def verify(path: str, **files: str | None) -> None:
-    """Compute every number again from the raw verdicts; exit code 1 names what differs.
+    """Compute every number again from the raw verdicts.
+
+    What differs is named, with exit code 1.
 
     Runs no program and opens no file that a run names: files that a run was made with are named
     here.
@@ -97,7 +99,7 @@ def verify(path: str, **files: str | None) -> None:
 @click.argument("run", metavar="RUN")
 @click.option("--out", default="submission", show_default=True, help="Folder of the submission.")
 def submit(run: str, out: str) -> None:
-    """Write the row files of RUN with their raw verdicts, for a pull request."""
+    """Write RUN's rows with raw verdicts, for a pull request."""
     from r2w_eval.leaderboards.submit import describe
     from r2w_eval.leaderboards.submit import submit as write_submission
 
@@ -112,7 +114,10 @@ def submit(run: str, out: str) -> None:
 @click.option("--into", help="Folder of published data. Default: the package's own.")
 @settings_options(*_GIVEN)
 def merge(sources: tuple[str, ...], into: str | None, **files: str | None) -> None:
-    """Check submissions by computing them again, and add them to the published rows."""
+    """Check submissions and add them to the published rows.
+
+    Every number of a submission is computed again.
+    """
     from r2w_eval.leaderboards.recompute import Given
     from r2w_eval.leaderboards.submit import describe, published_data
     from r2w_eval.leaderboards.submit import merge as add_rows

@@ -24,23 +24,25 @@ def print_listing(data_dir: str | None) -> None:
     console = Console()
     roots = data_roots(data_dir)
     table = plain_table("Suites")
-    for column in ("suite", "version", "samples", "languages", "licence", "data"):
-        table.add_column(column, overflow="fold")
+    table.add_column("suite", no_wrap=True)
+    table.add_column("samples", justify="right")
+    for column in ("languages", "licence", "data"):
+        table.add_column(column)
     for info in _infos(()):
         data = info.data(roots)
         here = all(data.find(name) for name in data.needed())
         table.add_row(
             info.name,
-            info.version,
             f"{info.n_samples:,}",
             ", ".join(info.languages),
-            info.licence,
+            info.licence.partition(" (")[0],
             "here" if here else "not here",
         )
     console.print(table)
     for info in _infos(()):
         console.print(
-            f"{info.name}: {info.source}, published judge: {info.published_judge}", soft_wrap=True
+            f"{info.name} {info.version}: {info.source}, published judge: {info.published_judge}",
+            soft_wrap=True,
         )
     for group, members in group_members().items():
         console.print(f"group {group}: {', '.join(members)}", soft_wrap=True)

@@ -9,7 +9,10 @@ import click
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--parquet", "target", required=True, metavar="DIR", help="Folder or s3://…, gs://….")
 def export(runs: tuple[str, ...], target: str) -> None:
-    """Put RUNs into a Parquet dataset, by suite and judge; a run again replaces itself."""
+    """Put RUNs into a Parquet dataset, by suite and judge.
+
+    A run that is there already is replaced.
+    """
     from r2w_eval.records.parquet import ParquetFolder
     from r2w_eval.store import RunFolder
 
@@ -28,7 +31,10 @@ def export(runs: tuple[str, ...], target: str) -> None:
               "repeat, model_returned.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on standard output.")
 def aggregate(dataset: str, by: str, as_json: bool) -> None:
-    """Mean verdicts with intervals of an exported dataset, however many there are."""
+    """Mean verdicts of an exported dataset, with intervals.
+
+    However many verdicts it holds: they are read piece by piece.
+    """
     from r2w_eval.records.parquet import ParquetFolder
     from r2w_eval.results.verdict_means import verdict_means
 

@@ -18,7 +18,9 @@ import click
 def pipeline(  # noqa: PLR0913
     recipe: str, out: str | None, dry_run: bool, prices: str | None, only: str | None, jobs: int
 ) -> None:
-    """From prompts to a leaderboard: traces, SFT, reward model, RL, evaluation of each model.
+    """From prompts to a leaderboard, stage by stage.
+
+    Traces, SFT, reward model, RL, evaluation of each model.
 
     Run the same command again after a kill, or after a change of the recipe: what is finished is
     not done twice. With --jobs stages that need nothing of each other run side by side."""

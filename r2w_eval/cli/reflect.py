@@ -21,9 +21,10 @@ from r2w_eval.cli.options import given, run_interruptibly, settings_options
 @click.option("--dead-band", type=click.FloatRange(min=0), default=0.25, show_default=True,
               help="Smallest gain that counts, in points of the judge.")  # fmt: skip
 @settings_options("limit", "think_tags", "think_opened", "score_mode", "max_connections", "timeout",
-                  "backend", "model_args", "cache")  # fmt: skip
+                  "backend", "model_args", "cache",
+                  helps={"limit": "Only the first N traces of each suite."})  # fmt: skip
 def reflect(source: str, out: str | None, judge: str | None, **flags: Any) -> None:
-    """What do the models think, and what does each reflection bring?
+    """What do models think, and what does each reflection bring?
 
     Segments the thinking, links reflections to drafts and revisions, and writes measures (JSON,
     JSON lines, Parquet) and an HTML viewer.

@@ -44,7 +44,9 @@ def score(  # noqa: PLR0913
     worker_gpus: float,
     split_mb: float,
 ) -> None:
-    """Score items; one that cannot be scored gets a status and no value.
+    """Score reflections or texts with a reward model or a judge.
+
+    One that cannot be scored gets a status and no value.
 
     With --on ray, input and output may be Parquet and lie in an object store (s3://…).
     """
@@ -91,7 +93,9 @@ def score(  # noqa: PLR0913
 def serve(  # noqa: PLR0913
     scorer: str, host: str, port: int, max_body_mb: int, timeout: float, max_waiting: int
 ) -> None:
-    """Serve a scorer over HTTP: /score, /classify, /get_reward, /health, /metrics.
+    """Serve a scorer over HTTP, as trainers ask for rewards.
+
+    Paths: /score, /classify (vLLM), /get_reward (OpenRLHF), /health, /metrics, /openapi.json.
 
     With $R2W_SERVE_TOKEN set, requests need it as their bearer token."""
     from r2w_eval.reward_models.scorer import open_scorer

@@ -11,7 +11,10 @@ from r2w_eval.cli.pipeline import pipeline
 
 @click.group()
 def train() -> None:
-    """Train: reward model and, with the training extra, the other stages."""
+    """Train: traces, SFT, RL, reward model, or all in a pipeline.
+
+    All but the small reward model need the extra: pip install 'r2w-eval[train]'
+    """
 
 
 @train.command()
@@ -82,7 +85,10 @@ RECIPE = click.option("--recipe", default="smoke", show_default=True, help="Reci
 @click.option("--form", type=click.Choice(["tagged", "prose"]), default="tagged",
               show_default=True, help="Of the traces: tags, or opening cues only.")  # fmt: skip
 def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **chosen: Any) -> None:
-    """Make training traces: a writer and a judge interact until the piece is good."""
+    """Make training traces: a writer and a judge take turns.
+
+    They do so until the judge finds the piece good, or the recipe's rounds are used up.
+    """
     from pathlib import Path
 
     from r2w_eval.cli.options import run_interruptibly
@@ -112,7 +118,7 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
 @click.option("--quota", default=0, show_default=True, help="Most per language and domain; 0: all.")
 @click.option("--out", default="choice", show_default=True, help="Folder for calls and prompts.")
 def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **chosen: Any) -> None:
-    """Choose prompts that are neither too easy nor too hard for a policy."""
+    """Choose prompts neither too easy nor too hard for a policy."""
     from pathlib import Path
 
     from r2w_eval.cli.options import run_interruptibly
@@ -135,7 +141,7 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
 @click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
 @click.option("--out", default="sft", show_default=True, help="Folder for checkpoints and model.")
 def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
-    """Fine-tune on traces; goes on from the last whole checkpoint in --out."""
+    """Fine-tune on traces; the same command goes on after a stop."""
     from pathlib import Path
 
     from r2w_eval.training.pipeline import commands
@@ -151,7 +157,7 @@ def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
 @click.option("--model", help="Checkpoint to start from. Default: the recipe's.")
 @click.option("--out", default="rl", show_default=True, help="Folder for checkpoints and model.")
 def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) -> None:
-    """Reinforcement learning with process rewards on reflections; resumable."""
+    """RL with process rewards on reflections; goes on after a stop."""
     from pathlib import Path
 
     from r2w_eval.training.pipeline import commands

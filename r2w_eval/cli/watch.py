@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from r2w_eval.cli.options import given, settings_options
+from r2w_eval.cli.options import SectionedCommand, given, settings_options
 
 # what the checkpoint itself says: the writer, its run folder, and no answers of somebody else's
 OF_A_CHECKPOINT = ("model", "out", "responses", "only_recorded", "progress_file")
 
 
-@click.command()
+@click.command(cls=SectionedCommand)
 @click.argument("folder", metavar="DIR")
 @settings_options(without=OF_A_CHECKPOINT)
 @click.option("--config", help="YAML file of settings; flags override it.")
@@ -21,7 +21,10 @@ OF_A_CHECKPOINT = ("model", "out", "responses", "only_recorded", "progress_file"
     "--interval", default=30.0, show_default=True, help="Seconds between looks at the folder."
 )
 def watch(folder: str, config: str | None, once: bool, interval: float, **flags: Any) -> None:
-    """Evaluate each checkpoint-N in DIR as `r2w-eval --model` would, as it appears."""
+    """Evaluate each checkpoint-N in DIR as it appears.
+
+    Each as `r2w-eval --model DIR/checkpoint-N` with the same settings would.
+    """
     from pathlib import Path
 
     from r2w_eval.config import merge_config

@@ -72,12 +72,14 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
         if comparison.left_out:
             console.print(left_out_table(comparison))
         for test, extremes in zip(comparison.ranking.tests, comparison.extremes, strict=True):
-            shown = ", ".join(f"{e.sample_id} {e.difference:+.2f}" for e in extremes)
-            console.print(
-                f"{escape(test.first)} minus {escape(test.second)}, largest wins and losses by "
-                f"sample: {escape(shown)}",
-                soft_wrap=True,
+            shown = ", ".join(
+                f"{e.sample_id} {e.difference:+.2f}" for e in extremes if e.difference
             )
+            if shown:
+                console.print(
+                    f"{escape(test.first)} minus {escape(test.second)}, largest wins and losses by "
+                    f"sample: {escape(shown)}"
+                )
 
 
 def ranking_table(comparison: Comparison) -> Table:
@@ -102,7 +104,7 @@ def test_table(comparison: Comparison) -> Table:
     table = plain_table("Paired tests (p corrected by Holm over all pairs)")
     table.add_column("first minus second", overflow="fold")
     names = ("difference", "95 % interval", "p", "detectable", "items")
-    for name in (*names, "items needed") if comparison.needed else names:
+    for name in (*names, "items\nneeded") if comparison.needed else names:
         table.add_column(name, justify="right", no_wrap=True)
     for place, test in enumerate(comparison.ranking.tests):
         effect = comparison.effects[place]

@@ -23,17 +23,19 @@ def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
     """One row per task and judge; two judges are asked for, one is said to be one."""
     console = Console()
     table = plain_table("Thinking on against off")
-    for name in ("suite, judge", "on", "off", "difference", "change %", "n", "tokens on/off"):
-        table.add_column(name, overflow="fold", justify="left" if "judge" in name else "right")
+    table.add_column("suite\njudge", overflow="fold")
+    for name in ("on", "off", "difference", "change %", "n", "tokens\non / off"):
+        table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         d = row.difference
+        left_out = d.n_only_first + d.n_only_second
         table.add_row(
-            escape(f"{row.task}, {row.judge}"),
+            escape(f"{row.task}\n{row.judge}"),
             number(row.on.score.value),
             number(row.off.score.value),
             f"{number(d.difference)}\n{number(d.low)} – {number(d.high)}\np {number(d.p_value)}",
             f"{number(row.relative.value)}\n{interval(row.relative)}",
-            f"{d.n_common}\n(left out {d.n_only_first + d.n_only_second})",
+            f"{d.n_common}" + (f"\nleft out {left_out}" if left_out else ""),
             f"{number(row.on.thinking.value)} /\n{number(row.off.thinking.value)}",
         )
     console.print(table)
@@ -62,12 +64,14 @@ def print_budget(results: Sequence[ArmResult], folder: Path) -> None:
     """Score against thinking tokens: table, JSON and one plot a task and judge."""
     console = Console()
     table = plain_table("Score by thinking budget")
-    for name in ("suite, judge", "arm", "thinking tokens", "score", "scored"):
-        table.add_column(name, overflow="fold", justify="right" if "," not in name else "left")
+    for name in ("suite\njudge", "arm"):
+        table.add_column(name, overflow="fold")
+    for name in ("thinking tokens", "score", "scored"):
+        table.add_column(name, justify="right", no_wrap=True)
     ordered = sorted(results, key=lambda r: (r.task, r.judge, r.thinking.value or 0.0))
     for result in ordered:
         table.add_row(
-            escape(f"{result.task}, {result.judge}"),
+            escape(f"{result.task}\n{result.judge}"),
             escape(result.arm),
             f"{number(result.thinking.value)}\n{interval(result.thinking)}",
             f"{number(result.score.value)}\n{interval(result.score)}",

@@ -7,6 +7,7 @@ that are waiting together run as one batch in a worker thread, so that judging g
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -243,6 +244,12 @@ def _open(backend: str, path: str, model_args: str) -> LocalModel | VllmModel:
 
 def _check_folder(path: str) -> None:
     folder = Path(path)
+    # no hub id looks like these
+    if path.startswith(("/", "./", "../", "~")) and not folder.exists():
+        raise UsageError(
+            f"{path!r}: no such folder. Expected a checkpoint with config.json, weights and a "
+            f"tokenizer. Try: ls {shlex.quote(str(folder.parent))}"
+        )
     if folder.is_dir() and not (folder / "config.json").is_file():
         held = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
         raise UsageError(

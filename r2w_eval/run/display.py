@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,8 @@ TERMINAL_INTERVAL_S = 0.5
 LOG_INTERVAL_S = 10.0
 MAX_GROUP_ROWS = 12
 MAX_REASON_CHARS = 300
+# over fewer samples the slope's interval is many times the scale
+MIN_SLOPE_SAMPLES = 10
 # what an endpoint did to a request, not a model to its answer
 _GAVE_WAY = frozenset(
     {
@@ -93,14 +96,22 @@ class ProgressDisplay:
             self._write_file()
 
     def _print_line(self) -> None:
-        self._console.print(self._lines().replace("\n", " | "), soft_wrap=True, markup=False)
+        self._console.print(self.line(), soft_wrap=True, markup=False)
+
+    def line(self) -> str:
+        """The counters on one line, for logs."""
+        return self._lines().replace("\n", " | ")
 
     def _lines(self) -> str:
         elapsed_s = time.monotonic() - self._started
         p = self.progress
         writing = progress_line("responses", p.responses_done, p.responses_expected, elapsed_s)
         judging = progress_line("judgements", p.judgements_done, p.judgements_expected, elapsed_s)
-        lost = ", ".join(f"{name} {count}" for name, count in sorted(p.losses.items())) or "none"
+        # what was cut is judged: no loss
+        losses = {name: n for name, n in p.losses.items() if name != WriterStatus.TRUNCATED}
+        lost = ", ".join(f"{name} {count}" for name, count in sorted(losses.items())) or "none"
+        cut = p.losses.get(WriterStatus.TRUNCATED, 0)
+        lost += f", cut: {cut:,}" if cut else ""
         tokens = f"tokens in {p.prompt_tokens:,} out {p.completion_tokens:,}"
         money = f", ${p.budget.spent_usd:.2f} of ${p.budget.cap_usd:.2f}" if p.budget else ""
         return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}{money}"
@@ -145,8 +156,10 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(result_table(outcome.results))
     for result in outcome.results:
         console.print(breakdown_table(result))
+        console.print(escape(describe_counts(result)), highlight=False)
         if result.ensemble is not None:
             console.print(ensemble_table(result, outcome.results))
+            console.print(escape(describe_agreement(result.ensemble)) + "\n", highlight=False)
     console.print(
         f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
         f"{outcome.wall_s:.1f} s{describe_traffic(outcome.traffic)}"
@@ -156,7 +169,7 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(f"Run folder: {escape(str(outcome.folder.path))}", soft_wrap=True)
     console.print(f"Open:       {escape(str(outcome.folder.report_path))}", soft_wrap=True)
     console.print(
-        f"Next:       r2w-eval judge {escape(str(outcome.folder.path))} --judge "
+        f"Next:       r2w-eval judge {escape(shlex.quote(str(outcome.folder.path)))} --judge "
         f"http://HOST:PORT/v1#NAME",
         soft_wrap=True,
     )
@@ -218,7 +231,7 @@ def _mark_partial(scored: Scored) -> str:
 
 def breakdown_table(result: TaskResult) -> Table:
     """The metrics of one task; groups with many members are left to the report."""
-    table = plain_table(f"{result.task}, judge {result.judge}", describe_counts(result))
+    table = plain_table(f"{result.task}, judge {result.judge}")
     table.add_column("metric", overflow="fold")
     for name in ("value", "95 % interval", "scored"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -246,14 +259,15 @@ def describe_counts(result: TaskResult) -> str:
         f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
         f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
         f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"
-        f"score key {result.score_key}: compare only with scores of the same key"
+        f"score key {result.score_key}: compare only with scores of the same key\n"
     )
 
 
 def describe_leanings(judging: JudgeSummary) -> str:
     """What the verdicts go with besides quality: length, and the order of showing."""
     lines = []
-    if (slope := judging.length_slope) is not None and slope.value is not None:
+    slope = judging.length_slope
+    if slope is not None and slope.value is not None and slope.n_scored >= MIN_SLOPE_SAMPLES:
         interval = "–" if slope.low is None else f"{slope.low:+.2f} to {slope.high:+.2f}"
         lines.append(
             f"per doubling of length: {slope.value:+.2f} points ({interval}, n {slope.n_scored})\n"
@@ -266,13 +280,12 @@ def describe_leanings(judging: JudgeSummary) -> str:
 
 
 def ensemble_table(result: TaskResult, results: Sequence[TaskResult]) -> Table:
-    """Each judge alone, and the combination without it; agreement below."""
+    """Each judge alone, and the combination without it."""
     ensemble = result.ensemble
     assert ensemble is not None, "only results of ensembles have this table"
     alone = {other.judge: other for other in results if other.task == result.task}
     without = {left.judge: left.headline for left in ensemble.left_out}
-    title = f"{result.task}, combined by {ensemble.combine}"
-    table = plain_table(title, describe_agreement(ensemble))
+    table = plain_table(f"{result.task}, combined by {ensemble.combine}")
     table.add_column("judge", overflow="fold")
     for name in ("alone", "95 % interval", "usable", "without it"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -358,9 +371,12 @@ def format_interval(metric: Metric) -> str:
 
 
 def format_losses(result: TaskResult) -> str:
-    """Writer and judge losses by status."""
+    """Writer and judge losses by status; answers that were cut and judged all the same apart."""
+    statuses = result.writer.statuses
     losses: Mapping[str, int] = {
-        **{k: v for k, v in result.writer.statuses.items() if k != "ok"},
+        **{k: v for k, v in statuses.items() if WriterStatus(k).cause is not None},
         **result.judging.failures,
     }
-    return ", ".join(f"{name} {count}" for name, count in losses.items()) or "none"
+    lost = ", ".join(f"{name} {count}" for name, count in losses.items()) or "none"
+    cut = statuses.get(WriterStatus.TRUNCATED, 0)
+    return lost + (f"; judged as they were cut: {cut}" if cut else "")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from r2w_eval.config import RunConfig
 from r2w_eval.fakeserver.verdicts import write_verdict
@@ -24,6 +23,7 @@ from r2w_eval.records.rows import settled_judgement, settled_response, verdict_n
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite
+from r2w_eval.terminal import plain_table
 from r2w_eval.types import Answer, JudgeRequest, Message, Sample, Score, WriterStatus
 
 WRITE, JUDGE = "write", "judge"
@@ -185,7 +185,7 @@ def _message_tokens(messages: Sequence[Message]) -> int:
 
 def print_forecast(config: RunConfig) -> None:
     """A table of calls and tokens; sends nothing."""
-    table = Table(title="Dry run (tokens are estimates; nothing was sent)", title_justify="left")
+    table = plain_table("Dry run (tokens are estimates; nothing was sent)")
     for column in ("task", "stage"):
         table.add_column(column)
     prices = load_prices(config.prices)

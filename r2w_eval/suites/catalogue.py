@@ -59,14 +59,13 @@ def print_catalogue(data_dir: str | None) -> None:
     console = Console()
     table = plain_table()
     table.add_column("suite", no_wrap=True)
-    for title in ("source", "licence", "samples", "judge calls", "data", "checked"):
-        number = title in ("samples", "judge calls")
-        table.add_column(title, overflow="fold", justify="right" if number else "left")
+    for title in ("samples", "judge\ncalls"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("data", min_width=len("--references,"))
+    table.add_column("checked")
     for entry in read_catalogue():
         table.add_row(
-            f"{entry.info.name}\n[dim]{escape(entry.info.version)}[/dim]",
-            escape(entry.info.source.removeprefix("https://github.com/")),
-            escape(entry.info.licence),
+            f"{entry.info.name}\n[dim]{escape(_origin(entry.info))}[/dim]",
             f"{entry.info.n_samples:,}",
             f"{entry.calls:,}",
             _data_state(entry, data_dir),
@@ -74,6 +73,12 @@ def print_catalogue(data_dir: str | None) -> None:
         )
     console.print(table)
     console.print("Get data: r2w-eval data fetch SUITE. Reproduce: r2w-eval data verify --parity")
+
+
+def _origin(info: SuiteInfo) -> str:
+    """Version, source and licence, a line each."""
+    source = info.source.removeprefix("https://github.com/")
+    return f"  {info.version}\n  {source}\n  {info.licence.partition(' (')[0]}"
 
 
 def _data_state(entry: CatalogueEntry, data_dir: str | None) -> str:

@@ -19,6 +19,7 @@ from r2w_eval.reward_models.scorer import ItemScorer
 
 from r2w_eval.errors import EndpointSilent, UsageError
 from r2w_eval.store import write_json
+from r2w_eval.terminal import plain_table
 
 REPORT = "validity.json"
 WAIVED = "waived"
@@ -94,10 +95,9 @@ def write_report(scorer: ItemScorer, path: Path) -> list[Check]:
 def show_validity(scorer: ItemScorer, path: Path | None) -> None:
     """Run the validity suite, print its outcome as a table, and write it if a path is given."""
     from rich.console import Console
-    from rich.table import Table
 
     checks = run_whole(scorer) if path is None else write_report(scorer, path)
-    table = Table(title=f"Validity of {scorer.id}")
+    table = plain_table(f"Validity of {scorer.id}")
     for column in ("test", "value", "95 % interval", "n", "passes", "rule"):
         table.add_column(column)
     for c in checks:

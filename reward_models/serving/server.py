@@ -35,6 +35,8 @@ from r2w_eval.reward_models.serving.shapes import (
     read_get_reward,
 )
 
+from r2w_eval.errors import UsageError
+
 if TYPE_CHECKING:
     from aiohttp import web
 
@@ -363,7 +365,14 @@ def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
     async def main() -> None:
         runner = web.AppRunner(app, shutdown_timeout=DRAIN_S, handler_cancellation=True)
         await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        try:
+            await web.TCPSite(runner, settings.host, settings.port).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise UsageError(
+                f"--host {settings.host} --port {settings.port}: {error.strerror}. Expected an "
+                f"address of this machine and a port that is free. Try: --port 0, which takes one"
+            ) from error
         host, port = runner.addresses[0][:2]
         LOG.warning("serving %s on http://%s:%s", scorer.id, host, port)
         if settings.token is None and not ipaddress.ip_address(host).is_loopback:

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from support import ROOT
 
 from r2w_eval.cli import cli
 from r2w_eval.cli.examples import EXAMPLES, walk
+from r2w_eval.cli.options import SECTIONS
+from r2w_eval.config import RunConfig
 from r2w_eval.judge_check.labelled import choose_sets
 
 _FENCE = re.compile(r"^```(?:bash|console)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -83,6 +86,27 @@ def test_help_shows_examples_before_options() -> None:
     )
     text = done.stdout
     assert text.index("Examples:") < text.index("r2w-eval compare runs/a") < text.index("Options:")
+
+
+def test_lists_of_commands_cut_no_sentence() -> None:
+    for path, command in walk(cli, "r2w-eval"):
+        text = click.Context(command, info_name=path, terminal_width=80).get_help()
+        listed = text.partition("\nCommands:\n")[2]
+        assert "..." not in listed, path
+        assert "\n      " not in text.partition("\nOptions:\n")[0].partition("Examples:")[0], path
+
+
+def test_every_setting_stands_once_in_the_help_of_a_run_with_its_default() -> None:
+    names = {field.name for field in fields(RunConfig)}
+    placed = [name for own in SECTIONS.values() for name in own.split()]
+    assert set(placed) < names and len(placed) == len(set(placed))
+    text = click.Context(cli.commands["run"], terminal_width=80).get_help()
+    for name in names:
+        assert len(re.findall(rf"^  --{name.replace('_', '-')}(?= )", text, re.MULTILINE)) == 1
+    assert text.index("--dry-run") < text.index("\nWhich samples:\n") < text.index("--ids")
+    plain = " ".join(text.split())
+    assert "derives its own from it. [default: 0]" in plain
+    assert "or none. [default: local]" in plain
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_a_run_goes_through_submit_and_merge(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["nowhere", "--out", "site"], "no row in 1 source"),
+        (["nowhere", "--out", "site"], "no row in 1 source(s). 'nowhere': neither a run"),
         (["--out", "site"], "None was named"),
         (["verify", "nowhere"], "neither a site"),
         (["submit", "nowhere"], "not a run folder"),

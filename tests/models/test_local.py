@@ -258,6 +258,11 @@ def test_thinking_that_the_template_opened_and_nobody_closed_is_no_answer(
     assert outcome.manifest["identity"]["think_opened"] is True
 
 
+def test_a_path_that_is_no_hub_id_says_that_no_folder_is_there() -> None:
+    with pytest.raises(UsageError, match=r"'\./no model': no such folder.*Try: ls \."):
+        open_local("hf", "./no model")
+
+
 def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UsageError, match=r"no config.json.*notes.txt"):

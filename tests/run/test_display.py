@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
-from r2w_eval.run.display import ProgressDisplay
+from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.run import evaluate
+from r2w_eval.run.display import ProgressDisplay, print_outcome
 from r2w_eval.web.pages import PageStatus
 
 
@@ -35,3 +38,39 @@ def test_a_progress_file_nowhere_is_refused_before_the_run(tmp_path: Path) -> No
 
     with pytest.raises(UsageError, match="--progress-file .*absent/p.json.*mkdir -p"):
         asyncio.run(job())
+
+
+def test_cut_answers_are_judged_and_no_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "my run"
+    with FakeServer() as server:
+        config = RunConfig(
+            model=f"{server.base_url}#gen-0+length=1",
+            judge=(f"{server.base_url}#judge-0",),
+            limit=2,
+            out=str(folder),
+        )
+        display = ProgressDisplay(True, None)
+        outcome = asyncio.run(evaluate(config, display.watch))
+    assert "lost: none, cut: 2, tokens" in display.line()
+    print_outcome(outcome)
+    shown = capsys.readouterr().out
+    assert "lost: none; judged as they were cut: 2\n" in shown
+    assert f"r2w-eval judge '{folder}' --judge" in shown
+    # two samples tell no slope, whatever was computed
+    assert outcome.results[0].judging.length_slope is not None
+    assert "doubling" not in shown
+
+
+def test_losses_are_named_by_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FakeServer() as server:
+        config = RunConfig(
+            model=f"{server.base_url}#gen-0+empty=1",
+            judge=(f"{server.base_url}#judge-0",),
+            limit=2,
+            out=str(tmp_path / "run"),
+        )
+        outcome = asyncio.run(evaluate(config))
+    print_outcome(outcome)
+    assert "lost: empty 2" in capsys.readouterr().out

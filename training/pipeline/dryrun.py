@@ -16,6 +16,7 @@ from r2w_eval.training.rl.signal import read_back, tell_signal
 from r2w_eval.training.trainer.hub import split_revision
 
 from r2w_eval.models.cost import Price, load_prices
+from r2w_eval.terminal import plain_table
 
 
 def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
@@ -43,13 +44,10 @@ def print_forecast(
     recipe: Recipe, stages: Sequence[Stage], out: Path, price_file: str | None
 ) -> None:
     """Print the forecast of all stages; runs nothing and sends nothing."""
-    from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
 
     forecaster, prices = Forecaster(recipe), load_prices(price_file)
-    title = f"Dry run of {recipe.name} (estimates; nothing was run)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = plain_table(f"Dry run of {recipe.name} (estimates; nothing was run)")
     # where the terminal is narrow a long name breaks, and no figure does
     table.add_column("stage", overflow="fold")
     for column in ("GB", "trained", "generated", "calls", "hours", ""):

@@ -26,8 +26,11 @@ from r2w_eval.reward_models.serving.server import (
     Batcher,
     ServeSettings,
     make_app,
+    run_server,
 )
 from r2w_eval.reward_models.serving.shapes import read_classify, read_get_reward
+
+from r2w_eval.errors import UsageError
 
 GOOD = {
     "id": "g",
@@ -470,3 +473,10 @@ def test_with_a_token_only_its_bearers_are_served(
     with_server(SlowScorer(), job, token="open sesame")
     assert "sesame" not in caplog.text
     assert "sesame" not in repr(ServeSettings(token="open sesame"))
+
+
+def test_a_port_that_is_taken_is_named_with_one_to_try() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"--port {port}: .*in use.*Try: --port 0"):
+            run_server(load_reward(), ServeSettings(port=port))
