@@ -15,7 +15,6 @@ import argparse
 import functools
 import http.server
 import json
-import os
 import random
 import subprocess
 import sys
@@ -24,6 +23,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from measure import wait_for
 
 from r2w_eval.config import RunConfig
 from r2w_eval.hashing import dump_line
@@ -179,16 +180,16 @@ def build(runs: Path, site: Path, models: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "r2w_eval", "leaderboard", *chosen, "--out", str(site)]
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, f"build ended with status {status}"
+    built = wait_for(process)
+    assert built.exit_code == 0, f"build ended with {built.exit_code}"
     sizes = {p.relative_to(site).as_posix(): p.stat().st_size for p in site.rglob("*.*")}
     pages = {name: size for name, size in sizes.items() if name.endswith(".html")}
     heaviest = max(pages, key=lambda name: pages[name])
     return {
         "models": len(chosen),
         "wall_s": round(time.monotonic() - started, 1),
-        "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_rss_mb": round(usage.ru_maxrss / 1024),
+        "cpu_s": round(built.cpu_s, 1),
+        "peak_rss_mb": round(built.peak_mb),
         "files": len(sizes),
         "site_mb": round(sum(sizes.values()) / 1e6, 1),
         "heaviest_page": heaviest.split("/")[0],

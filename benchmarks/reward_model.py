@@ -21,22 +21,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.data.lamp import PROMPT
-from r2w_eval.reward_models.data.recipe import Corpus, build_corpus, reflection_rows, writing_rows
+from r2w_eval.reward_models.data.recipe import Corpus, build_corpus, reflection_rows
 from r2w_eval.reward_models.data.rows import POSITIVE, Row
-from r2w_eval.reward_models.data.sources import find_sets, reward_data_root
-from r2w_eval.reward_models.items import ReflectionItem, WritingItem
+from r2w_eval.reward_models.data.sources import reward_data_root
+from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.linear.features import Features
 from r2w_eval.reward_models.linear.fit import read_features
 from r2w_eval.reward_models.linear.heads import HEADS, FitConfig, fit
-from r2w_eval.reward_models.scorer import RewardModel, load_reward
+from r2w_eval.reward_models.scorer import load_reward
 from scipy.stats import rankdata
 
 from r2w_eval.estimates import share_of
 from r2w_eval.hashing import text_hash
 from r2w_eval.paths import packaged_text
 from r2w_eval.stats import measure
-from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.store import write_json
 
 REPORTED = ("relevance", "constructiveness", "value")
@@ -166,8 +164,8 @@ def ablations(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
     return found
 
 
-def test_part(corpus: Corpus, features: Sequence[Any], root: Path) -> dict[str, Any]:
-    """The shipped weights on the test part, which they never saw: pairs, AUC, outcomes."""
+def test_part(corpus: Corpus, features: Sequence[Any]) -> dict[str, Any]:
+    """The shipped weights on the test part, which they never saw, beside two baselines."""
     model = load_reward()
     kept = [(r, f) for r, f in zip(reflection_rows(corpus.rows), features, strict=True)
             if r.part == "test"]  # fmt: skip
@@ -176,7 +174,6 @@ def test_part(corpus: Corpus, features: Sequence[Any], root: Path) -> dict[str, 
     found = {head: head_tables(rows, values[:, HEADS.index(head)]) for head in REPORTED}
     found["longer"] = head_tables(rows, [length_of(row) for row in rows])
     found["words only"] = _bag_of_words(corpus, features, rows)
-    found["outcome"] = _outcome_test_part(corpus, root, model)
     return found
 
 
@@ -188,56 +185,6 @@ def _bag_of_words(corpus: Corpus, features: Sequence[Any], test: Sequence[Row]) 
     held = [i for i, row in enumerate(every) if row.part == "test"]
     values = fitted_values(every, only, (train, held), FitConfig(heads=("value",)))
     return head_tables(test, values)
-
-
-def _outcome_test_part(corpus: Corpus, root: Path, model: RewardModel) -> dict[str, Any]:
-    """LAMP's official validation split, and pairs of the test part of the other sets."""
-    lamp = find_sets(root)["lamp_train"].read("pairs_and_scores_val.jsonl")
-    pairs = [r for r in lamp if r["sample_type"] == "pairwise"]
-    scored = [r for r in lamp if r["sample_type"] == "reward"]
-    found: dict[str, Any] = {}
-    readers: Mapping[str, Callable[[WritingItem], float]] = {
-        "r2w-reward": lambda item: float(model.outcome.values([item])[0]),
-        "longer": lambda item: float(len(item.response)),
-    }
-    rows = [r for r in writing_rows(corpus.rows) if r.part == "test"]
-    items = [r.item for r in rows if isinstance(r.item, WritingItem)]
-    for name, read in readers.items():
-        right = [
-            (str(i), float((read(_fiction(r["paragraph1"])) > read(_fiction(r["paragraph2"])))
-                           == (r["reference_preference"] == "1")))
-            for i, r in enumerate(pairs)
-        ]  # fmt: skip
-        rho = associate([read(_fiction(r["paragraph"])) for r in scored],
-                        [float(r["zscore"]) for r in scored], Method.SPEARMAN)  # fmt: skip
-        found[name] = {
-            "LAMP validation pairs": interval(right),
-            "LAMP validation scores": {"value": rho.value, "low": rho.low, "high": rho.high,
-                                       "n": len(scored)},
-            **outcome_pairs(rows, [read(item) for item in items]),
-        }  # fmt: skip
-    return found
-
-
-def _fiction(text: str) -> WritingItem:
-    return WritingItem("", PROMPT.format(kind="fiction"), text)
-
-
-def outcome_pairs(rows: Sequence[Row], values: Sequence[float]) -> dict[str, Any]:
-    """Share of text pairs of one prompt ordered as people did, by set."""
-    members: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for i, row in enumerate(rows):
-        members[row.source, row.pair_id].append(i)
-    found: defaultdict[str, list[tuple[str, float]]] = defaultdict(list)
-    for (source, _), own in members.items():
-        for place, i in enumerate(own):
-            for j in own[:place]:
-                gap = rows[i].labels["outcome"] - rows[j].labels["outcome"]
-                if gap:
-                    said = values[i] - values[j]
-                    found[source].append((rows[i].split_group, 0.5 if said == 0 else
-                                          float((said > 0) == (gap > 0))))  # fmt: skip
-    return {source: interval(pairs) for source, pairs in sorted(found.items())}
 
 
 def cached_features(rows: Sequence[Row], corpus: Corpus, work: Path) -> list[Any]:
@@ -270,7 +217,7 @@ def main() -> None:
     corpus = build_corpus(root)
     rows = reflection_rows(corpus.rows)
     parts: Mapping[str, Callable[[], dict[str, Any]]] = {
-        "test": lambda: test_part(corpus, features(), root),
+        "test": lambda: test_part(corpus, features()),
         "ablations": lambda: ablations(rows, features()),
         "left_out": lambda: left_out(rows, features()),
     }

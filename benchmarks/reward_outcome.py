@@ -20,10 +20,9 @@ from r2w_eval.reward_models.data.rows import part_of
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.linear.outcome import FORM, SIZE, Outcome
 from r2w_eval.reward_models.scorer import load_reward
+from reward_model import interval
 
-from r2w_eval.estimates import share_of
 from r2w_eval.judge_check.labelled import SETS, LabelledItem, load_set
-from r2w_eval.stats import measure
 from r2w_eval.stats.agreement import Method, associate
 from r2w_eval.store import iter_jsonl, write_json
 
@@ -66,10 +65,7 @@ def pair_figures(model: Outcome, items: Sequence[LabelledItem]) -> dict[str, Any
     found = {}
     for name, read in READINGS.items():
         values = dict(zip(keys, read(parts).tolist(), strict=True))
-        right = pairs_right(items, values)
-        metric = measure(share_of("", right, len(right)))
-        found[name] = {"value": metric.value, "low": metric.low, "high": metric.high,
-                       "n": len(right)}  # fmt: skip
+        found[name] = interval(pairs_right(items, values))
     return found
 
 
