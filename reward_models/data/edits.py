@@ -97,10 +97,8 @@ def _window(text: str, start: int, end: int) -> tuple[int, int]:
 def _tetra_positive(base: str, group: str, edit: _Edit, data: LabelledSet) -> Row:
     item = ReflectionItem(f"{base}:pos", PAPER_PROMPT, edit.draft, edit.rationale, edit.revision)
     labels = {"relevance": 1.0, "constructiveness": 1.0}
-    return Row(
-        item.id, data.name, data.licence, group, "en", POSITIVE, base, item, labels,
-        meta={"type": edit.type, "span": edit.span, "rewrite": edit.rewrite},
-    )  # fmt: skip
+    meta = {"type": edit.type, "span": edit.span, "rewrite": edit.rewrite}
+    return data.row(item, group, POSITIVE, base, labels, meta=meta)
 
 
 def _tetra_negatives(
@@ -146,9 +144,8 @@ def build_fgrlhf(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
                 f"{base}:pos", record["question"], record["draft"],
                 phrase(category, error["span"], "en", rng), record["human_corrected"] or None,
             )  # fmt: skip
-            positive = Row(
-                item.id, data.name, data.licence, group, "en", POSITIVE, base, item,
-                {"relevance": 1.0, "constructiveness": 1.0},
+            positive = data.row(
+                item, group, POSITIVE, base, {"relevance": 1.0, "constructiveness": 1.0},
                 meta={"category": category, "span": error["span"]},
             )  # fmt: skip
             yield positive
@@ -163,8 +160,7 @@ def _answer_rows(record: Mapping[str, Any], group: str, data: LabelledSet) -> It
     texts = (("draft", record["draft"], -0.3), ("revised", record["human_corrected"], 0.3))
     for kind, text, value in texts:
         item = WritingItem(f"{record['id']}:{kind}", record["question"], text)
-        yield Row(item.id, data.name, data.licence, group, "en", kind, pair, item,
-                  {"outcome": value}, 0.3)  # fmt: skip
+        yield data.row(item, group, kind, pair, {"outcome": value}, weight=0.3)
 
 
 def _answer_negatives(

@@ -93,18 +93,9 @@ def _outcomes(record: Mapping[str, Any], data: LabelledSet) -> Iterator[Row]:
         scores = record.get(score_key)
         if not record.get(key) or not scores:
             continue
-        mean = sum(scores) / len(scores)
-        yield Row(
-            f"{record['id']}:{kind}",
-            data.name,
-            data.licence,
-            group_of(record),
-            "en",
-            kind,
-            f"{record['id']}:outcome",
-            WritingItem(f"{record['id']}:{kind}", PROMPT.format(kind="fiction"), record[key]),
-            {"outcome": scaled(mean)},
-        )
+        item = WritingItem(f"{record['id']}:{kind}", PROMPT.format(kind="fiction"), record[key])
+        labels = {"outcome": scaled(sum(scores) / len(scores))}
+        yield data.row(item, group_of(record), kind, f"{record['id']}:outcome", labels)
 
 
 def points_gained(record: Mapping[str, Any]) -> float | None:
@@ -140,10 +131,8 @@ def _process(
         labels = {"relevance": 1.0, "constructiveness": 1.0, "efficiency": 1.0}
         if gain is not None:
             labels["effect"] = max(-1.0, min(1.0, gain / POINTS_OF_WHOLE_EFFECT))
-        positive = Row(
-            item.id, data.name, data.licence, group_of(record), "en", POSITIVE, pair, item, labels,
-            meta={"category": span.category, "span": span.text},
-        )  # fmt: skip
+        meta = {"category": span.category, "span": span.text}
+        positive = data.row(item, group_of(record), POSITIVE, pair, labels, meta=meta)
         yield positive
         negatives = list(_negatives(positive, span, own, records, pool, rng))
         yield from rng.sample(negatives, min(NEGATIVES_PER_SPAN, len(negatives)))

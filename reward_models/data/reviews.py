@@ -32,12 +32,11 @@ def build_f1000rd(data: LabelledSet) -> Iterator[Row]:
                 continue
             base = f"f1000rd:{review['review_id']}:{place}"
             label = sentence["label"]
-            yield Row(
-                base, data.name, data.licence, f"f1000rd:{review['submission']}", "en",
-                POSITIVE if label == "Todo" else f"neg_{label.lower()}", base,
-                ReflectionItem(base, REVIEW_PROMPT, _context(texts, place), texts[place]),
-                {"constructiveness": REQUEST_VALUE.get(label, -1.0)}, meta={"label": label},
-            )  # fmt: skip
+            item = ReflectionItem(base, REVIEW_PROMPT, _context(texts, place), texts[place])
+            kind = POSITIVE if label == "Todo" else f"neg_{label.lower()}"
+            labels = {"constructiveness": REQUEST_VALUE.get(label, -1.0)}
+            group = f"f1000rd:{review['submission']}"
+            yield data.row(item, group, kind, base, labels, meta={"label": label})
 
 
 def _context(texts: Sequence[str], place: int) -> str:
@@ -59,10 +58,9 @@ def build_substanreview(data: LabelledSet) -> Iterator[Row]:
                 base, REVIEW_PROMPT, record["review"][: span["start"]][-600:].strip() or "(start)",
                 claim_window(record["review"], span["start"], span["end"]),
             )  # fmt: skip
-            yield Row(
-                base, data.name, data.licence, f"substan:{record['id']}", "en",
-                POSITIVE if justified else "neg_bare", base, item,
-                {"constructiveness": 0.6 if justified else -0.6},
+            kind, value = (POSITIVE, 0.6) if justified else ("neg_bare", -0.6)
+            yield data.row(
+                item, f"substan:{record['id']}", kind, base, {"constructiveness": value},
                 meta={"claim": span["text"].strip()},
             )  # fmt: skip
 
@@ -86,9 +84,7 @@ def build_disapere(data: LabelledSet) -> Iterator[Row]:
                 continue
             base = f"disapere:{review['review_id']}:{place}"
             acted = label == "acted_or_conceded"
-            yield Row(
-                base, data.name, data.licence, f"disapere:{review['title']}", "en",
-                POSITIVE if acted else "neg_disputed", base,
-                ReflectionItem(base, REVIEW_PROMPT, _context(texts, place), texts[place]),
-                {"constructiveness": 0.5 if acted else -0.5}, 0.5,
-            )  # fmt: skip
+            item = ReflectionItem(base, REVIEW_PROMPT, _context(texts, place), texts[place])
+            kind, value = (POSITIVE, 0.5) if acted else ("neg_disputed", -0.5)
+            group = f"disapere:{review['title']}"
+            yield data.row(item, group, kind, base, {"constructiveness": value}, weight=0.5)

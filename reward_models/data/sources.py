@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+from r2w_eval.reward_models.data.rows import Row
+from r2w_eval.reward_models.items import Item
 
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import DataError, UnknownName, UsageError
@@ -50,6 +54,20 @@ class LabelledSet:
     folder: Path
     licence: str
     permission: Permission
+
+    def row(
+        self,
+        item: Item,
+        group: str,
+        kind: str,
+        pair: str,
+        labels: Mapping[str, float],
+        *,
+        lang: str = "en",
+        **more: Any,
+    ) -> Row:
+        """A row of this set; `more` are its weight and meta."""
+        return Row(item.id, self.name, self.licence, group, lang, kind, pair, item, labels, **more)
 
     def read(self, file: str) -> list[Any]:
         """The records of one of its files, after checking its hash. Raises DataError."""

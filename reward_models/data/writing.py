@@ -27,12 +27,11 @@ def build_wpb(data: LabelledSet) -> Iterator[Row]:
             ratings = [r["score"] for r in response["human_ratings"] if r["file"] == "final"]
             if not ratings or not response["text"].strip():
                 continue
-            base = f"wpb:{record['prompt_id']}:{response['model']}"
-            yield Row(
-                base, data.name, data.licence, f"wpb:{record['prompt_id']}", "zh", "rated",
-                f"wpb:{record['prompt_id']}",
-                WritingItem(base, record["prompt"], response["text"]),
-                {"outcome": fmean(ratings) / 1.5 - 1.0}, meta={"model": response["model"]},
+            group = f"wpb:{record['prompt_id']}"
+            item = WritingItem(f"{group}:{response['model']}", record["prompt"], response["text"])
+            yield data.row(
+                item, group, "rated", group, {"outcome": fmean(ratings) / 1.5 - 1.0},
+                lang="zh", meta={"model": response["model"]},
             )  # fmt: skip
 
 
@@ -43,12 +42,9 @@ def build_argrewrite(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
         rng = random.Random(f"{seed}:{record['writer']}")
         group = f"argrewrite:{record['writer']}"
         for number in "123":
-            base = f"{group}:draft{number}"
-            yield Row(
-                base, data.name, data.licence, group, "en", f"draft{number}", group,
-                WritingItem(base, ESSAY_PROMPT, record[f"draft{number}"]),
-                {"outcome": _total(record, number)},
-            )  # fmt: skip
+            kind = f"draft{number}"
+            item = WritingItem(f"{group}:{kind}", ESSAY_PROMPT, record[kind])
+            yield data.row(item, group, kind, group, {"outcome": _total(record, number)})
         yield from _feedback(index, writers, group, data, rng)
 
 
@@ -73,7 +69,7 @@ def _feedback(
         f"{base}:pos", ESSAY_PROMPT, record["draft1"], " ".join(own), record["draft2"]
     )
     labels = {"relevance": 1.0, "constructiveness": 1.0, "effect": max(-1.0, min(1.0, gain))}
-    yield Row(item.id, data.name, data.licence, group, "en", POSITIVE, base, item, labels)
+    yield data.row(item, group, POSITIVE, base, labels)
     for other in rng.sample(writers, len(writers)):
         theirs = other["expert_feedback_on_draft1"]["areas_to_improve"]
         if theirs and len(set(own) & set(theirs)) / len(theirs) <= MAX_SHARED_FEEDBACK:
@@ -81,10 +77,8 @@ def _feedback(
                 f"{base}:neg_feedback", ESSAY_PROMPT, record["draft1"], " ".join(theirs),
                 record["draft2"],
             )  # fmt: skip
-            yield Row(
-                wrong.id, data.name, data.licence, group, "en", "neg_feedback", base, wrong,
-                {"relevance": -1.0, "constructiveness": -0.5}, 0.7,
-            )  # fmt: skip
+            labels = {"relevance": -1.0, "constructiveness": -0.5}
+            yield data.row(wrong, group, "neg_feedback", base, labels, weight=0.7)
             return
 
 
@@ -95,8 +89,8 @@ def build_storyer(data: LabelledSet) -> Iterator[Row]:
         for kind, value in (("higher_upvoted", 0.3), ("lower_upvoted", -0.3)):
             if text := record.get(kind):
                 item = WritingItem(f"{pair}:{kind}", record["prompt"], text)
-                yield Row(item.id, data.name, data.licence, f"storyer:{record['prompt']}", "en",
-                          kind, pair, item, {"outcome": value})  # fmt: skip
+                group = f"storyer:{record['prompt']}"
+                yield data.row(item, group, kind, pair, {"outcome": value})
 
 
 def build_autoj(data: LabelledSet) -> Iterator[Row]:
@@ -107,5 +101,5 @@ def build_autoj(data: LabelledSet) -> Iterator[Row]:
         for place, name in enumerate(("response_1", "response_2")):
             item = WritingItem(f"{record['id']}:{place}", record["prompt"], record[name])
             value = 0.3 if record["label"] == place else -0.3
-            yield Row(item.id, data.name, data.licence, f"autoj:{record['prompt']}", "en", "answer",
-                      record["id"], item, {"outcome": value})  # fmt: skip
+            group = f"autoj:{record['prompt']}"
+            yield data.row(item, group, "answer", record["id"], {"outcome": value})
