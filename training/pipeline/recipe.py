@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
 
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
 from r2w_eval.training.pipeline.grid import GridSettings, check_grid, rl_arms
@@ -147,23 +147,9 @@ class HardwareSettings:
         check_numbers("hardware", self, {POSITIVE: names})
 
 
-SECTIONS: dict[str, type] = {
-    "prompts": PromptSettings,
-    "traces": TraceSettings,
-    "synth": SynthSettings,
-    "sft": SFTSettings,
-    "rm": RewardSettings,
-    "rl": RLSettings,
-    "grid": GridSettings,
-    "rollouts": RolloutSettings,
-    "evaluate": RunConfig,
-    "hardware": HardwareSettings,
-}
-
-
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe as read and checked."""
+    """A recipe: its name, and the settings of every section."""
 
     name: str
     prompts: PromptSettings
@@ -187,6 +173,12 @@ class Recipe:
     def sft_of(self, seed: int) -> SFTSettings:
         """The SFT stage of one seed."""
         return replace(self.sft, seed=seed)
+
+
+# the settings of each section, by its name in the file
+SECTIONS: dict[str, type] = {
+    name: kind for name, kind in get_type_hints(Recipe).items() if name != "name"
+}
 
 
 def load_recipe(name: str) -> Recipe:

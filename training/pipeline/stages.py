@@ -161,20 +161,25 @@ def run_reward(job: Job) -> Made:
 
     own, rl = job.recipe.rm, job.recipe.rl
     name = REWARD_NAME
-    made: list[Path] = []
+    made: tuple[Path, ...] = ()
     if own.source == "trained":
         from r2w_eval.reward_models import commands as reward_commands
 
         steps = own_steps(job)
         choice = reward_commands.DataChoice(own.reward_data, own.without, synth=steps)
         reward_commands.train(choice, str(job.folder), data_only=False, transformer=None)
-        made.append(job.folder / "weights")
+        made = (job.folder / "weights",)
         name = str(made[0])
     if any(job.recipe.grid.lambdas):
         process = open_scorer(name if rl.process == REWARD_NAME else rl.process, rl.patience_s)
         require_valid(process, rl.validity, job.folder)
-        made += [path for path in (job.folder / REPORT,) if path.is_file()]
-    return Made(tuple(made), {"scorer": open_scorer(name).id})
+    return Made((*made, *_report(job)), {"scorer": open_scorer(name).id})
+
+
+def _report(job: Job) -> tuple[Path, ...]:
+    """The validity report, if the stage made one."""
+    path = job.folder / REPORT
+    return (path,) if path.is_file() else ()
 
 
 def own_steps(job: Job) -> tuple[str, ...]:
@@ -204,8 +209,7 @@ def run_validity(job: Job) -> Made:
     own = job.stage.settings
     scorer = open_scorer(job.scorer(reward, own["process"]), job.recipe.rl.patience_s)
     require_valid(scorer, own["validity"], job.folder)
-    made = tuple(path for path in (job.folder / REPORT,) if path.is_file())
-    return Made(made, {"scorer": scorer.id})
+    return Made(_report(job), {"scorer": scorer.id})
 
 
 def run_rl(job: Job) -> Made:
@@ -284,7 +288,7 @@ def _trained(job: Job, trained: Trained) -> Made:
         "last": trained.loss,
         "notes": trained.notes,
     }
-    return Made((trained.model, job.folder / "trained.json", job.folder / HISTORY), facts)
+    return Made((trained.model, job.folder / commands.TRAINED, job.folder / HISTORY), facts)
 
 
 def run_rollouts(job: Job) -> Made:

@@ -98,13 +98,17 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._prompts = prompts
         return super()._generate(prompts)
 
+    @property
+    def _mode_metrics(self) -> Any:
+        """Lists of values by name, of the current mode: training or evaluation."""
+        return self._metrics["train" if self.model.training else "eval"]
+
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
         """Log the seconds of a part of the step."""
         started = time.perf_counter()
         yield
-        log = self._metrics["train" if self.model.training else "eval"]
-        log[f"time/{what}_s"].append(time.perf_counter() - started)
+        self._mode_metrics[f"time/{what}_s"].append(time.perf_counter() - started)
 
     @contextmanager
     def _generating(self) -> Iterator[None]:
@@ -189,12 +193,10 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Log how many rollouts and whole groups have no reward, over all ranks."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         groups = [self._outcomes[i : i + size] for i in range(0, len(self._outcomes), size)]
-        log = self._metrics["train" if self.model.training else "eval"]
         lost = sum(outcome is None for outcome in self._outcomes)
-        log["outcome/invalid"].append(float(lost))
-        log["outcome/groups_without_reward"].append(
-            float(sum(all(outcome is None for outcome in group) for group in groups))
-        )
+        empty = sum(all(outcome is None for outcome in group) for group in groups)
+        self._mode_metrics["outcome/invalid"].append(float(lost))
+        self._mode_metrics["outcome/groups_without_reward"].append(float(empty))
 
     def _find_reflections(
         self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
