@@ -1,4 +1,4 @@
-"""The trivial readings of every labelled set: what a learned score must be above.
+"""Trivial baselines of every labelled set, which a learned score must exceed.
 
     r2w-eval score --baselines            (needs the labelled sets; no model)
 
@@ -32,7 +32,7 @@ Pairs = Iterable[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Floor:
-    """One trivial reading of one task, and the value that the specification gives."""
+    """One trivial baseline on one task, and the value that the specification gives."""
 
     task: str
     reading: str
@@ -42,12 +42,12 @@ class Floor:
 
     @property
     def agrees(self) -> bool:
-        """Whether it is within 0.01 of the published value."""
+        """Whether the value is within 0.01 of the published one."""
         return abs(self.value - self.published) <= 0.01
 
 
 def share(pairs: Pairs) -> tuple[float, int]:
-    """Share of pairs (preferred, other) in which the preferred is larger; ties count one half.
+    """Share of pairs (preferred, other) in which the first is larger; ties count one half.
 
     >>> share([(2.0, 1.0), (1.0, 1.0)])
     (0.75, 2)
@@ -57,7 +57,7 @@ def share(pairs: Pairs) -> tuple[float, int]:
 
 
 def area(good: Sequence[float], bad: Sequence[float]) -> float:
-    """Area under the curve of good against bad."""
+    """Area under the ROC curve of good against bad."""
     from scipy.stats import rankdata
 
     ranks = rankdata([*good, *bad])[: len(good)]
@@ -65,16 +65,17 @@ def area(good: Sequence[float], bad: Sequence[float]) -> float:
 
 
 def rank(first: Sequence[float], second: Sequence[float]) -> float:
-    """Spearman's correlation."""
+    """Spearman's rank correlation; 0 if it is not defined."""
     return coefficient(np.array(first, float), np.array(second, float), Method.SPEARMAN) or 0.0
 
 
 def bag_of_words(
     texts: Sequence[str], marks: Sequence[float]
 ) -> Callable[[Sequence[str]], list[float]]:
-    """Ridge (penalty 1) on words, marks and pairs of them in three texts or more, as a function.
+    """Fit a ridge regression (penalty 1) on n-grams; the fitted function of texts.
 
-    Rows are 1 + log of the count, times idf, of length one; the intercept is free.
+    N-grams are words, punctuation marks and pairs of them that occur in three texts or more, with
+    (1 + log count) * idf in rows of unit length; the intercept is not penalised.
     """
     counts = [_grams(text) for text in texts]
     seen = Counter(gram for own in counts for gram in own)
@@ -106,12 +107,12 @@ def _rows(
 
 
 def n_words(text: str) -> float:
-    """Words between blanks."""
+    """Number of words separated by white space."""
     return float(len(text.split()))
 
 
 def floors(sets: Mapping[str, LabelledSet]) -> Iterator[Floor]:
-    """All floors of the sets that are there."""
+    """The floors of all sets that are present."""
     for name, read in READERS.items():
         if name in sets:
             yield from read(sets[name])

@@ -20,7 +20,7 @@ SOURCE = "r2w"
 
 @dataclass(frozen=True, slots=True)
 class ClusterData:
-    """Parquet files in verl's columns, and how many prompts each has."""
+    """Parquet files with verl's columns, and the number of prompts in each."""
 
     train: Path
     val: Path
@@ -29,13 +29,13 @@ class ClusterData:
 
 
 def config_folder() -> Path:
-    """Where our configurations of verl lie."""
+    """The folder of the shipped configurations of verl."""
     return Path(str(resources.files(__package__).joinpath("verl")))
 
 
 def write_cluster_data(prompts: Sequence[Prompt], n_val: int, out: Path) -> ClusterData:
-    """Write `train.parquet` and `val.parquet`, the latter with the `n_val` prompts that
-    `hold_apart` keeps. Raises UsageError when one of them would be empty: verl reads both.
+    """Write `train.parquet`, and `val.parquet` with the `n_val` prompts that `hold_apart` holds
+    out. Raises UsageError if either would be empty, since verl reads both.
     """
     if n_val == 0:
         raise UsageError("--val 0: verl reads prompts to validate on. Try: --val 1")
@@ -72,7 +72,7 @@ def _as_parquet(rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def launch_command(recipe: str, model: str, data: ClusterData) -> list[str]:
-    """What starts the training where verl is installed. Raises UnknownName for a configuration."""
+    """The command that starts the training, for where verl is installed. Raises UnknownName."""
     own = {path.stem: path for path in sorted(config_folder().glob("[a-z]*.yaml"))}
     if recipe not in own:
         raise UnknownName("--recipe", recipe, "configuration of verl", own, "r2w-eval train --help")

@@ -1,14 +1,14 @@
-"""A rollout's rewards as one row of numbers, one a token: all that verl carries to its estimators.
+"""Encodes a rollout's rewards as one number per token, the only form verl passes to its estimators.
 
-Two readings, both with the outcome in the row's sum:
+There are two encodings; in both, the outcome is part of the row's sum:
 
-`dense_row`    for `r2w_local`: the outcome on the first token, which no reflection can hold (its
-               draft comes before it); on each reflection's last token its score, and on its other
-               tokens a mark, so that the span can be read back
+`dense_row`    for `r2w_local`: the outcome on the first token, which is never part of a reflection
+               (a draft comes before it); on the last token of each reflection its score, and a
+               marker on its other tokens, so that the span can be decoded
 `reward_row`   (advantages.py) for a critic: lambda times the score where a reflection ends, the
                outcome on the last token
 
-Between processes a row travels as runs `[start, end, value]`, for most of it is 0.
+Between processes a row is sent as runs `[start, end, value]`, since most of it is 0.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from collections.abc import Sequence
 import numpy as np
 from r2w_eval.training.rl.advantages import Rollout, SegmentScore, Tokens, valid_scores
 
-# nothing in a sum of 32-bit floats, and no score; the negative one stands for a score of 0
+# vanishes in a sum of 32-bit floats and is never a score; its negative stands for a score of 0
 MARK = 2.0**-100
 
 Runs = list[tuple[int, int, float]]
 
 
 def dense_row(rollout: Rollout) -> Tokens:
-    """The row of a rollout with an outcome; `read_row` gives its valid segments back.
+    """The row of a rollout with an outcome; `read_row` decodes it.
 
     >>> dense_row(Rollout(5, 0.5, (SegmentScore(2, 3, -1.0),))).tolist()
     [0.5, 0.0, -1.0, 0.0, 0.0]
@@ -43,7 +43,7 @@ def dense_row(rollout: Rollout) -> Tokens:
 
 
 def read_row(row: Tokens, n_tokens: int) -> Rollout:
-    """The rollout of a dense row with `n_tokens` of its own; without any it has no outcome.
+    """The rollout encoded in the first `n_tokens` of a dense row; for 0 tokens without an outcome.
 
     >>> read_row(np.array([0.5, MARK, -1.0, 0.0]), 4)
     Rollout(n_tokens=4, outcome=0.5, segments=(SegmentScore(start=1, end=3, score=-1.0),))
@@ -63,7 +63,7 @@ def read_row(row: Tokens, n_tokens: int) -> Rollout:
 
 
 def to_runs(row: Tokens) -> Runs:
-    """What is not 0 in a row, as `(start, end, value)`.
+    """The stretches of a row that are not 0, as `(start, end, value)`.
 
     >>> to_runs(np.array([0.0, 0.5, 0.5, 0.0]))
     [(1, 3, 0.5)]
@@ -78,7 +78,7 @@ def to_runs(row: Tokens) -> Runs:
 
 
 def from_runs(runs: Sequence[Sequence[float]], n_tokens: int) -> Tokens:
-    """The row of `n_tokens` that `to_runs` took apart."""
+    """The row of `n_tokens` with these runs."""
     row = np.zeros(n_tokens)
     for start, end, value in runs:
         row[int(start) : int(end)] = value

@@ -1,17 +1,17 @@
-"""verl on Ray with segment rewards, by its own seams: no fork (checked against verl 0.9.1).
+"""Rewards of reflections in verl on Ray, through verl's extension points (checked with verl 0.9.1).
 
 `actor_rollout_ref.model.external_lib` imports this module in the trainer and in every worker that
-generates; `training/cluster/verl/*.yaml` name the rest:
+generates; `training/cluster/verl/*.yaml` name its parts:
 
-reward manager      `SegmentRewards`: outcome of the answer, score of each reflection, one response
-                    at a time, while others are generated
+reward manager      `SegmentRewards`: outcome of the answer and score of each reflection, for one
+                    response at a time, while others are generated
 agent loop          `r2w_agent`: verl's single turn, with the rewards on their own tokens
 estimator           `r2w_local`: verl's `grpo` plus the local term of `advantages.py`; lambda 0 is
                     `grpo` bit for bit. For PPO verl's own `gae` reads the rewards at closing tags
 checkpoint callback `EvaluateCheckpoints`: `r2w-eval watch` beside training
 
-A response without a valid outcome fails, as verl calls it: it leaves its group, and is never paid
-0. Imports torch and verl: load this module from within a function.
+A response without a valid outcome counts as failed in verl: it is left out of its group and never
+gets 0. Imports torch and verl: load this module from within a function.
 """
 
 from __future__ import annotations
@@ -77,15 +77,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """The section `algorithm.r2w`: what a response and its reflections are worth.
+    """The section `algorithm.r2w`: how responses and their reflections are rewarded.
 
     outcome_form, outcome, unanswered, patience_s, process, effect, validity, process_mapping: as in
-        RLSettings; forms that need the whole group at once (pairwise, in_group) are not to be had
-        here; a report of validity is made in trainer.default_local_dir
-    references: as in RLSettings, on every worker; an answer meets all those of its prompt, since
-        one that rises needs the whole group and a single writer
-    total_steps: steps that the warm-up of lambda is a share of
-    evaluation: of each checkpoint, on the machine of the trainer; off without tasks
+        RLSettings. The forms pairwise and in_group are not available, since they need the whole
+        group at once. A validity report is made in trainer.default_local_dir
+    references: as in RLSettings, on every worker. An answer is compared with all references of its
+        prompt; a rising schedule would need the whole group and a single writer
+    total_steps: number of steps that the warm-up of lambda is a share of
+    evaluation: of each checkpoint, on the trainer's machine; off without tasks
     """
 
     outcome_form: Literal["scorer", "pointwise", "references"] = "scorer"
@@ -101,7 +101,7 @@ class ClusterSettings:
     evaluation: EvaluationSettings = EvaluationSettings()
 
     def weight_at(self, step: int) -> float:
-        """lambda at a step, counted from 1 as verl does."""
+        """lambda at a step; verl counts them from 1."""
         mapping = self.process_mapping
         if not mapping.weight or mapping.warmup_share <= 0:
             return mapping.weight
@@ -131,7 +131,7 @@ def read_cluster_settings(algorithm: Any) -> ClusterSettings:
 
 
 def _check_rows_stay_whole(algorithm: Any) -> None:
-    """Raises UsageError for a setting under which verl would change or misread dense rows."""
+    """Raise UsageError for settings under which verl would change or misread dense rows."""
     if algorithm.get("use_kl_in_reward", False):
         raise UsageError(
             f"algorithm.use_kl_in_reward: true writes over the rows that {LOCAL} reads. Use "
@@ -148,7 +148,7 @@ def _check_rows_stay_whole(algorithm: Any) -> None:
 class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
     """verl's reward manager: the outcome of a response, and a reward for each reflection.
 
-    A row of the data set whose `extra_info.split` is not `train` gets the outcome alone.
+    Rows of the data set whose `extra_info.split` is not `train` get the outcome alone.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         return Pointwise(judge, self._rubrics)
 
     async def run_single(self, data: DataProto) -> dict[str, Any]:
-        """Outcome and row of one response. Raises Unscorable where it has no outcome."""
+        """Outcome and row of one response. Raises Unscorable if it has no valid outcome."""
         item = data[-1:][0]
         facts = item.non_tensor_batch
         prompt = last_turn(facts["raw_prompt"], "user")
@@ -230,7 +230,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
         return None if value is None else float(value)
 
     def _look_up(self, prompt: str, info: Mapping[str, Any]) -> None:
-        """What the judge has to know of a prompt."""
+        """Read the rubric or the references of a prompt from its row, once."""
         if self._settings.outcome_form == "pointwise":
             # another row may have the same prompt
             self._rubrics[prompt] = read_rubric_column(info)
@@ -239,7 +239,7 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
             self._references |= match_references(self._stored, [row])
 
     async def _read_reflections(self, prompt: str, ids: Sequence[int], weight: float) -> Rollout:
-        """The segments with their scores; no score is asked for while lambda is 0."""
+        """The reflections with their scores; while lambda is 0 nothing is scored."""
         trace = read_completion(ids, self.tokenizer.decode, self._schema, self._tags)
         found = reflections(trace, prompt, "0")
         scores: list[float | None] = [None] * len(found)
@@ -253,14 +253,14 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
 
 
 def response_ids(item: Any) -> list[int]:
-    """The ids of a response without its padding."""
+    """The token ids of a response without padding."""
     responses = item.batch["responses"]
     n_tokens = int(item.batch["attention_mask"][-responses.shape[-1] :].sum())
     return [int(token) for token in responses[:n_tokens]]
 
 
 def read_rubric_column(info: Mapping[str, Any]) -> tuple[Criterion, ...]:
-    """The rubric of a row of the data set. Raises UsageError where it has none."""
+    """The rubric of a row of the data set. Raises UsageError if it has none."""
     rubric = make_rubric(json.loads(info.get("rubric") or "[]"))
     if not rubric:
         raise UsageError(
@@ -271,7 +271,7 @@ def read_rubric_column(info: Mapping[str, Any]) -> tuple[Criterion, ...]:
 
 
 def describe(rollout: Rollout, row: np.ndarray[Any, Any]) -> dict[str, Any]:
-    """What verl writes beside a response: the same keys for every one, and the row as text."""
+    """The extra info of a response in verl, with the row as text; the keys are always the same."""
     scores = [segment.score for segment in rollout.segments if segment.score is not None]
     return {
         "outcome": rollout.outcome,
@@ -283,7 +283,7 @@ def describe(rollout: Rollout, row: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 
 class SegmentedOutput(AgentLoopOutput):  # type: ignore[misc]
-    """verl's response, with the reward manager's row instead of one reward on the last token."""
+    """verl's output of a response, with the reward manager's row as its token-level rewards."""
 
     def as_dict(self) -> dict[str, Any]:
         """The parent's fields; `rm_scores` of shape (response tokens,)."""
@@ -297,10 +297,10 @@ class SegmentedOutput(AgentLoopOutput):  # type: ignore[misc]
 
 @register("r2w_agent")
 class SegmentedAgentLoop(SingleTurnAgentLoop):  # type: ignore[misc]
-    """One prompt, one response."""
+    """verl's single-turn loop with `SegmentedOutput`."""
 
     async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> SegmentedOutput:
-        """The parent's response; its row is written once the reward manager has read it."""
+        """The parent's response as a `SegmentedOutput`."""
         output = await super().run(sampling_params, **kwargs)
         return SegmentedOutput(**{name: getattr(output, name) for name in output.model_fields_set})
 
@@ -338,7 +338,7 @@ def local_advantages(
 
 
 def read_rollouts(rewards: torch.Tensor, mask: torch.Tensor) -> list[Rollout]:
-    """One rollout per dense row; a row without a token, with which verl fills batches, is empty."""
+    """The rollout of each dense row; rows without tokens, verl's batch padding, give empty ones."""
     lengths = [int(own.nonzero()[-1]) + 1 if own.any() else 0 for own in mask]
     return [
         read_row(row.double().cpu().numpy(), n_tokens)
@@ -352,7 +352,10 @@ def process_terms(
     index: np.ndarray[Any, Any],
     strength: tuple[LocalMapping, float],
 ) -> list[Tokens]:
-    """The local term of every rollout; `scalars` are the outcome advantages, (responses, 1)."""
+    """The process term of every rollout; `scalars` are outcome advantages, (responses, 1).
+
+    `index` names each rollout's group; `strength` is the mapping and lambda.
+    """
     groups: dict[Any, list[int]] = {}
     for place, name in enumerate(index):
         groups.setdefault(name, []).append(place)
@@ -369,9 +372,9 @@ def process_terms(
 
 
 class EvaluateCheckpoints(CheckpointCallback):  # type: ignore[misc]
-    """Evaluates each saved checkpoint in a process of its own; never ends training.
+    """Evaluates saved checkpoints in a separate process; never ends training.
 
-    verl says nothing after the last save: what is due then is evaluated by
+    verl calls nothing after the last save: evaluate the remaining checkpoints with
     `r2w-eval watch DIR --once`.
     """
 
@@ -388,7 +391,7 @@ class EvaluateCheckpoints(CheckpointCallback):  # type: ignore[misc]
         async_save: bool = False,
         **kwargs: Any,
     ) -> None:
-        """Start an evaluation, unless one is at work or the checkpoint is still being written."""
+        """Start an evaluation, unless one is running or the checkpoint is still being written."""
         if not self._settings.is_on or async_save:
             return
         try:
