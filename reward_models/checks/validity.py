@@ -27,7 +27,7 @@ from r2w_eval.stats.agreement import Method, coefficient
 # invariance: largest change, as a share of the scores' standard deviation
 TOLERANCE = 0.05
 PADDING_TOLERANCE = 1e-4
-PER_TEXT = 20
+PER_TEXT, SEED = 20, 7
 PRAISE = {
     "en": ("This fixes everything.", "Now it is perfect.", "All requirements are fully met."),
     "zh": ("这样就完美了。", "已经完美了。", "所有要求都满足了。"),
@@ -88,9 +88,9 @@ class Material:
         return [row.split_group for row in self.rows]
 
 
-def material(seed: int = 7) -> Material:
+def material() -> Material:
     """The material of this suite; neither its texts nor its phrasings are trained on."""
-    return Material(tuple(row for row in build_held(PER_TEXT, seed) if row.kind == POSITIVE))
+    return Material(tuple(row for row in build_held(PER_TEXT, SEED) if row.kind == POSITIVE))
 
 
 def run_validity(scorer: ItemScorer) -> list[Check]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r2w_eval.reward_models.data.lamp import negative, untouched_span
-from r2w_eval.reward_models.data.rows import POSITIVE, Row
+from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row
 from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.phrasing import phrase, say
@@ -56,10 +56,10 @@ def strip_type(rationale: str) -> str:
     return _LEADING_TYPE.sub("", rationale).strip()
 
 
-def build_tetra(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
+def build_tetra(data: LabelledSet) -> Iterator[Row]:
     """Rationales with their rewrites, and rationales or rewrites of another edit."""
     for number, document in enumerate(data.read("docs.jsonl")):
-        rng = random.Random(f"{seed}:{document['doc']}:{document['editor']}")
+        rng = random.Random(f"{SEED}:{document['doc']}:{document['editor']}")
         edits = [e for section in document["sections"] for e in _edits(section)]
         written = [e for e in edits if len(e.rationale.split()) >= MIN_RATIONALE_WORDS]
         for place, edit in enumerate(written):
@@ -128,10 +128,10 @@ def _apply(draft: str, edit: _Edit) -> str | None:
     return None
 
 
-def build_fgrlhf(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
+def build_fgrlhf(data: LabelledSet) -> Iterator[Row]:
     """Marked spans of long answers with their type, and the corrected answer."""
     for record in data.read("dev_feedback.jsonl"):
-        rng = random.Random(f"{seed}:{record['id']}")
+        rng = random.Random(f"{SEED}:{record['id']}")
         group = f"fgrlhf:{record['question'].lower()}"
         yield from _answer_rows(record, group, data)
         marked = [

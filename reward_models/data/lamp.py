@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from r2w_eval.reward_models.data.rows import POSITIVE, Row
+from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row
 from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.phrasing import phrase, say
@@ -43,7 +43,7 @@ class _Span:
     draft: int
 
 
-def build_lamp(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
+def build_lamp(data: LabelledSet) -> Iterator[Row]:
     """Process rows of every marked span, and outcome rows of drafts and revisions."""
     records = data.read("span_edits_train.jsonl")
     held_out = {_normal(r["paragraph"]) for r in data.read("edit_traces_val.jsonl")}
@@ -60,7 +60,7 @@ def build_lamp(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
     ]
     pool = [span for own in spans for span in own]
     for record, own in zip(records, spans, strict=True):
-        rng = random.Random(f"{seed}:{record['id']}")
+        rng = random.Random(f"{SEED}:{record['id']}")
         yield from _outcomes(record, data)
         if record.get("expert_revision"):
             yield from _process(record, own, records, pool, data, rng)

@@ -16,6 +16,8 @@ from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
 
 AXES = ("relevance", "constructiveness", "efficiency", "effect", "outcome")
 POSITIVE = "pos"
+# of everything that is drawn at random; another one makes another corpus
+SEED = 0
 # negatives that have the positive's own reflection and differ in the revision
 SAME_REFLECTION = frozenset({"neg_revision", "neg_unchanged", "neg_wrong_edit", "neg_rewrite"})
 Part = Literal["train", "calibrate", "test"]

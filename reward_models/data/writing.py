@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import Any
 
-from r2w_eval.reward_models.data.rows import POSITIVE, Row
+from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row
 from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 
@@ -35,11 +35,11 @@ def build_wpb(data: LabelledSet) -> Iterator[Row]:
             )  # fmt: skip
 
 
-def build_argrewrite(data: LabelledSet, seed: int = 0) -> Iterator[Row]:
+def build_argrewrite(data: LabelledSet) -> Iterator[Row]:
     """Essays with rubric totals; feedback with the next draft, and another writer's feedback."""
     writers = data.read("writers.jsonl")
     for index, record in enumerate(writers):
-        rng = random.Random(f"{seed}:{record['writer']}")
+        rng = random.Random(f"{SEED}:{record['writer']}")
         group = f"argrewrite:{record['writer']}"
         for number in "123":
             kind = f"draft{number}"

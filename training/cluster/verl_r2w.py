@@ -70,7 +70,7 @@ from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import answer_of
 from r2w_eval.trace.types import TagSchema
 
-LOCAL, GAE = "r2w_local", "gae"
+LOCAL = "r2w_local"
 ROW = "r2w_row"
 log = logging.getLogger(__name__)
 

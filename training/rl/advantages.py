@@ -224,24 +224,27 @@ def scalar_min(group: Sequence[Rollout], weight: float = 1.0) -> list[Tokens]:
     return _broadcast(group, lambda own: min(own, default=0.0), weight)
 
 
-def _with_z_scores(
-    group: Sequence[Rollout], weight: float, first: Callable[[SegmentScore, int], int]
-) -> list[Tokens]:
-    """Outcome advantages, plus each reflection's score on the tokens from `first` to its end.
-
-    Scores are brought to zero mean and unit sample standard deviation (+ eps) over the group;
-    `first` is given the reflection and where the one before it ends. A rollout without an outcome
-    gets nothing at all.
-    """
+def _z_scores(group: Sequence[Rollout]) -> Callable[[SegmentScore], float]:
+    """A function that brings scores to zero mean and unit sample standard deviation (+ eps)."""
     scores = [float(s.score or 0.0) for r in group for s in valid_scores(r)]
     mean = float(np.mean(scores)) if scores else 0.0
     std = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-    rows = []
+    return lambda segment: ((segment.score or 0.0) - mean) / (std + GROUP_EPS)
+
+
+def _with_z_scores(
+    group: Sequence[Rollout], weight: float, first: Callable[[SegmentScore, int], int]
+) -> list[Tokens]:
+    """Outcome advantages, plus each normalised score on the tokens from `first` to its end.
+
+    `first` is given the reflection and where the one before it ends. A rollout without an outcome
+    gets nothing at all.
+    """
+    normalise, rows = _z_scores(group), []
     for rollout, advantage in zip(group, outcome_advantages(group), strict=True):
         term, before = np.zeros(rollout.n_tokens), 0
         for segment in valid_scores(rollout):
-            z_score = ((segment.score or 0.0) - mean) / (std + GROUP_EPS)
-            term[first(segment, before) : segment.end] += z_score
+            term[first(segment, before) : segment.end] += normalise(segment)
             before = segment.end
         rows.append(np.zeros_like(term) if advantage is None else weight * term + advantage)
     return rows
