@@ -40,7 +40,7 @@ def make_plan(data_dir: str) -> TaskPlan:
 
 
 def write_records(plan: TaskPlan, folder: RunFolder, n_repeats: int) -> int:
-    """Answers of 4,000 characters and verdicts with reasons; returns the number of verdicts."""
+    """Write answers of 4,000 characters and verdicts with reasons; the number of verdicts."""
     draw = random.Random(0)
     responses = JsonlWriter(folder.path / "responses.jsonl")
     judgements = JsonlWriter(folder.path / "judgements.jsonl")
@@ -65,7 +65,7 @@ def write_records(plan: TaskPlan, folder: RunFolder, n_repeats: int) -> int:
 
 
 def aggregate_once(folder: Path, n_repeats: int, data_dir: str) -> None:
-    """What the measured process does."""
+    """Aggregate one folder and print the time; run by the measured process."""
     plan = make_plan(data_dir)
     started = time.monotonic()
     facts = RunFacts({}, n_repeats, {JUDGE: {}}, 1)

@@ -22,18 +22,18 @@ Send = Callable[[dict[str, Any]], Awaitable[str]]
 
 
 def build_chat(model: str, text: str, seed: int) -> dict[str, Any]:
-    """A chat completion; the seed keeps repeated prompts apart."""
+    """The body of a chat completion; the seed distinguishes repeated prompts."""
     return {"model": model, "messages": [{"role": "user", "content": text}], "seed": seed}
 
 
 def read_queries(data: Path) -> Iterator[dict[str, Any]]:
-    """WritingBench queries, over and over."""
+    """WritingBench's queries in an endless cycle."""
     lines = (data / "benchmark_all.jsonl").read_text(encoding="utf-8").split("\n")
     return itertools.cycle([json.loads(line) for line in lines if line])
 
 
 def judge_prompts(template: str, query: dict[str, Any], answer: str) -> list[str]:
-    """One prompt a criterion, filled as the suite does."""
+    """The judge prompts of one answer, one per criterion."""
     filled = template.replace("{query}", query["query"]).replace("{response}", answer)
     return [filled.replace("{criteria}", repr(entry)) for entry in query["checklist"]]
 
@@ -72,7 +72,7 @@ async def open_httpx(url: str, connections: int) -> AsyncIterator[Send]:
 
 
 def plan_requests(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
-    """Bodies of the workloads whose requests do not depend on replies."""
+    """The requests of the workloads in which none depends on a reply."""
     queries = enumerate(itertools.islice(read_queries(options.data), options.queries))
     if options.workload == "generate":
         return (build_chat(options.model, query["query"], i) for i, query in queries)
@@ -85,13 +85,13 @@ def plan_requests(options: argparse.Namespace) -> Iterable[dict[str, Any]]:
 
 
 def read_template(data: Path) -> str:
-    """The official judge prompt."""
+    """WritingBench's judge prompt."""
     prompts = json.loads((data / "prompts.json").read_text(encoding="utf-8"))
     return str(prompts["v2"]["user_template"])
 
 
 async def run_independent(send: Send, options: argparse.Namespace) -> None:
-    """Workers share one iterator of bodies."""
+    """Send all requests from workers that share one iterator."""
     bodies = iter(plan_requests(options))
 
     async def work() -> None:

@@ -35,7 +35,7 @@ MARKS = ("<!-- capacity: benchmarks/capacity.py -->", "<!-- end of capacity -->"
 
 @dataclass(frozen=True, slots=True)
 class Assumptions:
-    """Rates and prices are placeholders for your own; of these only bytes were measured here."""
+    """Assumed rates and prices, to be replaced by your own; only the bytes were measured here."""
 
     models: int = 100
     thinking_tokens: int = 3000
@@ -62,7 +62,7 @@ class Assumptions:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Of one model on one suite, or of one training."""
+    """Calls and tokens of one model on one suite, or of one training."""
 
     name: str
     writer_calls: float
@@ -74,7 +74,7 @@ class Load:
 
 
 def suite_load(name: str, n_samples: int, data_dir: str, limit: int, own: Assumptions) -> Load:
-    """One model, every question once; scaled up from `limit` samples drawn. Raises R2WError."""
+    """The load of one model on a suite, scaled up from `limit` random samples. Raises R2WError."""
     config = RunConfig(
         tasks=name,
         model="writer",
@@ -101,7 +101,7 @@ def suite_load(name: str, n_samples: int, data_dir: str, limit: int, own: Assump
 
 
 def rl_load(own: Assumptions) -> Load:
-    """The run: one outcome verdict a response, one process verdict a reflection."""
+    """The load of the RL run: a verdict per response, and one per reflection."""
     samples = own.rl_steps * own.rl_prompts_per_step * own.rl_group
     calls = samples * (1 + own.rl_reflections)
     return Load(
@@ -116,7 +116,7 @@ def rl_load(own: Assumptions) -> Load:
 
 
 def total(loads: list[Load], models: int) -> Load:
-    """All suites of all models."""
+    """The load of all suites and models together."""
     sums = [
         models * sum(getattr(load, field.name) for load in loads)
         for field in dataclasses.fields(Load)[1:]
@@ -125,7 +125,7 @@ def total(loads: list[Load], models: int) -> Load:
 
 
 def record_bytes(load: Load, own: Assumptions) -> float:
-    """What a run keeps on disk: answers and verdicts."""
+    """Bytes of the answers and verdicts that a run keeps on disk."""
     tokens, records = load.writer_tokens + load.judge_tokens, load.writer_calls + load.judge_calls
     return own.bytes_per_token * tokens + own.bytes_per_record * records
 
@@ -149,7 +149,7 @@ def row(load: Load, own: Assumptions, gpu_hours: float | None = None) -> str:
 
 
 def tables(found: dict[str, Any]) -> str:
-    """What stands in docs/scale.md, from results/capacity.json."""
+    """The Markdown tables of docs/scale.md, from the results."""
     own = Assumptions(**found["assumptions"])
     loads = [Load(**load) for load in found["suites"]]
     heads = ("one model", "answers", "tokens written", "judge calls", "judge tokens in", "out",
@@ -172,7 +172,7 @@ def tables(found: dict[str, Any]) -> str:
 
 
 def write_doc(text: str) -> None:
-    """Put the tables between their marks."""
+    """Replace the text between the marks in docs/scale.md."""
     before, _, rest = DOC.read_text("utf-8").partition(MARKS[0])
     after = rest.partition(MARKS[1])[2]
     DOC.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}", "utf-8")

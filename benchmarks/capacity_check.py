@@ -40,7 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "capacity_check.json"
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """One suite: forecast and found, for the same number of samples."""
+    """Forecast and measured figures of one suite, for the same number of samples."""
 
     suite: str
     samples: int
@@ -54,7 +54,7 @@ class Checked:
 
 @contextmanager
 def counting() -> Iterator[Counter[str]]:
-    """Calls of all HTTP models, and estimated tokens sent (in) and replied (out)."""
+    """Count calls of all HTTP models, and estimated tokens sent (in) and received (out)."""
     sent: Counter[str] = Counter()
     plain = HttpModel.complete
 
@@ -70,7 +70,7 @@ def counting() -> Iterator[Counter[str]]:
 
 
 def write_answers(config: RunConfig, path: Path) -> tuple[int, int, int]:
-    """An answer of the assumed length to each sample; how many samples, turns and tokens."""
+    """Write an answer of the assumed length to each sample; numbers of samples, answers, tokens."""
     (plan,) = plan_tasks(config)
     n_tokens = min(plan.decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
     n_chars = round(n_tokens * LATIN_CHARS_PER_TOKEN)
@@ -83,7 +83,7 @@ def write_answers(config: RunConfig, path: Path) -> tuple[int, int, int]:
 
 
 def check(suite: str, forecast: Load, n_all: int, config: RunConfig, folder: Path) -> Checked:
-    """Judge some samples and count."""
+    """Judge some samples, and compare what was counted with the forecast."""
     answers, out = folder / f"{suite}.jsonl", folder / suite
     n, n_answers, n_tokens = write_answers(config, answers)
     with counting() as sent:
@@ -118,7 +118,7 @@ def row(one: Checked) -> str:
 
 
 def run(suite: str, n_all: int, config: RunConfig, folder: Path) -> Checked | None:
-    """None where the suite needs what is not here, as in capacity.py."""
+    """Check one suite; None if it needs files that are not here, as in capacity.py."""
     try:
         forecast = suite_load(suite, n_all, config.data_dir or "", LIMIT, Assumptions())
     except R2WError:

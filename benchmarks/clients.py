@@ -100,7 +100,7 @@ def write_jsonl(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def bare(library: str, job: Job, *extra: str) -> Command:
-    """The yardstick."""
+    """The bare client, the yardstick of all others."""
     arguments = {
         "--base-url": job.writer_url,
         "--workload": job.workload,
@@ -116,12 +116,12 @@ def bare(library: str, job: Job, *extra: str) -> Command:
 
 
 def flatten(arguments: Mapping[str, object]) -> list[str]:
-    """Flags and values in a row."""
+    """Flags and values as a list of arguments."""
     return [str(part) for pair in arguments.items() for part in pair]
 
 
 def ours(job: Job, extra: tuple[str, ...] = ()) -> Command:
-    """r2w-eval; more prompts than WritingBench has become several samples of each."""
+    """r2w-eval; if more prompts are wanted than WritingBench has, each gets several samples."""
     env = ours_env(job)
     if job.workload == "judge":
         folder = job.work / "run"
@@ -150,13 +150,13 @@ R2W_EVAL = (sys.executable, "-m", "r2w_eval")
 
 
 def ours_env(job: Job) -> dict[str, str]:
-    """Data, and the scorer that calls nobody, must be found from any working directory."""
+    """Environment in which data and `constant_scorer` are found from any working directory."""
     path = f"{HERE}:{HERE.parent}"
     return {"R2W_DATA": str(job.data.parent), "R2W_CACHE": str(job.work), "PYTHONPATH": path}
 
 
 def prepare_answers(job: Job, extra: tuple[str, ...]) -> Path:
-    """A run with answers and no verdicts to be had, made once for all measurements of its size."""
+    """A run folder with answers to be judged, made once for all measurements of its size."""
     folder = job.work.parent / f"answers-{job.queries}{''.join(extra)}"
     if not folder.exists():
         arguments = {

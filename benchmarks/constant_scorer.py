@@ -21,11 +21,11 @@ class ConstantScorer:
         return {"value": 1.0}
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
-        """One for each."""
+        """The same verdict for each item."""
         return [Verdict(Score(1.0)) for _ in items]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """There is nothing to close."""
 
 
 SCORER = ConstantScorer()

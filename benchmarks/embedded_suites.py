@@ -54,7 +54,10 @@ PAGE = (
 
 @dataclass(frozen=True)
 class Case:
-    """One suite, how it is judged, and what it needs beside its data."""
+    """One suite with its judge and the further inputs that it needs.
+
+    what: a part of the suite that is judged, if not its usual one
+    """
 
     suite: str
     judge: str
@@ -63,13 +66,13 @@ class Case:
 
     @property
     def place(self) -> str:
-        """What its run folders are called, and `--only` may say."""
+        """The name of its run folders, and in `--only`."""
         return "-".join(filter(None, (self.suite, self.what)))
 
 
 @dataclass(frozen=True)
 class Row:
-    """What one run gave. `statuses` are those of all verdicts and of answers that are not ok."""
+    """The outcome of one run. `statuses` counts all verdicts, and the answers that are not ok."""
 
     suite: str
     sample: str
@@ -85,7 +88,7 @@ class Row:
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """Three pages on loopback; everything else is 404, robots.txt too."""
+    """Serves three pages on loopback; everything else, robots.txt too, is 404."""
 
     def do_GET(self) -> None:
         number = self.path.removeprefix("/ferries/")
@@ -103,7 +106,7 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 @contextmanager
 def open_site() -> Iterator[str]:
-    """The address of the running site."""
+    """Run the site; its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -115,7 +118,7 @@ def open_site() -> Iterator[str]:
 
 
 def list_cases(out: Path, data: Path) -> list[Case]:
-    """All suites; DeepResearchGym once more with its citations, which are texts."""
+    """All suites; DeepResearchGym a second time for its citations."""
     pages = {"pages": f"record:{out / 'pages'}", "pages_allow": "127.0.0.0/8"}
     inputs = {
         option: str(
@@ -135,7 +138,7 @@ def list_cases(out: Path, data: Path) -> list[Case]:
 
 
 def write_answers(path: Path, questions: Path) -> Path:
-    """One text of ours to every question of a suite, as its baseline or its reference."""
+    """Write one text of this project as the answer to every question of a suite."""
     text = PARAGRAPH.format(n=1, site="https://ferries.example")
     records = [
         {"id": record.get("uid") or str(record["id"]), "prompt": record["prompt"], "article": text}
@@ -153,7 +156,7 @@ def shortest(config: RunConfig) -> str:
 
 
 def n_bytes(sample: Sample) -> int:
-    """Of a sample's messages and of what its judge is shown."""
+    """Bytes of a sample's messages and of its material for the judge."""
     shown = [*(message.content for message in sample.messages), sample.material]
     return len(json.dumps(shown, ensure_ascii=False).encode())
 
@@ -186,7 +189,7 @@ def make_row(case: Case, config: RunConfig, result: TaskResult, seconds: float) 
 
 
 def given_answers(config: RunConfig, path: Path, site: str) -> Path:
-    """A file of `--responses`: three paragraphs with addresses, or as many turns as there are."""
+    """Write a file for `--responses`: three paragraphs with addresses, for each turn."""
     (plan,) = plan_tasks(config)
     text = "\n\n".join(PARAGRAPH.format(n=n, site=site) for n in (1, 2, 3))
     n_turns = plan.suite.n_turns

@@ -95,7 +95,7 @@ SOURCES = (
 
 
 def published(source: Source, verification: Path) -> dict[str, str]:
-    """The printed figures by model, highest first."""
+    """The published scores by model, highest first."""
     with (verification / source.folder / "leaderboard_published.csv").open(newline="") as file:
         rows = {row["model_name"]: row[source.column] for row in csv.DictReader(file)}
     return dict(sorted(rows.items(), key=lambda pair: (-float(pair[1]), pair[0])))
@@ -134,7 +134,7 @@ def write_run(
     samples: Mapping[str, Sample],
     items: Sequence[Judged],
 ) -> None:
-    """Responses, and every judge text with the score that the suite's parser reads in it."""
+    """Write the responses, and every judge text with the score that the suite's parser finds."""
     run.path.mkdir(parents=True, exist_ok=True)
     parse = plan.suite.parse_verdict[plan.mode]
     with run.responses_path.open("wb") as responses, run.judgements_path.open("wb") as judgements:
@@ -185,7 +185,7 @@ def make_response(model: str, plan: TaskPlan, item: Judged) -> Response:
 
 
 def finish_run(run: RunFolder, model: str, plan: TaskPlan, config: RunConfig) -> None:
-    """run.json and results.json, as a run writes them."""
+    """Write run.json and results.json as a run does."""
     judge = StoredJudge(JUDGE, FACTS)
     writer = {"backend": "published", "model": model}
     manifest = {

@@ -67,7 +67,7 @@ class Shape:
         return 2.0 * self.linear + 2.0 * (length + 1) * self.layers * self.heads * self.head
 
     def config(self, vocabulary: int, pad: int) -> LlamaConfig:
-        """As transformers wants it."""
+        """The shape as a transformers configuration."""
         return LlamaConfig(
             vocab_size=vocabulary, hidden_size=self.width, intermediate_size=self.inner,
             num_hidden_layers=self.layers, num_attention_heads=self.heads,
@@ -97,7 +97,7 @@ class Run:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether figures mean anything."""
+        """Whether this is a GPU; figures of a CPU mean nothing."""
         return self.device == "cuda"
 
     @property
@@ -141,7 +141,7 @@ class Run:
 
 
 def say(*parts: object) -> None:
-    """A line with the time."""
+    """Print a line with the elapsed time."""
     print(f"[{time.monotonic() - STARTED:6.1f}]", *parts, flush=True)
 
 
@@ -210,13 +210,13 @@ def plans_of(scorer: ArtifactScorer, items: Sequence[Item], shared: bool) -> lis
 
 
 def forward(scorer: ArtifactScorer, batches: Sequence[Sequence[Plan]]) -> torch.Tensor:
-    """All readings of all batches, left on the device."""
+    """Scores of all batches, left on the device."""
     with torch.inference_mode():
         return torch.cat([scorer.read(batch) for batch in batches])
 
 
 def count(batches: Sequence[Sequence[Plan]]) -> int:
-    """Tokens without padding."""
+    """Number of tokens without padding."""
     return sum(len(p.pack.ids) for batch in batches for p in batch)
 
 
@@ -248,7 +248,7 @@ def score_shape(run: Run, shape: Shape, lengths: Sequence[int]) -> None:
 def eager_rows(
     run: Run, shape: Shape, scorer: ArtifactScorer, sets: Texts, own: dict[str, Any]
 ) -> None:
-    """Tokens ready, from text to score, and the pipeline on the same texts."""
+    """Rates for tokenised input, from text to score, and of the transformers pipeline."""
     rate = run.found["ceilings"]["matrix_tflops"]
     for n, items in sets.items():
         batches = plans_of(scorer, items, True)
@@ -271,7 +271,7 @@ def rates(shape: Shape, length: int, tokens: int, spent: float, ceiling: float) 
 
 
 def shared_rows(run: Run, scorer: ArtifactScorer, own: dict[str, Any]) -> None:
-    """Eight reflections a draft: draft computed once against once a reflection."""
+    """Eight reflections per draft: the draft computed once, or once per reflection."""
     for n in LENGTHS[:2] if run.on_gpu else (128,):
         items = reflections_of(run, n, max(2, (1 << 17) // (n + 1024)) if run.on_gpu else 2, n)
         row: dict[str, float] = {"reflections": len(items)}
@@ -289,7 +289,7 @@ def shared_rows(run: Run, scorer: ArtifactScorer, own: dict[str, Any]) -> None:
 def fused_rows(
     run: Run, shape: Shape, scorer: ArtifactScorer, sets: Texts, own: dict[str, Any]
 ) -> None:
-    """The same texts with every layer compiled."""
+    """Rates of the same texts with every layer compiled."""
     scorer.compiled()
     rate = run.found["ceilings"]["matrix_tflops"]
     batches = {n: plans_of(scorer, items, True) for n, items in sets.items()}
@@ -308,7 +308,7 @@ def fused_rows(
 
 
 def kernels(work: Callable[[], object]) -> dict[str, Any]:
-    """Where the device's time goes: matrix products, attention, the rest; and the longest."""
+    """Shares of device time in matrix products and attention, and the longest kernels."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as seen:
@@ -362,7 +362,7 @@ def words_of(tokenizer: Any) -> list[str]:
 
 
 def table(found: dict[str, Any]) -> None:
-    """The figures, short, last."""
+    """Print all figures in short."""
     top = found["ceilings"]
     print(f"\nmatrix product {top['matrix_tflops']:.0f} TFLOP/s, copy {top['copy_gbs']:.0f} GB/s")
     for name, own in found.items():

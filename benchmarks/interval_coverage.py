@@ -72,13 +72,13 @@ class Case:
 
 
 def mean_over(clusters: list[str], values: np.ndarray) -> Estimate:
-    """Plain mean of values, one or more per cluster."""
+    """The estimate of a plain mean of values, one or more per cluster."""
     stratum = Stratum(tuple(clusters), tuple(values.tolist()), (1.0,) * len(values))
     return Estimate("mean", (stratum,), len(values))
 
 
 def names(n: int) -> list[str]:
-    """Item ids."""
+    """Ids of `n` items."""
     return [f"q{i}" for i in range(n)]
 
 
@@ -275,7 +275,7 @@ def main(only: tuple[str, ...], items: tuple[int, ...], part: str, scale: float,
 
 
 def wanted(name: str, only: tuple[str, ...]) -> bool:
-    """No filter, or one that the name contains."""
+    """Whether a name contains one of the filters, or there are none."""
     return not only or any(part in name for part in only)
 
 

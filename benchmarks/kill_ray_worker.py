@@ -64,7 +64,7 @@ def write_items(path: Path, count: int) -> None:
 
 
 def workers() -> Iterator[int]:
-    """Processes of ours in which an actor scores splits."""
+    """Ids of this program's Ray workers that score splits."""
     for pid in descendants(os.getpid()):
         try:
             title = Path(f"/proc/{pid}/cmdline").read_bytes()
@@ -75,7 +75,7 @@ def workers() -> Iterator[int]:
 
 
 def kill_after(parts: Path, count: int, killed: list[int]) -> None:
-    """Kill one worker once so many parts are there; its process id goes into `killed`."""
+    """Kill one worker when `count` parts are there, and append its process id to `killed`."""
     while len(list(parts.glob("part-*.parquet"))) < count:
         time.sleep(0.05)
     pid = next(workers())
@@ -84,7 +84,7 @@ def kill_after(parts: Path, count: int, killed: list[int]) -> None:
 
 
 def run(job: RayJob, kill_at: int) -> dict[str, Any]:
-    """One job on the Ray that runs; what became of it."""
+    """One job on the running Ray, with a worker killed after `kill_at` parts (0: none)."""
     killed: list[int] = []
     if kill_at:
         arguments = (Path(f"{job.target}.parts"), kill_at, killed)

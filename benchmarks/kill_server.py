@@ -77,7 +77,7 @@ class Server:
         raise RuntimeError(f"{self.url} did not start within {START_S:.0f} s; see its output above")
 
     def kill(self) -> None:
-        """SIGKILL to the server and all it started."""
+        """Send SIGKILL to the server and all its children."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -99,7 +99,7 @@ def serve() -> None:
 
 
 def kill_after(server: Server, responses: Path, answers: int) -> None:
-    """Kill once so many answers are recorded."""
+    """Kill the server when `answers` answers are recorded."""
     while not responses.is_file() or responses.read_bytes().count(b"\n") < answers:
         time.sleep(0.05)
     server.kill()
@@ -108,7 +108,7 @@ def kill_after(server: Server, responses: Path, answers: int) -> None:
 def run(
     args: argparse.Namespace, servers: Sequence[Server], kill_at: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """One run; what became of it, and the texts by key."""
+    """One run, with a server killed after `kill_at` answers (0: none); outcome, texts by key."""
     folder = args.out / ("killed" if kill_at else "calm")
     config = RunConfig(
         model=",".join(server.url for server in servers) + f"#{NAME}",
@@ -164,7 +164,7 @@ def main() -> int:
 
 
 def compare(args: argparse.Namespace, servers: Sequence[Server]) -> dict[str, Any]:
-    """The undisturbed run, and the other after it on the same servers."""
+    """The undisturbed run, then the disturbed one on the same servers."""
     calm, plain = run(args, servers, 0)
     killed, texts = run(args, servers, len(plain) // 3)
     return {

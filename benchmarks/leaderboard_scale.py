@@ -47,7 +47,7 @@ WORDS = TEXT.split()
 
 
 def make_plan(n_samples: int) -> TaskPlan:
-    """quickstart with made-up prompts: the real aggregator over as many items as wished."""
+    """A plan of quickstart with `n_samples` made-up prompts."""
     plan = plan_tasks(RunConfig(model="m", tasks="quickstart", judge=(JUDGE,)))[0]
     samples = [
         replace(
@@ -62,7 +62,7 @@ def make_plan(n_samples: int) -> TaskPlan:
 
 
 def write_run(folder: Path, number: int, plan: TaskPlan) -> None:
-    """One run folder: 1 response and 3 verdicts an item, of a level that falls with the number."""
+    """Write a run folder, one response and three verdicts per item; scores fall with `number`."""
     draw = random.Random(number)
     level = 8.5 - 5 * number / 200
     folder.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def make_manifest(
 
 
 def write_prompts(folder: Path, plan: TaskPlan) -> None:
-    """Prompts where a real run keeps them: in lm-eval's samples file."""
+    """Write the prompts where a real run has them, in lm-eval's samples file."""
     target = folder / "lm_eval" / "m"
     target.mkdir(parents=True, exist_ok=True)
     with (target / "samples_quickstart_2026-01-01T00-00-00.jsonl").open("wb") as file:
@@ -154,7 +154,7 @@ def write_prompts(folder: Path, plan: TaskPlan) -> None:
 
 
 def generate(folder: Path, models: int, samples: int, distinct: int) -> None:
-    """Runs from `distinct` on are earlier ones renamed: as much work to read and show."""
+    """Write run folders; those from `distinct` on are renamed copies, which are as much to read."""
     plan = make_plan(samples)
     for number in range(models):
         target = folder / f"run-{number:03}"
@@ -175,7 +175,7 @@ def copy_run(source: Path, target: Path, old: int, new: int) -> None:
 
 
 def build(runs: Path, site: Path, models: int) -> dict[str, Any]:
-    """The site in a process of its own, measured by the system."""
+    """Build the site in a separate process, and measure it."""
     chosen = [str(path) for path in sorted(runs.iterdir())[:models]]
     command = [sys.executable, "-m", "r2w_eval", "leaderboard", *chosen, "--out", str(site)]
     started = time.monotonic()

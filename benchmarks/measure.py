@@ -39,7 +39,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one process took, its waited-for children included."""
+    """Resource use of one process with its children."""
 
     started_s: float
     wall_s: float
@@ -81,7 +81,7 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        """With `/v1`."""
+        """The address with `/v1`."""
         return f"{self.url}/v1"
 
     def __enter__(self) -> Self:
@@ -110,7 +110,7 @@ class Server:
 
 
 def run_process(command: Command, log: Path, timeout_s: float) -> Usage:
-    """Run to the end; a process over its time is killed with its whole group."""
+    """Run a command to its end; after `timeout_s` it is killed with its process group."""
     env = {**os.environ, "PYTHONPATH": "", **command.env}
     with log.open("wb") as out:
         started = time.monotonic()
@@ -135,7 +135,7 @@ def run_process(command: Command, log: Path, timeout_s: float) -> Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """How a process ended, and what it took."""
+    """Exit code and resource use of a process."""
 
     exit_code: int
     cpu_s: float
@@ -164,14 +164,14 @@ def wait_for(process: subprocess.Popen[Any]) -> Finished:
 
 
 def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
+    """A free port of the loopback address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def peak_mb(pid: int) -> float:
-    """The most memory that a process has held so far, in MB; 0 where that is not to be read."""
+    """Peak memory of a process so far, in MB; 0 if it cannot be read."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -181,7 +181,7 @@ def peak_mb(pid: int) -> float:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """A process and all that it started."""
+    """The ids of a process and of all its descendants."""
     yield pid
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

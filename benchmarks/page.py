@@ -25,7 +25,7 @@ OURS, BARE = "#b5482a", "#888888"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One row: where its value stands, and which values are good (`at_least`, else at most)."""
+    """One row of the table: where its value is, and its goal (`at_least`, else at most)."""
 
     name: str
     file: str
@@ -52,7 +52,7 @@ class Figure:
 
 
 def to_bare(workload: str, connections: int) -> Callable[[Any], float]:
-    """Our rate over the bare client's."""
+    """Reads our rate relative to the bare client's."""
 
     def read(report: Mapping[str, Any]) -> float:
         wanted = (workload, connections)
@@ -64,7 +64,7 @@ def to_bare(workload: str, connections: int) -> Callable[[Any], float]:
 
 
 def cpu_per_10k(workload: str) -> Callable[[Any], float]:
-    """CPU seconds of our whole process for 10,000 requests at 128 connections."""
+    """Reads our CPU seconds for 10,000 requests at 128 connections."""
 
     def read(report: Mapping[str, Any]) -> float:
         wanted = ("r2w-eval", workload, 128)
@@ -79,7 +79,7 @@ def cpu_per_10k(workload: str) -> Callable[[Any], float]:
 
 
 def of_size(verdicts: int, column: str) -> Callable[[Any], float]:
-    """A column of the row with so many verdicts."""
+    """Reads a column of the row with this number of verdicts."""
 
     def read(report: Mapping[str, Any]) -> float:
         return float(next(r[column] for r in report["sizes"] if r["verdicts"] == verdicts))
@@ -161,7 +161,7 @@ def _git(*words: str) -> str:
 
 
 def known(figure: Figure) -> Iterator[float]:
-    """Its value in each version that has it, newest first."""
+    """The figure's value in each version of its file that has it, newest first."""
     for report in versions(figure.file):
         try:
             yield figure.read(report)

@@ -27,7 +27,7 @@ Reached = Callable[[Path], bool]
 
 
 def has_line(name: str) -> Reached:
-    """A file of the stage has a whole line."""
+    """Reached when a file of the stage has a complete line."""
 
     def reached(folder: Path) -> bool:
         path = folder / name
@@ -37,7 +37,7 @@ def has_line(name: str) -> Reached:
 
 
 def has(name: str) -> Reached:
-    """Something of the stage is there."""
+    """Reached when a path in the stage's folder exists."""
     return lambda folder: (folder / name).exists()
 
 
@@ -53,7 +53,7 @@ POINTS: tuple[tuple[str, str, Reached], ...] = (
 
 
 def make_model(folder: Path) -> None:
-    """Random weights, small enough to train in milliseconds."""
+    """Write a model of random weights, small enough to train in milliseconds."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -69,7 +69,7 @@ def make_model(folder: Path) -> None:
 
 
 def write_recipe(path: Path, model: Path) -> None:
-    """The smoke recipe with that model."""
+    """Write the smoke recipe with that model."""
     recipe = {
         "prompts": {"n": 2, "data_dir": str(path.parent)},
         "traces": {"sources": ["loop", "planted"], "limit": 6, "writer": str(model)},
@@ -89,7 +89,7 @@ def write_recipe(path: Path, model: Path) -> None:
 
 
 def start(recipe: Path, out: Path) -> subprocess.Popen[bytes]:
-    """The pipeline as a user starts it."""
+    """Start the pipeline as a user does."""
     words = [sys.executable, "-m", "r2w_eval", "train", "pipeline", str(recipe), "--out", str(out)]
     with (out.parent / f"{out.name}.txt").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log)

@@ -34,7 +34,7 @@ MENTIONS = ("mention", "mention_stems", "mention_echo")
 
 
 def pairs_of(root: Path) -> list[tuple[Row, Row]]:
-    """(right, wrong) remarks on one edit."""
+    """Pairs of a right and a wrong remark on one edit."""
     members: defaultdict[str, dict[str, Row]] = defaultdict(dict)
     for row in build_tetra(find_sets(root)["tetra_train"]):
         members[row.pair_id][row.kind] = row
@@ -47,7 +47,7 @@ def change_of(item: ReflectionItem) -> Difference:
 
 
 def lexical(row: Row) -> dict[str, float]:
-    """Signals of one remark on its edit."""
+    """Lexical agreement of a remark with its edit."""
     item = row.item
     assert isinstance(item, ReflectionItem)
     change = change_of(item)
@@ -57,7 +57,7 @@ def lexical(row: Row) -> dict[str, float]:
 
 
 def cosines(rows: Sequence[Row], folder: str) -> dict[str, float]:
-    """Row id to the cosine of its remark with its edit in words."""
+    """Cosine of each row's remark and its edit in words, by row id."""
     items = {row.id: row.item for row in rows if isinstance(row.item, ReflectionItem)}
     edits = {}
     for key, item in items.items():
@@ -71,7 +71,7 @@ def cosines(rows: Sequence[Row], folder: str) -> dict[str, float]:
 
 
 def encode(texts: Sequence[str], folder: str) -> np.ndarray:
-    """Unit rows (texts, width): mean of the last layer."""
+    """Mean of the encoder's last layer, normalised: (texts, width)."""
     import torch
     from transformers import AutoModel, AutoTokenizer
 

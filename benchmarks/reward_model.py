@@ -128,7 +128,7 @@ def head_tables(rows: Sequence[Row], values: Sequence[float]) -> dict[str, Any]:
 
 
 def left_out(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
-    """Each set predicted by heads trained on all the others."""
+    """Figures of each set, by heads trained on all the others."""
     found = {}
     for source in sorted({row.source for row in rows}):
         inside = [i for i, row in enumerate(rows) if row.source == source]
@@ -144,14 +144,14 @@ def fitted_values(
     places: tuple[Sequence[int], Sequence[int]],
     config: FitConfig,
 ) -> Any:
-    """Values of the rows at the second places by a value head fitted on those at the first."""
+    """Values of a head fitted on the first rows of `places`, on the second."""
     train, test = places
     heads = fit([rows[i] for i in train], [features[i] for i in train], config)
     return heads.values([features[i] for i in test])[:, HEADS.index("value")]
 
 
 def ablations(rows: Sequence[Row], features: Sequence[Any]) -> dict[str, Any]:
-    """Value head on the test part with one thing left out."""
+    """Figures of the value head on the test part, with one kind of feature left out at a time."""
     train = [i for i, row in enumerate(rows) if row.part != "test"]
     test = [i for i, row in enumerate(rows) if row.part == "test"]
     own = [rows[i] for i in test]
@@ -198,7 +198,7 @@ def cached_features(rows: Sequence[Row], corpus: Corpus, work: Path) -> list[Any
 
 
 def _reading() -> str:
-    """Hash of all that turns an item into features."""
+    """Hash of the files that turn an item into features."""
     words = ("claims.py", "claims.yaml", "words.py", "cues.yaml", "cue_words.yaml")
     names = ["linear/features.py", *(f"language/{name}" for name in words)]
     texts = [packaged_text(name, "r2w_eval.reward_models") for name in names]

@@ -58,7 +58,7 @@ def pairs_right(
 
 
 def pair_figures(model: Outcome, items: Sequence[LabelledItem]) -> dict[str, Any]:
-    """Every reading on the pairs of one set."""
+    """Figures of every reading on the pairs of one set."""
     keys = [(item.id, text.id) for item in items for text in item.texts]
     texts = [WritingItem("", item.prompt, text.text) for item in items for text in item.texts]
     parts = parts_of(model, texts)
@@ -88,7 +88,7 @@ def lamp_scores(model: Outcome, root: Path) -> dict[str, Any]:
 
 
 def kept(name: str, items: Sequence[LabelledItem]) -> Sequence[LabelledItem]:
-    """Of the set that was trained on, the requests that were not."""
+    """The items that were not trained on."""
     if name != "wpb_zh_dev":
         return items
     return [item for item in items if part_of(f"wpb:{item.id}") == "test"]

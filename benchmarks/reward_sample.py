@@ -33,7 +33,7 @@ REMARKS = {"f1000rd_train": 120, "substanreview_train": 80}
 
 
 def sample(rows: Sequence[Row], most: int) -> list[Row]:
-    """The same rows for every model, `most` of a source at most."""
+    """A fixed sample of test rows, at most `most` pairs or remarks of each source."""
     rng, test = random.Random(0), [row for row in rows if row.part == "test"]
     chosen: list[Row] = []
     for source, n in (PAIRS | REMARKS).items():
@@ -48,7 +48,7 @@ def sample(rows: Sequence[Row], most: int) -> list[Row]:
 
 
 def scorer_of(weights: Path) -> ArtifactScorer:
-    """The weights merged into their base, in float32."""
+    """The scorer of an adapter merged into its base, in float32."""
     return ArtifactScorer(weights, *load_merged(weights))
 
 
@@ -59,7 +59,7 @@ def tables(rows: Sequence[Row], values: Mapping[str, float]) -> dict[str, Any]:
 
 
 def values_of(scorer: Any, items: Sequence[Item]) -> list[float]:
-    """The values; an item without one ends the run, since it is no zero."""
+    """Values of all items; exits if an item has none, since that is not a zero."""
     scores = scorer.score(items)
     if bad := [score for score in scores if score.value is None]:
         raise SystemExit(f"{len(bad)} items have no value, the first: {bad[0].reason}")

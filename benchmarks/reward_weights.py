@@ -61,7 +61,7 @@ def fold_of(split_group: str) -> int:
 def _held_out(
     rows: Sequence[Row], parts: Sequence[object], fit: Callable[[list[Row]], Outcome]
 ) -> dict[str, np.ndarray]:
-    """The terms of each part's texts by a model of all other parts."""
+    """The terms of each part's texts, by a model fitted on all other parts."""
     found = {name: np.zeros(len(rows)) for name in ("words", "form", "size")}
     for part in sorted(set(parts), key=str):
         model = fit([row for row, own in zip(rows, parts, strict=True) if own != part])
@@ -75,7 +75,7 @@ def _held_out(
 
 
 def shares(rows: Sequence[Row], values: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Mean and variance of the mean of the share of right pairs, by set; groups are the units."""
+    """Mean share of right pairs over groups, and the variance of that mean, by set."""
     labels = np.array([row.labels["outcome"] for row in rows])
     first, second = differences(rows, labels)
     right = np.sign(values[first] - values[second]) * np.sign(labels[first] - labels[second])

@@ -39,7 +39,7 @@ TEXT = (
 
 
 class Timed:
-    """The shipped process scorer with a clock, so that its own time can be taken off."""
+    """The shipped process scorer with a clock, so that its time can be subtracted."""
 
     def __init__(self) -> None:
         self._model = load_reward()
@@ -69,7 +69,7 @@ def scripted(trainer_class: type) -> type:
 
 
 def count_letters(completions: Sequence[Any], **_: object) -> list[float]:
-    """An outcome that costs nothing and differs within a group."""
+    """A cheap outcome reward that differs within a group."""
     return [float(sum(map(ord, str(one))) % 7) for one in completions]
 
 
@@ -119,7 +119,7 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace, scorer: T
 
 
 def steps_of(trainer: Any) -> Iterator[float]:
-    """Seconds of each training step, one at a time, as the caller asks for the next."""
+    """Runs one training step per item; its CPU seconds."""
     loader = iter(trainer.get_train_dataloader())
     trainer.create_optimizer_and_scheduler(num_training_steps=trainer.args.max_steps)
     trainer.state.max_steps = trainer.args.max_steps

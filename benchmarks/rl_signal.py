@@ -23,7 +23,7 @@ from r2w_eval.store import iter_jsonl, write_json
 
 
 def as_text(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A rollout as it is; a trace as the text that it teaches."""
+    """A rollout unchanged; a trace as the text that it teaches."""
     if "text" in row:
         return row
     text = to_row(dict(row))["completion"][0]["content"]

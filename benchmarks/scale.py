@@ -53,14 +53,14 @@ def verdicts(n: int, queries: int) -> Iterator[Judgement]:
 
 
 def export_once(folder: str, n: int, queries: int) -> None:
-    """What the exporting process does."""
+    """Export verdicts and print the time; run by the exporting process."""
     before = time.process_time()
     ParquetFolder(folder).export_judgements("bench", verdicts(n, queries))
     print(json.dumps({"cpu_s": time.process_time() - before}))
 
 
 def aggregate_once(folder: str) -> None:
-    """What the aggregating process does."""
+    """Aggregate a dataset and print time and figures; run by the aggregating process."""
     started = time.monotonic()
     dataset = ParquetFolder(folder)
     rows = [*verdict_means(dataset), *verdict_means(dataset, ["criterion"])]
@@ -108,7 +108,7 @@ def measure_size(n: int, queries: int) -> dict[str, Any]:
 
 
 def _in_process(*argv: str) -> tuple[dict[str, Any], Finished]:
-    """What this script prints when it is called so, and what its process took."""
+    """The output of this script for these arguments, and the resource use of its process."""
     process = subprocess.Popen([sys.executable, __file__, *argv], stdout=subprocess.PIPE)
     end = wait_for(process)
     assert process.stdout is not None

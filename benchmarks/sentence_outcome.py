@@ -43,7 +43,7 @@ TESTS = ("lamp_val_pairs", "autoj_writing_dev", "storyer_upvotes")
 
 
 def embed(texts: Sequence[str], encoder: str) -> np.ndarray:
-    """(texts, width): the mean over the pieces of each."""
+    """Embeddings of texts, each the mean over its pieces: (texts, width)."""
     pieces = [[t[k : k + PIECE] for k in range(0, max(1, len(t)), PIECE)][:MAX_PIECES]
               for t in texts]  # fmt: skip
     owner = np.repeat(np.arange(len(texts)), [len(own) for own in pieces])
@@ -76,7 +76,7 @@ class SentenceOutcome:
         return found
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
-        """Texts only; a reflection is not its to read."""
+        """Scores of texts; reflections get a status."""
         texts = [item.response for item in items if isinstance(item, WritingItem)]
         values = iter(self.values(texts) if texts else ())
         return [
@@ -88,7 +88,7 @@ class SentenceOutcome:
 
 
 def load() -> SentenceOutcome:
-    """The reader of the folders in the environment."""
+    """The model of the folders named in the environment."""
     return read(os.environ["R2W_SENTENCE_ENCODER"], Path(os.environ["R2W_SENTENCE_WEIGHTS"]))
 
 

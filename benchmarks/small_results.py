@@ -108,12 +108,12 @@ def read_text(row: Mapping[str, Any]) -> Analysis:
 
 
 def answer_question(text: Analysis) -> Question:
-    """How good is the answer?"""
+    """The question how good the answer is."""
     return Question(text.source.prompt, text.source.answer)
 
 
 def reflection_questions(text: Analysis) -> list[Question]:
-    """How good is each reflection that has a draft?"""
+    """The questions how good each reflection with a draft is."""
     found = []
     for own in units(text.trace, text.source.prompt) if text.trace else ():
         if own.draft is not None:
@@ -124,7 +124,7 @@ def reflection_questions(text: Analysis) -> list[Question]:
 
 
 def step_questions(text: Analysis) -> dict[int, tuple[Question, Question]]:
-    """The text before and after each step."""
+    """The questions how good the text is before and after each step."""
     prompt = text.source.prompt
     return {
         index: (Question(prompt, link.base or ""), Question(prompt, link.outcome or ""))
@@ -145,7 +145,7 @@ def per_text(
 
 
 def text_measures() -> dict[str, Measure]:
-    """What needs no scorer."""
+    """The measures that need no scorer."""
 
     def answer(count: Callable[[str], float]) -> Callable[[Analysis], float | None]:
         return lambda text: count(text.source.answer) if text.source.answer else None
@@ -168,13 +168,13 @@ def text_measures() -> dict[str, Measure]:
 
 
 def distinct_words(text: str) -> float:
-    """Different words a word, of the first 50, so that length does not count."""
+    """Share of different words among the first 50, so that length does not matter."""
     own = text.lower().split()[:50]
     return len(set(own)) / max(1, len(own))
 
 
 def scored_measures(name: str, scores: Scores, dead_band: float) -> dict[str, Measure]:
-    """What one scorer says: of answers, of reflections, of steps."""
+    """The measures by one scorer: of answers, reflections and steps."""
 
     def quality(text: Analysis) -> float | None:
         return scores.get(name, answer_question(text)) if text.source.answer else None

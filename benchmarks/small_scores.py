@@ -37,7 +37,7 @@ class Question:
     earlier: tuple[str, ...] = ()
 
     def item(self) -> WritingItem | ReflectionItem:
-        """As our scorers take it."""
+        """The question as an item of this package's scorers."""
         if not self.reflection:
             return WritingItem("", self.prompt, self.text)
         own = (self.prompt, self.text, self.reflection, self.revision, self.earlier)
@@ -58,7 +58,7 @@ class Scores:
         return self._known.get(_key(scorer, question))
 
     def fill(self, scorer: str, spec: str, questions: Iterable[Question]) -> None:
-        """Ask what is not known. `spec` is a scorer of ours, or a judge after `judge:`."""
+        """Score what has no stored value. `spec` is a scorer, or `judge:` and a judge."""
         asked = dict.fromkeys(questions)
         missing = [q for q in asked if _key(scorer, q) not in self._known]
         if not missing:

@@ -93,7 +93,7 @@ def plan(settings: Settings, url: str) -> Iterator[tuple[str, Job]]:
 
 
 def run_job(name: str, client: Client, job: Job, servers: list[Server]) -> Measurement | None:
-    """Measure one job and say so; None where the client has no such workload."""
+    """Measure one job and print the result; None if the client lacks the workload."""
     job.work.mkdir(parents=True)
     command = client(job)
     if command is None:
@@ -135,7 +135,7 @@ def compare(rows: list[Measurement]) -> list[Comparison]:
 
 
 def measure_overlap(settings: Settings, connections: int) -> dict[str, Any]:
-    """P3: wall of generation with judging, over the longer of each alone; two endpoints.
+    """P3: wall time of generation with judging relative to the longer of the two alone.
 
     The writer takes 500 ms, so that doing one after the other would take half as long again.
     """
@@ -201,7 +201,7 @@ def render(rows: list[Measurement], comparisons: list[Comparison]) -> list[Table
 
 
 def describe_machine(peers: Peers) -> dict[str, Any]:
-    """Cores, load and versions: what someone else needs to make sense of the figures."""
+    """Cores, load and versions of this machine."""
     versions = {name: importlib.metadata.version(name) for name in ("aiohttp", "r2w-eval")}
     packages = {"lm_eval": peers.lm_eval, "evalscope": peers.evalscope, "inspect_ai": peers.inspect}
     code = "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"
@@ -276,7 +276,7 @@ def main(data: Path, only: tuple[str, ...], overlap: bool, out: Path, **given: A
 
 
 def round_floats(value: Any) -> Any:
-    """Three digits after the point are more than the figures bear."""
+    """Round all floats to three decimals; NaN becomes None."""
     if isinstance(value, float):
         return round(value, 3) if value == value else None
     if isinstance(value, dict):

@@ -69,7 +69,7 @@ class Replica(RolloutReplica):
     """One server."""
 
     async def launch_servers(self) -> None:
-        """Start it under the name that the adapter looks for."""
+        """Start the server under the name that the adapter looks for."""
         server = Server.options(name=server_name(self.replica_rank)).remote(
             self.model_config.path, self.config.response_length
         )
@@ -90,7 +90,7 @@ class ServerAdapter(BaseRollout):
     async def update_weights(
         self, weights: Iterable[tuple[str, torch.Tensor]], global_steps: int = 0, **_: Any
     ) -> None:
-        """All weights at once: the model is small."""
+        """Send all weights at once: the model is small."""
         full = {name: weight.detach().cpu().clone() for name, weight in weights}
         await ray.get_actor(server_name(0)).load.remote(full, global_steps)
 

@@ -283,7 +283,7 @@ def examine(
 
 @contextmanager
 def _silence() -> Iterator[Callable[[str], None]]:
-    """Nothing is printed but by the function."""
+    """Suppress all output except through the yielded function."""
     kept, nothing = [os.dup(n) for n in (1, 2)], os.open(os.devnull, os.O_WRONLY)
     terminal = os.fdopen(os.dup(1), "w")
     for n in (1, 2):

@@ -54,7 +54,7 @@ class Running:
         return self.returncode
 
     def send(self, number: int) -> None:
-        """A signal, where it still runs."""
+        """Send a signal if it is still running."""
         if self.poll() is None:
             os.kill(self.pid, number)
 
@@ -65,7 +65,7 @@ class Running:
 
     @property
     def text(self) -> str:
-        """All that it printed."""
+        """All output so far."""
         return self.log.read_text("utf-8", "replace")
 
 
@@ -122,16 +122,16 @@ class Server:
 
     @property
     def base_url(self) -> str:
-        """What --model and --judge name."""
+        """The address for --model and --judge."""
         return f"http://127.0.0.1:{self.port}/v1"
 
     def requests(self) -> int:
-        """How many came so far."""
+        """Number of requests so far."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/stats") as reply:
             return int(json.load(reply)["total"]["requests"])
 
     def stop(self) -> None:
-        """SIGKILL."""
+        """Kill the server with SIGKILL."""
         self._process.kill()
         self._process.communicate()
 

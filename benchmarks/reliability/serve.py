@@ -18,14 +18,14 @@ BODY = json.dumps(
 
 
 def ask(port: int, timeout_s: float = 10.0) -> bytes:
-    """One score."""
+    """Ask for one score."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/score", BODY)
     with urllib.request.urlopen(request, timeout=timeout_s) as reply:
         return bytes(reply.read())
 
 
 def up(bench: Bench, cell: Cell, port: int, before: Callable[[], None]) -> tuple[Running, bytes]:
-    """A server that answers; its first answer."""
+    """Start a server and wait for its first answer."""
     folder = bench.root / f"serve-{cell.fault}"
     folder.mkdir(exist_ok=True)
     running = start(
@@ -61,7 +61,7 @@ def struck(bench: Bench, fault: str, signals: tuple[int, ...], before: Callable[
 
 
 def slow_client(bench: Bench, fault: str) -> Cell:
-    """200 clients that send their bodies a byte at a time; an honest one beside them."""
+    """Let 200 clients stall while sending, and an honest one ask meanwhile."""
     cell, port = Cell("serve", fault), free_port()
     running, answer = up(bench, cell, port, lambda: None)
     head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n".encode()
@@ -87,7 +87,7 @@ def slow_client(bench: Bench, fault: str) -> Cell:
 
 
 def two_servers(bench: Bench, fault: str) -> Cell:
-    """A second server at a port that is taken."""
+    """Start a second server at a port in use."""
     cell, port = Cell("serve", fault), free_port()
     first, _ = up(bench, cell, port, lambda: None)
     folder = bench.root / f"serve-{fault}"
@@ -113,7 +113,7 @@ REASONS = {
 
 
 def serve_cell(bench: Bench, fault: str) -> Cell:
-    """The cell of one fault."""
+    """Run the cell of one fault."""
     if fault in REASONS:
         return Cell("serve", fault, applies=False, note=REASONS[fault])
     if fault == "slow-loris endpoint":

@@ -97,7 +97,7 @@ class Load:
             pass
 
     async def _stall(self) -> None:
-        """Half a request; the server must answer 504, or close, by itself."""
+        """Send half a request; the server must answer 504 by itself."""
         host, port = self.base.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         head = f"POST /score HTTP/1.1\r\nHost: x\r\nContent-Length: {len(BODY)}\r\n\r\n{{"
@@ -140,7 +140,7 @@ def window(load: Load, pid: int, began: float, start_s: float) -> dict[str, floa
 
 
 async def wait_until_up(base: str) -> None:
-    """Until /health answers."""
+    """Wait until /health answers."""
     async with aiohttp.ClientSession() as session:
         for _ in range(600):
             try:

@@ -27,7 +27,7 @@ STEPS = {
 
 
 def write_reply(text: str) -> str:
-    """What the loop's question gets."""
+    """The reply to a question of the loop."""
     step = next((name for name, cue in STEPS.items() if cue in text), "plan")
     digest = hashlib.sha256(text.encode()).hexdigest()
     if step == "judge":
@@ -76,7 +76,7 @@ class LoopServer:
 
 
 async def trickle(request: web.Request) -> web.StreamResponse:
-    """One byte a second, for ever."""
+    """Send one byte a second for ever."""
     response = web.StreamResponse(headers={"Content-Type": "application/json"})
     await response.prepare(request)
     while True:

@@ -45,7 +45,7 @@ class Stage:
 
 
 def lines_in(pattern: str, n: int) -> Callable[[Path], bool]:
-    """A file has so many lines."""
+    """Reached when a file has this many lines."""
 
     def reached(folder: Path) -> bool:
         return any(path.read_bytes().count(b"\n") >= n for path in folder.glob(pattern))
@@ -54,7 +54,7 @@ def lines_in(pattern: str, n: int) -> Callable[[Path], bool]:
 
 
 def exists(pattern: str) -> Callable[[Path], bool]:
-    """A file is there."""
+    """Reached when a file exists."""
     return lambda folder: any(folder.glob(pattern))
 
 
@@ -167,5 +167,5 @@ BY_NAME = {stage.name: stage for stage in STAGES}
 
 
 def url_of(stage: Stage, servers: dict[str, Server]) -> str:
-    """The address that the stage is given."""
+    """The server address for a stage; empty if it needs none."""
     return servers[stage.server].base_url if stage.server else ""
