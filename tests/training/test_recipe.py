@@ -11,7 +11,7 @@ from r2w_eval.training.checkpoints.folders import find_checkpoints, half_written
 from r2w_eval.training.prompts import lay_out, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.advantages import LocalMapping
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.synthesis.loop import SynthSettings
 from r2w_eval.training.trainer.sft import SFTSettings, fits, read_rows, to_row
 

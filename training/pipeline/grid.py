@@ -14,7 +14,7 @@ from typing import Any
 
 from r2w_eval.reward_models.checks.report import WAIVED
 from r2w_eval.training.rl.advantages import Form
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 
 from r2w_eval.errors import UsageError
 

@@ -18,7 +18,7 @@ from r2w_eval.reward_models.scorer import JUDGE
 from r2w_eval.training.pipeline.grid import BASE, SHUFFLED, rl_arms, sft_name, variants
 from r2w_eval.training.pipeline.recipe import LOOP, Recipe, plain_difference
 from r2w_eval.training.rl.effects import EffectSettings
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.trainer.stage import EMBEDDED
 
 from r2w_eval.errors import UnknownName, UsageError

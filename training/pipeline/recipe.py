@@ -17,7 +17,7 @@ from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.references import read_reference_file
 from r2w_eval.training.rl.rollouts import RolloutSettings
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.synthesis.loop import SynthSettings
 from r2w_eval.training.trainer.sft import SFTSettings
 from r2w_eval.training.trainer.stage import EMBEDDED

@@ -23,8 +23,9 @@ from r2w_eval.training.rl.controls import shuffle_scores
 from r2w_eval.training.rl.effects import with_effects
 from r2w_eval.training.rl.references import match_references, read_reference_file
 from r2w_eval.training.rl.rollouts import ROLLOUTS, write_rollouts
+from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.rl.signal import Group, read_arms, score_groups, tell_warnings
-from r2w_eval.training.rl.train import RLSettings, last_step_file
+from r2w_eval.training.rl.train import last_step_file
 from r2w_eval.training.synthesis.controls import without_reflections
 from r2w_eval.training.synthesis.expert import planted_traces
 from r2w_eval.training.trainer.faults import out_of_memory_named

@@ -25,7 +25,7 @@ from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import Criterion, Prompt, starter_prompts
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.penalties import Penalties
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.synthesis.expert import excerpt, planted_traces
 from r2w_eval.training.synthesis.loop import SynthSettings
 from scripted import ScriptedModel, endpoint, mixed

@@ -15,7 +15,7 @@ from r2w_eval.training.pipeline.plan import Stage, plan_pipeline
 from r2w_eval.training.pipeline.recipe import load_recipe
 from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder
 from r2w_eval.training.rl.advantages import MAPPINGS
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 
 from r2w_eval.errors import UsageError
 from r2w_eval.store import iter_jsonl

@@ -32,7 +32,7 @@ from r2w_eval.training.pipeline.recipe import Recipe, load_recipe
 from r2w_eval.training.pipeline.records import finished, locked, read_record
 from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder, own_steps
 from r2w_eval.training.prompts import read_prompts, starter_prompts
-from r2w_eval.training.rl.train import LATER
+from r2w_eval.training.rl.settings import LATER
 from r2w_eval.training.trainer.stage import model_folder
 from scripted import ScriptedModel, endpoint, mixed
 

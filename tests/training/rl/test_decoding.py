@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 from toy_policy import make_policy, make_tokenizer
 
 from r2w_eval.errors import UsageError

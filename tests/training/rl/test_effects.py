@@ -31,8 +31,9 @@ from r2w_eval.training.rl.effects import (
     with_effect,
     with_effects,
 )
+from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.rl.signal import score_groups
-from r2w_eval.training.rl.train import RLSettings, reward_notes
+from r2w_eval.training.rl.train import reward_notes
 
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer

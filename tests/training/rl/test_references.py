@@ -26,7 +26,7 @@ from r2w_eval.training.rl.references import (
     rank_references,
     read_reference_file,
 )
-from r2w_eval.training.rl.train import RLSettings
+from r2w_eval.training.rl.settings import RLSettings
 from strengths import Strengths, text_of
 
 from r2w_eval.errors import DataError, UsageError

@@ -26,7 +26,8 @@ from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.effects import EffectSettings
 from r2w_eval.training.rl.references import SCHEDULE
 from r2w_eval.training.rl.rollouts import RolloutSettings, write_rollouts
-from r2w_eval.training.rl.train import RLSettings, train_rl
+from r2w_eval.training.rl.settings import RLSettings
+from r2w_eval.training.rl.train import train_rl
 from r2w_eval.training.trainer.faults import OutOfMemory, out_of_memory_named
 from r2w_eval.training.trainer.sft import SFTSettings, to_row, train_sft
 from safetensors.torch import save_file
