@@ -133,7 +133,7 @@ def train_rl(
         ),
         processing_class=tokenizer,
         callbacks=[SeedEachStep(settings.seed), StopOnBrokenLoss()],
-        score_reflections=process and process.score,
+        score_reflections=None if process is None else process.score,
         mapping=settings.process_mapping,
         schema=TagSchema(),
         groups_per_call=settings.groups_per_call,
