@@ -28,6 +28,8 @@ def distribution_svg(values: Sequence[float], title: str, unit: str) -> str:
     figure, axes = new_figure(5.2, 2.4)
     if values:
         axes.hist(values, bins=min(20, max(5, len(values) // 4)), color=ACCENT, alpha=0.75)
+    # counts are whole
+    axes.locator_params(axis="y", integer=True)
     axes.set_title(title)
     axes.set_ylabel(unit)
     return render_svg(figure, axes, title)
@@ -55,6 +57,7 @@ def length_svg(points: Sequence[tuple[int, float]]) -> str:
     axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=ACCENT, markersize=4)
     axes.set_title(title)
     axes.set_xlabel("characters")
+    axes.set_ylabel("verdict")
     return render_svg(figure, axes, title)
 
 

@@ -82,9 +82,7 @@ def test_an_altered_file_is_refused_and_both_hashes_are_named(tmp_path: Path) ->
     with pytest.raises(DataError, match=f"altered.*{SHA}.*Remove the file.*data fetch s"):
         data.path("a.jsonl")
     # nothing could fetch a file of the suite's own again
-    with pytest.raises(
-        DataError, match=f"altered.*{SHA}.*write the new hash into"
-    ):
+    with pytest.raises(DataError, match=f"altered.*{SHA}.*write the new hash into"):
         suite(tmp_path).path("a.jsonl")
 
 
