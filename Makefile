@@ -97,7 +97,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,train,docs]"
 	touch $@
 
-# The site opens from site/index.html without a server and loads nothing from elsewhere.
+# The site opens from site/index.html without a server, the search needs one; nothing is loaded from elsewhere.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

@@ -36,7 +36,7 @@ DIAGRAMS = {
             Box("writer", 1, 0, "responses.jsonl", True),
             Box("judge", 2, 0, "judgements.jsonl", True),
             Box("aggregate", 3, 0, "results.json", True),
-            Box("status: lost", 1, 1, "truncated, empty, …"),
+            Box("status: lost", 1, 1, "empty, refusal, …"),
             Box("status: lost", 2, 1, "parse_error, refused, …"),
             Box("compare, board", 3, 1, "same identity only"),
         ),
