@@ -1,4 +1,4 @@
-"""How often the stages of a pipeline ask writers, judges and scorers, at most.
+"""Upper bounds of the calls of a pipeline's stages to writers, judges and scorers.
 
     loop         4 + 2 F + 3 K calls a prompt at most: K rounds, F fresh assessments (2 F of them
                  the second judge's, where there is one)
@@ -7,8 +7,8 @@
     reflections  of each rollout: K by a judge as process scorer, K + 1 texts by one of their effect
     validity     what the suite asks of a judge before the first step
 
-A policy that learned from the loop reflects as often as it: K times. A row whose stage begins with
-`judge:` is of the judge of that name.
+A policy that learned from the loop is assumed to reflect as often as the loop, K times. A row whose
+stage begins with `judge:` is of the judge of that name.
 """
 
 from __future__ import annotations
@@ -91,16 +91,12 @@ def reward_calls(own: RLSettings, prompts: Sequence[Prompt]) -> Forecast:
     is_pair = own.outcome_form != "pointwise"
     if not is_pair:
         calls += sum(not prompt.rubric for prompt in prompts)
-    told = TEMPLATE_TOKENS + PROMPT_TOKENS + (2 if is_pair else 1) * own.max_completion_tokens
-    decoding = JUDGE_DECODING if is_pair else RUBRIC_DECODING
-    replies = min(decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
-    return Forecast("rl", "judge", calls, calls * told, calls * replies)
+    tokens = (2 if is_pair else 1) * own.max_completion_tokens
+    return _asked("judge", calls, tokens, JUDGE_DECODING if is_pair else RUBRIC_DECODING)
 
 
 def text_calls(scorer: str, n: int, tokens: int) -> Forecast:
-    """Calls of a scorer about `n` texts of at most `tokens`; none of its tokens cost where it is
-    no judge.
-    """
+    """Calls of a scorer about `n` texts of at most `tokens`; without tokens if it is no judge."""
     if not scorer.startswith(JUDGE):
         return Forecast("rl", "reward", n, 0, 0)
     return _asked(scorer, n, tokens, effects.DECODING)
@@ -125,7 +121,7 @@ def validity_calls(scorer: str, report: str) -> tuple[Forecast, ...]:
 
 
 def signal_calls(recipe: Recipe) -> tuple[Forecast, ...]:
-    """Calls about the SFT models' texts on the prompts held apart; a scorer named twice, once."""
+    """Calls about the SFT models' texts on the held-out prompts; repeated scorers count once."""
     rl, seeds = recipe.rl, len(recipe.grid.seeds)
     n = recipe.prompts.held * recipe.rollouts.samples * seeds
     ways = [rl, *(own.settings for own in variants(rl, recipe.grid).values())]
@@ -135,7 +131,8 @@ def signal_calls(recipe: Recipe) -> tuple[Forecast, ...]:
     return tuple(dict.fromkeys(row for row in rows if row.prompt_tokens))
 
 
-def _asked(judge: str, calls: int, tokens: int, decoding: Decoding) -> Forecast:
+def _asked(stage: str, calls: int, tokens: int, decoding: Decoding) -> Forecast:
+    """Calls of a judge, each about texts of at most `tokens`."""
     told = TEMPLATE_TOKENS + PROMPT_TOKENS + tokens
     replies = min(decoding.max_tokens or FIRST_GUESS_TOKENS, FIRST_GUESS_TOKENS)
-    return Forecast("rl", judge, calls, calls * told, calls * replies)
+    return Forecast("rl", stage, calls, calls * told, calls * replies)
