@@ -21,9 +21,8 @@ import pytest
 from aiohttp.test_utils import TestServer
 from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, WritingItem, failed
 from r2w_eval.reward_models.scorer import load_reward
+from r2w_eval.reward_models.serving.batching import MAX_BATCH_ITEMS, Batcher
 from r2w_eval.reward_models.serving.server import (
-    MAX_BATCH_ITEMS,
-    Batcher,
     ServeSettings,
     make_app,
     run_server,
