@@ -50,13 +50,13 @@ from r2w_eval.training.rl.completions import (
 )
 from r2w_eval.training.rl.effects import EffectSettings, with_effects
 from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, open_judge, pay_unanswered
-from r2w_eval.training.rl.references import (
-    AgainstReferences,
+from r2w_eval.training.rl.reference_file import (
     Ranked,
     check_references,
     match_references,
     read_reference_file,
 )
+from r2w_eval.training.rl.references import AgainstReferences
 from verl import DataProto
 from verl.experimental.agent_loop.agent_loop import AgentLoopOutput, register
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop

@@ -23,7 +23,7 @@ from r2w_eval.training.pipeline.recipe import Recipe
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.contests import circle
 from r2w_eval.training.rl.outcomes import RUBRIC_DECODING
-from r2w_eval.training.rl.references import read_reference_file
+from r2w_eval.training.rl.reference_file import read_reference_file
 from r2w_eval.training.rl.settings import RLSettings
 
 from r2w_eval.comparison.pairwise import JUDGE_DECODING

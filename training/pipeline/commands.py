@@ -22,7 +22,7 @@ from r2w_eval.training.pipeline.recipe import SECTIONS, TraceSettings
 from r2w_eval.training.prompts import LANGUAGES, Prompt, read_prompts, starter_prompts
 from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.difficulty import DifficultySettings, Trial, choose
-from r2w_eval.training.rl.references import read_reference_file
+from r2w_eval.training.rl.reference_file import read_reference_file
 from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.rl.train import train_rl
 from r2w_eval.training.synthesis.loop import Roles, SynthSettings, synthesise

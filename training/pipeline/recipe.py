@@ -15,7 +15,7 @@ from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_number
 from r2w_eval.training.pipeline.grid import GridSettings, check_grid, rl_arms
 from r2w_eval.training.prompts import LANGUAGES
 from r2w_eval.training.recipe import read_recipe, recipe_path
-from r2w_eval.training.rl.references import read_reference_file
+from r2w_eval.training.rl.reference_file import read_reference_file
 from r2w_eval.training.rl.rollouts import RolloutSettings
 from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.synthesis.loop import SynthSettings

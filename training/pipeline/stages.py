@@ -21,7 +21,7 @@ from r2w_eval.training.pipeline.recipe import LOOP
 from r2w_eval.training.prompts import hold_apart, read_prompts
 from r2w_eval.training.rl.controls import shuffle_scores
 from r2w_eval.training.rl.effects import with_effects
-from r2w_eval.training.rl.references import match_references, read_reference_file
+from r2w_eval.training.rl.reference_file import match_references, read_reference_file
 from r2w_eval.training.rl.rollouts import ROLLOUTS, write_rollouts
 from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.rl.signal import Group, read_arms, score_groups, tell_warnings

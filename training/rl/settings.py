@@ -18,7 +18,7 @@ from r2w_eval.training.limits import (
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.effects import EffectSettings
 from r2w_eval.training.rl.penalties import Penalties
-from r2w_eval.training.rl.references import check_references
+from r2w_eval.training.rl.reference_file import check_references
 from r2w_eval.training.trainer.stage import EMBEDDED
 
 from r2w_eval.errors import UsageError
@@ -55,7 +55,7 @@ class RLSettings:
     penalties: subtracted from the outcome for repetitive, long or malformed thinking
     opponents: number of answers before and after it in the group that each is compared with
         (pairwise)
-    references: JSON lines of stored answers, several per prompt (references.py)
+    references: JSON lines of stored answers, several per prompt (reference_file.py)
     rising_references: compare with one reference of a prompt at a time, starting with the weakest,
         and move on when the group has won; false: the mean over all of them
     patience_s: seconds to wait for a silent judge before its pending verdicts become invalid

@@ -30,14 +30,12 @@ from r2w_eval.training.rl.outcomes import (
     open_judge,
 )
 from r2w_eval.training.rl.penalties import Penalised
+from r2w_eval.training.rl.reference_file import Ranked, match_references, read_reference_file
 from r2w_eval.training.rl.references import (
     SCHEDULE,
     AgainstReferences,
-    Ranked,
     ReferenceSchedule,
     RisingReferences,
-    match_references,
-    read_reference_file,
 )
 from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.trainer.faults import without_missing_reward_texts

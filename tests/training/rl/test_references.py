@@ -14,17 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.outcomes import JudgedOutcome
+from r2w_eval.training.rl.reference_file import (
+    Ranked,
+    Reference,
+    match_references,
+    rank_references,
+    read_reference_file,
+)
 from r2w_eval.training.rl.references import (
     SCHEDULE,
     AgainstReferences,
-    Ranked,
-    Reference,
     ReferenceSchedule,
     RisingReferences,
-    match_references,
     note_wins,
-    rank_references,
-    read_reference_file,
 )
 from r2w_eval.training.rl.settings import RLSettings
 from strengths import Strengths, text_of

@@ -486,7 +486,8 @@ def test_rising_references_of_a_killed_training_are_those_of_an_unbroken_one(
 
 def end_step_on_each_rank(path: str) -> None:
     """Every rank wins a prompt of its own, and learns of the other's."""
-    from r2w_eval.training.rl.references import Ranked, ReferenceSchedule
+    from r2w_eval.training.rl.reference_file import Ranked
+    from r2w_eval.training.rl.references import ReferenceSchedule
 
     from r2w_eval.ranks import from_all
 
