@@ -44,7 +44,9 @@ def pipeline(  # noqa: PLR0913
         _run_here(chosen, stages, wanted[0], work.Subprocesses(recipe, folder))
         return
     from r2w_eval.training.pipeline.report import write_pipeline_report
+    from r2w_eval.training.pipeline.stages import check_finished_prompts
 
+    check_finished_prompts(chosen, stages, folder)
     planned = work.Pipeline(chosen.name, stages, folder)
     try:
         launch = work.Subprocesses(recipe, folder, jobs)

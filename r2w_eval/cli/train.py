@@ -179,7 +179,6 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
 def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out: str) -> None:
     """Write data for verl on Ray, and print the command that trains."""
     import shlex
-    from pathlib import Path
 
     from r2w_eval.training.cluster import launch as verl
     from r2w_eval.training.pipeline import commands
@@ -187,7 +186,7 @@ def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out:
     chosen, notes = commands.choose_prompts(prompts, n, 0, None)
     for note in notes:
         click.echo(f"note: {note}", err=True)
-    data = verl.write_cluster_data(chosen, val, Path(out))
+    data = verl.write_cluster_data(chosen, val, out)
     click.echo(f"{data.n_train} prompts in {data.train}, {data.n_val} in {data.val}", err=True)
     click.echo(shlex.join(verl.launch_command(recipe, model, data)))
 

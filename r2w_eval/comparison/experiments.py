@@ -7,6 +7,7 @@ read. Forms: specification r2write, section 8 (the paper's Table 1; tokens per p
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -80,7 +81,8 @@ def parse_arm(text: str, name: str = "") -> Arm:
             raise UsageError(f"--arm {text!r:.200}: expected NAME:SETTING=VALUE;SETTING=VALUE")
     known = {f.name: f for f in fields(RunConfig) if "str" in str(f.type) and f.name != "judge"}
     settings = {}
-    for part in filter(None, (piece.strip() for piece in body.split(";"))):
+    # a value may hold a semicolon; one that parts settings has a name and "=" behind it
+    for part in filter(None, map(str.strip, re.split(r";(?=\s*[A-Za-z][\w-]*\s*=|\s*$)", body))):
         key, equals, value = part.partition("=")
         key = key.strip().replace("-", "_")
         if not equals or key not in known:

@@ -274,7 +274,8 @@ def convert_to_hf() -> Path:
         ) from error
     target.parent.mkdir(parents=True, exist_ok=True)
     source: dict[str, Any] = {"gguf_file": gguf.name}
-    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        folder = Path(scratch) / "model"
         model = AutoModelForCausalLM.from_pretrained(
             gguf.parent, quantization_config=GgufConfig(dequantize=True), **source
         )
@@ -284,5 +285,13 @@ def convert_to_hf() -> Path:
         end = tokenizer.convert_ids_to_tokens(model.config.eos_token_id)
         tokenizer.eos_token = tokenizer.pad_token = end
         tokenizer.save_pretrained(folder)
-        shutil.copytree(folder, target, dirs_exist_ok=True)
+        # what an interrupted copy of an earlier version left
+        if not (target / "config.json").exists():
+            shutil.rmtree(target, ignore_errors=True)
+        try:
+            # whole or not at all: another process may look, or be as far
+            folder.rename(target)
+        except OSError:
+            if not (target / "config.json").exists():
+                raise
     return target

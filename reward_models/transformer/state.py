@@ -96,6 +96,17 @@ def read_state(
     return Progress(**json.loads(facts["at"]))
 
 
+def require_one_start(begun: Sequence[Progress], out: Path) -> None:
+    """Raises UsageError if processes would go on from different batches, and wait for each other
+    for ever: they do if only some of them see the state.
+    """
+    if len(set(begun)) > 1:
+        raise UsageError(
+            f"{out}: processes go on from batches {', '.join(str(one.batches) for one in begun)}. "
+            f"Expected a folder that all of them share, since the first one keeps the state there"
+        )
+
+
 def remove_state(out: Path) -> None:
     """A finished training has nothing to go on with."""
     (out / STATE).unlink(missing_ok=True)

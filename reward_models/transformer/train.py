@@ -39,13 +39,14 @@ from r2w_eval.reward_models.transformer.state import (
     Progress,
     read_state,
     remove_state,
+    require_one_start,
     run_identity,
     write_state,
     write_tensors,
 )
 from r2w_eval.reward_models.transformer.trees import Tree, outcome_trees, reflection_trees
 
-from r2w_eval.ranks import all_sum, device_of_rank, is_first, n_processes, on_first, rank
+from r2w_eval.ranks import all_sum, device_of_rank, from_all, is_first, n_processes, on_first, rank
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 
 # trees among which those of like length are put together
@@ -188,6 +189,7 @@ def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Learner:
     trees = choose_trees(rows, config, learner.encode)
     identity = run_identity(asdict(config), trees)
     begun = read_state(out, identity, learner.parameters(), learner.optimizer)
+    require_one_start(from_all(begun), out)
     _loop(learner, trees, out, _Clock(identity, begun, started + config.max_seconds))
     return learner
 

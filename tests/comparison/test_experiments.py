@@ -182,6 +182,12 @@ def test_arms_are_read_strictly() -> None:
         "low",
         {"extra_body": '{"a": 1}', "system_prompt": "Think."},
     )
+    odd = parse_arm('a:system_prompt=Plan; then write; mode=strict;extra_body={"stop": ";"};')
+    assert dict(odd.settings) == {
+        "system_prompt": "Plan; then write", "mode": "strict", "extra_body": '{"stop": ";"}',
+    }  # fmt: skip
+    with pytest.raises(UnknownName, match="'sample'"):
+        parse_arm("a:system_prompt=Plan;sample=2")
     with pytest.raises(UsageError, match="expected NAME"):
         parse_arm("extra")
     with pytest.raises(UnknownName, match="Did you mean model_args"):

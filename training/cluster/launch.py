@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -20,10 +21,10 @@ SOURCE = "r2w"
 
 @dataclass(frozen=True, slots=True)
 class ClusterData:
-    """Parquet files with verl's columns, and the number of prompts in each."""
+    """Paths or addresses of Parquet files with verl's columns, and the number of prompts in each."""
 
-    train: Path
-    val: Path
+    train: str
+    val: str
     n_train: int
     n_val: int
 
@@ -33,7 +34,7 @@ def config_folder() -> Path:
     return Path(str(resources.files(__package__).joinpath("verl")))
 
 
-def write_cluster_data(prompts: Sequence[Prompt], n_val: int, out: Path) -> ClusterData:
+def write_cluster_data(prompts: Sequence[Prompt], n_val: int, out: str | Path) -> ClusterData:
     """Write `train.parquet`, and `val.parquet` with the `n_val` prompts that `hold_apart` holds
     out. Raises UsageError if either would be empty, since verl reads both.
     """
@@ -41,10 +42,13 @@ def write_cluster_data(prompts: Sequence[Prompt], n_val: int, out: Path) -> Clus
         raise UsageError("--val 0: verl reads prompts to validate on. Try: --val 1")
     train, val = hold_apart(prompts, n_val, "--val")
     fs, folder = open_place(str(out))
+    files: dict[str, str] = {}
     for split, own in (("train", train), ("val", val)):
         rows = [verl_row(prompt, place, split) for place, prompt in enumerate(own)]
-        publish(fs, f"{folder}/{split}.parquet", _as_parquet(rows))
-    return ClusterData(out / "train.parquet", out / "val.parquet", len(train), len(val))
+        path = f"{folder}/{split}.parquet"
+        publish(fs, path, _as_parquet(rows))
+        files[split] = str(fs.unstrip_protocol(path)).removeprefix("file://")
+    return ClusterData(**files, n_train=len(train), n_val=len(val))
 
 
 def verl_row(prompt: Prompt, place: int, split: str) -> dict[str, Any]:
@@ -79,7 +83,14 @@ def launch_command(recipe: str, model: str, data: ClusterData) -> list[str]:
     return [
         *("python", "-m", "verl.trainer.main_ppo"),
         *("--config-path", str(config_folder()), "--config-name", recipe),
-        f"data.train_files={data.train.resolve()}",
-        f"data.val_files={data.val.resolve()}",
-        f"actor_rollout_ref.model.path={model}",
+        f"data.train_files={_quoted(data.train)}",
+        f"data.val_files={_quoted(data.val)}",
+        f"actor_rollout_ref.model.path={_quoted(model)}",
     ]
+
+
+def _quoted(value: str) -> str:
+    """A value in an override of Hydra, whose grammar knows `=`, `,`, blanks and brackets."""
+    if re.fullmatch(r"[\w./:@+-]+", value):
+        return value
+    return "'" + value.replace("'", "\\'") + "'"

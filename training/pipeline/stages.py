@@ -17,7 +17,9 @@ from r2w_eval.training.contamination import BenchmarkIndex, benchmark_texts
 from r2w_eval.training.pipeline import commands
 from r2w_eval.training.pipeline.grid import BASE, rl_arms, variants
 from r2w_eval.training.pipeline.job import REWARD_NAME, Job, Made, Runner
-from r2w_eval.training.pipeline.recipe import LOOP
+from r2w_eval.training.pipeline.plan import Stage
+from r2w_eval.training.pipeline.recipe import LOOP, Recipe
+from r2w_eval.training.pipeline.records import finished
 from r2w_eval.training.prompts import hold_apart, read_prompts
 from r2w_eval.training.rl.controls import shuffle_scores
 from r2w_eval.training.rl.effects import with_effects
@@ -37,7 +39,7 @@ from r2w_eval.training.trainer.stage import (
     model_folder,
 )
 
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 from r2w_eval.trace.types import Form
@@ -58,6 +60,16 @@ def run_prompts(job: Job) -> Made:
     for path, prompts in files.items():
         write_jsonl(path, prompts)
     return Made(tuple(files), {"n": len(kept), "n_held": len(held), "notes": notes})
+
+
+def check_finished_prompts(recipe: Recipe, stages: Sequence[Stage], out: Path) -> None:
+    """Raises UsageError if the references, which no key of the prompts tells, lack one of the
+    prompts that were chosen before: said at the start, and not after fine-tuning.
+    """
+    stage = next(one for one in stages if one.kind == "prompts")
+    if recipe.rl.references and finished(stage, out):
+        stored = read_reference_file(Path(recipe.rl.references))
+        match_references(stored, read_prompts(stage.folder(out) / PROMPTS_FILE))
 
 
 def run_loop(job: Job) -> Made:
@@ -185,20 +197,25 @@ def _report(job: Job) -> tuple[Path, ...]:
 
 def own_steps(job: Job) -> tuple[str, ...]:
     """A folder with the reflections of `rm.synth`, without those that overlap with a benchmark;
-    empty if the recipe names none. Raises DataError.
+    empty if the recipe names none. Raises DataError, also if no reflection is left.
     """
     synth = job.recipe.rm.synth
     if synth is None:
         return ()
     file = job.input("traces-loop", REFLECTIONS) if synth == LOOP else Path(synth) / REFLECTIONS
     index = BenchmarkIndex(benchmark_texts(job.recipe.prompts.data_dir, job.recipe.tasks).texts)
-    steps = iter_jsonl(find_reflections(file.parent))
+    steps = list(iter_jsonl(find_reflections(file.parent)))
+    names = ("prompt", "draft", "revision")
+    kept = [step for step in steps if not find_overlap(index, step, names)]
+    if not kept:
+        raise DataError(
+            f"rm.synth {synth!r}: no steps to train on: {len(steps)} in {file}, "
+            f"{len(steps) - len(kept)} of them in a benchmark. Take rm.synth out of the recipe, or "
+            f"make more of other prompts"
+        )
     folder = job.folder / "synth"
     folder.mkdir(parents=True, exist_ok=True)
-    names = ("prompt", "draft", "revision")
-    write_jsonl(
-        folder / REFLECTIONS, [step for step in steps if not find_overlap(index, step, names)]
-    )
+    write_jsonl(folder / REFLECTIONS, kept)
     return (str(folder),)
 
 

@@ -25,7 +25,11 @@ pytest.importorskip("transformers")
 from r2w_eval.reward_models.transformer import train as module  # noqa: E402
 from r2w_eval.reward_models.transformer.backbone import BackboneConfig  # noqa: E402
 from r2w_eval.reward_models.transformer.losses import targets_of  # noqa: E402
-from r2w_eval.reward_models.transformer.state import STATE  # noqa: E402
+from r2w_eval.reward_models.transformer.state import (  # noqa: E402
+    STATE,
+    Progress,
+    require_one_start,
+)
 from r2w_eval.reward_models.transformer.train import TrainConfig, train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -120,6 +124,12 @@ def test_a_stopped_training_goes_on_to_the_same_weights(
     assert all((broken / n).read_bytes() == (whole / n).read_bytes() for n in names)
     steps = [(record["step"], record["tokens"], record["loss"]) for record in log_of(whole)]
     assert [(r["step"], r["tokens"], r["loss"]) for r in log_of(broken)] == steps
+
+
+def test_processes_that_do_not_see_one_state_are_refused() -> None:
+    require_one_start([Progress(3, 9, 1.0)] * 2, Path("out"))
+    with pytest.raises(UsageError, match=r"from batches 3, 0\. Expected a folder that all"):
+        require_one_start([Progress(3, 9, 1.0), Progress()], Path("out"))
 
 
 def test_two_processes_step_by_the_mean_of_their_gradients(base: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,30 @@ def test_a_rubric_travels_with_its_prompt_and_other_numbers_are_refused(tmp_path
             write_cluster_data(prompts, n, tmp_path)
     with pytest.raises(UnknownName, match="Did you mean local"):
         launch_command("locall", "m", data)
+
+
+def test_odd_paths_and_object_stores_are_named_as_hydra_and_verl_read_them(tmp_path: Path) -> None:
+    pytest.importorskip("hydra", reason="comes with verl")
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    folder = tmp_path / "lr=1e-6, it's [a] test"
+    data = write_cluster_data(starter_prompts(4), 1, folder)
+    argv = launch_command("local", "org/name@v1", data)
+    found = {
+        one.key_or_group: one.value()
+        for one in OverridesParser.create().parse_overrides([word for word in argv if "=" in word])
+    }
+    assert found["data.train_files"] == str(folder / "train.parquet")
+    assert found["actor_rollout_ref.model.path"] == "org/name@v1"
+
+
+def test_data_for_an_object_store_stay_there() -> None:
+    data = write_cluster_data(starter_prompts(4), 1, "memory://cluster/data")
+    assert data.train == "memory:///cluster/data/train.parquet"
+    argv = launch_command("local", "m", data)
+    assert "data.val_files=memory:///cluster/data/val.parquet" in argv
+    odd = replace(data, val="/a b/it's,val")
+    assert r"data.val_files='/a b/it\'s,val'" in launch_command("local", "m", odd)
 
 
 def test_configurations_differ_in_the_algorithm_alone() -> None:

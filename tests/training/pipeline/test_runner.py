@@ -18,12 +18,18 @@ from plans import keys
 from r2w_eval.reward_models import commands as reward_commands
 from r2w_eval.reward_models.checks.report import read_report
 from r2w_eval.reward_models.data.synthesis import build_synthesis
+from r2w_eval.training.contamination import benchmark_texts
 from r2w_eval.training.pipeline import runner as work
 from r2w_eval.training.pipeline.job import job_of, run_stage
 from r2w_eval.training.pipeline.plan import Stage, plan_pipeline, select
 from r2w_eval.training.pipeline.recipe import load_recipe
 from r2w_eval.training.pipeline.records import finished, locked, read_record
-from r2w_eval.training.pipeline.stages import RUNNERS, arms_folder, own_steps
+from r2w_eval.training.pipeline.stages import (
+    RUNNERS,
+    arms_folder,
+    check_finished_prompts,
+    own_steps,
+)
 from r2w_eval.training.prompts import read_prompts, starter_prompts
 from scripted import ScriptedModel, endpoint, mixed
 
@@ -306,6 +312,22 @@ def test_prompts_without_a_reference_end_the_pipeline_before_sft(
     assert RUNNERS["prompts"](job).facts["n"] == 4
 
 
+def test_references_that_lack_a_prompt_chosen_before_are_told_at_the_start(
+    write: Write, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "references.jsonl", tmp_path / "out"
+    prompts = starter_prompts(4)
+    write_jsonl(file, [{"prompt": one.prompt, "text": "Rain."} for one in prompts])
+    recipe = load_recipe(str(write(rl={"outcome_form": "references", "references": str(file)})))
+    stages = plan_pipeline(recipe)
+    check_finished_prompts(recipe, stages, out)
+    run_stage(job_of(recipe, stages, stages[0], out), RUNNERS, "a command")
+    check_finished_prompts(recipe, stages, out)
+    write_jsonl(file, [{"prompt": one.prompt, "text": "Rain."} for one in prompts[1:]])
+    with pytest.raises(UsageError, match=f"1 of 4 prompts without a reference: '{prompts[0].id}'"):
+        check_finished_prompts(recipe, stages, out)
+
+
 def test_the_reward_model_may_take_the_steps_of_the_loop(write: Write, tmp_path: Path) -> None:
     trained = {"source": "trained", "synth": "loop"}
     with pytest.raises(UsageError, match=r"rm.synth loop: expected loop among traces.sources"):
@@ -332,6 +354,22 @@ def test_the_reward_model_may_take_the_steps_of_the_loop(write: Write, tmp_path:
     (folder,) = own_steps(job_of(recipe, stages, reward, tmp_path / "out"))
     kinds = sorted(row.kind for row in build_synthesis(Path(folder)))
     assert kinds == ["degraded"] * 2 + ["improved"] * 2 + ["neutral"] * 2
+
+
+def test_steps_that_all_stand_in_a_benchmark_are_told_by_the_recipes_own_words(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("R2W_DATA", raising=False)
+    folder = tmp_path / "synth"
+    folder.mkdir()
+    (prompt, *_) = benchmark_texts(None, ("quickstart",)).texts
+    step = {"prompt": prompt, "draft": "Rain.", "revision": "Hail."}
+    write_jsonl(folder / "reflections.jsonl", [step])
+    recipe = load_recipe(str(write(rm={"source": "trained", "synth": str(folder)})))
+    stages = plan_pipeline(recipe)
+    (reward,) = select(stages, "reward")
+    with pytest.raises(DataError, match=r"no steps to train on: 1 in .*, 1 of them in a benchmark"):
+        own_steps(job_of(recipe, stages, reward, tmp_path / "out"))
 
 
 def test_a_reward_model_may_be_trained_in_the_folder_that_its_stage_holds(tmp_path: Path) -> None:
