@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from itertools import accumulate
+from typing import NamedTuple
 
 from rapidfuzz.distance import Indel
 
@@ -47,21 +49,21 @@ class Edit:
     new: Span
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A word, a number, one Chinese character or one mark, with its place."""
 
     text: str
     span: Span
 
 
-def words_of(text: str) -> list[Word]:
+# revisions follow each other: what one led to is where the next begins
+@lru_cache(maxsize=8)
+def words_of(text: str) -> tuple[Word, ...]:
     """Words with their character spans, in order; linear in the text."""
-    return [Word(found[0], Span(*found.span())) for found in _WORD.finditer(text)]
+    return tuple(Word(found[0], Span(*found.span())) for found in _WORD.finditer(text))
 
 
-@dataclass(frozen=True, slots=True)
-class _Sentence:
+class _Sentence(NamedTuple):
     """A sentence as a range of words; `key` tells equal sentences."""
 
     key: tuple[str, ...]
@@ -76,7 +78,7 @@ def diff(old: str, new: str) -> tuple[Edit, ...]:
     [('replace', 'red', 'blue')]
     """
     a, b = words_of(old), words_of(new)
-    sentences_a, sentences_b = _sentences(old, a), _sentences(new, b)
+    sentences_a, sentences_b = _sentences(old), _sentences(new)
     common = _common(sentences_a, sentences_b)
     anchors = _longest_increasing(common)
     moved = sorted(set(common) - set(anchors))
@@ -102,7 +104,9 @@ def diff(old: str, new: str) -> tuple[Edit, ...]:
     return tuple(sorted(edits, key=lambda edit: (edit.old.start, edit.new.start)))
 
 
-def _sentences(text: str, words: Sequence[Word]) -> list[_Sentence]:
+@lru_cache(maxsize=4)
+def _sentences(text: str) -> list[_Sentence]:
+    words = words_of(text)
     ends = [found.end() for found in _SENTENCE_END.finditer(text)]
     starts = [word.span.start for word in words]
     borders = sorted({0, len(words), *(bisect_left(starts, end) for end in ends)})
@@ -233,7 +237,12 @@ class Changes:
         gone = sorted(e.old for e in edits if e.kind in (EditKind.DELETE, EditKind.REPLACE))
         self._starts = [word.span.start for word in words]
         self._ends = [word.span.end for word in words]
-        self._changed = [0, *accumulate(covers(gone, word.span) for word in words)]
+        flags = [0] * len(words)
+        for span in gone:
+            own = range(bisect_right(self._ends, span.start), bisect_left(self._starts, span.end))
+            for place in own:
+                flags[place] = 1
+        self._changed = [0, *accumulate(flags)]
         inserted = (e for e in edits if e.kind is EditKind.INSERT and len(e.new))
         self._inserts = sorted(edit.old.start for edit in inserted)
 
