@@ -21,7 +21,7 @@ SOURCE = "r2w"
 
 @dataclass(frozen=True, slots=True)
 class ClusterData:
-    """Paths or addresses of Parquet files with verl's columns, and the number of prompts in each."""
+    """Paths or addresses of Parquet files with verl's columns, and the numbers of their rows."""
 
     train: str
     val: str
