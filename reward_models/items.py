@@ -104,6 +104,12 @@ def as_status(text: str) -> ItemStatus | JudgeStatus:
     return ItemStatus(text) if text in set(ItemStatus) else JudgeStatus(text)
 
 
+def read_score(record: Mapping[str, Any]) -> ItemScore:
+    """A score from its JSON form. Raises KeyError, ValueError, TypeError for what is none."""
+    status, reason = as_status(str(record["status"])), str(record.get("reason") or "")
+    return ItemScore(str(record["id"]), record["value"], record["parts"], status, reason)
+
+
 def read_item(record: Any, number: int | str) -> Item | ItemScore:
     """An item from its JSON form, or a failed score that says what is wrong with it.
 

@@ -22,6 +22,7 @@ from r2w_eval.reward_models.items import (
     ItemStatus,
     failed,
     read_item,
+    read_score,
 )
 from r2w_eval.reward_models.scorer import ItemScorer, score_all
 
@@ -46,9 +47,10 @@ def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Coun
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--output {target!r}: expected a file in a folder that exists")
     with closing(JsonlWriter(out)) as writer:
-        done = _take_over(scorer, path, out)
+        done, later = _take_over(scorer, path, out)
+        items = (later.get(place, item) for place, item in enumerate(_read_items(path)))
         counts = Counter(str(record["status"]) for record in iter_jsonl(out))
-        for score in score_all(scorer, islice(_read_items(path), done, None), batch):
+        for score in score_all(scorer, islice(items, done, None), batch):
             writer.append(score.as_record())
             counts[str(score.status)] += 1
     return counts
@@ -70,8 +72,8 @@ def read_line(line: bytes, number: int | str) -> Item | ItemScore:
     return read_item(record, number)
 
 
-def _take_over(scorer: ItemScorer, path: Path, out: Path) -> int:
-    """How many scores of an interrupted run can be kept; the file is truncated after them."""
+def _take_over(scorer: ItemScorer, path: Path, out: Path) -> tuple[int, dict[int, ItemScore]]:
+    """What can be kept of an interrupted run (`_keep_matching`); the file is truncated after it."""
     note = out.with_name(out.name + ".run.json")
     stat = path.stat()
     own = content_hash([scorer.id, dict(scorer.describe()), str(path.resolve()), stat.st_size,
@@ -80,7 +82,7 @@ def _take_over(scorer: ItemScorer, path: Path, out: Path) -> int:
         return _keep_matching(path, out)
     os.truncate(out, 0)
     write_json(note, {"run": own, "scorer": scorer.id})
-    return 0
+    return 0, {}
 
 
 def _noted_run(note: Path) -> Any:
@@ -91,23 +93,31 @@ def _noted_run(note: Path) -> Any:
     return content.get("run") if isinstance(content, dict) else None
 
 
-def _keep_matching(path: Path, out: Path) -> int:
-    """Keep the leading scores up to the first mismatch or transient failure; how many."""
+def _keep_matching(path: Path, out: Path) -> tuple[int, dict[int, ItemScore]]:
+    """Keep the leading scores up to the first mismatch or transient failure, and how many; by
+    place the good ones behind that failure, which are not to be paid for again.
+    """
     done, end = 0, 0
+    later: dict[int, ItemScore] = {}
     with out.open("rb") as file:
-        for line, item in zip(file, _read_items(path), strict=False):
-            if not _is_score_of(item, line):
+        for place, (line, item) in enumerate(zip(file, _read_items(path), strict=False)):
+            score = _score_of(item, line)
+            if score is None:
                 break
-            done, end = done + 1, end + len(line)
+            if str(score.status) in TRANSIENT:
+                continue
+            if place == done:
+                done, end = done + 1, end + len(line)
+            else:
+                later[place] = score
     os.truncate(out, end)
-    return done
+    return done, later
 
 
-def _is_score_of(item: Item | ItemScore, line: bytes) -> bool:
+def _score_of(item: Item | ItemScore, line: bytes) -> ItemScore | None:
+    """The score in a line; None if it is not of this item."""
     try:
         record = json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    if not isinstance(record, dict) or record.get("id") != item.id:
-        return False
-    return "status" in record and str(record["status"]) not in TRANSIENT
+        return read_score(record) if record["id"] == item.id else None
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from r2w_eval.reward_models.items import TRANSIENT, ItemScore, as_status
+from r2w_eval.reward_models.items import TRANSIENT, ItemScore, read_score
 from r2w_eval.reward_models.scorer import ItemScorer, open_scorer, score_all
 from r2w_eval.reward_models.serving.splits import Split, find_inputs, plan_splits, read_split
 
@@ -228,8 +228,7 @@ def _settled(fs: Any, path: str) -> dict[int, ItemScore]:
 
 
 def _from_row(row: dict[str, Any]) -> ItemScore:
-    status = as_status(row["status"])
-    return ItemScore(row["id"], row["value"], json.loads(row["parts"]), status, row["reason"])
+    return read_score({**row, "parts": json.loads(row["parts"])})
 
 
 def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:

@@ -323,6 +323,30 @@ def test_a_scorer_that_miscounts_is_told_instead_of_shifting_scores(surplus: int
         list(score_all(Miscounting(), [item(), item()]))
 
 
+def test_only_the_scores_that_a_judge_owes_are_asked_for_again_in_a_file(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Noting(RulesScorer):
+        def score(self, items: Sequence[Item]) -> list[ItemScore]:
+            asked.extend(one.id for one in items)
+            return super().score(items)
+
+    source, target = tmp_path / "items.jsonl", tmp_path / "scores.jsonl"
+    records = [{"id": str(n), "prompt": "", "draft": DRAFT, "reflection": RIGHT} for n in range(9)]
+    source.write_text("".join(json.dumps(record) + "\n" for record in records))
+    score_file(Noting(), str(source), str(target), 2)
+    whole = target.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    for place in (2, 5):
+        lost = {"id": str(place), "value": None, "parts": {}, "status": "timeout", "reason": "late"}
+        lines[place] = json.dumps(lost).encode() + b"\n"
+    # the run broke off before the last line
+    target.write_bytes(b"".join(lines[:-1]))
+    asked.clear()
+    score_file(Noting(), str(source), str(target), 2)
+    assert asked == ["2", "5", "8"] and target.read_bytes() == whole
+
+
 @pytest.mark.parametrize("damage", ["gone", "broken", "note"])
 def test_scores_go_on_from_the_first_line_that_is_not_their_items(
     tmp_path: Path, damage: str
