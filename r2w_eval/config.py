@@ -44,8 +44,9 @@ class RunConfig:
     )
     judge: tuple[str, ...] = _setting(
         ("local",),
-        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, local "
-        "(the embedded model reading score probabilities: a smoke test, not a judgement), or none.",
+        "Judge, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, module:attr, r2w-quality "
+        "(the shipped reward model), local (the embedded model reading score probabilities: a "
+        "smoke test, not a judgement), or none.",
         metavar="JUDGE",
     )
     combine: str | None = _setting(

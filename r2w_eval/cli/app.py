@@ -117,7 +117,7 @@ def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
     "pages_allow",
     helps={
         "judge": "Judge to ask, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, "
-        "module:attr, or local."
+        "module:attr, r2w-quality, or local."
     },
 )
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
