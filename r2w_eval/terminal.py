@@ -1,4 +1,4 @@
-"""Text from models and endpoints in a terminal: no order to the terminal, no markup of ours."""
+"""What a terminal shows: text from models and endpoints made harmless, tables, numbers."""
 
 from __future__ import annotations
 
@@ -45,6 +45,24 @@ def plain_table(title: str = "") -> Table:
         # two blanks between columns: eight columns of figures fit 80
         padding=(0, 1, 0, 0),
     )
+
+
+def number(value: float | None, form: str = ".2f") -> str:
+    """A number in a format of `format`, or a dash where there is none.
+
+    >>> number(0.5), number(0.5, "+.1f"), number(None)
+    ('0.50', '+0.5', '–')
+    """
+    return "–" if value is None else format(value, form)
+
+
+def interval(low: float | None, high: float | None, form: str = ".2f") -> str:
+    """Both bounds of an interval, or a dash where one is missing.
+
+    >>> interval(0.25, 0.75), interval(None, 0.75)
+    ('0.25 … 0.75', '–')
+    """
+    return "–" if low is None or high is None else f"{low:{form}} … {high:{form}}"
 
 
 def warn(text: str) -> None:

@@ -4,7 +4,7 @@ ratings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from r2w_eval.stats.orders import (
 from r2w_eval.stats.ratings import Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn
-from r2w_eval.terminal import escape, plain_table
+from r2w_eval.terminal import escape, interval, number, plain_table
 from r2w_eval.types import Metric, Sample
 
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
@@ -42,31 +42,12 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
     """One block per task and judge."""
     console = Console()
     for comparison in compare_runs(runs, force_common, effect):
-        if comparison.subsets:
-            took = "; ".join(f"{name}: {items}" for name, items in comparison.subsets.items())
-            console.print(
-                f"[bold yellow]The runs cover different items; compared is what all have.[/] "
-                f"{escape(took)}",
-                soft_wrap=True,
-            )
-        if comparison.is_uneven:
-            console.print(
-                "[bold yellow]The runs scored different shares of their samples, so their scores "
-                "are not of the same items.[/] Order, ranks and tests are: each pair stands on the "
-                "items that both have scored.",
-                soft_wrap=True,
-            )
+        for warning in _uneven_items(comparison):
+            console.print(warning, soft_wrap=True)
         console.print(ranking_table(comparison))
         console.print(test_table(comparison))
-        for test, outcome in zip(comparison.ranking.tests, comparison.outcomes, strict=True):
-            if outcome is not None:
-                console.print(
-                    f"{escape(test.first)} alone passed {outcome.n_only_first}, "
-                    f"{escape(test.second)} alone {outcome.n_only_second}, both "
-                    f"{outcome.n_both}, neither {outcome.n_neither}: McNemar's exact p = "
-                    f"{outcome.p_value:.3g}",
-                    soft_wrap=True,
-                )
+        for passed in _passed(comparison):
+            console.print(passed, soft_wrap=True)
         if comparison.groups:
             console.print(group_table(comparison))
         if comparison.left_out:
@@ -82,6 +63,34 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
                 )
 
 
+def _uneven_items(comparison: Comparison) -> Iterator[str]:
+    """Warnings where the runs do not stand on the same items."""
+    if comparison.subsets:
+        took = "; ".join(f"{name}: {items}" for name, items in comparison.subsets.items())
+        yield (
+            f"[bold yellow]The runs cover different items; compared is what all have.[/] "
+            f"{escape(took)}"
+        )
+    if comparison.is_uneven:
+        yield (
+            "[bold yellow]The runs scored different shares of their samples, so their scores "
+            "are not of the same items.[/] Order, ranks and tests are: each pair stands on the "
+            "items that both have scored."
+        )
+
+
+def _passed(comparison: Comparison) -> Iterator[str]:
+    """Who passed how many items, where every item is passed or failed."""
+    for test, outcome in zip(comparison.ranking.tests, comparison.outcomes, strict=True):
+        if outcome is not None:
+            yield (
+                f"{escape(test.first)} alone passed {outcome.n_only_first}, "
+                f"{escape(test.second)} alone {outcome.n_only_second}, both "
+                f"{outcome.n_both}, neither {outcome.n_neither}: McNemar's exact p = "
+                f"{outcome.p_value:.3g}"
+            )
+
+
 def ranking_table(comparison: Comparison) -> Table:
     """Each run's own score, in the order and with the ranks that the paired tests give."""
     table = plain_table(f"{comparison.task}, judge {comparison.judge}, key {comparison.score_key}")
@@ -92,10 +101,10 @@ def ranking_table(comparison: Comparison) -> Table:
         rank = f"{row.best}" if row.best == row.worst else f"{row.best}–{row.worst}"
         tied = "yes" if row.is_tied_with_best else "no"
         head = comparison.headlines[row.model]
-        span = _span(head.low, head.high, ".2f")
+        bounds = interval(head.low, head.high, ".2f")
         counts = comparison.scored[row.model]
         scored = f"{counts.n_scored}/{counts.n_expected}"
-        table.add_row(escape(row.model), f"{row.value:.2f}", span, scored, rank, tied)
+        table.add_row(escape(row.model), f"{row.value:.2f}", bounds, scored, rank, tied)
     return table
 
 
@@ -111,10 +120,10 @@ def test_table(comparison: Comparison) -> Table:
         needed = comparison.needed[place : place + 1]
         table.add_row(
             escape(f"{test.first} – {test.second}"),
-            _number(test.difference, "+.2f"),
-            _span(test.low, test.high, "+.2f"),
-            _number(test.p_holm, ".3f"),
-            _number(effect, ".2f"),
+            number(test.difference, "+.2f"),
+            interval(test.low, test.high, "+.2f"),
+            number(test.p_holm, ".3f"),
+            number(effect, ".2f"),
             str(test.n_common),
             *("–" if n is None else f"{n:,}" for n in needed),
         )
@@ -138,9 +147,9 @@ def group_table(comparison: Comparison) -> Table:
         table.add_row(
             escape(own.group),
             escape(f"{own.first} – {own.second}"),
-            _number(test.difference, "+.2f"),
-            _span(test.low, test.high, "+.2f"),
-            _number(test.p_value, ".3g"),
+            number(test.difference, "+.2f"),
+            interval(test.low, test.high, "+.2f"),
+            number(test.p_value, ".3g"),
             f"{own.q_value:.3g}",
             str(test.n_common),
         )
@@ -244,7 +253,7 @@ def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Tabl
         table.add_row(
             escape(row.model),
             f"{row.strength:+.2f}",
-            _span(row.low, row.high, "+.2f"),
+            interval(row.low, row.high, "+.2f"),
             f"{row.win_share:.2f}",
             str(row.rank_upper_bound),
         )
@@ -264,8 +273,8 @@ def positions_table(bias: Positions) -> Table:
         "same outcome in both orders": bias.consistency,
     }
     for name, metric in rows.items():
-        span = _span(metric.low, metric.high, ".2f")
-        table.add_row(name, _number(metric.value, ".2f"), span, str(metric.n_scored))
+        bounds = interval(metric.low, metric.high, ".2f")
+        table.add_row(name, number(metric.value), bounds, str(metric.n_scored))
     return table
 
 
@@ -279,17 +288,9 @@ def margins_table(margins: Sequence[PairMargin]) -> Table:
         own = margin.corrected
         table.add_row(
             escape(f"{margin.first} – {margin.second}"),
-            _number(margin.shown_first.value, "+.2f"),
-            _number(own.value, "+.2f"),
-            _span(own.low, own.high, "+.2f"),
+            number(margin.shown_first.value, "+.2f"),
+            number(own.value, "+.2f"),
+            interval(own.low, own.high, "+.2f"),
             str(own.n_scored),
         )
     return table
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
-
-
-def _span(low: float | None, high: float | None, form: str) -> str:
-    return "–" if low is None or high is None else f"{low:{form}} … {high:{form}}"

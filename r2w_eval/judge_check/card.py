@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
 
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash
+from r2w_eval.paths import safe_name
 from r2w_eval.types import Metric
 
 SCHEMA = 1
@@ -56,6 +57,16 @@ class SetFigures:
     lift: Metric
     """Pair accuracy of the judge minus that of the best trivial rule, paired by prompt."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def accuracy(self) -> Metric:
+        """Pair accuracy of the judge, which stands first."""
+        return self.metrics[0]
+
+    @property
+    def best_rule(self) -> Metric:
+        """Pair accuracy of the best trivial rule."""
+        return next(metric for metric in self.baselines if metric.name == self.best_baseline)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,13 +146,11 @@ class EvaluatorCard:
     consumption: Consumption
     notes: tuple[str, ...] = ()
     kind: str = KIND
-    schema: int = field(default=SCHEMA)
+    schema: int = SCHEMA
 
     @property
     def file_stem(self) -> str:
         """Under this name the card lies in a folder of cards."""
-        from r2w_eval.paths import safe_name
-
         return f"{safe_name(self.judge, 60)}-{self.key}"
 
 

@@ -38,17 +38,19 @@ from r2w_eval.judge_check.labelled import (
     load_set,
     spread,
 )
+from r2w_eval.judge_check.markdown import card_markdown
 from r2w_eval.judge_check.nulls import null_templates
 from r2w_eval.judge_check.plan import BOUNDS, CheckOptions, check_templates, plan_questions
 from r2w_eval.judge_check.verdict import conclude
 from r2w_eval.models.cost import Price, load_prices
 from r2w_eval.paths import safe_name
 from r2w_eval.records.plan import Judging, Progress
+from r2w_eval.results.ensembles import EnsembleSpec
 from r2w_eval.run.manifest import claim_folder
 from r2w_eval.run.opening import ModelPool, is_smoke_test
 from r2w_eval.run.questions import Question, Questioner
 from r2w_eval.run.roles import model_options, open_cache, open_judging
-from r2w_eval.store import RunFolder, write_json
+from r2w_eval.store import RunFolder, write_atomically, write_json
 from r2w_eval.types import Decoding, Judgement
 
 DECODING = Decoding(max_tokens=512, temperature=0.0)
@@ -124,19 +126,29 @@ async def check_judges(
                 finally:
                     found = questioner.read_all(questions)
                     sets = labelled, options
-                    cards = tuple(
+                    cards = [
                         make_card(judge, sets, found[judge.id], manifest, prices)
                         for judge in checked
-                    )
+                    ]
                     if combination is not None:
-                        spec, combined = combination
-                        verdicts = combine_check(found, spec, combined.sees_pairs)
-                        card = make_card(combined, sets, verdicts, manifest, {})
-                        used = [own.consumption for own in cards if own.judge in spec.judges]
-                        all_used = add_consumption(card.consumption, used)
-                        cards = (*cards, replace(card, consumption=all_used))
+                        cards.append(_combined_card(combination, sets, found, cards, manifest))
                     files = tuple(write_cards(folder.path, cards))
-    return CheckOutcome(folder.path, cards, files, progress)
+    return CheckOutcome(folder.path, tuple(cards), files, progress)
+
+
+def _combined_card(
+    combination: tuple[EnsembleSpec, CheckedJudge],
+    sets: tuple[Sequence[LabelledSet], CheckOptions],
+    found: Mapping[str, Sequence[Judgement]],
+    cards: Sequence[EvaluatorCard],
+    manifest: Mapping[str, Any],
+) -> EvaluatorCard:
+    """The card of several judges as one, from the verdicts and the `cards` of each."""
+    spec, combined = combination
+    verdicts = combine_check(found, spec, combined.sees_pairs)
+    card = make_card(combined, sets, verdicts, manifest, {})
+    used = [own.consumption for own in cards if own.judge in spec.judges]
+    return replace(card, consumption=add_consumption(card.consumption, used))
 
 
 def _questions(
@@ -287,9 +299,6 @@ def consumption(judgements: Sequence[Judgement], price: Price | None) -> Consump
 
 def write_cards(folder: Path, cards: Sequence[EvaluatorCard]) -> Iterator[Path]:
     """`cards/<judge>-<key>.json` and `.md` in the folder of the check."""
-    from r2w_eval.judge_check.markdown import card_markdown
-    from r2w_eval.store import write_atomically
-
     target = folder / "cards"
     target.mkdir(exist_ok=True)
     for card in cards:

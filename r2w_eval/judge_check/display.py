@@ -8,9 +8,9 @@ from rich.table import Table
 from r2w_eval.config import RunConfig
 from r2w_eval.judge_check.card import EvaluatorCard
 from r2w_eval.judge_check.check import CheckOutcome, load_labels
-from r2w_eval.judge_check.markdown import SIGNALS, number, span
+from r2w_eval.judge_check.markdown import SIGNALS, with_interval
 from r2w_eval.judge_check.plan import CheckOptions, plan_questions
-from r2w_eval.terminal import escape, plain_table
+from r2w_eval.terminal import escape, interval, number, plain_table
 
 
 def print_plan(config: RunConfig, options: CheckOptions) -> None:
@@ -61,15 +61,14 @@ def _agreement_table(card: EvaluatorCard) -> Table:
     for name in ("judge", "95 % interval", "n", "best rule", "difference"):
         table.add_column(name, justify="right")
     for figures in card.sets:
-        accuracy = figures.metrics[0]
-        rule = next(m for m in figures.baselines if m.name == figures.best_baseline)
+        accuracy, rule = figures.accuracy, figures.best_rule
         table.add_row(
             figures.name,
             number(accuracy.value),
-            span(accuracy),
+            interval(accuracy.low, accuracy.high),
             f"{accuracy.n_scored}/{accuracy.n_expected}",
             f"{rule.name} {number(rule.value)}",
-            f"{number(figures.lift.value, '+.2f')} ({span(figures.lift, '+.2f')})",
+            with_interval(figures.lift),
         )
     return table
 
@@ -84,7 +83,7 @@ def _null_table(card: EvaluatorCard) -> Table:
             null.name.replace("_", " "),
             number(null.mean),
             number(null.real_mean),
-            f"{number(null.gap.value, '+.2f')} ({span(null.gap, '+.2f')})",
+            with_interval(null.gap),
             f"{null.gap.n_scored}/{null.gap.n_expected}",
             "yes" if null.survives else "[yellow]not shown[/yellow]",
         )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from r2w_eval.judge_check.card import EvaluatorCard, NullFigures, SetFigures
+from r2w_eval.terminal import interval, number
 from r2w_eval.types import Metric
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
@@ -84,7 +85,7 @@ def _null_row(null: NullFigures) -> str:
         number(null.mean),
         number(null.real_mean),
         number(null.below.value),
-        f"{number(null.gap.value, '+.2f')} ({span(null.gap, '+.2f')})",
+        with_interval(null.gap),
         f"{null.gap.n_scored}/{null.gap.n_expected}",
         "yes" if null.survives else "**not shown**",
     )
@@ -130,19 +131,13 @@ def metric_table(metrics: Iterable[Metric], title: str = "measure") -> Iterator[
     yield "|---|---|---|---|---|"
     for metric in rows:
         yield (
-            f"| {escape(metric.name)} | {number(metric.value)} | {span(metric)} | "
-            f"{metric.n_scored}/{metric.n_expected} | {escape(metric.note)} |"
+            f"| {escape(metric.name)} | {number(metric.value)} | "
+            f"{interval(metric.low, metric.high)} | {metric.n_scored}/{metric.n_expected} | "
+            f"{escape(metric.note)} |"
         )
     yield ""
 
 
-def number(value: float | None, form: str = ".2f") -> str:
-    """A number, or a dash."""
-    return "–" if value is None else format(value, form)
-
-
-def span(metric: Metric, form: str = ".2f") -> str:
-    """`low … high`, or a dash."""
-    if metric.low is None or metric.high is None:
-        return "–"
-    return f"{metric.low:{form}} … {metric.high:{form}}"
+def with_interval(metric: Metric) -> str:
+    """A difference with its sign, and its interval."""
+    return f"{number(metric.value, '+.2f')} ({interval(metric.low, metric.high, '+.2f')})"

@@ -32,11 +32,10 @@ SHUFFLED = "shuffled_sentences"
 
 @dataclass(frozen=True, slots=True)
 class NullAnswer:
-    """A null answer to one request; `of` is the text it was made from, if any."""
+    """A null answer to one request."""
 
     name: str
     text: str
-    of: str = ""
 
 
 def null_answers(item: LabelledItem, other: LabelledItem, language: str) -> Iterator[NullAnswer]:
@@ -51,7 +50,7 @@ def null_answers(item: LabelledItem, other: LabelledItem, language: str) -> Iter
     if other.cluster != item.cluster:
         yield NullAnswer("other_answer", other.texts[0].text)
     if (shuffled := shuffle_sentences(item.texts[0].text)) is not None:
-        yield NullAnswer(SHUFFLED, shuffled, item.texts[0].id)
+        yield NullAnswer(SHUFFLED, shuffled)
     yield NullAnswer("injected_instructions", load_prompt("null_injection").text)
 
 
@@ -61,19 +60,17 @@ def null_templates() -> list[str]:
     return [load_prompt(name).id for name in names]
 
 
-def shuffle_sentences(text: str, seed: int = 0) -> str | None:
+def shuffle_sentences(text: str) -> str | None:
     """The sentences in another order; None for fewer than four, which may still read well.
 
     >>> shuffle_sentences("One. Two.") is None
-    True
-    >>> sorted(shuffle_sentences("A b. C d! E f? G h.").split(". ")) != []
     True
     """
     sentences = split_sentences(text)
     if len(set(sentences)) < MIN_SENTENCES:
         return None
     order = list(sentences)
-    draw = random.Random(seed)
+    draw = random.Random(0)
     while order == sentences:
         draw.shuffle(order)
     return " ".join(order)

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from r2w_eval.judge_check.card import EvaluatorCard, NullFigures, SetFigures, Signal
 from r2w_eval.judge_check.nulls import LONGEST
+from r2w_eval.results.coverage import FULL_COVERAGE
 from r2w_eval.types import Metric
 
-MIN_COVERAGE = 0.98
 # a judge that turns out this far from .5 towards one side is called biased
 MAX_SIDE = 0.05
 
@@ -47,9 +47,7 @@ def write_verdict(sets: Sequence[SetFigures], nulls: Sequence[NullFigures]) -> t
 
 
 def _about_set(figures: SetFigures) -> str:
-    accuracy = figures.metrics[0]
-    rule = next(metric for metric in figures.baselines if metric.name == figures.best_baseline)
-    lift = figures.lift
+    accuracy, rule, lift = figures.accuracy, figures.best_rule, figures.lift
     if accuracy.value is None or lift.value is None:
         return f"{figures.name}: no usable verdicts on pairs."
     if beats_rules(figures):
@@ -137,7 +135,7 @@ def _length_flags(by_name: Mapping[str, Metric]) -> Iterator[str]:
 
 def _loss_flags(card: EvaluatorCard) -> Iterator[str]:
     used = card.consumption
-    if used.n_verdicts and used.n_usable / used.n_verdicts < MIN_COVERAGE:
+    if used.n_verdicts and used.n_usable / used.n_verdicts < FULL_COVERAGE:
         lost = ", ".join(f"{status} {n}" for status, n in used.failures.items())
         yield f"{used.n_verdicts - used.n_usable} of {used.n_verdicts} verdicts lost: {lost}"
     if len(card.models_returned) > 1:

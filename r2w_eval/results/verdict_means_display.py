@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from r2w_eval.results.verdict_means import VerdictMean
-from r2w_eval.terminal import escape, plain_table
+from r2w_eval.terminal import escape, number, plain_table
 
 
 def print_means(means: Sequence[VerdictMean]) -> None:
@@ -25,7 +25,7 @@ def print_means(means: Sequence[VerdictMean]) -> None:
 
 def _cells(mean: VerdictMean) -> tuple[str, ...]:
     metric = mean.metric
-    value = "–" if metric.value is None else f"{metric.value:.3f}"
+    value = number(metric.value, ".3f")
     known = metric.low is not None and metric.high is not None
     interval = f"{metric.low:.3f} to {metric.high:.3f}" if known else "–"
     lost = ", ".join(f"{escape(status)} {n:,}" for status, n in mean.failures.items())

@@ -140,7 +140,6 @@ def test_null_answers_are_what_they_say() -> None:
     assert found.keys() == DESCRIPTIONS.keys() - {LONGEST}
     assert found["empty"].text == "" and found["repeat_prompt"].text == "Write of rain."
     assert found["other_answer"].text == "Snow fell."
-    assert found["shuffled_sentences"].of == "1"
     assert "full score" in found["injected_instructions"].text
     assert longest_text(own) == "1"
     chinese = {null.name: null.text for null in null_answers(own, other, "zh")}
