@@ -28,7 +28,7 @@ from r2w_eval.hashing import content_hash
 from r2w_eval.models.thinking import split_thinking
 from r2w_eval.records.selection import Selection, check_complete
 from r2w_eval.results.lmeval_io import make_document, measure_answer
-from r2w_eval.run.display import ProgressDisplay
+from r2w_eval.run.display import show_progress
 from r2w_eval.run.job import Outcome, evaluate
 from r2w_eval.suites.suite import load_info, load_suite
 from r2w_eval.types import Mode
@@ -98,7 +98,7 @@ def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
     suite = items[0][0]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            outcome = _judge_all(items, _make_config(items, tuple(judge.split()), Path(folder)))
+            outcome = _judge_all(_make_config(items, tuple(judge.split()), Path(folder)))
     except (R2WError, OSError) as error:
         logger.error(
             "%s: not judged, so the score is NaN: %s. The texts are in lm-eval's samples file "
@@ -143,13 +143,8 @@ def _write_texts(items: Sequence[tuple[str, str, str]], path: Path) -> Path:
     return path
 
 
-def _judge_all(items: Sequence[tuple[str, str, str]], config: RunConfig) -> Outcome:
+def _judge_all(config: RunConfig) -> Outcome:
     """Run the engine, showing its progress; in a thread, since a notebook has a loop already."""
-    display = ProgressDisplay(False, None)
-
-    async def job() -> Outcome:
-        with display.running():
-            return await evaluate(config, display.watch)
-
+    job = show_progress(lambda watch: evaluate(config, watch), False, None)
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, job()).result()
+        return pool.submit(asyncio.run, job).result()

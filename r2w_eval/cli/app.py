@@ -20,7 +20,7 @@ from r2w_eval.cli.reflect import reflect
 from r2w_eval.cli.score import score, serve
 from r2w_eval.cli.train import train
 from r2w_eval.cli.watch import watch
-from r2w_eval.config import RunConfig, merge_config
+from r2w_eval.config import merge_config
 from r2w_eval.errors import R2WError
 from r2w_eval.terminal import visible
 
@@ -73,21 +73,12 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
 
         print_forecast(settings)
         return
-    _evaluate(settings, quiet, as_json)
-
-
-def _evaluate(settings: RunConfig, quiet: bool, as_json: bool) -> None:
-    from r2w_eval.run.display import ProgressDisplay, print_outcome
-    from r2w_eval.run.job import Outcome, check_outcome, evaluate
+    from r2w_eval.run.display import print_outcome, show_progress
+    from r2w_eval.run.job import check_outcome, evaluate
     from r2w_eval.run.outputs import strip_performance
 
-    display = ProgressDisplay(quiet, settings.progress_file)
-
-    async def job() -> Outcome:
-        with display.running():
-            return await evaluate(settings, display.watch)
-
-    outcome = run_interruptibly(job())
+    job = show_progress(lambda watch: evaluate(settings, watch), quiet, settings.progress_file)
+    outcome = run_interruptibly(job)
     if as_json:
         import json
 
@@ -284,25 +275,22 @@ def main() -> None:
             file=sys.stderr,
         )
         code = EXIT_INTERRUPTED
-    except ImportError as error:
-        print(
-            f"r2w-eval: a library could not be loaded ({error}). Is memory short, or does an extra "
-            f"lack? Try: pip install 'r2w-eval[local,hf,text,pages,train]'",
-            file=sys.stderr,
-        )
-        code = 1
-    except MemoryError:
-        print(
-            "r2w-eval: out of memory. What was finished before is on disk; the same command goes "
-            "on from there, with less at a time: --max-connections, --limit or a smaller recipe",
-            file=sys.stderr,
-        )
-        code = 1
-    except OSError as error:
-        print(
-            f"r2w-eval: {error}. What was finished before is on disk; mend this and run the same "
-            f"command again",
-            file=sys.stderr,
-        )
+    except (ImportError, MemoryError, OSError) as error:
+        print(f"r2w-eval: {_tell_trouble(error)}", file=sys.stderr)
         code = 1
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _tell_trouble(error: ImportError | MemoryError | OSError) -> str:
+    """What the machine could not do, and the way on."""
+    if isinstance(error, ImportError):
+        return (
+            f"a library could not be loaded ({error}). Is memory short, or does an extra lack? "
+            f"Try: pip install 'r2w-eval[local,hf,text,pages,train]'"
+        )
+    if isinstance(error, MemoryError):
+        return (
+            "out of memory. What was finished before is on disk; the same command goes on from "
+            "there, with less at a time: --max-connections, --limit or a smaller recipe"
+        )
+    return f"{error}. What was finished before is on disk; mend this and run the same command again"

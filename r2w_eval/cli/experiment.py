@@ -107,14 +107,10 @@ def budget(arm_texts: tuple[str, ...], run_texts: tuple[str, ...], out: str, **f
 def _run(arms: list[Any], out: str, flags: dict[str, Any]) -> dict[str, str]:
     from r2w_eval.comparison.experiments import run_arms
     from r2w_eval.config import merge_config
-    from r2w_eval.run.display import ProgressDisplay
+    from r2w_eval.run.display import show_progress
 
     config = merge_config(None, given(flags))
-    display = ProgressDisplay(False, config.progress_file)
-
-    async def job() -> dict[str, str]:
-        with display.running():
-            return await run_arms(config, arms, Path(out), display.watch)
-
-    paths: dict[str, str] = run_interruptibly(job())
-    return paths
+    job = show_progress(
+        lambda watch: run_arms(config, arms, Path(out), watch), False, config.progress_file
+    )
+    return run_interruptibly(job)

@@ -68,12 +68,9 @@ def judge_check(dry_run: bool, quiet: bool, **flags: Any) -> None:
     if dry_run:
         print_plan(config, options)
         return
-    from r2w_eval.run.display import ProgressDisplay
+    from r2w_eval.run.display import show_progress
 
-    display = ProgressDisplay(quiet, config.progress_file)
-
-    async def job() -> Any:
-        with display.running():
-            return await check_judges(config, options, display.watch)
-
-    print_check(run_interruptibly(job()))
+    job = show_progress(
+        lambda watch: check_judges(config, options, watch), quiet, config.progress_file
+    )
+    print_check(run_interruptibly(job))

@@ -7,11 +7,13 @@ import dataclasses
 import gc
 import signal
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from r2w_eval.config import RunConfig
+
+T = TypeVar("T")
 
 # where --help shows a setting; what most runs name stands first, with the command's own options
 SECTIONS: Mapping[str, str] = {
@@ -95,12 +97,12 @@ def given(flags: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value not in (None, ())}
 
 
-def run_interruptibly(job: Coroutine[Any, Any, Any]) -> Any:
+def run_interruptibly(job: Coroutine[Any, Any, T]) -> T:
     """Run a job; SIGTERM ends it as Ctrl-C does, so that its results are written."""
     # a run holds millions of small records and hardly a cycle: looking for some took 8 % of its CPU
     gc.set_threshold(100_000, 50, 50)
 
-    async def guarded() -> Any:
+    async def guarded() -> T:
         task = asyncio.current_task()
         assert task is not None, "runs inside asyncio.run"
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)

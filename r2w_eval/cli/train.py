@@ -101,9 +101,7 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
         n = commands.write_expert_traces(settings, Path(out))
         click.echo(f"{n} traces of professional edits in {out}/{commands.TRACES}")
         return
-    found, notes = commands.choose_prompts(prompts, n, 0, None)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    found = _choose_prompts(prompts, n)
     rules = commands.settings_of(recipe)["synth"]
     made = run_interruptibly(commands.run_synthesis(settings, found, rules, Path(out)))
     show_census(made, click.echo)
@@ -126,9 +124,7 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
     from r2w_eval.training.pipeline.display import show_choice
     from r2w_eval.training.rl.difficulty import DifficultySettings
 
-    found, notes = commands.choose_prompts(prompts, n, 0, None)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    found = _choose_prompts(prompts, n)
     traces = Path(chosen["traces"]) if chosen["traces"] else None
     rules = DifficultySettings(quota=chosen["quota"]), commands.read_references(traces)
     made = run_interruptibly(commands.run_choice((policy, judge), found, rules, Path(out)))
@@ -162,9 +158,7 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
 
     from r2w_eval.training.pipeline import commands
 
-    chosen, notes = commands.choose_prompts(prompts, n, 0, None)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    chosen = _choose_prompts(prompts, n)
     settings = commands.with_model(commands.settings_of(recipe)["rl"], model)
     _show_trained(commands.run_rl(settings, chosen, Path(out)), "reward")
 
@@ -181,14 +175,21 @@ def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out:
     import shlex
 
     from r2w_eval.training.cluster import launch as verl
-    from r2w_eval.training.pipeline import commands
 
-    chosen, notes = commands.choose_prompts(prompts, n, 0, None)
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
+    chosen = _choose_prompts(prompts, n)
     data = verl.write_cluster_data(chosen, val, out)
     click.echo(f"{data.n_train} prompts in {data.train}, {data.n_val} in {data.val}", err=True)
     click.echo(shlex.join(verl.launch_command(recipe, model, data)))
+
+
+def _choose_prompts(prompts: str | None, n: int) -> Any:
+    """The prompts of a file, or starter prompts; what was left out is told on standard error."""
+    from r2w_eval.training.pipeline import commands
+
+    found, notes = commands.choose_prompts(prompts, n, 0, None)
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    return found
 
 
 def _show_trained(trained: Any, what: str) -> None:

@@ -9,11 +9,11 @@ import json
 import shlex
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -30,9 +30,10 @@ from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
 from r2w_eval.store import write_atomically
-from r2w_eval.terminal import escape, plain_table
+from r2w_eval.terminal import escape, number, plain_table
 from r2w_eval.types import JudgeStatus, Metric, WriterStatus
 
+T = TypeVar("T")
 TERMINAL_INTERVAL_S = 0.5
 LOG_INTERVAL_S = 10.0
 MAX_GROUP_ROWS = 12
@@ -130,6 +131,17 @@ class ProgressDisplay:
             write_atomically(self._file, json.dumps(self.progress.counters()).encode())
 
 
+async def show_progress(
+    start: Callable[[Callable[[Progress], None]], Awaitable[T]], quiet: bool, file: str | None
+) -> T:
+    """The result of a job, with its progress shown while it runs; `start` is given the function to
+    which the job passes its counters. Raises UsageError for a progress file that cannot be written.
+    """
+    display = ProgressDisplay(quiet, file)
+    with display.running():
+        return await start(display.watch)
+
+
 def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
     """One stage as a bar with rate and time left.
 
@@ -216,10 +228,10 @@ def result_table(results: Sequence[TaskResult]) -> Table:
         table.add_row(
             f"{result.task} {result.version} {result.mode}",
             escape(result.judge),
-            format_value(head),
+            number(head.value),
             format_interval(head),
             _mark_partial(result.scored),
-            format_value(floor),
+            number(floor.value),
         )
     return table
 
@@ -241,7 +253,7 @@ def breakdown_table(result: TaskResult) -> Table:
             continue
         table.add_row(
             escape(metric.name),
-            format_value(metric),
+            number(metric.value),
             format_interval(metric),
             f"{metric.n_scored}/{metric.n_expected}",
         )
@@ -293,10 +305,10 @@ def ensemble_table(result: TaskResult, results: Sequence[TaskResult]) -> Table:
         own, left = alone[judge], without.get(judge)
         table.add_row(
             escape(judge) + (" (own family)" if judge in ensemble.own_family else ""),
-            format_value(own.headline),
+            number(own.headline.value),
             format_interval(own.headline),
             f"{own.judging.n_valid}/{own.judging.n_total}",
-            "–" if left is None else f"{format_value(left)} ({format_interval(left)})",
+            "–" if left is None else f"{number(left.value)} ({format_interval(left)})",
         )
     return table
 
@@ -324,7 +336,7 @@ def describe_agreement(ensemble: EnsembleSummary) -> str:
 
 
 def _three(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return number(value, ".3f")
 
 
 def describe_noise(result: TaskResult) -> str:
@@ -356,11 +368,6 @@ def work_prices(result: TaskResult) -> tuple[Prices, str]:
 def group_of(metric: Metric) -> str:
     """The part before `/`: metrics that break one figure down stand together."""
     return metric.name.partition("/")[0]
-
-
-def format_value(metric: Metric) -> str:
-    """Two decimals, or a dash for no value."""
-    return "–" if metric.value is None else f"{metric.value:.2f}"
 
 
 def format_interval(metric: Metric) -> str:
