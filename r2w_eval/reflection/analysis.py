@@ -167,11 +167,6 @@ def last_useful(analysis: Analysis) -> Segment | None:
     return found
 
 
-def _place_of_outcome(link: ReflectionLink) -> int:
-    """Where the text begins that a step led to; -1 for the answer."""
-    return -1 if link.step.outcome is None else link.step.outcome.span.start
-
-
 def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
     """The last reflection before each outcome, in order: a revision after three reflections is one
     step. A blank text is none: nothing is measured against it.
@@ -180,10 +175,11 @@ def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
 
 
 def _last_before_each_outcome(links: Sequence[ReflectionLink]) -> tuple[int, ...]:
-    by_outcome: dict[int, int] = {}
+    # by the segment that a step led to; None is the answer
+    by_outcome: dict[Segment | None, int] = {}
     for index, link in enumerate(links):
         if (link.outcome or "").strip() and (link.base or "").strip():
-            by_outcome[_place_of_outcome(link)] = index
+            by_outcome[link.step.outcome] = index
     return tuple(by_outcome.values())
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from r2w_eval.models.thinking_tokens import TokenSource
 from r2w_eval.reflection.analysis import (
     Analysis,
+    Effect,
     Outcome,
     last_useful,
     own_outcomes,
@@ -27,12 +28,18 @@ Analyses = Sequence[Analysis]
 
 
 def _ratio(
-    name: str, rows: Iterable[tuple[str, float, float]], n: int, is_share: bool = False
+    name: str,
+    analyses: Analyses,
+    rows: Iterable[tuple[str, float, float]],
+    is_share: bool = False,
 ) -> Estimate:
-    """Sum of numerators over sum of denominators; rows are (prompt, above, below), and one that has
-    nothing below holds no data.
+    """Sum of numerators over sum of denominators; rows are (prompt, above, below).
+
+    A row with nothing below holds no data. Expected are all prompts of `analyses`, since prompts
+    are what is resampled: several samples and turns of one are one.
     """
-    return _quotient(name, [row for row in rows if row[2]], n, is_share)
+    n_prompts = len({analysis.source.cluster for analysis in analyses})
+    return _quotient(name, [row for row in rows if row[2]], n_prompts, is_share)
 
 
 def _quotient(
@@ -43,15 +50,16 @@ def _quotient(
     return Estimate(name, (Stratum(prompts, above, below),), n, bounded=False, is_share=is_share)
 
 
-def _n_prompts(analyses: Analyses) -> int:
-    """Prompts are what is counted beside a measure, as they are what is resampled: several samples
-    and turns of one are one.
-    """
-    return len({analysis.source.cluster for analysis in analyses})
-
-
 def _thinking(analyses: Analyses) -> list[Analysis]:
     return [analysis for analysis in analyses if analysis.trace is not None]
+
+
+def _over_responses(
+    name: str, analyses: Analyses, value: Callable[[Analysis], float], is_share: bool = False
+) -> Estimate:
+    """Mean of one value a response."""
+    rows = [(analysis.source.cluster, float(value(analysis)), 1.0) for analysis in analyses]
+    return _ratio(name, analyses, rows, is_share)
 
 
 def _over_links(
@@ -61,52 +69,48 @@ def _over_links(
     is_share: bool = False,
 ) -> Estimate:
     """Mean over all reflections for which there is a value."""
+    thinking = _thinking(analyses)
     rows = [
         (analysis.source.cluster, own, 1.0)
-        for analysis in _thinking(analyses)
+        for analysis in thinking
         for link in analysis.links
         if (own := value(link)) is not None
     ]
-    return _ratio(name, rows, _n_prompts(_thinking(analyses)), is_share)
+    return _ratio(name, thinking, rows, is_share)
 
 
 def thinking_share(analyses: Analyses) -> Estimate:
     """Responses with any thinking, of all responses."""
-    rows = [(a.source.cluster, float(a.trace is not None), 1.0) for a in analyses]
-    return _ratio("thinking_share", rows, _n_prompts(analyses), is_share=True)
+    return _over_responses("thinking_share", analyses, lambda a: a.trace is not None, True)
 
 
 def thinking_tokens(analyses: Analyses) -> Estimate:
     """Mean thinking tokens of a response, those without thinking included."""
-    rows = [(a.source.cluster, float(a.thinking_tokens), 1.0) for a in analyses]
-    return _ratio("thinking_tokens", rows, _n_prompts(analyses))
+    return _over_responses("thinking_tokens", analyses, lambda a: a.thinking_tokens)
 
 
 def answer_tokens(analyses: Analyses) -> Estimate:
     """Mean answer tokens of a response."""
-    rows = [(a.source.cluster, float(a.answer_tokens), 1.0) for a in analyses]
-    return _ratio("answer_tokens", rows, _n_prompts(analyses))
+    return _over_responses("answer_tokens", analyses, lambda a: a.answer_tokens)
 
 
 def reflections_per_trace(analyses: Analyses) -> Estimate:
     """Mean number of reflections of a trace."""
-    rows = [(a.source.cluster, float(len(a.links)), 1.0) for a in _thinking(analyses)]
-    return _ratio("reflections_per_trace", rows, _n_prompts(_thinking(analyses)))
+    return _over_responses("reflections_per_trace", _thinking(analyses), lambda a: len(a.links))
 
 
 def without_reflection(analyses: Analyses) -> Estimate:
     """Traces that hold no reflection, of all traces."""
-    rows = [(a.source.cluster, float(not a.links), 1.0) for a in _thinking(analyses)]
-    return _ratio("without_reflection", rows, _n_prompts(_thinking(analyses)), is_share=True)
+    return _over_responses(
+        "without_reflection", _thinking(analyses), lambda a: not a.links, is_share=True
+    )
 
 
 def density(analyses: Analyses) -> Estimate:
     """Reflections per 1,000 thinking tokens, pooled over all traces."""
-    rows = [
-        (a.source.cluster, 1000.0 * len(a.links), float(a.thinking_tokens))
-        for a in _thinking(analyses)
-    ]
-    return _ratio("reflections_per_1000_tokens", rows, _n_prompts(_thinking(analyses)))
+    thinking = _thinking(analyses)
+    rows = [(a.source.cluster, 1000.0 * len(a.links), float(a.thinking_tokens)) for a in thinking]
+    return _ratio("reflections_per_1000_tokens", thinking, rows)
 
 
 def uptake_lift(analyses: Analyses) -> Estimate:
@@ -157,19 +161,20 @@ def praise_only(analyses: Analyses) -> Estimate:
 
 def restating(analyses: Analyses) -> Estimate:
     """Mean share of a reflection's word 4-grams that stand in the prompt."""
-    rows = [(a.source.cluster, share, 1.0) for a in _thinking(analyses) for share in a.restated]
-    return _ratio("restates_prompt", rows, _n_prompts(_thinking(analyses)), is_share=True)
+    thinking = _thinking(analyses)
+    rows = [(a.source.cluster, share, 1.0) for a in thinking for share in a.restated]
+    return _ratio("restates_prompt", thinking, rows, is_share=True)
 
 
 def census(analyses: Analyses, kind: Kind) -> Estimate:
     """Share of the thinking tokens in segments of one kind."""
-    rows = []
-    for analysis in _thinking(analyses):
+    thinking, rows = _thinking(analyses), []
+    for analysis in thinking:
         assert analysis.trace is not None
         pairs = zip(analysis.trace.segments, analysis.segment_tokens, strict=True)
         own = sum(tokens for segment, tokens in pairs if segment.kind is kind)
         rows.append((analysis.source.cluster, own, sum(analysis.segment_tokens)))
-    return _ratio(f"tokens/{kind}", rows, _n_prompts(_thinking(analyses)), is_share=True)
+    return _ratio(f"tokens/{kind}", thinking, rows, is_share=True)
 
 
 def level_share(analyses: Analyses, level: Level | None) -> Estimate:
@@ -179,39 +184,45 @@ def level_share(analyses: Analyses, level: Level | None) -> Estimate:
     )
 
 
+def _effects(analysis: Analysis) -> list[Effect]:
+    """The effect of each step that a scorer was asked about, in order."""
+    steps = (index for index, _ in own_outcomes(analysis))
+    return [analysis.effects[index] for index in steps if index in analysis.effects]
+
+
 def outcome_share(analyses: Analyses, outcome: Outcome) -> Estimate:
     """Steps with this outcome, of all scored steps; `improved` is the effective-reflection rate.
 
     Reflections that share a revision are one step.
     """
-    rows = []
-    for analysis in _thinking(analyses):
-        effects = [analysis.effects.get(i) for i, _ in own_outcomes(analysis)]
-        scored = [e for e in effects if e and e.outcome is not Outcome.UNSCORED]
+    thinking, rows = _thinking(analyses), []
+    for analysis in thinking:
+        scored = [e for e in _effects(analysis) if e.outcome is not Outcome.UNSCORED]
         hits = sum(effect.outcome is outcome for effect in scored)
         rows.append((analysis.source.cluster, float(hits), float(len(scored))))
-    return _ratio(f"steps/{outcome}", rows, _n_prompts(_thinking(analyses)), is_share=True)
+    return _ratio(f"steps/{outcome}", thinking, rows, is_share=True)
 
 
 def unscored_share(analyses: Analyses) -> Estimate:
     """Steps that a judge was asked about and that have no score, of all steps asked about."""
-    rows = []
-    for analysis in _thinking(analyses):
-        effects = [e for i, _ in own_outcomes(analysis) if (e := analysis.effects.get(i))]
+    thinking, rows = _thinking(analyses), []
+    for analysis in thinking:
+        effects = _effects(analysis)
         lost = sum(effect.outcome is Outcome.UNSCORED for effect in effects)
         rows.append((analysis.source.cluster, float(lost), float(len(effects))))
-    return _ratio("steps/unscored", rows, _n_prompts(_thinking(analyses)), is_share=True)
+    return _ratio("steps/unscored", thinking, rows, is_share=True)
 
 
 def mean_gain(analyses: Analyses) -> Estimate:
     """Mean gain of a scored step, in points of the judge."""
+    thinking = _thinking(analyses)
     rows = [
         (analysis.source.cluster, effect.gain, 1.0)
-        for analysis in _thinking(analyses)
-        for i, _ in own_outcomes(analysis)
-        if (effect := analysis.effects.get(i)) and effect.gain is not None
+        for analysis in thinking
+        for effect in _effects(analysis)
+        if effect.gain is not None
     ]
-    return _ratio("mean_gain", rows, _n_prompts(_thinking(analyses)))
+    return _ratio("mean_gain", thinking, rows)
 
 
 def tokens_after_last_useful(analyses: Analyses) -> Estimate:
@@ -221,13 +232,13 @@ def tokens_after_last_useful(analyses: Analyses) -> Estimate:
     useful, all behind the first text of the trace. No value where a step without a score may have
     been the last useful one.
     """
-    rows = []
-    for analysis in _thinking(analyses):
+    thinking, rows = _thinking(analyses), []
+    for analysis in thinking:
         segment = last_useful(analysis)
         if segment is not None:
             total = sum(analysis.segment_tokens)
             rows.append((analysis.source.cluster, analysis.tokens_after(segment), total))
-    return _ratio("tokens_after_last_useful", rows, _n_prompts(_thinking(analyses)), is_share=True)
+    return _ratio("tokens_after_last_useful", thinking, rows, is_share=True)
 
 
 def tokens_per_point(analyses: Analyses) -> Metric:
@@ -235,15 +246,15 @@ def tokens_per_point(analyses: Analyses) -> Metric:
 
     Without a value where the gain's interval holds 0: the quotient then says nothing.
     """
-    rows = []
-    for analysis in _thinking(analyses):
-        effects = [analysis.effects[i] for i, _ in own_outcomes(analysis) if i in analysis.effects]
+    thinking, rows = _thinking(analyses), []
+    for analysis in thinking:
+        effects = _effects(analysis)
         values = [e.before.value for e in effects[:1]] + [e.after.value for e in effects[-1:]]
         if len(values) == 2 and values[0] is not None and values[1] is not None:
             tokens = float(analysis.thinking_tokens)
             rows.append((analysis.source.cluster, tokens, values[1] - values[0]))
-    n = _n_prompts(_thinking(analyses))
-    gain = measure(_ratio("gain", [(name, g, 1.0) for name, _, g in rows], n))
+    gain = measure(_ratio("gain", thinking, [(name, g, 1.0) for name, _, g in rows]))
+    n = gain.n_expected
     if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
         note = "undefined: the interval of the gain holds 0" if rows else ""
         n_scored = len({name for name, *_ in rows})
