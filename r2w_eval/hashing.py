@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import enum
 import functools
@@ -59,6 +60,11 @@ def content_hash(value: Any, length: int = 24) -> str:
 def text_hash(text: str) -> str:
     """SHA-256 (hex) of the UTF-8 bytes of `text`; lone surrogates are hashed as they are."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def policy_hash(script: str) -> str:
+    """SHA-256 (base64) of a script, as a content-security policy names the ones it lets run."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def path_hash(path: Path) -> str:

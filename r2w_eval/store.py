@@ -297,6 +297,11 @@ class RunFolder:
             raise DataError(f"{self.manifest_path}: not a manifest. Use another --out")
         return content
 
+    def record_sizes(self) -> list[int]:
+        """Bytes of the two record files. Both only grow, so that the sizes name what they hold."""
+        paths = (self.responses_path, self.judgements_path)
+        return [path.stat().st_size if path.exists() else 0 for path in paths]
+
     def responses(self) -> Iterator[Response]:
         """All responses, in the order they came. Raises DataError."""
         return _read_all(self.responses_path, read_response)

@@ -83,7 +83,7 @@ class ParquetFolder:
         Raises DataError, OSError, UnknownName for a suite that is not installed.
         """
         run = run_name(folder)
-        state = content_hash([sorted(SCHEMAS), _sizes(folder)], 8)
+        state = content_hash([sorted(SCHEMAS), folder.record_sizes()], 8)
         before = self._note(run)
         if before.get("state") == state and self._is_whole(before):
             return Exported(run, before["responses"], before["judgements"], is_new=False)
@@ -261,12 +261,6 @@ def run_name(folder: RunFolder) -> str:
     fixed = {name: v for name, v in identity.items() if name not in ("judges", "ensemble")}
     made = content_hash([manifest.get("created"), manifest.get("model"), fixed], 8)
     return f"{safe_name(folder.path.resolve().name)}-{made}"
-
-
-def _sizes(folder: RunFolder) -> list[int]:
-    """What changes whenever a run folder does: its record files only grow."""
-    paths = (folder.responses_path, folder.judgements_path)
-    return [path.stat().st_size if path.exists() else 0 for path in paths]
 
 
 def _question(judgement: Judgement) -> tuple[Hashable, ...]:

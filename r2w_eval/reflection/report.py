@@ -7,8 +7,6 @@ content-security policy stands in the page (specification: harness D3, S5).
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import itertools
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -17,6 +15,7 @@ from pathlib import Path
 
 import jinja2
 
+from r2w_eval.hashing import policy_hash
 from r2w_eval.paths import packaged_text
 from r2w_eval.reflection.analysis import Analysis, Outcome
 from r2w_eval.reflection.display import describe, interval, number
@@ -110,7 +109,6 @@ def write_viewer(
     room = MAX_STEP_CHARS // max(1, n_traces)
     views = [task_view(task, own, summaries[task], room) for task, own in analyses.items()]
     script = packaged_text("templates/reflect.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = number
     page = environment.from_string(packaged_text("templates/reflect.html")).render(
@@ -119,7 +117,7 @@ def write_viewer(
         interval=interval,
         style=packaged_text("templates/report.css") + packaged_text("templates/reflect.css"),
         script=script,
-        script_hash=digest,
+        script_hash=policy_hash(script),
     )
     write_atomically(path, page.encode("utf-8", "replace"))
 

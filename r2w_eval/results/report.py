@@ -7,8 +7,6 @@ strict content-security policy stands in the page (specification: harness D2, D3
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +17,7 @@ from typing import Any
 import jinja2
 
 from r2w_eval import __version__
-from r2w_eval.hashing import content_hash
+from r2w_eval.hashing import content_hash, policy_hash
 from r2w_eval.paths import packaged_text
 from r2w_eval.plots import distribution_svg, intervals_svg, length_svg
 from r2w_eval.records.plan import TaskPlan
@@ -87,14 +85,13 @@ def write_report(
     prompts = {plan.info.name: _prompts(plan, results) for plan in plans}
     views = [_task_view(folder, result, prompts[result.task]) for result in results]
     script = packaged_text("templates/report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     page = _template().render(
         manifest=manifest,
         made_from=made_from,
         views=views,
         style=packaged_text("templates/report.css"),
         script=script,
-        script_hash=digest,
+        script_hash=policy_hash(script),
         max_texts=MAX_TEXTS,
     )
     # lone surrogates of a model's text cannot be encoded; they become question marks here only
@@ -104,11 +101,9 @@ def write_report(
 def _fingerprint(
     folder: RunFolder, results: Sequence[TaskResult], manifest: Mapping[str, Any]
 ) -> str:
-    """What the page is made from, as a hash; record files only grow, so their sizes name them."""
-    records = (folder.responses_path, folder.judgements_path)
-    sizes = [path.stat().st_size if path.exists() else 0 for path in records]
+    """What the page is made from, as a hash."""
     sources = [packaged_text(f"templates/report.{kind}") for kind in ("html", "css", "js")]
-    return content_hash([results, manifest, sizes, sources, __version__])
+    return content_hash([results, manifest, folder.record_sizes(), sources, __version__])
 
 
 def _is_made_from(page: Path, made_from: str) -> bool:
