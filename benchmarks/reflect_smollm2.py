@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.models.chat import ChatModel, ChatRequest
-from r2w_eval.models.embedded import open_embedded
+from r2w_eval.models.embedded import EmbeddedModel
 from r2w_eval.store import JsonlWriter
 from r2w_eval.trace.types import Kind, TagSchema
 from r2w_eval.trace.writing import write_tagged
@@ -82,7 +82,7 @@ async def in_turns(model: ChatModel, prompt: str, seed: int) -> dict[str, Any]:
 async def generate(folder: Path, first: int, limit: int) -> None:
     """Ask one prompt after the other and write each answer at once."""
     folder.mkdir(parents=True, exist_ok=True)
-    model = open_embedded()
+    model = EmbeddedModel()
     single, turns = JsonlWriter(folder / "system.jsonl"), JsonlWriter(folder / "turns.jsonl")
     prompts = [form.format(subject) for form, subject in itertools.product(FORMS, SUBJECTS)]
     try:

@@ -10,7 +10,8 @@ import json
 import re
 from typing import Any
 
-_BRACE = re.compile(r"[{}]")
+from r2w_eval.judge.parsing import closing_brace
+
 _LIST = re.compile(r"\[\s*\{")
 _MAX_BROKEN_LISTS = 1000
 # judges break lines inside strings; the list is readable all the same
@@ -31,13 +32,13 @@ def parse_json(text: str | None) -> Any:
         return None
 
 
-def first_fence(text: str, tag: str = "json") -> str | None:
-    """What stands between the first opening fence with this tag and the next fence, stripped.
+def first_fence(text: str) -> str | None:
+    """What stands between the first opening fence of JSON and the next fence, stripped.
 
     >>> first_fence("a ```json\\n{}\\n``` b ```json 2```")
     '{}'
     """
-    _, opening, rest = text.partition(f"```{tag}")
+    _, opening, rest = text.partition("```json")
     inside, closing, _ = rest.partition("```")
     return inside.strip() if opening and closing else None
 
@@ -49,14 +50,8 @@ def balanced_braces(text: str) -> str | None:
     '{"a": {}}'
     """
     start = text.find("{")
-    if start < 0:
-        return None
-    depth = 0
-    for brace in _BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
-        if depth == 0:
-            return text[start : brace.end()]
-    return None
+    end = closing_brace(text, start) if start >= 0 else None
+    return None if end is None else text[start:end]
 
 
 def outer_braces(text: str) -> str | None:

@@ -39,20 +39,22 @@ def iter_objects(text: str) -> Iterator[dict[str, Any]]:
         try:
             value, position = _DECODER.raw_decode(text, opening.start())
         except (ValueError, RecursionError):
-            position = _closing_brace(text, opening.start())
+            position = closing_brace(text, opening.start()) or len(text)
             failures += 1
             continue
         yield value
 
 
-def _closing_brace(text: str, start: int) -> int:
-    """Just after the brace that balances the one at `start`; the end of the text without one."""
+def closing_brace(text: str, start: int) -> int | None:
+    """Just after the brace that balances the one at `start`; None where none does. Braces inside
+    strings count.
+    """
     depth = 0
     for brace in _BRACE.finditer(text, start):
         depth += 1 if brace[0] == "{" else -1
         if depth == 0:
             return brace.end()
-    return len(text)
+    return None
 
 
 def last_object(text: str, *keys: str) -> dict[str, Any] | None:

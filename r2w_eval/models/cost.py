@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import yaml
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
-from r2w_eval.types import Usage
+from r2w_eval.types import Message, Usage
 
 LATIN_CHARS_PER_TOKEN = 4.0
 CJK_CHARS_PER_TOKEN = 1.5
@@ -87,6 +88,11 @@ def estimate_tokens(text: str) -> int:
     return round((len(text) - cjk) / LATIN_CHARS_PER_TOKEN + cjk / CJK_CHARS_PER_TOKEN)
 
 
+def estimate_prompt(messages: Iterable[Message]) -> int:
+    """Tokens of all turns of a prompt, about."""
+    return sum(estimate_tokens(message.content) for message in messages)
+
+
 class Budget:
     """What a run folder, or the arms of an experiment, may cost in all. Calls reserve their
     estimate before they are sent.
@@ -139,7 +145,7 @@ class MeteredModel:
 
     async def complete(self, request: ChatRequest) -> Reply:
         """Send if the budget allows. Raises CallFailed(NOT_SENT) otherwise."""
-        prompt = _prompt_tokens(request)
+        prompt = estimate_prompt(request.messages)
         expected_usd = self._price.cost_usd(prompt, self._expected_tokens(request))
         if not self._budget.reserve(expected_usd):
             raise CallFailed(CallStatus.NOT_SENT, f"--max-cost {self._budget.cap_usd} reached")
@@ -160,14 +166,10 @@ class MeteredModel:
         """
         if usage is None:
             return
-        prompt = usage.prompt_tokens or _prompt_tokens(request)
+        prompt = usage.prompt_tokens or estimate_prompt(request.messages)
         tokens = usage.completion_tokens or self._expected_tokens(request)
         self._budget.settle(0.0, self._price.cost_usd(prompt, tokens))
 
     def _expected_tokens(self, request: ChatRequest) -> float:
         mean = self._answer_tokens / self._answers if self._answers else FIRST_GUESS_TOKENS
         return min(mean, request.decoding.max_tokens or mean)
-
-
-def _prompt_tokens(request: ChatRequest) -> int:
-    return sum(estimate_tokens(message.content) for message in request.messages)

@@ -130,7 +130,10 @@ def silence() -> Iterator[None]:
 
 
 class EmbeddedModel:
-    """`ChatModel` and `LabelReader` over the in-process server."""
+    """`ChatModel` and `LabelReader` over the in-process server, which starts with this object.
+
+    The weights are downloaded on first use. Raises UsageError.
+    """
 
     def __init__(self) -> None:
         self._server: Any = start_server(ensure_gguf())
@@ -253,11 +256,6 @@ class EmbeddedModel:
             await self._session.close()
         with silence():
             self._server = None
-
-
-def open_embedded() -> EmbeddedModel:
-    """Start the embedded model; downloads its weights on first use. Raises UsageError."""
-    return EmbeddedModel()
 
 
 def convert_to_hf() -> Path:

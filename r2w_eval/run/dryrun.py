@@ -15,6 +15,7 @@ from r2w_eval.models.cost import (
     FIRST_GUESS_TOKENS,
     LATIN_CHARS_PER_TOKEN,
     Price,
+    estimate_prompt,
     estimate_tokens,
     load_prices,
 )
@@ -24,7 +25,7 @@ from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite
 from r2w_eval.terminal import plain_table
-from r2w_eval.types import Answer, JudgeRequest, Message, Sample, Score, WriterStatus
+from r2w_eval.types import Answer, JudgeRequest, Sample, Score, WriterStatus
 
 WRITE, JUDGE = "write", "judge"
 # Under this seed the fake judge lets everything through, so that the forecast is of a whole chain
@@ -126,7 +127,7 @@ def forecast(plan: TaskPlan, config: RunConfig, done: Done = Done()) -> list[For
             judging[stage].add(
                 n_judges * config.repeats * n,
                 done.verdicts[name, sample.id, verdict_name(request)],
-                _message_tokens(request.messages),
+                estimate_prompt(request.messages),
                 max(VERDICT_TOKENS, estimate_tokens(reply)),
             )
     stages = [
@@ -171,16 +172,12 @@ def invent_verdict(plan: TaskPlan, request: JudgeRequest) -> tuple[Score, str]:
 
 def _conversation_tokens(suite: Suite, sample: Sample, turn: str) -> int:
     """Prompt tokens of all turns: each sends everything said before."""
-    total = context = _message_tokens(sample.messages)
+    total = context = estimate_prompt(sample.messages)
     for said in range(1, suite.n_turns):
         following = suite.next_turn(sample, [turn] * said) if suite.next_turn else None
         context += estimate_tokens(turn) + estimate_tokens(following or "")
         total += context
     return total
-
-
-def _message_tokens(messages: Sequence[Message]) -> int:
-    return sum(estimate_tokens(message.content) for message in messages)
 
 
 def print_forecast(config: RunConfig) -> None:

@@ -181,9 +181,9 @@ class ModelPool:
         return metered
 
     def _open_embedded(self) -> OpenModel:
-        from r2w_eval.models.embedded import open_embedded
+        from r2w_eval.models.embedded import EmbeddedModel
 
-        model = open_embedded()
+        model = EmbeddedModel()
         return self._wrap(model, model.concurrency)
 
     def _open_local(self, backend: str, path: str) -> OpenModel:

@@ -105,7 +105,12 @@ def plan_task(
     left_out = rules.named(suite.load_samples(data)) if config.only_complete else ()
     missing = describe_recorded(samples(), recorded) if recorded else []
     return TaskPlan(
-        info=replace(info, judge_decoding=plan_judge_decoding(info, config)),
+        info=replace(
+            info,
+            judge_decoding=override_decoding(
+                info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"
+            ),
+        ),
         suite=suite,
         mode=mode,
         templates=suite.load_templates(data),
@@ -147,13 +152,6 @@ def plan_decoding(info: SuiteInfo, config: RunConfig) -> Decoding:
         cap = min(EMBEDDED_MAX_TOKENS, decoding.max_tokens or EMBEDDED_MAX_TOKENS)
         decoding = replace(decoding, max_tokens=cap)
     return decoding
-
-
-def plan_judge_decoding(info: SuiteInfo, config: RunConfig) -> Decoding:
-    """The judge's sampling: the suite's, with --judge-kwargs and --omit. Raises UsageError."""
-    return override_decoding(
-        info.judge_decoding, config.judge_kwargs, config.omit, "--judge-kwargs"
-    )
 
 
 def describe_inputs(info: SuiteInfo, data: SuiteData, *, is_given: bool) -> dict[str, str]:

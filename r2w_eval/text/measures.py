@@ -1,7 +1,7 @@
 """Text metrics of a run: what each answer is measured for, and the estimates made of it.
 
 An answer leaves counts, not texts: n-grams are kept as hashes, so that a whole run can be measured
-from its records without holding its stories. Formulas are in `textmetrics`.
+from its records without holding its stories. Formulas are in `metrics`.
 """
 
 from __future__ import annotations

@@ -23,18 +23,10 @@ from yarl import URL
 
 import r2w_eval
 from r2w_eval.errors import UsageError
-from r2w_eval.web.addresses import (
-    AddressRefused,
-    CheckedResolver,
-    Network,
-    check_literal,
-    parse_networks,
-)
+from r2w_eval.web.addresses import AddressRefused, CheckedResolver, Network, check_literal
 from r2w_eval.web.page_text import find_reader, read_plain
 from r2w_eval.web.page_worker import TextReader, UnreadablePage
 from r2w_eval.web.pages import Page, PageStatus
-
-__all__ = ["FetchLimits", "LiveFetcher", "parse_networks"]
 
 USER_AGENT = f"r2w-eval/{r2w_eval.__version__}"
 REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -121,13 +121,13 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
         replies.flush()
 
 
-def bound_memory(limit: int = MAX_MEMORY_BYTES) -> None:
-    """Let this process have no more memory than this, where the system can say so."""
+def bound_memory() -> None:
+    """Let this process have no more than `MAX_MEMORY_BYTES`, where the system can say so."""
     try:
         import resource
     except ImportError:
         return
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
 
 
 def main() -> None:

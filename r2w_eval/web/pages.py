@@ -231,7 +231,8 @@ class PageAccess:
         store = PageStore(self.folder or run_folder / RUN_PAGES)
         if offline or not self.is_live:
             return ReplayedPages(store)
-        from r2w_eval.web.fetching import FetchLimits, LiveFetcher, parse_networks
+        from r2w_eval.web.addresses import parse_networks
+        from r2w_eval.web.fetching import FetchLimits, LiveFetcher
 
         return RecordedPages(store, LiveFetcher(FetchLimits(allowed=parse_networks(self.allowed))))
 

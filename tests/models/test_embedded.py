@@ -12,7 +12,7 @@ import pytest
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
-from r2w_eval.models.embedded import EmbeddedModel, count_threads, ensure_gguf, open_embedded
+from r2w_eval.models.embedded import EmbeddedModel, count_threads, ensure_gguf
 from r2w_eval.types import Decoding, Message, Scale
 
 pytest.importorskip("xllamacpp", reason="the embedded model needs pip install 'r2w-eval[local]'")
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def with_model(job: Callable[[EmbeddedModel], Awaitable[T]]) -> T:
     async def run() -> T:
-        model = open_embedded()
+        model = EmbeddedModel()
         try:
             return await job(model)
         finally:
