@@ -1,4 +1,4 @@
-"""Boards: rows that may stand in one ranking, and the reason why every other row may not.
+"""Boards: rows that may be ranked together, and for every other row the reason why it may not.
 
 Rows share a board when their score keys agree and their coverage lies within one point of the
 best. Ranks are ranges: what the paired tests, corrected over all pairs, leave open (specification:
@@ -227,7 +227,7 @@ def _stand(
 
 
 def _adjusted(row: Row, value: float, scored: Scored, slope: LengthSlope | None) -> float | None:
-    """Null baselines took no part in the fit, which says nothing about them."""
+    """Score at the board's mean length; none for null baselines, which are left out of the fit."""
     return None if slope is None or row.is_null else adjust(value, scored, slope)
 
 
@@ -294,7 +294,8 @@ def _flags(entry: Entry) -> Iterable[str]:
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> frozenset[str]:
-    """Systems that none beats with at most as many tokens; points are (tokens, score).
+    """The Pareto front: systems such that none scores higher with at most as many tokens; points
+    are (tokens, score).
 
     >>> sorted(pareto_front({"a": (1, 5), "b": (2, 4), "c": (3, 6)}))
     ['a', 'c']

@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something named on the command line that gave no row."""
+    """A source named on the command line that gave no row, and why."""
 
     source: str
     reason: str

@@ -111,9 +111,11 @@ def pool_metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
 
 
 def _pool_metric(metrics: Sequence[Metric]) -> Metric:
-    """A row keeps no item's group, so how far the runs agree on the prompts is not known here. The
-    standard error of a mean is at most the mean of the standard errors, whatever the runs have in
-    common: bounds are the mean of the runs' bounds, never narrower than those of one run.
+    """Weighted mean of a metric over runs; the bounds are the mean of the runs' bounds.
+
+    The runs share prompts, and a row does not hold what their correlation could be computed from.
+    The standard error of a mean is at most the mean of the standard errors, whatever the
+    correlation, so that these bounds are conservative.
     """
     weights = [m.n_scored if m.value is not None else 0 for m in metrics]
 
@@ -143,8 +145,8 @@ def pool_items(columns: Sequence[ItemColumns]) -> ItemColumns:
 
 
 def pool_judging(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What one judge did in all runs: counts added, shares weighted by usable verdicts. What only
-    single verdicts could tell (disagreement, slopes) is left out.
+    """Summary of one judge over all runs: counts are added, shares weighted by usable verdicts.
+    Figures that need the single verdicts (disagreement, slopes) are left out.
     """
     n_valid = sum(block["n_valid"] for block in blocks)
     n_total = sum(block["n_total"] for block in blocks)
@@ -170,7 +172,7 @@ def pool_judging(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _answers(rows: Iterable[Row]) -> dict[str, int]:
-    """What is scored in all runs: a query that one run lost is not made up for by another."""
+    """Coverage added up over the runs, so that one run does not make up for what another lost."""
     scored = [row.scored for row in rows]
     return {
         "n_scored": sum(own.n_scored for own in scored),

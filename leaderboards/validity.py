@@ -1,8 +1,8 @@
-"""What a row must hold before anything is made of it: a signature proves who changed nothing, not
-that the content is one that a board can show.
+"""Validation of rows from strangers. A signature proves that nothing was changed since signing, but
+not that a board can show the content.
 
-Types are those that the dataclasses state; sizes agree; the headline is what the row's own estimate
-gives; the score key is that of the identity.
+Checked are: types, as the dataclasses state them; sizes of columns; that the headline follows from
+the row's own estimate; that the score key is the hash of the identity.
 """
 
 from __future__ import annotations

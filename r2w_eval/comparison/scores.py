@@ -49,7 +49,7 @@ class StoredResult:
     left_out: Mapping[str, float | None] = field(default_factory=dict)
     """Headline without each judge, for results of ensembles."""
     subset: str = ""
-    """How the run chose its samples, in the words of its flags."""
+    """How the run chose its samples, as command-line flags."""
     answers: Mapping[str, int] | None = None
     """Answers with a score, where a query has several."""
     groups: Mapping[str, Estimate] = field(default_factory=dict)
@@ -57,12 +57,12 @@ class StoredResult:
 
     @property
     def compared(self) -> Mapping[str, Any]:
-        """All that must be equal in two results that are compared."""
+        """The identity that two results must share to be compared, the headline's name included."""
         return {**self.identity, "headline": self.estimate.name}
 
     @property
     def scored(self) -> Scored:
-        """What the headline stands for."""
+        """Coverage of the headline."""
         return scored_of(self.headline, self.answers)
 
     @property
@@ -105,13 +105,15 @@ class GroupDifference:
 class Comparison:
     """All runs on one task under one judge.
 
-    `effects[i]` is the smallest difference that test i of the ranking could have found with 80 %
-    power, at the level that is left after correcting for all pairs; `needed[i]` the items that
-    would find the wished difference, if one was named. `extremes[i]` are its largest item
-    differences, wins of the first run first; `outcomes[i]` counts who passed, where every item is
-    passed or failed. `groups` are differences in parts of the suite, clearest first. `subsets` says
-    which samples each run took, where these differ; `headlines` each run's own score, over all that
-    it has `scored`.
+    Entry i of the following belongs to test i of the ranking. `effects`: the smallest difference
+    detectable with 80 % power at the corrected level. `needed`: the number of items that would
+    detect the difference the user asked about. `extremes`: the items with the largest differences,
+    wins of the first run first. `outcomes`: the contingency table, where every item is passed or
+    failed.
+
+    `groups` are differences in parts of the suite, smallest q first. `subsets` describes the
+    samples of each run where these differ. `headlines` holds each run's own score, over all of its
+    `scored` samples.
     """
 
     task: str
@@ -213,34 +215,32 @@ def _compare_place(
     results: Sequence[StoredResult], force_common: bool, effect: float | None
 ) -> Comparison:
     check_identities(results, force_common)
-    estimates = {name_of(result, results): result.estimate for result in results}
+    named = {name_of(result, results): result for result in results}
+    estimates = {name: result.estimate for name, result in named.items()}
     ranking = rank_by_paired_tests(estimates)
+    score_keys = {result.score_key for result in results}
     alpha = 0.05 / len(ranking.tests)
     effects, needed, extremes = [], [], []
-    for test in ranking.tests:
-        first, second = estimates[test.first], estimates[test.second]
-        error = compare(first, second).standard_error
+    for test, error in zip(ranking.tests, ranking.standard_errors, strict=True):
         effects.append(None if error is None else minimum_detectable_effect(error, alpha))
         deviation = None if not error else error * math.sqrt(test.n_common)
         known = effect is not None and deviation is not None
         needed.append(items_needed(effect or 0.0, deviation or 0.0, alpha) if known else None)
-        extremes.append(extreme_items(first, second))
+        extremes.append(extreme_items(estimates[test.first], estimates[test.second]))
     return Comparison(
         results[0].task,
         results[0].judge,
         results[0].score_key,
-        {name_of(r, results): r.items for r in results}
-        if len({result.score_key for result in results}) > 1
-        else {},
-        {name_of(r, results): r.headline for r in results},
-        {name_of(r, results): r.scored for r in results},
+        {name: result.items for name, result in named.items()} if len(score_keys) > 1 else {},
+        {name: result.headline for name, result in named.items()},
+        {name: result.scored for name, result in named.items()},
         ranking,
         tuple(effects),
         tuple(extremes),
         tuple(needed) if effect is not None else (),
-        _ranks_without(results),
+        _ranks_without(named),
         tuple(count_passes(estimates[t.first], estimates[t.second]) for t in ranking.tests),
-        group_differences({name_of(r, results): r.groups for r in results}),
+        group_differences({name: result.groups for name, result in named.items()}),
     )
 
 
@@ -271,12 +271,13 @@ def group_differences(
     return tuple(sorted(made, key=lambda d: (d.q_value, d.group, d.first, d.second)))
 
 
-def _ranks_without(results: Sequence[StoredResult]) -> tuple[LeftOutRanks, ...]:
+def _ranks_without(named: Mapping[str, StoredResult]) -> tuple[LeftOutRanks, ...]:
     """Ranks by value under each reduced ensemble that all runs have."""
+    results = list(named.values())
     judges = [j for j in results[0].left_out if all(r.left_out.get(j) is not None for r in results)]
     ranked = []
     for judge in judges:
-        values = {name_of(r, results): r.left_out[judge] or 0.0 for r in results}
+        values = {name: result.left_out[judge] or 0.0 for name, result in named.items()}
         order = sorted(values, key=lambda name: (-values[name], name))
         rows = ((n, values[n], 1 + sum(v > values[n] for v in values.values())) for n in order)
         ranked.append(LeftOutRanks(judge, tuple(rows)))

@@ -36,7 +36,7 @@ HALF_TIES = "pairs that people tied are left out; a tie of the judge counts one 
 
 @dataclass(frozen=True)
 class Readings:
-    """What one judge made of one set.
+    """One judge's verdicts on one labelled set.
 
     `scores[text_place(...)]` holds a value or None per repeat; `margins[pair_place(...)]` the
     margin of the text shown first, by order (`ab`: the first text of the pair is shown first).
@@ -263,7 +263,7 @@ def _as_metric(name: str, found: Association, n_expected: int, note: str = "") -
 
 
 def _lift(judge: Estimate, rule: Estimate) -> Metric:
-    """Difference of two shares; an interval of a few pairs must not leave -1 to 1."""
+    """Difference of two shares, with its interval clipped to [-1, 1]."""
     found = compare(judge, rule)
     low, high = (None if x is None else min(1.0, max(-1.0, x)) for x in (found.low, found.high))
     name = f"pair_accuracy minus {rule.name}"
@@ -328,7 +328,7 @@ def _null(name: str, all_readings: Sequence[Readings]) -> NullFigures:
 
 
 def _duel(name: str, readings: Readings, item: LabelledItem) -> tuple[str, Sequence[LabelledText]]:
-    """Where the null answer's verdict is, and which real answers it stands against."""
+    """The place of the null answer's verdict, and the real answers that it is compared with."""
     if name == LONGEST:
         own = longest_text(item)
         return text_place(item, own), [text for text in item.texts if text.id != own]

@@ -1,4 +1,4 @@
-"""What a card's figures come to in words: signal, plain sentences, and what must not be overlooked.
+"""What the figures of a card mean in words: signal, plain sentences, and red flags.
 
 Pure functions; every sentence repeats the figures it rests on.
 """

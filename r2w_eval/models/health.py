@@ -1,7 +1,7 @@
-"""Whether an endpoint still answers anybody: what would all fail is stopped and said once.
+"""Circuit breaker of one endpoint: when every further call would fail, none is sent.
 
-A wrong key or name must not cost thousands of calls, and a server that died must not turn the rest
-of a run into losses (specification: harness J6).
+A wrong key or model name must not cost thousands of calls, and a server that died must not turn the
+rest of a run into losses (specification: harness J6).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ SILENCE = (CallStatus.TRANSPORT, CallStatus.TIMEOUT)
 
 
 class Health:
-    """Hears of every reply and failure of one endpoint; `down` says why nothing more is sent.
+    """Is told of every reply and failure of one endpoint; `down` says why nothing more is sent.
 
-    A server may restart; one that is silent for longer than `patience_s` is dead, and `silent` says
-    so. Then no new request is sent; those on their way use up their tries, since they may be the
-    very ones that this server cannot answer, unless `is_strict`.
+    A server may restart. One that has not answered for longer than `patience_s` is taken for dead,
+    and `silent` says so: no new request is sent. Requests already being retried use up their tries
+    (unless `is_strict`), since they may be the only ones that this server cannot answer.
     """
 
     def __init__(self, name: str, patience_s: float, *, is_strict: bool = False) -> None:
@@ -37,8 +37,8 @@ class Health:
         self._silent_since: float | None = None
 
     def check(self, is_again: bool) -> None:
-        """Raises EndpointDown where a request, sent before or not, is not worth sending;
-        EndpointSilent where that is nothing that the endpoint said.
+        """Raises EndpointDown when a request is not worth sending, and its subclass EndpointSilent
+        when the reason is silence and not what the endpoint replied. `is_again`: it is a retry.
         """
         if self.down:
             raise EndpointSilent(self.down) if self._is_silence else EndpointDown(self.down)
@@ -60,7 +60,7 @@ class Health:
         self._silent_since = self.silent = None
 
     def lost(self, status: CallStatus) -> None:
-        """A try brought nothing, and another one is due; refusals are answers too."""
+        """A try failed and will be repeated. A refusal (429) shows that the server is alive."""
         if status is CallStatus.RATE_LIMITED:
             self._silent_since = self.silent = None
             return
@@ -73,8 +73,11 @@ class Health:
             )
 
     def failed(self, status: CallStatus, message: str) -> None:
-        """A call ended without a reply; `message` is what the server said. After a first reply only
-        refusals of all are systematic: the rest are failures of single requests, or silence.
+        """A call failed for good; `message` is what the server said.
+
+        Before the first reply of the session, repeated failures of any kind mean that the endpoint
+        does not work. After it, only repeated rate limits do: everything else is a failure of a
+        single request, or silence.
         """
         if self.down:
             # what the endpoint said stands

@@ -1,13 +1,19 @@
 """Adaptive concurrency for one address (specification: harness J2, J3).
 
-Starts at 20 in flight. A clean round doubles that, and quadruples it while replies come as fast as
-in the fastest round so far: the server has room. The first refusal (429, 503) ends this. It halves
-a limit that has just grown and cuts any other by a fifth, as later ones do, at most once in 15 s;
-where a tenth of a round runs out of time it is halved, or cut to what was answered meanwhile if
-that is less, once for all requests that were on the way together; after either it grows by 5 % per
-clean round. A server that queues answers late instead of refusing: by Little's law the wait grows
-with what is in flight, so the limit grows fast only where replies would still come within half of
-the time limit, and stays where they take three quarters of it. `Retry-After` pauses the address.
+A round is as many clean replies as the limit. The limit starts at 20 requests in flight.
+
+Growth: until the first refusal or wave of timeouts, a round doubles the limit, or quadruples it
+while replies are about as fast as in the fastest round so far, because then the server has room.
+After that a round adds 5 %.
+
+Cuts: a refusal (429, 503) cuts the limit by a fifth, at most once in 15 s; the first one halves a
+limit that has just grown. Where a tenth of a round times out, the limit is halved, or cut to three
+quarters of the replies that came meanwhile if that is less; once for requests sent together.
+
+Queues: an overloaded server may queue requests instead of refusing them. By Little's law latency
+then grows with what is in flight, so the limit grows fast only while replies would still come
+within half of the time limit, and not at all where they would take three quarters of it.
+`Retry-After` pauses the address.
 """
 
 from __future__ import annotations
@@ -101,16 +107,16 @@ class Limiter:
         return FAST if mean_s <= FLAT * self._fastest_s else DOUBLE
 
     def refused(self) -> None:
-        """A 429 or 503: cut the limit, at most once in 15 s."""
+        """A reply 429 or 503: cut the limit, at most once in 15 s."""
         # a growth that no clean round has followed may have gone four times too far
         is_known = self._congested or self._has_stood
         self._cut(CUT if is_known else HALF, self._clock() - CUT_INTERVAL_S)
 
     def timed_out(self, sent_at: float, answered: int) -> None:
-        """No reply in time to a request sent then, while so many others were answered.
+        """A request sent at `sent_at` timed out, while `answered` others got their reply.
 
-        Single ones are hangs, whatever the limit. With a tenth of a round like it, the limit is
-        halved, or cut at once to what the server answers in good time, if that is less.
+        A single timeout may be a request that hangs, whatever the limit, and changes nothing. When
+        they reach a tenth of a round, the limit is cut.
         """
         if sent_at <= self._last_cut:
             return

@@ -1,8 +1,9 @@
-"""Order for servers that cache prefixes: one of several questions that begin alike goes first.
+"""Order of requests for servers with a prefix cache.
 
-Servers and paid APIs keep the beginning of a prompt once a reply to it has begun; questions sent
-all at once find nothing kept. So one leads; when it is back, the others follow, before other
-leaders, because a server of few places would have forgotten the beginning by then.
+Servers and paid APIs can reuse the beginning of a prompt once a reply to it has begun, but not
+among requests sent at the same time. Of several questions with a common prefix one is therefore
+sent first, and the others when its reply is there. These have priority over first questions of
+other groups, because a server of few slots would evict the prefix in the meantime.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ R = TypeVar("R")
 # Below this the large APIs keep nothing (OpenAI and Anthropic, prompt caching)
 MIN_SHARED_TOKENS = 1024
 FOLLOWS: ContextVar[bool] = ContextVar("follows", default=False)
-"""The request at hand finds its beginning kept: it goes before those that lead."""
+"""Whether the current request reuses a cached prefix, which gives it priority in the queue."""
 
 
 def group_by_prefix(texts: Sequence[str], min_tokens: int = MIN_SHARED_TOKENS) -> list[list[int]]:
-    """Places of the texts, sorted; those that begin with as many equal tokens stand together.
+    """Indices of the texts, in groups that share a prefix of at least `min_tokens` tokens.
 
     >>> group_by_prefix(["a long beginning: x", "b", "a long beginning: y"], min_tokens=4)
     [[0, 2], [1]]

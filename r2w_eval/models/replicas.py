@@ -1,9 +1,9 @@
-"""Equal servers behind one endpoint: one queue over all of them, and who is out.
+"""Load balancing over equal servers behind one endpoint: one queue for all of them.
 
-The first in the queue goes to whichever address has room first; where several have, to the one
-with the least in flight for its limit. One that failed a moment ago gets nothing while another can
-serve. An address that turns out to serve another model than the rest is out for the whole session,
-so that texts of two models never mix in one run.
+The first request in the queue goes to the first address with a free slot; among several, to the one
+with the lowest load relative to its limit. An address that failed a moment ago gets nothing while
+another one works. An address that serves another model than the rest is excluded for the whole
+session, so that texts of two models never mix in one run.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ class Replicas:
         self._waiting: deque[tuple[asyncio.Future[str | None], Set[str]]] = deque()
 
     def failed(self, url: str) -> None:
-        """Others go first for a while: a dead address is the least loaded, and would draw all."""
+        """Prefer other addresses for a while: a dead one has the lowest load, and would otherwise
+        attract every request.
+        """
         self._failed_at[url] = time.monotonic()
         if len(self.limiters) > 1:
             self._look_again(AVOID_FAILING_S)

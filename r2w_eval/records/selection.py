@@ -55,19 +55,19 @@ class Selection:
 
 
 def names_of(sample: Sample) -> frozenset[str]:
-    """What `--ids` may call a sample."""
+    """The names under which `--ids` finds a sample: ID and SUITE:ID."""
     return frozenset((sample.id, f"{sample.task}:{sample.id}"))
 
 
 def shuffle(samples: Iterable[Sample], seed: int, category: str) -> list[str]:
-    """Ids in an order drawn by `seed`, of which every beginning holds the strata in proportion.
+    """Ids in an order drawn by `seed`, such that every prefix holds the strata in proportion.
 
-    A stratum is a language within a category (`category` names it in `meta`; "" for none). The ids
-    stand on a circle, stratum by stratum and shuffled within, and are taken as the points of a
-    walk in steps of the golden section would be passed on it, turned by `seed`: however many are
-    taken, they lie evenly (of up to 40 ids every stratum has its share to within 1.75), and each id
-    is as likely to be among them. Hashes of seed and id draw, so that the order is the same for
-    every model, every order of the file and every number taken.
+    A stratum is a language within a category; `category` names the entry of `meta`, "" for none.
+    The ids are sorted by stratum, shuffled within each, and visited in the order of a golden-ratio
+    sequence (k * golden ratio mod 1), rotated by an offset drawn from `seed`. Such a sequence fills
+    the line evenly at every length: among up to 40 ids each stratum has its share to within 1.75
+    ids, and every id is equally likely to be included. All draws are hashes of seed and id, so that
+    the order depends on neither the model, the order of the file nor the number of ids taken.
 
     >>> from r2w_eval.types import Message
     >>> ask = (Message("user", "Write."),)
@@ -97,7 +97,9 @@ def read_ids(given: Iterable[str]) -> tuple[str, ...]:
 
 
 def _read_ids(text: str) -> Iterator[str]:
-    """A line of a file may go on after a tab, as those of `list --ids` do."""
+    """Ids of one value of `--ids`; in a file only the text before the first tab of a line counts,
+    since `list --ids` writes more columns.
+    """
     if not text.startswith("@"):
         yield from filter(None, (name.strip() for name in text.split(",")))
         return

@@ -150,11 +150,12 @@ def _segment_tokens(trace: Trace, n_thinking: int) -> tuple[float, ...]:
 
 
 def last_useful(analysis: Analysis) -> Segment | None:
-    """Where the last step ends that a scorer called improved; without any score, the last one that
-    changed the text, which then is useful only in the sense that it did something.
+    """The last segment of the last useful step.
 
-    A step ends with its revision, or with its reflection where the answer is what followed. Without
-    a useful step: the first text. None without a step, and where a later one has no score.
+    A step is useful when its outcome is `improved`; in a trace without scores, when it changed the
+    text. Its last segment is the revision, or the reflection where the final answer followed.
+    Where no step was useful it is the first draft. None where there is no step, or where a step
+    after the last useful one has no score and may have been useful.
     """
     steps = own_outcomes(analysis)
     found = steps[0][1].step.base if steps else None
@@ -168,8 +169,10 @@ def last_useful(analysis: Analysis) -> Segment | None:
 
 
 def own_outcomes(analysis: Analysis) -> list[tuple[int, ReflectionLink]]:
-    """The last reflection before each outcome, in order: a revision after three reflections is one
-    step. A blank text is none: nothing is measured against it.
+    """The steps: for each outcome the last reflection before it, with its index among the links.
+
+    A revision after three reflections is one step. A step from or to a blank text is left out,
+    since nothing can be measured there.
     """
     return [(index, analysis.links[index]) for index in analysis.outcomes]
 

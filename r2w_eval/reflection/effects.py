@@ -22,7 +22,9 @@ Version = tuple[str, str]
 
 
 def score_items(versions: Sequence[Version]) -> list[ScoreItem]:
-    """One question a text, in order, and beside it the texts, for scorers that read no question."""
+    """One item a text, in order: the question for chat judges, and the texts themselves for scorers
+    that read these.
+    """
     return [
         ScoreItem(_question(prompt, text), DECODING, read_quality, prompt=prompt, answer=text)
         for prompt, text in versions

@@ -36,7 +36,7 @@ class WriterSummary:
     mean_answer_chars: float | None
     mean_thinking_chars: float | None
     odd_ends: Mapping[str, int]
-    """Answers by a finish reason of which nobody knows whether the text is whole."""
+    """Number of answers by finish reason, for reasons that do not say whether the text is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def summarise_judge(
 
 
 def _by_cause(failures: Mapping[str, int]) -> dict[str, int]:
-    """Failures of the judge and of the infrastructure; `answer` where there was none to judge."""
+    """Failures by cause: the judge, the infrastructure, or `answer` for a missing answer."""
     causes: Counter[str] = Counter()
     for status, count in failures.items():
         causes[JudgeStatus(status).cause or "answer"] += count

@@ -1,8 +1,9 @@
-"""How much of what was asked for a score stands for: queries, and answers where one has several.
+"""Coverage: how many of the expected queries, and of the expected answers, a score rests on.
 
-An interval draws queries, so `n_scored` of a metric counts those of which anything is scored. Where
-a query has several answers (seeds, `--samples`) most of them may be lost behind it: whatever asks
-for coverage takes the smaller share of the two (specification: harness R2, R6, I3).
+Intervals resample queries, so `n_scored` of a metric counts the queries with at least one score.
+Where a query has several answers (seeds, `--samples`), most of these may be lost without showing in
+that number. Coverage is therefore the smaller of the two shares (specification: harness R2, R6,
+I3).
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Scored:
 def count_answers(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> Scored | None:
     """Answers with a score by the suite's own rule; None where no query has several answers.
 
-    The suite counts queries: it is asked once for the first answers, once for the second, ….
+    The suite's aggregator counts queries. It is called once with the first answer of each query,
+    once with the second, and so on, and the counts are added up.
     """
     seen: Counter[str] = Counter()
     rounds: defaultdict[int, list[ItemVerdicts]] = defaultdict(list)
@@ -58,7 +60,8 @@ def count_answers(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> Scored | Non
 
 
 def scored_of(headline: Metric, answers: Scored | Mapping[str, int] | None) -> Scored:
-    """Queries, or answers (as counted, or as a file has them) where a smaller share is scored.
+    """Coverage of queries or of answers, whichever is the smaller share. `answers` are counts as
+    `count_answers` gives them, or as read from a file.
 
     >>> scored_of(Metric("rubric", 15.0, None, None, 32, 32), {"n_scored": 32, "n_expected": 96})
     Scored(n_scored=32, n_expected=96)

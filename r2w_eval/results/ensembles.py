@@ -78,7 +78,7 @@ class PairAgreement:
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """The headline when one judge is left out: what hangs on that judge."""
+    """The headline without one of the judges: how much the result depends on that judge."""
 
     judge: str
     headline: Metric
@@ -212,7 +212,7 @@ def _combine_one(
     scores = [judgement.score if judgement else missing for judgement in found]
     rule = spec
     if not is_verdict(first.criterion):
-        # a reply that is material for later questions has a value of no meaning
+        # a reply that only feeds later questions has no meaningful value
         rule = EnsembleSpec(spec.judges, Combine.MEAN, 1)
     usage = Usage()
     for judgement in given:

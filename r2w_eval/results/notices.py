@@ -1,5 +1,7 @@
-"""What a reader of the numbers must know, each with a code: a sentence may be reworded, and two
-results that say the same still compare equal (specification: harness R2, section 7).
+"""Warnings about a result: partial coverage, cut answers, several models behind one name, ….
+
+Each has a stable code, which is compared, and a sentence for people, which may be reworded
+(specification: harness R2, section 7).
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ def notices(
     headline: Metric,
     name: str,
 ) -> tuple[Notice, ...]:
-    """All that holds of one result; `left_out` are the plan's own notes, `name` the writer's."""
+    """All warnings about one result; `left_out` are the plan's notes, `name` is the writer's."""
     return (
         *(Notice("left_out", text) for text in left_out),
         *partial(scored_of(headline, judging.answers), judging),
@@ -90,7 +92,7 @@ def several_models(writer: WriterSummary, judging: JudgeSummary) -> Iterable[Not
 
 
 def doubtful_verdicts(judging: JudgeSummary) -> Iterable[Notice]:
-    """Verdicts that the text itself may have given, and those that are missing."""
+    """Verdicts that may have been copied from the judged text, and verdicts that are missing."""
     if judging.n_echoed:
         yield Notice(
             "echoed",

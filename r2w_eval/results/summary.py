@@ -104,7 +104,7 @@ class RunFacts:
     ensemble: EnsembleSpec | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     returned: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Judges whose endpoint answered as another model than was asked for, with the ids it gave."""
+    """Returned model ids by judge, where an endpoint returned another id than the one requested."""
 
     @property
     def writer(self) -> str:
@@ -134,7 +134,7 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
 def _returned(
     judges: Iterable[str], written: Mapping[tuple[str, int], Written], verdicts: Verdicts
 ) -> dict[str, tuple[str, ...]]:
-    """The model ids behind each judge of one task, where one is not the id asked for."""
+    """Returned model ids by judge, for judges where one of them is not the requested id."""
     found = {}
     for judge in judges:
         own = (verdicts.get((entry.response.key, judge), {}) for entry in written.values())
@@ -145,7 +145,7 @@ def _returned(
 
 
 def is_another_judge(judge: str, returned: Iterable[str]) -> bool:
-    """Whether an endpoint answered as something else than the judge that was asked for.
+    """Whether an endpoint returned another model id than the requested judge's.
 
     >>> is_another_judge("gpt", ["gpt-2026"]), is_another_judge("smollm2+expected", ["smollm2"])
     (True, False)
@@ -155,7 +155,11 @@ def is_another_judge(judge: str, returned: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Collected:
-    """What one judge has on one task, and what it lacks."""
+    """Everything that one judge's result on one task is computed from.
+
+    `floored` are the items with failures of the model at the lowest score; `absent` counts the
+    verdicts without a record, by status.
+    """
 
     items: list[ItemVerdicts]
     floored: list[ItemVerdicts]
@@ -327,9 +331,10 @@ def score_range(plan: TaskPlan, judge: str, facts: RunFacts) -> tuple[float, flo
 
 
 def measure_within(estimate: Estimate, bounds: tuple[float, float]) -> Metric:
-    """Value and interval; the interval of a few items is cut at what the scale allows.
+    """Value and interval, with the interval clipped to the scale of the scores.
 
-    A value beyond the scale is on another one, which the scorer did not state: nothing is cut.
+    If the value itself lies outside, the scorer uses a scale that it did not state, and nothing is
+    clipped.
     """
     metric = measure(estimate)
     if metric.value is None or metric.low is None or metric.high is None or not estimate.bounded:
@@ -356,8 +361,8 @@ def _group_scores(judgements: Iterable[Judgement]) -> dict[str, tuple[Score, ...
 def put_at_floor(
     item: ItemVerdicts, names: Sequence[str], lowest: tuple[Score, ...]
 ) -> ItemVerdicts:
-    """Model-caused failures with the suite's lowest value as often as a judge would have been
-    asked, all others unchanged (harness R3).
+    """The item with the suite's lowest score for every verdict that it should have, where the
+    model is to blame for having none; any other item unchanged (harness R3).
     """
     if item.status.cause is not Cause.MODEL:
         return item

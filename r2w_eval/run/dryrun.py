@@ -37,7 +37,9 @@ VERDICT_TOKENS = 150
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Calls that one stage of one task still owes, their estimated tokens, and those made."""
+    """Calls that one stage of a task still has to make, with their estimated tokens; `done` is the
+    number of those that were made before.
+    """
 
     task: str
     stage: str
@@ -58,7 +60,7 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What a run folder holds and a run will not ask for again, counted by what it answers."""
+    """Records of a run folder that a run will not ask for again."""
 
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By task and sample."""
@@ -88,7 +90,9 @@ def find_done(config: RunConfig) -> Done:
 
 @dataclass
 class _Tally:
-    """Calls of one stage and their tokens while they are counted; `done` of the calls are."""
+    """Running totals of one stage: its calls, how many of them are answered already, and the
+    tokens of their prompts and replies.
+    """
 
     calls: int = 0
     done: int = 0

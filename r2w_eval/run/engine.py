@@ -82,8 +82,9 @@ class Engine:
         self._ending = Ending()
 
     async def run(self, plans: Sequence[TaskPlan]) -> None:
-        """Do all that is owed. Raises EndpointDown, OSError; whatever was finished stays on
-        disk, and what other endpoints were asked is waited for before EndpointDown.
+        """Generate and judge everything that the folder lacks. Raises EndpointDown, OSError;
+        whatever was finished stays on disk, and pending requests to other endpoints are awaited
+        before EndpointDown is raised.
         """
         try:
             await self._run(plans)
@@ -145,7 +146,7 @@ class Engine:
         return response, tuple(answers)
 
     async def _turn(self, turn: Turn) -> Response:
-        """The first try that is long enough for the suite, or the last one that it allows."""
+        """The first answer that is long enough for the suite, or the last that it allows."""
         response, again = await self._try(turn)
         while again:
             turn = replace(turn, attempt=turn.attempt + 1)
@@ -324,7 +325,7 @@ def _prompt_of(asked: tuple[JudgeRequest, int]) -> str:
 def _interleave(
     streams: Sequence[Iterator[tuple[TaskPlan, Sample, int]]],
 ) -> Iterator[tuple[TaskPlan, Sample, int]]:
-    """One item of each task in turn, so that no task waits for another to finish."""
+    """One item of each task in turn (round robin), so that no task waits for another to end."""
     live = list(streams)
     while live:
         for stream in list(live):

@@ -1,6 +1,6 @@
 """run.json: what was asked, by which versions, and whether a folder holds the same work.
 
-`identity` is everything that may not change inside a folder; the rest is told, not compared.
+`identity` is everything that may not change inside a folder; the rest is recorded, not compared.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make_manifest(
     writing: Writing,
     judges: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """run.json: `identity` is what may not change in a folder; the rest is told, not compared."""
+    """The content of run.json for a new run."""
     return {
         "schema": 1,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -59,7 +59,9 @@ def make_manifest(
 
 
 def _seen_opened(config: RunConfig, writing: Writing) -> dict[str, bool]:
-    """That the template was seen to open the thinking; being told so was in no identity."""
+    """Part of the identity where the chat template was found to open the thinking. Where the user
+    says so (`--think-opened`), identities of earlier versions lack it, and stay equal.
+    """
     is_seen = writing.tags.opened_by_template and not config.think_opened
     return {"think_opened": True} if is_seen else {}
 
@@ -84,8 +86,9 @@ def describe_task(plan: TaskPlan) -> dict[str, Any]:
 
 
 def code_hash(folder: Path) -> str:
-    """Of all modules of a suite that make scores, and of the suites whose modules they import; of
-    the one file where there is one.
+    """Hash of all modules that make a suite's scores, those of suites that they import included.
+
+    A single module has the hash of its file.
     """
     folders = {folder: None}
     pending = [folder]
@@ -171,8 +174,8 @@ def keep_added(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, A
 def add_judges(
     folder: RunFolder, manifest: Mapping[str, Any], judges: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The judges of the folder and these. Raises IdentityMismatch where one of the same name was
-    another: its old verdicts would stand beside the new ones.
+    """The judges of the folder and the new ones. Raises IdentityMismatch when a judge of the same
+    name has other facts: verdicts of two judges would share one name.
     """
     before: Mapping[str, Any] = manifest["identity"]["judges"]
     added = to_plain(judges)
@@ -191,8 +194,8 @@ def add_judges(
 
 
 def check_suites(folder: RunFolder, manifest: Mapping[str, Any], plans: Sequence[TaskPlan]) -> None:
-    """Verdicts of two versions of a suite, or on two forms of its prompts, never share a folder.
-    Raises IdentityMismatch.
+    """Raises IdentityMismatch when the folder was judged under other versions, data or prompts of
+    its suites: verdicts of both must not be mixed.
     """
     before = manifest["identity"]["tasks"]
     after = {plan.info.name: to_plain(describe_task(plan)) for plan in plans}
@@ -226,7 +229,9 @@ def diff_fields(before: Any, after: Any, path: str = "") -> Iterable[str]:
 
 
 def plan_ensemble(config: RunConfig, judges: Sequence[str], writer: str) -> EnsembleSpec | None:
-    """What the settings say about combining; None for one judge that nobody asked to combine."""
+    """How the judges are combined; None when they are not: with `--combine none`, or for a single
+    judge without `--combine`.
+    """
     if config.combine == "none" or (config.combine is None and len(judges) < 2):
         return None
     least, alone = config.min_valid_judges, config.exclude_self

@@ -61,7 +61,7 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
 
 
 def check_settings(config: RunConfig, plans: Sequence[TaskPlan]) -> None:
-    """Settings that none of the suites has a use for are mistakes. Raises UsageError."""
+    """Raises UsageError for settings that no suite uses, or that contradict each other."""
     suites = ", ".join(config.task_names)
     for name in config.inputs.keys() - {own for plan in plans for own in plan.info.inputs}:
         raise UsageError(f"--{name}: none of the suites {suites} takes one. Try: r2w-eval list")
@@ -155,9 +155,10 @@ def plan_decoding(info: SuiteInfo, config: RunConfig) -> Decoding:
 
 
 def describe_inputs(info: SuiteInfo, data: SuiteData, *, is_given: bool) -> dict[str, str]:
-    """Hashes of what the user supplied; and, where a suite takes a context, how reports arose.
+    """Hashes of the user's files, and for suites that take a context: where the reports came from.
 
-    Reports brought along, written closed book or from a context never share a table.
+    Reports from elsewhere (`given`), reports written without sources (`closed book`) and reports
+    written from a context are different tasks, and their scores are never compared.
     """
     found = {name: path_hash(path) for name, path in data.inputs.items() if path.exists()}
     if "context" in info.inputs and "context" not in found:

@@ -1,8 +1,8 @@
-"""Ratings and ranks: Bradley-Terry strengths, rank ranges from paired tests, rank chances.
+"""Ratings and ranks: Bradley-Terry strengths, rank ranges from paired tests, rank probabilities.
 
-In: battles (see `orders`), or the same metric of several runs. Out: strengths with intervals that
-contain them, and ranks with what the data leave open. Sources: harness A5, A6, W4; Bradley & Terry
-1952; Hunter 2004 (when the maximum exists).
+In: battles (see `orders`), or the same metric of several runs. Out: strengths with intervals, and
+for each model the range of ranks that the data do not exclude. Sources: harness A5, A6, W4; Bradley
+& Terry 1952; Hunter 2004 (when the maximum exists).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from r2w_eval.errors import UsageError
-from r2w_eval.stats.inference import compare, evaluate, holm
+from r2w_eval.stats.inference import PairedComparison, compare, evaluate, holm
 from r2w_eval.stats.orders import Battle
 from r2w_eval.stats.resampling import FloatArray, batches, linked_groups
 from r2w_eval.types import Estimate
@@ -70,7 +70,7 @@ class PairTest:
 
 @dataclass(frozen=True, slots=True)
 class RankRange:
-    """The ranks that the paired tests leave open to a model."""
+    """The range of ranks of a model that the paired tests do not exclude."""
 
     model: str
     value: float
@@ -86,6 +86,8 @@ class Ranking:
 
     rows: tuple[RankRange, ...]
     tests: tuple[PairTest, ...]
+    standard_errors: tuple[float | None, ...]
+    """Of the difference of each test; None where it has no interval."""
 
 
 def bradley_terry(
@@ -226,25 +228,27 @@ def rank_probabilities(drawn: NDArray[np.float64]) -> tuple[tuple[float, ...], .
 
 
 def rank_by_paired_tests(estimates: Mapping[str, Estimate]) -> Ranking:
-    """Rank ranges of models from all paired tests of one metric, corrected by Holm (A3, A5)."""
+    """Rank ranges of models from the paired tests of every two on their common items, with p
+    corrected by Holm's method (A3, A5). Raises UsageError for a model without a value.
+    """
     values = {}
     for model, estimate in estimates.items():
         value = evaluate(estimate)
         if value is None:
             raise UsageError(f"{model!r} has no value for {estimate.name!r} and cannot be ranked")
         values[model] = value
-    tests = paired_tests(estimates)
-    return Ranking(rank_ranges(values, tests), tests)
-
-
-def paired_tests(estimates: Mapping[str, Estimate]) -> tuple[PairTest, ...]:
-    """Every pair of models on their common items; p corrected over all pairs with common items."""
     found = [
         (first, second, compare(estimates[first], estimates[second]))
         for first, second in combinations(sorted(estimates), 2)
     ]
-    tested = [c.p_value for _, _, c in found if c.p_value is not None]
-    corrected = iter(holm(tested))
+    tests = _correct(found)
+    errors = tuple(comparison.standard_error for _, _, comparison in found)
+    return Ranking(rank_ranges(values, tests), tests, errors)
+
+
+def _correct(found: Sequence[tuple[str, str, PairedComparison]]) -> tuple[PairTest, ...]:
+    """The comparisons with p corrected over all pairs that have common items."""
+    corrected = iter(holm([c.p_value for _, _, c in found if c.p_value is not None]))
     return tuple(
         PairTest(
             first,
@@ -296,9 +300,10 @@ def rank_ranges(
 
 
 def _paired_leads(values: Mapping[str, float], tests: Iterable[PairTest]) -> dict[str, float]:
-    """Sum of each model's differences from the others, in the unit of the values.
+    """Sum of each model's paired differences from the others, in the unit of the values.
 
-    A pair without common items counts by its values. Rounded, so that equal models stay equal.
+    For a pair without common items it is the difference of their values. Rounded, so that equal
+    models remain equal.
     """
     lead = dict.fromkeys(values, 0.0)
     for test in tests:

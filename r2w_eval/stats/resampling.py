@@ -48,10 +48,11 @@ class ClusterSums:
 
 @dataclass(frozen=True, slots=True)
 class Influence:
-    """What each cluster moves an estimate by, in units of the estimate; each block sums to about 0.
+    """Jackknife influence of each cluster on an estimate, in units of the estimate.
 
-    Strata that share a cluster form one block; blocks are resampled independently. Values are
-    sorted inside a block, so that neither row order nor cluster names matter.
+    Strata that share a cluster form one block, whose values sum to about 0; blocks are resampled
+    independently. Values are sorted inside a block, so that neither the order of rows nor the names
+    of clusters affect the draws.
     """
 
     blocks: tuple[FloatArray, ...]
@@ -143,7 +144,9 @@ def linked_groups(memberships: Sequence[frozenset[str]]) -> list[list[int]]:
 
 
 def influence(estimate: Estimate) -> Influence | None:
-    """One number per cluster: what leaving it out changes; None if not scorable."""
+    """The influence of every cluster: how much the estimate changes without it. None where the
+    estimate has no value.
+    """
     tables = [cluster_sums(stratum) for stratum in estimate.strata]
     if not tables or any(table.denominator == 0 for table in tables):
         return None
@@ -174,10 +177,10 @@ def effective_number(weights: Iterable[float]) -> float:
 
 
 def _jackknife(table: ClusterSums) -> dict[str, float]:
-    """(n - 1) / n * (N_c - R D_c) / (D - D_c): the change of the ratio without the cluster, shrunk.
+    """Change of the ratio R = N / D when cluster c is left out: (n - 1)/n (N_c - R D_c)/(D - D_c).
 
     For clusters of equal weight this is (value - mean) / n. Unlike the plain linearisation it does
-    not shrink for the clusters that dominate the denominator.
+    not underestimate the influence of clusters that dominate the denominator.
     """
     ratio = table.numerator / table.denominator
     shrink = 1 - 1 / len(table.rows)

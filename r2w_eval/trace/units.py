@@ -12,9 +12,10 @@ from r2w_eval.trace.types import Segment, Trace, steps
 class ReflectionUnit:
     """The tuple that scorers of reflections get: whole texts only.
 
-    `draft` is the text that the reflection looks back at, `revision` the one that followed; a
-    revision by patch is given as the text that it makes. Any other revision is the whole text,
-    however short: nobody is paid for what a reader has to guess (`links.full_texts` guesses).
+    `draft` is the text that the reflection looks back at, `revision` the one that followed. A
+    patch is applied, and the revision is the resulting text. Any other revision is taken for the
+    whole text, however short: rewards must not depend on a guess about what it replaces, as
+    `links.full_texts` makes.
     """
 
     prompt: str

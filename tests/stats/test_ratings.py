@@ -19,7 +19,6 @@ from r2w_eval.stats.ratings import (
     PairTest,
     bradley_terry,
     fit_strengths,
-    paired_tests,
     rank_by_paired_tests,
     rank_probabilities,
     rank_ranges,
@@ -235,7 +234,8 @@ def test_paired_tests_are_corrected_over_those_that_could_be_made() -> None:
     other: dict[str, float | None] = {f"z{i}": draw.gauss(5, 1) for i in range(30)}
     estimates = {"b": mean_estimate(dict(base)), "a": mean_estimate(dict(near)),
                  "c": mean_estimate(other), "d": mean_estimate({**near, "0": 9.0})}  # fmt: skip
-    tests = paired_tests(estimates)
+    ranking = rank_by_paired_tests(estimates)
+    tests = ranking.tests
     assert [(t.first, t.second) for t in tests] == list(combinations("abcd", 2))
     made = [t for t in tests if t.p_value is not None]
     assert {(t.first, t.second) for t in made} == {("a", "b"), ("a", "d"), ("b", "d")}
@@ -244,5 +244,6 @@ def test_paired_tests_are_corrected_over_those_that_could_be_made() -> None:
     first = made[0]
     alone = compare(estimates["a"], estimates["b"])
     assert (first.difference, first.low, first.high) == (alone.difference, alone.low, alone.high)
+    assert ranking.standard_errors[0] == alone.standard_error
     with pytest.raises(UsageError, match="'e' has no value"):
         rank_by_paired_tests({"e": mean_estimate({"0": None}), "a": estimates["a"]})
