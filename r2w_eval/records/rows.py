@@ -214,13 +214,20 @@ def make_judgement(
         sample_id=response.sample_id,
         judge=judge,
         criterion=request.criterion,
-        score=verdict.score,
-        asks=verdict.asks,
         repeat=repeat,
         order=request.order,
         sample_repeat=response.repeat,
-        model_returned=verdict.model_returned,
-        usage=verdict.usage,
-        latency_s=round(verdict.latency_s, 4),
-        cached=verdict.cached,
+        **verdict_facts(verdict),
     )
+
+
+def verdict_facts(verdict: Verdict) -> dict[str, Any]:
+    """The fields of a `Judgement` that say what the judge returned and how."""
+    return {
+        "score": verdict.score,
+        "asks": verdict.asks,
+        "model_returned": verdict.model_returned,
+        "usage": verdict.usage,
+        "latency_s": round(verdict.latency_s, 4),
+        "cached": verdict.cached,
+    }

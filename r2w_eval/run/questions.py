@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.records.plan import Judging, Progress
-from r2w_eval.records.rows import settled_judgement
+from r2w_eval.records.rows import settled_judgement, verdict_facts
 from r2w_eval.run.ending import Ending
 from r2w_eval.store import RecordIndex, RunFolder, RunWriters
 from r2w_eval.types import Decoding, Judgement, JudgeRequest, JudgeStatus, Score
@@ -142,12 +142,7 @@ def _record(key: str, judge: str, question: Question, verdict: Verdict) -> Judge
         sample_id=question.sample_id,
         judge=judge,
         criterion=question.request.criterion,
-        score=verdict.score,
-        asks=verdict.asks,
         repeat=question.repeat,
         order=question.request.order,
-        model_returned=verdict.model_returned,
-        usage=verdict.usage,
-        latency_s=round(verdict.latency_s, 4),
-        cached=verdict.cached,
+        **verdict_facts(verdict),
     )
