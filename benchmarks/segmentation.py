@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from labelled_traces import Labelled, agreement, read_labelled
+
 from r2w_eval.trace import segment_trace
-from r2w_eval.trace.gold import Labelled, agreement, read_labelled
 
 FIXTURES = Path(__file__).parent.parent / "tests" / "fixtures"
 MEGABYTE = 1_000_000
