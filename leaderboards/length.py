@@ -1,8 +1,9 @@
-"""How much a board's judge pays for length, and scores at equal length.
+"""The effect of answer length on a board's scores, and scores adjusted to equal length.
 
-score(m, i) = system m + item i + slope * log2(characters), by least squares over all scored answers
-of a board: item and system effects are taken out, so that neither hard prompts nor good systems
-pass for length. The interval is clustered by item. Null baselines take no part in the fit.
+score(m, i) = system m + item i + slope * log2(characters), fitted by least squares over all scored
+answers of a board. With fixed effects for systems and items, neither hard prompts nor good systems
+are mistaken for an effect of length. The interval is clustered by item; null baselines are left
+out.
 (Specification: harness B2; cf. AlpacaEval's length-controlled win rate, Dubois et al. 2024.)
 """
 

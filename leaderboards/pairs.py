@@ -1,10 +1,10 @@
 """All paired tests of a board at once: 200 models are 19,900 pairs.
 
-The same numbers as `r2w_eval.stats` gives (difference, t interval, sign-flip p), computed
-on arrays. Up to 20 differing items every sign pattern counts; above that one set of random signs
-serves all pairs. Where fewer than one in B draws is as extreme, sampled p values say nothing more,
-and Holm over thousands of pairs needs smaller ones: there Hoeffding's bound for sums with random
-signs, p <= 2 exp(-S^2 / (2 sum d^2)), is taken, which never understates p.
+The same numbers as `r2w_eval.stats` gives (difference, t interval, sign-flip p), vectorised. For up
+to 20 differing items all sign patterns are enumerated; above that one set of B random sign patterns
+serves all pairs. Sampled p values cannot be smaller than about 1 / B, but Holm's correction over
+thousands of pairs needs smaller ones. Where it is lower, Hoeffding's bound for sums with random
+signs is used instead, p <= 2 exp(-S^2 / (2 sum d^2)), which never understates p.
 
 Sources: harness A2, A3, A5; Hoeffding 1963, theorem 2.
 """

@@ -1,7 +1,7 @@
-"""Rows of a run computed again from its raw files, whoever made it.
+"""Rows of a run computed again from its raw files, also of a stranger's run.
 
-A run may come from anybody. Of its settings only those count that say which answers were asked for
-and how: no program and no file that it names is opened. Files come from the user (`Given`).
+Of a run's stored settings only those are used that say which answers were asked for and how. No
+program and no file that it names is opened; files come from the user (`Given`).
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def safe_settings(run: RunFolder, given: Given) -> RunConfig:
 
 
 def check_verdicts(run: RunFolder) -> Iterable[str]:
-    """Scores that nothing stored proves, each with what is wrong about it."""
+    """Stored scores that the stored texts or probabilities do not support, each with the reason."""
     judges = run.manifest()["identity"]["judges"]
     for judgement in run.judgements():
         facts = judges.get(judgement.judge, {})
@@ -124,10 +124,10 @@ def check_verdicts(run: RunFolder) -> Iterable[str]:
 
 
 def find_doubt(judgement: Judgement, score_mode: str) -> str:
-    """What speaks against a stored score; "" where its text can be read, or its sum made, again.
+    """What is wrong with a stored score; "" if it can be recomputed from its text or probabilities.
 
-    A score over label probabilities is their expectation: the labels are numbers on the suite's
-    own scale, as in every suite that has one.
+    A score over label probabilities is their expectation, with labels that are numbers on the
+    suite's scale.
     """
     score = judgement.score
     if score.value is None or judgement.asks:

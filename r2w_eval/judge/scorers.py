@@ -166,8 +166,8 @@ class TextJudge:
 
 @dataclass(frozen=True)
 class StoredJudge:
-    """A judge of an earlier run, known by its identity only: its texts can be read, not asked
-    for.
+    """A judge of an earlier run, of which only the identity is known: its stored texts can be
+    parsed again, but it cannot be asked.
     """
 
     id: str

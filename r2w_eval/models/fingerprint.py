@@ -1,6 +1,7 @@
-"""What names a checkpoint: a hash of all its files that change answers, and the user's arguments.
+"""The identity of a checkpoint: a hash of all files that affect answers, and the user's arguments.
 
-Large files are hashed once and remembered in the user's cache by path, size, time and inode.
+Hashes of large files are remembered in the user's cache, by path, size, modification time and
+inode.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def fingerprint(path: str) -> str:
 
 
 def describe_arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the user's --model-args those that may change an answer; folders by their content.
+    """Those of the user's --model-args that may change an answer; folders as their hashes.
 
     >>> describe_arguments({"load_in_4bit": True, "batch_size": 8})
     {'model_args': {'load_in_4bit': True}}

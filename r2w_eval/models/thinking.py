@@ -138,7 +138,9 @@ def read_reply_text(reply: Reply, tags: ThinkTags) -> SplitText:
 
 
 def writer_status(reply: Reply, split: SplitText) -> WriterStatus:
-    """The writer's status by the table of the specification; refusals come from the API's field."""
+    """The status of an answer, by the table of the specification. A refusal is one only where the
+    API says so in its own field.
+    """
     if reply.refusal and not reply.text:
         return WriterStatus.REFUSAL
     if split.unclosed:

@@ -1,7 +1,7 @@
-"""The records of a run folder without their texts: the last word on every answer and question.
+"""The newest record of every answer and verdict in a run folder, without texts.
 
-What stays of a response or a judgement while a run is aggregated is small, so that 10^5 of them
-fit in memory; a text is measured as it passes, where the suite measures texts.
+What is kept of a response or a judgement is small, so that 10^5 of them fit in memory. Suites that
+measure texts (lengths, counts) do so while the texts are read.
 """
 
 from __future__ import annotations
@@ -91,7 +91,9 @@ def _thinking_tokens(response: Response) -> int:
 
 
 def _rank(response: Response) -> tuple[int, bool, int]:
-    """What stands for an answer: the last turn, there the try that did, or else the last one."""
+    """Order of precedence among the responses for one answer: later turns first, then tries that
+    succeeded, then later tries.
+    """
     return response.turn, response.status.cause is None, response.attempt
 
 

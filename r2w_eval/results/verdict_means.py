@@ -1,9 +1,9 @@
-"""Mean verdicts of any number of runs, straight from Parquet: no record becomes a Python object.
+"""Mean verdicts of any number of runs, computed in Arrow: no record becomes a Python object.
 
-Arrow sums the verdicts of each group and query while it reads; what reaches Python is one number a
-query, and from there value and interval are those of every other table (`stats.measure`). The
-figure is the plain mean of the verdicts, without the questions of a suite's stages: a suite whose
-own headline weighs them otherwise has it in results.json.
+Arrow sums the verdicts by group and query while it reads Parquet. Python sees one number a query,
+and computes value and interval as for every other table (`stats.measure`). The figure is the plain
+mean of the verdicts, replies of a suite's stages excluded. A suite's own headline, which may weight
+them differently, is in results.json.
 """
 
 from __future__ import annotations

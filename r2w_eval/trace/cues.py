@@ -1,7 +1,8 @@
-"""How cues are found in a sentence: `phrases` says which there are.
+"""How cue phrases are found in a sentence; which ones there are is listed in `phrases`.
 
-A cue is tried at the beginning of a sentence only: its first word picks short patterns from one
-table for all cues, so most sentences cost one look-up.
+A cue counts only at the beginning of a sentence. The first word selects the patterns to try from
+one table of all cues, so that most sentences cost a single look-up. Each cue is one bit of an
+integer.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ _BITS = itertools.count()
 
 
 class Lowered:
-    """A text in lower case, and the same with blanks for all but English letters and apostrophes.
-
-    Both are made once for a whole trace: a sentence then costs a slice of each.
+    """A text in lower case, and the same with everything but English letters and apostrophes
+    replaced by blanks. Both are made once for a whole trace, and sentences are slices of them.
     """
 
     __slots__ = ("letters", "text")
@@ -50,7 +50,9 @@ class Lowered:
 
 
 class Head:
-    """The beginning of a sentence in lower case, and the bits of all cues that it opens with."""
+    """The first `WINDOW` characters of a sentence in lower case, and the bits of all cues with
+    which it begins.
+    """
 
     __slots__ = ("_words", "cues", "letters", "text")
 
@@ -108,8 +110,8 @@ def lowered(text: str) -> str:
 
 
 class _Opening:
-    """What one first word or character may open: the cues it is by itself, and those that need
-    more.
+    """The cues that one first word or character may begin: those complete with it (`always`), and
+    those whose pattern must match what follows.
     """
 
     __slots__ = ("always", "patterns")
@@ -141,9 +143,10 @@ class Words:
 
 
 def cue(english: Iterable[tuple[str, str]], chinese: str, prefixes: str = "") -> int:
-    """The bit of a cue.
+    """Enter a cue into the table, and return its bit.
 
-    From (first words, pattern that follows) pairs, and Chinese phrases behind any prefixes.
+    `english` holds pairs (first words, pattern that must follow); `chinese` holds phrases, any of
+    `prefixes` may precede them.
     """
     bit = 1 << next(_BITS)
     rests: dict[str, list[str]] = defaultdict(list)

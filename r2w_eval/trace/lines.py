@@ -1,5 +1,6 @@
-"""What a line or sentence of a trace is about: whether it announces a text, leaves one, or repeats
-it. `prose` walks over the lines and asks.
+"""Questions about one line or sentence of a trace: does it announce a text, end one, or repeat one?
+
+`prose` walks over the lines and asks them.
 """
 
 from __future__ import annotations
@@ -143,7 +144,7 @@ def last_quotation(text: str, sentence: Span, line_end: int) -> Span | None:
 
 
 def leaves_text(head: Head, after_blank: bool) -> bool:
-    """A line inside a draft that is about the draft, whatever the draft says."""
+    """Whether a line inside a draft speaks about the draft and so no longer belongs to it."""
     if head.text[:1] in QUOTES:
         return False
     if head.cues & phrases.VERIFICATION or (after_blank and CHECK.match(head.text)):
@@ -164,7 +165,9 @@ def leaves_text(head: Head, after_blank: bool) -> bool:
 
 
 def relabels(head: Head) -> bool:
-    """ "Tagline again: …" inside a text; no reporting clause, which a quotation follows."""
+    """Whether a line begins with a label such as "Tagline again: …", which starts a new version. A
+    colon before a quotation is taken for a reporting clause (she said: "…") and does not count.
+    """
     if head.cues & phrases.WORK:
         return False
     colon = COLON.search(head.text, 0, LONGEST_LABEL)
@@ -174,7 +177,7 @@ def relabels(head: Head) -> bool:
 
 
 def speaks_of_work(head: Head) -> bool:
-    """A line of deliberation, where the announced text was expected."""
+    """Whether a line is deliberation, although an announced text was expected there."""
     if head.text[:1] in QUOTES:
         return False
     if head.cues & (phrases.REFLECTION_STRONG | phrases.PLAN):

@@ -1,8 +1,8 @@
-"""Revisions as patches: numbered paragraphs, the changed ones written again.
+"""Revisions as patches: only the changed paragraphs, each under its number.
 
-A long draft is not written out twice; applying the patch gives the revised text byte for byte
-(specification: r2write.md section 3.4). Whoever reads a trace reads a patch as what it makes of the
-text before it: a revision in full and the same revision as a patch are one and the same.
+A long draft need not be written out twice; applying the patch gives the revised text byte for byte
+(specification: r2write.md section 3.4). Readers of a trace get the patched text, so that a revision
+in full and the same revision as a patch are equivalent.
 """
 
 from __future__ import annotations
@@ -101,10 +101,10 @@ class Version:
 
 
 class Allowance:
-    """How many characters the revisions of one trace may make of the texts before them.
+    """Limit on the characters that applying all patches of one trace may produce.
 
-    A patch of a line makes a whole text: of a trace with ten thousand of them, a model's doing,
-    there would be ten thousand whole texts. A trace of people's length never comes near.
+    A patch of one line produces a whole text, so that a degenerate trace with ten thousand patches
+    would produce ten thousand texts. No trace of ordinary length reaches the limit.
     """
 
     FREE, SHARE = 8_000_000, 4

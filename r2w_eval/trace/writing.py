@@ -1,9 +1,10 @@
 """Writes traces from their parts, by tags or in prose, with the places of all segments.
 
-What is written is read back: `parse_tagged` gives the same trace but for blank parts and patches
-that do not fit, `parse_prose` where no part speaks like another kind (a plan that says "Opening:
-…"); a writer of traces compares. Prose needs a cue per part: reflections begin with one, texts of
-the piece are announced, and an announcement belongs to the thought before it (docs/reflection.md).
+Written traces can be parsed back: `parse_tagged` gives the same trace except for blank parts and
+patches that do not fit; `parse_prose` does so as long as no part contains a cue of another kind (a
+plan that says "Opening: …"), which callers have to check. In prose each part gets a cue:
+reflections begin with one, texts of the piece are announced, and an announcement belongs to the
+thought before it (docs/reflection.md).
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def write_prose(parts: Parts, language: str) -> Trace:
 
 
 def _announce(segments: list[Segment], cue: Span) -> None:
-    """Lengthen the thought before a text by what announces the text; alone it is a plan."""
+    """Add the announcement of a text to the thought before it; without one it is a plan."""
     if not segments:
         segments.append(_untagged(Kind.PLAN, cue))
     elif segments[-1].kind not in WRITTEN:
