@@ -84,7 +84,7 @@ def _slim_answer(plan: TaskPlan | None, tries: Sequence[Response]) -> Written:
 
 
 def _thinking_tokens(response: Response) -> int:
-    """As the engine counted them, or their share of the tokens that it counted, if it did."""
+    """Thinking tokens as reported, else their share of the reported total; 0 without a total."""
     if response.usage.completion_tokens is None:
         return 0
     return count_tokens(response.thinking or "", response.answer, response.usage)[0]

@@ -264,7 +264,7 @@ def run_name(folder: RunFolder) -> str:
 
 
 def _question(judgement: Judgement) -> tuple[Hashable, ...]:
-    """What a later verdict replaces: the same question about the same answer (see `collect`)."""
+    """Identity of a question about an answer; of verdicts with the same one the last counts."""
     j = judgement
     return j.response_key, j.judge, j.criterion, j.order, j.repeat
 
@@ -308,7 +308,7 @@ def _batches(
 
 
 def record_batch(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    """Rows as columns of a schema, whatever stands in their texts."""
+    """Rows as columns of a schema; values that Parquet cannot hold are replaced (`make_column`)."""
     import pyarrow as pa
 
     columns = [make_column([row[field.name] for row in rows], field.type) for field in schema]

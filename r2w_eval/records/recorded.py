@@ -297,7 +297,7 @@ def _read_turns(record: Mapping[str, Any], place: str) -> Iterator[RecordedRespo
 def _with_facts(
     recorded: RecordedResponse, facts: Mapping[str, Any], place: str
 ) -> RecordedResponse:
-    """What our own files know of a text; its place is what they say, not where it stands."""
+    """Adds what our own files know of a text; sample and repeat are those stated in the record."""
     repeat = facts.get("repeat")
     if not isinstance(repeat, int) or facts.get("status") not in tuple(WriterStatus):
         raise UsageError(f"{place}: no repeat or no known status. Expected a line of our own files")

@@ -1,4 +1,4 @@
-"""Which samples of a suite a run takes, and what it must say about those it does not.
+"""Which samples of a suite a run takes, and what it reports about the others.
 
 A sample that lacks something which only the user has (a reference, a context) stops the run, unless
 the user asks for the complete ones alone; then the others are counted and named, never replaced.

@@ -137,7 +137,7 @@ def summarise_judge(
 ) -> JudgeSummary:
     """Counts of one judge over one task; `absent` counts the verdicts that have no record.
 
-    Every reply counts as usable or lost; only verdicts stand in the histograms. `orders`: see
+    Every reply is counted as usable or lost; histograms hold verdicts only. `orders`: see
     `Suite.orders`.
     """
     valid = [j for j in judgements if j.score.value is not None]
@@ -318,5 +318,5 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float | None:
-    """The value that a share below 1 of the others lies under."""
+    """The empirical quantile at `share`, which is below 1; None without values."""
     return ordered[int(share * len(ordered))] if ordered else None

@@ -86,7 +86,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class EnsembleSummary:
-    """What several judges make of the same answers, beside the combined result."""
+    """Agreement of the members, and the combined result without each of them."""
 
     judges: tuple[str, ...]
     combine: str

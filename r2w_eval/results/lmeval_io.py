@@ -64,7 +64,7 @@ def make_document(sample: Sample) -> dict[str, str]:
 
 
 def measure_answer(answer: str) -> dict[str, float]:
-    """What needs no judge.
+    """Measures of an answer that need no judge.
 
     >>> measure_answer("Once.")
     {'empty_share': 0.0, 'answer_chars': 5.0}

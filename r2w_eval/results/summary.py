@@ -134,7 +134,7 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
 def _returned(
     judges: Iterable[str], written: Mapping[tuple[str, int], Written], verdicts: Verdicts
 ) -> dict[str, tuple[str, ...]]:
-    """Returned model ids by judge, for judges where one of them is not the requested id."""
+    """Model ids that the endpoint returned, by judge, where any differs from the requested id."""
     found = {}
     for judge in judges:
         own = (verdicts.get((entry.response.key, judge), {}) for entry in written.values())
@@ -293,7 +293,7 @@ def _headline(plan: TaskPlan, found: _Collected) -> Metric:
 
 
 def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
-    """What became of the answer; a conversation that is not at its end has none yet."""
+    """Status of the answer; `NOT_SENT` while its conversation is unfinished."""
     if entry is None:
         return WriterStatus.NOT_SENT
     unfinished = entry.response.status.cause is None and entry.response.turn + 1 < n_turns

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on and when it is done. Standard error for progress, standard
+"""Terminal output during a run and at its end. Standard error for progress, standard
 output for results; model text never reaches the terminal unescaped.
 """
 
@@ -276,7 +276,7 @@ def describe_counts(result: TaskResult) -> str:
 
 
 def describe_leanings(judging: JudgeSummary) -> str:
-    """What the verdicts go with besides quality: length, and the order of showing."""
+    """Associations of the verdicts with length and with the order in which texts were shown."""
     lines = []
     slope = judging.length_slope
     if slope is not None and slope.value is not None and slope.n_scored >= MIN_SLOPE_SAMPLES:
@@ -354,7 +354,7 @@ def describe_noise(result: TaskResult) -> str:
 
 
 def work_prices(result: TaskResult) -> tuple[Prices, str]:
-    """What one more answer and one more round of verdicts on it take, in tokens where known."""
+    """Cost of one more answer and of one more round of verdicts on it, in tokens where known."""
     writer, judging = result.writer, result.judging
     n_answers = max(1, writer.n_answered)
     written = (writer.prompt_tokens + writer.completion_tokens) / n_answers

@@ -175,7 +175,7 @@ async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
 
 
 def named_results(judges: Iterable[str], ensemble: EnsembleSpec | None) -> frozenset[str]:
-    """Under which names the results of a command stand."""
+    """Names of the judges, and of their combination, whose results a command reports."""
     return frozenset([*judges, *([ensemble.id] if ensemble else [])])
 
 
@@ -224,7 +224,9 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
 
 
 def _check_answers(result: TaskResult, minimum: float) -> None:
-    """What a writer leaves empty or cuts short is a result of it; what never came is not."""
+    """Raises CoverageTooLow for answers that never came. Empty and cut answers are results of the
+    writer and do not count as lost.
+    """
     writer = result.writer
     lost = {
         status: count

@@ -33,7 +33,7 @@ def write_outputs(
 def write_results(
     folder: RunFolder, plans: Sequence[TaskPlan], manifest: Mapping[str, Any]
 ) -> list[TaskResult]:
-    """results.json and performance.json alone, for who needs no page."""
+    """results.json and performance.json alone, for callers that need no page."""
     from r2w_eval.results.reflection import add_reflection
 
     identity = manifest["identity"]

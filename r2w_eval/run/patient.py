@@ -41,7 +41,7 @@ class Background:
         return asyncio.run_coroutine_threadsafe(job, self._loop)
 
     def finish(self, job: Coroutine[Any, Any, None]) -> None:
-        """A last job, waited for where that is possible: not in the loop's own thread, where the
+        """Submit a last job and wait for it, except in the loop's own thread, from which the
         garbage collector may call.
         """
         done = self.submit(job)
