@@ -155,11 +155,7 @@ def is_another_judge(judge: str, returned: Iterable[str]) -> bool:
 
 @dataclass(frozen=True)
 class _Collected:
-    """Everything that one judge's result on one task is computed from.
-
-    `floored` are the items with failures of the model at the lowest score; `absent` counts the
-    verdicts without a record, by status.
-    """
+    """One judge's verdicts on one task, and (`absent`) how many have no record, by status."""
 
     items: list[ItemVerdicts]
     floored: list[ItemVerdicts]
@@ -333,8 +329,7 @@ def score_range(plan: TaskPlan, judge: str, facts: RunFacts) -> tuple[float, flo
 def measure_within(estimate: Estimate, bounds: tuple[float, float]) -> Metric:
     """Value and interval, with the interval clipped to the scale of the scores.
 
-    If the value itself lies outside, the scorer uses a scale that it did not state, and nothing is
-    clipped.
+    Nothing is clipped if the value itself lies outside: the scorer's scale was not stated.
     """
     metric = measure(estimate)
     if metric.value is None or metric.low is None or metric.high is None or not estimate.bounded:
