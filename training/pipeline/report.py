@@ -73,7 +73,7 @@ class ModelView:
 
     from_base, from_control: differences from the base, and from the control (grid.control_of)
     per_answer: tokens per answer
-    thinking: values of the measures THINKING; None where there is none
+    thinking: the value of every measure of THINKING; None where there is none
     """
 
     model: str
@@ -82,7 +82,7 @@ class ModelView:
     from_base: Difference
     from_control: Difference
     per_answer: float
-    thinking: tuple[float | None, ...]
+    thinking: Mapping[str, float | None]
     report: str
 
 
@@ -95,7 +95,6 @@ def write_pipeline_report(pipeline: Pipeline) -> Path:
     colours: dict[str, str] = {}
     for kind in ("sft", "rl"):
         colours |= way_colours(s.name for s in pipeline.stages if s.kind == kind)
-    shown = [m for m in THINKING if any(one.thinking[list(THINKING).index(m)] for one in models)]
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     environment.filters["number"] = _number
     style = packaged_text("templates/report.css")
@@ -114,7 +113,7 @@ def write_pipeline_report(pipeline: Pipeline) -> Path:
         models=models,
         has_controls=any(one.from_control.value is not None for one in models),
         signal=done["signal"].facts if "signal" in done else None,
-        thinking=[(list(THINKING).index(name), THINKING[name]) for name in shown],
+        thinking={m: label for m, label in THINKING.items() if any(o.thinking[m] for o in models)},
         is_smoke=any(is_smoke_test(str(one.row["judge"])) for one in models),
         board=_board(pipeline),
     )
@@ -171,7 +170,7 @@ def _models(pipeline: Pipeline, done: Mapping[str, Record]) -> Iterator[ModelVie
                 from_base,
                 from_control,
                 row["completion_tokens"] / max(1, row["n_expected"]),
-                tuple(measures.get(name, {}).get("value") for name in THINKING),
+                {name: measures.get(name, {}).get("value") for name in THINKING},
                 f"{folders[model].relative_to(pipeline.out).as_posix()}/report.html",
             )
 
