@@ -2,7 +2,7 @@
 
     VLLM_PYTHON benchmarks/vllm_read.py < request.json > reply.json
 
-Request: {"model": DIR, "texts": [...], "dtype"?: "float32"}. Reply: raw values by
+Request: {"model": DIR, "texts": [...], "dtype"?: "float32", "cache"?: false}. Reply: raw values by
 `LLM.classify` and by `LLM.encode` (the pooling interface), tokens read, seconds of the second pass
 (the first warms up), and vLLM's version. vLLM's own messages go to stderr.
 """
@@ -26,10 +26,12 @@ def read(request: dict[str, Any]) -> dict[str, Any]:
 
     model = LLM(model=request["model"], runner="pooling", dtype=request.get("dtype", "float32"),
                 max_model_len=request.get("max_tokens", 2048), enforce_eager=True,
-                enable_prefix_caching=False)  # fmt: skip
+                enable_prefix_caching=request.get("cache", False))  # fmt: skip
     raw = PoolingParams(use_activation=False)
     texts = request["texts"]
     classified = model.classify(texts, pooling_params=raw, use_tqdm=False)
+    # what the first pass left would be found again; texts of one pass may share
+    model.reset_prefix_cache()
     started = time.monotonic()
     pooled = model.encode(texts, pooling_params=raw, pooling_task="classify", use_tqdm=False)
     seconds = time.monotonic() - started

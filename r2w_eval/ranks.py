@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import datetime
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -108,6 +108,25 @@ def all_sum(tensor: Any) -> Any:
 
     _join()
     return reduce(tensor, "sum")
+
+
+def share_gradients(parameters: Sequence[Any], n: int) -> None:
+    """Put the sum over all ranks by `n` in the place of each gradient, in one message.
+
+    What has no gradient on any rank keeps none: a gradient of zero would be moved by momentum.
+    """
+    import torch
+
+    with torch.no_grad():
+        known = [torch.full((1,), float(p.grad is not None), device=p.device) for p in parameters]
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        summed = all_sum(torch.cat([*known, *(part.flatten() for part in parts)]))
+        position = len(known)
+        for place, parameter in enumerate(parameters):
+            if summed[place] > 0:
+                own = summed[position : position + parameter.numel()]
+                parameter.grad = own.view_as(parameter) / n
+            position += parameter.numel()
 
 
 def from_all(own: T) -> list[T]:

@@ -36,10 +36,13 @@ class DataChoice:
 
 @dataclass(frozen=True, slots=True)
 class TransformerChoice:
-    """A recipe by name or file (empty: `default_config` for a CPU), and a limit of its time."""
+    """A recipe by name or file (empty: `default_config` for a CPU), a limit of its time, and the
+    folder of an earlier training to begin from (None: fresh adapters).
+    """
 
     recipe: str
     max_seconds: float
+    start: Path | None = None
 
 
 def train(
@@ -91,7 +94,7 @@ def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> 
     config = default_config(choice.max_seconds)
     if choice.recipe:
         config = replace(load_recipe(choice.recipe), max_seconds=choice.max_seconds)
-    train_transformer(corpus.rows, config, out)
+    train_transformer(corpus.rows, config, out, choice.start)
     _say(f"Weights in {out}. Next: r2w-eval train rm --export DIR --weights {out}")
 
 

@@ -31,7 +31,8 @@ def train() -> None:
 @click.option("--recipe", default="", help="With --transformer: smollm2-135m, qwen3-…, or a file.")
 @click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
 @click.option("--export", "folder", help="Write the exchange artefact to this folder, then stop.")
-@click.option("--weights", help="With --export: adapter weights of --transformer.")
+@click.option("--weights", metavar="DIR",
+              help="Adapters of --transformer: to export, or to begin from.")  # fmt: skip
 @click.option("--truncation", type=click.Choice(["error", "unit", "middle"]), default="error",
               show_default=True, help="With --export: what becomes of long items.")  # fmt: skip
 @click.option("--validate", is_flag=True, help="Run the validity suite on --scorer, then stop.")
@@ -54,6 +55,8 @@ def rm(  # noqa: PLR0913
     scorer: str,
 ) -> None:
     """Train, export or validate the reflection-quality reward model."""
+    from pathlib import Path
+
     from r2w_eval.reward_models import commands
 
     if validate:
@@ -62,7 +65,8 @@ def rm(  # noqa: PLR0913
         commands.export(folder, weights, truncation)
     else:
         chosen = commands.DataChoice(reward_data, without, allow_restricted, fillings, synth)
-        settings = commands.TransformerChoice(recipe, max_seconds) if transformer else None
+        start = Path(weights) if weights else None
+        settings = commands.TransformerChoice(recipe, max_seconds, start) if transformer else None
         commands.train(chosen, out, data_only, settings)
 
 

@@ -74,39 +74,21 @@ def load_merged(source: Path) -> tuple[Any, Any, Any]:
         BackboneConfig,
         add_adapters,
         base_of,
-        load_adapter_state,
+        load_adapters,
         load_backbone,
         load_tokenizer,
         merge_adapters,
+        read_adapters,
     )
-    from safetensors.torch import load_file
 
-    state, config = _read_adapters(source, load_file)
+    state, config = read_adapters(source)
     backbone = BackboneConfig(**config["backbone"])
     tokenizer = load_tokenizer(base_of(backbone))
     model = load_backbone(backbone, tokenizer)
     add_adapters(model, backbone)
-    try:
-        load_adapter_state(model, state)
-    except (KeyError, RuntimeError) as error:
-        raise UsageError(f"{source}: not adapters for {backbone}: {error}. Wrong base?") from error
+    axes = load_adapters(model, backbone, state, source)
     merge_adapters(model)
-    return model.eval(), tokenizer, state["axes.weight"].float()
-
-
-def _read_adapters(source: Path, load_file: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError
-
-    try:
-        state = load_file(source / "adapter.safetensors")
-        config: dict[str, Any] = json.loads((source / "train.json").read_bytes())
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UsageError(
-            f"{source}: no adapter weights ({error}). Try: r2w-eval train rm --transformer"
-        ) from error
-    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise UsageError(f"{source}: {', '.join(bad[:3])} hold values that are not finite")
-    return state, config
+    return model.eval(), tokenizer, axes
 
 
 def _embed_template(folder: Path, template: str) -> None:

@@ -6,8 +6,9 @@ an ordinary `LlamaForSequenceClassification`.
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,12 @@ import torch
 from r2w_eval.reward_models.transformer.render import PAD, TAGS
 from torch import nn
 
+from r2w_eval.errors import UsageError
+
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 MAX_POSITIONS = 8192
+# what a training stores beside its train.json
+ADAPTERS = "adapter.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,10 +157,36 @@ def adapter_state(model: Any) -> dict[str, torch.Tensor]:
     return {name: tensor.to("cpu", torch.float16).contiguous() for name, tensor in state.items()}
 
 
-def load_adapter_state(model: Any, state: dict[str, torch.Tensor]) -> None:
-    """Put stored weights into a model with adapters. KeyError, RuntimeError on a mismatch."""
-    with torch.no_grad():
-        model.score.weight.copy_(state["score.weight"])
-        for name, adapter in adapters(model):
-            adapter.down.copy_(state[f"{name}.down"])
-            adapter.up.copy_(state[f"{name}.up"])
+def read_adapters(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What a training stored: its tensors by name, and its configuration. Raises UsageError."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(folder / ADAPTERS)
+        config: dict[str, Any] = json.loads((folder / "train.json").read_bytes())
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UsageError(
+            f"{folder}: no adapter weights ({error}). Try: r2w-eval train rm --transformer"
+        ) from error
+    if bad := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise UsageError(f"{folder}: {', '.join(bad[:3])} hold values that are not finite")
+    return state, config
+
+
+def load_adapters(
+    model: Any, config: BackboneConfig, state: Mapping[str, torch.Tensor], source: Path
+) -> torch.Tensor:
+    """Put stored weights into a model with adapters; the axis heads (4, width) in float32.
+
+    Raises UsageError naming `source` if they are those of another shape.
+    """
+    try:
+        with torch.no_grad():
+            model.score.weight.copy_(state["score.weight"])
+            for name, adapter in adapters(model):
+                adapter.down.copy_(state[f"{name}.down"])
+                adapter.up.copy_(state[f"{name}.up"])
+    except (KeyError, RuntimeError) as error:
+        raise UsageError(f"{source}: not adapters for {config}: {error}. Wrong base?") from error
+    return state["axes.weight"].float()

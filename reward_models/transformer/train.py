@@ -16,7 +16,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,12 +24,15 @@ import torch
 from r2w_eval.reward_models.axes import HEAD_AXES
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.transformer.backbone import (
+    ADAPTERS,
     BackboneConfig,
     adapter_state,
     add_adapters,
     base_of,
+    load_adapters,
     load_backbone,
     load_tokenizer,
+    read_adapters,
 )
 from r2w_eval.reward_models.transformer.losses import Targets, batch_loss, join, targets_of
 from r2w_eval.reward_models.transformer.packing import by_budget, hidden_at
@@ -46,7 +49,16 @@ from r2w_eval.reward_models.transformer.state import (
 )
 from r2w_eval.reward_models.transformer.trees import Tree, outcome_trees, reflection_trees
 
-from r2w_eval.ranks import all_sum, device_of_rank, from_all, is_first, n_processes, on_first, rank
+from r2w_eval.hashing import file_hash
+from r2w_eval.ranks import (
+    device_of_rank,
+    from_all,
+    is_first,
+    n_processes,
+    on_first,
+    rank,
+    share_gradients,
+)
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 
 # trees among which those of like length are put together
@@ -61,7 +73,8 @@ class TrainConfig:
     `trees_per_source` and `outcome_trees` name how many; a recipe with `every_row` takes all trees
     of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step. `dtype` of
     the base weights; empty: bfloat16 on a GPU, float32 elsewhere, since bfloat16 pays on a
-    processor only where it has matrix units (AMX).
+    processor only where it has matrix units (AMX). `start`: hash of the adapters that it began
+    from, empty for fresh ones.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -81,6 +94,7 @@ class TrainConfig:
     max_seconds: float = 3000.0
     trees_per_source: Mapping[str, int] = field(default_factory=dict)
     outcome_trees: Mapping[str, int] = field(default_factory=dict)
+    start: str = ""
 
 
 def default_config(max_seconds: float) -> TrainConfig:
@@ -145,11 +159,18 @@ class Learner:
         axes = self.reader.axes.detach()
         return ArtifactScorer(Path("in training"), self.reader.model, self.tokenizer, axes)
 
+    def begin_at(self, start: Path) -> None:
+        """Take adapters and heads from the folder of an earlier training. Raises UsageError."""
+        state, _ = read_adapters(start)
+        axes = load_adapters(self.reader.model, self.config.backbone, state, start)
+        with torch.no_grad():
+            self.reader.axes.copy_(axes)
+
     def save(self, out: Path) -> None:
         """Adapters, head and axis heads as float16 safetensors, with the configuration beside."""
         state = adapter_state(self.reader.model)
         state["axes.weight"] = self.reader.axes.detach().to("cpu", torch.float16).contiguous()
-        write_tensors(out / "adapter.safetensors", state)
+        write_tensors(out / ADAPTERS, state)
         write_json(out / "train.json", asdict(self.config))
 
 
@@ -176,8 +197,11 @@ def new_learner(config: TrainConfig, device: str | None = None) -> Learner:
     return Learner(reader, tokenizer, optimizer, config)
 
 
-def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Learner:
-    """Train and write `adapter.safetensors`, `train.json` and `log.jsonl` to `out`.
+def train(
+    rows: Sequence[Row], config: TrainConfig, out: Path, start: Path | None = None
+) -> Learner:
+    """Train and write `adapter.safetensors`, `train.json` and `log.jsonl` to `out`; from fresh
+    adapters, or from those that an earlier training left in the folder `start`.
 
     The seconds count from here: reading the base and making trees are part of them. A training of
     the same configuration and rows that was stopped goes on from its last minute; one of others is
@@ -185,7 +209,12 @@ def train(rows: Sequence[Row], config: TrainConfig, out: Path) -> Learner:
     """
     started = time.monotonic()
     on_first(lambda: out.mkdir(parents=True, exist_ok=True))
+    if start is not None:
+        read_adapters(start)
+        config = replace(config, start=file_hash(start / ADAPTERS)[:24])
     learner = new_learner(config)
+    if start is not None:
+        learner.begin_at(start)
     trees = choose_trees(rows, config, learner.encode)
     identity = run_identity(asdict(config), trees)
     begun = read_state(out, identity, learner.parameters(), learner.optimizer)
@@ -369,23 +398,6 @@ def _update(
     torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
     learner.optimizer.step()
     return loss.detach()
-
-
-@torch.no_grad()
-def share_gradients(parameters: Sequence[torch.nn.Parameter], n: int) -> None:
-    """Put the sum over all ranks by `n` in the place of each gradient, in one message.
-
-    What has no gradient on any rank keeps none: a gradient of zero would be moved by momentum.
-    """
-    known = [torch.full((1,), float(p.grad is not None), device=p.device) for p in parameters]
-    parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-    summed = all_sum(torch.cat([*known, *(part.flatten() for part in parts)]))
-    position = len(known)
-    for place, parameter in enumerate(parameters):
-        if summed[place] > 0:
-            own = summed[position : position + parameter.numel()]
-            parameter.grad = own.view_as(parameter) / n
-        position += parameter.numel()
 
 
 def schedule(progress: float) -> float:

@@ -86,6 +86,12 @@ def test_a_revision_is_rendered_as_what_is_new() -> None:
     # what only takes away is not what changes nothing
     assert revision_digest("One. Two. Three.", "One. Three.") == "[cut] Two."
     assert revision_digest("One. Two. Three.", "One. Four.") == "Four. [cut] Two. Three."
+    # nor is what only moves, repeats or takes a repetition away
+    assert (
+        revision_digest("One. Two. Three. Four.", "Two. One. Three. Four.") == "[moved] Two. One."
+    )
+    assert revision_digest("One. Two. Three.", "One. Two. Three. Two.") == "Two."
+    assert revision_digest("One. Two. Two. Three.", "One. Two. Three.") == "[cut] Two."
 
 
 @pytest.mark.slow

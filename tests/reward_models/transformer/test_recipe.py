@@ -55,8 +55,9 @@ def tiny(width: int) -> Any:
 def test_adapters_of_another_shape_are_refused_and_merging_changes_nothing() -> None:
     import torch
     from r2w_eval.reward_models.transformer.backbone import (
+        BackboneConfig,
         adapter_state,
-        load_adapter_state,
+        load_adapters,
         merge_adapters,
     )
 
@@ -64,12 +65,14 @@ def test_adapters_of_another_shape_are_refused_and_merging_changes_nothing() -> 
     torch.manual_seed(0)
     model = tiny(8)
     state = {name: torch.randn_like(tensor) for name, tensor in adapter_state(model).items()}
-    load_adapter_state(model, state)
+    state["axes.weight"] = torch.zeros(4, 8)
+    shape = BackboneConfig(layers=2, adapted=2, rank=2)
+    load_adapters(model, shape, state, Path("own"))
     ids = torch.arange(1, 9)[None]
     with torch.inference_mode():
         before = model(ids).logits
     merge_adapters(model)
     with torch.inference_mode():
         assert torch.allclose(model(ids).logits, before, atol=1e-5)
-    with pytest.raises(RuntimeError, match="size of tensor"):
-        load_adapter_state(tiny(12), state)
+    with pytest.raises(UsageError, match="own: not adapters for .*size of tensor"):
+        load_adapters(tiny(12), shape, state, Path("own"))

@@ -18,12 +18,13 @@ from r2w_eval.reward_models.data.flaws import build_flaws
 from r2w_eval.reward_models.data.rows import Row
 
 from r2w_eval.errors import UsageError
+from r2w_eval.hashing import file_hash
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from r2w_eval.reward_models.transformer import train as module  # noqa: E402
-from r2w_eval.reward_models.transformer.backbone import BackboneConfig  # noqa: E402
+from r2w_eval.reward_models.transformer.backbone import ADAPTERS, BackboneConfig  # noqa: E402
 from r2w_eval.reward_models.transformer.losses import targets_of  # noqa: E402
 from r2w_eval.reward_models.transformer.state import (  # noqa: E402
     STATE,
@@ -89,6 +90,22 @@ def test_the_loss_falls_and_what_is_left_is_a_finished_training(base: Path, tmp_
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "adapter.safetensors", "log.jsonl", "train.json"
     ]  # fmt: skip
+
+
+def test_a_training_begins_where_another_ended(base: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    train(rows(), config_of(base, epochs=3), first)
+    # rates of zero: what is stored is what it began from
+    still = config_of(base, learning_rate=0.0, head_rate=0.0)
+    train(rows(), still, second, first)
+    assert (first / ADAPTERS).read_bytes() == (second / ADAPTERS).read_bytes()
+    told = json.loads((second / "train.json").read_bytes())["start"]
+    assert told == file_hash(first / ADAPTERS)[:24]
+    other = replace(still, backbone=replace(still.backbone, rank=2))
+    with pytest.raises(UsageError, match="not adapters for"):
+        train(rows(), other, tmp_path / "third", first)
+    with pytest.raises(UsageError, match="no adapter weights"):
+        train(rows(), still, tmp_path / "third", tmp_path / "nowhere")
 
 
 def test_the_dtype_of_the_base_is_the_recipes(base: Path, tmp_path: Path) -> None:
