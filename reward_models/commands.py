@@ -87,8 +87,8 @@ def _train(
 
 
 def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> None:
+    from r2w_eval.reward_models.transformer.config import default_config
     from r2w_eval.reward_models.transformer.recipe import load_recipe
-    from r2w_eval.reward_models.transformer.train import default_config
     from r2w_eval.reward_models.transformer.train import train as train_transformer
 
     config = default_config(choice.max_seconds)

@@ -11,7 +11,7 @@ from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.paths import packaged_text
 
 if TYPE_CHECKING:
-    from r2w_eval.reward_models.transformer.train import TrainConfig
+    from r2w_eval.reward_models.transformer.config import TrainConfig
 
 FOLDER = "recipes"
 
@@ -26,7 +26,7 @@ def load_recipe(spec: str) -> TrainConfig:
     """A recipe by name, or a YAML file. Raises UnknownName, UsageError."""
     import yaml
     from r2w_eval.reward_models.transformer.backbone import BackboneConfig
-    from r2w_eval.reward_models.transformer.train import TrainConfig
+    from r2w_eval.reward_models.transformer.config import TrainConfig
 
     path = Path(spec)
     if path.suffix in (".yaml", ".yml"):

@@ -14,18 +14,16 @@ import json
 import math
 import random
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from r2w_eval.reward_models.axes import HEAD_AXES
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.transformer.backbone import (
     ADAPTERS,
-    BackboneConfig,
     adapter_state,
     add_adapters,
     base_of,
@@ -34,8 +32,10 @@ from r2w_eval.reward_models.transformer.backbone import (
     load_tokenizer,
     read_adapters,
 )
+from r2w_eval.reward_models.transformer.batches import Step, steps, tree_weights
+from r2w_eval.reward_models.transformer.config import TrainConfig
 from r2w_eval.reward_models.transformer.losses import Targets, batch_loss, join, targets_of
-from r2w_eval.reward_models.transformer.packing import by_budget, hidden_at
+from r2w_eval.reward_models.transformer.packing import hidden_at
 from r2w_eval.reward_models.transformer.plans import EncodeAll
 from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
 from r2w_eval.reward_models.transformer.state import (
@@ -61,57 +61,7 @@ from r2w_eval.ranks import (
 )
 from r2w_eval.store import iter_jsonl, write_json, write_jsonl
 
-# trees among which those of like length are put together
-POOL = 512
 SAVE_EVERY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """Everything that changes the result; stored with the weights.
-
-    `trees_per_source` and `outcome_trees` name how many; a recipe with `every_row` takes all trees
-    of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step. `dtype` of
-    the base weights; empty: bfloat16 on a GPU, float32 elsewhere, since bfloat16 pays on a
-    processor only where it has matrix units (AMX). `start`: hash of the adapters that it began
-    from, empty for fresh ones.
-    """
-
-    backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    dtype: Literal["", "float32", "bfloat16"] = ""
-    learning_rate: float = 7e-4
-    head_rate: float = 2e-3
-    weight_decay: float = 0.01
-    gamma: float = 0.01
-    axis_weight: float = 0.5
-    max_tokens: int = 640
-    outcome_tokens: int = 640
-    batch_tokens: int = 0
-    every_row: bool = False
-    outcome_weight: float = 1.0
-    seed: int = 0
-    epochs: int = 1
-    max_seconds: float = 3000.0
-    trees_per_source: Mapping[str, int] = field(default_factory=dict)
-    outcome_trees: Mapping[str, int] = field(default_factory=dict)
-    start: str = ""
-
-
-def default_config(max_seconds: float) -> TrainConfig:
-    """The mix for a CPU (see EXPERIMENTS.md)."""
-    return TrainConfig(
-        backbone=BackboneConfig(layers=6, adapted=4, rank=8),
-        max_seconds=max_seconds,
-        trees_per_source={
-            "lamp_train": 170,
-            "generated_flaws": 190,
-            "tetra_train": 110,
-            "fgrlhf_longform_qa": 60,
-            "f1000rd_train": 260,
-            "substanreview_train": 60,
-        },
-        outcome_trees={"lamp_train": 70, "generated_flaws": 30},
-    )
 
 
 class Reader(torch.nn.Module):
@@ -249,59 +199,6 @@ def choose_trees(rows: Sequence[Row], config: TrainConfig, encode: EncodeAll) ->
         chosen += rng.sample(trees, min(count, len(trees)))
     rng.shuffle(chosen)
     return chosen
-
-
-def tree_weights(trees: Sequence[Tree], config: TrainConfig) -> list[float]:
-    """What a tree counts, one on average: a source counts with the root of its readings.
-
-    Without `every_row` the counts of the configuration are the balance, and every tree is one.
-    """
-    if not config.every_row:
-        return [1.0] * len(trees)
-    sizes: Counter[tuple[str, bool]] = Counter()
-    for tree in trees:
-        sizes[tree.source, tree.is_outcome] += len(tree.readings)
-    raw = [
-        len(tree.readings) / math.sqrt(sizes[tree.source, tree.is_outcome])
-        * (config.outcome_weight if tree.is_outcome else 1.0)
-        for tree in trees
-    ]  # fmt: skip
-    return [weight * len(raw) / math.fsum(raw) for weight in raw]
-
-
-def batches(trees: Sequence[Tree], config: TrainConfig, rng: random.Random) -> list[list[int]]:
-    """One epoch: indices of trees by batch; of like length out of a random pool."""
-    if not config.batch_tokens:
-        return [[i] for i in range(len(trees))]
-    order = rng.sample(range(len(trees)), len(trees))
-    found: list[list[int]] = []
-    for start in range(0, len(order), POOL):
-        pool = order[start : start + POOL]
-        sizes = [len(trees[i].pack.ids) for i in pool]
-        found += [[pool[k] for k in own] for own in by_budget(sizes, config.batch_tokens)]
-    rng.shuffle(found)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A batch of trees, and how far the run is after it by count."""
-
-    trees: tuple[int, ...]
-    scale: float
-    """One over the mean weight of a batch, so that rates hold for any batch size."""
-    progress: float
-
-
-def steps(trees: Sequence[Tree], weights: Sequence[float], config: TrainConfig) -> Iterator[Step]:
-    """All batches of all epochs."""
-    rng, seen, total = random.Random(config.seed), 0, len(trees) * config.epochs
-    for _ in range(config.epochs):
-        epoch = batches(trees, config, rng)
-        scale = len(epoch) / math.fsum(weights)
-        for batch in epoch:
-            yield Step(tuple(batch), scale, seen / total)
-            seen += len(batch)
 
 
 @dataclass(frozen=True)

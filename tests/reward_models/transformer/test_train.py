@@ -25,13 +25,15 @@ pytest.importorskip("transformers")
 
 from r2w_eval.reward_models.transformer import train as module  # noqa: E402
 from r2w_eval.reward_models.transformer.backbone import ADAPTERS, BackboneConfig  # noqa: E402
+from r2w_eval.reward_models.transformer.batches import steps, tree_weights  # noqa: E402
+from r2w_eval.reward_models.transformer.config import TrainConfig  # noqa: E402
 from r2w_eval.reward_models.transformer.losses import targets_of  # noqa: E402
 from r2w_eval.reward_models.transformer.state import (  # noqa: E402
     STATE,
     Progress,
     require_one_start,
 )
-from r2w_eval.reward_models.transformer.train import TrainConfig, train  # noqa: E402
+from r2w_eval.reward_models.transformer.train import train  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 HERE = Path(__file__).parent
@@ -168,8 +170,8 @@ def test_two_processes_step_by_the_mean_of_their_gradients(base: Path, tmp_path:
     learner = module.new_learner(config, "cpu")
     trees = module.choose_trees(rows(), config, learner.encode)
     assert len(trees) % 2, "an odd number, so that one rank has nothing to do in the last round"
-    weights = module.tree_weights(trees, config)
-    taken = list(module.steps(trees, weights, config))
+    weights = tree_weights(trees, config)
+    taken = list(steps(trees, weights, config))
     for own in (taken[i : i + 2] for i in range(0, len(taken), 2)):
         rates = (config.learning_rate, config.head_rate)
         for group, rate in zip(learner.optimizer.param_groups, rates, strict=True):
