@@ -245,7 +245,8 @@ def _open(backend: str, path: str, model_args: str) -> LocalModel | VllmModel:
 def _check_folder(path: str) -> None:
     folder = Path(path)
     # no hub id looks like these
-    if path.startswith(("/", "./", "../", "~")) and not folder.exists():
+    is_path = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
+    if is_path and not folder.exists():
         raise UsageError(
             f"{path!r}: no such folder. Expected a checkpoint with config.json, weights and a "
             f"tokenizer. Try: ls {shlex.quote(str(folder.parent))}"

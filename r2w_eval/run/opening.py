@@ -146,7 +146,7 @@ class ModelPool:
         backend, _, path = spec.partition(":")
         if backend in ("hf", "vllm"):
             return self._open_local(backend, path)
-        if Path(spec).is_dir() or spec.count("/") == 1:
+        if Path(spec).is_dir() or "/" in spec:
             return self._open_local(self._options.backend, spec)
         raise UnknownName("--model/--judge", spec, "model", KINDS, "r2w-eval list")
 

@@ -258,9 +258,11 @@ def test_thinking_that_the_template_opened_and_nobody_closed_is_no_answer(
     assert outcome.manifest["identity"]["think_opened"] is True
 
 
-def test_a_path_that_is_no_hub_id_says_that_no_folder_is_there() -> None:
-    with pytest.raises(UsageError, match=r"'\./no model': no such folder.*Try: ls \."):
-        open_local("hf", "./no model")
+@pytest.mark.parametrize("path", ["./no model", "/no/model", "runs/no/model"])
+def test_a_path_that_is_no_hub_id_says_that_no_folder_is_there(path: str) -> None:
+    config = RunConfig(model=path, judge=("none",), limit=1)
+    with pytest.raises(UsageError, match=f"'{path}': no such folder.*Try: ls {Path(path).parent}"):
+        asyncio.run(evaluate(config))
 
 
 def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> None:
