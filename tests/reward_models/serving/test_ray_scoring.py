@@ -331,4 +331,4 @@ def test_a_killed_ray_worker_loses_and_doubles_nothing(tmp_path: Path) -> None:
     ]
     assert all(r["value"] == float(r["id"][1:]) for r in records if r["id"][0] == "i")
     # Ray tells of the dead worker on the lines before
-    assert done.stdout.splitlines()[-1] == "2 bad_item, 42 ok"
+    assert done.stdout.splitlines()[-1] == "3 bad_item, 41 ok"
