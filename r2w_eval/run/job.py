@@ -29,7 +29,7 @@ from r2w_eval.run.manifest import (
     make_manifest,
     plan_ensemble,
 )
-from r2w_eval.run.opening import ModelPool, is_smoke_test
+from r2w_eval.run.opening import ModelPool, is_smoke_test, require_known
 from r2w_eval.run.outputs import write_outputs
 from r2w_eval.run.planning import check_repeats, plan_tasks
 from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
@@ -76,9 +76,10 @@ async def evaluate(
     progress.budget = budget
     with open_cache(config) as cache:
         async with ModelPool(model_options(config, cache, budget)) as pool:
-            writing = await open_writing(config, pool)
             asked = any(plan.info.asks_judges for plan in plans)
             named = config if asked else replace(config, judge=(NO_JUDGE,))
+            require_known(judge for judge in named.judge if judge != NO_JUDGE)
+            writing = await open_writing(config, pool)
             judging, judges = await open_judging(named, pool)
             manifest = make_manifest(config, plans, writing, judges)
             folder = RunFolder(choose_folder(config, manifest))

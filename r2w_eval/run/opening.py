@@ -11,7 +11,7 @@ MODULE:ATTR                judge only: the user's own scorer, or a function that
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -146,9 +146,9 @@ class ModelPool:
         backend, _, path = spec.partition(":")
         if backend in ("hf", "vllm"):
             return self._open_local(backend, path)
-        if Path(spec).is_dir() or "/" in spec:
-            return self._open_local(self._options.backend, spec)
-        raise UnknownName("--model/--judge", spec, "model", KINDS, "r2w-eval list")
+        if not _is_model(spec):
+            raise _unknown(spec)
+        return self._open_local(self._options.backend, spec)
 
     async def _open_http(self, endpoint: Endpoint, extra: Mapping[str, Any]) -> OpenModel:
         client = HttpModel(endpoint, self._options.client, extra)
@@ -236,6 +236,26 @@ def read_extra_body(text: str) -> dict[str, Any]:
             f"or --omit"
         )
     return value
+
+
+def require_known(judges: Iterable[str]) -> None:
+    """Raises UnknownName for a word that names no judge.
+
+    Asked before anything is opened: a checkpoint takes minutes to load.
+    """
+    for spec in judges:
+        named = NAMED_SCORERS.get(spec, spec)
+        if named != SMOKE_TEST_JUDGE and not _is_user_scorer(named) and not _is_model(named):
+            raise _unknown(spec)
+
+
+def _unknown(spec: str) -> UnknownName:
+    return UnknownName("--model/--judge", spec, "model", KINDS, "r2w-eval list")
+
+
+def _is_model(spec: str) -> bool:
+    kind = spec.partition(":")[0]
+    return spec == EMBEDDED or kind in ("hf", "vllm") or "/" in spec or Path(spec).is_dir()
 
 
 def _is_user_scorer(spec: str) -> bool:
