@@ -46,7 +46,7 @@ class Replicas:
         self._answered.add(url)
 
     def answering(self) -> Set[str]:
-        """Addresses that have answered in this session, as the model of the rest."""
+        """Addresses that have answered since the client was made, as the model of the rest."""
         return self._answered - self.out.keys()
 
     def can_spare(self, url: str, avoid: Set[str] = frozenset()) -> bool:

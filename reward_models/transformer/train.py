@@ -109,13 +109,6 @@ class Learner:
         axes = self.reader.axes.detach()
         return ArtifactScorer(Path("in training"), self.reader.model, self.tokenizer, axes)
 
-    def begin_at(self, start: Path) -> None:
-        """Take adapters and heads from the folder of an earlier training. Raises UsageError."""
-        state, _ = read_adapters(start)
-        axes = load_adapters(self.reader.model, self.config.backbone, state, start)
-        with torch.no_grad():
-            self.reader.axes.copy_(axes)
-
     def save(self, out: Path) -> None:
         """Adapters, head and axis heads as float16 safetensors, with the configuration beside."""
         state = adapter_state(self.reader.model)
@@ -147,6 +140,19 @@ def new_learner(config: TrainConfig, device: str | None = None) -> Learner:
     return Learner(reader, tokenizer, optimizer, config)
 
 
+def learner_from(start: Path, config: TrainConfig) -> Learner:
+    """A learner with the adapters and heads that an earlier training left in a folder.
+
+    Raises UsageError if there are none, or those of another shape.
+    """
+    state, _ = read_adapters(start)
+    learner = new_learner(replace(config, start=file_hash(start / ADAPTERS)[:24]))
+    axes = load_adapters(learner.reader.model, config.backbone, state, start)
+    with torch.no_grad():
+        learner.reader.axes.copy_(axes)
+    return learner
+
+
 def train(
     rows: Sequence[Row], config: TrainConfig, out: Path, start: Path | None = None
 ) -> Learner:
@@ -159,12 +165,8 @@ def train(
     """
     started = time.monotonic()
     on_first(lambda: out.mkdir(parents=True, exist_ok=True))
-    if start is not None:
-        read_adapters(start)
-        config = replace(config, start=file_hash(start / ADAPTERS)[:24])
-    learner = new_learner(config)
-    if start is not None:
-        learner.begin_at(start)
+    learner = new_learner(config) if start is None else learner_from(start, config)
+    config = learner.config
     trees = choose_trees(rows, config, learner.encode)
     identity = run_identity(asdict(config), trees)
     begun = read_state(out, identity, learner.parameters(), learner.optimizer)
