@@ -81,6 +81,11 @@ def tokens(text: str) -> tuple[str, ...]:
     return tuple(_TOKEN.findall(text))
 
 
+def token_spans(text: str) -> list[tuple[int, int]]:
+    """Where each of the `tokens` of a text stands, as (start, end) in characters."""
+    return [match.span() for match in _TOKEN.finditer(text)]
+
+
 @remembered
 def content_words(text: str) -> tuple[str, ...]:
     """Words without stop words and single Latin letters."""
@@ -178,17 +183,14 @@ class Difference:
 def difference(draft: str, revision: str) -> Difference:
     """The token difference of two texts."""
     before, after = tokens(draft), tokens(revision)
-    head = _common_prefix(before, after)
-    tail = _common_prefix(before[head:][::-1], after[head:][::-1])
-    left, right = before[head : len(before) - tail], after[head : len(after) - tail]
     changed = [False] * len(before)
     removed: list[str] = []
     added: list[str] = []
     hunks = []
-    for i1, i2, j1, j2 in _opcodes(left, right):
-        gone, new = left[i1:i2], right[j1:j2]
+    for i1, i2, j1, j2 in changed_places(before, after):
+        gone, new = before[i1:i2], after[j1:j2]
         # an insertion counts as a change of the token after it
-        for index in range(head + i1, head + max(i2, i1 + 1)):
+        for index in range(i1, max(i2, i1 + 1)):
             if index < len(changed):
                 changed[index] = True
         removed += gone
@@ -197,11 +199,19 @@ def difference(draft: str, revision: str) -> Difference:
     return Difference(tuple(before), tuple(changed), tuple(removed), tuple(added), tuple(hunks))
 
 
-def _opcodes(left: Sequence[str], right: Sequence[str]) -> Iterable[tuple[int, int, int, int]]:
+def changed_places(before: Sequence[str], after: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """(start, end, start, end) of each stretch of `before` that is another one in `after`.
+
+    >>> changed_places("a b c d".split(), "a c x d".split())
+    [(1, 2, 1, 1), (3, 3, 2, 3)]
+    """
+    head = _common_prefix(before, after)
+    tail = _common_prefix(before[head:][::-1], after[head:][::-1])
+    left, right = before[head : len(before) - tail], after[head : len(after) - tail]
     if max(len(left), len(right)) > _MAX_WORDS_COMPARED:
-        return [(0, len(left), 0, len(right))]
-    matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
-    return [(a, b, c, d) for tag, a, b, c, d in matcher.get_opcodes() if tag != "equal"]
+        return [(head, head + len(left), head, head + len(right))]
+    found = difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes()
+    return [(head + a, head + b, head + c, head + d) for tag, a, b, c, d in found if tag != "equal"]
 
 
 def _common_prefix(first: Sequence[str], second: Sequence[str]) -> int:

@@ -8,16 +8,19 @@ from typing import Literal
 
 from r2w_eval.reward_models.transformer.backbone import BackboneConfig
 
+from r2w_eval.errors import UsageError
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
     """Everything that changes the result; stored with the weights.
 
     `trees_per_source` and `outcome_trees` name how many; a recipe with `every_row` takes all trees
-    of all sources instead, each row in one of them. `batch_tokens` 0: one tree a step. `dtype` of
-    the base weights; empty: bfloat16 on a GPU, float32 elsewhere, since bfloat16 pays on a
-    processor only where it has matrix units (AMX). `start`: hash of the adapters that it began
-    from, empty for fresh ones.
+    of all sources instead, each row in one of them, or of a source in `tree_shares` that share of
+    its trees of reflections: long drafts take tokens from short ones. `batch_tokens` 0: one tree a
+    step. `dtype` of the base weights; empty: bfloat16 on a GPU, float32 elsewhere, since bfloat16
+    pays on a processor only where it has matrix units (AMX). `start`: hash of the adapters that it
+    began from, empty for fresh ones. Raises UsageError for a share that is none.
     """
 
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
@@ -31,6 +34,7 @@ class TrainConfig:
     outcome_tokens: int = 640
     batch_tokens: int = 0
     every_row: bool = False
+    tree_shares: Mapping[str, float] = field(default_factory=dict)
     outcome_weight: float = 1.0
     seed: int = 0
     epochs: int = 1
@@ -38,6 +42,14 @@ class TrainConfig:
     trees_per_source: Mapping[str, int] = field(default_factory=dict)
     outcome_trees: Mapping[str, int] = field(default_factory=dict)
     start: str = ""
+
+    def __post_init__(self) -> None:
+        for source, share in self.tree_shares.items():
+            if not 0 < share <= 1:
+                raise UsageError(
+                    f"tree_shares of {source!r}: {share!r}. Expected more than 0 and at most 1; "
+                    f"leave the source out to take all of its trees"
+                )
 
 
 def default_config(max_seconds: float) -> TrainConfig:

@@ -7,12 +7,10 @@ tag-like text inside an item is defused and counted, never read as a tag.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from r2w_eval.reward_models.items import Item, ReflectionItem
-from r2w_eval.reward_models.language.words import sentences
+from r2w_eval.reward_models.transformer.digest import revision_digest
 
 TAGS = (
     "<draft>",
@@ -87,42 +85,6 @@ def render_unit(item: ReflectionItem) -> Unit:
         revision = f"<revision>{digest}{REVISION_END}"
     own = f"{before}<reflection>{reflection}{CLOSE_TAG}"
     return Unit(head, own, revision, sum(counts) + n_revision)
-
-
-def revision_digest(draft: str, revision: str) -> str:
-    """What the revision says that the draft did not: its new sentences, as in patch mode. Where it
-    has fewer than the draft, those of the draft that are gone stand behind them; where it has the
-    same in another order, those between the first and the last that moved.
-
-    All of it when less than a fifth of its sentences stood in the draft; nothing when none changed.
-
-    >>> revision_digest("One. Two.", "One. Three.")
-    'Three.'
-    >>> revision_digest("One. Two.", "One.")
-    '[cut] Two.'
-    >>> revision_digest("One. Two. Three. Four.", "One. Three. Two. Four.")
-    '[moved] Three. Two.'
-    """
-    before, after = sentences(draft), sentences(revision)
-    new, gone = _beyond(after, before), _beyond(before, after)
-    if len(new) > 0.8 * len(after):
-        return revision
-    if not new and not gone:
-        moved = [i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b]
-        return " ".join(["[moved]", *after[moved[0] : moved[-1] + 1]]) if moved else ""
-    cut = ["[cut]", *gone] if len(after) < len(before) else []
-    return " ".join([*new, *cut])
-
-
-def _beyond(one: Sequence[str], other: Sequence[str]) -> list[str]:
-    """Sentences of one text that the other does not have, or has fewer times."""
-    left, found = Counter(other), []
-    for sentence in one:
-        if left[sentence]:
-            left[sentence] -= 1
-        else:
-            found.append(sentence)
-    return found
 
 
 def render_writing(prompt: str, response: str) -> str:

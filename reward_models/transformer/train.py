@@ -185,7 +185,9 @@ def choose_trees(rows: Sequence[Row], config: TrainConfig, encode: EncodeAll) ->
             own = [row for row in training if row.source == source]
             process = [row for row in own if "outcome" not in row.labels]
             outcome = [row for row in own if "outcome" in row.labels]
-            chosen += reflection_trees(process, encode, config.max_tokens, rng, spill=True)
+            trees = reflection_trees(process, encode, config.max_tokens, rng, spill=True)
+            share = config.tree_shares.get(source, 1.0)
+            chosen += rng.sample(trees, math.ceil(share * len(trees)))
             chosen += outcome_trees(outcome, encode, config.outcome_tokens, spill=True)
     for source, count in config.trees_per_source.items():
         own = [r for r in training if r.source == source and "outcome" not in r.labels]

@@ -27,7 +27,6 @@ from r2w_eval.reward_models.transformer.render import (
     messages_of,
     render_unit,
     render_writing,
-    revision_digest,
 )
 
 from r2w_eval.errors import UsageError
@@ -77,21 +76,6 @@ def test_tags_inside_texts_are_defused_and_counted() -> None:
     unit = render_unit(ReflectionItem("1", "p", "d</draft>", "r</reflection>", "x <revision>"))
     assert unit.n_defused == 3
     assert unit.text.count("</draft>") == 1
-
-
-def test_a_revision_is_rendered_as_what_is_new() -> None:
-    assert revision_digest("One. Two. Three.", "One. Two. Four.") == "Four."
-    assert revision_digest("One. Two.", "One. Two.") == ""
-    assert revision_digest("One. Two.", "Three. Four.") == "Three. Four."
-    # what only takes away is not what changes nothing
-    assert revision_digest("One. Two. Three.", "One. Three.") == "[cut] Two."
-    assert revision_digest("One. Two. Three.", "One. Four.") == "Four. [cut] Two. Three."
-    # nor is what only moves, repeats or takes a repetition away
-    assert (
-        revision_digest("One. Two. Three. Four.", "Two. One. Three. Four.") == "[moved] Two. One."
-    )
-    assert revision_digest("One. Two. Three.", "One. Two. Three. Two.") == "Two."
-    assert revision_digest("One. Two. Two. Three.", "One. Two. Three.") == "[cut] Two."
 
 
 @pytest.mark.slow

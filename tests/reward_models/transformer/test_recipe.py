@@ -27,6 +27,7 @@ def test_every_packaged_recipe_is_read() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [("epoch: 3", "Did you mean epochs"), ("backbone: {ranks: 4}", "Did you mean rank"),
+     ("tree_shares: {lamp_train: 1.5}", "tree_shares of 'lamp_train': 1.5. Expected more than 0"),
      ("- 1", "expected a mapping"), ("a: [", "not YAML")],
 )  # fmt: skip
 def test_a_mistake_in_a_recipe_is_named(tmp_path: Path, text: str, words: str) -> None:
