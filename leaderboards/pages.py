@@ -29,7 +29,7 @@ from r2w_eval.leaderboards.rows import Row
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import packaged_text, safe_name
 from r2w_eval.suites.suite import load_info, suite_folders
-from r2w_eval.types import Metric
+from r2w_eval.types import Metric, is_number
 
 MAX_HEAT_LINES = 30
 MAX_HEAT_GROUPS = 40
@@ -255,7 +255,7 @@ def reflection_facts(block: Mapping[str, Any] | None) -> tuple[tuple[str, str], 
             found += [_told(str(one["name"]), one) for one in named if is_metric(one)]
         elif isinstance(value, Mapping) and is_metric(value):
             found.append(_told(key, value))
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+        elif is_number(value):
             told = f"{value:,}" if isinstance(value, int) else number(value)
             found.append((key.replace("_", " "), told))
     return tuple(found)

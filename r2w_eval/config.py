@@ -16,7 +16,7 @@ import yaml
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.records.selection import read_ids
-from r2w_eval.types import Decoding, Mode
+from r2w_eval.types import Decoding, Mode, is_number
 
 
 def _setting(default: Any, help: str, **kwargs: Any) -> Any:
@@ -257,7 +257,7 @@ def check_setting(setting: Field[Any], value: Any) -> None:
     fits = isinstance(value, allowed) and (bool in allowed or not isinstance(value, bool))
     if fits and isinstance(value, tuple):
         fits = all(isinstance(part, str) for part in value)
-    if fits and isinstance(value, (int, float)) and not isinstance(value, bool):
+    if fits and is_number(value):
         least, most = _bounds(setting, is_real=float in allowed)
         fits = math.isfinite(value) and least <= value <= most
     choices = setting.metadata.get("choices", (value,))

@@ -18,6 +18,7 @@ import yaml
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import UsageError
 from r2w_eval.paths import packaged_text
+from r2w_eval.types import is_number
 
 LANGUAGES = ("en", "zh")
 EXAMPLE = '{"id": "1", "lang": "en", "domain": "essay", "prompt": "Write …"}'
@@ -39,8 +40,7 @@ class Criterion:
             raise ValueError("name and description: expected text")
         if not self.name.strip():
             raise ValueError("a criterion without a name")
-        is_number = isinstance(self.weight, (int, float)) and not isinstance(self.weight, bool)
-        if not is_number or not 0 < self.weight <= MAX_WEIGHT:
+        if not is_number(self.weight) or not 0 < self.weight <= MAX_WEIGHT:
             raise ValueError(
                 f"{self.name[:60]!r}: weight {self.weight!r:.40}: expected a number above 0, at "
                 f"most {MAX_WEIGHT:g}"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from r2w_eval.types import JudgeStatus, Score
+from r2w_eval.types import JudgeStatus, Score, is_number
 
 MAX_TEXT_CHARS = 200_000
 MAX_BROKEN_OBJECTS = 1000
@@ -97,7 +97,7 @@ def check_number(number: Any, name: str, low: float, high: float, *, integer: bo
     >>> check_number(7, "score", 1, 10).value, check_number("7", "score", 1, 10).reason
     (7.0, "score is '7', not a number")
     """
-    if isinstance(number, bool) or not isinstance(number, (int, float)):
+    if not is_number(number):
         return Score(None, JudgeStatus.PARSE_ERROR, f"{name} is {str(number)[:40]!r}, not a number")
     if not low <= number <= high:
         return Score(

@@ -19,7 +19,7 @@ from r2w_eval.records.recorded import ID_KEYS, TEXT_KEYS, read_responses
 from r2w_eval.reflection.analysis import TraceInput
 from r2w_eval.store import RunFolder, iter_jsonl, read_response
 from r2w_eval.suites.suite import load_info, load_suite
-from r2w_eval.types import Response, WriterStatus
+from r2w_eval.types import Response, WriterStatus, is_number
 
 RESPONSE_KEYS = {"key", "task", "sample_id", "status", "usage"}
 """What tells a record of our own responses.jsonl."""
@@ -146,7 +146,7 @@ def _from_row(path: Path, number: int, row: Mapping[str, Any], tags: ThinkTags) 
         prompt=texts["prompt"] or "",
         cluster=str(row.get("prompt_id", name)),
         is_unclosed=is_unclosed,
-        score=float(score) if isinstance(score, (int, float)) else None,
+        score=float(score) if is_number(score) else None,
     )
 
 

@@ -19,7 +19,7 @@ from r2w_eval.judge.scorers import add_usage
 from r2w_eval.records.collect import Question
 from r2w_eval.stats.agreement import Alpha, Association, Level, associate, krippendorff_alpha
 from r2w_eval.stats.noise import JudgeSplit, Observation, judge_split
-from r2w_eval.types import Judgement, JudgeStatus, Metric, Score, Usage
+from r2w_eval.types import Judgement, JudgeStatus, Metric, Score, Usage, is_number
 
 PAIR_DRAWS = 200
 MIN_TRIMMED = 3
@@ -180,7 +180,7 @@ def combine_parts(parts: Sequence[Mapping[str, Any]], combine: Combine) -> dict[
         if all(isinstance(v, Mapping) for v in values):
             combined[name] = combine_parts([v for v in values if isinstance(v, Mapping)], combine)
             continue
-        numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
+        numbers = [v for v in values if is_number(v)]
         if len(numbers) < len(values):
             continue
         value = combine_values(numbers, combine)

@@ -24,7 +24,7 @@ from r2w_eval.errors import DataError, R2WError, UnknownName
 from r2w_eval.stats.inference import evaluate
 from r2w_eval.suites.suite import Suite, SuiteInfo, load_info, load_module, suites_with_cases
 from r2w_eval.terminal import escape, plain_table
-from r2w_eval.types import Estimate, JudgeRequest, Mode, Score
+from r2w_eval.types import Estimate, JudgeRequest, Mode, Score, is_number
 
 VARIABLE = "R2W_VERIFICATION"
 DEFAULT_FOLDER = "../shared/verification"
@@ -84,7 +84,7 @@ class ParityCase:
         >>> ParityCase("a", "x", 0.1 + 0.2, 0.3).equal, ParityCase("a", "x", "0.30", "0.3").equal
         (True, False)
         """
-        if _is_number(self.wanted) and _is_number(self.got):
+        if is_number(self.wanted) and is_number(self.got):
             return math.isclose(self.wanted, self.got, rel_tol=0, abs_tol=ABSOLUTE_TOLERANCE)
         return type(self.wanted) is type(self.got) and bool(self.wanted == self.got)
 
@@ -92,10 +92,6 @@ class ParityCase:
     def passes(self) -> bool:
         """Equal, or different for a named cause."""
         return self.equal or bool(self.cause)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def figures(

@@ -20,6 +20,7 @@ from r2w_eval.reward_models.items import ItemScore, WritingItem, read_item
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash, text_hash
+from r2w_eval.types import is_number
 
 FILE = "reflections.jsonl"
 SOURCE, LICENCE = "own_synthesis", "own data"
@@ -91,8 +92,8 @@ def _row(record: Any, number: int, where: str) -> Row:
     if isinstance(item, WritingItem) or item.revision is None:
         raise DataError(f"{where}: expected draft, reflection and revision")
     label, gain = record.get("label"), record.get("gain")
-    is_number = isinstance(gain, (int, float)) and not isinstance(gain, bool)
-    if label not in SIGNS or not is_number or not math.isfinite(gain) or SIGNS[label] * gain < 0:
+    is_gain = is_number(gain) and math.isfinite(gain)
+    if label not in SIGNS or not is_gain or SIGNS[label] * gain < 0:
         raise DataError(
             f"{where}: label {str(label)[:40]!r} with gain {str(gain)[:40]!r}: expected one of "
             f"{', '.join(SIGNS)}, and a number of the same sign"

@@ -37,7 +37,8 @@ def revision_digest(draft: str, revision: str) -> str:
         return ""
     if new.spans and sum(b - a for a, b, _, _ in places) > MOST_GONE * len(old.spans):
         return revision
-    shown, at = [], 0
+    shown: list[str] = []
+    at = 0
     for a, b, c, d in places:
         shown.append(old.ends(at, a, CONTEXT if shown else 0, CONTEXT))
         gone, put = old.ends(a, b, HALF, HALF), new.ends(c, d, d - c, 0)

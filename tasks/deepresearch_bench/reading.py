@@ -14,7 +14,7 @@ from typing import Any
 
 from r2w_eval.judge.extraction import balanced_braces, first_fence, outer_braces, parse_json
 from r2w_eval.judge.parsing import last_object
-from r2w_eval.types import JudgeStatus, Score
+from r2w_eval.types import JudgeStatus, Score, is_number
 
 DIMENSIONS = ("comprehensiveness", "insight", "instruction_following", "readability")
 PAIR = ("article_1_score", "article_2_score")
@@ -106,7 +106,7 @@ def _complain(
     for entry in entries:
         for key in keys:
             number = entry.get(key)
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
+            if not is_number(number):
                 yield Score(None, JudgeStatus.PARSE_ERROR, f"{key} is {str(number)[:40]!r}")
             elif not 0 <= number <= 10:
                 yield Score(None, JudgeStatus.OUT_OF_RANGE, f"{key} is {number}, not 0 to 10")

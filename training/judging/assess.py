@@ -18,6 +18,7 @@ from r2w_eval.reward_models.language.levels import LEVELS
 from r2w_eval.training.prompts import Criterion, make_rubric
 
 from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.types import is_number
 
 LOWEST, HIGHEST = 1, 10
 MAX_ISSUES = 5
@@ -100,7 +101,7 @@ def _read_marks(scores: Mapping[str, Any], names: Sequence[str]) -> dict[str, fl
             f"scores are of {sorted(map(str, scores))!r:.200}, not of {sorted(names)!r:.200}"
         )
     for name, mark in scores.items():
-        if isinstance(mark, bool) or not isinstance(mark, (int, float)):
+        if not is_number(mark):
             raise Unreadable(f"the score of {name!r} is {str(mark)[:40]!r}, not a number")
         if not LOWEST <= mark <= HIGHEST:
             raise Unreadable(f"the score of {name!r} is {mark}, outside {LOWEST} to {HIGHEST}")

@@ -18,6 +18,7 @@ from r2w_eval.training.prompts import Prompt
 
 from r2w_eval.data import read_jsonl
 from r2w_eval.errors import UsageError
+from r2w_eval.types import is_number
 
 EXAMPLE = '{"prompt_id": "1", "text": "…", "score": 6.5}'
 
@@ -75,8 +76,7 @@ def _read_reference(record: Any, where: str) -> Reference:
         if not isinstance(value, str) or not value.strip():
             raise UsageError(f"{where}: {key} is {str(value)[:80]!r}. Expected text: {EXAMPLE}")
     score = record.get("score")
-    is_number = isinstance(score, (int, float)) and not isinstance(score, bool)
-    if score is not None and not (is_number and score in FINITE):
+    if score is not None and not (is_number(score) and score in FINITE):
         raise UsageError(
             f"{where}: score is {str(score)[:80]!r}. Expected a finite number, or leave it out of "
             f"all references of the prompt, from weak to strong"

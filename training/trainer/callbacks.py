@@ -58,7 +58,7 @@ class StopOnBrokenLoss(TrainerCallback):
     ) -> None:
         """Raises TrainingBroke."""
         for name, value in (logs or {}).items():
-            if name in ("loss", "grad_norm") and not is_number(value):
+            if name in ("loss", "grad_norm") and not is_finite(value):
                 raise TrainingBroke(
                     f"{name} is {value} at step {state.global_step}: not a number any more. "
                     f"{_way_on(Path(args.output_dir))}"
@@ -110,10 +110,10 @@ class StopTogether(TrainerCallback):
         aside.unlink()
 
 
-def is_number(value: float | None) -> bool:
+def is_finite(value: float | None) -> bool:
     """Whether a logged value is finite; transformers logs NaN as None.
 
-    >>> is_number(0.5), is_number(float("inf")), is_number(None)
+    >>> is_finite(0.5), is_finite(float("inf")), is_finite(None)
     (True, False, False)
     """
     return value is not None and math.isfinite(float(value))
