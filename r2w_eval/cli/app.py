@@ -270,7 +270,7 @@ def main() -> None:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print(
-            "r2w-eval: interrupted. What was finished is on disk with partial results; the same "
+            "r2w-eval: interrupted. What was finished, if anything was, is on disk; the same "
             "command goes on from there",
             file=sys.stderr,
         )
