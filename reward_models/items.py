@@ -117,13 +117,14 @@ def read_item(record: Any, number: int | str) -> Item | ItemScore:
     """
     if not isinstance(record, Mapping):
         return failed(str(number), ItemStatus.BAD_ITEM, "expected a JSON object")
-    item_id = str(record.get("id", number))
+    own_id = record.get("id")
+    item_id = str(number if own_id is None else own_id)
     if not is_text(item_id):
         return failed(str(number), ItemStatus.BAD_ITEM, "id: expected text, of whole characters")
     problem = _problem(record)
     if problem is not None:
         return failed(item_id, *problem)
-    if "response" in record:
+    if record.get("response") is not None:
         return WritingItem(item_id, record.get("prompt") or "", record["response"])
     return ReflectionItem(
         item_id,

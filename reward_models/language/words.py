@@ -235,7 +235,8 @@ def find_spans(span: str, draft: str) -> list[tuple[int, int]]:
     n = len(part)
     if not part or not whole or n > len(whole) + 2:
         return []
-    exact = [(i, i + n) for i, t in enumerate(whole) if t == part[0] and whole[i : i + n] == part]
+    firsts = (i for i, t in enumerate(whole[: len(whole) - n + 1]) if t == part[0])
+    exact = [(i, i + n) for i in firsts if whole[i : i + n] == part]
     return exact or _nearest(part, whole)
 
 

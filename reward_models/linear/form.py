@@ -37,12 +37,13 @@ _REFUSES = re.compile(
     re.IGNORECASE,
 )
 _VERDICT = re.compile(
+    # blanks are tried from their first one alone, or a long run of them takes its square
     r"<(score|rating|grade|verdict)>[^<>]{0,40}</\1>|</?[a-z_]{1,20}>"
-    r"|\s*[\[{][^\[\]{}]{0,400}\b(?:score|rating|grade|verdict)\b[^\[\]{}]{0,400}[\]}]\s*$",
+    r"|(?<!\s)\s*[\[{][^\[\]{}]{0,400}\b(?:score|rating|grade|verdict)\b[^\[\]{}]{0,400}[\]}]\s*$",
     re.IGNORECASE,
 )
 _FINISHED = re.compile(r"[.!?。！？…—~][\"'”’」』》）)*_\]]*\s*$")
-_MARKDOWN = re.compile(r"^\s*(?:#{1,6} |[-*•] |\d+[.)、] ?)|\*\*|^---", re.MULTILINE)
+_MARKDOWN = re.compile(r"^[^\S\n]*(?:#{1,6} |[-*•] |\d+[.)、] ?)|\*\*|^---", re.MULTILINE)
 _OPENS = re.compile(
     r"^\s*(?:sure|certainly|of course|here(?:'s| is| are)|好的|当然|以下是|下面是)", re.IGNORECASE
 )

@@ -25,8 +25,12 @@ class BadRequest(Exception):
 
 async def read_body(request: web.Request) -> dict[str, Any]:
     """The JSON object of a request. Raises BadRequest."""
+    from aiohttp.web import RequestPayloadError
+
     try:
         body = json.loads(await request.read())
+    except RequestPayloadError as error:
+        raise BadRequest(f"the body cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"not JSON: {error}") from error
     if not isinstance(body, dict):

@@ -15,6 +15,7 @@ from r2w_eval.reward_models.items import (
     WritingItem,
     failed,
     read_item,
+    unscorable,
 )
 
 GOOD = {"id": "a", "prompt": "p", "draft": "d", "reflection": "r"}
@@ -50,10 +51,13 @@ def test_a_bad_item_has_a_status_and_no_value(record: Any, status: ItemStatus) -
     assert score.reason
 
 
-def test_an_item_without_id_is_named_by_its_number() -> None:
-    item = read_item({"response": "text"}, 12)
-    assert isinstance(item, WritingItem)
-    assert item.id == "12"
+@pytest.mark.parametrize("record", [{"response": "text"}, {"id": None, "response": "text"}])
+def test_an_item_without_id_is_named_by_its_number(record: Any) -> None:
+    assert read_item(record, 12) == WritingItem("12", "", "text")
+
+
+def test_null_is_the_same_as_nothing_there() -> None:
+    assert read_item({**GOOD, "response": None}, 1) == read_item(GOOD, 1)
 
 
 json_values = st.recursive(
@@ -69,7 +73,8 @@ json_values = st.recursive(
 @given(json_values)
 def test_no_json_makes_reading_fail(record: Any) -> None:
     read = read_item(record, 1)
-    assert isinstance(read, (ReflectionItem, WritingItem, ItemScore))
+    # what was read can be asked about, too
+    assert isinstance(read, ItemScore) or unscorable(read) is None
 
 
 def test_a_score_cannot_contradict_itself() -> None:

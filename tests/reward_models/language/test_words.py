@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 from typing import Any
 
 import pytest
@@ -58,6 +59,13 @@ def test_a_huge_text_is_compared_without_stalling() -> None:
 )
 def test_a_span_is_found_where_it_stands(span: str, expected: tuple[int, int] | None) -> None:
     assert find_spans(span, "It was a dark night.") == ([expected] if expected else [])
+
+
+def test_a_draft_of_one_sentence_is_found_in_itself_at_once() -> None:
+    started = time.process_time()
+    assert find_spans("重复" * 10_000, "重复" * 10_000) == [(0, 20_000)]
+    # a copy of the rest at every place: 1.5 s and more
+    assert time.process_time() - started < 0.5
 
 
 def test_a_span_with_one_word_changed_is_still_found() -> None:

@@ -228,6 +228,22 @@ def test_odd_bodies_are_400_with_a_reason(path: str, body: bytes) -> None:
     with_server(SlowScorer(), job)
 
 
+def test_a_body_that_is_not_compressed_as_it_says_is_the_clients_fault() -> None:
+    async def job(call: Client) -> None:
+        status, reply = await call("/score", b"{}", headers={"Content-Encoding": "gzip"})
+        assert (status, "cannot be read" in reply["error"]) == (400, True)
+
+    with_server(SlowScorer(), job)
+
+
+def test_a_null_beside_a_reflection_does_not_end_the_server() -> None:
+    async def job(call: Client) -> None:
+        for body in ({**GOOD, "response": None}, GOOD):
+            assert (await call("/score", body))[0] == 200
+
+    with_server(SlowScorer(), job, timeout_s=5.0)
+
+
 def test_fifty_megabytes_are_413() -> None:
     async def job(call: Client) -> None:
         status, reply = await call("/score", io.BytesIO(b"[" + b"a" * (50 << 20)))
