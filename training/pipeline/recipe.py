@@ -6,7 +6,7 @@ the pipeline does around them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -192,17 +192,17 @@ def load_recipe(name: str) -> Recipe:
 def check_recipe(recipe: Recipe, where: str) -> None:
     """Check what the types do not express. Raises UsageError."""
     wrong = [name for name in recipe.traces.sources if name not in SOURCES]
-    if wrong or not recipe.traces.sources:
+    if wrong or not is_set(recipe.traces.sources):
         raise UsageError(
-            f"{where}: traces.sources: {', '.join(wrong) or 'none'}: expected one or more of "
-            f"{', '.join(SOURCES)}"
+            f"{where}: traces.sources: {', '.join(wrong or recipe.traces.sources) or 'none'}: "
+            f"expected one or more of {', '.join(SOURCES)}, each once"
         )
     for section in ("prompts", "traces"):
         chosen = getattr(recipe, section).languages
-        if not chosen or set(chosen) - set(LANGUAGES):
+        if not is_set(chosen) or set(chosen) - set(LANGUAGES):
             raise UsageError(
                 f"{where}: {section}.languages: {', '.join(chosen) or 'none'}: expected one or "
-                f"more of {', '.join(LANGUAGES)}"
+                f"more of {', '.join(LANGUAGES)}, each once"
             )
     if recipe.rollouts.samples and not recipe.prompts.held:
         raise UsageError(
@@ -221,6 +221,11 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         # before hours of SFT, and not after them
         read_reference_file(Path(recipe.rl.references))
     _check_evaluation(recipe.evaluate, where)
+
+
+def is_set(names: Sequence[str]) -> bool:
+    """Whether there are names, all different: one that came twice would double its data."""
+    return 0 < len(names) == len(set(names))
 
 
 def _check_reward(recipe: Recipe, where: str) -> None:

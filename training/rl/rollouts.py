@@ -16,7 +16,7 @@ from typing import Any
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_numbers
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.completions import TAGS, template_tags, thinking_tokens
-from r2w_eval.training.trainer.stage import model_folder
+from r2w_eval.training.trainer.stage import load_tokenizer, model_folder
 
 from r2w_eval.models.local import end_tokens
 from r2w_eval.models.thinking import ThinkTags, split_thinking
@@ -127,12 +127,12 @@ def _generate(
 ) -> Iterator[RolloutText]:
     import torch
     from r2w_eval.training.rl.decoding import GraphedDecoding
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     source = model_folder(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    tokenizer: Any = AutoTokenizer.from_pretrained(source, padding_side="left")
+    tokenizer = load_tokenizer(source, padding_side="left")
     if tokenizer.pad_token is None:
         # as TRL does: base models of the Llama kind have none
         tokenizer.pad_token = tokenizer.eos_token

@@ -45,6 +45,7 @@ from r2w_eval.training.trainer.stage import (
     device_arguments,
     fit,
     last_value,
+    load_tokenizer,
     model_folder,
 )
 
@@ -110,11 +111,10 @@ def train_rl(
     from datasets import Dataset
     from r2w_eval.training.rl.grpo import ProcessGRPOTrainer, ShuffledGRPOTrainer
     from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
-    from transformers import AutoTokenizer
 
     process = _open_process(settings, out)
     source = model_folder(settings.model)
-    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    tokenizer = load_tokenizer(source)
     groups_per_step = settings.groups_per_step * n_processes()
     rows = lay_out(prompts, settings.steps * groups_per_step, settings.seed)
     tags = template_tags(tokenizer)

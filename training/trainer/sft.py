@@ -21,6 +21,7 @@ from r2w_eval.training.trainer.stage import (
     device_arguments,
     fit,
     last_value,
+    load_tokenizer,
     model_folder,
 )
 
@@ -92,14 +93,15 @@ def fits(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
 
 
 def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) -> Trained:
-    """Train and write `out/model`. Raises UsageError if no row fits."""
+    """Train and write `out/model`. Raises UsageError if no row fits, or without a
+    chat template.
+    """
     from datasets import Dataset
     from r2w_eval.training.trainer.callbacks import StopOnBrokenLoss
-    from transformers import AutoTokenizer
     from trl import SFTTrainer
 
     source = model_folder(settings.model)
-    tokenizer = AutoTokenizer.from_pretrained(source)
+    tokenizer = load_tokenizer(source)
     kept = [row for row in rows if fits(row, tokenizer, settings.max_tokens)]
     if not kept:
         raise UsageError(

@@ -68,11 +68,18 @@ def commit_notes(model: str, config: Any) -> tuple[str, ...]:
     )
 
 
-def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a model, with its chat template."""
+def load_tokenizer(model: str, **options: Any) -> Any:
+    """The tokenizer of a model. Raises UsageError if it has no chat template."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(model_folder(model))
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder(model), **options)
+    if not tokenizer.chat_template:
+        raise UsageError(
+            f"model {model!r}: the tokenizer has no chat template, as those of many base models, "
+            f"so there is no way to put a prompt to it. Try its instruction-tuned sibling, or a "
+            f"copy of its folder with a chat_template.jinja that keeps <think>"
+        )
+    return tokenizer
 
 
 def device_arguments() -> dict[str, Any]:

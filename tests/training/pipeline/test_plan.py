@@ -91,6 +91,8 @@ def test_the_signal_is_read_anew_for_another_reward(write: Write) -> None:
         ({"grid": {"lambdas": [0.3, 0.3]}}, "grid.lambdas"),
         ({"grid": {"seeds": 3}}, "expected a list"),
         ({"traces": {"sources": ["loops"]}}, "loop, expert, planted"),
+        ({"traces": {"sources": ["planted", "planted"]}}, "each once"),
+        ({"prompts": {"languages": ["en", "en"]}}, "each once"),
         ({"traces": {"languages": ["de"]}}, "expected one or more of en, zh"),
         ({"rollouts": {"samples": 2}}, "Set prompts.held"),
         ({"evaluate": {"model": "x"}}, "the pipeline sets it"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -34,7 +35,7 @@ from safetensors.torch import save_file
 from support import ROOT
 from toy_policy import save_policy
 
-from r2w_eval.errors import R2WError
+from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.store import iter_jsonl, write_jsonl
 from r2w_eval.trace.types import TagSchema
@@ -207,6 +208,18 @@ def test_memory_that_runs_out_names_the_settings() -> None:
         torch.empty(10**14)
     with pytest.raises(RuntimeError, match="another"), out_of_memory_named("rl.group"):
         raise RuntimeError("another fault")
+
+
+def test_a_model_without_a_chat_template_is_told_before_it_is_loaded(
+    policy: Path, tmp_path: Path
+) -> None:
+    bare = shutil.copytree(policy, tmp_path / "bare")
+    (bare / "chat_template.jinja").unlink()
+    for run in (run_sft, run_rl):
+        with pytest.raises(UsageError, match="no chat template"):
+            run(bare, tmp_path / "out")
+    with pytest.raises(UsageError, match="no chat template"):
+        write_rollouts(str(bare), PROMPTS, RolloutSettings(1), tmp_path / "rollouts.jsonl")
 
 
 def test_groups_without_any_reward_leave_the_weights_and_are_counted(
