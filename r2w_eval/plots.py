@@ -27,7 +27,9 @@ def distribution_svg(values: Sequence[float], title: str, unit: str) -> str:
     """Histogram of item values."""
     figure, axes = new_figure(5.2, 2.4)
     if values:
-        axes.hist(values, bins=min(20, max(5, len(values) // 4)), color=ACCENT, alpha=0.75)
+        # values that differ in the last bit only are one
+        shown = [round(value, 9) for value in values]
+        axes.hist(shown, bins=min(20, max(5, len(shown) // 4)), color=ACCENT, alpha=0.75)
     # counts are whole
     axes.locator_params(axis="y", integer=True)
     axes.set_title(title)

@@ -298,10 +298,11 @@ class Judgement:
 class ItemVerdicts:
     """All that an aggregator sees of one answer: no texts, only scores.
 
-    `scores[criterion]` holds one `Score` per judge repeat and order, in plan order. `measures` is
-    what the suite's own `measure` found in the texts; empty when there was no answer. `is_judged`:
-    a judge is asked about the answers of this run. `at_floor`: the answer failed and is counted at
-    the suite's lowest value, which `scores` holds in place of verdicts.
+    `scores[criterion]` holds one `Score` per judge repeat and order; without orders place n is
+    repeat n, up to the last that was asked. `measures` is what the suite's own `measure` found in
+    the texts; empty when there was no answer. `is_judged`: a judge is asked about the answers of
+    this run. `at_floor`: the answer failed and is counted at the suite's lowest value, which
+    `scores` holds in place of verdicts.
     """
 
     sample_id: str

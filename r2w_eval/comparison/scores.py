@@ -10,7 +10,7 @@ import json
 import math
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -29,6 +29,7 @@ from r2w_eval.stats.inference import (
 from r2w_eval.stats.power import items_needed, minimum_detectable_effect
 from r2w_eval.stats.ratings import Ranking, rank_by_paired_tests
 from r2w_eval.store import RunFolder
+from r2w_eval.terminal import warn
 from r2w_eval.types import Estimate, Metric, Stratum
 
 N_EXTREMES = 5
@@ -208,7 +209,25 @@ def compare_runs(
             f"The runs share no task with the same judge. They hold: {held}. "
             f"Try: r2w-eval judge RUN --judge J for the run that lacks it"
         )
-    return [_compare_place(list(rows.values()), force_common, effect) for rows in shared.values()]
+    scored = {place: rows for place, rows in shared.items() if not _unscored(rows.values())}
+    told = [
+        f"{task} by {judge}: no score in {', '.join(_unscored(rows.values()))}"
+        for (task, judge), rows in shared.items()
+        if (task, judge) not in scored
+    ]
+    for text in told if scored else ():
+        warn(f"{text}; left out. Try: r2w-eval judge RUN --judge J, or the run with --retry-failed")
+    if not scored:
+        raise UsageError(
+            f"Nothing to compare. {'; '.join(told)}. Try: r2w-eval judge RUN --judge J, or the "
+            f"run's own command with --retry-failed"
+        )
+    return [_compare_place(list(rows.values()), force_common, effect) for rows in scored.values()]
+
+
+def _unscored(results: Iterable[StoredResult]) -> list[str]:
+    """Runs whose headline has no value."""
+    return [result.run for result in results if result.headline.value is None]
 
 
 def _compare_place(

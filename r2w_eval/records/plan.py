@@ -71,6 +71,14 @@ class TaskPlan:
     inputs: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
+    @property
+    def asks_alike(self) -> bool:
+        """Whether some verdict is known before any reply, and so is the same for all judges. Other
+        suites follow a judge's own replies: what it claims to have read, what it let pass.
+        """
+        first = next(iter(self.samples()), None)
+        return first is None or any(map(self.suite.is_verdict, self.suite.criteria(first)))
+
 
 @dataclass
 class Progress:

@@ -15,6 +15,7 @@ from r2w_eval.models.cost import Price
 from r2w_eval.records.collect import Written
 from r2w_eval.results.coverage import Scored
 from r2w_eval.stats.length_slope import LengthPoint, overall_length_slope
+from r2w_eval.stats.noise import NoiseSplit, Observation, noise_split
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Response
 
 # more criteria than this are those of single queries, and none of them has a distribution
@@ -137,12 +138,13 @@ def summarise_judge(
 ) -> JudgeSummary:
     """Counts of one judge over one task; `absent` counts the verdicts that have no record.
 
-    Every reply is counted as usable or lost; histograms hold verdicts only. `orders`: see
-    `Suite.orders`.
+    Every reply is counted as usable or lost; what is made of values has verdicts only. `orders`:
+    see `Suite.orders`.
     """
     valid = [j for j in judgements if j.score.value is not None]
     failed = [j for j in judgements if j.score.value is None]
-    values = [j.score.value for j in valid if j.score.value is not None and is_verdict(j.criterion)]
+    rated = [j for j in valid if is_verdict(j.criterion)]
+    values = [j.score.value for j in rated if j.score.value is not None]
     failures = Counter(str(j.score.status) for j in failed)
     failures.update({str(status): count for status, count in absent.items() if count})
     total = len(judgements) + sum(absent.values())
@@ -166,9 +168,9 @@ def summarise_judge(
         failures_by_cause=_by_cause(failures),
         distinct_values=len(set(values)),
         n_echoed=sum(j.echoed for j in judgements),
-        disagreement=disagreement(valid, (low + high) / 2, orders),
-        means_by_model=_means_by_model(valid),
-        histograms=_by_criterion([j for j in valid if is_verdict(j.criterion)]),
+        disagreement=disagreement(rated, (low + high) / 2, orders),
+        means_by_model=_means_by_model(rated),
+        histograms=_by_criterion(rated),
     )
 
 
@@ -204,6 +206,20 @@ def disagreement(
         n_order_pairs=len(pairs),
         n_order_flips=sum((a - middle) * (b - middle) < 0 for a, b in pairs),
     )
+
+
+def split_noise(judgements: Iterable[Judgement]) -> NoiseSplit | None:
+    """Item, sample and repeat variance of an answer's mean verdict; None under two items."""
+    repeats: dict[tuple[str, int, int], list[float]] = defaultdict(list)
+    for judgement in judgements:
+        if judgement.score.value is not None:
+            place = (judgement.sample_id, judgement.sample_repeat, judgement.repeat)
+            repeats[place].append(judgement.score.value)
+    rows = [
+        Observation(item, sum(values) / len(values), sample)
+        for (item, sample, _), values in repeats.items()
+    ]
+    return noise_split(rows) if len({row.item for row in rows}) > 1 else None
 
 
 def _means_by_model(judgements: Iterable[Judgement]) -> dict[str, tuple[int, float]]:

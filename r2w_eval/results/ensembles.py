@@ -56,6 +56,8 @@ class EnsembleSpec:
         return {
             "combine": str(self.combine),
             "min_valid_judges": self.min_valid,
+            # what the rule is applied to; before 0.1.0 it was every question of any judge
+            "questions": "put to all judges",
             "judges": {name: judges[name] for name in self.judges},
         }
 
@@ -169,25 +171,28 @@ def combine_scores(scores: Sequence[Score], spec: EnsembleSpec) -> Score:
 
 
 def combine_parts(parts: Sequence[Mapping[str, Any]], combine: Combine) -> dict[str, Any]:
-    """Numbers and nested numbers that all judges gave, combined alike; whole numbers stay whole.
+    """Numbers that all judges gave, also those inside mappings and lists of one length, combined
+    alike; whole numbers stay whole.
 
-    >>> combine_parts([{"weight": 1, "label": "A"}, {"weight": 3}], Combine.MEAN)
-    {'weight': 2}
+    >>> combine_parts([{"weight": 1, "label": "A", "marks": [0.0]}, {"weight": 3, "marks": [1.0]}],
+    ...               Combine.MEAN)
+    {'weight': 2, 'marks': [0.5]}
     """
-    combined: dict[str, Any] = {}
-    for name in parts[0]:
-        values = [part.get(name) for part in parts]
-        if all(isinstance(v, Mapping) for v in values):
-            combined[name] = combine_parts([v for v in values if isinstance(v, Mapping)], combine)
-            continue
-        numbers = [v for v in values if is_number(v)]
-        if len(numbers) < len(values):
-            continue
-        value = combine_values(numbers, combine)
-        value = statistics.median(numbers) if value is None else value
-        whole = all(isinstance(v, int) for v in numbers)
-        combined[name] = round(value) if whole else value
-    return combined
+    found = {name: _combine_part([part.get(name) for part in parts], combine) for name in parts[0]}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _combine_part(values: Sequence[Any], combine: Combine) -> Any:
+    """One part of all judges; None where it cannot be combined."""
+    if all(isinstance(value, Mapping) for value in values):
+        return combine_parts(values, combine)
+    if all(isinstance(value, list) for value in values) and len(set(map(len, values))) == 1:
+        return [_combine_part(place, combine) for place in zip(*values, strict=True)]
+    if not all(map(is_number, values)):
+        return None
+    value = combine_values(values, combine)
+    value = statistics.median(values) if value is None else value
+    return round(value) if all(isinstance(v, int) for v in values) else value
 
 
 def combine_verdicts(

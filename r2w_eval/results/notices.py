@@ -16,6 +16,10 @@ from r2w_eval.results.coverage import Scored, scored_of
 from r2w_eval.types import Metric, WriterStatus
 
 TRUNCATION_WARNING = 0.02
+NOT_COMBINED = (
+    "the judges are not combined: what each is asked here follows from its own replies, so that "
+    "every judge's result stands alone"
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -25,6 +25,7 @@ from r2w_eval.results.counts import (
     WriterSummary,
     measure_performance,
     run_length_slope,
+    split_noise,
     summarise_judge,
     summarise_writer,
 )
@@ -36,9 +37,9 @@ from r2w_eval.results.ensembles import (
     combine_verdicts,
     summarise_ensemble,
 )
-from r2w_eval.results.notices import Notice, notices
+from r2w_eval.results.notices import NOT_COMBINED, Notice, notices
 from r2w_eval.stats.inference import measure
-from r2w_eval.stats.noise import NoiseSplit, Observation, noise_split
+from r2w_eval.stats.noise import NoiseSplit
 from r2w_eval.store import RunFolder
 from r2w_eval.types import (
     Cause,
@@ -123,10 +124,13 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
     for plan in plans:
         written = responses[plan.info.name]
         facts = replace(facts, returned=_returned(facts.judges, written, verdicts))
+        combines = facts.ensemble is not None and plan.info.asks_judges
+        if combines and not plan.asks_alike:
+            plan, combines = replace(plan, notes=(*plan.notes, NOT_COMBINED)), False
         for judge in facts.judges if plan.info.asks_judges else (NO_JUDGE,):
             collected = _collect(plan, judge, facts, written, verdicts)
             results.append(_summarise_task(plan, judge, facts, written, collected))
-        if facts.ensemble is not None and plan.info.asks_judges:
+        if facts.ensemble is not None and combines:
             results.append(_summarise_ensemble(plan, facts.ensemble, facts, written, verdicts))
     return results
 
@@ -185,7 +189,7 @@ def _collect(
                 language=sample.language,
                 meta=sample.meta,
                 status=status,
-                scores=_group_scores(own),
+                scores=group_scores(own),
                 repeat=repeat,
                 measures=entry.measures if entry else {},
                 is_judged=judge != NO_JUDGE,
@@ -258,34 +262,41 @@ def _summarise_ensemble(
     written: Mapping[tuple[str, int], Written],
     verdicts: Verdicts,
 ) -> TaskResult:
-    """The combined result of one task, with its members' agreement and each one left out."""
-    responses = [entry.response.key for entry in written.values()]
+    """The combined result of one task, with its members' agreement and each one left out.
+
+    Only questions that are put to every judge are combined, and not those that follow from a
+    judge's own replies: under one name two judges may be asked about different claims.
+    """
+    is_verdict = plan.suite.is_verdict
+    shared = {sample.id: plan.suite.criteria(sample) for sample in plan.samples()}
+    found: dict[str, dict[str, dict[Question, Judgement]]] = {}
+    for response in (entry.response for entry in written.values()):
+        names = shared.get(response.sample_id, ())
+        found[response.key] = {
+            judge: {
+                q: j for q, j in verdicts.get((response.key, judge), {}).items() if q[0] in names
+            }
+            for judge in spec.judges
+        }
 
     def combined(rule: EnsembleSpec) -> _Collected:
-        own = {}
-        for key in responses:
-            members = {judge: verdicts.get((key, judge), {}) for judge in rule.judges}
-            own[key, rule.id] = combine_verdicts(members, rule, plan.suite.is_verdict)
+        own = {
+            (key, rule.id): combine_verdicts({j: own[j] for j in rule.judges}, rule, is_verdict)
+            for key, own in found.items()
+        }
         return _collect(plan, rule.id, facts, written, own)
 
     judges = {**facts.judges, spec.id: spec.describe(facts.judges)}
     result = _summarise_task(plan, spec.id, replace(facts, judges=judges), written, combined(spec))
-    rules = [(j, spec.without(j)) for j in spec.judges] if len(spec.judges) > 2 else []
-    left_out = [LeftOut(judge, _headline(plan, combined(rule))) for judge, rule in rules]
+    left_out = []
+    for judge in spec.judges if len(spec.judges) > 2 else ():
+        head = _estimate_all(plan, combined(spec.without(judge)).items)[0]
+        left_out.append(LeftOut(judge, measure_within(head, plan.info.score_range)))
     members = {
-        judge: [
-            judgement
-            for key in responses
-            for judgement in verdicts.get((key, judge), {}).values()
-            if plan.suite.is_verdict(judgement.criterion)
-        ]
+        judge: [j for own in found.values() for j in own[judge].values() if is_verdict(j.criterion)]
         for judge in spec.judges
     }
     return replace(result, ensemble=summarise_ensemble(members, spec, left_out, facts.writer))
-
-
-def _headline(plan: TaskPlan, found: _Collected) -> Metric:
-    return measure_within(_estimate_all(plan, found.items)[0], plan.info.score_range)
 
 
 def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
@@ -305,20 +316,6 @@ def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimat
         expected = {e.name: e.n_expected for e in plan.suite.aggregate(first, plan.mode)}
         estimates = [replace(e, n_expected=expected.get(e.name, e.n_expected)) for e in estimates]
     return sorted(estimates, key=lambda estimate: not estimate.is_headline)
-
-
-def split_noise(judgements: Iterable[Judgement]) -> NoiseSplit | None:
-    """Item, sample and repeat variance of an answer's mean verdict; None under two items."""
-    repeats: dict[tuple[str, int, int], list[float]] = defaultdict(list)
-    for judgement in judgements:
-        if judgement.score.value is not None:
-            place = (judgement.sample_id, judgement.sample_repeat, judgement.repeat)
-            repeats[place].append(judgement.score.value)
-    rows = [
-        Observation(item, sum(values) / len(values), sample)
-        for (item, sample, _), values in repeats.items()
-    ]
-    return noise_split(rows) if len({row.item for row in rows}) > 1 else None
 
 
 def score_range(plan: TaskPlan, judge: str, facts: RunFacts) -> tuple[float, float]:
@@ -346,10 +343,13 @@ def _verdict_order(judgement: Judgement) -> tuple[int, str]:
     return judgement.repeat, judgement.order
 
 
-def _group_scores(judgements: Iterable[Judgement]) -> dict[str, tuple[Score, ...]]:
+def group_scores(judgements: Iterable[Judgement]) -> dict[str, tuple[Score, ...]]:
+    """Scores by criterion, place n of repeat n; one that was not asked there has no value."""
     grouped: dict[str, list[Score]] = defaultdict(list)
     for judgement in judgements:
-        grouped[judgement.criterion].append(judgement.score)
+        own = grouped[judgement.criterion]
+        own += [Score(None, JudgeStatus.NOT_SENT)] * (judgement.repeat - len(own))
+        own.append(judgement.score)
     return {name: tuple(scores) for name, scores in grouped.items()}
 
 

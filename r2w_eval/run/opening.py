@@ -116,7 +116,7 @@ class ModelPool:
     async def scorer(self, spec: str, score_mode: str) -> tuple[Scorer, OpenModel | None]:
         """The judge that `spec` names, and the model behind it (None for the user's own scorer)."""
         spec = NAMED_SCORERS.get(spec, spec)
-        if _is_user_scorer(spec):
+        if is_own_scorer(spec):
             return load_scorer(spec), None
         smoke = spec == SMOKE_TEST_JUDGE
         opened = await self.model(EMBEDDED if smoke else spec, "R2W_JUDGE_API_KEY")
@@ -245,7 +245,7 @@ def require_known(judges: Iterable[str]) -> None:
     """
     for spec in judges:
         named = NAMED_SCORERS.get(spec, spec)
-        if named != SMOKE_TEST_JUDGE and not _is_user_scorer(named) and not _is_model(named):
+        if named != SMOKE_TEST_JUDGE and not is_own_scorer(named) and not _is_model(named):
             raise _unknown(spec)
 
 
@@ -258,8 +258,9 @@ def _is_model(spec: str) -> bool:
     return spec == EMBEDDED or kind in ("hf", "vllm") or "/" in spec or Path(spec).is_dir()
 
 
-def _is_user_scorer(spec: str) -> bool:
-    module, colon, attribute = spec.partition(":")
+def is_own_scorer(spec: str) -> bool:
+    """Whether a judge is the object of a Python module, which gives numbers and no texts."""
+    module, colon, attribute = NAMED_SCORERS.get(spec, spec).partition(":")
     return (
         bool(colon)
         and attribute.isidentifier()

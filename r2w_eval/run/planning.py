@@ -21,6 +21,7 @@ from r2w_eval.records.selection import (
     describe_recorded,
     describe_strays,
 )
+from r2w_eval.run.opening import is_own_scorer
 from r2w_eval.suites.groups import expand_groups
 from r2w_eval.suites.stock_tasks import is_stock, load_stock
 from r2w_eval.suites.suite import Suite, SuiteInfo, load_info, load_suite
@@ -69,6 +70,13 @@ def check_settings(config: RunConfig, plans: Sequence[TaskPlan]) -> None:
         raise UsageError(
             f"--pages: none of the suites {suites} reads web pages. Try: r2w-eval list"
         )
+    for plan in plans:
+        if plan.info.asks_judges and not plan.asks_alike and any(map(is_own_scorer, config.judge)):
+            own = ", ".join(filter(is_own_scorer, config.judge))
+            raise UsageError(
+                f"--judge {own} gives numbers, and the questions of {plan.info.name} follow from "
+                f"a judge's own texts. Name a model there: --judge http://HOST:PORT/v1#NAME"
+            )
     if config.replay and config.retry_failed:
         raise UsageError(
             f"--retry-failed with --replay, which asks nobody. Use --cache-dir {config.replay} "

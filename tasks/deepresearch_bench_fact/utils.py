@@ -168,18 +168,19 @@ class CheckedReport:
 
 
 def read_report(item: ItemVerdicts, mode: Mode) -> CheckedReport | None:
-    """The counts of a report; None when it is not scored.
+    """The counts of a report by the judge's last repeat; None when it is not scored.
 
     Upstream leaves an address without a readable validation out; strict leaves the report out.
     """
     if item.at_floor:
         return CheckedReport(item, False, 0, 0, 0, at_floor=True)
-    extracted = _last(item, "extract")
+    last = len(item.scores.get("extract", ())) - 1
+    extracted = _at(item, "extract", last)
     if extracted is None or extracted.value is None:
         return None
     sizes = extracted.parts.get("groups", [])
-    found = [_last(item, f"validate:{n}") for n in range(len(sizes))]
-    kept = [_last(item, f"deduplicate:{n}") for n, size in enumerate(sizes) if size > 1]
+    found = [_at(item, f"validate:{n}", last) for n in range(len(sizes))]
+    kept = [_at(item, f"deduplicate:{n}", last) for n, size in enumerate(sizes) if size > 1]
     if any(score is None or score.value is None for score in kept):
         return None
     valid = [score for score in found if score is not None and score.value is not None]
@@ -191,9 +192,10 @@ def read_report(item: ItemVerdicts, mode: Mode) -> CheckedReport | None:
     return CheckedReport(item, bool(sizes), *sums)
 
 
-def _last(item: ItemVerdicts, name: str) -> Score | None:
+def _at(item: ItemVerdicts, name: str, repeat: int) -> Score | None:
+    """The score of one repeat, whose citations have numbers of its own."""
     scores = item.scores.get(name, ())
-    return scores[-1] if scores else None
+    return scores[repeat] if 0 <= repeat < len(scores) else None
 
 
 def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:

@@ -125,7 +125,20 @@ def _in_order(rubrics: Sequence[str], results: Sequence[dict[str, Any]]) -> list
 
 def _batch(levels: Sequence[int | None], readable: bool) -> Score:
     share = sum(level == SATISFIED for level in levels) / len(levels)
-    return Score(share, parts={"levels": list(levels), "upstream_reads": float(readable)})
+    return Score(share, parts={**count_marks(levels), "upstream_reads": float(readable)})
+
+
+def count_marks(levels: Sequence[int | None]) -> dict[str, list[float | None]]:
+    """Per rubric whether it is satisfied and whether by a blocked source alone; None where it is
+    not counted. Of several judges' marks there is a mean, of their levels there is none.
+
+    >>> count_marks([1, -1, None])
+    {'satisfied': [1.0, 0.0, None], 'blocked': [0.0, 1.0, None]}
+    """
+    return {
+        name: [None if level is None else float(level == wanted) for level in levels]
+        for name, wanted in (("satisfied", SATISFIED), ("blocked", BLOCKED))
+    }
 
 
 def _compare(rubrics: Sequence[str], results: Any) -> str:

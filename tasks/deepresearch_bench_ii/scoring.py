@@ -6,41 +6,43 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r2w_eval.tasks.deepresearch_bench_ii.reading import BLOCKED, SATISFIED
+from r2w_eval.tasks.deepresearch_bench_ii.reading import count_marks
 
 from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
 from r2w_eval.types import Estimate, ItemVerdicts, Mode, Score
 
 DIMENSIONS = ("info_recall", "analysis", "presentation")
 BATCH_SIZE = 50
-Levels = Mapping[str, Sequence[int | None]]
+# by dimension and rubric: satisfied, and by a blocked source alone; None is not counted
+Marks = Mapping[str, Sequence[tuple[float, float] | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """All rubric verdicts of one judging of one report, by dimension; None is not counted."""
+    """All rubric verdicts of one judging of one report, by dimension."""
 
     item: ItemVerdicts
-    levels: Levels
+    marks: Marks
 
 
-def shares(levels: Levels) -> dict[str, float | None]:
-    """Share of 1 by dimension and in all, and of -1 in all, among what counts; None without any.
+def shares(marks: Marks) -> dict[str, float | None]:
+    """Share satisfied by dimension and in all, and of blocked ones in all, among what counts; None
+    without any.
 
-    >>> shares({"analysis": [1, 0, -1, None]})["total"]
+    >>> shares({"analysis": [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0), None]})["total"]
     0.3333333333333333
     """
-    counted = {name: [level for level in own if level is not None] for name, own in levels.items()}
-    everything = [level for own in counted.values() for level in own]
+    counted = {name: [mark for mark in own if mark is not None] for name, own in marks.items()}
+    everything = [mark for own in counted.values() for mark in own]
     return {
-        **{name: _share(own, SATISFIED) for name, own in counted.items()},
-        "total": _share(everything, SATISFIED),
-        "blocked_rate": _share(everything, BLOCKED),
+        **{name: _mean([first for first, _ in own]) for name, own in counted.items()},
+        "total": _mean([first for first, _ in everything]),
+        "blocked_rate": _mean([second for _, second in everything]),
     }
 
 
-def _share(levels: Sequence[int], wanted: int) -> float | None:
-    return levels.count(wanted) / len(levels) if levels else None
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def batch_names(n_rubrics: int) -> list[str]:
@@ -68,16 +70,23 @@ def read_records(item: ItemVerdicts, mode: Mode) -> list[Record]:
     ]
 
 
-def _by_dimension(item: ItemVerdicts, scores: Sequence[Score], mode: Mode) -> Levels:
+def _by_dimension(item: ItemVerdicts, scores: Sequence[Score], mode: Mode) -> Marks:
     sizes: Sequence[int] = item.meta["sizes"]
-    levels = [level for score in scores for level in score.parts.get("levels", ())]
-    # a model that gave no answer has no parts: nothing is satisfied
-    levels = levels or [0] * sum(sizes)
+    left, marks = sum(sizes), list[tuple[float, float] | None]()
+    for score in scores:
+        # a bare share (the floor, a user's own scorer) counts for each rubric of the batch
+        shares = [score.value] * min(BATCH_SIZE, left - len(marks))
+        parts = {"satisfied": shares, "blocked": [0.0] * len(shares), **score.parts}
+        if "levels" in parts:
+            # as runs before version 0.1.0 stored them
+            parts = count_marks(parts["levels"])
+        pairs = zip(parts["satisfied"], parts["blocked"], strict=True)
+        marks += [None if one is None or two is None else (one, two) for one, two in pairs]
     if mode is Mode.PARITY:
-        levels = [None if n in item.meta["superseded"] else own for n, own in enumerate(levels)]
+        marks = [None if n in item.meta["superseded"] else own for n, own in enumerate(marks)]
     found, start = {}, 0
     for name, size in zip(DIMENSIONS, sizes, strict=True):
-        found[name] = levels[start : start + size]
+        found[name] = marks[start : start + size]
         start += size
     return found
 
@@ -85,7 +94,7 @@ def _by_dimension(item: ItemVerdicts, scores: Sequence[Score], mode: Mode) -> Le
 def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     """Records of one task averaged, then tasks; `total:rubric_micro` pools all rubrics."""
     records = [record for item in items for record in read_records(item, mode)]
-    found = [(record, shares(record.levels)) for record in records]
+    found = [(record, shares(record.marks)) for record in records]
     n_tasks = len({item.sample_id for item in items})
     total = mean_of("total", _task_means(found, "total"), n_tasks)
     items_found = _item_means(found)
@@ -119,12 +128,7 @@ def _pool(records: Iterable[Record]) -> list[tuple[str, list[float]]]:
     return [
         (
             record.item.sample_id,
-            [
-                float(level == SATISFIED)
-                for own in record.levels.values()
-                for level in own
-                if level is not None
-            ],
+            [mark[0] for own in record.marks.values() for mark in own if mark is not None],
         )
         for record in records
     ]

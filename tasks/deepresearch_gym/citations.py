@@ -22,7 +22,8 @@ def names_a_source(report: str) -> bool:
 
 
 def precision(item: ItemVerdicts, mode: Mode) -> float | None:
-    """Mean support of the judged claims, 0 without any; None when it was not or cannot be told.
+    """Mean support of the judged claims, 0 without any; None when it was not or cannot be told. Of
+    several repeats the last counts, with the claims that it named.
 
     A check that failed counts 0 upstream; strict leaves the report unscored.
     """
@@ -31,7 +32,12 @@ def precision(item: ItemVerdicts, mode: Mode) -> float | None:
         return 0.0
     if not claims or claims[-1].value is None:
         return None
-    support = [scores[-1] for name, scores in item.scores.items() if name.startswith("support:")]
+    last = len(claims) - 1
+    support = [
+        scores[last]
+        for name, scores in item.scores.items()
+        if name.startswith("support:") and len(scores) > last
+    ]
     values = [_support(score, mode) for score in support]
     known = [value for value in values if value is not None]
     if len(known) < len(values):

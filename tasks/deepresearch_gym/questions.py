@@ -73,7 +73,7 @@ def pages(job: JudgingJob) -> list[str]:
 def read_claims(job: JudgingJob) -> list[Claim]:
     """The claims with a source that the judge listed; none before it did."""
     score = job.done.get("claims", (None, ""))[0]
-    if score is None or score.value is None:
+    if score is None or "claims" not in score.parts:
         return []
     return [(claim, sources) for claim, sources in json.loads(score.parts["claims"]) if sources]
 

@@ -123,12 +123,9 @@ def parse_parity(request: JudgeRequest, text: str) -> Score:
 
 
 def make_score(scores: Mapping[str, float], facts: Mapping[str, Any]) -> Score:
-    """The item's mean, with the sum and number of its values, and what the judge wrote."""
+    """The item's mean, with the number of its values, and what the judge wrote."""
     values = good_values(scores, facts["negative"])
-    return Score(
-        sum(values) / len(values),
-        parts={"sum": sum(values), "n": len(values), "criteria": dict(scores)},
-    )
+    return Score(sum(values) / len(values), parts={"n": len(values), "criteria": dict(scores)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +138,14 @@ class JudgedPiece:
 
 
 def read_piece(item: ItemVerdicts) -> JudgedPiece | None:
-    """None without a verdict. An answer at the floor has 0 in every criterion."""
+    """None without a verdict. A bare number (the floor, a user's own scorer) stands for every
+    criterion.
+    """
     scores = [s for s in item.scores.get(VERDICT, ()) if s.value is not None]
     if not scores:
         return None
-    if item.at_floor:
-        return JudgedPiece(prompt_of(item), 0.0, len(item.meta["criteria"]) * len(scores))
-    totals = [float(score.parts["sum"]) for score in scores]
-    counts = [int(score.parts["n"]) for score in scores]
+    counts = [int(score.parts.get("n", len(item.meta["criteria"]))) for score in scores]
+    totals = [(s.value or 0.0) * n for s, n in zip(scores, counts, strict=True)]
     return JudgedPiece(prompt_of(item), sum(totals), sum(counts))
 
 

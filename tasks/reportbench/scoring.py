@@ -53,16 +53,21 @@ def read_matches(item: ItemVerdicts, mode: Mode) -> list[float] | None:
     whose statements are not known, in strict mode also for one with a lost verdict.
     """
     cited = _of_stage(item, "cited")
-    matches = _of_stage(item, "match")
+    last = (
+        max((len(own) for name, own in item.scores.items() if name.startswith("cited:")), default=1)
+        - 1
+    )
+    matches = _of_stage(item, "match", last)
     lost = [score for score in (*cited, *matches) if score.value is None]
     if not cited or all(score.value is None for score in cited) or (lost and mode is Mode.STRICT):
         return None
     return [score.value for score in matches if score.value is not None]
 
 
-def _of_stage(item: ItemVerdicts, stage: str) -> list[Score]:
+def _of_stage(item: ItemVerdicts, stage: str, least: int = 0) -> list[Score]:
+    """The last verdicts of a stage that came as far as the repeat `least`."""
     named = item.scores.items()
-    return [scores[-1] for name, scores in named if name.startswith(f"{stage}:") and scores]
+    return [own[-1] for name, own in named if name.startswith(f"{stage}:") and len(own) > least]
 
 
 def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:

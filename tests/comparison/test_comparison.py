@@ -246,3 +246,16 @@ def test_who_passed_is_counted_where_items_are_passed_or_failed() -> None:
     assert found.p_value == 1.0
     assert count_passes(first, share_of("acc", [("a", 0.5)], 4)) is None
     assert count_passes(first, mean_of("score", [("a", 1.0)], 4)) is None
+
+
+def test_a_task_without_a_score_is_left_out_and_told(
+    config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lossy = replace(config, judge=(*config.judge, f"{config.judge[0]}+malformed=1"), limit=3,
+                    combine="none")  # fmt: skip
+    first = str(asyncio.run(evaluate(lossy)).folder.path)
+    second = second_run(lossy, tmp_path)
+    (comparison,) = compare_runs([first, second])
+    assert comparison.judge == "judge-0"
+    told = capsys.readouterr().err
+    assert "quickstart by judge-0+malformed=1: no score in" in told and "--retry-failed" in told

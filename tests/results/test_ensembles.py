@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from r2w_eval.cli import cli
 from r2w_eval.config import RunConfig, merge_config, split_judges
+from r2w_eval.data import data_roots
 from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.families import family_of, is_own_family
@@ -33,8 +34,18 @@ from r2w_eval.results.ensembles import (
 from r2w_eval.run.display import describe_traffic, ensemble_table, work_prices
 from r2w_eval.run.job import Outcome, check_outcome, evaluate, judge_again
 from r2w_eval.stats.agreement import associate, krippendorff_alpha
+from r2w_eval.stats.inference import evaluate as evaluate_estimate
 from r2w_eval.stats.noise import Observation, judge_split
-from r2w_eval.types import Judgement, JudgeStatus, Score, Usage
+from r2w_eval.suites.suite import load_info, load_suite, suite_folders
+from r2w_eval.types import (
+    ItemVerdicts,
+    Judgement,
+    JudgeStatus,
+    Mode,
+    Score,
+    Usage,
+    WriterStatus,
+)
 
 VALUES = st.lists(st.integers(1, 10).map(float), min_size=3, max_size=9)
 
@@ -75,6 +86,8 @@ def test_whole_parts_stay_whole_and_without_a_majority_the_middle_one_counts() -
     assert mean == {"grade": 3, "mass": pytest.approx(1.75 / 3)} and type(mean["grade"]) is int
     assert combine_parts([{"a": True}, {"a": 1}], Combine.MEAN) == {}
     assert combine_parts([{"a": {"b": 1}}, {"a": 3}], Combine.MEAN) == {}
+    lists: list[dict[str, Any]] = [{"a": [1.0, None], "b": [1]}, {"a": [2.0, 3.0], "b": [1, 2]}]
+    assert combine_parts(lists, Combine.MEAN) == {"a": [1.5, None]}
 
 
 def test_too_few_usable_verdicts_make_none() -> None:
@@ -187,6 +200,7 @@ def test_ensembles_that_can_be_are_completed(arguments: Any, spec: EnsembleSpec)
     assert spec.describe(facts) == {
         "combine": str(spec.combine),
         "min_valid_judges": spec.min_valid,
+        "questions": "put to all judges",
         "judges": {judge: {"model": judge} for judge in spec.judges},
     }
 
@@ -365,3 +379,36 @@ def test_repeated_tries_and_cut_limits_are_told(config: RunConfig, server: FakeS
     stored = json.loads((outcome.folder.path / "traffic.json").read_bytes())
     assert stored[1]["retries"] == judge.retries
     assert "tried again: rate_limited" in describe_traffic(outcome.traffic)
+
+
+def test_judges_whose_questions_differ_are_not_combined(
+    config: RunConfig, benchmarks: Path
+) -> None:
+    """A gate that one judge shuts would leave the others' marks of that answer out of the mean."""
+    judge = config.judge[0]
+    several = replace(
+        config,
+        tasks="discox",
+        judge=(judge, f"{judge}+score11=0.5"),
+        data_dir=str(benchmarks),
+        judge_kwargs="",
+    )
+    outcome = run(several)
+    assert [result.ensemble for result in outcome.results] == [None, None]
+    assert all("the judges are not combined" in r.warnings[0].text for r in outcome.results)
+    own = replace(several, judge=("bad_scorer:SCORER",), out=f"{config.out}-own")
+    with pytest.raises(UsageError, match="bad_scorer:SCORER gives numbers"):
+        run(own)
+
+
+def test_combined_pieces_have_the_mean_of_the_judges_scores(benchmarks: Path) -> None:
+    """One judge leaves a criterion out: 22 and 21 values are no 22 of the mean sum."""
+    suite, info = (
+        load_suite(suite_folders()["eqbench_creative_v3"]),
+        load_info("eqbench_creative_v3"),
+    )
+    sample = next(iter(suite.load_samples(info.data(data_roots(str(benchmarks))))))
+    scores = [Score(15.0, parts={"n": 22}), Score(10.0, parts={"n": 21})]
+    score = combine_scores(scores, make_spec(("a", "b"), "mean", None))
+    item = ItemVerdicts(sample.id, "en", sample.meta, WriterStatus.OK, {"rubric": (score,)})
+    assert evaluate_estimate(suite.aggregate([item], Mode.STRICT)[0]) == pytest.approx(12.5)

@@ -16,6 +16,7 @@ from support import open_chromium
 from r2w_eval.config import RunConfig
 from r2w_eval.data import read_jsonl
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.plots import distribution_svg
 from r2w_eval.results.report import MAX_TEXTS, choose_rows, write_report
 from r2w_eval.results.summary import SampleRow
 from r2w_eval.run import evaluate
@@ -130,6 +131,10 @@ def test_the_page_works_in_a_browser(browser: Any, page: Path) -> None:
     assert values == sorted(values) and len(set(values)) > 1
     assert tab.evaluate("window.hacked") is None and problems == []
     context.close()
+
+
+def test_values_that_differ_by_rounding_alone_have_a_histogram() -> None:
+    assert "<svg" in distribution_svg([0.6, 0.6 + 2**-53], "Mean verdict", "answers")
 
 
 def test_a_page_is_made_again_only_when_what_it_shows_has_changed(

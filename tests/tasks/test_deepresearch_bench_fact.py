@@ -333,3 +333,13 @@ def test_parity_asks_as_often_as_upstream(config: RunConfig, tmp_path: Path) -> 
     }
     assert found["deduplicate:0"].score.parts["kept"] == [1, 2]
     assert outcome.results[0].headline.value == 1.0
+
+
+def test_validations_are_those_of_the_repeat_whose_citations_count() -> None:
+    once, again = item("1", (2, 0, 0), (0, 2, 0)), item("1", (2, 0, 0), (1, 1, 0))
+    scores = {name: (*once.scores[name], *again.scores[name]) for name in once.scores}
+    del scores["validate:1"]
+    scores["validate:1"] = once.scores["validate:1"]
+    both = replace(once, scores=scores)
+    assert values_of(SUITE.aggregate([both], Mode.STRICT))["valid_rate"] is None
+    assert values_of(SUITE.aggregate([both], Mode.PARITY))["valid_rate"] == 1.0

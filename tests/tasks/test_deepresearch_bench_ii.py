@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.tasks.deepresearch_bench_ii.reading import (
+    count_marks,
     is_valid,
     parse_upstream,
     read_parity,
@@ -32,6 +33,7 @@ from r2w_eval.tasks.deepresearch_bench_ii.scoring import (
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.fakeserver.server import FakeServer
+from r2w_eval.results.ensembles import combine_scores, make_spec
 from r2w_eval.run import evaluate
 from r2w_eval.stats.inference import evaluate as value_of
 from r2w_eval.stats.inference import measure
@@ -62,7 +64,8 @@ def reply(*scores: object, rubrics: list[str] | None = None, indent: int | None 
 def test_both_modes_read_a_whole_batch() -> None:
     for read in (read_strict, read_parity):
         score = read(RUBRICS, reply(1, 0, -1))
-        assert score.value == pytest.approx(1 / 3) and score.parts["levels"] == [1, 0, -1]
+        assert score.value == pytest.approx(1 / 3) and score.parts["satisfied"] == [1, 0, 0]
+        assert score.parts["blocked"] == [0, 0, 1]
         fenced = read(RUBRICS, f"Here:\n```json\n{reply(1, 1, 1)}\n```")
         assert fenced.value == 1.0
 
@@ -99,9 +102,9 @@ def test_each_damaged_batch_has_its_status(text: str, strict: str, parity: str) 
 
 
 def test_parity_does_not_count_what_is_no_number() -> None:
-    levels = read_parity(RUBRICS, reply("1", 0.5, True)).parts["levels"]
-    assert levels == [None, 0, 1]
-    assert shares({"analysis": levels})["total"] == 0.5
+    parts = read_parity(RUBRICS, reply("1", 0.5, True)).parts
+    assert parts["satisfied"] == [None, 0, 1] and parts["blocked"] == [None, 0, 0]
+    assert shares({"analysis": [None, (0.0, 0.0), (1.0, 0.0)]})["total"] == 0.5
 
 
 def test_a_mismatch_is_told_without_the_rubrics() -> None:
@@ -112,7 +115,7 @@ def test_a_mismatch_is_told_without_the_rubrics() -> None:
 def test_equal_rubrics_are_told_apart_by_their_order() -> None:
     twice = ["same", "same", "other"]
     score = read_strict(twice, reply(0, 1, 1, rubrics=["other", "same", "same"]))
-    assert score.parts["levels"] == [1, 1, 0]
+    assert score.parts["satisfied"] == [1, 1, 0]
     assert is_valid(twice, json.loads(reply(1, 1, 1, rubrics=["same", "other", "new"])))
     assert superseded(twice) == [0]
 
@@ -144,7 +147,7 @@ def test_hostile_quotes_take_linear_time() -> None:
 def item(sizes: list[int], batches: list[list[int | None] | None], **changes: Any) -> ItemVerdicts:
     lost = Score(None, JudgeStatus.CRITERIA_MISMATCH)
     scores = {
-        f"batch:{n}": (lost if own is None else Score(0.5, parts={"levels": own}),)
+        f"batch:{n}": (lost if own is None else Score(0.5, parts=count_marks(own)),)
         for n, own in enumerate(batches, 1)
     }
     meta = {"theme": "Art", "sizes": sizes, "superseded": changes.pop("superseded", [])}
@@ -195,10 +198,30 @@ def test_a_model_without_an_answer_satisfies_nothing() -> None:
     assert values(floor)["total"] == 0.0
 
 
+def test_two_judges_who_disagree_make_half_a_rubric() -> None:
+    """Satisfied by one and blocked for the other is neither 0 nor lost (no mean of 1 and -1)."""
+    replies = [read_strict(RUBRICS, reply(*own)) for own in ((1, 0, 1), (-1, 0, 1))]
+    score = combine_scores(replies, make_spec(("a", "b"), "mean", None))
+    got = values(replace(item([2, 1, 0], []), scores={"batch:1": (score,)}))
+    assert (got["total"], got["blocked_rate"]) == (pytest.approx(1.5 / 3), pytest.approx(0.5 / 3))
+    assert (got["info_recall"], got["analysis"]) == (0.25, 1.0)
+
+
+def test_a_bare_share_counts_for_each_rubric_and_old_records_are_read() -> None:
+    bare = replace(item([40, 12, 0], []), scores={f"batch:{n}": (Score(0.6),) for n in (1, 2)})
+    got = values(bare)
+    assert (got["total"], got["blocked_rate"]) == (pytest.approx(0.6), 0.0)
+    old = replace(
+        item([2, 1, 0], []), scores={"batch:1": (Score(0.3, parts={"levels": [1, -1, 0]}),)}
+    )
+    got = values(old)
+    assert (got["info_recall"], got["blocked_rate"]) == (0.5, pytest.approx(1 / 3))
+
+
 def test_figures_by_hand() -> None:
     """Two judgings of a report and a second report of one task; a lost judging is left out."""
     lost = Score(None, JudgeStatus.TIMEOUT)
-    first, second = (Score(0.5, parts={"levels": own}) for own in ([1, 0, -1, 1], [1, 1, 1, None]))
+    first, second = (Score(0.5, parts=count_marks(own)) for own in ([1, 0, -1, 1], [1, 1, 1, None]))
     base = item([2, 1, 1], [])
     items = [
         replace(base, scores={"batch:1": (first, second, lost)}),

@@ -211,3 +211,11 @@ def test_every_suite_that_speaks_of_schemas_has_them() -> None:
     for name, folder in suite_folders().items():
         is_set = load_info(name).judge_decoding.response_format == "json_schema"
         assert is_set == (load_suite(folder).reply_schema is not None), name
+
+
+def test_support_is_that_of_the_repeat_whose_claims_count() -> None:
+    scores = {"claims": (Score(2.0), Score(1.0)), "support:0": (Score(0.0), Score(1.0)),
+              "support:1": (Score(0.0),)}  # fmt: skip
+    made = make_item("1", scores, [], ["Clarity"])
+    found = {e.name: measure(e).value for e in SUITE.aggregate([made], Mode.STRICT)}
+    assert found["citation_precision"] == 100.0

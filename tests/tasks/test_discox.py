@@ -16,11 +16,13 @@ from r2w_eval.tasks.discox.reading import parse_parity, parse_strict
 from support import run_recorded, run_with_fake_server
 
 from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.results.summary import group_scores
 from r2w_eval.suites.parity import replay, values_of
 from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
+    Judgement,
     JudgeRequest,
     JudgeStatus,
     Mode,
@@ -220,3 +222,16 @@ def test_recorded_answers_are_judged_without_a_writer(
     result = run_recorded("discox", answers, benchmarks, tmp_path / "run")
     assert (result.headline.n_scored, result.headline.n_expected) == (2, 2)
     assert result.writer.completion_tokens == 0 and result.judging.failures == {}
+
+
+def test_the_steps_of_a_repeat_stand_together() -> None:
+    """A repeat that ends at the gate has no marks, and takes none of the next repeat's."""
+    whole = item("a", 1.0, accuracy=10, checkpoints=0, fluency=4, appropriateness=5)
+    made = [
+        Judgement("k", "r", "discox", "a", "j", name, score, repeat=repeat)
+        for repeat, names in enumerate(((GATE,), whole.scores))
+        for name in names
+        for score in ([Score(0.0)] if repeat == 0 else whole.scores[name])
+    ]
+    both = replace(whole, scores=group_scores(made))
+    assert read_item(both) == Points(25.0, 8.0, 7.5)

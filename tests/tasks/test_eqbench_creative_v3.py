@@ -156,7 +156,7 @@ def test_at_the_floor_a_failed_answer_weighs_as_much_as_a_judged_one(
     samples: dict[str, Sample],
 ) -> None:
     names = samples["1-1"].meta["criteria"]
-    score = Score(15.0, parts={"sum": 330.0, "n": 22, "criteria": dict.fromkeys(names, 15.0)})
+    score = Score(15.0, parts={"n": 22, "criteria": dict.fromkeys(names, 15.0)})
     items = [
         ItemVerdicts(s.id, "en", s.meta, WriterStatus.OK, {utils.VERDICT: (score, score)})
         if place % 2
@@ -172,7 +172,7 @@ def test_at_the_floor_a_failed_answer_weighs_as_much_as_a_judged_one(
 def test_a_prompt_with_one_of_its_three_answers_is_a_third_scored(
     samples: dict[str, Sample],
 ) -> None:
-    score = Score(15.0, parts={"sum": 330.0, "n": 22})
+    score = Score(15.0, parts={"n": 22})
     items = [
         ItemVerdicts(s.id, "en", s.meta, WriterStatus.OK, {utils.VERDICT: (score,)})
         if s.meta["iteration"] == 1
@@ -388,3 +388,10 @@ def test_the_same_id_twice_is_refused(tmp_path: Path, benchmarks: Path) -> None:
     )
     with pytest.raises(UsageError, match="'1-1' stands 2 times"):
         asyncio.run(run.evaluate(config))
+
+
+def test_a_bare_number_stands_for_every_criterion(samples: dict[str, Sample]) -> None:
+    sample = samples["1-1"]
+    own = {utils.VERDICT: (Score(0.6),)}
+    item = ItemVerdicts(sample.id, "en", sample.meta, WriterStatus.OK, own)
+    assert values_of([item])["rubric"] == pytest.approx(0.6)

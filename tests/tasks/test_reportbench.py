@@ -86,7 +86,7 @@ def cited(*matches: float | None, statements: float | None = 1.0) -> dict[str, t
     def score(value: float | None) -> Score:
         return Score(value) if value is not None else Score(None, JudgeStatus.TIMEOUT)
 
-    own = {f"match:0.{n}": (score(value),) for n, value in enumerate(matches)}
+    own = {f"match:0.{n}": (Score(9.0), score(value)) for n, value in enumerate(matches)}
     return {"cited:0": (Score(9.0), score(statements)), **own}
 
 
@@ -210,3 +210,11 @@ def test_a_run_over_recorded_pages(
     assert line in outcome.folder.report_path.read_text("utf-8")
     (stored,) = json.loads(outcome.folder.results_path.read_bytes())
     assert stored["pages"] == {"n_wanted": 3, "failures": {"http_error": 1}}
+
+
+def test_matches_are_those_of_the_repeat_whose_statements_count() -> None:
+    """The first repeat named two statements, the last one: the second match is of another text."""
+    scores = {"cited:0": (Score(2.0), Score(1.0)), "match:0.0": (Score(0.0), Score(1.0)),
+              "match:0.1": (Score(0.0),)}  # fmt: skip
+    own = [replace(item("1", [], []), scores=scores)]
+    assert values_of(utils.aggregate(own, Mode.STRICT))["cited_match_rate"] == 1.0
