@@ -74,9 +74,12 @@ def half_written(folder: Path) -> list[Path]:
     return [one.path for one in _folders(folder) if not one.is_whole]
 
 
-def resume_from(folder: Path) -> str | None:
-    """The last complete checkpoint as the trainer takes it; None to start from the beginning."""
-    found = find_checkpoints(folder)
+def resume_from(folder: Path, end: int | None = None) -> str | None:
+    """The last complete checkpoint as the trainer takes it; None to start from the beginning.
+
+    It is one before step `end`, where the training is to end: a trainer always takes one step more.
+    """
+    found = [one for one in find_checkpoints(folder) if end is None or one.step < end]
     return str(found[-1].path) if found else None
 
 

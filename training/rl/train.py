@@ -110,7 +110,12 @@ def train_rl(
     """
     from datasets import Dataset
     from r2w_eval.training.rl.grpo import ProcessGRPOTrainer, ShuffledGRPOTrainer
-    from r2w_eval.training.trainer.callbacks import SeedEachStep, StopOnBrokenLoss, StopTogether
+    from r2w_eval.training.trainer.callbacks import (
+        SeedEachStep,
+        StopOnBrokenLoss,
+        StopTogether,
+        agreed_step,
+    )
 
     process = _open_process(settings, out)
     source = model_folder(settings.model)
@@ -138,13 +143,15 @@ def train_rl(
         half_generation=settings.half_generation,
         graphed_generation=settings.graphed_generation,
     )
+    end = None
     if settings.max_seconds:
         agreed = last_step or last_step_file(settings, out)
+        end = on_first(lambda: agreed_step(agreed))
         saves = settings.evaluation.is_on
         trainer.add_callback(StopTogether(agreed, settings.max_seconds, saves=saves))
     named = commit_notes(source, trainer.model.config)
     with without_missing_reward_texts():
-        notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY)
+        notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY, end)
     history = trainer.state.log_history
     return Trained(
         out / "model",

@@ -98,7 +98,8 @@ class StopTogether(TrainerCallback):
     def _is_over(self, step: int) -> bool:
         if time.monotonic() > self._end:
             self._propose(step + self.MARGIN)
-        return self._agreed.is_file() and step >= int(self._agreed.read_text("ascii"))
+        end = agreed_step(self._agreed)
+        return end is not None and step >= end
 
     def _propose(self, step: int) -> None:
         """Write the file aside and link it: it appears whole, and the first one wins."""
@@ -108,6 +109,11 @@ class StopTogether(TrainerCallback):
         with contextlib.suppress(FileExistsError):
             os.link(aside, self._agreed)
         aside.unlink()
+
+
+def agreed_step(path: Path) -> int | None:
+    """The common last step of concurrent trainings (`StopTogether`); None while none has ended."""
+    return int(path.read_text("ascii")) if path.is_file() else None
 
 
 def is_finite(value: float | None) -> bool:

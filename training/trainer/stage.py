@@ -105,12 +105,17 @@ def device_arguments() -> dict[str, Any]:
 
 
 def fit(
-    trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings, memory: str
+    trainer: Any,
+    tokenizer: Any,
+    out: Path,
+    evaluation: EvaluationSettings,
+    memory: str,
+    end: int | None = None,
 ) -> tuple[str, ...]:
     """Train to the end and write `out/model`; notes for the reader.
 
-    `memory` names the settings that make a step smaller. Raises OutOfMemory, NotWritten,
-    TrainingBroke.
+    `memory` names the settings that make a step smaller; `end` is the step at which a callback is
+    known to end the training. Raises OutOfMemory, NotWritten, TrainingBroke.
     """
     folder = out / "checkpoints"
     notes = [f"{path.name} is half-written and was left out" for path in half_written(folder)]
@@ -119,7 +124,7 @@ def fit(
 
         trainer.add_callback(EvaluateOnSave(folder, evaluation))
     with out_of_memory_named(memory), full_disk_named(folder):
-        trainer.train(resume_from_checkpoint=resume_from(folder))
+        trainer.train(resume_from_checkpoint=resume_from(folder, end))
     if is_first():
         write_json(out / HISTORY, [finite(entry) for entry in trainer.state.log_history])
     with full_disk_named(out / "model"):

@@ -263,6 +263,9 @@ def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path)
     assert other.steps == 3
     history = json.loads((tmp_path / "b" / "history.json").read_bytes())
     assert history[0]["time/generation_s"] > 0 and history[0]["time/rewards_s"] > 0
+    # started again, as after a kill while the model was saved
+    again = run_rl(policy, tmp_path / "a", agreed, max_seconds=1e9, steps=50)
+    assert again.steps == 3
 
 
 def stop_together(agreed: Path, seconds: float, **changed: bool) -> Any:
