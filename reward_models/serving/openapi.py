@@ -43,7 +43,9 @@ SCORE: Schema = {
         "reason": TEXT,
     },
 }
-MESSAGE: Schema = {"type": "object", "properties": {"role": TEXT, "content": TEXT}}
+PART: Schema = {"type": "object", "properties": {"type": TEXT, "text": TEXT}}
+CONTENT: Schema = {"anyOf": [TEXT, {"type": "array", "items": PART}]}
+MESSAGE: Schema = {"type": "object", "properties": {"role": TEXT, "content": CONTENT}}
 # an item that is none is no error of the request: it is answered with the status bad_item
 ITEM: Schema = {"anyOf": [{"$ref": "#/components/schemas/Reflection"},
                           {"$ref": "#/components/schemas/Writing"}, {}]}  # fmt: skip

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed, read_item
 from r2w_eval.reward_models.serving.turns import read_exchange
 
+from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import ThinkTags, split_thinking
 
 if TYPE_CHECKING:
@@ -81,12 +82,9 @@ def read_writing(number: int, prompt: str, text: str) -> Item | ItemScore:
 def _from_messages(messages: Any) -> Item | ItemScore:
     if not isinstance(messages, list) or not all(isinstance(m, dict) for m in messages):
         raise BadRequest("messages: expected a list of {role, content}")
-    own = [m.get("content") for m in messages if m.get("role") == "assistant"]
-    asked = [m.get("content") for m in messages if m.get("role") == "user"]
-    if not own or not isinstance(own[-1], str):
+    if not any(message.get("role") == "assistant" for message in messages):
         raise BadRequest("messages: expected an assistant message with text")
-    prompt = asked[-1] if asked and isinstance(asked[-1], str) else ""
-    return read_writing(0, prompt, own[-1])
+    return read_writing(0, last_turn(messages, "user"), last_turn(messages, "assistant"))
 
 
 def as_classify(values: Sequence[float], model: str) -> dict[str, Any]:

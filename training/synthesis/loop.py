@@ -74,7 +74,7 @@ class SynthSettings:
     patch_tokens: longer drafts are revised by a patch instead of being written out again
     tries: attempts at a reflection that passes the leak filter, and at a readable assessment
     fresh: sampled assessments of the first and of the best text, by the second judge if there is
-        one; the difference of their means is reported as the gain
+        one; the difference of their means is reported as the gain; 0: no gain is reported
     concurrency: prompts in progress at a time
     writer_tokens, judge_tokens: most tokens per reply of the writer and of the judge
     patience_s: seconds that one reply may take; an endpoint that answers no call for that long is
@@ -99,7 +99,7 @@ class SynthSettings:
         counts = ("rounds", "issues", "token_cap", "tries", "concurrency")
         allowed = {
             COUNT: (*counts, "writer_tokens", "judge_tokens"),
-            NOT_NEGATIVE: ("accept", "delta", "patch_tokens"),
+            NOT_NEGATIVE: ("accept", "delta", "patch_tokens", "fresh"),
             POSITIVE: ("patience_s",),
         }
         check_numbers("synth", self, allowed)
@@ -217,7 +217,7 @@ class _Loop:
             await self._improve(episode, assessment)
         except _Ended as end:
             episode.stop, episode.reason = end.stop, end.reason
-        if episode.chain:
+        if episode.chain and self.settings.fresh:
             await self._measure_gain(episode)
         return episode
 

@@ -31,6 +31,7 @@ from r2w_eval.training.synthesis.traces import (
 )
 from scripted import DRAFT, ScriptedModel, cut, mixed, step_of
 
+from r2w_eval.errors import UsageError
 from r2w_eval.models.chat import ChatRequest, Reply
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace import segment_trace
@@ -180,6 +181,13 @@ def test_a_second_judge_that_fails_gives_no_gain(tmp_path: Path) -> None:
     assert episode.fresh_gain is None and episode.mean_best == 8.0
     census = take_census([episode], [replace(stitched(one_step(tmp_path / "a")), gain=None)], "x")
     assert (census.n_kept, census.n_fresh_gains, census.mean_fresh_gain) == (1, 0, None)
+
+
+def test_without_fresh_assessments_there_is_no_gain(tmp_path: Path) -> None:
+    (episode,) = run(ScriptedModel(rising()), tmp_path, SynthSettings(fresh=0))
+    assert episode.chain and episode.fresh_gain is None
+    with pytest.raises(UsageError, match="fresh -1"):
+        SynthSettings(fresh=-1)
 
 
 def test_long_thinking_is_ended(tmp_path: Path) -> None:
