@@ -69,11 +69,13 @@ class Prompt:
 def starter_prompts(n: int, seed: int = 0, languages: Sequence[str] = LANGUAGES) -> list[Prompt]:
     """`n` different prompts of the starter grammar, spread evenly over languages and domains.
 
-    Raises UsageError when the grammar has fewer.
+    Raises UsageError for fewer than one, and when the grammar has fewer than `n`.
 
     >>> [prompt.id for prompt in starter_prompts(3)]
     ['starter-en-academic-0', 'starter-zh-academic-0', 'starter-en-business-0']
     """
+    if n < 1:
+        raise UsageError(f"{n} starter prompts: expected 1 or more. Try: --n 12")
     text = packaged_text("grammar.yaml", __package__)
     grammar: Mapping[str, Any] = yaml.safe_load(text)
     names = list(grammar["en"]["domains"])

@@ -219,7 +219,9 @@ def without_stack(record: logging.LogRecord) -> bool:
 
 
 def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight are finished first."""
+    """Serve until SIGINT or SIGTERM; requests in flight are finished first, unless a second signal
+    comes.
+    """
     from aiohttp import web
 
     app = make_app(scorer, settings)
@@ -240,10 +242,14 @@ def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
         LOG.warning("serving %s on http://%s:%s", scorer.id, host, port)
         if settings.token is None and not ipaddress.ip_address(host).is_loopback:
             LOG.warning("anyone who reaches %s may use it: set %s", host, TOKEN_VARIABLE)
-        stop = asyncio.Event()
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
         for name in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(name, stop.set)
+            loop.add_signal_handler(name, stop.set)
         await stop.wait()
+        # a second one ends the process, whatever a scorer is still at
+        for name in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(name)
+            signal.signal(name, signal.SIG_DFL)
         await runner.cleanup()
 
     asyncio.run(main())

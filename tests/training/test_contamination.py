@@ -137,6 +137,9 @@ def test_starter_prompts_are_many_even_and_the_same_everywhere() -> None:
     assert english == [prompt for prompt in prompts if prompt.lang == "en"]
     with pytest.raises(UsageError, match="the grammar has 432"):
         starter_prompts(433)
+    for none in (0, -1):
+        with pytest.raises(UsageError, match="expected 1 or more"):
+            starter_prompts(none)
 
 
 @pytest.mark.parametrize(

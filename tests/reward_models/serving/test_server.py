@@ -423,6 +423,42 @@ def test_the_command_serves_and_stops_gracefully() -> None:
     assert b"Traceback" not in errors
 
 
+@pytest.mark.slow
+def test_a_second_signal_ends_a_server_whose_scorer_does_not_answer() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = (
+        "from test_server import ServeSettings, SlowScorer, run_server\n"
+        f"run_server(SlowScorer(600.0), ServeSettings(port={port}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.DEVNULL, env=environment
+    )
+
+    async def ask() -> None:
+        timeout = aiohttp.ClientTimeout(1.0)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            for _ in range(200):
+                try:
+                    await session.post(f"http://127.0.0.1:{port}/score", json=GOOD)
+                except TimeoutError:
+                    return
+                except aiohttp.ClientError:
+                    await asyncio.sleep(0.2)
+
+    asyncio.run(ask())
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    try:
+        assert process.wait(timeout=15) == -signal.SIGTERM
+    finally:
+        process.kill()
+
+
 def test_a_wrong_path_or_method_is_json_that_names_the_right_ones() -> None:
     async def job(call: Client) -> None:
         assert await call("/nope") == (
