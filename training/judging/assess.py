@@ -16,8 +16,10 @@ from typing import Any
 
 from r2w_eval.reward_models.language.levels import LEVELS
 from r2w_eval.training.prompts import Criterion, make_rubric
+from r2w_eval.training.wording import load_wording
 
 from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.template import fence_mark
 from r2w_eval.types import is_number
 
 LOWEST, HIGHEST = 1, 10
@@ -141,6 +143,16 @@ def _plain_criterion(entry: Mapping[str, Any]) -> dict[str, Any]:
     """The known fields of a criterion, whatever else the judge wrote."""
     texts = {name: str(entry.get(name, "")).strip() for name in ("name", "description")}
     return {**texts, "weight": entry.get("weight", 1)}
+
+
+def ask_marks(prompt: str, text: str, rubric: Sequence[Criterion]) -> str:
+    """The question for the marks of a policy's text, which stands in a fence that it cannot close:
+    a policy would learn to speak to its judge from outside.
+    """
+    mark = fence_mark(prompt, text)
+    return load_wording("outcome").fill(
+        prompt=prompt, text=text, rubric=show_rubric(rubric), mark=mark
+    )
 
 
 def show_rubric(rubric: Sequence[Criterion]) -> str:

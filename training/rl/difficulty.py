@@ -12,17 +12,15 @@ import asyncio
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
-from r2w_eval.training.judging.assess import Unreadable, read_assessment, show_rubric
+from r2w_eval.training.judging.assess import Unreadable, ask_marks, read_assessment
 from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.limits import COUNT, FINITE, NOT_NEGATIVE, check_numbers
 from r2w_eval.training.prompts import Prompt
-from r2w_eval.training.wording import load_wording
 
-from r2w_eval.template import Template
 from r2w_eval.waiting import gather
 
 
@@ -139,7 +137,6 @@ class Trial:
     judge: Role
     journal: Journal
     settings: DifficultySettings
-    template: Template = field(default_factory=lambda: load_wording("outcome"))
 
     async def run(
         self, prompts: Sequence[Prompt], references: Mapping[str, float], concurrency: int = 32
@@ -163,9 +160,7 @@ class Trial:
             answer = await self.journal.ask(
                 self.policy, Call(prompt.id, number, "sample", prompt.prompt)
             )
-            text = self.template.fill(
-                prompt=prompt.prompt, text=answer, rubric=show_rubric(prompt.rubric)
-            )
+            text = ask_marks(prompt.prompt, answer, prompt.rubric)
             return await self._read(prompt, number, text)
         except NoAnswer:
             return None

@@ -23,12 +23,11 @@ from r2w_eval.training.judging.assess import (
     HIGHEST,
     LOWEST,
     Unreadable,
+    ask_marks,
     read_assessment,
-    show_rubric,
 )
 from r2w_eval.training.prompts import Criterion
 from r2w_eval.training.rl.completions import TAGS
-from r2w_eval.training.wording import load_wording
 
 from r2w_eval.config import RunConfig
 from r2w_eval.judge.scorers import ScoreItem
@@ -175,7 +174,6 @@ class Pointwise:
     def __init__(self, judge: PatientJudge, rubrics: Mapping[str, Sequence[Criterion]]) -> None:
         self._judge = judge
         self._rubrics = rubrics
-        self._template = load_wording("outcome")
 
     async def __call__(self, prompt: str, answers: Answers, step: int = 0) -> Rewards:
         """Weighted mean of the marks, mapped to [0, 1]; None without a rubric or a verdict."""
@@ -187,8 +185,7 @@ class Pointwise:
         return [values.get(i) for i in range(len(answers))]
 
     def _item(self, prompt: str, answer: str, rubric: Sequence[Criterion]) -> ScoreItem:
-        text = self._template.fill(prompt=prompt, text=answer, rubric=show_rubric(rubric))
-        request = JudgeRequest("rubric", (Message("user", text),))
+        request = JudgeRequest("rubric", (Message("user", ask_marks(prompt, answer, rubric)),))
         return ScoreItem(request, RUBRIC_DECODING, functools.partial(read_marks, rubric))
 
 
