@@ -1,11 +1,12 @@
 """The functions that a task YAML names, so that stock `lm_eval` runs our suites.
 
 `lm_eval --include_path tasks --tasks <suite>` writes the texts and, when `R2W_JUDGE` names a judge
-(as `--judge` does), gives the suite's headline by the same engine, parser and aggregator as
-`r2w-eval`. All answers are judged together in the aggregation, because lm-eval hands
-`process_results` one document at a time. Without `R2W_JUDGE` the score is NaN and the
-deterministic metrics stand (harness M1-M4). `R2W_MODE` is `--mode`, `R2W_BASELINE` is `--baseline`
-and so on, `R2W_ONLY_COMPLETE=1` is `--only-complete`; `R2W_OUT` keeps the runs.
+(as `--judge` does; of several, between blanks, their combination), gives the suite's headline by
+the same engine, parser and aggregator as `r2w-eval`. All answers are judged together in the
+aggregation, because lm-eval hands `process_results` one document at a time. Without
+`R2W_JUDGE` the score is NaN and the deterministic metrics stand (harness M1-M4). `R2W_MODE` is
+`--mode`, `R2W_BASELINE` is `--baseline` and so on, `R2W_ONLY_COMPLETE=1` is `--only-complete`;
+`R2W_OUT` keeps the runs.
 """
 
 from __future__ import annotations
@@ -108,11 +109,13 @@ def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:
             suite,
         )
         return math.nan
-    result = outcome.results[0]
+    # of several judges their combination, which stands last
+    result = outcome.results[-1]
     for warning in result.warnings:
         logger.warning("%s: %s", suite, warning.text)
     headline = result.headline
-    logger.info("%s: %d of %d answers scored", suite, headline.n_scored, headline.n_expected)
+    n, of = headline.n_scored, headline.n_expected
+    logger.info("%s by %s: %d of %d answers scored", suite, result.judge, n, of)
     return math.nan if headline.value is None else headline.value
 
 

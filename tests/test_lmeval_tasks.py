@@ -114,6 +114,17 @@ def test_kept_runs_go_on_and_never_meet(
     assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
+def test_several_judges_give_the_score_of_their_combination(
+    server: FakeServer,
+    items: list[tuple[str, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    own_cache: Path,
+) -> None:
+    lossy = f"{server.base_url}#judge-0+malformed=1+sticky"
+    monkeypatch.setenv("R2W_JUDGE", f"{judge_spec(server)} {lossy}")
+    assert math.isnan(aggregate_score(items)), "both verdicts are needed"
+
+
 def test_a_notebook_with_its_own_loop_can_judge(
     server: FakeServer,
     items: list[tuple[str, str, str]],

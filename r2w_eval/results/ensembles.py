@@ -52,8 +52,10 @@ class EnsembleSpec:
         return f"{self.combine}({', '.join(self.judges)})"
 
     def describe(self, judges: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Identity: the rule, and every member with its own facts."""
+        """Identity: the rule, and every member with its own facts; the range is that of all."""
+        scale = judges[self.judges[0]].get("range")
         return {
+            **({} if scale is None else {"range": scale}),
             "combine": str(self.combine),
             "min_valid_judges": self.min_valid,
             # what the rule is applied to; before 0.1.0 it was every question of any judge

@@ -6,7 +6,7 @@ Each has a stable code, which is compared, and a sentence for people, which may 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from r2w_eval.judge.families import is_own_family
@@ -16,10 +16,6 @@ from r2w_eval.results.coverage import Scored, scored_of
 from r2w_eval.types import Metric, WriterStatus
 
 TRUNCATION_WARNING = 0.02
-NOT_COMBINED = (
-    "the judges are not combined: what each is asked here follows from its own replies, so that "
-    "every judge's result stands alone"
-)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,6 +43,23 @@ def notices(
         *doubtful_verdicts(judging),
         *own_family(name, judging.judge),
     )
+
+
+def tell_apart(asks_alike: bool, scales: Mapping[str, tuple[float, float]]) -> str:
+    """Why judges are not combined; "" where they are. `scales` are their lowest and highest values.
+
+    >>> tell_apart(True, {"a": (0.0, 1.0), "b": (1.0, 10.0)})
+    'the judges are not combined, for their scales differ: a 0 to 1, b 1 to 10'
+    """
+    if not asks_alike:
+        return (
+            "the judges are not combined: what each is asked here follows from its own replies, so "
+            "that every judge's result stands alone"
+        )
+    if len(set(scales.values())) < 2:
+        return ""
+    told = ", ".join(f"{judge} {low:g} to {high:g}" for judge, (low, high) in scales.items())
+    return f"the judges are not combined, for their scales differ: {told}"
 
 
 def partial(scored: Scored, judging: JudgeSummary) -> Iterable[Notice]:

@@ -37,7 +37,7 @@ from r2w_eval.results.ensembles import (
     combine_verdicts,
     summarise_ensemble,
 )
-from r2w_eval.results.notices import NOT_COMBINED, Notice, notices
+from r2w_eval.results.notices import Notice, notices, tell_apart
 from r2w_eval.stats.inference import measure
 from r2w_eval.stats.noise import NoiseSplit
 from r2w_eval.store import RunFolder
@@ -124,14 +124,15 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
     for plan in plans:
         written = responses[plan.info.name]
         facts = replace(facts, returned=_returned(facts.judges, written, verdicts))
-        combines = facts.ensemble is not None and plan.info.asks_judges
-        if combines and not plan.asks_alike:
-            plan, combines = replace(plan, notes=(*plan.notes, NOT_COMBINED)), False
+        spec = facts.ensemble if plan.info.asks_judges else None
+        scales = {judge: score_range(plan, judge, facts) for judge in spec.judges} if spec else {}
+        if spec and (why := tell_apart(plan.asks_alike, scales)):
+            plan, spec = replace(plan, notes=(*plan.notes, why)), None
         for judge in facts.judges if plan.info.asks_judges else (NO_JUDGE,):
-            collected = _collect(plan, judge, facts, written, verdicts)
-            results.append(_summarise_task(plan, judge, facts, written, collected))
-        if facts.ensemble is not None and combines:
-            results.append(_summarise_ensemble(plan, facts.ensemble, facts, written, verdicts))
+            own = _collect(plan, judge, facts, written, verdicts)
+            results.append(_summarise_task(plan, judge, facts, written, own))
+        if spec is not None:
+            results.append(_summarise_ensemble(plan, spec, facts, written, verdicts))
     return results
 
 
@@ -264,8 +265,7 @@ def _summarise_ensemble(
 ) -> TaskResult:
     """The combined result of one task, with its members' agreement and each one left out.
 
-    Only questions that are put to every judge are combined, and not those that follow from a
-    judge's own replies: under one name two judges may be asked about different claims.
+    Questions that follow from a judge's own replies are no one else's: they are left out.
     """
     is_verdict = plan.suite.is_verdict
     shared = {sample.id: plan.suite.criteria(sample) for sample in plan.samples()}
@@ -286,12 +286,12 @@ def _summarise_ensemble(
         }
         return _collect(plan, rule.id, facts, written, own)
 
-    judges = {**facts.judges, spec.id: spec.describe(facts.judges)}
-    result = _summarise_task(plan, spec.id, replace(facts, judges=judges), written, combined(spec))
+    facts = replace(facts, judges={**facts.judges, spec.id: spec.describe(facts.judges)})
+    result = _summarise_task(plan, spec.id, facts, written, combined(spec))
     left_out = []
     for judge in spec.judges if len(spec.judges) > 2 else ():
         head = _estimate_all(plan, combined(spec.without(judge)).items)[0]
-        left_out.append(LeftOut(judge, measure_within(head, plan.info.score_range)))
+        left_out.append(LeftOut(judge, measure_within(head, score_range(plan, spec.id, facts))))
     members = {
         judge: [j for own in found.values() for j in own[judge].values() if is_verdict(j.criterion)]
         for judge in spec.judges
@@ -301,10 +301,10 @@ def _summarise_ensemble(
 
 def _writer_status(entry: Written | None, n_turns: int) -> WriterStatus:
     """Status of the answer; `NOT_SENT` while its conversation is unfinished."""
-    if entry is None:
+    response = entry.response if entry else None
+    if response is None or (response.status.cause is None and response.turn + 1 < n_turns):
         return WriterStatus.NOT_SENT
-    unfinished = entry.response.status.cause is None and entry.response.turn + 1 < n_turns
-    return WriterStatus.NOT_SENT if unfinished else entry.response.status
+    return response.status
 
 
 def _estimate_all(plan: TaskPlan, items: Sequence[ItemVerdicts]) -> list[Estimate]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from r2w_eval.data import data_roots
 from r2w_eval.errors import CoverageTooLow, IdentityMismatch, UnknownName, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge.families import family_of, is_own_family
+from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.results.ensembles import (
     PAIR_DRAWS,
     Combine,
@@ -412,3 +414,35 @@ def test_combined_pieces_have_the_mean_of_the_judges_scores(benchmarks: Path) ->
     score = combine_scores(scores, make_spec(("a", "b"), "mean", None))
     item = ItemVerdicts(sample.id, "en", sample.meta, WriterStatus.OK, {"rubric": (score,)})
     assert evaluate_estimate(suite.aggregate([item], Mode.STRICT)[0]) == pytest.approx(12.5)
+
+
+class Halves:
+    """Gives 0.5 to everything, on a scale of its own."""
+
+    def __init__(self, name: str) -> None:
+        self.id = name
+
+    def describe(self) -> dict[str, Any]:
+        return {"range": [0, 1]}
+
+    async def close(self) -> None: ...
+
+    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
+        return [Verdict(Score(0.5)) for _ in items]
+
+
+HALF, OTHER_HALF = Halves("half"), Halves("other-half")
+
+
+def test_judges_of_different_scales_are_not_averaged(config: RunConfig) -> None:
+    here = __name__
+    mixed = run(replace(config, judge=(config.judge[0], f"{here}:HALF"), judge_kwargs=""))
+    assert [result.ensemble for result in mixed.results] == [None, None]
+    told = mixed.results[0].warnings[0].text
+    assert told.endswith("scales differ: judge-0+seed=0 1 to 10, half 0 to 1")
+    # an answer that failed has the lowest value of the scale that both judges state
+    own = replace(config, judge=(f"{here}:HALF", f"{here}:OTHER_HALF"), judge_kwargs="",
+                  model=f"{config.model}+refusal=0.5", out=f"{config.out}-own")  # fmt: skip
+    *alone, combined = run(own).results
+    floors = [result.metrics[1].value for result in (*alone, combined)]
+    assert combined.headline.value == 0.5 and len(set(floors)) == 1 and floors[0] < 0.5
