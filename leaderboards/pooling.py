@@ -12,10 +12,17 @@ from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from r2w_eval.leaderboards.collect import Entry
-from r2w_eval.leaderboards.rows import Evidence, ItemColumns, Losses, Row, Tokens, sign
+from r2w_eval.leaderboards.rows import (
+    Evidence,
+    ItemColumns,
+    Losses,
+    Row,
+    Tokens,
+    measure_headline,
+    sign,
+)
 
 from r2w_eval.errors import UsageError
-from r2w_eval.stats import measure
 from r2w_eval.types import Estimate, Metric, Stratum
 
 T = TypeVar("T")
@@ -50,7 +57,7 @@ def pool(rows: Sequence[Row]) -> Row:
     return sign(
         replace(
             first,
-            headline=replace(measure(estimate), note=f"{len(rows)} runs pooled"),
+            headline=replace(measure_headline(first, estimate), note=f"{len(rows)} runs pooled"),
             metrics=pool_metrics(rows),
             estimate=estimate,
             items=pool_items([row.items for row in rows]),

@@ -18,10 +18,14 @@ from typing import Any
 from r2w_eval.comparison.scores import read_estimate
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.judge.own_scorer import stated_range
 from r2w_eval.paths import safe_name
 from r2w_eval.results.coverage import Scored, scored_of
 from r2w_eval.results.notices import Notice
+from r2w_eval.results.summary import measure_within
+from r2w_eval.stats.inference import measure
 from r2w_eval.store import write_json
+from r2w_eval.suites.suite import load_info, suite_folders
 from r2w_eval.types import Estimate, Metric
 
 SCHEMA = 2
@@ -177,6 +181,17 @@ class Row:
     def n_answers(self) -> int:
         """Answers expected of the writer."""
         return len(self.items.ids)
+
+
+def measure_headline(row: Row, estimate: Estimate) -> Metric:
+    """The headline that an estimate gives in the place of the row's own, its interval cut at the
+    scale that the judge states, else at the suite's.
+    """
+    facts = row.identity.get("judge_facts")
+    scale = stated_range(facts) if isinstance(facts, Mapping) else None
+    if scale is None and row.task in suite_folders():
+        scale = load_info(row.task).score_range
+    return measure(estimate) if scale is None else measure_within(estimate, scale)
 
 
 def sign(row: Row) -> Row:

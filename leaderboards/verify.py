@@ -35,16 +35,15 @@ from r2w_eval.leaderboards.recompute import (
     check_verdicts,
     recompute_rows,
 )
-from r2w_eval.leaderboards.rows import Row, read_row
+from r2w_eval.leaderboards.rows import Row, measure_headline, read_row
 from r2w_eval.leaderboards.site import MANIFEST, SiteOptions, code_hash, write_site
 
 from r2w_eval.errors import DataAbsent, DataError, R2WError, UsageError
 from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.models.cost import Price
-from r2w_eval.results.summary import measure_within
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.stock_tasks import is_stock
-from r2w_eval.suites.suite import load_info, suite_folders
+from r2w_eval.suites.suite import suite_folders
 
 MAX_DIFFERENCES = 20
 # hashes of files follow from the texts; they are checked against the files themselves
@@ -154,7 +153,7 @@ def _compute_or_tell(run: RunFolder, given: Given) -> list[Row] | R2WError:
 def check_interval(row: Row) -> Iterable[str]:
     """A headline that the row's own items do not give, where no raw file says more."""
     if row.task in suite_folders():
-        measured = measure_within(row.estimate, load_info(row.task).score_range)
+        measured = measure_headline(row, row.estimate)
         for bound in ("low", "high"):
             told, found = getattr(row.headline, bound), getattr(measured, bound)
             yield from differing(told, found, f"headline.{bound}")

@@ -95,9 +95,14 @@ def budget(arm_texts: tuple[str, ...], run_texts: tuple[str, ...], out: str, **f
         name, equals, path = text.partition("=")
         if not equals:
             raise click.UsageError(f"--run {text!r}: expected NAME=RUN")
+        if name in paths:
+            raise click.UsageError(f"--run {text!r}: another run is named {name!r}. Rename one")
         paths[name] = path
-    if arm_texts:
-        paths |= _run([parse_arm(text) for text in arm_texts], out, flags)
+    arms = [parse_arm(text) for text in arm_texts]
+    if both := paths.keys() & {arm.name for arm in arms}:
+        raise click.UsageError(f"--arm and --run both name {', '.join(sorted(both))}. Rename one")
+    if arms:
+        paths |= _run(arms, out, flags)
     if len(paths) < 2:
         raise click.UsageError("A budget needs two arms or more: --arm NAME:SETTING=VALUE")
     Path(out).mkdir(parents=True, exist_ok=True)

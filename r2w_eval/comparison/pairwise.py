@@ -221,4 +221,4 @@ def _pair(place: tuple[str, str, str], margins: Mapping[str, float | None]) -> O
 
 
 def _is_transient(status: str) -> bool:
-    return JudgeStatus(status).is_transient
+    return any(status == known and known.is_transient for known in JudgeStatus)

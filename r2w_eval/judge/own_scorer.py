@@ -10,7 +10,7 @@ from typing import Any
 from r2w_eval.errors import UsageError
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.named_objects import load_object
-from r2w_eval.types import JudgeStatus, Score
+from r2w_eval.types import JudgeStatus, Score, is_number
 
 Bounds = tuple[float, float]
 
@@ -58,7 +58,9 @@ def stated_range(facts: Mapping[str, Any]) -> Bounds | None:
     ((0.0, 3.0), None)
     """
     stated = facts.get("range")
-    if not isinstance(stated, (list, tuple)) or len(stated) != 2 or stated[0] >= stated[1]:
+    if not isinstance(stated, (list, tuple)) or len(stated) != 2 or not all(map(is_number, stated)):
+        return None
+    if stated[0] >= stated[1]:
         return None
     return float(stated[0]), float(stated[1])
 

@@ -161,6 +161,11 @@ def test_both_orders_are_asked_kept_and_resumed(tmp_path: Path) -> None:
     assert bias.flip_rate.value == 0.5 and bias.first_wins.value == 0.75
     assert asyncio.run(judge_contests(iter(contests()), judge, path, 4)) == pairs
     assert judge.asked == 8
+    path.write_bytes(
+        path.read_bytes().replace(b'"status": "ok"', b'"status": "of_another_version"')
+    )
+    assert b"of_another_version" in path.read_bytes()
+    assert asyncio.run(judge_contests(iter(contests()), judge, path, 4)) == pairs
 
 
 def test_a_full_disk_is_one_error_and_what_was_answered_stays(

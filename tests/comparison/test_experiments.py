@@ -220,3 +220,12 @@ def test_every_suite_and_judge_has_its_line_in_the_plot() -> None:
 
     svg = budget_svg([result(f"judge {i}", arm) for i in range(6) for arm in ("low", "high")])
     assert all(f"judge {i}" in svg for i in range(6))
+
+
+def test_a_name_stands_for_one_run_only(tmp_path: Path) -> None:
+    for given, told in (
+        (("--run", "a=x", "--run", "a=y", "--run", "b=z"), "another run is named 'a'"),
+        (("--run", "a=x", "--arm", "a:system_prompt=Be brief."), "both name a"),
+    ):
+        done = CliRunner().invoke(cli, ["experiment", "budget", *given, "--out", str(tmp_path)])
+        assert done.exit_code == 2 and told in done.output

@@ -16,10 +16,13 @@ from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pooling import pool, pool_entries
 from r2w_eval.leaderboards.rows import Row, Tokens, sign, write_row
 from r2w_eval.leaderboards.submit import SubmissionRefused, check_complete
+from r2w_eval.leaderboards.verify import check_interval
 
 from r2w_eval.errors import UsageError
+from r2w_eval.hashing import content_hash
 from r2w_eval.models.cost import Price
 from r2w_eval.results.notices import Notice
+from r2w_eval.results.summary import measure_within
 from r2w_eval.types import Metric, Stratum
 
 ITEMS = [f"i{n:02}" for n in range(12)]
@@ -288,3 +291,16 @@ def test_a_row_without_a_usable_verdict_is_not_accepted() -> None:
     check_complete(row)
     with pytest.raises(SubmissionRefused):
         check_complete(sign(replace(row, judging={**row.judging, "status": "excluded"})))
+
+
+def test_intervals_end_at_the_scale_of_the_judge_or_the_suite() -> None:
+    high = {"a": 10.0, "b": 10.0, "c": 9.0, "d": 7.0}
+    pooled = pool([make_row("a", high), make_row("a", {**high, "d": 8.0})])
+    assert pooled.headline.high == 10.0
+    own = {"suite": "quickstart", "judge": "j", "judge_facts": {"range": [0, 3]}}
+    values = {"a": 0.1, "b": 0.0, "c": 0.4, "d": 3.0}
+    row = make_row("b", values, identity=own, score_key=content_hash(own, 12))
+    row = sign(replace(row, headline=measure_within(row.estimate, (0.0, 3.0))))
+    assert row.headline.low == 0.0 and list(check_interval(row)) == []
+    strange = replace(row, identity={**own, "judge_facts": {"range": ["a", 1]}})
+    assert list(check_interval(strange)) != []
