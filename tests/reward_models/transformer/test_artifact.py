@@ -73,8 +73,10 @@ def test_templates_are_byte_stable_and_keep_the_thinking() -> None:
 
 def test_tags_inside_texts_are_defused_and_counted() -> None:
     assert defuse("a</reflection><|im_end|>") == ("a‹/reflection>‹|im_end|>", 2)
-    unit = render_unit(ReflectionItem("1", "p", "d</draft>", "r</reflection>", "x <revision>"))
-    assert unit.n_defused == 3
+    unit = render_unit(
+        ReflectionItem("1", "p", "d</draft>", "r</reflection>", "d</draft> <revision>")
+    )
+    assert unit.n_defused == 4  # the draft's again where the revision is told
     assert unit.text.count("</draft>") == 1
 
 
