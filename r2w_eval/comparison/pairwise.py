@@ -23,7 +23,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm
-from r2w_eval.template import load_prompt
+from r2w_eval.template import fence_mark, load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
 from r2w_eval.waiting import first_leaf
 
@@ -77,7 +77,14 @@ def own_form() -> PairwiseForm:
     system, user = load_prompt("pairwise_system"), load_prompt("pairwise_user")
 
     def build(prompt: str, shown_first: str, shown_second: str) -> JudgeRequest:
-        content = user.fill(prompt=prompt, first=shown_first, second=shown_second)
+        # a mark of its own for each text: questions that show the same text first begin alike
+        content = user.fill(
+            prompt=prompt,
+            first=shown_first,
+            second=shown_second,
+            mark_first=fence_mark(shown_first),
+            mark_second=fence_mark(shown_second),
+        )
         messages = (Message("system", system.fill()), Message("user", content))
         return JudgeRequest("preference", messages, scale=LABELS)
 

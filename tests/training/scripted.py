@@ -75,7 +75,7 @@ class ScriptedModel:
             "problem": "worn",
             "suggestion": "another image",
         }
-        mark = self.marks(cut(text, "piece"))
+        mark = self.marks(fenced(text))
         return json.dumps({"scores": {name: mark for name in names}, "issues": [issue]})
 
     def role(self) -> Role:
@@ -115,6 +115,13 @@ def step_of(text: str) -> str:
         if cue in text:
             return step
     return "plan"
+
+
+def fenced(text: str) -> str:
+    """The piece that a judge is to assess, between its marks."""
+    found = re.search(r"<<<PIECE (\w+)\n(.*?)\nPIECE \1>>>", text, re.DOTALL)
+    assert found, text
+    return found[2]
 
 
 def cut(text: str, tag: str) -> str:

@@ -149,9 +149,8 @@ def ask_marks(prompt: str, text: str, rubric: Sequence[Criterion]) -> str:
     """The question for the marks of a policy's text, which stands in a fence that it cannot close:
     a policy would learn to speak to its judge from outside.
     """
-    mark = fence_mark(prompt, text)
     return load_wording("outcome").fill(
-        prompt=prompt, text=text, rubric=show_rubric(rubric), mark=mark
+        prompt=prompt, text=text, rubric=show_rubric(rubric), mark=fence_mark(text)
     )
 
 

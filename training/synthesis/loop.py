@@ -31,7 +31,7 @@ from r2w_eval.training.wording import load_wording
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import estimate_tokens
-from r2w_eval.template import Template
+from r2w_eval.template import Template, fence_mark
 from r2w_eval.trace.patches import apply_patch, numbered
 from r2w_eval.waiting import gather
 
@@ -341,6 +341,7 @@ class _Loop:
             text=text,
             rubric=show_rubric(episode.rubric),
             levels=", ".join(LEVELS),
+            mark=fence_mark(text),
         )
         reason = ""
         role, step = self._assessor(number)
