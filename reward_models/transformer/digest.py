@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from r2w_eval.reward_models.language.words import changed_places, token_spans, tokens
+from r2w_eval.reward_models.language.words import changed_places, remembered, token_spans, tokens
 
 CONTEXT = 4
 """Tokens shown on either side of a change."""
@@ -19,6 +19,7 @@ MOST_GONE = 0.8
 Place = tuple[int, int, int, int]
 
 
+@remembered
 def revision_digest(draft: str, revision: str) -> str:
     """The changed words with some around them; nothing when no word changed, the whole revision
     when little of the draft is left.
