@@ -16,13 +16,21 @@ from pathlib import Path
 from r2w_eval.stats.inference import measure
 from r2w_eval.store import iter_jsonl
 from r2w_eval.trace.tags import stripped
-from r2w_eval.trace.types import LETTERS, Kind, Segment, Span, Trace
+from r2w_eval.trace.types import Kind, Segment, Span, Trace
 from r2w_eval.types import Estimate, Metric, Stratum
 
 # A found segment is the labelled one when they share this much of what they cover together
 MIN_OVERLAP = 0.5
 
 _MARK = re.compile(r"\[([pdrvco-])\]")
+_KINDS = {
+    "p": Kind.PLAN,
+    "d": Kind.DRAFT,
+    "r": Kind.REFLECTION,
+    "v": Kind.REVISION,
+    "c": Kind.VERIFICATION,
+    "o": Kind.OTHER,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +67,7 @@ def read_marked(marked: str) -> tuple[str, tuple[Segment, ...]]:
         text += piece
         if mark != "-":
             inner = stripped(text, span)
-            segments.append(Segment(LETTERS[mark], inner, inner))
+            segments.append(Segment(_KINDS[mark], inner, inner))
     return text, tuple(segments)
 
 

@@ -28,15 +28,6 @@ class Kind(StrEnum):
 
 WRITTEN = (Kind.DRAFT, Kind.REVISION)
 """The kinds that hold a text of the piece."""
-LETTERS = {
-    "p": Kind.PLAN,
-    "d": Kind.DRAFT,
-    "r": Kind.REFLECTION,
-    "v": Kind.REVISION,
-    "c": Kind.VERIFICATION,
-    "o": Kind.OTHER,
-}
-"""One letter a kind: the marks of annotated traces, and the labels that a judge gives to lines."""
 # Reflections that a step remembers: a trace of 10^5 of them must not become quadratic
 MAX_EARLIER = 50
 
