@@ -4,8 +4,10 @@ With s the head's output at a reading and y its target (specification: reward mo
 
     Huber(s, y) + rank over pairs of one draft + gamma * mean(s)^2 + axis_weight * Huber(axes)
 
-each term a mean over one tree. Trees are weighed, then summed; what is known about a tree is
-worked out once and moved to the device as a few vectors.
+each term a mean over one tree, where in the first right and wrong readings count the same: a remark
+has several wrong ones beside it, and one that cannot be told from them would else be put below a
+revision that changes nothing, of which it is known that it is half right. Trees are weighed, then
+summed; what is known about a tree is worked out once and moved to the device as a few vectors.
 """
 
 from __future__ import annotations
@@ -74,7 +76,7 @@ def targets_of(tree: Tree) -> Targets:
     rows, columns, labels = zip(*known, strict=True) if known else ((), (), ())
     return Targets(
         np.array([r.value for r in readings], np.float32),
-        np.array([r.weight for r in readings], np.float32) / np.float32(len(readings)),
+        shares(readings),
         np.array(better, np.int64),
         np.array(worse, np.int64),
         np.full(len(better), 1 / max(1, len(better)), np.float32),
@@ -83,6 +85,19 @@ def targets_of(tree: Tree) -> Targets:
         np.array(labels, np.float32),
         np.full(len(known), 1 / max(1, len(known)), np.float32),
     )
+
+
+def shares(readings: Sequence[Reading]) -> Floats:
+    """What each reading counts, (readings,): its weight, where there are right and wrong ones so
+    scaled that either side has half of all; their sum is the mean weight.
+    """
+    weights = np.array([r.weight for r in readings], np.float32)
+    right = np.array([r.value > 0 for r in readings])
+    total = weights.sum()
+    if right.any() and not right.all():
+        halves = np.where(right, weights[right].sum(), weights[~right].sum())
+        weights = weights * total / (2 * halves)
+    return weights / np.float32(len(readings))
 
 
 def ranked(readings: Sequence[Reading]) -> tuple[list[int], list[int]]:

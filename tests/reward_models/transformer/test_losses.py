@@ -7,6 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from r2w_eval.reward_models.axes import HEAD_AXES
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
@@ -52,7 +54,10 @@ def plain_loss(values: Any, axes: Any, tree: Tree) -> Any:
     targets = torch.tensor([r.value for r in tree.readings])
     weights = torch.tensor([r.weight for r in tree.readings])
     loss = GAMMA * values.mean() ** 2
-    loss = loss + (weights * F.huber_loss(values, targets, reduction="none")).mean()
+    single = F.huber_loss(values, targets, reduction="none")
+    sides = [side for side in (targets > 0, targets <= 0) if side.any()]
+    means = [(weights * single)[side].sum() / weights[side].sum() for side in sides]
+    loss = loss + weights.mean() * torch.stack(means).mean()
     gaps = [
         values[i] - values[j]
         for i, one in enumerate(tree.readings)
@@ -72,6 +77,22 @@ def third_tree() -> list[Tree]:
     return reflection_trees(
         [row("5", "pos", "f g", "x", relevance=1.0)], encode, 100, random.Random(0)
     )
+
+
+@given(
+    sides=st.lists(
+        st.tuples(st.floats(-1, 1), st.floats(0.125, 1, width=32)), min_size=1, max_size=12
+    )
+)
+def test_right_and_wrong_readings_count_the_same(sides: list[tuple[float, float]]) -> None:
+    from r2w_eval.reward_models.transformer.losses import shares
+
+    readings: list[Any] = [SimpleNamespace(value=value, weight=weight) for value, weight in sides]
+    found = shares(readings)
+    right = [share for share, (value, _) in zip(found, sides, strict=True) if value > 0]
+    assert sum(found) == pytest.approx(sum(w for _, w in sides) / len(sides), rel=1e-4)
+    if 0 < len(right) < len(sides):
+        assert sum(right) == pytest.approx(sum(found) / 2, rel=1e-4)
 
 
 def test_only_readings_further_apart_than_the_margin_are_ranked() -> None:
