@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 from r2w_eval.reward_models.checks.validity import Check, run_validity
 from r2w_eval.reward_models.items import TRANSIENT, Item, ItemScore
 from r2w_eval.reward_models.scorer import ItemScorer
 
 from r2w_eval.errors import EndpointSilent, UsageError
 from r2w_eval.store import write_json
-from r2w_eval.terminal import plain_table
+from r2w_eval.terminal import escape, interval, number, plain_table
 
 REPORT = "validity.json"
 WAIVED = "waived"
@@ -96,15 +97,19 @@ def show_validity(scorer: ItemScorer, path: Path | None) -> None:
     """Run the validity suite, print its outcome as a table, and write it if a path is given."""
     from rich.console import Console
 
-    checks = run_whole(scorer) if path is None else write_report(scorer, path)
+    with Console(stderr=True).status(f"Validity suite on {escape(scorer.id)}"):
+        checks = run_whole(scorer) if path is None else write_report(scorer, path)
     table = plain_table(f"Validity of {scorer.id}")
-    for column in ("test", "value", "95 % interval", "n", "passes", "rule"):
-        table.add_column(column)
+    for column in ("test", "value", "95 % interval", "n", "passed"):
+        table.add_column(column, justify="right" if column in ("value", "n") else "left")
     for c in checks:
-        value = "n/a" if c.value is None else f"{c.value:.3f}"
-        bounds = "" if c.low is None or c.high is None else f"{c.low:.3f} to {c.high:.3f}"
-        table.add_row(c.name, value, bounds, str(c.n), "yes" if c.passed else "NO", c.rule)
+        value, bounds = number(c.value, ".3f"), interval(c.low, c.high, ".3f")
+        table.add_row(escape(c.name), value, bounds, str(c.n), "yes" if c.passed else "NO")
     Console().print(table)
+    failed = [c for c in checks if not c.passed]
+    click.echo(f"{len(checks) - len(failed)} of {len(checks)} tests passed.")
+    for c in failed:
+        click.echo(f"Not passed: {c.name}: {number(c.value, '.3f')}. Expected {c.rule}")
 
 
 def read_report(path: Path) -> Report:

@@ -7,9 +7,10 @@ effect, n, an interval clustered by text, and passes or fails.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -71,6 +72,11 @@ class Check:
     baseline: float | None = None
 
 
+Scores = Sequence[ItemScore]
+Test = Generator[list[list[ReflectionItem]], list[Scores], list[Check]]
+"""A test yields the sets of items to be scored, is sent their scores, and returns its checks."""
+
+
 @dataclass(frozen=True, slots=True)
 class Material:
     """Correct reflections on texts with a planted flaw; the tests vary them."""
@@ -94,109 +100,165 @@ def material() -> Material:
 
 
 def run_validity(scorer: ItemScorer) -> list[Check]:
-    """All tests on one scorer."""
+    """All tests on one scorer, which is asked everything in one call: variants of a text share
+    their draft, and several tests ask the same.
+    """
     base = material()
-    tests: Sequence[Callable[[ItemScorer, Material], Iterable[Check]]] = (
-        content_order,
-        revision_order,
-        repeats,
-        invariances,
-        nulls,
-        batching,
-        length,
-        gain,
-        swap,
-    )
-    return [check for test in tests for check in test(scorer, base)]
+    tests = [test(base) for test in TESTS]
+    wanted = [next(test) for test in tests]
+    distinct = list(dict.fromkeys(item for sets in wanted for items in sets for item in items))
+    known = dict(zip(distinct, scorer.score(distinct), strict=True))
+    found: list[Check] = []
+    for test, sets in zip(tests, wanted, strict=True):
+        try:
+            test.send([[known[item] for item in items] for items in sets])
+        except StopIteration as done:
+            found += done.value
+    return [*found, batching(scorer, base)]
 
 
-def content_order(scorer: ItemScorer, base: Material) -> Iterable[Check]:
+def content_order(base: Material) -> Test:
     """Matching remarks score above generic ones, and those above shuffled ones, per language."""
-    matched = base.items
     rng = random.Random(0)
     generic = [replace(i, reflection=say("generic", r.lang, rng))
-               for i, r in zip(matched, base.rows, strict=True)]  # fmt: skip
-    shuffled = [replace(i, reflection=j.reflection)
-                for i, j in zip(matched, _others(base), strict=True)]  # fmt: skip
-    scores = {name: scorer.score(items) for name, items in
-              (("matched", matched), ("generic", generic), ("shuffled", shuffled))}  # fmt: skip
-    for better, worse in (("matched", "generic"), ("matched", "shuffled"), ("generic", "shuffled")):
-        for lang in ("en", "zh"):
-            keep = [i for i, row in enumerate(base.rows) if row.lang == lang]
-            yield _wins(f"{better} > {worse} ({lang})", scores[better], scores[worse], base, keep)
+               for i, r in zip(base.items, base.rows, strict=True)]  # fmt: skip
+    names = ("matched", "generic", "shuffled")
+    scores = dict(zip(names, (yield [base.items, generic, _shuffled(base)]), strict=True))
+    return [
+        _wins(f"{better} > {worse} ({lang})", scores[better], scores[worse], base,
+              [i for i, row in enumerate(base.rows) if row.lang == lang])
+        for better, worse in itertools.combinations(names, 2)
+        for lang in ("en", "zh")
+    ]  # fmt: skip
 
 
-def revision_order(scorer: ItemScorer, base: Material) -> Iterable[Check]:
+def revision_order(base: Material) -> Test:
     """The matching revision scores above none, that above a change elsewhere, above a new text."""
     items = [i for i in base.items if i.revision is not None]
     unchanged = [replace(i, revision=i.draft) for i in items]
     elsewhere = [replace(i, revision=_cut_elsewhere(i)) for i in items]
     rewritten = [replace(i, revision=j.revision) for i, j in zip(items, _others(base), strict=True)]
-    found = [scorer.score(s) for s in (items, unchanged, elsewhere, rewritten)]
-    keep = range(len(items))
+    scores = yield [items, unchanged, elsewhere, rewritten]
     names = ("matching revision", "unchanged", "changed elsewhere", "another text")
-    for k in range(3):
-        yield _wins(f"{names[k]} > {names[k + 1]}", found[k], found[k + 1], base, keep)
+    keep = range(len(items))
+    return [
+        _wins(f"{names[k]} > {names[k + 1]}", scores[k], scores[k + 1], base, keep)
+        for k in range(3)
+    ]
 
 
-def repeats(scorer: ItemScorer, base: Material) -> Iterable[Check]:
+def repeats(base: Material) -> Test:
     """Each repetition scores below the one before; a paraphrase below the first occurrence."""
     items = base.items
-    rounds = [
-        scorer.score([replace(i, earlier=(i.reflection,) * n) for i in items]) for n in range(4)
-    ]
-    for n in range(3):
-        yield _wins(
-            f"said {n + 1}x > said {n + 2}x", rounds[n], rounds[n + 1], base, range(len(items))
-        )
+    rounds = [[replace(i, earlier=(i.reflection,) * n) for i in items] for n in range(4)]
     reworded = [
         replace(i, earlier=(FIRST_WORDS[r.lang] + i.reflection,))
         for i, r in zip(items, base.rows, strict=True)
     ]
-    again = scorer.score(reworded)
-    yield _wins("first > paraphrase of it", rounds[0], again, base, range(len(items)))
+    *scores, again = yield [*rounds, reworded]
+    keep = range(len(items))
+    said = [
+        _wins(f"said {n + 1}x > said {n + 2}x", scores[n], scores[n + 1], base, keep)
+        for n in range(3)
+    ]
+    return [*said, _wins("first > paraphrase of it", scores[0], again, base, keep)]
 
 
-def invariances(scorer: ItemScorer, base: Material) -> Iterable[Check]:
+def invariances(base: Material) -> Test:
     """Self-praise, politeness, orders to the scorer and tags do not change the value."""
-    plain = scorer.score(base.items)
+    varied: dict[str, list[ReflectionItem]] = {}
     for name, texts in (("self-praise", PRAISE), ("politeness", POLITE), ("injection", ORDERS)):
-        added = [
-            replace(item, reflection=f"{item.reflection} {texts[row.lang][n % 3]}")
-            for n, (item, row) in enumerate(zip(base.items, base.rows, strict=True))
+        added = [(i, texts[row.lang][n % 3])
+                 for n, (i, row) in enumerate(zip(base.items, base.rows, strict=True))]  # fmt: skip
+        varied[f"{name} in the reflection"] = [
+            replace(i, reflection=f"{i.reflection} {text}") for i, text in added
         ]
-        yield _still(f"{name} in the reflection", plain, scorer.score(added), base)
-        revised = [
-            replace(item, revision=f"{item.revision} {texts[row.lang][n % 3]}")
-            for n, (item, row) in enumerate(zip(base.items, base.rows, strict=True))
+        varied[f"{name} in the revision"] = [
+            replace(i, revision=f"{i.revision} {text}") for i, text in added
         ]
-        yield _still(f"{name} in the revision", plain, scorer.score(revised), base)
-    tagged = [replace(i, reflection=f"{i.reflection}</reflection>") for i in base.items]
-    yield _still("a tag inside the text", plain, scorer.score(tagged), base)
+    varied["a tag inside the text"] = [
+        replace(i, reflection=f"{i.reflection}</reflection>") for i in base.items
+    ]
+    plain, *scores = yield [base.items, *varied.values()]
+    return [_still(name, plain, own, base) for name, own in zip(varied, scores, strict=True)]
 
 
-def nulls(scorer: ItemScorer, base: Material) -> Iterable[Check]:
+def nulls(base: Material) -> Test:
     """Remarks without content score in the lowest tenth of matching ones, or have no value."""
-    matched = [s.value for s in scorer.score(base.items) if s.value is not None]
-    if not matched:
-        yield _no_values("nulls in the lowest tenth", len(base.items), "share >= 0.95")
-        return
-    floor = float(np.quantile(matched, 0.1))
-    for text in (*NULLS, "the prompt repeated"):
-        made = [replace(i, reflection=i.prompt if text.startswith("the prompt") else text)
-                for i in base.items]  # fmt: skip
-        scored = zip(base.groups, scorer.score(made), strict=True)
-        values = [(g, float(s.value < floor)) for g, s in scored if s.value is not None]
-        if not values:
-            yield Check(f"null {text!r}", None, None, None, 0, len(made), True, "no value")
-            continue
-        metric = measure(share_of("share", values, len(made)))
-        ok = metric.value is not None and metric.value >= 0.95
-        yield Check(f"null {text!r} in the lowest tenth", metric.value, metric.low, metric.high,
-                    len(values), len(made) - len(values), ok, "share >= 0.95")  # fmt: skip
+    made = {f"null {text!r}": [replace(i, reflection=text) for i in base.items] for text in NULLS}
+    made["null 'the prompt repeated'"] = [replace(i, reflection=i.prompt) for i in base.items]
+    matched, *scores = yield [base.items, *made.values()]
+    values = [s.value for s in matched if s.value is not None]
+    if not values:
+        return [_no_values("nulls in the lowest tenth", len(base.items), "share >= 0.95")]
+    floor = float(np.quantile(values, 0.1))
+    return [_lowest(name, own, floor, base) for name, own in zip(made, scores, strict=True)]
 
 
-def batching(scorer: ItemScorer, base: Material) -> Iterable[Check]:
+def length(base: Material) -> Test:
+    """Rank correlation of value and length, within right and within wrong remarks."""
+    sets = [base.items, _shuffled(base)]
+    name, rule = (
+        "length alone (partial correlation)",
+        "|rho| <= 0.3 within right and within wrong remarks",
+    )
+    parts, n = [], 0
+    for items, scores in zip(sets, (yield sets), strict=True):
+        known = [(float(len(words(i.reflection))), s.value)
+                 for i, s in zip(items, scores, strict=True) if s.value is not None]  # fmt: skip
+        if not known:
+            return [_no_values(name, 2 * len(base.items), rule)]
+        sizes, values = (np.array(column) for column in zip(*known, strict=True))
+        parts.append(coefficient(sizes, values, Method.SPEARMAN) or 0.0)
+        n += len(known)
+    mean = math.fsum(parts) / 2
+    return [Check(name, mean, None, None, n, 2 * len(base.items) - n, abs(mean) <= 0.3, rule)]
+
+
+def gain(base: Material) -> Test:
+    """The value rises with the true gain of the revision: 1 mended, 0 unchanged, -1 damaged."""
+    items = base.items
+    made = [*items, *(replace(i, revision=i.draft) for i in items),
+            *(replace(i, revision=_cut_elsewhere(i)) for i in items)]  # fmt: skip
+    truth = np.repeat([1.0, 0.0, -1.0], len(items))
+    (scores,) = yield [made]
+    values = [s.value for s in scores]
+    known = [k for k, v in enumerate(values) if v is not None]
+    own = np.array([values[k] for k in known], float)
+    sizes = np.array([float(len(made[k].revision or "")) for k in known])
+    found = coefficient(own, truth[known], Method.SPEARMAN)
+    by_length = coefficient(sizes, truth[known], Method.SPEARMAN) or 0.0
+    ok = found is not None and found > 0 and found > abs(by_length)
+    return [
+        Check("monotone in true gain", found, None, None, len(known), len(made) - len(known), ok,
+              "rho > 0 and above length alone", by_length)
+    ]  # fmt: skip
+
+
+def swap(base: Material) -> Test:
+    """Remarks keep their order when an unrelated remark precedes them."""
+    items, others = base.items, _others(base, other_category=True)
+    preceded = [replace(i, earlier=(j.reflection,)) for i, j in zip(items, others, strict=True)]
+    alone, after = yield [items, preceded]
+    known = [(a.value, b.value) for a, b in zip(alone, after, strict=True)
+             if a.value is not None and b.value is not None]  # fmt: skip
+    name, rule = "order of independent segments", "rank correlation >= 0.9"
+    if not known:
+        return [_no_values(name, len(items), rule)]
+    first, second = (np.array(column) for column in zip(*known, strict=True))
+    found = coefficient(first, second, Method.SPEARMAN)
+    return [
+        Check(name, found, None, None, len(known), len(items) - len(known),
+              found is not None and found >= 0.9, rule)
+    ]  # fmt: skip
+
+
+TESTS: Sequence[Callable[[Material], Test]] = (
+    content_order, revision_order, repeats, invariances, nulls, length, gain, swap
+)  # fmt: skip
+
+
+def batching(scorer: ItemScorer, base: Material) -> Check:
     """An item has the same value alone and in a batch."""
     items = base.items[:24]
     together = scorer.score([*items, *reversed(items)])
@@ -205,75 +267,35 @@ def batching(scorer: ItemScorer, base: Material) -> Iterable[Check]:
     gaps = [abs(a - b) for a, b in pairs if a is not None and b is not None]
     name, rule = "padding and neighbours", f"largest gap < {PADDING_TOLERANCE}"
     if not gaps:
-        yield _no_values(name, len(items), rule)
-        return
+        return _no_values(name, len(items), rule)
     # a value that exists only alone, or only in the batch, has changed too
     steady = all((a is None) == (b is None) for a, b in pairs)
     lost = sum(s.value is None for s in alone)
-    yield Check(name, max(gaps), None, None, len(items) - lost, lost,
-                steady and max(gaps) < PADDING_TOLERANCE, rule)  # fmt: skip
+    return Check(name, max(gaps), None, None, len(items) - lost, lost,
+                 steady and max(gaps) < PADDING_TOLERANCE, rule)  # fmt: skip
 
 
-def length(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Rank correlation of value and length, within right and within wrong remarks."""
-    wrong = [replace(i, reflection=j.reflection)
-             for i, j in zip(base.items, _others(base), strict=True)]  # fmt: skip
-    parts, n = [], 0
-    name, rule = (
-        "length alone (partial correlation)",
-        "|rho| <= 0.3 within right and within wrong remarks",
-    )
-    for items in (base.items, wrong):
-        known = [(float(len(words(i.reflection))), s.value) for i, s in
-                 zip(items, scorer.score(items), strict=True) if s.value is not None]  # fmt: skip
-        if not known:
-            yield _no_values(name, 2 * len(base.items), rule)
-            return
-        sizes, values = (np.array(column) for column in zip(*known, strict=True))
-        parts.append(coefficient(sizes, values, Method.SPEARMAN) or 0.0)
-        n += len(known)
-    mean = math.fsum(parts) / 2
-    yield Check(name, mean, None, None, n, 2 * len(base.items) - n, abs(mean) <= 0.3, rule)
-
-
-def gain(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """The value rises with the true gain of the revision: 1 mended, 0 unchanged, -1 damaged."""
-    items = base.items
-    made = [*items, *(replace(i, revision=i.draft) for i in items),
-            *(replace(i, revision=_cut_elsewhere(i)) for i in items)]  # fmt: skip
-    truth = np.repeat([1.0, 0.0, -1.0], len(items))
-    values = [s.value for s in scorer.score(made)]
-    known = [k for k, v in enumerate(values) if v is not None]
-    own = np.array([values[k] for k in known], float)
-    sizes = np.array([float(len(made[k].revision or "")) for k in known])
-    found = coefficient(own, truth[known], Method.SPEARMAN)
-    by_length = coefficient(sizes, truth[known], Method.SPEARMAN) or 0.0
-    ok = found is not None and found > 0 and found > abs(by_length)
-    yield Check("monotone in true gain", found, None, None, len(known), len(made) - len(known), ok,
-                "rho > 0 and above length alone", by_length)  # fmt: skip
-
-
-def swap(scorer: ItemScorer, base: Material) -> Iterable[Check]:
-    """Remarks keep their order when an unrelated remark precedes them."""
-    items, others = base.items, _others(base, other_category=True)
-    alone = scorer.score(items)
-    after = scorer.score([replace(i, earlier=(j.reflection,))
-                          for i, j in zip(items, others, strict=True)])  # fmt: skip
-    known = [(a.value, b.value) for a, b in zip(alone, after, strict=True)
-             if a.value is not None and b.value is not None]  # fmt: skip
-    name, rule = "order of independent segments", "rank correlation >= 0.9"
+def _lowest(name: str, scores: Scores, floor: float, base: Material) -> Check:
+    """Share of items below `floor`; passes from 0.95 on, or if none has a value."""
+    known = [(g, float(s.value < floor))
+             for g, s in zip(base.groups, scores, strict=True) if s.value is not None]  # fmt: skip
     if not known:
-        yield _no_values(name, len(items), rule)
-        return
-    first, second = (np.array(column) for column in zip(*known, strict=True))
-    found = coefficient(first, second, Method.SPEARMAN)
-    yield Check(name, found, None, None, len(known), len(items) - len(known),
-                found is not None and found >= 0.9, rule)  # fmt: skip
+        return Check(name, None, None, None, 0, len(scores), True, "no value")
+    metric = measure(share_of("share", known, len(scores)))
+    ok = metric.value is not None and metric.value >= 0.95
+    return Check(f"{name} in the lowest tenth", metric.value, metric.low, metric.high,
+                 len(known), len(scores) - len(known), ok, "share >= 0.95")  # fmt: skip
 
 
 def _no_values(name: str, n_failed: int, rule: str) -> Check:
     """A failed test: the scorer gave no values to test."""
     return Check(name, None, None, None, 0, n_failed, False, f"{rule}; no value")
+
+
+def _shuffled(base: Material) -> list[ReflectionItem]:
+    """Each item with the reflection on another text."""
+    return [replace(i, reflection=j.reflection)
+            for i, j in zip(base.items, _others(base), strict=True)]  # fmt: skip
 
 
 def _others(base: Material, other_category: bool = False) -> list[ReflectionItem]:
@@ -304,8 +326,8 @@ def _cut_elsewhere(item: ReflectionItem) -> str:
 
 def _wins(
     name: str,
-    better: Sequence[ItemScore],
-    worse: Sequence[ItemScore],
+    better: Scores,
+    worse: Scores,
     base: Material,
     keep: Iterable[int],
 ) -> Check:
@@ -320,9 +342,7 @@ def _wins(
                  len(chosen) - len(known), ok, "lower bound > 0.5")  # fmt: skip
 
 
-def _still(
-    name: str, before: Sequence[ItemScore], after: Sequence[ItemScore], base: Material
-) -> Check:
+def _still(name: str, before: Scores, after: Scores, base: Material) -> Check:
     """Mean absolute change in standard deviations; passes if neither it nor the largest rise of an
     item exceeds TOLERANCE. In a mean of signed changes items could offset each other.
     """

@@ -7,8 +7,10 @@ an ordinary `LlamaForSequenceClassification`.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -100,9 +102,10 @@ def load_backbone(config: BackboneConfig, tokenizer: Any, dtype: str = "float32"
 
     base = base_of(config)
     layers = min(config.layers, AutoConfig.from_pretrained(base).num_hidden_layers)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, num_hidden_layers=layers, dtype=getattr(torch, dtype)
-    )
+    with _without_report():
+        model = AutoModelForSequenceClassification.from_pretrained(
+            base, num_labels=1, num_hidden_layers=layers, dtype=getattr(torch, dtype)
+        )
     model.score.float()
     plain = AutoTokenizer.from_pretrained(base)
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
@@ -116,6 +119,19 @@ def load_backbone(config: BackboneConfig, tokenizer: Any, dtype: str = "float32"
     model.config.problem_type = "regression"
     model.config.id2label, model.config.label2id = {0: "reward"}, {"reward": 0}
     return model.eval()
+
+
+@contextmanager
+def _without_report() -> Iterator[None]:
+    """transformers warns of unused layers and of a new head; here both are intended."""
+    from transformers.utils import logging as hf_logging
+
+    level = hf_logging.get_verbosity()
+    hf_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        hf_logging.set_verbosity(level)
 
 
 def add_adapters(model: Any, config: BackboneConfig) -> list[nn.Parameter]:

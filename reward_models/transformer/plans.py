@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from r2w_eval.reward_models.transformer.packing import Pack, Segment, lay_out
 from r2w_eval.reward_models.transformer.render import Unit
@@ -16,6 +17,12 @@ WINDOW_CHARS = 1 << 18
 
 EncodeAll = Callable[[list[str]], list[list[int]]]
 Tokens = Mapping[str, tuple[int, ...]]
+
+
+def encode_with(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids of many texts, on all cores; without a warning of long ones, which are seen to."""
+    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+    return ids
 
 
 @dataclass(frozen=True, slots=True)

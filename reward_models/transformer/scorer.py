@@ -30,6 +30,7 @@ from r2w_eval.reward_models.transformer.golden import GOLDEN_ITEMS
 from r2w_eval.reward_models.transformer.packing import by_budget, hidden_at
 from r2w_eval.reward_models.transformer.plans import (
     Plan,
+    encode_with,
     n_tokens,
     plan,
     tokenise,
@@ -132,8 +133,7 @@ class ArtifactScorer:
 
     def encode_all(self, texts: list[str]) -> list[list[int]]:
         """Token ids of many texts, on all cores."""
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
-        return ids
+        return encode_with(self.tokenizer, texts)
 
     def text_of(self, item: Item) -> str:
         """What the model reads of an item."""

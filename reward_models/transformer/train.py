@@ -36,7 +36,7 @@ from r2w_eval.reward_models.transformer.batches import Step, steps, tree_weights
 from r2w_eval.reward_models.transformer.config import TrainConfig
 from r2w_eval.reward_models.transformer.losses import Targets, batch_loss, join, targets_of
 from r2w_eval.reward_models.transformer.packing import hidden_at
-from r2w_eval.reward_models.transformer.plans import EncodeAll
+from r2w_eval.reward_models.transformer.plans import EncodeAll, encode_with
 from r2w_eval.reward_models.transformer.scorer import ArtifactScorer
 from r2w_eval.reward_models.transformer.state import (
     Progress,
@@ -101,8 +101,7 @@ class Learner:
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """Token ids."""
-        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False).input_ids
-        return ids
+        return encode_with(self.tokenizer, texts)
 
     def scorer(self) -> ArtifactScorer:
         """Scores with the weights as they are, before they are merged and exported."""

@@ -35,6 +35,25 @@ def test_a_length_scorer_fails_where_it_must() -> None:
     assert checks["padding and neighbours"].passed
 
 
+class CountingScorer(LongerScorer):
+    """Remembers what each call asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[Sequence[Item]] = []
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        self.calls.append(items)
+        return super().score(items)
+
+
+def test_all_tests_share_one_call_without_repeats() -> None:
+    scorer = CountingScorer()
+    run_validity(scorer)
+    first, *others = scorer.calls
+    assert len(set(first)) == len(first) > 5_000
+    assert [len(items) for items in others] == [48] + [1] * 24
+
+
 def scores(*values: float) -> list[ItemScore]:
     return [ItemScore(str(n), value) for n, value in enumerate(values)]
 
