@@ -6,12 +6,12 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from r2w_eval.tasks.arena_hard_creative import utils
 from support import ScriptedReply, ScriptedServer, completion, run_with_fake_server
 
 from r2w_eval.config import RunConfig
@@ -24,7 +24,7 @@ from r2w_eval.run.display import describe_leanings
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.stats import measure
 from r2w_eval.stats.inference import evaluate as value_of
-from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
+from r2w_eval.suites.suite import JudgingJob, load_info
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -37,9 +37,8 @@ from r2w_eval.types import (
 )
 
 INFO = load_info("arena_hard_creative")
-SUITE: Suite = load_suite(INFO.folder)
-UTILS: ModuleType = load_module(INFO.folder / "utils.py", "arena_hard_creative_utils")
-LABELS = sorted(UTILS.LABELS[Mode.PARITY])
+SUITE = utils.SUITE
+LABELS = sorted(utils.LABELS[Mode.PARITY])
 
 
 def read_uids(benchmarks: Path) -> list[str]:
@@ -79,7 +78,7 @@ def judged(uid: str, first: str, second: str, mode: Mode = Mode.PARITY) -> ItemV
     """A question whose games the judge decided by these labels."""
     scores = {
         game: (SUITE.parse_verdict[mode](JudgeRequest(game, ()), f"I say [[{label}]]"),)
-        for game, label in zip(UTILS.GAMES, (first, second), strict=True)
+        for game, label in zip(utils.GAMES, (first, second), strict=True)
     }
     return ItemVerdicts(uid, "", {}, WriterStatus.OK, scores)
 
@@ -90,7 +89,7 @@ def winrates(items: list[ItemVerdicts], mode: Mode = Mode.PARITY) -> dict[str, f
 
 def test_labels_are_read_as_upstream_reads_them(vectors: dict[str, Any]) -> None:
     for vector in vectors["verdict"]["vectors"]:
-        score = UTILS.parse_parity(JudgeRequest(UTILS.MODEL_FIRST, ()), vector["text"])
+        score = utils.parse_parity(JudgeRequest(utils.MODEL_FIRST, ()), vector["text"])
         if vector["ok"]:
             assert score.parts.get("label") == vector["result"], vector
         else:
@@ -100,7 +99,7 @@ def test_labels_are_read_as_upstream_reads_them(vectors: dict[str, Any]) -> None
 def test_outcomes_expand_and_average_as_upstream(vectors: dict[str, Any]) -> None:
     for vector in vectors["score"]["vectors"]:
         items = [judged(str(i), *games) for i, games in enumerate(vector["games"])]
-        rows = [row for item in items for row in UTILS.expand(UTILS.read_games(item))]
+        rows = [row for item in items for row in utils.expand(utils.read_games(item))]
         assert rows == vector["expanded"]
         found = winrates(items)
         assert found["winrate"] == pytest.approx(vector["mean"], abs=1e-12)
@@ -116,8 +115,8 @@ def test_judge_prompts_are_byte_equal(vectors: dict[str, Any], data: SuiteData) 
         answer = Answer(vector["answer_a"], "", WriterStatus.OK)
         job = JudgingJob(sample, answer, templates, Mode.PARITY)
         user = {r.criterion: r.messages[1].content for r in SUITE.plan_judging(job)}
-        assert text_hash(user[UTILS.MODEL_FIRST]) == vector["sha256"]
-        assert len(user[UTILS.MODEL_FIRST]) == vector["chars"]
+        assert text_hash(user[utils.MODEL_FIRST]) == vector["sha256"]
+        assert len(user[utils.MODEL_FIRST]) == vector["chars"]
 
 
 def test_all_prompts_are_there_and_line_separators_split_no_line(data: SuiteData) -> None:
@@ -158,8 +157,7 @@ def test_strong_verdicts_count_three_times_and_once() -> None:
     assert (found["winrate"], found["winrate:plain"]) == (0.75, 0.5)
 
 
-def test_every_label_says_how_the_model_fares(data: SuiteData) -> None:
-    sample = next(iter(SUITE.load_samples(data)))
+def test_every_label_says_how_the_model_fares(data: SuiteData, sample: Sample) -> None:
     job = JudgingJob(
         sample, Answer("x", "x", WriterStatus.OK), SUITE.load_templates(data), Mode.STRICT
     )
@@ -167,16 +165,16 @@ def test_every_label_says_how_the_model_fares(data: SuiteData) -> None:
     assert first is not None and second is not None
     wins = {"A>>B": 1.0, "A>B": 1.0, "A=B": 0.5, "B>A": 0.0, "B>>A": 0.0}
     assert second.labels == wins and first.labels == {name: 1 - own for name, own in wins.items()}
-    for mode, labels in UTILS.LABELS.items():
+    for mode, labels in utils.LABELS.items():
         for label in labels:
             # the other order of the letters with the signs turned says the same
             turned = label[::-1].translate(str.maketrans("<>", "><"))
             mirror = turned if mode is Mode.PARITY else label
             one, other = (winrates([judged("1", own, own, mode)], mode) for own in (label, mirror))
             assert one == other and one["winrate"] == 0.5
-            (game, _) = UTILS.read_games(judged("1", label, "A=B", mode))
+            (game, _) = utils.read_games(judged("1", label, "A=B", mode))
             assert (
-                UTILS.read_games(judged("1", "A=B", label, mode))[0].weight
+                utils.read_games(judged("1", "A=B", label, mode))[0].weight
                 == (3 if len(label) == 4 else 1)
                 and game.weight == 1
             )
@@ -196,11 +194,11 @@ def test_figures_by_weights_and_by_verdicts() -> None:
     weighted = found["winrate:weighted"]
     assert (weighted.low, weighted.high) == (found["winrate"].low, found["winrate"].high)
     missing = judged("1", "A>B", "A>B")
-    floored = replace(missing, scores=dict.fromkeys(UTILS.GAMES, (Score(0.0),)), at_floor=True)
-    rows = UTILS.expand(UTILS.read_games(floored))
+    floored = replace(missing, scores=dict.fromkeys(utils.GAMES, (Score(0.0),)), at_floor=True)
+    rows = utils.expand(utils.read_games(floored))
     assert rows == [0.0] * 6
     assert winrates([floored, judged("2", "A=B", "A=B")])["winrate"] == pytest.approx(1 / 8)
-    far = UTILS.parse_strict(JudgeRequest("model_first", ()), f"[[{'A' * 50}]]")
+    far = utils.parse_strict(JudgeRequest("model_first", ()), f"[[{'A' * 50}]]")
     assert far.reason.startswith(f"[[{'A' * 40}]] is not one of A>>B, A>B")
 
 
@@ -208,9 +206,9 @@ def test_a_null_in_one_game_drops_the_question_only() -> None:
     whole = judged("1", "B>A", "A>B")
     lost = (Score(None, JudgeStatus.PARSE_ERROR, "no label"),)
     half = ItemVerdicts(
-        "2", "", {}, WriterStatus.OK, {**judged("2", "A>B", "B>A").scores, UTILS.MODEL_FIRST: lost}
+        "2", "", {}, WriterStatus.OK, {**judged("2", "A>B", "B>A").scores, utils.MODEL_FIRST: lost}
     )
-    assert UTILS.read_games(half) == []
+    assert utils.read_games(half) == []
     headline = measure(SUITE.aggregate([whole, half], Mode.PARITY)[0])
     assert (headline.value, headline.n_scored, headline.n_expected) == (1.0, 1, 2)
 
@@ -227,9 +225,9 @@ def test_a_null_in_one_game_drops_the_question_only() -> None:
     ],
 )
 def test_odd_labels_are_statuses(text: str, strict: JudgeStatus, parity: JudgeStatus) -> None:
-    request = JudgeRequest(UTILS.BASELINE_FIRST, ())
-    assert UTILS.parse_strict(request, text).status is strict
-    assert UTILS.parse_parity(request, text).status is parity
+    request = JudgeRequest(utils.BASELINE_FIRST, ())
+    assert utils.parse_strict(request, text).status is strict
+    assert utils.parse_parity(request, text).status is parity
 
 
 def test_without_a_baseline_it_says_where_to_get_one(benchmarks: Path) -> None:

@@ -31,7 +31,7 @@ from r2w_eval.tasks.deepresearch_bench_ii.scoring import (
 )
 
 from r2w_eval.config import RunConfig
-from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.data import SuiteData
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.results.ensembles import combine_scores, make_spec
 from r2w_eval.run import evaluate
@@ -251,29 +251,19 @@ def test_rubrics_are_asked_about_fifty_at_a_time(n: int, n_batches: int) -> None
     assert superseded(["a", "a", "b", "a", "b"]) == [0, 1, 2]
 
 
-@pytest.fixture(scope="module")
-def data(benchmarks: Path) -> SuiteData:
-    return INFO.data(data_roots(str(benchmarks)))
-
-
-@pytest.fixture(scope="module")
-def samples(data: SuiteData) -> list[Sample]:
-    return list(SUITE.load_samples(data))
-
-
-def test_the_suite_has_the_documented_shape(samples: list[Sample]) -> None:
-    sizes = [sample.meta["sizes"] for sample in samples]
+def test_the_suite_has_the_documented_shape(samples: dict[str, Sample]) -> None:
+    sizes = [sample.meta["sizes"] for sample in samples.values()]
     assert [sum(own) for own in zip(*sizes, strict=True)] == [6983, 1686, 746]
-    assert len(samples) == 132 and sum(bool(s.meta["superseded"]) for s in samples) == 1
-    calls = sum(len(SUITE.criteria(sample)) for sample in samples)
+    assert len(samples) == 132 and sum(bool(s.meta["superseded"]) for s in samples.values()) == 1
+    calls = sum(len(SUITE.criteria(sample)) for sample in samples.values())
     assert calls == 262 and round(calls / 132, 3) == INFO.judge_calls_per_sample
     assert len(DIMENSIONS) == 3 and batch_names(51) == ["batch:1", "batch:2"]
 
 
-def test_a_long_report_is_cut_as_upstream_does(samples: list[Sample], data: SuiteData) -> None:
+def test_a_long_report_is_cut_as_upstream_does(sample: Sample, data: SuiteData) -> None:
     text = "x" * 150_001 + "END"
     answer = Answer(text, text, WriterStatus.OK)
-    job = JudgingJob(samples[0], answer, SUITE.load_templates(data), Mode.STRICT)
+    job = JudgingJob(sample, answer, SUITE.load_templates(data), Mode.STRICT)
     for request in SUITE.plan_judging(job):
         assert "x" * 150_000 in request.messages[0].content
         assert "END" not in request.messages[0].content

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from r2w_eval.tasks.deepresearch_gym.parity import judged, make_item
 from r2w_eval.tasks.deepresearch_gym.schemas import reply_schema
 
 from r2w_eval.config import override_decoding
-from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.data import SuiteData
 from r2w_eval.hashing import text_hash
 from r2w_eval.stats.inference import evaluate, measure
 from r2w_eval.suites.suite import Suite, load_info, load_suite, suite_folders
@@ -34,16 +33,6 @@ INFO = load_info("deepresearch_gym")
 SUITE: Suite = load_suite(INFO.folder)
 POINT = JudgeRequest("point:1", ())
 RATING = JudgeRequest("quality:Clarity", ())
-
-
-@pytest.fixture(scope="module")
-def data(benchmarks: Path) -> SuiteData:
-    return INFO.data(data_roots(str(benchmarks)))
-
-
-@pytest.fixture(scope="module")
-def samples(data: SuiteData) -> dict[str, Sample]:
-    return {sample.id: sample for sample in SUITE.load_samples(data)}
 
 
 def parse(request: JudgeRequest, verdict: object, mode: Mode = Mode.PARITY) -> Score:

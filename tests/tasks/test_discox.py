@@ -41,29 +41,21 @@ FIRST_LISTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def data(benchmarks: Path) -> SuiteData:
-    return INFO.data(data_roots(str(benchmarks)))
-
-
-@pytest.fixture(scope="module")
-def samples(data: SuiteData) -> list[Sample]:
-    return list(SUITE.load_samples(data))
-
-
 def labels(name: str, *values: str) -> str:
     return json.dumps([{ASPECTS[name].key: value} for value in values], ensure_ascii=False)
 
 
-def test_both_task_names_have_the_documented_shape(samples: list[Sample], benchmarks: Path) -> None:
-    directions = [sample.meta["direction"] for sample in samples]
+def test_both_task_names_have_the_documented_shape(
+    samples: dict[str, Sample], benchmarks: Path
+) -> None:
+    directions = [sample.meta["direction"] for sample in samples.values()]
     assert (len(samples), directions.count("zh-en")) == (200, 100)
-    domains = [sample.meta["domain"] for sample in samples]
+    domains = [sample.meta["domain"] for sample in samples.values()]
     assert sorted(domains.count(name) for name in set(domains)) == [14, 28, 37, 121]
     info = load_info("discox_detailed")
     longer = list(load_suite(info.folder).load_samples(info.data(data_roots(str(benchmarks)))))
-    assert [s.id for s in longer] == [s.id for s in samples]
-    assert all(a.messages != b.messages for a, b in zip(longer, samples, strict=True))
+    assert [s.id for s in longer] == [*samples]
+    assert all(a.messages != b.messages for a, b in zip(longer, samples.values(), strict=True))
 
 
 def walk(sample: Sample, data: SuiteData, mode: Mode, replies: dict[str, str]) -> list[list[str]]:
@@ -93,28 +85,32 @@ REPLIES = {
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_ten_calls_in_four_stages(samples: list[Sample], data: SuiteData, mode: Mode) -> None:
-    stages = walk(samples[0], data, mode, REPLIES)
+def test_ten_calls_in_four_stages(sample: Sample, data: SuiteData, mode: Mode) -> None:
+    stages = walk(sample, data, mode, REPLIES)
     assert [len(stage) for stage in stages] == [1, 4, 1, 4]
-    assert walk(samples[0], data, mode, {**REPLIES, GATE: "是否存在问题：是"}) == [[GATE]]
+    assert walk(sample, data, mode, {**REPLIES, GATE: "是否存在问题：是"}) == [[GATE]]
 
 
 def test_a_lost_list_ends_the_pipeline_in_strict_and_is_full_marks_in_parity(
-    samples: list[Sample], data: SuiteData
+    sample: Sample, data: SuiteData
 ) -> None:
     lost = {**REPLIES, "first:fluency": "I see no list"}
-    assert len(walk(samples[0], data, Mode.STRICT, lost)) == 2
-    assert len(walk(samples[0], data, Mode.PARITY, lost)) == 4
+    assert len(walk(sample, data, Mode.STRICT, lost)) == 2
+    assert len(walk(sample, data, Mode.PARITY, lost)) == 4
     score, calls = replay(SUITE, JudgeRequest("fluency", ()), ["no list"])
     assert (score.value, score.parts["lost"], calls) == (1.0, 0, 3)
 
 
-def test_earlier_lists_go_on_as_pythons_repr(samples: list[Sample], data: SuiteData) -> None:
+def test_earlier_lists_go_on_as_pythons_repr(sample: Sample, data: SuiteData) -> None:
     names = [f"first:{name}" for name in ASPECTS]
     done = {GATE: (Score(1.0), REPLIES[GATE])}
     done |= {name: (Score(1.0), REPLIES[name]) for name in names}
     job = JudgingJob(
-        samples[0], Answer("a", "a", WriterStatus.OK), SUITE.load_templates(data), Mode.PARITY, done
+        sample,
+        Answer("a", "a", WriterStatus.OK),
+        SUITE.load_templates(data),
+        Mode.PARITY,
+        done,
     )
     (critique,) = SUITE.plan_judging(job)
     assert "[{'问题严重程度': '普通', '问题分析': \"it's\"}]" in critique.messages[1].content

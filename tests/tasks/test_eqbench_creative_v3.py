@@ -19,7 +19,7 @@ from support import verification_files
 
 from r2w_eval.comparison.display import print_preferences
 from r2w_eval.config import RunConfig
-from r2w_eval.data import SuiteData, data_roots, read_jsonl
+from r2w_eval.data import SuiteData, read_jsonl
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.results.coverage import Scored, count_answers, scored_of
@@ -28,7 +28,7 @@ from r2w_eval.run import job as run
 from r2w_eval.run.planning import plan_task
 from r2w_eval.stats.inference import evaluate, measure
 from r2w_eval.store import iter_jsonl
-from r2w_eval.suites.suite import PairwiseForm, Suite, load_info, load_suite
+from r2w_eval.suites.suite import PairwiseForm, load_info
 from r2w_eval.text.measures import measure_texts, why_uncounted
 from r2w_eval.text.metrics import SlopLists, read_slop_lists
 from r2w_eval.types import (
@@ -42,19 +42,9 @@ from r2w_eval.types import (
 )
 
 INFO = load_info("eqbench_creative_v3")
-SUITE: Suite = load_suite(INFO.folder)
+SUITE = utils.SUITE
 FOLDER = "eqbench_creative_writing_v3"
 MODELS = [name.removesuffix(".jsonl.gz") for name in verification_files(f"{FOLDER}/items", "*.gz")]
-
-
-@pytest.fixture(scope="module")
-def data(benchmarks: Path) -> SuiteData:
-    return INFO.data(data_roots(str(benchmarks)))
-
-
-@pytest.fixture(scope="module")
-def samples(data: SuiteData) -> dict[str, Sample]:
-    return {sample.id: sample for sample in SUITE.load_samples(data)}
 
 
 @pytest.fixture(scope="module")

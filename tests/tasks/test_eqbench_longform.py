@@ -18,14 +18,14 @@ from hypothesis import strategies as st
 from r2w_eval.tasks.eqbench_longform import scoring, utils
 
 from r2w_eval.config import RunConfig
-from r2w_eval.data import SuiteData, data_roots
+from r2w_eval.data import SuiteData
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.records.recorded import open_recorded
 from r2w_eval.run import job as run
 from r2w_eval.stats.inference import evaluate
 from r2w_eval.store import iter_jsonl
-from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_suite
+from r2w_eval.suites.suite import JudgingJob, load_info
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -38,18 +38,8 @@ from r2w_eval.types import (
 )
 
 INFO = load_info("eqbench_longform")
-SUITE: Suite = load_suite(INFO.folder)
+SUITE = utils.SUITE
 TURNS = tuple(f"OUTPUT {number}" for number in range(1, 14))
-
-
-@pytest.fixture(scope="module")
-def data(benchmarks: Path) -> SuiteData:
-    return INFO.data(data_roots(str(benchmarks)))
-
-
-@pytest.fixture(scope="module")
-def samples(data: SuiteData) -> dict[str, Sample]:
-    return {sample.id: sample for sample in SUITE.load_samples(data)}
 
 
 def values_of(items: list[ItemVerdicts], mode: Mode) -> dict[str, float]:

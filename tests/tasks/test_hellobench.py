@@ -6,11 +6,11 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from r2w_eval.tasks.hellobench import utils
 from support import run_recorded, run_with_fake_server
 
 from r2w_eval.config import RunConfig
@@ -19,7 +19,7 @@ from r2w_eval.errors import DataError, UsageError
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.stats import measure
 from r2w_eval.suites.parity import values_of
-from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
+from r2w_eval.suites.suite import JudgingJob, load_info, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -33,14 +33,8 @@ from r2w_eval.types import (
 
 pytest.importorskip("nltk", reason="HelloBench needs pip install 'r2w-eval[text]'")
 INFO = load_info("hellobench")
-SUITE: Suite = load_suite(INFO.folder)
-UTILS: ModuleType = load_module(INFO.folder / "utils.py", "hellobench_utils")
+SUITE = utils.SUITE
 REQUEST = JudgeRequest("checklist", (), facts={"weights": [70.0, 30.0]})
-
-
-@pytest.fixture(scope="module")
-def data(benchmarks: Path) -> SuiteData:
-    return INFO.data(data_roots(str(benchmarks)))
 
 
 def verdict(*scores: object, ids: tuple[object, ...] = (0, 1)) -> str:
@@ -51,7 +45,7 @@ def verdict(*scores: object, ids: tuple[object, ...] = (0, 1)) -> str:
 
 def test_the_suites_have_the_documented_shape(data: SuiteData, benchmarks: Path) -> None:
     samples = list(SUITE.load_samples(data))
-    by_task = [sum(s.meta["task"] == task for s in samples) for task in UTILS.TASKS]
+    by_task = [sum(s.meta["task"] == task for s in samples) for task in utils.TASKS]
     assert (len(samples), by_task) == (647, [200, 100, 147, 77, 123])
     assert len({s.meta["category"] for s in samples}) == 38
     assert {tuple(SUITE.criteria(sample)) for sample in samples} == {("checklist",)}
@@ -67,10 +61,10 @@ def test_the_suites_have_the_documented_shape(data: SuiteData, benchmarks: Path)
 def test_weights_are_read_from_the_upstream_file_too(tmp_path: Path) -> None:
     path = tmp_path / "weighted_scores.txt"
     path.write_text("WEIGHTS = {\n 'travel': [60.5, 39.5],\n}\n")
-    assert UTILS.read_weights(path) == {"travel": [60.5, 39.5]}
+    assert utils.read_weights(path) == {"travel": [60.5, 39.5]}
     path.write_text("WEIGHTS = exit()")
     with pytest.raises(DataError, match="no Python dict"):
-        UTILS.read_weights(path)
+        utils.read_weights(path)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +94,7 @@ def test_weights_are_read_from_the_upstream_file_too(tmp_path: Path) -> None:
     ],
 )
 def test_strict_reading(text: str, status: JudgeStatus) -> None:
-    score = UTILS.parse_strict(REQUEST, text)
+    score = utils.parse_strict(REQUEST, text)
     assert score.status is status
     assert score.value == (85.0 if status is JudgeStatus.OK else None)
 
@@ -125,7 +119,7 @@ def test_strict_reading(text: str, status: JudgeStatus) -> None:
     ],
 )
 def test_upstreams_reading(text: str, status: JudgeStatus, parts: list[float] | None) -> None:
-    score = UTILS.parse_parity(REQUEST, text)
+    score = utils.parse_parity(REQUEST, text)
     assert score.status is status and score.parts.get("scores") == parts
     if status is JudgeStatus.OK:
         assert parts is not None and score.value == 70 * parts[0] + 30 * parts[1]
@@ -134,10 +128,10 @@ def test_upstreams_reading(text: str, status: JudgeStatus, parts: list[float] | 
 
 
 def test_a_list_with_other_ids_is_told_with_ten_of_them() -> None:
-    score = UTILS.parse_strict(REQUEST, verdict(*[1] * 12, ids=tuple(range(12))))
+    score = utils.parse_strict(REQUEST, verdict(*[1] * 12, ids=tuple(range(12))))
     assert score.reason == ("12 entries with ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, expected 2 from 0")
-    assert [UTILS.ask_again(["noise"] * n) for n in (1, 2, 3)] == [True, True, False]
-    parts = UTILS.parse_strict(REQUEST, verdict(0.25, 1, ids=(1, 0))).parts
+    assert [utils.ask_again(["noise"] * n) for n in (1, 2, 3)] == [True, True, False]
+    parts = utils.parse_strict(REQUEST, verdict(0.25, 1, ids=(1, 0))).parts
     assert parts == {"scores": [1.0, 0.25]}
 
 
@@ -148,7 +142,7 @@ def test_an_answer_is_measured_in_the_words_that_the_judge_sees() -> None:
 
 def test_the_checklist_is_shown_in_its_own_letters() -> None:
     sample = Sample("t", "1", (), "en", material={"checklists": ["naïve?", "b"]})
-    assert UTILS.show_checklist(sample) == (
+    assert utils.show_checklist(sample) == (
         '[{"checklist_id": 0, "checklist_content": "naïve?"}, '
         '{"checklist_id": 1, "checklist_content": "b"}]'
     )
@@ -161,7 +155,7 @@ def test_no_text_breaks_a_parser(text: str) -> None:
         assert score.value is None or 0 <= score.value <= 100
 
 
-@given(st.lists(st.sampled_from(UTILS.LEVELS), min_size=2, max_size=2))
+@given(st.lists(st.sampled_from(utils.LEVELS), min_size=2, max_size=2))
 def test_both_modes_agree_on_a_clean_verdict(levels: list[float]) -> None:
     text = verdict(*levels)
     strict, parity = (SUITE.parse_verdict[mode](REQUEST, text) for mode in Mode)
@@ -182,7 +176,7 @@ def test_averages_by_hand() -> None:
         item("c", "qa", Score(75.0, parts={"scores": [0.75, 0.75]}), 50),
         item("d", "qa", Score(None, JudgeStatus.PARSE_ERROR), 999),
     ]
-    got = values_of(UTILS.aggregate(items, Mode.STRICT))
+    got = values_of(utils.aggregate(items, Mode.STRICT))
     assert got["task/chat"] == got["task/qa"] == got["overall"] == 0.0
     assert got["task/chat:0_100"] == 75.0
     assert got["overall:unweighted_items"] == ((100 + 25) / 2 / 2 + 75 / 2 - 75) * 4
@@ -194,19 +188,19 @@ def test_repeats_are_averaged_and_the_floor_has_its_own_value() -> None:
     twice = (Score(100.0, parts={"scores": [1.0, 1.0]}), Score(40.0, parts={"scores": [0.5, 0.0]}),
              Score(None, JudgeStatus.TIMEOUT))  # fmt: skip
     made = replace(item("a", "chat", twice[0]), scores={"checklist": twice})
-    read = UTILS.read_item(made)
+    read = utils.read_item(made)
     assert (read.score, read.plain) == (70.0, 100 * (1.0 + 0.25) / 2)
-    bare = UTILS.read_item(item("b", "chat", Score(20.0)))
+    bare = utils.read_item(item("b", "chat", Score(20.0)))
     assert (bare.score, bare.plain) == (20.0, 20.0)
-    assert UTILS.read_item(item("c", "chat", Score(None, JudgeStatus.TIMEOUT))) is None
-    assert UTILS.read_item(replace(made, scores={})) is None
+    assert utils.read_item(item("c", "chat", Score(None, JudgeStatus.TIMEOUT))) is None
+    assert utils.read_item(replace(made, scores={})) is None
 
 
 def test_every_figure_says_of_how_many_answers_it_is() -> None:
     lost = Score(None, JudgeStatus.PARSE_ERROR)
     kept = item("a", "chat", Score(100.0, parts={"scores": [1.0]}), 10)
     items = [kept, item("b", "chat", lost), item("c", "qa", Score(75.0), 50)]
-    found = {e.name: measure(e) for e in UTILS.aggregate(items, Mode.STRICT)}
+    found = {e.name: measure(e) for e in utils.aggregate(items, Mode.STRICT)}
     counts = {name: (m.n_scored, m.n_expected) for name, m in found.items()}
     whole, chat, qa = (2, 3), (1, 2), (1, 1)
     assert counts == {
@@ -216,30 +210,31 @@ def test_every_figure_says_of_how_many_answers_it_is() -> None:
     }  # fmt: skip
     assert found["overall"].value == found["overall:sample_pooled"].value == 50.0
     assert [name for name, m in found.items() if m.is_headline] == ["overall"]
-    bounded = {e.name for e in UTILS.aggregate(items, Mode.STRICT) if e.bounded}
+    bounded = {e.name for e in utils.aggregate(items, Mode.STRICT) if e.bounded}
     assert bounded == {name for name in counts if not name.startswith("length")}
-    notes = {e.name: e.note for e in UTILS.aggregate(items, Mode.STRICT)}
+    notes = {e.name: e.note for e in utils.aggregate(items, Mode.STRICT)}
     assert notes["overall:sample_pooled"] == notes["overall:unweighted_items"] == "not upstream"
     assert (notes["length"], notes["length/qa"], notes["overall"]) == ("words", "words", "")
-    assert measure(UTILS.average("x", [])).value is None
+    assert measure(utils.average("x", [])).value is None
 
 
 def test_a_task_without_a_score_leaves_no_overall() -> None:
     lost = item("c", "qa", Score(None, JudgeStatus.PARSE_ERROR))
     kept = item("a", "chat", Score(100.0, parts={"scores": [1.0]}))
-    got = values_of(UTILS.aggregate([kept, lost], Mode.PARITY))
+    got = values_of(utils.aggregate([kept, lost], Mode.PARITY))
     assert got["overall"] is None and got["task/qa"] is None and got["task/chat"] == 100.0
 
 
 def test_without_a_judge_lengths_are_those_of_all_answers() -> None:
     unjudged = ItemVerdicts("a", "en", {"task": "qa"}, WriterStatus.OK, {}, 0, {"tokens": 7})
     absent = ItemVerdicts("b", "en", {"task": "qa"}, WriterStatus.EMPTY, {})
-    got = values_of(UTILS.aggregate([unjudged, absent], Mode.STRICT))
+    got = values_of(utils.aggregate([unjudged, absent], Mode.STRICT))
     assert (got["length"], got["overall"]) == (7.0, None)
 
 
-def test_the_judge_sees_words_joined_by_blanks_and_no_more_than_16000(data: SuiteData) -> None:
-    sample = next(iter(SUITE.load_samples(data)))
+def test_the_judge_sees_words_joined_by_blanks_and_no_more_than_16000(
+    data: SuiteData, sample: Sample
+) -> None:
     templates = SUITE.load_templates(data)
 
     def prompt(text: str) -> str:

@@ -6,17 +6,17 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from r2w_eval.tasks.longbench_write import utils
 from support import run_recorded, run_with_fake_server
 
-from r2w_eval.data import data_roots
+from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.stats import measure
 from r2w_eval.suites.parity import values_of
-from r2w_eval.suites.suite import JudgingJob, Suite, load_info, load_module, load_suite
+from r2w_eval.suites.suite import JudgingJob, load_info, load_suite
 from r2w_eval.types import (
     Answer,
     ItemVerdicts,
@@ -30,26 +30,20 @@ from r2w_eval.types import (
 )
 
 INFO = load_info("longbench_write")
-SUITE: Suite = load_suite(INFO.folder)
-UTILS: ModuleType = load_module(INFO.folder / "utils.py", "longbench_write_utils")
+SUITE = utils.SUITE
 REQUEST = JudgeRequest("quality", ())
 
 
-@pytest.fixture(scope="module")
-def samples(benchmarks: Path) -> list[Sample]:
-    return list(SUITE.load_samples(INFO.data(data_roots(str(benchmarks)))))
-
-
 def verdict(*values: object) -> str:
-    return json.dumps(dict(zip(UTILS.DIMENSIONS, values, strict=False)))
+    return json.dumps(dict(zip(utils.DIMENSIONS, values, strict=False)))
 
 
-def test_the_suite_has_the_documented_shape(samples: list[Sample]) -> None:
-    bins = Counter(sample.meta["bin"] for sample in samples)
-    assert (len(samples), Counter(s.language for s in samples)["en"]) == (120, 60)
+def test_the_suite_has_the_documented_shape(samples: dict[str, Sample]) -> None:
+    bins = Counter(sample.meta["bin"] for sample in samples.values())
+    assert (len(samples), Counter(s.language for s in samples.values())["en"]) == (120, 60)
     assert list(bins.values()) == [26, 36, 31, 27]
-    assert len({sample.meta["type"] for sample in samples}) == 7
-    assert {tuple(SUITE.criteria(sample)) for sample in samples} == {("quality",)}
+    assert len({sample.meta["type"] for sample in samples.values()}) == 7
+    assert {tuple(SUITE.criteria(sample)) for sample in samples.values()} == {("quality",)}
 
 
 def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(
@@ -70,22 +64,22 @@ def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(
     monkeypatch.setenv("R2W_DATA", str(benchmarks))
     doc = {"suite": info.name, "id": samples[-1].id}
     words = "word " * samples[-1].meta["length"]
-    assert UTILS.process_results(doc, [words])["length_score"] == 100.0
+    assert utils.process_results(doc, [words])["length_score"] == 100.0
 
 
 @given(st.integers(1, 20_000), st.integers(0, 100_000))
 def test_length_score_peaks_at_the_demand_and_falls_to_both_sides(x: int, y: int) -> None:
-    score = UTILS.length_score(x, y)
+    score = utils.length_score(x, y)
     assert 0 <= score <= 100
     assert (score == 100) == (x == y)
-    assert score >= UTILS.length_score(x, y + 1 if y > x else y - 1) or y in (0, x)
+    assert score >= utils.length_score(x, y + 1 if y > x else y - 1) or y in (0, x)
 
 
 def test_the_judge_sees_request_and_answer_whatever_markers_they_hold(
-    samples: list[Sample], benchmarks: Path
+    samples: dict[str, Sample], data: SuiteData
 ) -> None:
-    templates = SUITE.load_templates(INFO.data(data_roots(str(benchmarks))))
-    sample = replace(samples[0], messages=(Message("user", "Do $RESPONSE$."),))
+    templates = SUITE.load_templates(data)
+    sample = replace(samples["0"], messages=(Message("user", "Do $RESPONSE$."),))
     answer = Answer("It $INST$.", "raw", WriterStatus.OK)
     (request,) = SUITE.plan_judging(JudgingJob(sample, answer, templates, Mode.STRICT))
     (message,) = request.messages
@@ -101,8 +95,8 @@ def test_an_answer_is_measured_in_words() -> None:
 
 @given(st.text(), st.text())
 def test_words_add_up_over_lines(a: str, b: str) -> None:
-    joined = UTILS.count_words(f"{a}\n{b}")
-    assert joined == UTILS.count_words(a) + UTILS.count_words(b)
+    joined = utils.count_words(f"{a}\n{b}")
+    assert joined == utils.count_words(a) + utils.count_words(b)
 
 
 @pytest.mark.parametrize(
@@ -123,32 +117,32 @@ def test_words_add_up_over_lines(a: str, b: str) -> None:
     ],
 )
 def test_readings(text: str, strict: JudgeStatus, parity: JudgeStatus, failures: int) -> None:
-    assert UTILS.parse_strict(REQUEST, text).status is strict
-    assert UTILS.parse_parity(REQUEST, text).status is parity
-    assert UTILS.count_failures(text) == failures
+    assert utils.parse_strict(REQUEST, text).status is strict
+    assert utils.parse_parity(REQUEST, text).status is parity
+    assert utils.count_failures(text) == failures
 
 
 def test_only_the_last_dimension_can_be_missed_at_the_price_of_one() -> None:
     whole = json.loads(verdict(1, 2, 3, 4, 5, 5))
     costs = [
-        UTILS.count_failures(json.dumps({k: v for k, v in whole.items() if k != name}))
-        for name in UTILS.DIMENSIONS
+        utils.count_failures(json.dumps({k: v for k, v in whole.items() if k != name}))
+        for name in utils.DIMENSIONS
     ]
     assert costs == [2, 2, 2, 2, 2, 1]
-    long = UTILS.parse_strict(REQUEST, verdict(1, 2, 3, 4, 5, "x" * 50))
+    long = utils.parse_strict(REQUEST, verdict(1, 2, 3, 4, 5, "x" * 50))
     assert long.reason == f"Reading Experience is {'x' * 40!r}, expected an integer from 1 to 5"
 
 
 def test_replies_without_a_dimension_cost_two_of_five_tries() -> None:
-    assert UTILS.ask_again([verdict(1)] * 2) and not UTILS.ask_again([verdict(1)] * 3)
-    assert UTILS.ask_again(["noise"] * 4) and not UTILS.ask_again(["noise"] * 5)
+    assert utils.ask_again([verdict(1)] * 2) and not utils.ask_again([verdict(1)] * 3)
+    assert utils.ask_again(["noise"] * 4) and not utils.ask_again(["noise"] * 5)
 
 
 @given(st.text(alphabet='{}[]",:15 Relevance\n`json', max_size=120))
 def test_no_text_breaks_a_parser(text: str) -> None:
     for parse in SUITE.parse_verdict.values():
         parse(REQUEST, text)
-    UTILS.ask_again([text])
+    utils.ask_again([text])
 
 
 def item(name: str, words: int | None, score: Score | None, required: int = 1000) -> ItemVerdicts:
@@ -170,13 +164,13 @@ def test_averages_by_hand() -> None:
         item("b", 2500, Score(None, JudgeStatus.PARSE_ERROR)),
         item("c", None, None),
     ]
-    estimates = UTILS.aggregate(items, Mode.PARITY)
+    estimates = utils.aggregate(items, Mode.PARITY)
     got = values_of(estimates)
     assert (got["S_l"], got["S_q"], got["S"]) == pytest.approx((50.0, 75.0, 62.5))
     assert (got["S_q/Clarity"], got["S_q/Reading Experience"]) == (75.0, 100.0)
     assert got["S:length/500 to 2k"] == got["S:language/en"] == got["S"]
     assert [e.name for e in estimates if e.is_headline] == ["S"]
-    strict = measure(UTILS.aggregate(items, Mode.STRICT)[0])
+    strict = measure(utils.aggregate(items, Mode.STRICT)[0])
     assert (strict.value, strict.n_scored, strict.n_expected) == (pytest.approx(87.5), 1, 3)
 
 
@@ -185,13 +179,13 @@ def test_repeats_are_averaged_and_the_floor_is_the_lowest_length() -> None:
              Score(2.0, parts={"dimensions": [1.0, 3.0, 2.0, 2.0, 2.0, 2.0]}),
              Score(None, JudgeStatus.TIMEOUT))  # fmt: skip
     made = replace(item("a", 2500, None), scores={"quality": twice})
-    read = UTILS.read_item(made)
+    read = utils.read_item(made)
     assert (read.length, read.quality, list(read.dimensions)) == (50.0, 3.0, [2, 4, 3, 3, 3, 3])
-    assert UTILS.read_item(replace(made, at_floor=True)).length == 0.0
-    bare = UTILS.read_item(replace(made, scores={"quality": (Score(1.0),)}, measures={}))
+    assert utils.read_item(replace(made, at_floor=True)).length == 0.0
+    bare = utils.read_item(replace(made, scores={"quality": (Score(1.0),)}, measures={}))
     assert (bare.length, bare.quality, list(bare.dimensions)) == (None, 1.0, [])
-    assert UTILS.read_item(item("b", None, None)).length == 0.0
-    assert UTILS.parse_strict(REQUEST, verdict(1, 2, 3, 4, 5, 5)) == Score(
+    assert utils.read_item(item("b", None, None)).length == 0.0
+    assert utils.parse_strict(REQUEST, verdict(1, 2, 3, 4, 5, 5)) == Score(
         20 / 6, parts={"dimensions": [1.0, 2.0, 3.0, 4.0, 5.0, 5.0]}
     )
 
@@ -203,7 +197,7 @@ def test_every_figure_says_of_how_many_answers_it_is() -> None:
         replace(item("c", 1000, Score(2.0)), language="zh", measures={}),
     ]
     for mode in Mode:
-        found = {e.name: measure(e) for e in UTILS.aggregate(items, mode)}
+        found = {e.name: measure(e) for e in utils.aggregate(items, mode)}
         counts = {name: (m.n_scored, m.n_expected) for name, m in found.items()}
         assert counts["S"] == ((1, 3) if mode is Mode.STRICT else (3, 3))
         assert counts["S_l"] == counts["S_q"] == counts["words"] == (2, 3)
@@ -214,28 +208,28 @@ def test_every_figure_says_of_how_many_answers_it_is() -> None:
         assert (values["S_l"], values["S_q"], values["words"]) == (75.0, 50.0, 1750.0)
         assert values["S"] == (87.5 if mode is Mode.STRICT else 62.5)
         assert values["S_q:language/zh"] == 25.0 and found["words"].note == "mean length"
-    assert {e.name for e in UTILS.aggregate(items, Mode.STRICT) if not e.bounded} == {"words"}
+    assert {e.name for e in utils.aggregate(items, Mode.STRICT) if not e.bounded} == {"words"}
     unread = [replace(one, measures={}) for one in items]
-    assert values_of(UTILS.aggregate(unread, Mode.STRICT))["S_l"] is None
+    assert values_of(utils.aggregate(unread, Mode.STRICT))["S_l"] is None
 
 
-def test_a_bin_ends_below_its_upper_end(samples: list[Sample]) -> None:
-    bins = {sample.meta["length"]: sample.meta["bin"] for sample in samples}
+def test_a_bin_ends_below_its_upper_end(samples: dict[str, Sample]) -> None:
+    bins = {sample.meta["length"]: sample.meta["bin"] for sample in samples.values()}
     ends = {"under 500": 500, "500 to 2k": 2000, "2k to 4k": 4000, "4k to 20k": 20_001}
     starts = dict(zip(ends, (0, *ends.values()), strict=False))
     assert all(starts[name] <= length < ends[name] for length, name in bins.items())
     assert set(starts.values()) - {0} <= bins.keys(), "each end is somebody's demand"
-    assert [sample.id for sample in samples] == [str(n) for n in range(120)]
+    assert [*samples] == [str(n) for n in range(120)]
 
 
 def test_a_judge_that_was_asked_and_gave_nothing_leaves_no_score() -> None:
     items = [item(name, 1000, None) for name in "ab"]
     for mode in Mode:
-        head = measure(UTILS.aggregate(items, mode)[0])
+        head = measure(utils.aggregate(items, mode)[0])
         assert (head.name, head.value) == ("S", None)
         alone = [replace(one, is_judged=False) for one in items]
-        assert measure(UTILS.aggregate(alone, mode)[0]).name == "S_l"
-        names = [estimate.name for estimate in UTILS.aggregate(alone, mode)]
+        assert measure(utils.aggregate(alone, mode)[0]).name == "S_l"
+        names = [estimate.name for estimate in utils.aggregate(alone, mode)]
         assert names == ["S_l", "words", "S_l:length/500 to 2k", "S_l:type/News Report",
                          "S_l:language/en"]  # fmt: skip
 
@@ -258,13 +252,13 @@ def test_a_run_over_http(benchmarks: Path, tmp_path: Path, own_cache: Path) -> N
 
 
 def test_lm_eval_gets_the_length_score(
-    samples: list[Sample], benchmarks: Path, monkeypatch: pytest.MonkeyPatch
+    samples: dict[str, Sample], benchmarks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("R2W_DATA", str(benchmarks))
-    doc = {"suite": "longbench_write", "id": samples[0].id}
-    words = "word " * samples[0].meta["length"]
-    assert UTILS.process_results(doc, [words])["length_score"] == 100.0
-    assert UTILS.process_results(doc, [f"<think>{words}</think>\n\n"])["length_score"] == 0.0
+    doc = {"suite": "longbench_write", "id": "0"}
+    words = "word " * samples["0"].meta["length"]
+    assert utils.process_results(doc, [words])["length_score"] == 100.0
+    assert utils.process_results(doc, [f"<think>{words}</think>\n\n"])["length_score"] == 0.0
 
 
 def test_recorded_answers_are_judged_without_a_writer(
