@@ -50,9 +50,9 @@ class Readings:
     scale: tuple[float, float] | None
 
     def score(self, item: LabelledItem, text: str) -> float | None:
-        """The first verdict on a text."""
+        """The first verdict on a text that was not lost."""
         found = self.scores.get(text_place(item, text), ())
-        return found[0] if found else None
+        return next((value for value in found if value is not None), None)
 
     def cluster(self, item: LabelledItem) -> str:
         """What the bootstrap keeps together, unique over sets."""

@@ -101,7 +101,8 @@ def bradley_terry(
 
     `ridge` is the penalty ridge / 2 * sum(strength^2): it keeps unbeaten models finite. Bounds are
     percentiles of the draws moved so that their median is the estimate, which thus lies inside.
-    Raises UsageError when some models were never linked to the others.
+    Where all draws are equal (every battle tied, or won by the same model) they say nothing, and
+    the bounds are those of Agresti & Coull (1998), stretched to the estimate. Raises UsageError when some models were never linked to the others.
     """
     rows = sorted(battles, key=lambda b: (b.item, b.first, b.second, b.share, b.weight))
     models = sorted({name for row in rows for name in (row.first, row.second)})
@@ -113,6 +114,10 @@ def bradley_terry(
     tails = ((1 - level) / 2, (1 + level) / 2)
     shift = np.quantile(drawn, tails, axis=0) - np.median(drawn, axis=0)
     low, high = strengths + shift * _few_items_factor(len(wins), level)
+    if still := np.flatnonzero(np.ptp(drawn, axis=0) < _CONVERGED).tolist():
+        least, most = _smoothed_bounds(wins, level, ridge)
+        low[still] = np.minimum(strengths, least)[still]
+        high[still] = np.maximum(strengths, most)[still]
     ranks = upper_bound_ranks(low.tolist(), high.tolist())
     order = sorted(range(len(models)), key=lambda i: (-strengths[i], models[i]))
     won, lost = total.sum(axis=1), total.sum(axis=0)
@@ -135,6 +140,24 @@ def _few_items_factor(n: int, level: float) -> float:
     """Widens percentile bounds, which are short by this factor for a plain mean of n items."""
     quantile = (1 + level) / 2
     return float(stdtrit(n - 1, quantile) / ndtri(quantile)) * math.sqrt(n / (n - 1))
+
+
+def _smoothed_bounds(wins: FloatArray, level: float, ridge: float) -> tuple[FloatArray, FloatArray]:
+    """Normal bounds (models,) with z^2 / 2 wins and losses more between any two that met.
+
+    An item counts once for a pair, in however many orders and with whatever weight it was judged.
+    """
+    z = float(ndtri((1 + level) / 2))
+    games = wins + wins.transpose(0, 2, 1)
+    shares = np.divide(wins, games, out=np.zeros_like(wins), where=games > 0).sum(axis=0)
+    smoothed = shares + z**2 / 2 * (games.sum(axis=0) > 0)
+    centre = fit_strengths(smoothed[None], ridge)[0]
+    expected = 0.5 * (1 + np.tanh((centre[:, None] - centre[None]) / 2))
+    information = (smoothed + smoothed.T) * expected * (1 - expected)
+    # strengths have mean 0: the pseudo-inverse leaves their common level out
+    covariance = np.linalg.pinv(np.diag(information.sum(axis=1)) - information, hermitian=True)
+    reach = z * np.sqrt(np.diag(covariance))
+    return centre - reach, centre + reach
 
 
 def _require_connected(rows: Sequence[Battle], models: Sequence[str]) -> None:

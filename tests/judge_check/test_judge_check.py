@@ -36,7 +36,7 @@ from r2w_eval.judge_check.check import (
     make_check_manifest,
     read_answers,
 )
-from r2w_eval.judge_check.figures import rule_margins, set_figures
+from r2w_eval.judge_check.figures import Readings, rule_margins, set_figures, text_place
 from r2w_eval.judge_check.labelled import LabelledSet, LabelledText, SetSpec, pair_item, rated_item
 from r2w_eval.judge_check.markdown import card_markdown
 from r2w_eval.judge_check.plan import CheckOptions, plan_questions
@@ -374,3 +374,10 @@ def test_a_dry_run_counts_and_asks_nobody(
     shown = capsys.readouterr().out
     # 4 x 3 texts, 2 x 6 null answers, 2 pairs in both orders
     assert ended.value.code == 0 and "nextchapter_crowd" in shown and " 24 " in shown
+
+
+def test_a_repeat_stands_in_for_a_lost_verdict() -> None:
+    item = pair_item("one", "a prompt", ("a text", "another"), 1.0)
+    scores = {text_place(item, "1"): (None, 4.0, 5.0), text_place(item, "2"): (None,)}
+    readings = Readings(LabelledSet(spec("pairs"), (item,)), scores, {}, (), (1.0, 10.0))
+    assert (readings.score(item, "1"), readings.score(item, "2")) == (4.0, None)

@@ -68,6 +68,20 @@ def test_an_unbeaten_model_stays_finite() -> None:
     assert all(np.isfinite(row.strength) for row in bradley_terry(rows, draws=50).rows)
 
 
+@pytest.mark.parametrize(("n", "won"), [(10, 0.5), (10, 1.0), (40, 1.0)])
+def test_battles_that_all_end_alike_leave_doubt(n: int, won: float) -> None:
+    rows = [
+        Battle(str(item), *models, share)
+        for item in range(n)
+        for models, share in ((("a", "b"), won), (("b", "a"), 1 - won))
+    ]
+    first = bradley_terry(rows, draws=50).rows[0]
+    wilson = scipy.stats.binomtest(round(won * n), n).proportion_ci(method="wilson").low
+    lead_of_half = np.log(wilson / (1 - wilson)) / 2
+    assert first.low <= first.strength <= first.high
+    assert first.low == pytest.approx(lead_of_half, abs=0.4) and first.high - first.low > 0.5
+
+
 def test_unlinked_models_are_named() -> None:
     rows = [Battle("1", "a", "b", 1.0), Battle("2", "c", "d", 0.0)]
     with pytest.raises(UsageError, match="[abcd]"):

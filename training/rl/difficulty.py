@@ -21,6 +21,7 @@ from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.limits import COUNT, FINITE, NOT_NEGATIVE, check_numbers
 from r2w_eval.training.prompts import Prompt
 
+from r2w_eval.errors import UsageError
 from r2w_eval.waiting import gather
 
 
@@ -45,13 +46,20 @@ class DifficultySettings:
     tries: int = 3
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a number out of its range."""
+        """Raises UsageError for a number out of its range, or a choice that no prompt can pass."""
         allowed = {
             COUNT: ("samples", "least_scored", "tries"),
             NOT_NEGATIVE: ("quota",),
             FINITE: ("low", "high", "margin"),
         }
         check_numbers("choice", self, allowed)
+        if self.least_scored > self.samples:
+            raise UsageError(
+                f"choice.least_scored {self.least_scored}: expected at most choice.samples, "
+                f"{self.samples}. Lower it, or raise samples"
+            )
+        if self.low > self.high:
+            raise UsageError(f"choice.low {self.low}: expected at most choice.high, {self.high}")
 
 
 class Unfit(StrEnum):

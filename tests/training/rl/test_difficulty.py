@@ -11,6 +11,7 @@ from r2w_eval.training.pipeline import commands
 from r2w_eval.training.prompts import Criterion, Prompt, read_prompts, starter_prompts
 from r2w_eval.training.rl.difficulty import DifficultySettings, Tried, choose, unfit
 
+from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.hashing import dump_line
 from r2w_eval.store import iter_jsonl
@@ -45,6 +46,12 @@ def test_the_widest_margins_fill_the_quota_and_the_rest_is_counted() -> None:
     assert [one.prompt.id for one in kept] == ["p2", "p1"] and left_out == {"over_quota": 1}
     kept, left_out = choose([tried(5.0, 6.0, 7.0, reference=None)], SETTINGS)
     assert len(kept) == 1 and not left_out  # nobody has a reference: the margin is no rule
+
+
+@pytest.mark.parametrize("given", [{"samples": 2}, {"low": 8.0, "high": 4.0}])
+def test_a_choice_that_no_prompt_can_pass_is_refused(given: dict[str, float]) -> None:
+    with pytest.raises(UsageError, match="expected at most choice"):
+        DifficultySettings(**given)  # type: ignore[arg-type]
 
 
 def test_a_trial_marks_every_answer_and_a_second_one_asks_nothing(
