@@ -102,7 +102,8 @@ def bradley_terry(
     `ridge` is the penalty ridge / 2 * sum(strength^2): it keeps unbeaten models finite. Bounds are
     percentiles of the draws moved so that their median is the estimate, which thus lies inside.
     Where all draws are equal (every battle tied, or won by the same model) they say nothing, and
-    the bounds are those of Agresti & Coull (1998), stretched to the estimate. Raises UsageError when some models were never linked to the others.
+    the bounds are those of Agresti & Coull (1998), stretched to the estimate.
+    Raises UsageError when some models were never linked to the others.
     """
     rows = sorted(battles, key=lambda b: (b.item, b.first, b.second, b.share, b.weight))
     models = sorted({name for row in rows for name in (row.first, row.second)})
