@@ -36,7 +36,8 @@ MAX_LINE_BYTES = 50 << 20
 def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Counter[str]:
     """Score every line of `source` into `target`; counts by status.
 
-    Raises UsageError for a missing file or an unusable target.
+    Raises UsageError for a missing file or an unusable target. A target that another input or
+    scorer made is written anew.
     """
     path, out = Path(source), Path(target)
     if not path.is_file():
@@ -46,6 +47,7 @@ def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Coun
         )
     if out.is_dir() or not out.parent.is_dir():
         raise UsageError(f"--output {target!r}: expected a file in a folder that exists")
+    check_own(out)
     with closing(JsonlWriter(out)) as writer:
         done, later = _take_over(scorer, path, out)
         items = (later.get(place, item) for place, item in enumerate(_read_items(path)))
@@ -54,6 +56,24 @@ def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Coun
             writer.append(score.as_record())
             counts[str(score.status)] += 1
     return counts
+
+
+def note_of(out: Path) -> Path:
+    """The note beside a file of scores that says what they are of."""
+    return out.with_name(out.name + ".run.json")
+
+
+def check_own(out: Path, *notes: Path) -> None:
+    """Raises UsageError for a file that no earlier scoring wrote, as its note or one of `notes`
+    would tell: the input itself, or another file that is somebody's own.
+    """
+    is_empty = not out.exists() or out.stat().st_size == 0
+    if not is_empty and not any(note.exists() for note in (note_of(out), *notes)):
+        raise UsageError(
+            f"--output {str(out)!r}: holds what no r2w-eval score has written, and would be "
+            f"replaced. Expected a new file, or one of this command's own. Name another --output, "
+            f"or move that file away"
+        )
 
 
 def _read_items(path: Path) -> Iterator[Item | ItemScore]:
@@ -74,7 +94,7 @@ def read_line(line: bytes, number: int | str) -> Item | ItemScore:
 
 def _take_over(scorer: ItemScorer, path: Path, out: Path) -> tuple[int, dict[int, ItemScore]]:
     """What can be kept of an interrupted run (`_keep_matching`); the file is truncated after it."""
-    note = out.with_name(out.name + ".run.json")
+    note = note_of(out)
     stat = path.stat()
     own = content_hash([scorer.id, dict(scorer.describe()), str(path.resolve()), stat.st_size,
                         stat.st_mtime_ns])  # fmt: skip

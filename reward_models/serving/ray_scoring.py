@@ -24,6 +24,7 @@ from typing import Any
 
 from r2w_eval.reward_models.items import TRANSIENT, ItemScore, read_score
 from r2w_eval.reward_models.scorer import ItemScorer, open_scorer, score_all
+from r2w_eval.reward_models.serving.files import check_own
 from r2w_eval.reward_models.serving.splits import Split, find_inputs, plan_splits, read_split
 
 from r2w_eval.errors import R2WError, UsageError
@@ -245,12 +246,17 @@ def write_lines(folder: str, numbers: Sequence[int], target: Path) -> None:
 
 
 def _check_target(target: str) -> None:
-    """Raises UsageError: JSON lines grow in a file, and an object store has none that grow."""
-    if target.endswith(".jsonl") and "://" in target:
+    """Raises UsageError: JSON lines grow in a file, an object store has none that grow, and a file
+    that is not of this command stays as it is.
+    """
+    if not target.endswith(".jsonl"):
+        return
+    if "://" in target:
         raise UsageError(
             f"--output {target!r}: JSON lines are written to a file of this machine. Name a folder "
             f"there for Parquet parts, or a local file"
         )
+    check_own(Path(target), Path(f"{target}.parts", "run.json"))
 
 
 def _parts_folder(target: str) -> str:

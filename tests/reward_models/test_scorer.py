@@ -364,3 +364,20 @@ def test_scores_go_on_from_the_first_line_that_is_not_their_items(
         target.write_bytes(b"".join(lines))
     score_file(RulesScorer(), str(source), str(target), 2)
     assert target.read_bytes() == whole
+
+
+@pytest.mark.parametrize("target", ["items.jsonl", "notes.txt"])
+def test_a_file_that_is_not_of_scores_is_never_written_over(tmp_path: Path, target: str) -> None:
+    source, out = tmp_path / "items.jsonl", tmp_path / target
+    source.write_text(json.dumps({"id": "1", "draft": DRAFT, "reflection": RIGHT}) + "\n")
+    if out != source:
+        out.write_text("somebody's own, without a last line break")
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match=r"no r2w-eval score has written"):
+        score_file(RulesScorer(), str(source), str(out), 2)
+    assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"items.jsonl", target})
+    # what is there and empty, as mktemp leaves it, is nobody's
+    out.write_bytes(b"")
+    if out != source:
+        assert score_file(RulesScorer(), str(source), str(out), 2) == {"ok": 1}

@@ -200,6 +200,17 @@ def test_json_lines_are_not_promised_to_an_object_store() -> None:
         _check_target(target)
 
 
+def test_lines_never_replace_a_file_that_is_not_of_scores(tmp_path: Path) -> None:
+    out = tmp_path / "items.jsonl"
+    write_items(out, 3)
+    with pytest.raises(UsageError, match=r"no r2w-eval score has written"):
+        _check_target(str(out))
+    folder = tmp_path / "items.jsonl.parts"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    _check_target(str(out))
+
+
 def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
