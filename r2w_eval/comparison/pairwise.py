@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
-from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
@@ -146,10 +146,10 @@ def parse_label(request: JudgeRequest, text: str) -> Score:
     >>> parse_label(None, '{"verdict": "B>A"}').value
     -1.0
     """
-    found = [value["verdict"] for value in iter_objects(text) if "verdict" in value]
-    if not found:
+    found = last_object(text, "verdict")
+    if found is None:
         return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object with the key 'verdict'")
-    label = str(found[-1]).strip().upper()
+    label = str(found["verdict"]).strip().upper()
     mirrored = {"B=A": "A=B", "A<B": "B>A", "A<<B": "B>>A", "B<A": "A>B", "B<<A": "A>>B"}
     margin = LABEL_MARGINS.get(mirrored.get(label, label))
     if margin is None:

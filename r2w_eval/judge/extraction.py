@@ -65,16 +65,19 @@ def outer_braces(text: str) -> str | None:
 
 
 def last_list(text: str) -> list[Any] | None:
-    """The last complete JSON list that begins with an object; lists inside others do not count.
+    """The last JSON list that begins with an object; lists inside others do not count. None where
+    there is none, or where it is broken: an earlier one is not what the judge said in the end.
 
     >>> last_list('first [{"a": 1}], better [{"a": [{"b": 2}]}].')
     [{'a': [{'b': 2}]}]
+    >>> last_list('first [{"a": "1"}], better [{"a": "so "1""}].')
     """
     found, position, failures = None, 0, 0
     while failures < _MAX_BROKEN_LISTS and (opening := _LIST.search(text, position)):
+        start = opening.start()
         try:
-            found, position = _DECODER.raw_decode(text, opening.start())
+            found, position = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            position = opening.start() + 1
+            found, position = None, closing_brace(text, start) or len(text)
             failures += 1
     return found

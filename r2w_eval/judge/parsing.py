@@ -1,8 +1,8 @@
 """Reads JSON verdicts out of judge text: parsed, never evaluated.
 
-Strict rule for all suites: fences and prose around the verdict are allowed, the *last* complete
-JSON object that has the wanted keys wins, and a value outside the scale is a failure, not a reason
-to look for an earlier one (specification: harness J8).
+Strict rule for all suites: fences and prose around the verdict are allowed, the *last* JSON object
+with the wanted key wins, and where that one is broken, or its value outside the scale, this is a
+failure and no reason to look for an earlier one (specification: harness J8).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from r2w_eval.types import JudgeStatus, Score, is_number
 
@@ -19,54 +19,71 @@ MAX_BROKEN_OBJECTS = 1000
 # judges break lines inside strings; the verdict is readable all the same
 _DECODER = json.JSONDecoder(strict=False)
 _OPENING = re.compile(r'\{\s*["}]')
-_BRACE = re.compile(r"[{}]")
+_BRACE, _BRACKET = re.compile(r"[{}]"), re.compile(r"[\[\]]")
 
 
-def iter_objects(text: str) -> Iterator[dict[str, Any]]:
+class Piece(NamedTuple):
+    """A top-level JSON object as it stands in a text; `value` is None for a broken one."""
+
+    text: str
+    value: dict[str, Any] | None
+
+
+def iter_objects(text: str) -> Iterator[Piece]:
     """All top-level JSON objects in `text`, in order; linear in its length.
 
-    A broken object is skipped up to its closing brace, with all that is in it: what a judge quotes
-    inside its verdict is not the verdict. Nothing is read behind one that never closes.
+    A broken object is one piece up to its closing brace, with all that is in it: what a judge
+    quotes inside its verdict is not the verdict. One that never closes reaches to the end.
 
-    >>> list(iter_objects('x {"a": 1} y {"b": {"c": 2}}'))
+    >>> [piece.value for piece in iter_objects('x {"a": 1} y {"b": {"c": 2}}')]
     [{'a': 1}, {'b': {'c': 2}}]
-    >>> list(iter_objects('{"a": 1, "why": "it ends in {"a": 10}"} {"a": 2}'))
-    [{'a': 2}]
+    >>> [piece.value for piece in iter_objects('{"a": 1, "why": "in {"a": 10"}"} {"a": 2}')]
+    [None, {'a': 2}]
     """
     position = failures = 0
-    # locating an error costs the length of the text: a run of them must not make this quadratic
-    while failures < MAX_BROKEN_OBJECTS and (opening := _OPENING.search(text, position)):
+    while opening := _OPENING.search(text, position):
+        start = opening.start()
         try:
-            value, position = _DECODER.raw_decode(text, opening.start())
+            value, position = _DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
-            position = closing_brace(text, opening.start()) or len(text)
             failures += 1
-            continue
-        yield value
+            # locating an error costs the length of the text: a run of them must not be quadratic
+            is_last = failures == MAX_BROKEN_OBJECTS
+            position = len(text) if is_last else closing_brace(text, start) or len(text)
+            value = None
+        yield Piece(text[start:position], value)
 
 
 def closing_brace(text: str, start: int) -> int | None:
-    """Just after the brace that balances the one at `start`; None where none does. Braces inside
-    strings count.
+    """Just after the brace (or bracket) that balances the one at `start`; None where none does.
+    Those inside strings count.
     """
-    depth = 0
-    for brace in _BRACE.finditer(text, start):
-        depth += 1 if brace[0] == "{" else -1
+    depth, opening = 0, text[start]
+    for mark in (_BRACE if opening == "{" else _BRACKET).finditer(text, start):
+        depth += 1 if mark[0] == opening else -1
         if depth == 0:
-            return brace.end()
+            return mark.end()
     return None
 
 
 def last_object(text: str, *keys: str) -> dict[str, Any] | None:
-    """The last complete JSON object that has all the keys; None without one, or in a huge text.
+    """The last JSON object that has one of the keys: the verdict. None where there is none, where
+    it is broken (an earlier one is not what the judge said in the end), or in a huge text.
 
     >>> last_object('{"label": "a"} so {"label": "b", "why": ""}', "label")["label"]
     'b'
+    >>> last_object('{"label": "a"} no: {"label": "b", "why": "so "b""}', "label")
     """
     if len(text) > MAX_TEXT_CHARS:
         return None
-    found = [value for value in iter_objects(text) if all(key in value for key in keys)]
-    return found[-1] if found else None
+    found = None
+    for piece in iter_objects(text):
+        if piece.value is None:
+            is_verdict = any(f'"{key}"' in piece.text for key in keys)
+        else:
+            is_verdict = any(key in piece.value for key in keys)
+        found = piece.value if is_verdict else found
+    return found
 
 
 def read_number_verdict(
@@ -81,11 +98,11 @@ def read_number_verdict(
     """
     if len(text) > MAX_TEXT_CHARS:
         return Score(None, JudgeStatus.PARSE_ERROR, f"verdict of {len(text)} characters")
-    found = [value for value in iter_objects(text) if key in value]
-    if not found:
+    found = last_object(text, key)
+    if found is None:
         return Score(None, JudgeStatus.PARSE_ERROR, f"no JSON object with the key {key!r}")
-    score = check_number(found[-1][key], key, low, high, integer=integer)
-    reason = found[-1].get("reason")
+    score = check_number(found[key], key, low, high, integer=integer)
+    reason = found.get("reason")
     if score.value is None or not isinstance(reason, str):
         return score
     return Score(score.value, parts={"reason": reason})

@@ -77,10 +77,14 @@ def read_parity(text: str) -> Mapping[str, Any] | Score:
 def read_strict(
     text: str, official: Mapping[str, Mapping[str, float]], keys: Sequence[str]
 ) -> Mapping[str, Any] | Score:
-    """The last object with all dimensions, every official criterion once, all scores 0 to 10."""
+    """The last object with a dimension: all of them, every official criterion once, all scores 0 to
+    10.
+    """
     found = last_object(text, *DIMENSIONS)
     if found is None:
         return Score(None, JudgeStatus.PARSE_ERROR, f"no object with {', '.join(DIMENSIONS)}")
+    if missing := [name for name in DIMENSIONS if name not in found]:
+        return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"no {', '.join(missing)}")
     for dimension in DIMENSIONS:
         entries = found[dimension]
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):

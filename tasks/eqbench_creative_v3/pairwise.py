@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from r2w_eval.judge.parsing import MAX_TEXT_CHARS, iter_objects
+from r2w_eval.judge.parsing import MAX_TEXT_CHARS, last_object
 from r2w_eval.suites import PairwiseForm
 from r2w_eval.template import Template
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Sample, Score
@@ -58,16 +58,16 @@ def parse_pluses(request: JudgeRequest, text: str) -> Score:
     if len(text) > MAX_TEXT_CHARS:
         return Score(None, JudgeStatus.PARSE_ERROR, f"verdict of {len(text)} characters")
     criteria = request.facts["criteria"]
-    found = [value for value in iter_objects(text) if any(name in value for name in criteria)]
-    if not found:
+    found = last_object(text, *criteria)
+    if found is None:
         return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object with a criterion")
-    missing = [name for name in criteria if name not in found[-1]]
+    missing = [name for name in criteria if name not in found]
     if missing:
         return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"missing: {', '.join(missing)}")
-    margins = {name: read_pluses(found[-1][name], request.facts) for name in criteria}
+    margins = {name: read_pluses(found[name], request.facts) for name in criteria}
     unread = [name for name, margin in margins.items() if margin is None]
     if unread:
-        shown = ", ".join(f"{name} {str(found[-1][name])[:40]!r}" for name in unread)
+        shown = ", ".join(f"{name} {str(found[name])[:40]!r}" for name in unread)
         return Score(None, JudgeStatus.UNKNOWN_LABEL, shown)
     total = sum(margin for margin in margins.values() if margin is not None)
     return Score(float(total), parts={"criteria": margins})

@@ -15,7 +15,7 @@ from typing import Any
 from r2w_eval.data import SuiteData, data_roots, read_jsonl
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.judge.extraction import parse_json
-from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.models.thinking import split_thinking
 from r2w_eval.suites.suite import JudgingJob, ParityRules, Suite, load_info, load_suite
 from r2w_eval.template import Template
@@ -115,17 +115,17 @@ def measure(answer: Answer) -> Mapping[str, Any]:
 
 def parse_strict(request: JudgeRequest, text: str) -> Score:
     """The last JSON object with a dimension in it: all six, integers 1 to 5."""
-    found = [value for value in iter_objects(text) if any(name in value for name in DIMENSIONS)]
-    if not found:
+    found = last_object(text, *DIMENSIONS)
+    if found is None:
         return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object with the dimensions")
-    if absent := [name for name in DIMENSIONS if name not in found[-1]]:
+    if absent := [name for name in DIMENSIONS if name not in found]:
         return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"{', '.join(absent)} missing")
     for name in DIMENSIONS:
-        value = found[-1][name]
+        value = found[name]
         if isinstance(value, bool) or value not in (1, 2, 3, 4, 5):
             why = f"{name} is {str(value)[:40]!r}, expected an integer from 1 to 5"
             return Score(None, JudgeStatus.OUT_OF_RANGE, why)
-    return _mean_score([float(found[-1][name]) for name in DIMENSIONS])
+    return _mean_score([float(found[name]) for name in DIMENSIONS])
 
 
 def _mean_score(values: Sequence[float]) -> Score:

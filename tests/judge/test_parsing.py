@@ -61,6 +61,11 @@ def test_verdicts_are_read(text: str, value: float) -> None:
         ('{"reason": "it ends in {"score": 10}", "score": 3}', JudgeStatus.PARSE_ERROR),
         ('{"score": 3, "reason": "it ends in {"score": 10}"}', JudgeStatus.PARSE_ERROR),
         ('{"score": 3, "reason": "it ends in {"score": 10}', JudgeStatus.PARSE_ERROR),
+        # the last verdict counts: where it cannot be read, an earlier one is none
+        ('First {"score": 8}. Now {"score": 3, "reason": "so "no""}', JudgeStatus.PARSE_ERROR),
+        ('{"score": 8, "reason": "x"}\n{"score": 3, "reason": "cut o', JudgeStatus.PARSE_ERROR),
+        ('{"score": 8} {"score": 3, "why": "a } b", "c}', JudgeStatus.PARSE_ERROR),
+        ('{"score": 8}' + '{"a' * 1001 + '{"score": 3}', JudgeStatus.PARSE_ERROR),
         ('{"verdict": {"score": 7}}', JudgeStatus.PARSE_ERROR),
         ('{"score": 1e999}', JudgeStatus.OUT_OF_RANGE),
         ('{"score": -0.0}', JudgeStatus.OUT_OF_RANGE),
@@ -83,7 +88,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.integers()), max_size=5))
 def test_every_object_is_found_in_order(objects: list[dict[str, int]]) -> None:
     text = "; ".join(json.dumps(o) for o in objects)
-    assert list(iter_objects(text)) == objects
+    assert [piece.value for piece in iter_objects(text)] == objects
 
 
 @given(st.text(), st.integers(1, 10), st.integers(1, 10))

@@ -18,7 +18,7 @@ from r2w_eval.reward_models.language.levels import LEVELS
 from r2w_eval.training.prompts import Criterion, make_rubric
 from r2w_eval.training.wording import load_wording
 
-from r2w_eval.judge.parsing import iter_objects
+from r2w_eval.judge.parsing import last_object
 from r2w_eval.template import fence_mark
 from r2w_eval.types import is_number
 
@@ -84,11 +84,11 @@ class Unreadable(Exception):
 
 def read_assessment(reply: str, text: str, rubric: Sequence[Criterion]) -> Assessment:
     """The assessment in the reply's last JSON object that has `scores`. Raises Unreadable."""
-    found = [value for value in iter_objects(reply) if isinstance(value.get("scores"), dict)]
-    if not found:
+    found = last_object(reply, "scores")
+    if found is None or not isinstance(found["scores"], dict):
         raise Unreadable("no JSON object with scores")
-    marks = _read_marks(found[-1]["scores"], [criterion.name for criterion in rubric])
-    raw = found[-1].get("issues", [])
+    marks = _read_marks(found["scores"], [criterion.name for criterion in rubric])
+    raw = found.get("issues", [])
     if not isinstance(raw, list):
         raise Unreadable("issues is not a list")
     place = _SPACE.sub("", text)
@@ -127,10 +127,10 @@ def _read_issue(entry: Any, marks: Mapping[str, float], place: str) -> Issue | N
 
 def read_rubric(reply: str) -> tuple[Criterion, ...]:
     """The rubric in the reply's last JSON object that has `criteria`. Raises Unreadable."""
-    found = [value for value in iter_objects(reply) if isinstance(value.get("criteria"), list)]
-    if not found:
+    found = last_object(reply, "criteria")
+    if found is None or not isinstance(found["criteria"], list):
         raise Unreadable("no JSON object with criteria")
-    entries = found[-1]["criteria"][:MAX_CRITERIA]
+    entries = found["criteria"][:MAX_CRITERIA]
     if not entries or not all(isinstance(entry, dict) for entry in entries):
         raise Unreadable(f"criteria {str(entries)[:60]!r}: expected one or more objects")
     try:
