@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from r2w_eval.reward_models.data.flaws import FILLINGS
@@ -13,6 +14,9 @@ from r2w_eval.reward_models.data.sources import reward_data_root
 from r2w_eval.errors import UsageError
 from r2w_eval.ranks import is_first, on_first, only_training, refuse_several
 from r2w_eval.terminal import plain_table
+
+if TYPE_CHECKING:
+    from r2w_eval.reward_models.transformer.config import TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +40,21 @@ class DataChoice:
 
 @dataclass(frozen=True, slots=True)
 class TransformerChoice:
-    """A recipe by name or file (empty: `default_config` for a CPU), a limit of its time, and the
-    folder of an earlier training to begin from (None: fresh adapters).
+    """A recipe by name or file (empty: `default_config` for a CPU), a limit of its time (None: the
+    recipe's own), and the folder of an earlier training to begin from (None: fresh adapters).
     """
 
     recipe: str
-    max_seconds: float
+    max_seconds: float | None = None
     start: Path | None = None
+
+    def config(self) -> TrainConfig:
+        """What the training is set to. Raises UnknownName, UsageError."""
+        from r2w_eval.reward_models.transformer.config import default_config
+        from r2w_eval.reward_models.transformer.recipe import load_recipe
+
+        found = load_recipe(self.recipe) if self.recipe else default_config()
+        return found if self.max_seconds is None else replace(found, max_seconds=self.max_seconds)
 
 
 def train(
@@ -87,14 +99,9 @@ def _train(
 
 
 def _train_transformer(corpus: Corpus, choice: TransformerChoice, out: Path) -> None:
-    from r2w_eval.reward_models.transformer.config import default_config
-    from r2w_eval.reward_models.transformer.recipe import load_recipe
     from r2w_eval.reward_models.transformer.train import train as train_transformer
 
-    config = default_config(choice.max_seconds)
-    if choice.recipe:
-        config = replace(load_recipe(choice.recipe), max_seconds=choice.max_seconds)
-    train_transformer(corpus.rows, config, out, choice.start)
+    train_transformer(corpus.rows, choice.config(), out, choice.start)
     _say(f"Weights in {out}. Next: r2w-eval train rm --export DIR --weights {out}")
 
 

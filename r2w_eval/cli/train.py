@@ -29,7 +29,8 @@ def train() -> None:
               help="Also the reflections of a folder of train synth; repeatable.")  # fmt: skip
 @click.option("--transformer", is_flag=True, help="Train the transformer artefact instead.")
 @click.option("--recipe", default="", help="With --transformer: smollm2-135m, qwen3-…, or a file.")
-@click.option("--max-seconds", default=3000.0, show_default=True, help="With --transformer.")
+@click.option("--max-seconds", type=float, show_default="the recipe's, without one 3000",
+              help="With --transformer.")  # fmt: skip
 @click.option("--export", "folder", help="Write the exchange artefact to this folder, then stop.")
 @click.option("--weights", metavar="DIR",
               help="Adapters of --transformer: to export, or to begin from.")  # fmt: skip
@@ -47,7 +48,7 @@ def rm(  # noqa: PLR0913
     synth: tuple[str, ...],
     transformer: bool,
     recipe: str,
-    max_seconds: float,
+    max_seconds: float | None,
     folder: str | None,
     weights: str | None,
     truncation: str,

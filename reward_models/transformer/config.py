@@ -52,11 +52,10 @@ class TrainConfig:
                 )
 
 
-def default_config(max_seconds: float) -> TrainConfig:
+def default_config() -> TrainConfig:
     """The mix for a CPU (see EXPERIMENTS.md)."""
     return TrainConfig(
         backbone=BackboneConfig(layers=6, adapted=4, rank=8),
-        max_seconds=max_seconds,
         trees_per_source={
             "lamp_train": 170,
             "generated_flaws": 190,

@@ -25,6 +25,18 @@ def test_every_packaged_recipe_is_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("recipe", "given", "limit"),
+    [("qwen3-8b", None, 57600.0), ("qwen3-8b", 60.0, 60.0), ("", None, 3000.0), ("", 60.0, 60.0)],
+)
+def test_a_limit_of_time_is_the_recipes_unless_one_is_given(
+    recipe: str, given: float | None, limit: float
+) -> None:
+    from r2w_eval.reward_models.commands import TransformerChoice
+
+    assert TransformerChoice(recipe, given).config().max_seconds == limit
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [("epoch: 3", "Did you mean epochs"), ("backbone: {ranks: 4}", "Did you mean rank"),
      ("tree_shares: {lamp_train: 1.5}", "tree_shares of 'lamp_train': 1.5. Expected more than 0"),
