@@ -72,7 +72,7 @@ def thinking_blocks(raw: str, tags: ThinkTags = ThinkTags()) -> list[Block]:
     start = len(raw) - len(raw.lstrip())
     if raw.startswith(tags.open, start):
         first = _block(raw, start, start + len(tags.open), tags)
-    elif tags.opened_by_template or (tags.close in raw and tags.open not in raw):
+    elif tags.opened_by_template or tags.close in raw.partition(tags.open)[0]:
         # a chat template may have opened the block, so that only its end is generated
         first = _block(raw, 0, 0, tags)
     else:

@@ -9,7 +9,7 @@ from typing import Any
 from r2w_eval.judge.scorers import Scorer
 from r2w_eval.models.chat import ChatRequest, Reply
 from r2w_eval.models.cost import Budget
-from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.models.thinking import SplitText, ThinkTags
 from r2w_eval.suites.suite import Suite, SuiteInfo
 from r2w_eval.template import Template
 from r2w_eval.types import Decoding, Judgement, Mode, Response, Sample
@@ -18,7 +18,8 @@ from r2w_eval.web.pages import PageSource, PageStatus
 # stands where a judge's name would, in a run that measures texts and asks nobody
 NO_JUDGE = "none"
 
-Generate = Callable[[Sample, ChatRequest], Awaitable[Reply]]
+# the reply, and how it was read
+Generate = Callable[[Sample, ChatRequest], Awaitable[tuple[Reply, SplitText]]]
 
 
 @dataclass(frozen=True)

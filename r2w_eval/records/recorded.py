@@ -22,6 +22,7 @@ from r2w_eval.data import open_bytes
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import path_hash
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.thinking import SplitText, ThinkTags, split_thinking
 from r2w_eval.types import Sample, WriterStatus
 
 ID_KEYS = ("sample_id", "id", "index", "prompt_id", "uid")
@@ -51,7 +52,8 @@ class RecordedResponse:
     """One text and the sample it answers. `repeat` is None where the order of lines decides.
 
     A record with a `prompt` (DeepResearch Bench's own form) answers the sample that asks for it,
-    whatever its id, as upstream joins them.
+    whatever its id, as upstream joins them. `reasoning` is a server's own field; `known` is how the
+    run that wrote the record split the text, if its thinking stands in there.
     """
 
     sample_id: str
@@ -65,6 +67,14 @@ class RecordedResponse:
     status: WriterStatus = WriterStatus.OK
     reason: str = ""
     prompt: str = ""
+    known: SplitText | None = None
+
+    def split(self, tags: ThinkTags) -> SplitText:
+        """Thinking and answer; where these tags find no thinking, as the record has it."""
+        if self.reasoning:
+            return SplitText(self.reasoning, self.text.strip())
+        found = split_thinking(self.text, tags)
+        return self.known if self.known and found.thinking is None else found
 
 
 @dataclass(frozen=True)
@@ -100,8 +110,11 @@ class RecordedResponses:
             "reasoning": "recorded" if self.has_reasoning else "not recorded",
         }
 
-    async def generate(self, sample: Sample, request: ChatRequest) -> Reply:
-        """The recorded text. Raises CallFailed(NOT_SENT) for a sample without one.
+    async def generate(
+        self, sample: Sample, request: ChatRequest, tags: ThinkTags = ThinkTags()
+    ) -> tuple[Reply, SplitText]:
+        """The recorded text, and how it is read. Raises CallFailed(NOT_SENT) for a sample without
+        one.
 
         A file answers once: it is not asked again for a longer text.
         """
@@ -118,7 +131,8 @@ class RecordedResponses:
         if found.status in FAILED_CALLS:
             raise CallFailed(FAILED_CALLS[found.status], found.reason or str(found.status))
         refusal = found.reason or "refused" if found.status is WriterStatus.REFUSAL else None
-        return Reply(found.text, found.finish_reason, found.reasoning, found.model, refusal=refusal)
+        facts = found.text, found.finish_reason, found.reasoning, found.model
+        return Reply(*facts, refusal=refusal), found.split(tags)
 
 
 def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
@@ -136,7 +150,7 @@ def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
     _check_repeats(path, texts, n_repeats)
     rows = [row for own in texts.values() for row in own.values()]
     named = model or next((row.model for row in rows if row.model), None)
-    has_reasoning = any(row.reasoning or CLOSING_TAG in row.text for row in rows)
+    has_reasoning = any(row.reasoning or row.known or CLOSING_TAG in row.text for row in rows)
     prompts = {row.prompt: row.sample_id for row in rows if row.prompt}
     named = named or Path(path.name.removesuffix(".gz")).stem
     return RecordedResponses(named, _content_hash(path), has_reasoning, texts, prompts)
@@ -301,14 +315,20 @@ def _with_facts(
     repeat = facts.get("repeat")
     if not isinstance(repeat, int) or facts.get("status") not in tuple(WriterStatus):
         raise UsageError(f"{place}: no repeat or no known status. Expected a line of our own files")
-    thinking = _text_or_none(facts, "thinking")
+    thinking, status = _text_or_none(facts, "thinking"), WriterStatus(facts["status"])
+    known = None
+    if (answer := _text_or_none(facts, "answer")) is None:
+        is_within = CLOSING_TAG in recorded.text
+    elif is_within := answer != recorded.text.strip():
+        # a server's own field would leave the whole text to the answer
+        known = SplitText(thinking, answer, status is WriterStatus.UNCLOSED_THINK)
     return replace(
         recorded,
-        # thinking between tags is read from the text again
-        reasoning=None if CLOSING_TAG in recorded.text else thinking,
+        reasoning=None if is_within else thinking,
+        known=known,
         repeat=repeat,
         finish_reason=_text_or_none(facts, "finish_reason"),
-        status=WriterStatus(facts["status"]),
+        status=status,
         reason=_text_or_none(facts, "reason") or "",
     )
 
@@ -326,7 +346,12 @@ def _read_lm_eval(record: Mapping[str, Any], place: str) -> Iterator[RecordedRes
         if not isinstance(text, str):
             raise UsageError(f"{place}: `resps` holds a {type(text).__name__}. Expected texts")
         recorded = RecordedResponse(sample_id, text, task=task)
-        yield _with_facts(recorded, own, place) if isinstance(own, dict) else recorded
+        if isinstance(own, dict):
+            # one text a row in our own files
+            answers = record.get("filtered_resps")
+            answer = answers[0] if isinstance(answers, list) and len(answers) == 1 else None
+            recorded = _with_facts(recorded, {**own, "answer": answer}, place)
+        yield recorded
 
 
 def _last_message(record: Mapping[str, Any]) -> str | None:

@@ -152,12 +152,12 @@ def _from_row(path: Path, number: int, row: Mapping[str, Any], tags: ThinkTags) 
 
 def _from_recorded(path: Path, prompts: Mapping[str, Any], tags: ThinkTags) -> Iterator[TraceInput]:
     for recorded in read_responses(path):
-        split = split_thinking(recorded.text, tags)
+        split = recorded.split(tags)
         prompt = prompts.get(recorded.sample_id)
         yield TraceInput(
             id=recorded.sample_id,
-            thinking=recorded.reasoning or split.thinking,
-            answer=recorded.text if recorded.reasoning else split.answer,
+            thinking=split.thinking,
+            answer=split.answer,
             prompt=prompt if isinstance(prompt, str) else "",
             cluster=recorded.sample_id,
             is_unclosed=split.unclosed,

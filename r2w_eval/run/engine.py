@@ -19,7 +19,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.models.replay import naming
-from r2w_eval.models.thinking import ThinkTags, read_reply_text, split_thinking
+from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import (
     Case,
@@ -195,12 +195,11 @@ class Engine:
     ) -> Response:
         try:
             with naming(f"{sample.task} {sample.id}, answer"), self._ending.watch():
-                reply = await self._writing.generate(sample, request)
+                reply, split = await self._writing.generate(sample, request)
         except CallFailed as failure:
             status = CALL_TO_WRITER_STATUS.get(failure.status, WriterStatus.ERROR)
             reason = f"{failure.status}: {failure}"
             return Response(raw="", answer="", thinking=None, status=status, reason=reason, **facts)
-        split = read_reply_text(reply, self._writing.tags)
         return make_response(reply, split, facts)
 
     async def _judge(

@@ -16,6 +16,7 @@ from r2w_eval.judge.scorers import StoredJudge
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
 from r2w_eval.models.cost import Budget
 from r2w_eval.models.endpoint import Traffic
+from r2w_eval.models.thinking import SplitText
 from r2w_eval.records.plan import NO_JUDGE, Judging, Progress, TaskPlan, Writing
 from r2w_eval.results.ensembles import EnsembleSpec
 from r2w_eval.results.page_counts import keep_page_counts
@@ -171,7 +172,7 @@ def _add_named(
     return named_results(judges, spec)
 
 
-async def _never_generate(sample: Sample, request: ChatRequest) -> Reply:
+async def _never_generate(sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
     raise CallFailed(CallStatus.NOT_SENT, "this command judges what is there and generates nothing")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from r2w_eval.models.chat import ChatRequest, Reply
 from r2w_eval.models.cost import Budget, load_prices
 from r2w_eval.models.endpoint import ClientSettings
 from r2w_eval.models.replay import open_records
-from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.models.thinking import SplitText, ThinkTags, read_reply_text
 from r2w_eval.paths import CACHE_FILE, cache_path
 from r2w_eval.records.plan import NO_JUDGE, Judging, Writing
 from r2w_eval.records.recorded import open_recorded
@@ -73,7 +74,7 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
         return Writing(
             recorded.model,
             recorded.describe(),
-            recorded.generate,
+            partial(recorded.generate, tags=shared["tags"]),
             config.max_connections,
             is_recorded=True,
             **shared,
@@ -87,10 +88,12 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
         **opened.chat.describe(),
     }
 
-    async def generate(sample: Sample, request: ChatRequest) -> Reply:
-        return await opened.chat.complete(request)
+    tags = shared["tags"] = shared["tags"].after(opened.prompt)
 
-    shared["tags"] = shared["tags"].after(opened.prompt)
+    async def generate(sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
+        reply = await opened.chat.complete(request)
+        return reply, read_reply_text(reply, tags)
+
     return Writing(opened.chat.id, identity, generate, opened.concurrency, **shared)
 
 

@@ -113,6 +113,9 @@ def test_hostile_texts_are_split_in_linear_time(raw: str) -> None:
         ("<think>a</think>one\n  <think>b</think>\ntwo\n<think>c</think>", "one\n\ntwo", True),
         ("Once\n<think>b</think>upon", "Once\n<think>b</think>upon", False),
         ("<think>a</think>one\n<think>b</think>two\n<think>c", "one\ntwo\n<think>c", True),
+        # opened by a template that nobody knows of
+        ("a</think>one\n<think>b</think>two", "one\ntwo", True),
+        ("a</think>one, by the tag <think>", "one, by the tag <think>", False),
     ],
 )
 def test_only_complete_blocks_at_the_start_of_a_line_leave_the_answer(

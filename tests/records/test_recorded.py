@@ -13,9 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.errors import UsageError
-from r2w_eval.hashing import dump_line
+from r2w_eval.hashing import dump_line, to_plain
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.thinking import ThinkTags, read_reply_text
 from r2w_eval.records.recorded import RecordedResponses, open_recorded, read_responses
+from r2w_eval.records.rows import make_response
+from r2w_eval.results.lmeval_io import sample_row
 from r2w_eval.types import Decoding, Message, Sample
 
 SAMPLE = Sample("t", "1", (Message("user", "Write."),))
@@ -29,7 +32,7 @@ def written(tmp_path: Path, *lines: str) -> Path:
 
 def answer(recorded: RecordedResponses, repeat: int = 0) -> str:
     request = ChatRequest(SAMPLE.messages, Decoding(), repeat)
-    return asyncio.run(recorded.generate(SAMPLE, request)).text
+    return asyncio.run(recorded.generate(SAMPLE, request))[0].text
 
 
 @pytest.mark.parametrize(
@@ -124,7 +127,7 @@ def opened(tmp_path: Path, *records: dict[str, object], n_repeats: int = 1) -> R
 
 def reply(recorded: RecordedResponses, *messages: Message, repeat: int = 0) -> Reply:
     request = ChatRequest(messages or SAMPLE.messages, Decoding(), repeat)
-    return asyncio.run(recorded.generate(SAMPLE, request))
+    return asyncio.run(recorded.generate(SAMPLE, request))[0]
 
 
 def test_our_own_lines_stand_where_they_say(tmp_path: Path) -> None:
@@ -221,6 +224,45 @@ def test_missing_thinking_is_unknown_and_not_absent(tmp_path: Path) -> None:
 def test_thinking_in_the_text_is_not_told_twice(tmp_path: Path) -> None:
     own = {**OWN, "raw": "<think>a</think>x", "thinking": "a"}
     assert reply(opened(tmp_path, own)).reasoning is None
+
+
+SEED = ThinkTags("<seed>", "</seed>")
+
+
+@pytest.mark.parametrize(
+    ("sent", "by"),
+    [
+        (Reply("<think>plan goes on", "length"), ThinkTags()),
+        (Reply("plan goes on", "stop"), ThinkTags(opened_by_template=True)),
+        (Reply("<seed>plan</seed>Once", "stop"), SEED),
+        (Reply("<seed>plan goes on", "length"), SEED),
+        (Reply("<think>plan</think>", "stop"), ThinkTags()),
+        (Reply("Once </think> is a tag", "stop", "plan"), ThinkTags()),
+        (Reply("", "length", "plan goes on"), ThinkTags()),
+        (Reply("Once", "length"), ThinkTags()),
+    ],
+)
+@pytest.mark.parametrize("form", ["responses", "lm_eval"])
+def test_a_run_reads_the_answers_of_another_as_that_one_did(
+    tmp_path: Path, sent: Reply, by: ThinkTags, form: str
+) -> None:
+    facts = {"key": "k", "task": "t", "sample_id": "1", "model": "m"}
+    before = make_response(sent, read_reply_text(sent, by), facts)
+    row = to_plain(before) if form == "responses" else sample_row(before, SAMPLE, 0, {}, None)
+    recorded = opened(tmp_path, row)
+    for tags in (ThinkTags(), by):
+        request = ChatRequest(SAMPLE.messages, Decoding())
+        reply, split = asyncio.run(recorded.generate(SAMPLE, request, tags))
+        after = make_response(reply, split, facts)
+        told = ("raw", "thinking", "answer", "status")
+        assert [getattr(after, name) for name in told] == [getattr(before, name) for name in told]
+
+
+def test_thinking_that_a_run_did_not_see_is_read_by_the_tags_of_the_next(tmp_path: Path) -> None:
+    own = {**OWN, "raw": "<seed>a</seed>x", "thinking": None, "answer": "<seed>a</seed>x"}
+    request = ChatRequest(SAMPLE.messages, Decoding())
+    _, split = asyncio.run(opened(tmp_path, own).generate(SAMPLE, request, SEED))
+    assert (split.thinking, split.answer) == ("a", "x")
 
 
 def test_a_folder_stands_for_its_newest_file(tmp_path: Path) -> None:

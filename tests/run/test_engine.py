@@ -23,7 +23,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer, StoredJudge, TextJudge, Ve
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.models.thinking import ThinkTags
+from r2w_eval.models.thinking import SplitText, ThinkTags, read_reply_text, split_thinking
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.run.engine import Engine
@@ -117,12 +117,13 @@ class Writer:
         self.sent: list[ChatRequest] = []
         self.broken_turn = broken_turn
 
-    async def generate(self, sample: Sample, request: ChatRequest) -> Reply:
+    async def generate(self, sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
         self.sent.append(request)
         turn = len(request.messages) // 2
         if turn == self.broken_turn and sample.id == "1":
             raise CallFailed(CallStatus.TRANSPORT, "connection lost")
-        return Reply(f"turn {turn} of {sample.id}", "stop")
+        text = f"turn {turn} of {sample.id}"
+        return Reply(text, "stop"), split_thinking(text)
 
 
 def run(
@@ -237,8 +238,9 @@ class Chat:
         await asyncio.sleep(0)
         return self._rule(request, len(self.requests))
 
-    async def generate(self, sample: Sample, request: ChatRequest) -> Reply:
-        return await self.complete(request)
+    async def generate(self, sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
+        reply = await self.complete(request)
+        return reply, read_reply_text(reply, ThinkTags())
 
 
 def says(text: str, finish: str = "stop") -> Chat:

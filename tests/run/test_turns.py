@@ -17,6 +17,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, Reply
+from r2w_eval.models.thinking import SplitText, split_thinking
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import derive_seed
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
@@ -104,12 +105,12 @@ class Work:
     asked: list[ChatRequest] = field(default_factory=list)
     judge: Judge = field(default_factory=Judge)
 
-    async def generate(self, sample: Sample, request: ChatRequest) -> Reply:
+    async def generate(self, sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
         self.asked.append(request)
         said = self.rule(len(request.messages) // 2, request.ask)
         if isinstance(said, CallStatus):
             raise CallFailed(said, "told to fail")
-        return Reply(said, "stop")
+        return Reply(said, "stop"), split_thinking(said)
 
     @property
     def plan(self) -> TaskPlan:
