@@ -35,7 +35,7 @@ from r2w_eval.run.outputs import write_outputs
 from r2w_eval.run.planning import check_repeats, plan_tasks
 from r2w_eval.run.roles import model_options, open_cache, open_judging, open_writing
 from r2w_eval.run.spending import add_spent, check_budget, open_budget
-from r2w_eval.store import RunFolder, write_json
+from r2w_eval.store import RunFolder, RunWriters, write_json
 from r2w_eval.types import Cause, JudgeStatus, Sample, WriterStatus
 from r2w_eval.web.pages import open_pages
 
@@ -115,7 +115,14 @@ async def judge_again(
     the results, each under its own identity. With `reparse` every stored text is read again
     instead. `write` says what is written: `write_outputs` (the default) or `write_results`.
     """
-    write = write or write_outputs
+    # before the manifest is read: judges that another process adds meanwhile would be lost from it
+    with folder.open_writers() as writers:
+        return await _judge_locked(folder, writers, config, reparse, write or write_outputs)
+
+
+async def _judge_locked(
+    folder: RunFolder, writers: RunWriters, config: RunConfig, reparse: bool, write: Write
+) -> Outcome:
     manifest = folder.manifest()
     identity = manifest["identity"]
     plans = plan_tasks(config)
@@ -143,17 +150,16 @@ async def judge_again(
                 system_prompt=config.system_prompt,
                 is_recorded=True,
             )
-            with folder.open_writers() as writers:
-                write_json(folder.manifest_path, manifest)
-                expect(progress, plans, writing, judging)
-                try:
-                    access = (config.page_access, config.pages_allow)
-                    async with open_pages(*access, folder.path, offline=reparse) as pages:
-                        reading = replace(judging, pages=pages)
-                        await Engine(folder, writers, writing, reading, progress).run(plans)
-                finally:
-                    keep_page_counts(folder, progress.pages)
-                    results = write(folder, plans, manifest)
+            write_json(folder.manifest_path, manifest)
+            expect(progress, plans, writing, judging)
+            try:
+                access = (config.page_access, config.pages_allow)
+                async with open_pages(*access, folder.path, offline=reparse) as pages:
+                    reading = replace(judging, pages=pages)
+                    await Engine(folder, writers, writing, reading, progress).run(plans)
+            finally:
+                keep_page_counts(folder, progress.pages)
+                results = write(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
     return Outcome(folder, results, manifest, progress, wall_s, budget, asked=asked)
 

@@ -178,6 +178,26 @@ def test_a_judge_added_later_equals_one_named_at_once(
     assert both[0] == both[1]
 
 
+def test_a_judge_that_another_process_adds_while_one_is_opened_is_not_lost(
+    server: FakeServer, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run(config).folder
+    slow, quick = (replace(config, judge=(f"{server.base_url}#judge-0+seed={n}",)) for n in (5, 6))
+    check, met = HttpModel.check, []
+
+    async def meet(self: HttpModel) -> str | None:
+        if self.id.endswith("seed=5"):
+            with pytest.raises(UsageError, match="another process is writing it"):
+                await judge_again(folder, quick, reparse=False)
+            met.append(self.id)
+        return await check(self)
+
+    monkeypatch.setattr(HttpModel, "check", meet)
+    asyncio.run(judge_again(folder, slow, reparse=False))
+    added = asyncio.run(judge_again(folder, quick, reparse=False))
+    assert met and len(added.results) == len(folder.manifest()["identity"]["judges"]) == 3
+
+
 def test_the_first_command_goes_on_after_another_judge_was_added(
     server: FakeServer, config: RunConfig
 ) -> None:
