@@ -120,6 +120,16 @@ def split_thinking(raw: str, tags: ThinkTags = ThinkTags()) -> SplitText:
     return SplitText("\n".join(thoughts).strip(), answer.strip(), multi_block=len(blocks) > 1)
 
 
+def without_thinking(text: str, tags: ThinkTags = ThinkTags()) -> str:
+    """The answer of a text that has thinking; any other text as it is.
+
+    >>> without_thinking("<think>plan</think> Once"), without_thinking(" Once")
+    ('Once', ' Once')
+    """
+    split = split_thinking(text, tags)
+    return text if split.thinking is None else split.answer
+
+
 def answer_of(text: str, tags: ThinkTags = ThinkTags()) -> str | None:
     """What stands after the thinking; None while the thinking is not closed, or nothing follows.
 

@@ -19,7 +19,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.models.replay import naming
-from r2w_eval.models.thinking import ThinkTags, split_thinking
+from r2w_eval.models.thinking import ThinkTags, split_thinking, without_thinking
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.records.rows import (
     Case,
@@ -239,7 +239,8 @@ class Engine:
             found = await ask_by_prefix(owed, _prompt_of, partial(self._ask, case, scorer))
             for (request, repeat), judgement in zip(owed, found, strict=True):
                 text = judgement.asks[-1] if judgement.asks else ""
-                done[repeat][verdict_name(request)] = (judgement.score, text)
+                said = without_thinking(text, _tags_of(scorer))
+                done[repeat][verdict_name(request)] = (judgement.score, said)
             named = {request.criterion for request, _ in owed}
             if not plan.suite.stages and named.issuperset(plan.suite.criteria(case.sample)):
                 return
@@ -301,10 +302,7 @@ class Engine:
         status = judgement.score.status
         # with any other status the last text is not what the judge answered in the end
         if judgement.asks and (status is JudgeStatus.OK or status.is_unreadable):
-            is_opened = bool(scorer.describe().get("think_opened"))
-            text = split_thinking(
-                judgement.asks[-1], ThinkTags(opened_by_template=is_opened)
-            ).answer
+            text = split_thinking(judgement.asks[-1], _tags_of(scorer)).answer
             score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
             settle = case.plan.suite.parity.settle if case.plan.mode is Mode.PARITY else None
             if score.status.is_unreadable and settle is not None:
@@ -315,6 +313,11 @@ class Engine:
                 self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=False)
         return judgement
+
+
+def _tags_of(scorer: Scorer) -> ThinkTags:
+    """How a judge marks its thinking in a stored text."""
+    return ThinkTags(opened_by_template=bool(scorer.describe().get("think_opened")))
 
 
 def _prompt_of(asked: tuple[JudgeRequest, int]) -> str:

@@ -40,8 +40,9 @@ from r2w_eval.web.pages import Page
 class JudgingJob:
     """What a suite needs to say which verdicts one answer still owes.
 
-    `done` holds the verdicts that exist, with the judge's last text, by criterion: a suite whose
-    later questions depend on earlier verdicts plans them step by step. `pages` holds the web pages
+    `done` holds the verdicts that exist, with the judge's last text (without its thinking), by
+    criterion: a suite whose later questions depend on earlier verdicts plans them step by step.
+    `pages` holds the web pages
     that `Suite.pages` asked for, readable or not; None when the run has no access to pages.
     """
 

@@ -6,7 +6,6 @@ too long, or stays unreadable, is cleaned in two halves.
 
 from __future__ import annotations
 
-from r2w_eval.models.thinking import split_thinking
 from r2w_eval.suites import JudgingJob
 from r2w_eval.types import JudgeRequest, JudgeStatus, Message, Mode, Score
 
@@ -66,10 +65,5 @@ def cleaned_text(job: JudgingJob) -> str | None:
     for names in ((STAGE,), HALVES):
         found = [job.done[name] for name in names if name in job.done]
         if len(found) == len(names) and all(score.value is not None for score, _ in found):
-            return "".join(_without_thinking(text) for _, text in found)
+            return "".join(text for _, text in found)
     return None
-
-
-def _without_thinking(reply: str) -> str:
-    split = split_thinking(reply)
-    return reply if split.thinking is None else split.answer

@@ -295,6 +295,25 @@ def refuse(status: CallStatus) -> Callable[[ChatRequest, int], Reply]:
     return rule
 
 
+@pytest.mark.parametrize(
+    ("said", "tags"),
+    [
+        ("<think>```json [3] ```</think>1", ThinkTags()),
+        ("a plan</think>\n1", ThinkTags(opened_by_template=True)),
+        (" 1\n", ThinkTags()),
+    ],
+)
+def test_a_later_stage_is_asked_about_what_the_judge_said_and_not_what_it_thought(
+    tmp_path: Path, said: str, tags: ThinkTags
+) -> None:
+    work = Work(tmp_path, STAGED, judge_tags=tags)
+    judge = says(said)
+    for _ in range(2):
+        work.run(says("story"), judge)
+    asked = {request.messages[0].content for request in judge.requests}
+    assert asked == {"story", said if "think" not in said else "1"} and len(judge.requests) == 8
+
+
 def test_every_sample_and_repeat_has_its_own_seed_and_key(tmp_path: Path) -> None:
     work = Work(tmp_path, n_samples=3, n_repeats=2)
     writer, judge = says("story"), says("7")

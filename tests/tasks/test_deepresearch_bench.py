@@ -259,11 +259,6 @@ def test_halves_are_cleaned_when_the_whole_does_not_work() -> None:
     assert cleaned_text(job({**done, "clean:2": too_long})) is None
 
 
-def test_thinking_of_the_judge_is_no_part_of_the_cleaned_text() -> None:
-    done = {"clean": (Score(200.0), "<think>hm</think>\nThe text.")}
-    assert cleaned_text(job(done)) == "The text."
-
-
 @given(st.text(alphabet="ab. \n。", max_size=900))
 def test_strict_halves_lose_nothing_and_parity_cuts_as_upstream(text: str) -> None:
     assert "".join(cut_in_half(text, Mode.STRICT)) == text
