@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from r2w_eval.leaderboards.boards import Board, Standing
+from r2w_eval.leaderboards.boards import Board
+from r2w_eval.leaderboards.standings import Standing
 
 from r2w_eval.hashing import to_plain
 

@@ -1,9 +1,8 @@
 """The effect of answer length on a board's scores, and scores adjusted to equal length.
 
 score(m, i) = system m + item i + slope * log2(characters), fitted by least squares over all scored
-answers of a board. With fixed effects for systems and items, neither hard prompts nor good systems
-are mistaken for an effect of length. The interval is clustered by item; null baselines are left
-out.
+answers of a board. The fixed effects for systems and items keep hard prompts and good systems from
+looking like an effect of length. The interval is clustered by item; null baselines are left out.
 (Specification: harness B2; cf. AlpacaEval's length-controlled win rate, Dubois et al. 2024.)
 """
 
@@ -24,11 +23,8 @@ _CONVERGED = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """One system's scored answers in columns: an item, its value, the length of the answers there.
-
-    Both arrays have shape (n,); lengths are log2 of the mean number of characters.
-    """
+class ScoredItems:
+    """One system's scored items; arrays of shape (n,), lengths as log2 of the mean characters."""
 
     items: tuple[str, ...]
     values: FloatArray
@@ -48,7 +44,7 @@ class LengthSlope:
     n_systems: int
 
 
-def fit_slope(scores: Mapping[str, Scored]) -> LengthSlope | None:
+def fit_slope(scores: Mapping[str, ScoredItems]) -> LengthSlope | None:
     """Slope over all systems; None with under two systems or items, or without any spread."""
     own = [scores[system] for system in sorted(scores) if scores[system].items]
     index = {item: i for i, item in enumerate(sorted({item for s in own for item in s.items}))}
@@ -70,7 +66,7 @@ def fit_slope(scores: Mapping[str, Scored]) -> LengthSlope | None:
     return LengthSlope(slope, slope - half, slope + half, float(log2.mean()), n_items, n_systems)
 
 
-def adjust(value: float, scored: Scored, slope: LengthSlope) -> float | None:
+def adjust(value: float, scored: ScoredItems, slope: LengthSlope) -> float | None:
     """The value that the fit gives to answers of the board's mean length."""
     if not scored.items:
         return None

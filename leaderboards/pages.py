@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import jinja2
-from r2w_eval.leaderboards.boards import Apart, Board, Standing
+from r2w_eval.leaderboards.boards import Apart, Board
 from r2w_eval.leaderboards.collect import Entry
 from r2w_eval.leaderboards.export import (
     direction,
@@ -25,6 +25,7 @@ from r2w_eval.leaderboards.export import (
 from r2w_eval.leaderboards.naming import clip
 from r2w_eval.leaderboards.plots import histogram_plot
 from r2w_eval.leaderboards.rows import Row
+from r2w_eval.leaderboards.standings import Standing
 
 from r2w_eval.hashing import content_hash, to_plain
 from r2w_eval.paths import packaged_text, safe_name

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from r2w_eval.leaderboards.boards import Board, Standing
+from r2w_eval.leaderboards.boards import Board
 from r2w_eval.leaderboards.naming import clip
+from r2w_eval.leaderboards.standings import Standing
 
 from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 from r2w_eval.types import Metric

@@ -1,9 +1,8 @@
-"""Computes a row or a site again from the raw files and names every difference.
+"""Recomputes a row or a site from the raw files and reports every difference.
 
-A run is copied aside, every stored judge text is read anew, every score over label probabilities is
-summed anew, and the aggregation runs again; the row made from that must equal the signed one field
-by field. A site is built again from its rows and must equal itself byte by byte. Nothing is asked
-of any judge (specification: harness D5).
+A copy of the run is reparsed: every stored judge text, every score over label probabilities, and
+the aggregation. The resulting row must equal the signed one field by field. A site is rebuilt from
+its rows and must match byte for byte. No judge is asked (specification: harness D5).
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,9 @@ from r2w_eval.suites.stock_tasks import is_stock
 from r2w_eval.suites.suite import suite_folders
 
 MAX_DIFFERENCES = 20
-# hashes of files follow from the texts; they are checked against the files themselves
+# file hashes are checked against the files themselves
 _NOT_COMPUTED = ("evidence", "signature", "created", "software")
-# sentences for people: a row made by a version that words them otherwise is as sound
+# prose may be worded differently by another version
 _WORDING = frozenset({"note", "text"})
 OTHER_CODE = (
     "the pages were laid out by another version of r2w-eval: rows and exports were compared, pages "
@@ -58,7 +58,7 @@ OTHER_CODE = (
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What verification found: `computed` of `rows` were computed again from raw files."""
+    """What verification found; `computed` of `rows` were recomputed from raw files."""
 
     rows: int
     computed: int
@@ -97,7 +97,7 @@ def _merge(checks: Iterable[Check]) -> Check:
 
 
 def verify_row_file(path: Path, given: Given = NO_FILES) -> Check:
-    """One row file; its raw files lie where it says, relative to itself."""
+    """One row file, with the raw files that it points to."""
     try:
         entry = enter_file(path)
     except DataError as error:
@@ -106,61 +106,57 @@ def verify_row_file(path: Path, given: Given = NO_FILES) -> Check:
 
 
 def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:
-    """Rows against their raw files; rows of one run are computed together."""
-    differences: list[str] = []
-    notes: list[str] = []
-    computed: dict[Path, list[Row] | R2WError] = {}
-    n = 0
-    for entry in entries:
-        name = f"{entry.row.model[:80]} on {entry.row.task}"
-        if not entry.runs:
-            differences += [f"{name}: {text}" for text in check_interval(entry.row)]
-            notes.append(f"{name}: raw data gone, only the signature could be checked")
-            continue
-        run = entry.runs[0]
-        if run.path not in computed:
-            computed[run.path] = _compute_or_tell(run, given)
-        found = DataAbsent(PROGRAM) if is_stock(entry.row.task) else computed[run.path]
-        if isinstance(found, DataAbsent):
-            told = (*changed_files(entry.row, run), *check_interval(entry.row))
-            differences += [f"{name}: {text}" for text in told]
-            notes.append(
-                f"{entry.row.task}: files and signatures compared, no row computed: {found}"
-            )
-            continue
-        if isinstance(found, R2WError):
-            differences.append(f"{name}: cannot be computed again: {found}")
-            continue
-        n += 1
-        differences += [f"{name}: {text}" for text in compare_row(entry.row, found, run)]
-    return Check(len(entries), n, tuple(differences), tuple(dict.fromkeys(notes)))
+    """Rows against their raw files. Each run is recomputed once, for all its rows."""
+    recompute = cache(lambda path: _recompute(RunFolder(path), given))
+    return _merge(_verify_entry(entry, recompute) for entry in entries)
 
 
-def _compute_or_tell(run: RunFolder, given: Given) -> list[Row] | R2WError:
+def _verify_entry(entry: Entry, recompute: Callable[[Path], list[Row] | R2WError]) -> Check:
+    row = entry.row
+    name = f"{row.model[:80]} on {row.task}"
+    if not entry.runs:
+        note = f"{name}: raw data gone, only the signature could be checked"
+        return _check(name, 0, check_interval(row), (note,))
+    run = entry.runs[0]
+    found = DataAbsent(PROGRAM) if is_stock(row.task) else recompute(run.path)
+    if isinstance(found, DataAbsent):
+        note = f"{row.task}: files and signatures compared, no row computed: {found}"
+        return _check(name, 0, (*changed_files(row, run), *check_interval(row)), (note,))
+    if isinstance(found, R2WError):
+        return _check(name, 0, (f"cannot be computed again: {found}",))
+    return _check(name, 1, compare_row(row, found, run))
+
+
+def _check(name: str, computed: int, found: Iterable[str], notes: tuple[str, ...] = ()) -> Check:
+    """The check of one row; each difference is prefixed with the row's name."""
+    return Check(1, computed, tuple(f"{name}: {text}" for text in found), notes)
+
+
+def _recompute(run: RunFolder, given: Given) -> list[Row] | R2WError:
     try:
         wrong = list(check_verdicts(run))
         return DataError(wrong[0]) if wrong else recompute_rows(run, given)
     except R2WError as error:
         return error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        # whatever a made-up file holds: it proves nothing, and ends nothing
+        # a forged file must not stop the verification of the others
         return DataError(
             f"{run.path.name}: not the files of a run ({type(error).__name__}: {error!s:.200}). "
-            f"Try: r2w-eval leaderboard submit RUN, which makes them anew"
+            f"Try: r2w-eval leaderboard submit RUN, which writes them again"
         )
 
 
 def check_interval(row: Row) -> Iterable[str]:
-    """A headline that the row's own items do not give, where no raw file says more."""
+    """Headline bounds that do not follow from the row's own items."""
     if row.task in suite_folders():
         measured = measure_headline(row, row.estimate)
         for bound in ("low", "high"):
-            told, found = getattr(row.headline, bound), getattr(measured, bound)
-            yield from differing(told, found, f"headline.{bound}")
+            stated, found = getattr(row.headline, bound), getattr(measured, bound)
+            yield from differing(stated, found, f"headline.{bound}")
 
 
 def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[str]:
-    """What differs between a signed row and the one computed from raw files."""
+    """What differs between a signed row and the one recomputed from raw files."""
     yield from changed_files(row, run)
     same = [one for one in computed if (one.task, one.judge) == (row.task, row.judge)]
     if not same:
@@ -172,14 +168,14 @@ def compare_row(row: Row, computed: Sequence[Row], run: RunFolder) -> Iterable[s
 
 
 def _compared(row: Row, field: str) -> Any:
-    """What a field says; what a run left out may hang on files that only its maker has."""
+    """A field's value. Notices of left-out samples may depend on files only the author has."""
     if field == "warnings":
         return [to_plain(notice) for notice in row.warnings if notice.code != "left_out"]
     return to_plain(getattr(row, field))
 
 
 def changed_files(row: Row, run: RunFolder) -> Iterable[str]:
-    """Raw files that are not those the row was signed over."""
+    """Raw files that differ from those the row was signed over."""
     actual = hash_raw_files(run.path)
     for name in dict.fromkeys((*RAW_FILES, *row.evidence.files)):
         if actual.get(name) != row.evidence.files.get(name):
@@ -187,7 +183,7 @@ def changed_files(row: Row, run: RunFolder) -> Iterable[str]:
 
 
 def differing(signed: Any, computed: Any, path: str) -> Iterable[str]:
-    """Every leaf that differs, by name; wording apart.
+    """Every leaf that differs, by name; prose is ignored.
 
     >>> list(differing({"value": 7.0}, {"value": 6.5}, "headline"))
     ['headline.value: the row says 7.0, the raw verdicts give 6.5']
@@ -234,15 +230,15 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_files(path: Path, expected: dict[str, str]) -> Iterable[str]:
-    """Files that are missing, changed, or were never written."""
+    """Files that are missing, changed or unexpected."""
     for name, digest in expected.items():
         file = path / name
         if not file.is_file():
             yield f"{name}: missing"
         elif file_hash(file) != digest:
             yield f"{name}: changed since the site was made"
-    there = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
-    for name in sorted(there - expected.keys() - {MANIFEST}):
+    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()}
+    for name in sorted(present - expected.keys() - {MANIFEST}):
         yield f"{name}: not part of the site"
 
 
@@ -254,40 +250,40 @@ def _site_entries(path: Path, manifest: dict[str, Any]) -> tuple[list[Entry], li
         except DataError as error:
             unreadable.append(str(error))
             continue
-        there = [run for name in facts["runs"] for run in enter(row, path / name).runs]
-        entries.append(Entry(row, tuple(there), facts["has_raw"]))
+        runs = tuple(run for name in facts["runs"] for run in enter(row, path / name).runs)
+        entries.append(Entry(row, runs, facts["has_raw"]))
     return entries, unreadable
 
 
 def check_pages(
     path: Path, manifest: dict[str, Any], entries: Sequence[Entry], is_same_code: bool
 ) -> list[str]:
-    """The site built again from its rows, compared file by file.
+    """Rebuild the site from its rows and compare file by file.
 
-    Texts are left out where their run is not there any more, and pages where another version laid
-    them out: then the exports, which hold every number, are compared.
+    Texts are skipped if their run is gone. Pages are skipped if another version laid them out; the
+    exports, which hold every number, are compared all the same.
     """
     options = manifest["options"]
     prices = {name: Price(**price) for name, price in options["boards"]["prices"].items()}
     left_out = tuple(LeftOut(**one) for one in manifest["left_out"])
     with tempfile.TemporaryDirectory(prefix="r2w-verify-") as folder:
-        again = Path(folder) / "site"
+        rebuilt = Path(folder) / "site"
         site_options = SiteOptions(
             options["title"],
             BoardOptions(**{**options["boards"], "prices": prices}),
             options["references"],
         )
-        site = write_site(Collection(tuple(entries), left_out), again, site_options)
+        site = write_site(Collection(tuple(entries), left_out), rebuilt, site_options)
         gone = {entry.row.slug for entry in entries if entry.has_raw and not entry.runs}
-        untold = [f"{kind}/{slug}" for slug in gone for kind in ("data", "traces")]
-        untold += [f"models/{system_slug(e.row)}" for e in entries if e.row.slug in gone]
-        untold += [f"data/{board.slug}/prompts" for board in site.boards] if gone else []
-        made = json.loads((again / MANIFEST).read_bytes())["files"]
+        skipped = [f"{kind}/{slug}" for slug in gone for kind in ("data", "traces")]
+        skipped += [f"models/{system_slug(e.row)}" for e in entries if e.row.slug in gone]
+        skipped += [f"data/{board.slug}/prompts" for board in site.boards] if gone else []
+        made = json.loads((rebuilt / MANIFEST).read_bytes())["files"]
     names = sorted(made.keys() | manifest["files"].keys())
     return [
-        f"{name}: the site says another thing than its rows give"
+        f"{name}: does not match the rows of the site"
         for name in names
-        if not name.startswith(tuple(untold))
+        if not name.startswith(tuple(skipped))
         and (is_same_code or name.startswith("exports/"))
         and made.get(name) != _actual(path / name)
     ]

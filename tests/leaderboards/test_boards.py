@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from boards import make_row
-from r2w_eval.leaderboards.boards import BoardOptions, build_boards, scored_items
+from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Entry, collect, count_losses
 from r2w_eval.leaderboards.export import to_csv, to_latex, to_markdown
-from r2w_eval.leaderboards.length import Scored, adjust, fit_slope
+from r2w_eval.leaderboards.length import ScoredItems, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
 from r2w_eval.leaderboards.pooling import pool, pool_entries
 from r2w_eval.leaderboards.rows import Row, Tokens, sign, write_row
+from r2w_eval.leaderboards.standings import scored_items
 from r2w_eval.leaderboards.submit import SubmissionRefused, check_complete
 from r2w_eval.leaderboards.verify import check_interval
 
@@ -248,11 +249,11 @@ def test_losses_go_to_who_is_to_blame() -> None:
 
 def test_the_length_slope_is_found_and_taken_out() -> None:
     generator = np.random.default_rng(5)
-    scores: dict[str, Scored] = {}
+    scores: dict[str, ScoredItems] = {}
     for level, system in enumerate(("a", "b", "c")):
         log2 = np.log2(generator.uniform(200, 3000, 40))
         values = 3 + level + 0.1 * np.arange(40) + 0.5 * log2
-        scores[system] = Scored(tuple(f"i{n}" for n in range(40)), values, log2)
+        scores[system] = ScoredItems(tuple(f"i{n}" for n in range(40)), values, log2)
     slope = fit_slope(scores)
     assert slope is not None
     assert slope.per_doubling == pytest.approx(0.5, abs=1e-6)
@@ -263,7 +264,7 @@ def test_the_length_slope_is_found_and_taken_out() -> None:
 
 
 def test_one_system_or_one_length_gives_no_slope() -> None:
-    own = Scored(tuple("abcde"), np.arange(5.0), np.full(5, 6.64))
+    own = ScoredItems(tuple("abcde"), np.arange(5.0), np.full(5, 6.64))
     assert fit_slope({"a": own}) is None
     assert fit_slope({"a": own, "b": own}) is None
     assert fit_slope({}) is None
