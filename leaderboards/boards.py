@@ -129,7 +129,7 @@ def set_apart(rows: Mapping[str, Row], allow_mixed: bool) -> dict[str, str]:
             apart[label] = "its aggregate is built of other strata than the rest"
         elif is_uneven([best, row.coverage]) and not allow_mixed:
             apart[label] = (
-                f"{row.told_scored} scored, the board's best has "
+                f"{row.scored_text} scored, the board's best has "
                 f"{best:.0%}: finish it with the same command, or rank it with --allow-mixed"
             )
     return apart

@@ -1,7 +1,7 @@
-"""From run folders and row files to rows, each with the place of its raw files.
+"""Collects rows from run folders and row files, each with the location of its raw files.
 
-What cannot become a row is left out with its reason and never stops the others: a folder without
-results, a half-written file, a run without a single scored item.
+A source that gives no row (no results, a half-written file, nothing scored) is left out with the
+reason and does not stop the others.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ NULL_PREFIX = "null/"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A row and the run folders that prove it (several where runs are pooled)."""
+    """A row and the run folders behind it (several if runs are pooled)."""
 
     row: Row
     runs: tuple[RunFolder, ...] = ()
     has_raw: bool = False
-    """The raw files were there when the pages were made."""
+    """Whether the raw files were present when the pages were made."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """A source named on the command line that gave no row, and why."""
+    """A source that gave no row, and the reason."""
 
     source: str
     reason: str
@@ -57,7 +57,7 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """All that was found, in a fixed order."""
+    """All rows, in a fixed order, and what was left out."""
 
     entries: tuple[Entry, ...]
     left_out: tuple[LeftOut, ...]
@@ -74,7 +74,7 @@ def collect(sources: Sequence[str]) -> Collection:
                 entries.setdefault(entry.row.signature, entry)
         except R2WError as error:
             problems.append(str(error))
-            # on the site no path of this machine stands
+            # the site must not show paths of this machine
             left_out.append(LeftOut(Path(source).name, str(error).replace(source, "RUN")))
     if not entries:
         raise UsageError(
@@ -101,7 +101,7 @@ def _read_source(path: Path) -> Iterable[Entry]:
 
 
 def _read_pipeline(path: Path) -> list[Entry]:
-    """The rows of all models that a pipeline has evaluated. Raises UsageError for none."""
+    """The rows of all evaluated models of a pipeline. Raises UsageError if there are none."""
     runs = [run for run in runs_of(path / MANIFEST) if (run / "run.json").is_file()]
     if not runs:
         raise UsageError(
@@ -112,10 +112,10 @@ def _read_pipeline(path: Path) -> list[Entry]:
 
 
 def _read_row_file(path: Path) -> Entry:
-    """A row, with the folder that it names only if that holds the files it was signed over.
+    """A row, with its run folder if that holds the files that were signed.
 
-    The name of the folder is not signed: a stranger's row could point at any run of this machine,
-    whose texts would then be published.
+    The folder's path is not signed: an untrusted row could point at any run on this machine and
+    get its texts published.
     """
     entry = enter_file(path)
     is_own = all(hash_raw_files(run.path) == entry.row.evidence.files for run in entry.runs)
@@ -123,15 +123,13 @@ def _read_row_file(path: Path) -> Entry:
 
 
 def enter_file(path: Path) -> Entry:
-    """The row of a file with the run folder that it names, whatever that holds. Raises
-    RowInvalid.
-    """
+    """The row of a file with the run folder it points to. Raises RowInvalid."""
     row = read_row(path)
     return enter(row, path.parent / row.evidence.folder if row.evidence.folder else None)
 
 
 def enter(row: Row, run: Path | None) -> Entry:
-    """A row with its run folder, as far as that holds the raw files."""
+    """A row with its run folder, if that holds the raw files."""
     if run is None or not all((run / name).is_file() for name in RAW_FILES):
         return Entry(row)
     return Entry(row, (RunFolder(run),), has_raw=True)
@@ -194,11 +192,11 @@ def row_of_result(folder: RunFolder, manifest: Mapping[str, Any], result: Mappin
 
 
 def describe_system(manifest: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Backend facts, system prompt and sampling of the writer: what makes two systems differ."""
+    """What identifies a writer: backend, system prompt and sampling."""
     identity = manifest["identity"]
     decoding = identity["tasks"].get(task, {}).get("decoding", {})
     own = dict(identity["writer"])
-    # recorded answers differ from day to day as sampled ones do; the evidence tells them apart
+    # recorded answers differ between runs as sampled ones do; the evidence hashes tell them apart
     for name in ("model", "responses_sha256"):
         own.pop(name, None)
     return {
@@ -210,7 +208,7 @@ def describe_system(manifest: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def hash_raw_files(folder: Path) -> dict[str, str]:
-    """SHA-256 of the raw files that are there."""
+    """SHA-256 of the raw files that exist."""
     return {name: file_hash(folder / name) for name in RAW_FILES if (folder / name).is_file()}
 
 
@@ -221,7 +219,7 @@ def _item_columns(samples: Sequence[Mapping[str, Any]]) -> ItemColumns:
 
 
 def count_losses(statuses: Mapping[str, int], failures: Mapping[str, int]) -> Losses:
-    """Lost answers and verdicts by cause; a verdict without an answer is counted once, above.
+    """Lost answers and verdicts by cause; a verdict that lacks its answer is not counted again.
 
     >>> count_losses({"ok": 9, "empty": 1}, {"parse_error": 2, "no_answer": 5}).judge
     {'parse_error': 2}

@@ -1,7 +1,7 @@
-"""Evaluator cards on judge pages: what is known of a judge apart from any board.
+"""Evaluator cards on judge pages: what is known about a judge apart from any board.
 
-Cards are made by `r2w-eval judge-check` and kept in the package's `cards/` folder; a judge finds
-its own by name and facts, so that a card never stands for a judge in another setting.
+`r2w-eval judge-check` makes the cards in the package's `cards/` folder. A card is matched by the
+judge's name and facts, so that it never describes the judge in another setting.
 """
 
 from __future__ import annotations
@@ -20,5 +20,5 @@ def packaged_cards() -> list[EvaluatorCard]:
 
 
 def card_of(cards: Sequence[EvaluatorCard], identity: Mapping[str, Any]) -> EvaluatorCard | None:
-    """The card of the judge of a score identity; None when there is none for this very setting."""
+    """The card for the judge of a score identity in exactly this setting, if any."""
     return find_card(cards, str(identity.get("judge")), identity.get("judge_facts", {}))

@@ -1,6 +1,6 @@
-"""A board in the forms others read: CSV, JSON, Parquet, Markdown, LaTeX.
+"""A board as CSV, JSON, Parquet, Markdown and LaTeX.
 
-One list of columns serves every form. Model names are hostile text: a CSV cell never starts a
+All formats share one list of columns. Model names are hostile text: a CSV cell never starts a
 formula, Markdown and LaTeX are escaped (specification: harness D2, S5).
 """
 
@@ -72,7 +72,7 @@ def to_csv(board: Board) -> bytes:
 
 
 def quote_formula(cell: Cell) -> Cell:
-    """A text that a spreadsheet would run gets an apostrophe in front; numbers stay numbers.
+    """Prefix a text that a spreadsheet would run as a formula with an apostrophe.
 
     >>> quote_formula("=HYPERLINK(1)"), quote_formula(-1.5)
     ("'=HYPERLINK(1)", -1.5)
@@ -104,7 +104,7 @@ def to_json(board: Board) -> bytes:
 
 
 def to_parquet(board: Board) -> bytes:
-    """The same columns. Raises ImportError without pyarrow."""
+    """The columns as Parquet. Raises ImportError without pyarrow."""
     import pyarrow
     import pyarrow.parquet
 
@@ -130,7 +130,7 @@ def _encodable(cell: Cell) -> Cell:
 
 
 def to_markdown(board: Board) -> str:
-    """A table for a README, with everything a number needs to be read."""
+    """A table for a README."""
     lines = [
         f"### {markdown(board.task)} {markdown(board.version)}, judged by {markdown(board.judge)}",
         "",
@@ -208,7 +208,7 @@ _LATEX = {
 
 
 def latex(text: str) -> str:
-    r"""Text with LaTeX's own characters made harmless.
+    r"""Text with LaTeX's special characters escaped.
 
     >>> latex("a_b \\input{x}")
     'a\\_b \\textbackslash{}input\\{x\\}'
@@ -217,7 +217,7 @@ def latex(text: str) -> str:
 
 
 def markdown(text: str) -> str:
-    """Text without Markdown, HTML or table syntax.
+    """Text with Markdown, HTML and table syntax escaped.
 
     >>> markdown("a|b <script>")
     'a\\\\|b &lt;script&gt;'
@@ -233,7 +233,7 @@ def rank_text(standing: Standing) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Fixed digits; a dash where there is nothing.
+    """Fixed digits; a dash for None.
 
     >>> number(1234.5, 0), number(None)
     ('1,234', '–')
@@ -257,7 +257,7 @@ def signed(value: float | None) -> str:
 
 
 def direction(value: float) -> str:
-    """The class of a difference: what is printed as zero is neither better nor worse."""
+    """The CSS class of a difference; one printed as zero is neither up nor down."""
     if f"{abs(value):.2f}" == "0.00":
         return "soft"
     return "up" if value > 0 else "down"
@@ -280,7 +280,7 @@ def pairs_to_csv(board: Board) -> bytes:
 
 
 def has_parquet() -> bool:
-    """Parquet needs pyarrow, which the base install does not carry."""
+    """Whether pyarrow is installed, which the base install does not include."""
     import importlib.util
 
     return importlib.util.find_spec("pyarrow") is not None

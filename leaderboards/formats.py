@@ -1,7 +1,7 @@
-"""One row in the forms of other sites: lm-eval's results file, Hugging Face's model card.
+"""One row in the formats of others: lm-eval's results file, Hugging Face's model card.
 
-The results file has the keys of lm-eval 0.4.13, so that lm-eval's own table prints it; the card's
-`model-index` carries score, interval and what the score may be compared with.
+The results file has the keys of lm-eval 0.4.13, so that lm-eval can print it; the card's
+`model-index` holds score, interval and score key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ PAPER = "https://arxiv.org/abs/2604.03004"
 
 
 def to_lm_eval(row: Row) -> bytes:
-    """The content of a results_*.json with this row as its only task."""
+    """A results_*.json with this row as its only task."""
     task = row.task
     content = {
         "results": {
@@ -67,7 +67,7 @@ def to_lm_eval(row: Row) -> bytes:
 
 
 def to_model_card(row: Row) -> bytes:
-    """README front matter with a `model-index`; everything is quoted by the YAML writer."""
+    """README front matter with a `model-index`; the YAML writer quotes everything."""
     head = row.headline
     metric: dict[str, Any] = {
         "type": head.name,

@@ -1,8 +1,8 @@
-"""Where the models of a training pipeline come from: base, SFT, RL, with the steps of each.
+"""The history of the models of a training pipeline: base, SFT, RL, and their training steps.
 
-Read from the pipeline's manifest (`pipeline.json`), beside whose stages the evaluated runs lie: a
-run in `stages/evaluate-X-…/run` is the model X, and the stages before X are its history. A run that
-is submitted leaves its pipeline and takes its own places along, as `lineage.json`.
+Read from the pipeline's manifest (`pipeline.json`): the run in `stages/evaluate-X-…/run` is of the
+model X, and the stages before X are its history. A submitted run leaves its pipeline and keeps its
+own places in `lineage.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BASE = "base"
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A model on the way: training steps from the base up to it, and the folder of its run."""
+    """An evaluated model: its training steps since the base, and the folder of its run."""
 
     stage: str
     step: int
@@ -33,7 +33,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The last evaluated model of a training with all before it, oldest first."""
+    """The last evaluated model of a training and all before it, oldest first."""
 
     recipe: str
     final: str
@@ -42,7 +42,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an evaluated run stands in one line."""
+    """The place of an evaluated run in one line."""
 
     recipe: str
     final: str
@@ -51,7 +51,7 @@ class Place:
 
 
 def places_of(run: Path) -> list[Place]:
-    """A run's places in its pipeline, or those that it took along; a base stands in many lines."""
+    """A run's places, from its pipeline or its own file; a base model belongs to many lines."""
     manifest = manifest_of(run)
     if manifest is None:
         return _read_places(run / LINEAGE)
@@ -64,7 +64,7 @@ def places_of(run: Path) -> list[Place]:
 
 
 def _read_places(path: Path) -> list[Place]:
-    """None where there is no such file, or it holds anything else: it is not signed."""
+    """Empty if the file is missing or malformed; it is not signed."""
     try:
         return [
             Place(str(one["recipe"]), str(one["final"]), str(one["stage"]), int(one["step"]))
@@ -75,20 +75,20 @@ def _read_places(path: Path) -> list[Place]:
 
 
 def keep_places(run: Path, target: Path) -> None:
-    """Write a run's places into its copy, where it has any."""
+    """Write a run's places, if any, into its copy."""
     if places := places_of(run):
         write_json(target / LINEAGE, places)
 
 
 def manifest_of(run: Path) -> Path | None:
-    """The manifest of the pipeline in whose `stages` a run folder lies, if it lies in any."""
+    """The manifest of the pipeline that a run folder belongs to, if any."""
     place = next((p for p in run.resolve().parents if p.name == "stages"), None)
     path = place.parent / MANIFEST if place else None
     return path if path is not None and path.is_file() else None
 
 
 def read_lines(manifest: Path) -> list[Line]:
-    """A line per model that no other was trained from; none where the file is not a manifest."""
+    """A line per model that no other was trained from; none if the file is not a manifest."""
     try:
         content = json.loads(manifest.read_bytes())
         nodes = {str(node["name"]): node for node in content["nodes"]}
@@ -119,13 +119,13 @@ def _lines(recipe: str, nodes: Mapping[str, Any], root: Path) -> Iterable[Line]:
             if name in runs and runs[name].is_relative_to(root):
                 stops.append(Stop(name, step, runs[name]))
         if stops:
-            # several models in training have one history as long as none of them is evaluated
+            # models that are not evaluated yet share the line of their last evaluated ancestor
             lines[stops[-1].stage] = Line(recipe, stops[-1].stage, tuple(stops))
     return lines.values()
 
 
 def _parent(node: Mapping[str, Any], nodes: Mapping[str, Any]) -> str | None:
-    """The training stage whose model a stage goes on from."""
+    """The training stage whose model a stage continues from."""
     return next((name for name in node["inputs"] if nodes[name]["kind"] in TRAINED), None)
 
 

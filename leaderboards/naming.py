@@ -1,4 +1,4 @@
-"""Names that tell the systems of a board apart by what really differs between them."""
+"""Labels that tell the systems of a board apart by what differs between them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from r2w_eval.leaderboards.rows import Row
 
 MODEL_CHARS = 80
 VALUE_CHARS = 48
-# told before other facts; the rest follows in alphabetical order
+# shown first; the rest follows in alphabetical order
 _FIRST = ("system_prompt", "sampling")
-# the decoding repeats the sampling in full
-_UNTOLD = ("decoding",)
+# the decoding repeats the sampling
+_HIDDEN = ("decoding",)
 
 
 def label_rows(rows: Sequence[Row]) -> list[str]:
-    """One unique label a row, in order: the model, and where that is not enough, what differs.
+    """A unique label per row: the model and, if needed, what differs.
 
-    Runs that differ in nothing but their day are numbered by day.
+    Runs that differ only in their date are numbered by date.
     """
     names = _short_names({row.model for row in rows})
     by_model: dict[str, list[int]] = defaultdict(list)
@@ -34,13 +34,13 @@ def label_rows(rows: Sequence[Row]) -> list[str]:
         varying = _varying([rows[i].system for i in own])
         shared = set.intersection(*(set(_sampling(rows[i])) for i in own))
         for i in own:
-            told = [_tell(name, rows[i].system.get(name), shared) for name in varying]
-            labels[i] = " · ".join([names[model], *filter(None, told)])
+            facts = [_show_fact(name, rows[i].system.get(name), shared) for name in varying]
+            labels[i] = " · ".join([names[model], *filter(None, facts)])
     return _number(labels, rows)
 
 
 def _short_names(models: Collection[str]) -> dict[str, str]:
-    """Each model's name on one line; the end is told as well where the beginnings agree."""
+    """Each model's name on one line, cut in the middle if the beginnings agree."""
     clipped = {model: clip(model, MODEL_CHARS) for model in models}
     counts = Counter(clipped.values())
     return {
@@ -71,7 +71,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def _varying(facts: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = {name for own in facts for name in own if name not in _UNTOLD}
+    names = {name for own in facts for name in own if name not in _HIDDEN}
     differing = [n for n in names if len({repr(own.get(n)) for own in facts}) > 1]
     return sorted(differing, key=lambda n: (n not in _FIRST, n))
 
@@ -80,7 +80,7 @@ def _sampling(row: Row) -> list[str]:
     return str(row.system.get("sampling") or "").split(",")
 
 
-def _tell(name: str, value: Any, shared: Collection[str]) -> str:
+def _show_fact(name: str, value: Any, shared: Collection[str]) -> str:
     if value in (None, "", {}):
         return ""
     if name == "system_prompt":
@@ -92,7 +92,7 @@ def _tell(name: str, value: Any, shared: Collection[str]) -> str:
 
 
 def _number(labels: Sequence[str], rows: Sequence[Row]) -> list[str]:
-    """Equal labels numbered by day; no number makes one that another model is called by."""
+    """Number equal labels by date, avoiding labels that are taken."""
     counts = Counter(labels)
     taken = set(labels)
     order = sorted(range(len(rows)), key=lambda i: (rows[i].created, rows[i].signature))

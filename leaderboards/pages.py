@@ -1,6 +1,6 @@
-"""What the pages show, computed from boards: plain views that templates only lay out.
+"""What the pages show, computed from boards: plain views that the templates lay out.
 
-Every text goes through the template engine's escaping; plots and bars carry numbers only.
+The template engine escapes every text; plots and bars hold numbers only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MAX_HEAT_LINES = 30
 MAX_HEAT_GROUPS = 40
 HEAT_LEVELS = 8
 
-# heading, key, how to sort (not at all where empty), classes: wide ones stand behind "all columns"
+# heading, key, sort order ("": not sortable), classes; only-wide columns need "all columns"
 COLUMNS = (
     ("rank", "rank", "number", "rank l"),
     ("system", "name", "text", "l name"),
@@ -135,7 +135,7 @@ class JudgeView:
 
 
 def bar_of(standing: Standing, board: Board) -> Bar | None:
-    """Where the interval lies between the lowest and the highest bound of the board."""
+    """A system's interval on the board's axis; None if all bounds are equal."""
     bounds = [
         bound
         for s in board.standings
@@ -164,7 +164,7 @@ def group_metrics(row: Row) -> dict[str, dict[str, Metric]]:
 
 
 def heat_maps(board: Board) -> list[Heat]:
-    """One map per dimension with two groups or more, but not more than a page can hold."""
+    """One map per dimension with at least two groups and not more than a page can hold."""
     shown = board.standings[:MAX_HEAT_LINES]
     tables = {s.label: group_metrics(s.row) for s in shown}
     dimensions = list(dict.fromkeys(d for own in tables.values() for d in own))
@@ -186,7 +186,7 @@ def _value(metric: Metric | None) -> float | None:
 
 
 def shade(values: Mapping[str, Sequence[float | None]]) -> tuple[HeatLine, ...]:
-    """Shades by place between the lowest and the highest cell."""
+    """Cells shaded by their place between the lowest and the highest value."""
     present = [v for own in values.values() for v in own if v is not None]
     low, high = min(present, default=0.0), max(present, default=0.0)
 
@@ -202,7 +202,7 @@ def shade(values: Mapping[str, Sequence[float | None]]) -> tuple[HeatLine, ...]:
 
 
 def board_means(board: Board) -> dict[str, float]:
-    """Mean of each group over the board's systems, null baselines left out."""
+    """Mean of each group over the board's systems without null baselines."""
     found: dict[str, list[float]] = defaultdict(list)
     for standing in board.standings:
         for metric in standing.row.metrics if not standing.row.is_null else ():
@@ -227,7 +227,7 @@ def strengths(row: Row, means: Mapping[str, float]) -> tuple[Strength, ...]:
 
 
 def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
-    """Everything there is of each system, by its page's name."""
+    """All rows of each system on all boards, by the slug of its page."""
     views: dict[str, list[RowView]] = defaultdict(list)
     for board in boards:
         means = board_means(board)
@@ -248,26 +248,26 @@ def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
 
 
 def reflection_facts(block: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    """Figures of a run's reflection block, whatever it holds: metrics with intervals, counts."""
+    """The figures of a run's reflection block: metrics with intervals, counts."""
     found = []
     for key, value in (block or {}).items():
         if isinstance(value, list):
             named = (one for one in value if isinstance(one, Mapping) and "name" in one)
-            found += [_told(str(one["name"]), one) for one in named if is_metric(one)]
+            found += [_figure(str(one["name"]), one) for one in named if is_metric(one)]
         elif isinstance(value, Mapping) and is_metric(value):
-            found.append(_told(key, value))
+            found.append(_figure(key, value))
         elif is_number(value):
-            told = f"{value:,}" if isinstance(value, int) else number(value)
-            found.append((key.replace("_", " "), told))
+            shown = f"{value:,}" if isinstance(value, int) else number(value)
+            found.append((key.replace("_", " "), shown))
     return tuple(found)
 
 
 def is_metric(value: Mapping[str, Any]) -> bool:
-    """A figure with a value; one that could not be measured is not shown."""
+    """Whether it is a metric with a value; others are not shown."""
     return isinstance(value.get("value"), (int, float))
 
 
-def _told(name: str, metric: Mapping[str, Any]) -> tuple[str, str]:
+def _figure(name: str, metric: Mapping[str, Any]) -> tuple[str, str]:
     bounds = interval_text(metric.get("low"), metric.get("high"))
     return name.replace("_", " "), f"{number(metric['value'])} ({bounds})"
 
@@ -312,12 +312,12 @@ def system_slug(row: Row) -> str:
 
 
 def judge_slug(judge: str) -> str:
-    """The page of a judge; the hash keeps names apart that look alike as file names."""
+    """The page of a judge; the hash tells apart names that give the same file name."""
     return f"{safe_name(judge, 40).lower()}-{content_hash(judge, 6)}"
 
 
 def make_environment() -> jinja2.Environment:
-    """The template engine: everything escaped, an unknown name is an error."""
+    """The template engine: it escapes everything, and an unknown name is an error."""
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -350,7 +350,7 @@ def make_environment() -> jinja2.Environment:
 
 @cache
 def suite_title(task: str) -> str:
-    """The suite's own title; its name where the suite is not installed."""
+    """The suite's title; its name if the suite is not installed."""
     return load_info(task).title if task in suite_folders() else task
 
 
@@ -360,5 +360,5 @@ def read_template(name: str) -> str:
 
 
 def columns(has_reflection: bool) -> Iterable[tuple[str, str, str, str]]:
-    """The ranking's columns; the reflection column only where some row has such figures."""
+    """The ranking's columns; the reflection column only if some row has such figures."""
     return (c for c in COLUMNS if has_reflection or c[1] != "reflection")

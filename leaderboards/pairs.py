@@ -1,10 +1,10 @@
 """All paired tests of a board at once: 200 models are 19,900 pairs.
 
-The same numbers as `r2w_eval.stats` gives (difference, t interval, sign-flip p), vectorised. For up
-to 20 differing items all sign patterns are enumerated; above that one set of B random sign patterns
-serves all pairs. Sampled p values cannot be smaller than about 1 / B, but Holm's correction over
-thousands of pairs needs smaller ones. Where it is lower, Hoeffding's bound for sums with random
-signs is used instead, p <= 2 exp(-S^2 / (2 sum d^2)), which never understates p.
+A vectorised form of `r2w_eval.stats` (difference, t interval, sign-flip p). With up to 20 differing
+items all sign patterns are enumerated; beyond that one set of B random sign patterns serves all
+pairs. Sampled p values cannot fall below about 1 / B, but Holm's correction over thousands of pairs
+needs smaller ones: where it is lower, Hoeffding's bound for sums with random signs is used instead,
+p <= 2 exp(-S^2 / (2 sum d^2)), which never understates p.
 
 Sources: harness A2, A3, A5; Hoeffding 1963, theorem 2.
 """
@@ -42,12 +42,12 @@ class Terms:
     bottoms: tuple[FloatArray, ...]
     weights: tuple[float, ...]
     blocks: tuple[tuple[int, ...], ...]
-    """Strata that share items, and so are resampled together."""
+    """Groups of strata that share items and so are resampled together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """First minus second on their common items; `parts` are what a swap would flip."""
+    """First minus second on their common items; `parts` change sign when they are swapped."""
 
     first: int
     second: int
@@ -67,11 +67,11 @@ def pair_tests(estimates: Mapping[str, Estimate]) -> tuple[PairTest, ...]:
     numbers = combinations(range(len(terms.models)), 2)
     signs = RandomSigns(terms.tops[0].shape[1])
     tests: list[PairTest] = []
-    # the parts of all pairs at once would be the largest thing in memory
+    # in chunks: the parts of all pairs would fill the memory
     while chunk := list(islice(numbers, _PAIRS_AT_ONCE)):
         pairs = [compare_pair(terms, a, b) for a, b in chunk]
         p_values = flip_signs([pair.parts for pair in pairs], signs)
-        tests += [_untold(terms, pair, p) for pair, p in zip(pairs, p_values, strict=True)]
+        tests += [_uncorrected(terms, pair, p) for pair, p in zip(pairs, p_values, strict=True)]
     tested = [i for i, test in enumerate(tests) if test.p_value is not None]
     corrected = holm([tests[i].p_value or 0.0 for i in tested])
     for i, p_holm in zip(tested, corrected, strict=True):
@@ -79,8 +79,8 @@ def pair_tests(estimates: Mapping[str, Estimate]) -> tuple[PairTest, ...]:
     return tuple(tests)
 
 
-def _untold(terms: Terms, pair: Pair, p_value: float) -> PairTest:
-    """A pair's test before the correction over all pairs; without common items there is no p."""
+def _uncorrected(terms: Terms, pair: Pair, p_value: float) -> PairTest:
+    """A pair's test before the correction; without common items it has no p."""
     names = terms.models[pair.first], terms.models[pair.second]
     p = None if pair.difference is None else p_value
     return PairTest(*names, pair.difference, pair.low, pair.high, p, None, pair.n_common)
@@ -156,11 +156,11 @@ def _jackknife(top: FloatArray, below: FloatArray, total: float, ratio: float) -
 def _t_interval(
     difference: float, blocks: Sequence[tuple[FloatArray, FloatArray]]
 ) -> tuple[float | None, float | None]:
-    """95 % by t with Satterthwaite's degrees of freedom; none when a block has a single item, or
-    where all items differ by the same.
+    """95 % t interval with Satterthwaite's degrees of freedom.
 
-    Each block is what its items move the difference by, and their weights: items of unequal weight
-    count as fewer (Kish 1965), as in `resampling`.
+    None if a block has a single item, or all items differ by the same amount. A block holds its
+    items' jackknife contributions and weights; items of unequal weight count as fewer (Kish 1965),
+    as in `resampling`.
     """
     variances, degrees = [], []
     for moves, weights in blocks:
@@ -179,13 +179,13 @@ def _t_interval(
 
 
 def _differing(parts: FloatArray) -> FloatArray:
-    """Without items that do not differ: a flip does not show there."""
+    """Drop items that do not differ: flipping them changes nothing."""
     kept: FloatArray = parts[np.abs(parts) > _ROUNDING * np.abs(parts).max(initial=0.0)]
     return kept
 
 
 class RandomSigns:
-    """Sign patterns over n items, drawn when first asked for: one set serves all pairs."""
+    """Random sign patterns over n items, drawn on first use and shared by all pairs."""
 
     def __init__(self, n_items: int, draws: int = DRAWS) -> None:
         self.draws = draws
@@ -202,7 +202,7 @@ class RandomSigns:
 
 
 def flip_signs(parts: Sequence[FloatArray], signs: RandomSigns) -> list[float]:
-    """Two-sided mid-p of each pair's sum under random signs of its parts (see above)."""
+    """Two-sided mid-p of each pair's sum under random signs of its parts."""
     p_values = [sign_flip_p(own) if len(own) <= EXACT_ITEMS else bound(own) for own in parts]
     sampled = [
         i

@@ -1,7 +1,7 @@
-"""The plots of a board, as SVG that a page with a strict policy can hold and colour.
+"""The plots of a board as inline SVG, for pages with a strict content security policy.
 
-Drawn by matplotlib through `r2w_eval.plots`; style attributes, which such a page must not have,
-become presentation attributes. Same board, same bytes.
+Drawn by matplotlib through `r2w_eval.plots`; style attributes, which the policy forbids, become
+presentation attributes. The same board gives the same bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_LINES = 40
 MAX_LABELS = 10
 MAX_BINS = 24
 LABEL_CHARS = 32
-# marked by the page as quieter than the accent
+# of null baselines; replaced by a variable of the page
 MUTED = "#7a8189"
 _STYLE = re.compile(r' style="([^"]*)"')
 _QUIET = re.compile(
@@ -35,7 +35,7 @@ _QUIET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """An SVG element and the sentence under it."""
+    """An SVG element and its caption."""
 
     svg: str
     caption: str
@@ -83,7 +83,7 @@ def intervals_plot(standings: Sequence[Standing]) -> str:
 
 
 def ranks_plot(standings: Sequence[Standing]) -> str:
-    """Rank ranges as bars, the first rank on the left."""
+    """Rank ranges as bars, rank 1 on the left."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure(6.2, 0.75 + 0.25 * len(standings))
@@ -105,7 +105,7 @@ def ranks_plot(standings: Sequence[Standing]) -> str:
 
 
 def tokens_plot(standings: Sequence[Standing]) -> str:
-    """Score against tokens, with the front that none beats."""
+    """Score against tokens, with the Pareto front."""
     points = [(s, s.tokens_per_answer) for s in standings if s.tokens_per_answer]
     figure, axes = new_figure(6.2, 3.6)
     _scatter(axes, points)
@@ -140,7 +140,7 @@ def length_plot(standings: Sequence[Standing]) -> str:
 
 
 def histogram_plot(histogram: Mapping[float, int]) -> str:
-    """Verdicts by value; a scale of many values is cut into `MAX_BINS` equal parts."""
+    """Verdicts by value; more than `MAX_BINS` distinct values are binned."""
     figure, axes = new_figure(6.2, 2.4)
     values = sorted(histogram)
     counts = [histogram[value] for value in values]
@@ -174,7 +174,7 @@ def _colour(standing: Standing) -> str:
 def _name_lines(axes: Axes, standings: Sequence[Standing]) -> None:
     names = [plain_label(clip(standing.label, LABEL_CHARS)) for standing in reversed(standings)]
     axes.set_yticks(range(len(names)), names)
-    # so that bars of the first and the last system keep clear of the frame
+    # keeps the outer bars clear of the frame
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.tick_params(axis="y", length=0)
 
@@ -187,7 +187,7 @@ def _scatter(axes: Axes, points: Sequence[tuple[Standing, float]]) -> None:
 
 
 def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
-    """A name beside its point, towards the middle of the plot, where it is not cut off."""
+    """Label a point on the side of the middle of the plot, so that the label is not cut off."""
     axes.autoscale_view()
     place, _ = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
     is_right = place > 0.5
@@ -203,7 +203,7 @@ def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
 
 
 def inline(svg: str) -> str:
-    """The SVG without style elements and attributes, coloured by the page's variables."""
+    """The SVG without style elements and attributes, coloured by variables of the page."""
     clean = _QUIET.sub("", svg).replace(MUTED, "var(--faint)")
     return _STYLE.sub(_to_attributes, clean)
 
@@ -211,7 +211,7 @@ def inline(svg: str) -> str:
 def _to_attributes(match: re.Match[str]) -> str:
     pairs = (part.partition(":") for part in match.group(1).split(";") if ":" in part)
     kept = {name.strip(): value.strip() for name, _, value in pairs}
-    # the page's own font, at the size that was drawn
+    # the page sets the font; the size is kept
     kept.pop("font-family", None)
     if font := kept.pop("font", None):
         kept.setdefault("font-size", font.split()[0])

@@ -1,7 +1,7 @@
-"""Several runs of one system as one row: every answer of every run counts.
+"""Pools several runs of one system into one row.
 
-Items stay the unit of resampling, so that three answers to one prompt move together. Runs are
-pooled only when asked for, and only when system and score key agree.
+Items remain the unit of resampling, so that all answers to a prompt are drawn together. Runs are
+pooled only on request, and only if system and score key agree.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def pool_entries(entries: Iterable[Entry]) -> list[Entry]:
-    """Rows of one system and score key become one; all others stay as they are."""
+    """Rows of one system and score key become one; all others stay."""
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in entries:
         groups[entry.row.system_key, entry.row.score_key].append(entry)
@@ -45,7 +45,7 @@ def _pool_entries(entries: Sequence[Entry]) -> Entry:
 
 
 def pool(rows: Sequence[Row]) -> Row:
-    """One row of several. Raises UsageError for rows of different systems or score keys."""
+    """Pool rows into one. Raises UsageError if systems or score keys differ."""
     first = rows[0]
     if len({(row.system_key, row.score_key) for row in rows}) > 1:
         raise UsageError(
@@ -62,7 +62,7 @@ def pool(rows: Sequence[Row]) -> Row:
             estimate=estimate,
             items=pool_items([row.items for row in rows]),
             losses=Losses(
-                *(_added(getattr(row.losses, f.name) for row in rows) for f in fields(Losses))
+                *(_sum_counts(getattr(row.losses, f.name) for row in rows) for f in fields(Losses))
             ),
             tokens=Tokens(
                 sum(row.tokens.prompt for row in rows),
@@ -71,9 +71,9 @@ def pool(rows: Sequence[Row]) -> Row:
             ),
             judging={**pool_judging([row.judging for row in rows]), "answers": _answers(rows)},
             is_smoke_test=any(row.is_smoke_test for row in rows),
-            changed_settings=_united(row.changed_settings for row in rows),
-            warnings=_united(row.warnings for row in rows),
-            models_returned=_united(row.models_returned for row in rows),
+            changed_settings=_distinct(row.changed_settings for row in rows),
+            warnings=_distinct(row.warnings for row in rows),
+            models_returned=_distinct(row.models_returned for row in rows),
             created=max(row.created for row in rows),
             evidence=Evidence(
                 {
@@ -91,7 +91,7 @@ def pool(rows: Sequence[Row]) -> Row:
 
 
 def pool_estimates(estimates: Sequence[Estimate]) -> Estimate:
-    """The terms of all runs in one set of strata; n expected is that of one run."""
+    """The terms of all runs in one set of strata; `n_expected` is that of one run."""
     shapes = {tuple(stratum.weight for stratum in e.strata) for e in estimates}
     if len(shapes) > 1:
         raise UsageError("runs of one system have different strata and cannot be pooled")
@@ -109,7 +109,7 @@ def pool_estimates(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def pool_metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
-    """Means over the runs, weighted by scored items, with intervals that hold at any dependence."""
+    """Means over the runs, weighted by scored items, with conservative intervals."""
     by_name: dict[str, list[Metric]] = defaultdict(list)
     for row in rows:
         for metric in row.metrics:
@@ -118,11 +118,10 @@ def pool_metrics(rows: Sequence[Row]) -> tuple[Metric, ...]:
 
 
 def _pool_metric(metrics: Sequence[Metric]) -> Metric:
-    """Weighted mean of a metric over runs; the bounds are the mean of the runs' bounds.
+    """Weighted mean of a metric over runs; its bounds are the weighted means of their bounds.
 
-    The runs share prompts, and a row does not hold what their correlation could be computed from.
-    The standard error of a mean is at most the mean of the standard errors, whatever the
-    correlation, so that these bounds are conservative.
+    The runs share prompts, and a row does not hold what is needed to compute their correlation. The
+    standard error of a mean never exceeds the mean standard error: the bounds are conservative.
     """
     weights = [m.n_scored if m.value is not None else 0 for m in metrics]
 
@@ -141,7 +140,7 @@ def _pool_metric(metrics: Sequence[Metric]) -> Metric:
 
 
 def pool_items(columns: Sequence[ItemColumns]) -> ItemColumns:
-    """All answers, run after run; `repeats` go on counting so that no two share a place."""
+    """All answers, run after run; `repeats` are renumbered so that none occurs twice."""
     step = 1 + max((repeat for own in columns for repeat in own.repeats), default=0)
     joined = {
         f.name: tuple(entry for own in columns for entry in getattr(own, f.name))
@@ -152,7 +151,8 @@ def pool_items(columns: Sequence[ItemColumns]) -> ItemColumns:
 
 
 def pool_judging(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summary of one judge over all runs: counts are added, shares weighted by usable verdicts.
+    """One judge over all runs: counts are added, shares are weighted by usable verdicts.
+
     Figures that need the single verdicts (disagreement, slopes) are left out.
     """
     n_valid = sum(block["n_valid"] for block in blocks)
@@ -170,16 +170,16 @@ def pool_judging(blocks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "n_total": n_total,
         "coverage": n_valid / n_total if n_total else 1.0,
         "n_parsed_first": sum(block["n_parsed_first"] for block in blocks),
-        "failures": _added(block["failures"] for block in blocks),
-        "histogram": _added(block["histogram"] for block in blocks),
+        "failures": _sum_counts(block["failures"] for block in blocks),
+        "histogram": _sum_counts(block["histogram"] for block in blocks),
         "share_at_floor": share("share_at_floor"),
         "share_at_ceiling": share("share_at_ceiling"),
-        "models_returned": _united(block["models_returned"] for block in blocks),
+        "models_returned": _distinct(block["models_returned"] for block in blocks),
     }
 
 
 def _answers(rows: Iterable[Row]) -> dict[str, int]:
-    """Coverage added up over the runs, so that one run does not make up for what another lost."""
+    """Coverage summed over the runs, so that no run makes up for the losses of another."""
     scored = [row.scored for row in rows]
     return {
         "n_scored": sum(own.n_scored for own in scored),
@@ -187,12 +187,12 @@ def _answers(rows: Iterable[Row]) -> dict[str, int]:
     }
 
 
-def _united(parts: Iterable[Iterable[T]]) -> tuple[T, ...]:
-    """Everything once, in the order in which it comes."""
+def _distinct(parts: Iterable[Iterable[T]]) -> tuple[T, ...]:
+    """Distinct values in order of first appearance."""
     return tuple(dict.fromkeys(entry for part in parts for entry in part))
 
 
-def _added(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: Counter[str] = Counter()
     for own in counts:
         total.update(own)

@@ -1,7 +1,7 @@
-"""Rows of a run computed again from its raw files, also of a stranger's run.
+"""Recomputes the rows of a run, also of an untrusted one, from its raw files.
 
-Of a run's stored settings only those are used that say which answers were asked for and how. No
-program and no file that it names is opened; files come from the user (`Given`).
+Of the stored settings only those that say which answers were asked for are used. No program or file
+that the run names is opened; files come from the user (`UserFiles`).
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PROGRAM = (
     "a task of lm-eval is a program, which runs only where you ask for it. Try: "
     "r2w-eval judge RUN --reparse"
 )
-# what a run says about itself that its rows are computed from
-_TOLD_BY_RUN = (
+# settings of a run that its rows depend on
+_FROM_RUN = (
     "model",
     "mode",
     "ids",
@@ -51,8 +51,8 @@ _TOLD_BY_RUN = (
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """Files and folders that the user names, as for a run; runs name none of their own."""
+class UserFiles:
+    """Files and folders that the user passes, under the names of the options of a run."""
 
     data_dir: str | None = None
     references: str | None = None
@@ -61,7 +61,7 @@ class Given:
     pages: str | None = None
 
     def files_of(self, inputs: Mapping[str, str]) -> dict[str, str]:
-        """Those that a suite was run with; `inputs` has their hashes. Raises DataAbsent."""
+        """The inputs of a suite by name; `inputs` has their hashes. Raises DataAbsent."""
         named = {name: getattr(self, name) for name in inputs.keys() & {*INPUT_OPTIONS, "pages"}}
         for name, path in named.items():
             is_it = path is not None and (name == "pages" or _has_hash(Path(path), inputs[name]))
@@ -73,15 +73,15 @@ class Given:
         return named
 
 
-NO_FILES = Given()
+NO_FILES = UserFiles()
 
 
 def _has_hash(path: Path, digest: str) -> bool:
     return path.exists() and path_hash(path) == digest
 
 
-def recompute_rows(run: RunFolder, given: Given) -> list[Row]:
-    """Rows of a copy of the run in which every judge text was read again."""
+def recompute_rows(run: RunFolder, files: UserFiles) -> list[Row]:
+    """The rows of a reparsed copy of the run."""
     from r2w_eval.run import judge_again
     from r2w_eval.run.outputs import write_results
 
@@ -90,32 +90,32 @@ def recompute_rows(run: RunFolder, given: Given) -> list[Row]:
         copy.path.mkdir()
         for name in RAW_FILES:
             shutil.copyfile(run.path / name, copy.path / name)
-        settings = safe_settings(copy, given)
+        settings = safe_settings(copy, files)
         write_json(copy.manifest_path, {**copy.manifest(), "config": settings})
         asyncio.run(judge_again(copy, settings, reparse=True, write=write_results))
         return rows_of_run(copy.path)
 
 
-def safe_settings(run: RunFolder, given: Given) -> RunConfig:
-    """What of a stranger's settings is needed and harms nobody, with the user's own files.
+def safe_settings(run: RunFolder, files: UserFiles) -> RunConfig:
+    """The harmless settings of an untrusted run, with the user's own files.
 
-    Tasks of lm-eval are left out, for they are programs. Raises DataError, DataAbsent.
+    lm-eval tasks are left out because they are programs. Raises DataError, DataAbsent.
     """
     manifest = run.manifest()
     suites = manifest["identity"]["tasks"]
     config = {**manifest["config"], "tasks": ",".join(suites), "include_path": None}
     stored = stored_config({**manifest, "config": config}, str(run.path))
-    kept: dict[str, Any] = {name: getattr(stored, name) for name in _TOLD_BY_RUN}
+    kept: dict[str, Any] = {name: getattr(stored, name) for name in _FROM_RUN}
     kept["tasks"] = ",".join(name for name in stored.task_names if not is_stock(name))
-    # whoever brought answers along chose the samples by them: those of the records
+    # recorded answers determine the samples: use the answers in the records
     kept["responses"] = str(run.responses_path) if stored.responses else None
     for facts in suites.values():
-        kept.update(given.files_of(facts["inputs"]))
-    return RunConfig(**kept, data_dir=given.data_dir, cache=False)
+        kept.update(files.files_of(facts["inputs"]))
+    return RunConfig(**kept, data_dir=files.data_dir, cache=False)
 
 
 def check_verdicts(run: RunFolder) -> Iterable[str]:
-    """Stored scores that the stored texts or probabilities do not support, each with the reason."""
+    """Stored scores that their texts or probabilities do not support, with the reason."""
     judges = run.manifest()["identity"]["judges"]
     for judgement in run.judgements():
         facts = judges.get(judgement.judge, {})
@@ -124,11 +124,7 @@ def check_verdicts(run: RunFolder) -> Iterable[str]:
 
 
 def find_doubt(judgement: Judgement, score_mode: str) -> str:
-    """What is wrong with a stored score; "" if it can be recomputed from its text or probabilities.
-
-    A score over label probabilities is their expectation, with labels that are numbers on the
-    suite's scale.
-    """
+    """What is wrong with a stored score; "" if its text or probabilities support it."""
     score = judgement.score
     if score.value is None or judgement.asks:
         return ""
@@ -144,7 +140,7 @@ def find_doubt(judgement: Judgement, score_mode: str) -> str:
 
 
 def expectation(probabilities: Mapping[str, float]) -> float | None:
-    """Mean label by probability; None where the labels are no numbers.
+    """Probability-weighted mean label; None if the labels are not numbers.
 
     >>> expectation({"3": 0.2, "4": 0.2})
     3.5

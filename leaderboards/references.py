@@ -1,6 +1,6 @@
-"""Quoted rows: figures that others published, with their source, judge and date.
+"""Quoted tables: figures that others published, with their source, judge and date.
 
-They are data, never measured here, never ranked with measured rows, and shown apart from them.
+They are never ranked with measured rows and are shown apart from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Quoted:
 
 @dataclass(frozen=True, slots=True)
 class QuotedTable:
-    """Figures of one source that were published together, best first."""
+    """Figures of one source, best first."""
 
     suite: str
     title: str
@@ -46,7 +46,7 @@ def load_references() -> list[QuotedTable]:
 
 
 def read_references(records: Iterable[Mapping[str, Any]]) -> list[QuotedTable]:
-    """Tables from JSON. Raises DataError naming the table and what it lacks."""
+    """Tables from JSON. Raises DataError, which names the table and the problem."""
     tables = []
     for number, record in enumerate(records):
         try:

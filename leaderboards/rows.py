@@ -1,8 +1,8 @@
 """The row of a leaderboard: one system, one suite, one judge, as one signed JSON file.
 
 A row carries everything a board needs (value, interval, items, losses, tokens) and the hashes of
-the raw files it was made from. Its signature is the SHA-256 of its own content: an altered row
-names itself. Texts are not in it; they stay in the run folder (specification: harness I2, D1).
+the raw files it was made from. Its signature is the SHA-256 of its content, so that changes show.
+Texts stay in the run folder (specification: harness I2, D1).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from r2w_eval.suites.suite import load_info, suite_folders
 from r2w_eval.types import Estimate, Metric
 
 SCHEMA = 2
-# beyond it the sums of a board are no numbers any more; seeds have up to 64 bits
+# larger numbers would overflow the sums of a board; seeds have up to 64 bits
 LARGEST = 1e20
 _MALFORMED = (
     OSError,
@@ -43,12 +43,12 @@ _MALFORMED = (
 
 
 class RowInvalid(DataError):
-    """A row file that cannot be read, or whose content is not what was signed."""
+    """A row file that cannot be read or was altered after signing."""
 
 
 @dataclass(frozen=True, slots=True)
 class ItemColumns:
-    """One entry per answer, in suite order; a column a field, which keeps 1,000 answers small.
+    """One entry per answer, in suite order, stored by column to keep files small.
 
     `values` are mean verdicts (None when not scored); lengths are in characters.
     """
@@ -63,14 +63,16 @@ class ItemColumns:
 
 
 def make_columns(columns: Mapping[str, Sequence[Any]]) -> ItemColumns:
-    """Columns from lists; ids and statuses, which 200 rows share, are held once."""
+    """Columns from lists; ids and statuses, which many rows share, are interned."""
     shared = {name: map(sys.intern, columns[name]) for name in ("ids", "statuses")}
     return ItemColumns(**{name: tuple(own) for name, own in {**columns, **shared}.items()})
 
 
 def load_shared(content: bytes) -> Any:
-    """JSON in which a number that comes again is the same object: scores repeat, and a board holds
-    the columns of all its rows. Raises ValueError, also for numbers that are none."""
+    """JSON with equal numbers as one object: scores repeat, and a board holds many rows.
+
+    Raises ValueError, also for numbers that are not finite.
+    """
     read = cache(_finite)
     return json.loads(content, parse_float=read, parse_int=cache(_whole), parse_constant=_finite)
 
@@ -88,7 +90,7 @@ def _whole(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """What is missing, by who is to blame; answers for the model, verdicts for the judge."""
+    """What was lost, by cause: answers of the model, verdicts of the judge, infrastructure."""
 
     model: Mapping[str, int]
     judge: Mapping[str, int]
@@ -97,7 +99,7 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The writer's tokens over the whole run; `thinking` is None where nobody counted it."""
+    """The writer's tokens over the whole run; `thinking` is None if it was not counted."""
 
     prompt: int
     completion: int
@@ -106,7 +108,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """SHA-256 of each raw file, and where they lie relative to the row's file ("" = nowhere)."""
+    """SHA-256 of each raw file, and their folder relative to the row's file ("": none)."""
 
     files: Mapping[str, str]
     folder: str = ""
@@ -118,7 +120,7 @@ class Row:
 
     model: str
     system: Mapping[str, Any]
-    """What makes this writer: backend, system prompt, sampling. Equal systems are one model."""
+    """Identifies the writer: backend, system prompt, sampling."""
     is_null: bool
     task: str
     version: str
@@ -148,12 +150,12 @@ class Row:
 
     @property
     def id(self) -> str:
-        """The first digits of the signature: the name of the row's files."""
+        """The first digits of the signature; names the row's files."""
         return self.signature[:12]
 
     @property
     def system_key(self) -> str:
-        """Equal for all rows of one writer in one setting, whatever the suite, seed or day."""
+        """The same for all rows of one system, whatever the suite, seed or day."""
         return content_hash([self.model, self.system], 12)
 
     @property
@@ -163,12 +165,12 @@ class Row:
 
     @property
     def scored(self) -> Scored:
-        """What the headline stands for: items, or answers where most of an item's are lost."""
+        """How many items are scored; counted by answer if items lost several of theirs."""
         return scored_of(self.headline, self.judging.get("answers"))
 
     @property
-    def told_scored(self) -> str:
-        """`scored` in words."""
+    def scored_text(self) -> str:
+        """`scored` as text: `7 of 8 items`."""
         n, of = self.scored.n_scored, self.scored.n_expected
         return f"{n} of {of} {'items' if of == self.headline.n_expected else 'answers'}"
 
@@ -184,9 +186,7 @@ class Row:
 
 
 def measure_headline(row: Row, estimate: Estimate) -> Metric:
-    """The headline that an estimate gives in the place of the row's own, its interval cut at the
-    scale that the judge states, else at the suite's.
-    """
+    """An estimate's headline, its interval cut at the judge's stated scale, else the suite's."""
     facts = row.identity.get("judge_facts")
     scale = stated_range(facts) if isinstance(facts, Mapping) else None
     if scale is None and row.task in suite_folders():
@@ -195,7 +195,7 @@ def measure_headline(row: Row, estimate: Estimate) -> Metric:
 
 
 def sign(row: Row) -> Row:
-    """The row with its signature. Where its raw files lie is not part of what is signed."""
+    """The row with its signature, which does not cover the location of its raw files."""
     plain = to_plain(row)
     plain.pop("signature")
     plain["evidence"].pop("folder")
@@ -208,17 +208,17 @@ def check_signature(row: Row) -> None:
         raise RowInvalid(
             f"row of {row.model!r:.100} on {row.task}: its content hashes to {actual[:12]}, its "
             f"signature says {row.signature[:12]!r}. It was altered after signing. "
-            f"Try: r2w-eval leaderboard submit RUN, which makes it anew"
+            f"Try: r2w-eval leaderboard submit RUN, which writes it again"
         )
 
 
 def write_row(path: Path, row: Row) -> None:
-    """One JSON file."""
+    """Write a row as one JSON file."""
     write_json(path, {"schema": SCHEMA, **to_plain(row)})
 
 
 def read_row(path: Path) -> Row:
-    """A row from its file, its signature and content checked. Raises RowInvalid."""
+    """Read a row and check its signature and content. Raises RowInvalid."""
     from r2w_eval.leaderboards.validity import check_row
 
     try:

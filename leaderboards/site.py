@@ -1,7 +1,7 @@
-"""Writes the site: static pages, data files that pages load when needed, and exports.
+"""Writes the site: static pages, data files that pages load on demand, and exports.
 
-Same rows, same bytes: no clock, no randomness, one order. The folder is built aside and put in
-place in one step; `site.json` names every file with its hash, which is what `verify` starts from.
+The same rows give the same bytes: no clock, no randomness, a fixed order. The folder is built aside
+and moved into place in one step. `site.json` lists every file with its hash, for `verify`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_TESTS_SHOWN = 300
 
 @dataclass(frozen=True, slots=True)
 class SiteOptions:
-    """What a site is made with; all of it stands in `site.json`."""
+    """The options of a site, recorded in `site.json`."""
 
     title: str = "Writing boards"
     boards: BoardOptions = BoardOptions()
@@ -57,7 +57,7 @@ class Site:
 
 
 def write_site(collection: Collection, out: Path, options: SiteOptions) -> Site:
-    """Build everything aside, then replace `out`. Raises UsageError where that is no site."""
+    """Build aside, then replace `out`. Raises UsageError if `out` is something else than a site."""
     _check_target(out)
     aside = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -73,7 +73,7 @@ def write_site(collection: Collection, out: Path, options: SiteOptions) -> Site:
 
 
 def _put_in_place(made: Path, out: Path) -> None:
-    """The old site goes only when the new one stands: a kill in between leaves both."""
+    """Remove the old site only when the new one is in place; a kill in between leaves both."""
     before = made.with_name(made.name + ".before")
     if out.exists():
         os.replace(out, before)
@@ -88,7 +88,7 @@ def _check_target(out: Path) -> None:
             f"folder, or an earlier site, which is replaced"
         )
     if out.exists() and not out.is_dir():
-        raise UsageError(f"--out {str(out)!r}: a file stands there. Expected a folder")
+        raise UsageError(f"--out {str(out)!r}: is a file. Expected a folder")
 
 
 def _list_files(folder: Path) -> list[str]:
@@ -99,7 +99,7 @@ def _list_files(folder: Path) -> list[str]:
 def _manifest(
     aside: Path, out: Path, names: Iterable[str], collection: Collection, options: SiteOptions
 ) -> dict[str, Any]:
-    """Hashes of all files, and where each row's raw files lie as seen from the site."""
+    """Hashes of all files, and each row's run folders relative to the site."""
     return {
         "schema": 1,
         "software": r2w_eval.__version__,
@@ -118,7 +118,7 @@ def _manifest(
 
 
 def code_hash() -> str:
-    """What lays out the pages: another version gives other bytes from the same rows."""
+    """Hash of the code and templates: another version writes other bytes from the same rows."""
     folder = resources.files("r2w_eval.leaderboards")
     parts = [folder, folder.joinpath("templates")]
     names = sorted(
@@ -131,7 +131,7 @@ def code_hash() -> str:
 
 
 class _Writer:
-    """One site in the making."""
+    """Writes one site into a folder."""
 
     def __init__(self, root: Path, collection: Collection, options: SiteOptions) -> None:
         self.root = root
@@ -179,7 +179,7 @@ class _Writer:
             has_training=bool(self.curves),
             **facts,
         )
-        # lone surrogates of a model's name cannot be encoded; they become question marks
+        # a model's name may hold lone surrogates, which become question marks
         self._file(file).write_bytes(text.encode("utf-8", "replace"))
 
     def _write_row_files(self, entry: Entry) -> None:
@@ -303,16 +303,16 @@ def _of_suite(references: Sequence[QuotedTable], task: str) -> list[QuotedTable]
 
 
 def _pair(test: PairTest, sign: int) -> Mapping[str, float | int | None]:
-    """One test as seen from one side."""
+    """One test from one side: `sign` is -1 for the second system."""
 
-    def turned(value: float | None) -> float | None:
+    def signed(value: float | None) -> float | None:
         return None if value is None else round(sign * value, 6)
 
     low, high = (test.low, test.high) if sign > 0 else (test.high, test.low)
     return {
-        "difference": turned(test.difference),
-        "low": turned(low),
-        "high": turned(high),
+        "difference": signed(test.difference),
+        "low": signed(low),
+        "high": signed(high),
         "p_value": test.p_value,
         "p_holm": test.p_holm,
         "n_common": test.n_common,

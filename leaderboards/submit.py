@@ -1,8 +1,8 @@
-"""Submissions: a run as row files with their raw verdicts, and the door they come in by.
+"""Submissions: a run as row files with their raw verdicts, and how they are accepted.
 
-`submit` writes a folder with `rows/<row>.json` and `runs/<run>/`; `merge` computes everything again
-and copies it into the published data, or refuses with the reason: altered, unfinished, of mixed
-identity, or there already.
+`submit` writes a folder with `rows/<row>.json` and `runs/<run>/`. `merge` recomputes everything and
+copies it into the published data, or refuses with the reason: altered, unfinished, mixed identity,
+or a duplicate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from r2w_eval.leaderboards.collect import (
     rows_of_run,
 )
 from r2w_eval.leaderboards.lineage import keep_places
-from r2w_eval.leaderboards.recompute import NO_FILES, PROGRAM, Given
+from r2w_eval.leaderboards.recompute import NO_FILES, PROGRAM, UserFiles
 from r2w_eval.leaderboards.rows import Row, write_row
 from r2w_eval.leaderboards.verify import verify_entries
 
@@ -37,11 +37,11 @@ from r2w_eval.run.manifest import read_ensemble
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.stock_tasks import is_stock
 
-MAX_TOLD = 3
+MAX_SHOWN = 3
 
 
 class SubmissionRefused(UsageError):
-    """A submission that may not stand on a board."""
+    """A submission that is not accepted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,9 @@ class Submission:
 
 
 def submit(run: Path, out: Path, min_coverage: float = FULL_COVERAGE) -> Submission:
-    """Row files and raw verdicts of a run, tasks of lm-eval apart: `merge` would have to run their
-    programs. Raises UsageError, SubmissionRefused.
+    """Write row files and raw verdicts of a run. Raises UsageError, SubmissionRefused.
+
+    lm-eval tasks are left out: `merge` would have to run their programs.
     """
     rows = [row for row in rows_of_run(run) if not is_stock(row.task)]
     if not rows:
@@ -67,9 +68,7 @@ def submit(run: Path, out: Path, min_coverage: float = FULL_COVERAGE) -> Submiss
 
 
 def _place(row: Row, run: Path, out: Path) -> Row:
-    """Copy a row and its raw files, under names that follow from what they hold. Never over another
-    row: its file has the row's own signature in its name.
-    """
+    """Copy a row and its raw files. Names derive from the content, so no row overwrites another."""
     name = f"{safe_name(row.model, 40).lower()}-{content_hash(row.evidence.files, 12)}"
     target = out / RUNS / name
     target.mkdir(parents=True, exist_ok=True)
@@ -82,8 +81,8 @@ def _place(row: Row, run: Path, out: Path) -> Row:
     return placed
 
 
-def merge(sources: Sequence[Path], into: Path, given: Given = NO_FILES) -> list[Row]:
-    """Check row files and add them to published data. Nothing is copied unless all are sound."""
+def merge(sources: Sequence[Path], into: Path, files: UserFiles = NO_FILES) -> list[Row]:
+    """Check row files and add them to the published data: all of them, or none."""
     files = [file for source in sources for file in _row_files(source)]
     held = [enter_file(file) for file in sorted((into / ROWS).glob("*.json"))]
     accepted: list[Entry] = []
@@ -97,17 +96,17 @@ def merge(sources: Sequence[Path], into: Path, given: Given = NO_FILES) -> list[
                 f"{error}). Try: r2w-eval leaderboard submit RUN"
             ) from error
         accepted.append(entry)
-    check = verify_entries(accepted, given)
+    check = verify_entries(accepted, files)
     if not check.is_sound:
-        told = "\n  ".join(check.differences[:MAX_TOLD])
+        shown = "\n  ".join(check.differences[:MAX_SHOWN])
         raise SubmissionRefused(
-            f"{len(check.differences)} difference(s) to the raw verdicts:\n  {told}\n"
-            f"Try: r2w-eval leaderboard submit RUN, which makes the rows anew"
+            f"{len(check.differences)} difference(s) to the raw verdicts:\n  {shown}\n"
+            f"Try: r2w-eval leaderboard submit RUN, which writes the rows again"
         )
     if check.computed < check.rows:
         raise SubmissionRefused(
             f"{check.rows - check.computed} of {check.rows} row(s) could not be computed again: "
-            f"{'; '.join(check.notes[:MAX_TOLD])}"
+            f"{'; '.join(check.notes[:MAX_SHOWN])}"
         )
     return [_place(entry.row, entry.runs[0].path, into) for entry in accepted]
 
@@ -124,12 +123,12 @@ def _row_files(source: Path) -> list[Path]:
 
 
 def check_acceptable(entry: Entry, file: Path, held: Sequence[Entry]) -> None:
-    """Everything that can be said without computing. Raises SubmissionRefused."""
+    """All checks that need no computation. Raises SubmissionRefused."""
     row = entry.row
     if not entry.runs:
         raise SubmissionRefused(
-            f"{file.name}: its raw files ({', '.join(RAW_FILES)}) are not at "
-            f"{row.evidence.folder or 'any place'!r}, so nobody can compute it again. "
+            f"{file.name}: its raw files ({', '.join(RAW_FILES)}) are not in "
+            f"{row.evidence.folder or 'any folder'!r}, so it cannot be recomputed. "
             f"Try: r2w-eval leaderboard submit RUN"
         )
     check_complete(row)
@@ -141,16 +140,16 @@ def check_acceptable(entry: Entry, file: Path, held: Sequence[Entry]) -> None:
         )
     for other in held:
         if other.row.signature == row.signature:
-            raise SubmissionRefused(f"{file.name}: this very row is there already ({row.id})")
+            raise SubmissionRefused(f"{file.name}: this row exists already ({row.id})")
         if same_answers(other, entry):
             raise SubmissionRefused(
-                f"{file.name}: the same answers of {row.model!r:.80} under the same score key are "
-                f"there already ({other.row.id}). Remove that row first, or submit another run"
+                f"{file.name}: the same answers of {row.model!r:.80} under the same score key "
+                f"exist already ({other.row.id}). Remove that row first, or submit another run"
             )
 
 
 def same_answers(first: Entry, second: Entry) -> bool:
-    """Whether most answers of the second row, blanks apart, are those of the first."""
+    """Whether most answers of the second row equal those of the first, up to white space."""
     a, b = first.row, second.row
     if (a.task, a.score_key) != (b.task, b.score_key):
         return False
@@ -176,14 +175,17 @@ def check_complete(row: Row, min_coverage: float = FULL_COVERAGE) -> None:
     unjudged = row.judging.get("status") == "excluded"
     if row.headline.value is None or unjudged or row.coverage < min_coverage:
         raise SubmissionRefused(
-            f"{row.model!r:.80} on {row.task}: {row.told_scored} are "
+            f"{row.model!r:.80} on {row.task}: {row.scored_text} are "
             f"scored, expected {min_coverage:.0%}. Finish the run with the same command, or "
             f"--retry-failed"
         )
 
 
 def check_identity(row: Row, run: RunFolder) -> None:
-    """One writer, one judge, one identity, and the run's own. Raises IdentityMismatch."""
+    """Check that writer, judge and identity are single and the run's own.
+
+    Raises IdentityMismatch.
+    """
     manifest = RunFolder.existing(str(run.path)).manifest()
     name = f"{row.model!r:.80} on {row.task}"
     for who, returned in (
@@ -207,9 +209,7 @@ def check_identity(row: Row, run: RunFolder) -> None:
 
 
 def judges_of(identity: Mapping[str, Any]) -> tuple[str, ...]:
-    """All under which a run has rows: its judges, what combines them, and nobody for suites that
-    ask none.
-    """
+    """The judges that a run has rows of: its own, their ensemble, and none for unjudged suites."""
     ensemble = read_ensemble(identity.get("ensemble"))
     return (*identity["judges"], *([ensemble.id] if ensemble else []), NO_JUDGE)
 
@@ -222,7 +222,7 @@ def published_data() -> Path:
 
 
 def describe(row: Row) -> str:
-    """One line about a row, for people."""
+    """A row as one line of text."""
     head = row.headline
     value = "not scored" if head.value is None else f"{head.value:.2f}"
     name = json.dumps(row.model[:80], ensure_ascii=True)[1:-1]

@@ -1,8 +1,8 @@
 """The texts behind a row, in small JSON files that a page loads one at a time.
 
-A model's samples are cut into files of about 200 kB, so that a board of 200 systems and 1,000
-prompts stays fast: a page reads the list of samples first, and a text only when it is opened. Run
-folders are streamed one after the other; no more than one run's verdict texts are held at once.
+A model's samples are split into files of about 200 kB, so that a board of 200 systems and 1,000
+prompts stays fast: a page reads the list of samples first and a text when it is opened. Run folders
+are streamed one after the other.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_VERDICTS = 40
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One verdict as a page shows it: the parsed value beside what the judge wrote."""
+    """One verdict as a page shows it: the parsed value and the judge's text."""
 
     criterion: str
     value: float | None
@@ -43,7 +43,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class SampleText:
-    """One answer as a page shows it, cut to length."""
+    """One answer as a page shows it, truncated."""
 
     thinking: str
     answer: str
@@ -61,7 +61,7 @@ class ChunkWriter:
         self._number = 0
 
     def add(self, record: object) -> tuple[int, int]:
-        """Where the record stands: number of the file, place in it."""
+        """Add a record; returns (file number, position in the file)."""
         text = json.dumps(to_plain(record), separators=(",", ":"))
         if self._parts and self._size + len(text) > CHUNK_BYTES:
             self.close()
@@ -70,7 +70,7 @@ class ChunkWriter:
         return self._number, len(self._parts) - 1
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the current file."""
         if self._parts:
             path = self._folder / f"{self._name}-{self._number}.json"
             path.write_text(f"[{','.join(self._parts)}]\n", "ascii")
@@ -79,7 +79,7 @@ class ChunkWriter:
 
 
 def write_samples(folder: Path, row: Row, runs: Sequence[RunFolder]) -> None:
-    """`items.json` with every answer's figures, and the texts of the runs that are there."""
+    """Write `items.json`, the figures of every answer, and the texts of the available runs."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = row.items
     places: list[tuple[int, int] | None] = [None] * len(columns.ids)
@@ -100,12 +100,12 @@ def write_samples(folder: Path, row: Row, runs: Sequence[RunFolder]) -> None:
 
 
 def write_dense(path: Path, content: object) -> None:
-    """JSON without blanks, for scripts."""
+    """Write compact JSON."""
     path.write_text(json.dumps(to_plain(content), separators=(",", ":")) + "\n", "ascii")
 
 
 def read_texts(row: Row, runs: Sequence[RunFolder]) -> Iterator[SampleText | None]:
-    """Texts in the order of the row's answers; None where nothing was recorded."""
+    """Texts in the order of the row's answers; None where none was recorded."""
     indexes = [RecordIndex(run.responses_path) for run in runs]
     verdicts = {key: own for run in runs for key, own in read_verdicts(row, run).items()}
     for key in row.items.response_keys:
@@ -125,7 +125,7 @@ def read_texts(row: Row, runs: Sequence[RunFolder]) -> Iterator[SampleText | Non
 
 
 def read_verdicts(row: Row, run: RunFolder) -> Mapping[str, list[Judgement]]:
-    """The row's judge's verdicts by response, newest per question, in a fixed order."""
+    """The verdicts of the row's judge by response: the newest per question, in a fixed order."""
     newest: dict[str, dict[tuple[str, str, int], Judgement]] = defaultdict(dict)
     wanted = set(row.items.response_keys)
     for judgement in run.judgements():
@@ -136,10 +136,9 @@ def read_verdicts(row: Row, run: RunFolder) -> Mapping[str, list[Judgement]]:
 
 
 def write_prompts(folder: Path, rows: Iterable[tuple[Row, Sequence[RunFolder]]]) -> None:
-    """The prompts of a board once for all its systems: `prompts.json` says where each stands.
+    """Write the prompts of a board, shared by its systems; `prompts.json` locates each.
 
-    Taken from the first run that keeps them, else from the suite, if its data comes with the
-    package; the board of another suite's rows has none.
+    They come from the first run that has them, else from the suite if its data is packaged.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = next(filter(None, (find_prompts(row, runs) for row, runs in rows)), {})
@@ -150,23 +149,23 @@ def write_prompts(folder: Path, rows: Iterable[tuple[Row, Sequence[RunFolder]]])
 
 
 def find_prompts(row: Row, runs: Sequence[RunFolder]) -> Mapping[str, str]:
-    """The row's prompts by item, from its runs or its suite; empty where neither has them."""
+    """The row's prompts by item, from its runs or its suite; empty if neither has them."""
     kept = (read_prompts(row.task, run) for run in runs)
     return next(filter(None, kept), {}) or packaged_prompts(row)
 
 
 def read_prompts(task: str, run: RunFolder) -> dict[str, str]:
-    """Prompts as the run's lm-eval file keeps them; empty where that is gone, or damaged."""
+    """Prompts from the run's lm-eval file; empty if that is missing or damaged."""
     files = sorted((run.path / "lm_eval").rglob(f"samples_{glob.escape(task)}_*.jsonl"))
     try:
         return dict(_prompts(iter_jsonl(files[-1]))) if files else {}
     except (DataError, AttributeError, TypeError):
-        # beside the records of a run, which are checked: no reason to show none of its row
+        # this file is not among a run's checked records: show the row without prompts
         return {}
 
 
 def packaged_prompts(row: Row) -> dict[str, str]:
-    """The row's prompts, if its suite's own version and data come with the package; else empty."""
+    """The row's prompts if its suite comes packaged with data in that version, else empty."""
     if row.task not in suite_folders():
         return {}
     info = load_info(row.task)

@@ -1,7 +1,7 @@
 """The trace viewer's page of a row: drafts, reflections and revisions behind its answers.
 
-Made from the answers, which are signed. A page that lies beside a run is its maker's program and is
-never taken over; `r2w-eval reflect RUN` makes the one with a judge's score of each step.
+Made from the signed answers. A page found in a run folder could hold any script and is never
+copied; `r2w-eval reflect RUN` makes the page with a judge's score of each step.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COUNT = "n_reflections"
 
 
 def write_traces(path: Path, entry: Entry) -> bool:
-    """Write the page, where there is anything to show; whether there was."""
+    """Write the page if there is anything to show; returns whether it was written."""
     row = entry.row
     if not (entry.runs and row.reflection and row.reflection.get(_COUNT)):
         return False
@@ -34,7 +34,7 @@ def write_traces(path: Path, entry: Entry) -> bool:
 
 
 def analyse_row(row: Row, runs: Sequence[RunFolder]) -> list[Analysis]:
-    """The row's answers that have a text, each with its mean verdict, in the order of the files."""
+    """The row's non-empty answers, each with its mean verdict, in file order."""
     prompts = find_prompts(row, runs)
     scores = dict(zip(row.items.response_keys, row.items.values, strict=True))
     return [

@@ -1,8 +1,8 @@
-"""Curves of a training run: the rows of its models, in order of their training steps.
+"""Training curves: the rows of a training's models by step.
 
-A pipeline's manifest says which model came from which, and after how many steps; a submitted run
-says it of itself. Without either, a checkpoint is a row whose system names a checkpoint folder
-(`checkpoint-120`, `step_120`); rows of one parent folder, suite and judge form a curve.
+A pipeline's manifest, or the lineage file of a submitted run, says which model came from which and
+after how many steps. Without either, rows whose model is a checkpoint folder (`checkpoint-120`,
+`step_120`) form a curve per parent folder, suite and judge.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Subject = tuple[str, str, str]
 
 
 def training_curves(entries: Sequence[Entry]) -> list[Curve]:
-    """Curves with two models or more: those of pipelines, then those of checkpoints."""
+    """Curves with at least two points: those of pipelines, then those of checkpoints."""
     return [*_curves(entries, _pipeline_points), *_curves(entries, _checkpoint_points)]
 
 
@@ -76,7 +76,7 @@ def _checkpoint_points(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry, P
 
 
 def _pipeline_points(entries: Sequence[Entry]) -> Iterator[tuple[str, Entry, Point]]:
-    """A model that several others were trained from is a point of each of their curves."""
+    """A model that several others were trained from is a point on each of their curves."""
     for entry in entries:
         if len(entry.runs) == 1 and entry.row.headline.value is not None:
             for place in places_of(entry.runs[0].path):

@@ -1,8 +1,7 @@
-"""Validation of rows from strangers. A signature proves that nothing was changed since signing, but
-not that a board can show the content.
+"""Validation of untrusted rows. A signature proves that nothing changed, not that it is sound.
 
-Checked are: types, as the dataclasses state them; sizes of columns; that the headline follows from
-the row's own estimate; that the score key is the hash of the identity.
+Checks types against the dataclasses, column lengths, the headline against the row's own estimate,
+and the score key against the identity.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from r2w_eval.stats.inference import count_scored, evaluate
 
 ROUNDING = 1e-9
 _ATOMS = frozenset({str, int, float, bool, NoneType})
-# of what a judge did, that which boards read
+# the keys of a judging block that boards read
 _JUDGING: Mapping[str, Any] = {
     "status": str,
     "n_valid": int,
@@ -38,7 +37,7 @@ _JUDGING: Mapping[str, Any] = {
 
 
 def check_row(row: Row) -> None:
-    """Raises ValueError that names the first thing that no board could show or trust."""
+    """Raises ValueError, which names the first problem."""
     for field in fields(row):
         _require(field.name, getattr(row, field.name), _hints(Row)[field.name])
     for name, kind in _JUDGING.items():
@@ -49,7 +48,7 @@ def check_row(row: Row) -> None:
         float(value)
     datetime.datetime.fromisoformat(row.created).timestamp()
     if "/" in row.task or "\\" in row.task:
-        raise ValueError(f"task {row.task!r:.80} is no name")
+        raise ValueError(f"task {row.task!r:.80} is not a name")
     _check_sizes(row)
     _check_identity(row)
     _check_headline(row)
@@ -61,7 +60,7 @@ def _require(name: str, value: object, kind: Any) -> None:
 
 
 def fits(value: object, kind: Any) -> bool:
-    """Whether a value has an annotated type; whole numbers are floats, and bools are no numbers.
+    """Whether a value has an annotated type; an int is a float, a bool is not a number.
 
     >>> fits({"a": (1, None)}, Mapping[str, tuple[float | None, ...]]), fits(True, float)
     (True, False)
@@ -90,7 +89,7 @@ def _fits_class(value: object, kind: Any) -> bool:
 
 
 def _all_fit(values: tuple[object, ...], kind: Any) -> bool:
-    # columns of a thousand answers: the set of their types is made in C
+    # fast path for long columns
     if (atoms := _atoms(kind)) is not None:
         return set(map(type, values)) <= atoms
     return all(fits(value, kind) for value in values)
@@ -98,7 +97,7 @@ def _all_fit(values: tuple[object, ...], kind: Any) -> bool:
 
 @cache
 def _atoms(kind: Any) -> frozenset[type] | None:
-    """The exact types behind an annotation of atoms; None for any other annotation."""
+    """The types of an annotation made of atomic types; None for any other annotation."""
     parts = get_args(kind) if isinstance(kind, UnionType) else (kind,)
     if not _ATOMS.issuperset(parts):
         return None
@@ -121,7 +120,7 @@ def _check_sizes(row: Row) -> None:
 
 def _check_identity(row: Row) -> None:
     if content_hash(row.identity, 12) != row.score_key:
-        raise ValueError(f"score key {row.score_key!r:.40} is not that of its identity")
+        raise ValueError(f"score key {row.score_key!r:.40} is not the hash of its identity")
     told = {"suite": row.task, "version": row.version, "mode": row.mode, "judge": row.judge}
     for name, value in told.items():
         if row.identity.get(name, value) != value:
@@ -135,7 +134,7 @@ def _check_identity(row: Row) -> None:
 
 
 def _check_headline(row: Row) -> None:
-    """Value and counts; the interval takes thousands of draws, and `verify` takes them."""
+    """Value and counts; `verify` checks the interval, which takes thousands of draws."""
     head, value = row.headline, evaluate(row.estimate)
     found = (value, count_scored(row.estimate), row.estimate.n_expected)
     is_equal = (head.n_scored, head.n_expected) == found[1:] and (

@@ -31,7 +31,7 @@ from r2w_eval.leaderboards.recompute import (
     NO_FILES,
     PROGRAM,
     ROUNDING,
-    Given,
+    UserFiles,
     check_verdicts,
     recompute_rows,
 )
@@ -71,15 +71,15 @@ class Check:
         return not self.differences
 
 
-def verify(path: Path, given: Given = NO_FILES) -> Check:
+def verify(path: Path, files: UserFiles = NO_FILES) -> Check:
     """A site, a row file, or a folder with rows. Raises UsageError for anything else."""
     if (path / MANIFEST).is_file():
-        return verify_site(path, given)
+        return verify_site(path, files)
     if (path / "rows").is_dir():
         files = sorted((path / "rows").glob("*.json"))
-        return _merge(verify_row_file(file, given) for file in files)
+        return _merge(verify_row_file(file, files) for file in files)
     if path.is_file():
-        return verify_row_file(path, given)
+        return verify_row_file(path, files)
     raise UsageError(
         f"{str(path)!r}: neither a site ({MANIFEST}), a row file nor a folder with rows/. "
         f"Try: r2w-eval leaderboard verify site"
@@ -96,18 +96,18 @@ def _merge(checks: Iterable[Check]) -> Check:
     )
 
 
-def verify_row_file(path: Path, given: Given = NO_FILES) -> Check:
+def verify_row_file(path: Path, files: UserFiles = NO_FILES) -> Check:
     """One row file, with the raw files that it points to."""
     try:
         entry = enter_file(path)
     except DataError as error:
         return Check(1, 0, (f"{path.name}: {error}",), ())
-    return verify_entries([entry], given)
+    return verify_entries([entry], files)
 
 
-def verify_entries(entries: Sequence[Entry], given: Given = NO_FILES) -> Check:
+def verify_entries(entries: Sequence[Entry], files: UserFiles = NO_FILES) -> Check:
     """Rows against their raw files. Each run is recomputed once, for all its rows."""
-    recompute = cache(lambda path: _recompute(RunFolder(path), given))
+    recompute = cache(lambda path: _recompute(RunFolder(path), files))
     return _merge(_verify_entry(entry, recompute) for entry in entries)
 
 
@@ -132,10 +132,10 @@ def _check(name: str, computed: int, found: Iterable[str], notes: tuple[str, ...
     return Check(1, computed, tuple(f"{name}: {text}" for text in found), notes)
 
 
-def _recompute(run: RunFolder, given: Given) -> list[Row] | R2WError:
+def _recompute(run: RunFolder, files: UserFiles) -> list[Row] | R2WError:
     try:
         wrong = list(check_verdicts(run))
-        return DataError(wrong[0]) if wrong else recompute_rows(run, given)
+        return DataError(wrong[0]) if wrong else recompute_rows(run, files)
     except R2WError as error:
         return error
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
@@ -204,12 +204,12 @@ def _equal(a: Any, b: Any) -> bool:
     return bool(a == b)
 
 
-def verify_site(path: Path, given: Given = NO_FILES) -> Check:
+def verify_site(path: Path, files: UserFiles = NO_FILES) -> Check:
     """Files against their hashes, rows against raw files, pages against the rows."""
     manifest = _read_manifest(path)
     wrong = list(check_files(path, manifest["files"]))
     entries, unreadable = _site_entries(path, manifest)
-    check = verify_entries(entries, given)
+    check = verify_entries(entries, files)
     differences = [*wrong, *unreadable, *check.differences]
     is_same_code = manifest["code"] == code_hash()
     if not unreadable:

@@ -9,7 +9,7 @@ import click
 from r2w_eval.cli.options import settings_options
 
 # what rows may be computed from, beside the records of a run
-_GIVEN = ("data_dir", "references", "baseline", "context", "pages")
+_USER_FILES = ("data_dir", "references", "baseline", "context", "pages")
 
 
 class DefaultToBuild(click.Group):
@@ -69,7 +69,7 @@ def build(
 
 @leaderboard.command()
 @click.argument("path", metavar="SITE|ROW")
-@settings_options(*_GIVEN)
+@settings_options(*_USER_FILES)
 def verify(path: str, **files: str | None) -> None:
     """Compute every number again from the raw verdicts.
 
@@ -79,11 +79,11 @@ def verify(path: str, **files: str | None) -> None:
     here.
     """
     from r2w_eval.errors import R2WError
-    from r2w_eval.leaderboards.recompute import Given
+    from r2w_eval.leaderboards.recompute import UserFiles
     from r2w_eval.leaderboards.verify import MAX_DIFFERENCES
     from r2w_eval.leaderboards.verify import verify as check_path
 
-    check = check_path(Path(path), Given(**files))
+    check = check_path(Path(path), UserFiles(**files))
     for note in check.notes:
         click.echo(f"note: {note}", err=True)
     if not check.is_sound:
@@ -112,16 +112,16 @@ def submit(run: str, out: str) -> None:
 @leaderboard.command()
 @click.argument("sources", nargs=-1, required=True, metavar="ROW|SUBMISSION...")
 @click.option("--into", help="Folder of published data. Default: the package's own.")
-@settings_options(*_GIVEN)
+@settings_options(*_USER_FILES)
 def merge(sources: tuple[str, ...], into: str | None, **files: str | None) -> None:
     """Check submissions and add them to the published rows.
 
     Every number of a submission is computed again.
     """
-    from r2w_eval.leaderboards.recompute import Given
+    from r2w_eval.leaderboards.recompute import UserFiles
     from r2w_eval.leaderboards.submit import describe, published_data
     from r2w_eval.leaderboards.submit import merge as add_rows
 
     target = Path(into) if into else published_data()
-    for row in add_rows([Path(source) for source in sources], target, Given(**files)):
+    for row in add_rows([Path(source) for source in sources], target, UserFiles(**files)):
         click.echo(f"added {describe(row)}")

@@ -46,7 +46,7 @@ def test_a_run_goes_through_submit_and_merge(
     assert command(monkeypatch, "merge", submission, "--into", data) == 0
     assert capsys.readouterr().out.startswith("added ")
     assert command(monkeypatch, "merge", submission, "--into", data) == 2
-    assert "there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
