@@ -83,10 +83,10 @@ def _place(row: Row, run: Path, out: Path) -> Row:
 
 def merge(sources: Sequence[Path], into: Path, files: UserFiles = NO_FILES) -> list[Row]:
     """Check row files and add them to the published data: all of them, or none."""
-    files = [file for source in sources for file in _row_files(source)]
+    row_files = [file for source in sources for file in _row_files(source)]
     held = [enter_file(file) for file in sorted((into / ROWS).glob("*.json"))]
     accepted: list[Entry] = []
-    for file in files:
+    for file in row_files:
         entry = enter_file(file)
         try:
             check_acceptable(entry, file, [*held, *accepted])

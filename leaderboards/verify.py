@@ -76,8 +76,8 @@ def verify(path: Path, files: UserFiles = NO_FILES) -> Check:
     if (path / MANIFEST).is_file():
         return verify_site(path, files)
     if (path / "rows").is_dir():
-        files = sorted((path / "rows").glob("*.json"))
-        return _merge(verify_row_file(file, files) for file in files)
+        rows = sorted((path / "rows").glob("*.json"))
+        return _merge(verify_row_file(row, files) for row in rows)
     if path.is_file():
         return verify_row_file(path, files)
     raise UsageError(
