@@ -315,6 +315,11 @@ class ItemVerdicts:
     is_judged: bool = True
     at_floor: bool = False
 
+    def valued(self, criterion: str) -> list[tuple[Score, float]]:
+        """The scores of a criterion that have a value, each with it."""
+        scores = self.scores.get(criterion, ())
+        return [(score, score.value) for score in scores if score.value is not None]
+
 
 NO_QUERY = ""
 """The cluster of a term that belongs to no query: a constant that upstream prints."""

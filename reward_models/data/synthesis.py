@@ -56,9 +56,7 @@ def find_reflections(folder: Path) -> Path:
     path = folder / FILE
     if not path.is_file():
         raise DataError(
-            f"{path}: no such file. Expected a folder of `r2w-eval train synth`; one made by an "
-            f"earlier version gets the file from the same command once more, without a call (a "
-            f"stage of a pipeline once its record.json is removed)"
+            f"{path}: no such file. Expected the output folder of `r2w-eval train synth`"
         )
     return path
 

@@ -33,7 +33,7 @@ from r2w_eval.types import (
 
 BASELINE_FIRST, MODEL_FIRST = GAMES = ("baseline_first", "model_first")
 STRONG_WEIGHT = 3
-# how A fares, and whether by a wide margin; the judge is offered the first five
+# A's result, and whether by a wide margin; the judge is offered these five labels
 OFFERED = {"A>>B": (1.0, True), "A>B": (1.0, False), "A=B": (0.5, False)}
 OFFERED |= {"B>A": (0.0, False), "B>>A": (0.0, True)}
 ALSO_KNOWN = {"A<<B": (0.0, True), "A<B": (0.0, False), "B=A": (0.5, False)}
@@ -42,8 +42,8 @@ LABELS = {Mode.STRICT: OFFERED, Mode.PARITY: OFFERED | ALSO_KNOWN}
 DOUBLE, SINGLE = (re.compile(p) for p in (r"\[\[([AB<>=]+)\]\]", r"\[([AB<>=]+)\]"))
 WHERE = (
     "The official baseline is data/arena-hard-v2.0/model_answer/gemini-2.0-flash-001.jsonl of "
-    "https://github.com/lmarena/arena-hard-auto; lines of {id, response} serve as well, "
-    "and of a file that answers some prompts only those are run with --only-complete"
+    "https://github.com/lmarena/arena-hard-auto; lines of {id, response} work too; "
+    "with --only-complete a file may answer only some of the prompts"
 )
 PROMPTS = (
     PromptSource(
@@ -64,9 +64,9 @@ PROMPTS = (
 
 
 def load_samples(data: SuiteData) -> Iterable[Sample]:
-    """The 250 creative prompts in file order, each with its baseline answer or lacking one.
+    """The 250 creative prompts in file order, each with its baseline answer if there is one.
 
-    Raises DataError for a file that answers none of them.
+    Raises DataError if the file answers none of them.
     """
     questions = list(_read_questions(data))
     baseline = _read_baseline(data)
@@ -95,7 +95,7 @@ def _read_questions(data: SuiteData) -> Iterable[dict[str, str]]:
 
 
 def _read_baseline(data: SuiteData) -> dict[str, str]:
-    """Answers by question. Raises DataError for a file that is absent or answers twice."""
+    """Answers by question. Raises DataError if the file is missing or contradicts itself."""
     path = data.input("baseline", WHERE)
     answers: dict[str, str] = {}
     for answer in read_responses(path):
@@ -138,7 +138,7 @@ def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
 
 
 def _outcome(game: str, wins: float) -> float:
-    """How the model fares when A fares like `wins`."""
+    """The model's result, given A's."""
     return wins if game == MODEL_FIRST else 1.0 - wins
 
 
@@ -173,7 +173,7 @@ def _read_label(request: JudgeRequest, mode: Mode, found: Sequence[str]) -> Scor
 
 @dataclass(frozen=True, slots=True)
 class Game:
-    """One verdict from the model's side: 1 won, .5 drawn, 0 lost; strong ones weigh 3."""
+    """One verdict from the model's side: 1 won, 0.5 drawn, 0 lost; strong ones weigh 3."""
 
     outcome: float
     weight: int
@@ -183,15 +183,11 @@ def read_games(item: ItemVerdicts) -> list[Game]:
     """The item's games, upstream's order (second game first); empty unless both have a verdict."""
     games = []
     for name in (MODEL_FIRST, BASELINE_FIRST):
-        scores = [s for s in item.scores.get(name, ()) if s.value is not None]
-        if not scores:
+        valued = item.valued(name)
+        if not valued:
             return []
-        # an answer that is missing at the floor has lost by the widest margin
-        games += [
-            Game(s.value, s.parts.get("weight", STRONG_WEIGHT))
-            for s in scores
-            if s.value is not None
-        ]
+        # at the floor a missing answer has lost by the widest margin
+        games += [Game(value, s.parts.get("weight", STRONG_WEIGHT)) for s, value in valued]
     return games
 
 

@@ -1,4 +1,4 @@
-"""RACE and its variants as suites: which prompt, with a reference or without, how replies read."""
+"""RACE and its variants as suites: prompts, references, and the reading of replies."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _pair_up(text: str) -> list[dict[str, Any]]:
 
 
 def read_parity(text: str) -> Mapping[str, Any] | Score:
-    """The verdict if it has all dimensions, whatever else is in it; else why not."""
+    """The verdict if it has all dimensions, else a score with the reason."""
     found = parse_json(extract_json(text))
     if not isinstance(found, dict):
         return Score(None, JudgeStatus.PARSE_ERROR, "no JSON object")

@@ -142,8 +142,8 @@ def _finite(value: float, parts: Mapping[str, float]) -> Score:
 
 def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     """Means over the tasks that have a score; a lost task is left out, as upstream."""
-    scored = [(item, own) for item in items if (own := _scores(item))]
-    means = [(item, sum(score.value or 0.0 for score in own) / len(own)) for item, own in scored]
+    scored = [(item, valued) for item in items if (valued := item.valued("score"))]
+    means = [(item, sum(value for _, value in own) / len(own)) for item, own in scored]
     pairs = [(item.sample_id, value) for item, value in means]
     overall = mean_of("overall", pairs, len(items))
     return [
@@ -155,14 +155,10 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
     ]
 
 
-def _scores(item: ItemVerdicts) -> list[Score]:
-    return [score for score in item.scores.get("score", ()) if score.value is not None]
-
-
 def _dimensions(
-    scored: Iterable[tuple[ItemVerdicts, Sequence[Score]]], n_expected: int
+    scored: Iterable[tuple[ItemVerdicts, Sequence[tuple[Score, float]]]], n_expected: int
 ) -> Iterable[Estimate]:
-    found = [(item.sample_id, [score.parts for score in own]) for item, own in scored]
+    found = [(item.sample_id, [score.parts for score, _ in own]) for item, own in scored]
     for name in DIMENSIONS:
         known = [(key, [p[name] for p in parts if name in p]) for key, parts in found]
         means = [(key, sum(values) / len(values)) for key, values in known if values]

@@ -127,7 +127,7 @@ def read_citations(job: JudgingJob) -> list[Citation]:
 
 
 def _kept(job: JudgingJob, citation: Citation) -> tuple[str, ...]:
-    """The facts to validate; none while, or when, the duplicates are not known."""
+    """The facts to validate; none as long as the duplicates are unknown."""
     if len(citation.facts) == 1:
         return citation.facts
     score = job.done.get(f"deduplicate:{citation.number}", (None, ""))[0]
@@ -155,9 +155,7 @@ def _question(job: JudgingJob, name: str, facts: Mapping[str, int], **fields: st
 
 @dataclass(frozen=True, slots=True)
 class CheckedReport:
-    """What was found of one report: citations with a result other than unknown, and supported
-    ones.
-    """
+    """Counts of one report; `judged` citations have a result other than unknown."""
 
     item: ItemVerdicts
     has_citations: bool
@@ -193,7 +191,7 @@ def read_report(item: ItemVerdicts, mode: Mode) -> CheckedReport | None:
 
 
 def _at(item: ItemVerdicts, name: str, repeat: int) -> Score | None:
-    """The score of one repeat, whose citations have numbers of its own."""
+    """The score of one repeat; each repeat numbers its own citations."""
     scores = item.scores.get(name, ())
     return scores[repeat] if 0 <= repeat < len(scores) else None
 
@@ -218,8 +216,9 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
 
 
 def _ratio(rated: Sequence[CheckedReport], failed: Sequence[CheckedReport] = ()) -> Stratum:
-    """Supported by judged citations, pooled over the reports; one that failed counts as many
-    citations as the others have on average, and none of them supported.
+    """Supported over judged citations, pooled over the reports.
+
+    A failed report counts as an average number of citations, none of them supported.
     """
     mean = sum(r.judged for r in rated) / len(rated) if rated else 1.0
     return Stratum(

@@ -22,7 +22,7 @@ ESCAPES = ("\\>", "\\<", "\\+", "\\~")
 
 
 def cut_fences(text: str) -> str:
-    """Upstream's cleaning: both fence strings are removed wherever they stand."""
+    """Upstream's cleaning: remove both fence strings anywhere."""
     return text.replace("```json", "").replace("```", "")
 
 
@@ -56,9 +56,7 @@ def kept_score(kept: Sequence[int]) -> Score:
 
 
 def support_score(results: Sequence[str]) -> Score:
-    """Share of supported statements, and all counts; a result of another name is judged, not
-    supported.
-    """
+    """Share of supported statements, and all counts. Unknown labels count as judged."""
     counts = Counter(results)
     parts = {
         "supported": counts["supported"],
@@ -74,7 +72,7 @@ def unreadable(why: str, status: JudgeStatus = JudgeStatus.PARSE_ERROR) -> Score
 
 
 def extract_parity(request: JudgeRequest, text: str) -> Score:
-    """Four escapes that JSON does not know are undone before it is read."""
+    """Undo four escapes that JSON does not know, then read."""
     text = cut_fences(text)
     for escape in ESCAPES:
         text = text.replace(escape, escape[1])
@@ -104,8 +102,8 @@ def extract_strict(request: JudgeRequest, text: str) -> Score:
 
 
 def deduplicate_parity(request: JudgeRequest, text: str) -> Score:
-    """Whatever JSON there is; upstream then keeps all statements if it is empty, too long, or
-    counts from 0, and dies of an index that is none.
+    """Any JSON. Upstream keeps all statements if the list is empty, too long or has a 0, and
+    crashes on an index that is not an integer in range.
     """
     try:
         found = json.loads(cut_fences(text))
@@ -137,8 +135,9 @@ def deduplicate_strict(request: JudgeRequest, text: str) -> Score:
 
 
 def validate_parity(request: JudgeRequest, text: str) -> Score:
-    """As many entries as statements, each with a number under `idx`; upstream's statistics die of
-    an entry without a result.
+    """As many entries as statements, each with a number under `idx`.
+
+    Upstream's statistics crash on an entry without a result.
     """
     try:
         found = json.loads(cut_fences(text))
@@ -164,8 +163,8 @@ def validate_strict(request: JudgeRequest, text: str) -> Score:
         reason = f"indices {str(places)[:100]}, wanted 1 to {request.facts['n']}"
         return unreadable(reason, JudgeStatus.CRITERIA_MISMATCH)
     results = [str(entry.get("result")) for entry in found]
-    if strangers := set(results) - set(RESULTS):
-        reason = f"{sorted(strangers)[0][:40]!r}, not one of {', '.join(RESULTS)}"
+    if unknown := set(results) - set(RESULTS):
+        reason = f"{sorted(unknown)[0][:40]!r}, not one of {', '.join(RESULTS)}"
         return unreadable(reason, JudgeStatus.UNKNOWN_LABEL)
     return support_score(results)
 
@@ -202,5 +201,5 @@ def settle(request: JudgeRequest, texts: Sequence[str]) -> Score:
 
 
 def ask_again(texts: Sequence[str]) -> bool:
-    """Upstream's three tries (its three readings of one extraction are no tries)."""
+    """Upstream tries three times."""
     return len(texts) < 3

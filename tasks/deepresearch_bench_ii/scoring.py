@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from r2w_eval.tasks.deepresearch_bench_ii.reading import count_marks
-
 from r2w_eval.estimates import as_headline, group_means, mean_of, pooled
 from r2w_eval.types import Estimate, ItemVerdicts, Mode, Score
 
@@ -77,9 +75,6 @@ def _by_dimension(item: ItemVerdicts, scores: Sequence[Score], mode: Mode) -> Ma
         # a bare share (the floor, a user's own scorer) counts for each rubric of the batch
         shares = [score.value] * min(BATCH_SIZE, left - len(marks))
         parts = {"satisfied": shares, "blocked": [0.0] * len(shares), **score.parts}
-        if "levels" in parts:
-            # as runs before version 0.1.0 stored them
-            parts = count_marks(parts["levels"])
         pairs = zip(parts["satisfied"], parts["blocked"], strict=True)
         marks += [None if one is None or two is None else (one, two) for one, two in pairs]
     if mode is Mode.PARITY:

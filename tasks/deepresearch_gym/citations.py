@@ -1,8 +1,8 @@
 """Citation precision and recall from the verdicts on single claims (eval_citation_async.py).
 
-The verdicts that are read here: `claims` (a stage: what the report claims with a source),
-`support:<n>` (1 full, 0.5 partial, 0 none; only claims whose pages were had are asked about) and
-`recall` (share of claims that name a source).
+Verdicts: `claims` (a stage: the report's claims with their sources), `support:<n>` (1 full, 0.5
+partial, 0 none; only for claims whose pages are available) and `recall` (share of claims that name
+a source).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ URL = re.compile(r"https?://\S+|www\.\S+")
 
 
 def names_a_source(report: str) -> bool:
-    """Whether a report has any address; one without has precision and recall 0, unasked."""
+    """Whether a report has any address; without one, precision and recall are 0."""
     return URL.search(report) is not None
 
 
 def precision(item: ItemVerdicts, mode: Mode) -> float | None:
-    """Mean support of the judged claims, 0 without any; None when it was not or cannot be told. Of
-    several repeats the last counts, with the claims that it named.
+    """Mean support of the judged claims, 0 without any; None if unknown.
 
-    A check that failed counts 0 upstream; strict leaves the report unscored.
+    Of several repeats the last one counts. A failed check counts 0 upstream; strict leaves the
+    report unscored.
     """
     claims = item.scores.get("claims", ())
     if item.measures.get("names_a_source") is False:
@@ -50,7 +50,7 @@ def _support(score: Score, mode: Mode) -> float | None:
 
 
 def recall(item: ItemVerdicts) -> float | None:
-    """Share of claims with a source; None when it was not asked or not readable."""
+    """Share of claims with a source; None if unknown."""
     if item.measures.get("names_a_source") is False:
         return 0.0
     scores = item.scores.get("recall", ())

@@ -46,9 +46,9 @@ PROMPTS = (
 
 
 def plan_citations(job: JudgingJob, system: Message) -> list[JudgeRequest]:
-    """Two lists of claims; then one check for each claim whose pages are there.
+    """Two lists of claims; then one check per claim whose pages are available.
 
-    A report without any address is told as such without a call, as upstream does.
+    A report without any address needs no call, as upstream has it.
     """
     report = job.answer.text.strip()
     if job.pages is None or not names_a_source(report):
@@ -71,7 +71,7 @@ def pages(job: JudgingJob) -> list[str]:
 
 
 def read_claims(job: JudgingJob) -> list[Claim]:
-    """The claims with a source that the judge listed; none before it did."""
+    """The claims with a source that the judge listed, if it has been asked."""
     score = job.done.get("claims", (None, ""))[0]
     if score is None or "claims" not in score.parts:
         return []
@@ -138,7 +138,7 @@ def _read_support(text: str, mode: Mode) -> Score:
 
 
 def _read_claims(text: str, mode: Mode) -> list[Claim] | None:
-    """All claims; with one number twice the later stands, as in upstream's table of scores."""
+    """All claims; of two with the same number the later counts, as upstream."""
     found = parse_json(text) if mode is Mode.PARITY else last_object(text, "claims")
     entries = found.get("claims") if isinstance(found, dict) else None
     if not isinstance(entries, list) or not all(map(_is_claim, entries)):

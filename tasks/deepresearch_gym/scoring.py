@@ -21,7 +21,7 @@ PUBLISHED_DIVISOR = "queries without key points count 0, as published"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One judged answer; None is what was lost, or not asked."""
+    """One judged answer; None: lost, or not asked."""
 
     item: ItemVerdicts
     supported: float | None
@@ -30,7 +30,7 @@ class Report:
 
     @property
     def has_points(self) -> bool:
-        """Whether there was anything to recall."""
+        """Whether the query has key points."""
         return bool(self.item.meta["points"])
 
     @property

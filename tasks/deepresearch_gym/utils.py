@@ -2,7 +2,7 @@
 
 Follows cxcscmu/deepresearch_benchmarking@d5fa708 (eval_kpr_async.py, eval_quality_async.py): one
 call a key point and one a quality criterion. Upstream relies on structured output; here labels and
-ranges are checked whatever the endpoint promises.
+ranges are checked in any case.
 """
 
 from __future__ import annotations

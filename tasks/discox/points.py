@@ -37,7 +37,7 @@ def calculate(lost: Mapping[str, float]) -> Points:
 
 
 def read_item(item: ItemVerdicts) -> Points | None:
-    """The item's points, over the judge's repeats; None unless every step has a reading."""
+    """The item's mean points over the judge's repeats; None if no repeat is complete."""
     repeats = [
         points
         for place in range(len(item.scores.get(GATE, ())))

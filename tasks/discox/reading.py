@@ -19,7 +19,7 @@ FENCE = re.compile(r"```(?:json)?\s*([\s\S]*?)\s*```")
 
 
 def unfence(text: str) -> str:
-    """Inside of the first fence, whatever its tag but json, or all of the text.
+    """The content of the first plain or json fence, or all of the text.
 
     >>> unfence("x ```json [3] ``` y"), unfence("[7]")
     ('[3]', '[7]')
@@ -69,7 +69,7 @@ def _list_score(aspect: Aspect, lost: int, n_entries: int) -> Score:
 
 
 def parse_parity(request: JudgeRequest, text: str) -> Score:
-    """Upstream's reading. A gate without a label lets pass; unknown labels have their own cost."""
+    """Upstream's reading: a gate without a label passes; unknown labels have their own cost."""
     if request.criterion == GATE:
         match = GATE_LABEL.search(unfence(text))
         return Score(float(match is None or match[1] != "是"))

@@ -141,11 +141,11 @@ def read_piece(item: ItemVerdicts) -> JudgedPiece | None:
     """None without a verdict. A bare number (the floor, a user's own scorer) stands for every
     criterion.
     """
-    scores = [s for s in item.scores.get(VERDICT, ()) if s.value is not None]
-    if not scores:
+    valued = item.valued(VERDICT)
+    if not valued:
         return None
-    counts = [int(score.parts.get("n", len(item.meta["criteria"]))) for score in scores]
-    totals = [(s.value or 0.0) * n for s, n in zip(scores, counts, strict=True)]
+    counts = [int(score.parts.get("n", len(item.meta["criteria"]))) for score, _ in valued]
+    totals = [value * n for (_, value), n in zip(valued, counts, strict=True)]
     return JudgedPiece(prompt_of(item), sum(totals), sum(counts))
 
 

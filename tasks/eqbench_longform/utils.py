@@ -208,11 +208,10 @@ def read_story(item: ItemVerdicts, mode: Mode) -> JudgedStory | None:
     """The item's judgements, or None: strict wants all nine, parity takes what is there."""
     weighted, plain = {}, {}
     for name in (*CHAPTERS, FINAL):
-        scores = [s for s in item.scores.get(name, ()) if s.value is not None]
-        if scores:
-            weighted[name] = _mean([s.value for s in scores if s.value is not None])
+        if valued := item.valued(name):
+            weighted[name] = _mean([value for _, value in valued])
             # a story at the floor has values, but no criteria
-            plain[name] = _mean([float(s.parts.get("plain", s.value)) for s in scores])
+            plain[name] = _mean([float(s.parts.get("plain", value)) for s, value in valued])
     complete = len(weighted) == len(CHAPTERS) + 1
     return (
         JudgedStory(item, weighted, plain)

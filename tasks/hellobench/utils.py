@@ -160,9 +160,9 @@ def parse_strict(request: JudgeRequest, text: str) -> Score:
 
 
 def as_number(value: Any) -> float:
-    """A number, also one in quotes; True is none. Raises TypeError, ValueError, OverflowError."""
+    """A number, possibly in quotes, but not a bool. Raises TypeError, ValueError, OverflowError."""
     if isinstance(value, bool):
-        raise TypeError("a truth value is no number")
+        raise TypeError("a bool is not a number")
     return float(value)
 
 
@@ -175,9 +175,8 @@ def weigh(scores: Sequence[float], weights: Sequence[float]) -> Score:
 def parse_parity(request: JudgeRequest, text: str) -> Score:
     """Upstream's reading: fences, line ends and backslashes removed; ids ignored, order trusted.
 
-    A list of the right length ends the asking whatever it holds: with an entry that no number can
-    be made of upstream's script dies, and a score outside 0 to 1 is left out when averages are
-    made.
+    A list of the right length ends the asking in any case. Upstream's script crashes on an entry
+    that is not a number, and its averages leave out a score outside 0 to 1.
     """
     weights = request.facts["weights"]
     found = parse_json(clean_as_upstream(text))
@@ -236,11 +235,11 @@ class ScoredItem:
 
 def read_item(item: ItemVerdicts) -> ScoredItem | None:
     """Means over the judge's repeats; None without a usable verdict."""
-    usable = [score for score in item.scores.get(CHECKLIST, ()) if score.value is not None]
-    if not usable:
+    valued = item.valued(CHECKLIST)
+    if not valued:
         return None
-    levels = [sum(own) / len(own) for score in usable if (own := score.parts.get("scores"))]
-    values = [score.value for score in usable if score.value is not None]
+    levels = [sum(own) / len(own) for score, _ in valued if (own := score.parts.get("scores"))]
+    values = [value for _, value in valued]
     plain = 100 * sum(levels) / len(levels) if levels else values[0]
     return ScoredItem(item, sum(values) / len(values), plain)
 

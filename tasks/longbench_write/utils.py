@@ -158,8 +158,10 @@ def ask_again(texts: Sequence[str]) -> bool:
 
 
 def count_failures(text: str) -> int:
-    """What an unread reply costs: upstream goes on looking for dimensions in what it has just
-    discarded, fails there, and counts once more, unless the missing one was the last.
+    """How many failures upstream counts for an unreadable reply.
+
+    It goes on to look for dimensions in the reply that it discarded, fails and counts once more,
+    unless only the last one is missing.
     """
     found = read_as_upstream(text)
     if not isinstance(found, (dict, list, str)):
@@ -169,7 +171,7 @@ def count_failures(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One answer: its length score, the mean of its dimensions, each dimension; None if unknown."""
+    """One answer: length score, mean of the dimensions and each dimension; None: unknown."""
 
     item: ItemVerdicts
     length: float | None
@@ -179,9 +181,9 @@ class Scored:
 
 def read_item(item: ItemVerdicts) -> Scored:
     """Means over the judge's repeats."""
-    usable = [score for score in item.scores.get(QUALITY, ()) if score.value is not None]
-    values = [score.value for score in usable if score.value is not None]
-    parts = [score.parts["dimensions"] for score in usable if "dimensions" in score.parts]
+    valued = item.valued(QUALITY)
+    values = [value for _, value in valued]
+    parts = [score.parts["dimensions"] for score, _ in valued if "dimensions" in score.parts]
     return Scored(
         item,
         _length_of(item),
@@ -191,7 +193,7 @@ def read_item(item: ItemVerdicts) -> Scored:
 
 
 def _length_of(item: ItemVerdicts) -> float | None:
-    """An empty answer has 0; so has an answer that the floor mean counts as the lowest."""
+    """0 for an empty answer, and for a failed one at the floor."""
     if item.status is WriterStatus.EMPTY or item.at_floor:
         return 0.0
     words = item.measures.get("words")
@@ -233,7 +235,7 @@ GROUPS: Mapping[str, Callable[[ItemVerdicts], str]] = {
 
 
 def _lengths(suffix: str, scored: Sequence[Scored]) -> Estimate:
-    """S_l of some answers, stated on the scale of the verdicts so that its interval ends there."""
+    """S_l on the scale of the verdicts, so that its interval is cut at their range."""
     values = [(s.item.sample_id, 1 + s.length / 25) for s in scored if s.length is not None]
     return to_hundred(mean_of(f"S_l{suffix}", values, len(scored)))
 

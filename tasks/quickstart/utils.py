@@ -88,10 +88,7 @@ def aggregate(items: Sequence[ItemVerdicts], mode: Mode) -> list[Estimate]:
 
 
 def _mean_verdict(item: ItemVerdicts) -> float | None:
-    per_criterion = [
-        [score.value for score in item.scores.get(name, ()) if score.value is not None]
-        for name in item.meta["criteria"]
-    ]
+    per_criterion = [[value for _, value in item.valued(name)] for name in item.meta["criteria"]]
     if not all(per_criterion):
         return None
     return sum(sum(values) / len(values) for values in per_criterion) / len(per_criterion)

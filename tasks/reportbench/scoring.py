@@ -49,15 +49,13 @@ def read_references(item: ItemVerdicts, mode: Mode) -> References | None:
 
 
 def read_matches(item: ItemVerdicts, mode: Mode) -> list[float] | None:
-    """Whether each cited statement fits its passage, where both were read; None for a report
-    whose statements are not known, in strict mode also for one with a lost verdict.
+    """Whether each cited statement fits its passage, where both were read.
+
+    None if the statements are unknown; in strict mode also if a verdict is lost.
     """
     cited = _of_stage(item, "cited")
-    last = (
-        max((len(own) for name, own in item.scores.items() if name.startswith("cited:")), default=1)
-        - 1
-    )
-    matches = _of_stage(item, "match", last)
+    repeats = [len(own) for name, own in item.scores.items() if name.startswith("cited:")]
+    matches = _of_stage(item, "match", max(repeats, default=1) - 1)
     lost = [score for score in (*cited, *matches) if score.value is None]
     if not cited or all(score.value is None for score in cited) or (lost and mode is Mode.STRICT):
         return None
@@ -65,7 +63,7 @@ def read_matches(item: ItemVerdicts, mode: Mode) -> list[float] | None:
 
 
 def _of_stage(item: ItemVerdicts, stage: str, least: int = 0) -> list[Score]:
-    """The last verdicts of a stage that came as far as the repeat `least`."""
+    """The last verdict on each question of a stage that has more than `least` of them."""
     named = item.scores.items()
     return [own[-1] for name, own in named if name.startswith(f"{stage}:") and len(own) > least]
 

@@ -53,9 +53,7 @@ PROMPTS = (
 
 
 def load_samples(data: SuiteData) -> Iterable[Sample]:
-    """The 1,000 queries in file order; `meta` says which requirement subsets count which
-    criteria.
-    """
+    """The 1,000 queries in file order; `meta` has the requirement subsets with their criteria."""
     subsets = load_requirement_subsets(data)
     for record in read_jsonl(data.path("benchmark_all.jsonl")):
         index = record["index"]
@@ -146,10 +144,10 @@ def parse_parity(request: JudgeRequest, text: str) -> Score:
 
 
 def ask_again(texts: Sequence[str]) -> bool:
-    """Upstream asks in three rounds of five; a round whose last text no Python literal is ends it
-    all.
+    """Upstream asks in up to three rounds of five.
 
-    (There upstream calls `eval` on the text and dies; a literal comes back unaccepted instead.)
+    After a round it calls `eval` on the last text: a Python literal is not accepted and asking
+    goes on, anything else ends the script.
     """
     if len(texts) % 5:
         return True
@@ -190,10 +188,7 @@ class ScoredQuery:
 
 def read_scores(item: ItemVerdicts, mode: Mode) -> ScoredQuery | None:
     """The item's verdicts, or None: strict wants all criteria, parity takes what is there."""
-    found = {
-        name: [score.value for score in scores if score.value is not None]
-        for name, scores in item.scores.items()
-    }
+    found = {name: [value for _, value in item.valued(name)] for name in item.scores}
     values = {name: own for name, own in found.items() if own}
     complete = set(item.meta["criteria"]) <= values.keys()
     return ScoredQuery(item, values) if values and (complete or mode is Mode.PARITY) else None

@@ -192,7 +192,7 @@ def test_rows_and_raw_files_of_different_runs_are_refused(
 def test_a_score_key_of_another_identity_is_refused(submission: Path) -> None:
     row = read_row(only_row(submission))
     write_row(only_row(submission), sign(replace(row, score_key="0" * 12)))
-    with pytest.raises(RowInvalid, match="not that of its identity"):
+    with pytest.raises(RowInvalid, match="not the hash of its identity"):
         merge([submission], submission.parent / "data")
 
 

@@ -207,15 +207,10 @@ def test_two_judges_who_disagree_make_half_a_rubric() -> None:
     assert (got["info_recall"], got["analysis"]) == (0.25, 1.0)
 
 
-def test_a_bare_share_counts_for_each_rubric_and_old_records_are_read() -> None:
+def test_a_bare_share_counts_for_each_rubric() -> None:
     bare = replace(item([40, 12, 0], []), scores={f"batch:{n}": (Score(0.6),) for n in (1, 2)})
     got = values(bare)
     assert (got["total"], got["blocked_rate"]) == (pytest.approx(0.6), 0.0)
-    old = replace(
-        item([2, 1, 0], []), scores={"batch:1": (Score(0.3, parts={"levels": [1, -1, 0]}),)}
-    )
-    got = values(old)
-    assert (got["info_recall"], got["blocked_rate"]) == (0.5, pytest.approx(1 / 3))
 
 
 def test_figures_by_hand() -> None:
