@@ -37,9 +37,10 @@ def analyse_row(row: Row, runs: Sequence[RunFolder]) -> list[Analysis]:
     """The row's non-empty answers, each with its mean verdict, in file order."""
     prompts = find_prompts(row, runs)
     scores = dict(zip(row.items.response_keys, row.items.values, strict=True))
+    # one that was asked for again has the key of the one before
+    newest = {r.key: r for run in runs for r in run.responses() if r.key in scores}
     return [
         analyse(from_response(response, prompts.get(response.sample_id, ""), scores[response.key]))
-        for run in runs
-        for response in run.responses()
-        if response.key in scores and (response.answer or response.thinking)
+        for response in newest.values()
+        if response.answer or response.thinking
     ]

@@ -6,8 +6,8 @@ read aloud.
 
 from __future__ import annotations
 
+import html
 import io
-import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -119,5 +119,5 @@ def render_svg(figure: Figure, axes: Axes, title: str) -> str:
         )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor").replace(ACCENT, "var(--accent)")
-    label = title.replace("&", "and").replace('"', "")
-    return re.sub(r"<svg ", f'<svg role="img" aria-label="{label}" ', svg, count=1)
+    # a title may hold a model's name, which is anybody's text
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(title)}" ', 1)

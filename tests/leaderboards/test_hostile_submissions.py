@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from boards import answers, make_row, make_run, sample_ids
@@ -21,7 +22,7 @@ from r2w_eval.leaderboards.recompute import find_doubt
 from r2w_eval.leaderboards.rows import Row, RowInvalid, read_row, sign, write_row
 from r2w_eval.leaderboards.site import SiteOptions, write_site
 from r2w_eval.leaderboards.submit import SubmissionRefused, merge, submit
-from r2w_eval.leaderboards.training import split_checkpoint
+from r2w_eval.leaderboards.training import split_checkpoint, training_curves
 from r2w_eval.leaderboards.verify import verify
 
 from r2w_eval.cli import cli
@@ -305,3 +306,14 @@ def test_a_run_of_two_judges_is_submitted_with_the_row_of_both(tmp_path: Path) -
     assert [row.judge for row in rows] == ["judge-0", "judge-1", "mean(judge-0, judge-1)"]
     assert len(merge([tmp_path / "sent"], tmp_path / "data")) == 3
     assert verify(tmp_path / "data").computed == 3
+
+
+@pytest.mark.parametrize(
+    "parent", [r"runs\1", r"runs\x", r"\042 onload=\042alert(1)", '" onload="alert(1)', "<b>&"]
+)
+def test_no_name_of_a_training_breaks_its_curve_or_adds_to_it(parent: str) -> None:
+    rows = [make_row(f"{parent}/checkpoint-{step}", VALUES) for step in (10, 20)]
+    (curve,) = training_curves([Entry(row) for row in rows])
+    element = ElementTree.fromstring(curve.svg)
+    assert element.attrib["aria-label"] == f"{parent} on {rows[0].task}"
+    assert not [name for name in element.attrib if name.startswith("on")]

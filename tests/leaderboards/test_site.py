@@ -241,6 +241,10 @@ def test_a_row_with_reflections_has_its_trace_page_made_from_its_answers_alone(
     with FakeServer() as server:
         judge = f"{server.base_url}#judge-0"
         run = make_run(tmp_path / "run", "org/thinking", answers(thought), judge)
+    # an answer that was cut, and asked for again
+    records = (run / "responses.jsonl").read_text("utf-8")
+    first = {**json.loads(records.split("\n")[0]), "status": "unclosed_think", "answer": ""}
+    (run / "responses.jsonl").write_text(json.dumps(first) + "\n" + records, "utf-8")
     submission = submit(run, tmp_path / "sent")
     for beside in (run, next((submission.folder / "runs").iterdir())):
         (beside / "reflect").mkdir()
