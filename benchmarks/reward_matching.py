@@ -22,8 +22,8 @@ from r2w_eval.reward_models.data.rows import POSITIVE, Row
 from r2w_eval.reward_models.data.sources import find_sets
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.language.claims import agreement, mention
+from r2w_eval.reward_models.language.cues import unquoted
 from r2w_eval.reward_models.language.words import Difference, difference
-from r2w_eval.reward_models.linear.features import unquoted
 
 from r2w_eval.estimates import share_of
 from r2w_eval.stats import measure

@@ -18,14 +18,10 @@ from r2w_eval.reward_models.items import (
     failed,
     unscorable,
 )
+from r2w_eval.reward_models.language.cues import cue, unquoted
+from r2w_eval.reward_models.language.filler import clean, strip_filler
 from r2w_eval.reward_models.language.words import containment, sentences, words
-from r2w_eval.reward_models.linear.features import (
-    clean,
-    cue,
-    reflection_features,
-    strip_filler,
-    unquoted,
-)
+from r2w_eval.reward_models.linear.features import MAX_CHARS, reflection_features
 
 MAX_SHARE_OF_DRAFT = 0.25
 
@@ -91,7 +87,7 @@ def efficiency(item: ReflectionItem, found: Mapping[str, float]) -> float:
 
 def redundancy(item: ReflectionItem) -> float:
     """Largest share of its 3-grams that an earlier reflection contains."""
-    own = words(clean(item.reflection))
+    own = words(clean(item.reflection[:MAX_CHARS]))
     return max((containment(own, words(earlier), 3) for earlier in item.earlier), default=0.0)
 
 

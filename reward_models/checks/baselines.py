@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from r2w_eval.reward_models.items import Item, ItemScore, WritingItem
+from r2w_eval.reward_models.language.cues import cue, unquoted
 from r2w_eval.reward_models.language.words import containment, content_words
-from r2w_eval.reward_models.linear.features import cue, unquoted
 from r2w_eval.reward_models.scorer import ItemScorer
 
 from r2w_eval.stats.agreement import Method, associate

@@ -8,14 +8,15 @@ functions, language-neutral where possible.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.language.claims import agreement, mention, place_kinds
-from r2w_eval.reward_models.language.levels import load_yaml, named_categories
+from r2w_eval.reward_models.language.cues import cue, unquoted
+from r2w_eval.reward_models.language.filler import clean
+from r2w_eval.reward_models.language.levels import named_categories
+from r2w_eval.reward_models.language.repeats import BY_CHANCE_RUNS, BY_CHANCE_WORDS, overlap
 from r2w_eval.reward_models.language.words import (
     Difference,
     containment,
@@ -23,23 +24,14 @@ from r2w_eval.reward_models.language.words import (
     difference,
     find_spans,
     quotations,
-    remembered,
     sentence_numbers,
     sentences,
-    without,
     words,
 )
 
 MAX_TARGETS = 6
 # Longer texts are cut here before anything is read of them; the scorer says so.
 MAX_CHARS = 60_000
-# tags of traces, and end-of-turn tokens of models
-_TAG = re.compile(
-    r"</?(?:plan|draft|reflection|revision|think)>|<\|[a-z_0-9]+\|>|</s>|<end_of_turn>"
-    r"|<｜[a-z▁]+｜>",
-    re.IGNORECASE,
-)
-FILLER = ("self_praise", "politeness", "injection", "slogan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +52,6 @@ class Target:
     strength: float
 
 
-@cache
-def cue(name: str) -> re.Pattern[str]:
-    """A compiled cue of `cue_words.yaml`."""
-    return re.compile(load_yaml("cue_words.yaml")[name], re.IGNORECASE)
-
-
 def find_targets(reflection: str, draft: str) -> list[Target]:
     """The quotations with their places in the draft, else the sentence with most shared words."""
     quoted = quotations(reflection)[:MAX_TARGETS]
@@ -83,7 +69,7 @@ def find_targets(reflection: str, draft: str) -> list[Target]:
 
 def reflection_features(item: ReflectionItem) -> Features:
     """All features of one reflection item."""
-    draft, reflection = item.draft[:MAX_CHARS], clean(item.reflection)
+    draft, reflection = item.draft[:MAX_CHARS], clean(item.reflection[:MAX_CHARS])
     targets = find_targets(reflection, draft)
     categories = named_categories(unquoted(reflection))
     dense = {
@@ -100,7 +86,7 @@ def reflection_features(item: ReflectionItem) -> Features:
         sparse += [f"cs:{category}:{name}" for name in flags or ["plain"]]
         sparse += [f"cw:{category}:{w}" for t in targets for w in set(content_words(t.text))]
     if item.revision is not None:
-        change = difference(draft, clean(item.revision, draft))
+        change = difference(draft, clean(item.revision[:MAX_CHARS], draft))
         dense |= _uptake(targets, change, reflection)
         dense |= agreement(unquoted(reflection), change) | mention(reflection, change)
         kinds = sorted(place_kinds(change))
@@ -111,55 +97,6 @@ def reflection_features(item: ReflectionItem) -> Features:
             sparse += [f"kr:{k}:{w}" for k in kinds for w in near]
     dense["has_revision"] = float(item.revision is not None)
     return Features(dense, tuple(sparse))
-
-
-@remembered
-def clean(text: str, before: str = "") -> str:
-    """The first MAX_CHARS characters without tags and filler; `before` as in `strip_filler`."""
-    return strip_filler(_TAG.sub("", text[:MAX_CHARS]), before)
-
-
-def strip_filler(text: str, before: str = "") -> str:
-    """The text without sentences of self-praise, politeness or orders to the scorer.
-
-    Removing them makes the score independent of them. Sentences that the text `before` had stay: a
-    letter may thank its reader. If nothing would be left, the text is returned unchanged.
-
-    >>> strip_filler("The verb is wrong. This fixes everything!")
-    'The verb is wrong.'
-    """
-    kept = [
-        part
-        for part in split_with_ends(text)
-        if not _is_filler(part) or (before and part.strip() in before)
-    ]
-    return "".join(kept).strip() or text
-
-
-@remembered
-def _is_filler(sentence: str) -> bool:
-    bare = unquoted(sentence)
-    return any(cue(name).search(bare) for name in FILLER)
-
-
-def split_with_ends(text: str) -> list[str]:
-    """Sentences with the white space before them, so that joining gives the text back."""
-    parts, rest = [], text
-    for sentence in sentences(text):
-        at = rest.find(sentence)
-        parts.append(rest[: at + len(sentence)])
-        rest = rest[at + len(sentence) :]
-    return parts
-
-
-@remembered
-def unquoted(text: str) -> str:
-    """The text without its quotations.
-
-    >>> unquoted('The word "dark" is vague.')
-    'The word "" is vague.'
-    """
-    return without(text, quotations(text))
 
 
 def _grams(text: str) -> list[str]:
@@ -216,24 +153,16 @@ def _is_degenerate(text: str) -> bool:
 
 
 def _redundancy(reflection: str, earlier: Sequence[str]) -> dict[str, float]:
-    own = words(reflection)
-    marks = content_words(reflection)
-    near = max((containment(own, words(e), 3) for e in earlier), default=0.0)
-    shared = max((containment(marks, words(e), 1) for e in earlier), default=0.0)
+    near = [overlap(reflection, one) for one in earlier]
     # remarks share some words by chance; only more than that is repetition
     return {
-        "repeated": max(0.0, near - 0.5) / 0.5,
-        "repeated_words": max(0.0, shared - 0.75) / 0.25,
-        "same_target": max((_same_target(reflection, e) for e in earlier), default=0.0),
-        "times": min(sum(containment(own, words(e), 3) > 0.6 for e in earlier), 6) / 6,
+        "repeated": max(0.0, max((o.runs for o in near), default=0.0) - BY_CHANCE_RUNS)
+        / (1 - BY_CHANCE_RUNS),
+        "repeated_words": max(0.0, max((o.words for o in near), default=0.0) - BY_CHANCE_WORDS)
+        / (1 - BY_CHANCE_WORDS),
+        "same_target": max((o.quotations for o in near), default=0.0),
+        "times": min(sum(o.runs > 0.6 for o in near), 6) / 6,
     }
-
-
-def _same_target(reflection: str, earlier: str) -> float:
-    """Share of its quotations that occur in an earlier reflection."""
-    own = quotations(reflection)
-    hits = [q for q in own if q.lower() in earlier.lower()]
-    return len(hits) / len(own) if own else 0.0
 
 
 def _structure(targets: Sequence[Target], draft: str, prompt: str) -> dict[str, float]:

@@ -11,19 +11,16 @@ import re
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
+from r2w_eval.reward_models.language.cues import cue
 from r2w_eval.reward_models.language.words import (
     content_words,
     is_cjk,
     sentences,
     speech,
-    without,
     words,
 )
-from r2w_eval.reward_models.linear.features import MAX_CHARS, cue, split_with_ends
+from r2w_eval.reward_models.linear.features import MAX_CHARS
 
-# text around a piece is looked for in this many sentences at its end
-BORDER = 6
-PARATEXT = ("self_praise", "politeness", "injection", "paratext")
 WINDOW = 100
 # words (a CJK character is a word): a fragment below the first, short up to the second, neutral up
 # to the third, long above up to the last
@@ -34,12 +31,6 @@ DEVICES = ("simile", "abstract", "adverb", "emotion", "comment", "worn", "slogan
 _REFUSES = re.compile(
     r"\b(?:as an ai|i(?: am|'m) (?:sorry|unable)|i (?:cannot|can't|can not)|language model)\b"
     r"|抱歉|作为一个?(?:人工智能|ai)|无法(?:提供|完成|满足)",
-    re.IGNORECASE,
-)
-_VERDICT = re.compile(
-    # blanks are tried from their first one alone, or a long run of them takes its square
-    r"<(score|rating|grade|verdict)>[^<>]{0,40}</\1>|</?[a-z_]{1,20}>"
-    r"|(?<!\s)\s*[\[{][^\[\]{}]{0,400}\b(?:score|rating|grade|verdict)\b[^\[\]{}]{0,400}[\]}]\s*$",
     re.IGNORECASE,
 )
 _FINISHED = re.compile(r"[.!?。！？…—~][\"'”’」』》）)*_\]]*\s*$")
@@ -57,27 +48,6 @@ _MARKS = {
     "ellipsis": "…",
     "colon": ":：;；",
 }
-
-
-def body_of(text: str) -> str:
-    """The piece without self-praise, thanks, orders to a judge and verdicts around it.
-
-    Removed are whole sentences at the end, tags, and a verdict after the end; never quoted speech,
-    nor anything inside the piece. If nothing would be left, the text is returned unchanged.
-
-    >>> body_of("A gate stood open. It was worth it. Thank you for reading! This is my best work.")
-    'A gate stood open. It was worth it.'
-    """
-    parts = split_with_ends(_VERDICT.sub("", text))
-    last = len(parts)
-    while last > max(0, len(parts) - BORDER) and _is_paratext(parts[last - 1]):
-        last -= 1
-    return "".join(parts[:last]).strip() or text
-
-
-def _is_paratext(sentence: str) -> bool:
-    bare = without(sentence, speech(sentence))
-    return any(cue(name).search(bare) for name in PARATEXT)
 
 
 def form_features(prompt: str, text: str) -> dict[str, float]:

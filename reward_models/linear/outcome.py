@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.reward_models.language.filler import body_of
 from r2w_eval.reward_models.linear.arrays import FloatArray, read_arrays, write_arrays
 from r2w_eval.reward_models.linear.features import MAX_CHARS
-from r2w_eval.reward_models.linear.form import body_of, form_features, size_of
+from r2w_eval.reward_models.linear.form import form_features, size_of
 from r2w_eval.reward_models.linear.prose import Prose, differences
 
 FORM, SIZE = 0.06, 0.6

@@ -10,6 +10,7 @@ _DRAFT = (
 )
 _FIXED = _DRAFT.replace("The silence was deafening. ", "")
 _SAYS = 'Rereading "The silence was deafening.", I see that this is a cliché. I should cut it.'
+_ASKS = 'Is "The silence was deafening." a cliché?'
 
 GOLDEN_ITEMS: tuple[Item, ...] = (
     WritingItem("short", "Say hello.", "Hello."),
@@ -23,9 +24,7 @@ GOLDEN_ITEMS: tuple[Item, ...] = (
         "渡船六点开。后来镇上的灯亮了。",
     ),
     WritingItem("no tags", "", "A text without any tag, and without a prompt."),
-    ReflectionItem(
-        "three segments", "Describe a crossing.", _DRAFT, _SAYS, _FIXED, ("Too short?", "A goat?")
-    ),
+    ReflectionItem("three segments", "Describe a crossing.", _DRAFT, _SAYS, _FIXED, (_ASKS, _SAYS)),
     ReflectionItem("no revision", "Describe a crossing.", _DRAFT, _SAYS),
     ReflectionItem("unclosed tag", "", _DRAFT, "A <reflection> inside: the cliché must go."),
     WritingItem("pad-heavy partner", "Continue.", "word " * 300),

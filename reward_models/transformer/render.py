@@ -1,8 +1,10 @@
 """Items as the text a reward model reads: one template for training, scoring and export.
 
-A reflection unit is a minimal trace: the prompt, the draft, earlier reflections, the reflection and
-the revision, each in its tag. A piece of writing is a plain answer. Tags are single added tokens;
-tag-like text inside an item is defused and counted, never read as a tag.
+A reflection unit is a minimal trace: the prompt, the draft, earlier reflections that it repeats,
+the reflection and the revision, each in its tag. A piece of writing is a plain answer. Tags are
+single added tokens; tag-like text inside an item is removed or defused, never read as a tag. What
+must not count is not shown: self-praise, politeness and orders to the reader, as far as the cue
+words know them (`language/filler.py`), and earlier remarks on something else.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r2w_eval.reward_models.items import Item, ReflectionItem
+from r2w_eval.reward_models.language.filler import body_of, clean
+from r2w_eval.reward_models.language.repeats import overlap
 from r2w_eval.reward_models.transformer.digest import revision_digest
 
 TAGS = (
@@ -46,7 +50,6 @@ class Unit:
     head: str
     reflection: str
     revision: str | None
-    n_defused: int
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -59,45 +62,40 @@ class Unit:
         return "".join(self.texts)
 
 
-def defuse(text: str) -> tuple[str, int]:
-    """The text with control sequences made harmless, and how many there were.
+def defuse(text: str) -> str:
+    """The text with control sequences made harmless.
 
     >>> defuse("a</reflection>b")
-    ('a‹/reflection>b', 1)
+    'a‹/reflection>b'
     """
-    count = 0
     for mark in _CONTROL:
-        count += text.count(mark)
         text = text.replace(mark, "‹" + mark[1:])
-    return text, count
+    return text
 
 
 def render_unit(item: ReflectionItem) -> Unit:
     """The parts of one reflection item."""
-    given = (item.prompt, item.draft, item.reflection, *item.earlier)
-    safe, counts = zip(*map(defuse, given), strict=True)
-    prompt, draft, reflection, *earlier = safe
-    head = f"{USER}{prompt}{TURN_END}\n{ASSISTANT}<draft>{draft}</draft>"
-    before = "".join(f"<reflection>{text}{CLOSE_TAG}" for text in earlier)
-    revision, n_revision = None, 0
-    if item.revision is not None:
-        digest, n_revision = defuse(revision_digest(item.draft, item.revision))
-        revision = f"<revision>{digest}{REVISION_END}"
-    own = f"{before}<reflection>{reflection}{CLOSE_TAG}"
-    return Unit(head, own, revision, sum(counts) + n_revision)
+    head = f"{USER}{defuse(item.prompt)}{TURN_END}\n{ASSISTANT}<draft>{defuse(item.draft)}</draft>"
+    repeated = [one for one in item.earlier if overlap(item.reflection, one).is_repeat]
+    said = [defuse(clean(text)) for text in (*repeated, item.reflection)]
+    own = "".join(f"<reflection>{text}{CLOSE_TAG}" for text in said)
+    if item.revision is None:
+        return Unit(head, own, None)
+    digest = defuse(revision_digest(item.draft, clean(item.revision, item.draft)))
+    return Unit(head, own, f"<revision>{digest}{REVISION_END}")
 
 
 def render_writing(prompt: str, response: str) -> str:
     """A prompt and its answer; the score is read at the final end-of-turn token."""
-    prompt, response = defuse(prompt)[0], defuse(response)[0]
-    return f"{USER}{prompt}{TURN_END}\n{ASSISTANT}{response}{TURN_END}"
+    answer = defuse(body_of(response))
+    return f"{USER}{defuse(prompt)}{TURN_END}\n{ASSISTANT}{answer}{TURN_END}"
 
 
 def render(item: Item) -> Unit:
     """An item in its parts; a piece of writing shares no head with another."""
     if isinstance(item, ReflectionItem):
         return render_unit(item)
-    return Unit("", render_writing(item.prompt, item.response), None, 0)
+    return Unit("", render_writing(item.prompt, item.response), None)
 
 
 def messages_of(item: Item) -> list[dict[str, str]]:
@@ -111,6 +109,6 @@ def messages_of(item: Item) -> list[dict[str, str]]:
         prompt = head.removeprefix(USER).removesuffix(f"{TURN_END}\n")
         return [{"role": "user", "content": prompt}, {"role": "assistant", "content": body}]
     return [
-        {"role": "user", "content": defuse(item.prompt)[0]},
-        {"role": "assistant", "content": defuse(item.response)[0]},
+        {"role": "user", "content": defuse(item.prompt)},
+        {"role": "assistant", "content": defuse(body_of(item.response))},
     ]

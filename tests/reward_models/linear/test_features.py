@@ -8,11 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.reward_models.items import ReflectionItem
-from r2w_eval.reward_models.linear.features import (
-    find_targets,
-    reflection_features,
-    strip_filler,
-)
+from r2w_eval.reward_models.language.filler import strip_filler
+from r2w_eval.reward_models.linear.features import find_targets, reflection_features
 
 DRAFT = "The old gate was red. Nobody used it. The old gate was red. A crow sat on it."
 ITEM = ReflectionItem(

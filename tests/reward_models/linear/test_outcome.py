@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import WritingItem
+from r2w_eval.reward_models.language.filler import body_of
 from r2w_eval.reward_models.linear.form import (
     FRAGMENT,
     LONG,
     LONGEST,
     SHORT,
-    body_of,
     form_features,
     size_of,
 )

@@ -62,7 +62,7 @@ def test_batches_hold_every_pack_once_with_little_padding(lengths: list[int]) ->
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=20), st.integers(0, 30))
 def test_no_pack_is_longer_than_the_model_reads(revisions: list[int], head: int) -> None:
     limit = 100
-    units = {i: Unit("h" if head else "", "r", f"v{n}", 0) for i, n in enumerate(revisions)}
+    units = {i: Unit("h" if head else "", "r", f"v{n}") for i, n in enumerate(revisions)}
     tokens = {"h": (1,) * head, "r": (2,) * 10, **{f"v{n}": (3,) * n for n in revisions}}
     parts = list(within(list(units), units, tokens, limit))
     assert [i for part in parts for i in part] == list(units)

@@ -17,7 +17,9 @@ def count(item: Item) -> int:
 
 
 DRAFT = " ".join(f"w{n}" for n in range(60))
-LONG = ReflectionItem("1", "Write.", DRAFT, "The end is weak.", None, ("first " * 20, "last " * 20))
+SAYS = "The end is weak."
+EARLIER = (SAYS + " first" * 20, SAYS + " last" * 20)
+LONG = ReflectionItem("1", "Write.", DRAFT, SAYS, None, EARLIER)
 
 
 def test_unit_leaves_out_the_oldest_reflections_first() -> None:
