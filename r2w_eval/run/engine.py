@@ -37,9 +37,10 @@ from r2w_eval.records.rows import (
     verdict_name,
 )
 from r2w_eval.run.ending import Ending
-from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement
+from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
 from r2w_eval.suites.suite import JudgingJob
 from r2w_eval.types import (
+    Decoding,
     Judgement,
     JudgeRequest,
     JudgeStatus,
@@ -159,24 +160,22 @@ class Engine:
 
     async def _try(self, turn: Turn) -> tuple[Response, bool]:
         """One answer, stored or new, and whether the suite asks for another one."""
-        sample, planned = turn.sample, turn.plan.decoding
-        seed = derive_seed(self._writing.seed, sample, turn.repeat, turn.attempt)
-        bounds = [n for n in (planned.max_tokens, sample.max_tokens) if n is not None]
-        decoding = replace(planned, seed=seed, max_tokens=min(bounds, default=None))
+        sample, decoding = turn.sample, self._decoding(turn)
         prompt_hash = content_hash(turn.messages)
         key = response_key(turn, prompt_hash, self._writing.identity, decoding)
-        stored = settled_response(self._responses.read(key), self._retry_failed)
+        retry_failed = self._retry_failed and not self._is_answered(turn, prompt_hash)
+        stored = settled_response(self._responses.read(key), retry_failed)
         if stored is not None:
             self._progress.count(stored, is_new=False)
             return apply_turn_rule(turn, stored)
-        anew = self._retry_failed and key in self._responses
+        anew = retry_failed and key in self._responses
         request = ChatRequest(turn.messages, decoding, turn.repeat, turn.attempt, anew)
         facts: dict[str, Any] = {
             "key": key,
             "task": sample.task,
             "sample_id": sample.id,
             "model": self._writing.model,
-            "seed": seed,
+            "seed": decoding.seed,
             "repeat": turn.repeat,
             "turn": turn.turn,
             "attempt": turn.attempt,
@@ -189,6 +188,22 @@ class Engine:
             self._writers.responses.append(response)
         self._progress.count(response, is_new=True)
         return response, again
+
+    def _decoding(self, turn: Turn) -> Decoding:
+        planned, sample = turn.plan.decoding, turn.sample
+        seed = derive_seed(self._writing.seed, sample, turn.repeat, turn.attempt)
+        bounds = [n for n in (planned.max_tokens, sample.max_tokens) if n is not None]
+        return replace(planned, seed=seed, max_tokens=min(bounds, default=None))
+
+    def _is_answered(self, turn: Turn, prompt_hash: str) -> bool:
+        """Some try at this turn gave a usable answer: the ones before it are no failures."""
+        tries = (replace(turn, attempt=n) for n in range(turn.plan.suite.turn_rule.tries))
+        keys = (
+            response_key(one, prompt_hash, self._writing.identity, self._decoding(one))
+            for one in tries
+        )
+        found = map(self._responses.read, keys)
+        return any(record and read_response(record).status.cause is None for record in found)
 
     async def _generate(
         self, sample: Sample, request: ChatRequest, facts: Mapping[str, Any]

@@ -212,6 +212,18 @@ def test_a_failed_turn_can_be_asked_for_anew(tmp_path: Path) -> None:
     assert healed.judge.shown == ["turn 0, try 0|turn 1, try 0|turn 2, try 0"]
 
 
+def test_a_turn_that_a_later_try_has_answered_is_not_asked_for_anew(tmp_path: Path) -> None:
+    lost = {(2, 0): "1", (2, 1): "2", (2, 2): "3"}
+    before = Work(tmp_path, long_or({(1, 0): "1", **lost})).run()
+    assert before.writer.statuses == {"too_short": 1}
+    healed = Work(tmp_path, long_or({(2, 0): "1"}))
+    assert healed.run(retry_failed=True).writer.statuses == {"ok": 1}
+    assert [(len(r.messages) // 2, r.ask) for r in healed.asked] == [(2, 0), (2, 1)]
+    assert healed.judge.shown == ["turn 0, try 0|turn 1, try 1|turn 2, try 1"]
+    again = Work(tmp_path, long_or({}))
+    assert again.run(retry_failed=True).headline.value == 8.0 and again.asked == []
+
+
 def test_a_conversation_not_at_its_end_is_not_answered(tmp_path: Path) -> None:
     work = Work(tmp_path, long_or({(1, 0): CallStatus.NOT_SENT}))
     result = work.run()
