@@ -18,6 +18,8 @@ from scipy.special import stdtrit
 
 from r2w_eval.stats.resampling import FloatArray
 
+# in doublings, a standard deviation: a slope from lengths more alike than these is extrapolated
+MIN_SPREAD = 0.1
 _ROUNDS = 200
 _CONVERGED = 1e-10
 
@@ -45,7 +47,7 @@ class LengthSlope:
 
 
 def fit_slope(scores: Mapping[str, ScoredItems]) -> LengthSlope | None:
-    """Slope over all systems; None with under two systems or items, or without any spread."""
+    """Slope over all systems; None with under two systems or items, or for lengths too alike."""
     own = [scores[system] for system in sorted(scores) if scores[system].items]
     index = {item: i for i, item in enumerate(sorted({item for s in own for item in s.items}))}
     n_systems, n_items = len(own), len(index)
@@ -57,7 +59,7 @@ def fit_slope(scores: Mapping[str, ScoredItems]) -> LengthSlope | None:
     x = _remove_means(log2, groups)
     y = _remove_means(np.concatenate([s.values for s in own]), groups)
     spread = float(x @ x)
-    if spread < _CONVERGED:
+    if spread < len(x) * MIN_SPREAD**2:
         return None
     slope = float(x @ y) / spread
     per_item = np.bincount(groups[1], x * (y - slope * x))

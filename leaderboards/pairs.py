@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from r2w_eval.stats.inference import DRAWS, holm, sign_flip_p
+from r2w_eval.stats.inference import DRAWS, holm, random_signs, sign_flip_p
 from r2w_eval.stats.ratings import PairTest
 from r2w_eval.stats.resampling import FloatArray, cluster_sums, linked_groups
 from r2w_eval.types import Estimate, Stratum
@@ -189,15 +189,14 @@ class RandomSigns:
 
     def __init__(self, n_items: int, draws: int = DRAWS) -> None:
         self.draws = draws
-        self._shape = (draws, n_items)
+        self._shape = (n_items, draws)
 
     @cached_property
     def table(self) -> NDArray[np.float32]:
-        """-1 or 1, array (draws, n_items)."""
-        drawn = np.random.default_rng(0).integers(0, 2, self._shape, np.int8)
-        table = drawn.astype(np.float32)
-        table *= 2
-        table -= 1
+        """-1 or 1, array (n_items, draws)."""
+        table = np.empty(self._shape, np.float32)
+        for start, signs in random_signs(*self._shape):
+            table[start : start + len(signs)] = signs
         return table
 
 
@@ -213,9 +212,10 @@ def flip_signs(parts: Sequence[FloatArray], signs: RandomSigns) -> list[float]:
         return p_values
     table = np.zeros((max(len(parts[i]) for i in sampled), len(sampled)), np.float32)
     for column, i in enumerate(sampled):
-        table[: len(parts[i]), column] = parts[i]
-    observed, rounding = np.abs(table.sum(axis=0)), _ROUNDING_32 * np.abs(table).sum(axis=0)
-    sums = np.abs(signs.table[:, : len(table)] @ table)
+        table[: len(parts[i]), column] = np.sort(np.abs(parts[i]))
+    observed = np.array([abs(math.fsum(parts[i])) for i in sampled], np.float32)
+    rounding = _ROUNDING_32 * table.sum(axis=0)
+    sums = np.abs(signs.table[: len(table)].T @ table)
     # equal sums count one half, and the observed pattern is one of those drawn: mid-p
     counts = (sums > observed + rounding).sum(axis=0) / 2 + 0.5
     counts += (sums >= observed - rounding).sum(axis=0) / 2

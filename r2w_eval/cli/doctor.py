@@ -58,8 +58,9 @@ def _print(findings: Sequence[Finding]) -> None:
 
     styles = {State.OK: "green", State.WARNING: "yellow", State.BROKEN: "bold red"}
     table = plain_table()
-    for column in ("", "", "state"):
-        table.add_column(column, no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("", overflow="fold", max_width=24)
+    table.add_column("state", no_wrap=True)
     table.add_column("found", overflow="fold")
     area = ""
     for finding in _suites_together(findings):

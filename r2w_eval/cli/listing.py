@@ -65,7 +65,7 @@ def fetch_data(suites: Sequence[str]) -> None:
     for info in _infos(suites):
         data = info.data(data_roots(None))
         for name, file in info.files.items():
-            if file.is_public or data.find(name):
+            if data.find(name) or file.is_public and name in data.needed():
                 console.print(f"{info.name}: {escape(str(data.path(name)))} ok", soft_wrap=True)
 
 

@@ -14,7 +14,9 @@ import click
 @click.option("--dry-run", is_flag=True, help="Memory, tokens, calls, hours; runs nothing.")
 @click.option("--prices", help="With --dry-run: YAML price file, as for r2w-eval run.")
 @click.option("--only", metavar="STAGE", help="Stages or kinds, with commas: sft,rl, …")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1), help="At a time.")
+@click.option(
+    "--jobs", default=1, show_default=True, type=click.IntRange(1), help="Stages at a time."
+)
 def pipeline(  # noqa: PLR0913
     recipe: str, out: str | None, dry_run: bool, prices: str | None, only: str | None, jobs: int
 ) -> None:

@@ -15,9 +15,12 @@ SCORER_HELP = (
 
 @click.command()
 @click.option("--scorer", default="r2w-reward", show_default=True, help=SCORER_HELP)
-@click.option("--input", "source", help="JSON lines: reflection or writing items.")
+@click.option("--input", "source", help="JSON lines: {id, prompt, draft, reflection} "
+              "(and revision, if there is one) or {id, prompt, response}.")  # fmt: skip
 @click.option("--output", "target", help="JSON lines of scores, in input order.")
-@click.option("--batch", default=256, show_default=True, type=click.IntRange(1), help="Items read.")
+@click.option(
+    "--batch", default=256, show_default=True, type=click.IntRange(1), help="Items at a time."
+)
 @click.option("--validity", is_flag=True, help="Test the scorer's validity; needs no --input.")
 @click.option(
     "--baselines",
@@ -54,6 +57,7 @@ def score(  # noqa: PLR0913
     from r2w_eval.reward_models.scorer import open_scorer
     from r2w_eval.reward_models.serving.files import score_file
     from r2w_eval.store import iter_jsonl
+    from r2w_eval.terminal import visible
 
     if validity:
         from r2w_eval.reward_models.checks.report import show_validity
@@ -79,6 +83,10 @@ def score(  # noqa: PLR0913
     else:
         counts = score_file(WithBaselines(chosen) if baselines else chosen, source, target, batch)
     click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    if on == "here" and sum(counts.values()) > counts["ok"]:
+        lost = next(own for own in iter_jsonl(Path(target)) if own["status"] != "ok")
+        told = f"First without a score: {lost['id']}: {lost['status']}: {lost.get('reason', '')}"
+        click.echo(visible(told), err=True)
     for line in correlations(iter_jsonl(Path(target))) if baselines else ():
         click.echo(line)
 
@@ -86,7 +94,8 @@ def score(  # noqa: PLR0913
 @click.command()
 @click.option("--scorer", default="r2w-reward", show_default=True, help=SCORER_HELP)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8747, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--port", default=8747, show_default=True, type=click.IntRange(0, 65535),
+              help="0 takes a free one.")  # fmt: skip
 @click.option("--max-body-mb", default=16, show_default=True, type=click.IntRange(1))
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds for one request.")
 @click.option("--max-waiting", default=4096, show_default=True, help="Items queued, then 503.")

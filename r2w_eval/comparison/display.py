@@ -28,7 +28,7 @@ from r2w_eval.stats.orders import (
     pair_margins,
     positions,
 )
-from r2w_eval.stats.ratings import Ratings, bradley_terry
+from r2w_eval.stats.ratings import PairTest, Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn
 from r2w_eval.terminal import escape, interval, number, plain_table
@@ -36,6 +36,7 @@ from r2w_eval.types import Metric, Sample
 
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
 MAX_GROUPS, N_UNCLEAR = 12, 3
+TOLD_APART = 0.05
 
 
 def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
@@ -46,6 +47,7 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
             console.print(warning, soft_wrap=True)
         console.print(ranking_table(comparison))
         console.print(test_table(comparison))
+        console.print(escape(conclude(comparison.ranking.tests)) + "\n", soft_wrap=True)
         for passed in _passed(comparison):
             console.print(passed, soft_wrap=True)
         if comparison.groups:
@@ -61,6 +63,19 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
                     f"{escape(test.first)} minus {escape(test.second)}, largest wins and losses by "
                     f"sample: {escape(shown)}"
                 )
+
+
+def conclude(tests: Sequence[PairTest]) -> str:
+    """What the tests say, in words."""
+    apart = [test for test in tests if test.p_holm is not None and test.p_holm <= TOLD_APART]
+    if len(tests) != 1:
+        return f"The tests tell {len(apart)} of {len(tests)} pairs apart."
+    (test,) = tests
+    if not apart:
+        return f"The test does not tell {test.first} and {test.second} apart."
+    names = (test.first, test.second)
+    better, worse = names if (test.difference or 0) > 0 else reversed(names)
+    return f"{better} is better than {worse} on these prompts."
 
 
 def _uneven_items(comparison: Comparison) -> Iterator[str]:

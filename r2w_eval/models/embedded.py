@@ -90,7 +90,8 @@ def start_server(gguf: Path) -> Any:
         import xllamacpp
     except ImportError as error:
         raise UsageError(
-            "The embedded model needs xllamacpp. Try: pip install 'r2w-eval[local]'"
+            "The embedded model, which also judges where no --judge is named, needs xllamacpp. "
+            "Try: pip install 'r2w-eval[local]', or name a judge: --judge http://HOST:PORT/v1#NAME"
         ) from (error)
     params = xllamacpp.CommonParams()
     params.model.path = str(gguf)

@@ -214,7 +214,7 @@ def end_tokens(generation_config: Any, tokenizer: Any = None) -> frozenset[int]:
 
 def open_local(backend: str, path: str, model_args: str = "") -> LocalModel | VllmModel:
     """Load a checkpoint folder or hub id. Raises UsageError."""
-    _check_folder(path)
+    check_folder(path)
     _check_weights(path, model_args)
     try:
         return _open(backend, path, model_args)
@@ -242,7 +242,8 @@ def _open(backend: str, path: str, model_args: str) -> LocalModel | VllmModel:
     return LocalModel(path, HfEngine(path, simple_parse_args_string(model_args)))
 
 
-def _check_folder(path: str) -> None:
+def check_folder(path: str) -> None:
+    """Raises UsageError for a path that is not there, and for a folder that is no checkpoint."""
     folder = Path(path)
     # no hub id looks like these
     is_path = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1

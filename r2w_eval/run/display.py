@@ -275,14 +275,23 @@ def describe_counts(result: TaskResult) -> str:
     )
 
 
+def is_shown(slope: Metric) -> bool:
+    """Whether its interval lies on one side of 0; the report has every slope.
+
+    >>> is_shown(Metric("length_slope", -12.1, -69.8, 30.8, 24, 24))
+    False
+    """
+    return slope.low is not None and slope.high is not None and slope.low * slope.high > 0
+
+
 def describe_leanings(judging: JudgeSummary) -> str:
     """Associations of the verdicts with length and with the order in which texts were shown."""
     lines = []
     slope = judging.length_slope
-    if slope is not None and slope.value is not None and slope.n_scored >= MIN_SLOPE_SAMPLES:
-        interval = "–" if slope.low is None else f"{slope.low:+.2f} to {slope.high:+.2f}"
+    if slope is not None and slope.n_scored >= MIN_SLOPE_SAMPLES and is_shown(slope):
         lines.append(
-            f"per doubling of length: {slope.value:+.2f} points ({interval}, n {slope.n_scored})\n"
+            f"per doubling of length: {slope.value:+.2f} points ({slope.low:+.2f} to "
+            f"{slope.high:+.2f}, n {slope.n_scored})\n"
         )
     if (apart := judging.disagreement) is not None and apart.n_order_pairs:
         lines.append(

@@ -21,6 +21,7 @@ from r2w_eval.models.cost import (
 )
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
 from r2w_eval.records.rows import settled_judgement, settled_response, verdict_name
+from r2w_eval.run.opening import require_known
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite
@@ -185,7 +186,7 @@ def _conversation_tokens(suite: Suite, sample: Sample, turn: str) -> int:
 
 
 def print_forecast(config: RunConfig) -> None:
-    """A table of calls and tokens; sends nothing."""
+    """A table of calls and tokens; sends nothing. Raises UsageError for a model that is none."""
     table = plain_table("Dry run (tokens are estimates; nothing was sent)")
     for column in ("task", "stage"):
         table.add_column(column)
@@ -198,6 +199,8 @@ def print_forecast(config: RunConfig) -> None:
         table.add_column(column, justify="right")
     notes = ["Replies that the cache holds are among the calls, and cost nothing."] * config.cache
     plans, done = plan_tasks(config), find_done(config)
+    judges = (judge for judge in config.judge if judge != NO_JUDGE)
+    require_known(judges, None if config.responses else config.model or None)
     for plan in plans:
         for row in forecast(plan, config, done):
             table.add_row(

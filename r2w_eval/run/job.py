@@ -79,7 +79,8 @@ async def evaluate(
         async with ModelPool(model_options(config, cache, budget)) as pool:
             asked = any(plan.info.asks_judges for plan in plans)
             named = config if asked else replace(config, judge=(NO_JUDGE,))
-            require_known(judge for judge in named.judge if judge != NO_JUDGE)
+            writer = None if config.responses else config.model or None
+            require_known((judge for judge in named.judge if judge != NO_JUDGE), writer)
             writing = await open_writing(config, pool)
             judging, judges = await open_judging(named, pool)
             manifest = make_manifest(config, plans, writing, judges)

@@ -153,7 +153,7 @@ def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
                 f"{folder.path} holds another configuration:\n  "
                 + "\n  ".join(differing)
                 + "\nUse another --out; to add a judge or to combine those of the folder: "
-                "r2w-eval judge RUN --judge J --combine mean"
+                f"r2w-eval judge {folder.path} --judge J --combine mean"
             )
         smoke = before.get("smoke_test_judge") or manifest["smoke_test_judge"]
         told = {"created": before["created"], "smoke_test_judge": smoke, "identity": identity}
@@ -225,7 +225,8 @@ def diff_fields(before: Any, after: Any, path: str = "") -> Iterable[str]:
             inner = f"{path}.{key}" if path else key
             yield from diff_fields(before.get(key), after.get(key), inner)
     elif before != after:
-        yield f"{path}: {before!r:.120} -> {after!r:.120}"
+        told = ["{…}" if isinstance(value, dict) else repr(value) for value in (before, after)]
+        yield f"{path}: {told[0]:.120} -> {told[1]:.120}"
 
 
 def plan_ensemble(config: RunConfig, judges: Sequence[str], writer: str) -> EnsembleSpec | None:

@@ -134,7 +134,7 @@ class ModelPool:
 
     async def _open_model(self, spec: str, api_key_env: str, extra_body: str) -> OpenModel:
         extra = read_extra_body(extra_body)
-        if spec.startswith(("http://", "https://")):
+        if is_endpoint(spec):
             return await self._open_http(Endpoint.parse(spec, api_key_env), extra)
         if extra:
             raise UsageError(
@@ -238,19 +238,37 @@ def read_extra_body(text: str) -> dict[str, Any]:
     return value
 
 
-def require_known(judges: Iterable[str]) -> None:
-    """Raises UnknownName for a word that names no judge.
+def require_known(judges: Iterable[str], writer: str | None = None) -> None:
+    """Raises UnknownName for a word that names no model, UsageError for a folder that is no
+    checkpoint.
 
     Asked before anything is opened: a checkpoint takes minutes to load.
     """
     for spec in judges:
         named = NAMED_SCORERS.get(spec, spec)
-        if named != SMOKE_TEST_JUDGE and not is_own_scorer(named) and not _is_model(named):
-            raise _unknown(spec)
+        if named != SMOKE_TEST_JUDGE and not is_own_scorer(named):
+            _require_model(spec)
+    if writer is not None:
+        _require_model(writer)
+
+
+def _require_model(spec: str) -> None:
+    from r2w_eval.models.local import check_folder
+
+    if not _is_model(spec):
+        raise _unknown(spec)
+    if spec != EMBEDDED and not is_endpoint(spec):
+        check_folder(spec.removeprefix("hf:").removeprefix("vllm:"))
+
+
+def is_endpoint(spec: str) -> bool:
+    """Whether it is an address."""
+    return spec.startswith(("http://", "https://"))
 
 
 def _unknown(spec: str) -> UnknownName:
-    return UnknownName("--model/--judge", spec, "model", KINDS, "r2w-eval list")
+    hint = "r2w-eval list. A model behind an API is named https://HOST/v1#NAME"
+    return UnknownName("--model/--judge", spec, "model", KINDS, hint)
 
 
 def _is_model(spec: str) -> bool:

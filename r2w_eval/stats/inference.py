@@ -8,12 +8,13 @@ from drawn patterns is never 0).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri
 
 from r2w_eval.errors import UsageError
@@ -22,7 +23,6 @@ from r2w_eval.stats.resampling import (
     FloatArray,
     Interval,
     Intervals,
-    batches,
     cluster_sums,
     effective_number,
     influence,
@@ -32,6 +32,7 @@ from r2w_eval.types import NO_QUERY, Estimate, Metric, Stratum
 
 DRAWS = 10_000
 _EXACT_ITEMS = 20
+_SIGN_BLOCK = 256
 # Permuted sums that differ from the observed one by rounding only count as equal.
 _ROUNDING = 1e-9
 
@@ -303,7 +304,7 @@ def sign_flip_p(differences: FloatArray, draws: int = DRAWS, seed: int = 0) -> f
 
     Sums as large as the observed one count one half (Lancaster 1961): scores on a short scale tie
     so often that counting them whole would reject too rarely. The observed pattern is one of those
-    drawn, so that p is never 0.
+    drawn, so that p is never 0. Neither the order of the items nor which run comes first matters.
 
     >>> sign_flip_p(np.array([1.0, 2.0, 3.0]))
     0.125
@@ -317,14 +318,25 @@ def sign_flip_p(differences: FloatArray, draws: int = DRAWS, seed: int = 0) -> f
         for value in differences:
             sums = np.concatenate((sums + value, sums - value))
         return float(np.mean(_extremity(sums, observed, rounding)))
+    sums = np.zeros(draws)
+    sizes = np.sort(np.abs(differences))
+    for start, signs in random_signs(len(sizes), draws, seed):
+        sums += sizes[start : start + len(signs)] @ signs
+    return (0.5 + float(_extremity(sums, observed, rounding).sum())) / (draws + 1)
+
+
+def random_signs(
+    n_items: int, draws: int = DRAWS, seed: int = 0
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """-1 or 1 in blocks of items, arrays (items, draws), each with its first item's place. The
+    signs of an item are the same however many follow, so that a board and a comparison agree.
+    """
     generator = np.random.default_rng(seed)
-    as_extreme = 0.5
-    for size in batches(draws, len(differences)):
-        signs = generator.integers(0, 256, size=(size, -(-len(differences) // 8)), dtype=np.uint8)
-        flipped = np.unpackbits(signs, axis=1, count=len(differences))
-        sums = 2.0 * (flipped * differences).sum(axis=1) - differences.sum()
-        as_extreme += float(_extremity(sums, observed, rounding).sum())
-    return as_extreme / (draws + 1)
+    for start in range(0, n_items, _SIGN_BLOCK):
+        size = (min(_SIGN_BLOCK, n_items - start), -(-draws // 8))
+        drawn = generator.integers(0, 256, size=size, dtype=np.uint8)
+        signs = np.unpackbits(drawn, axis=1, count=draws).astype(np.float32)
+        yield start, 2 * signs - 1
 
 
 def _extremity(sums: FloatArray, observed: float, rounding: float) -> FloatArray:

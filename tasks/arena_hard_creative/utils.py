@@ -70,7 +70,8 @@ def load_samples(data: SuiteData) -> Iterable[Sample]:
     """
     questions = list(_read_questions(data))
     baseline = _read_baseline(data)
-    if baseline.keys().isdisjoint(question["uid"] for question in questions):
+    is_other = baseline.keys().isdisjoint(question["uid"] for question in questions)
+    if is_other and not data.prompts_only:
         raise DataError(
             f"--baseline {str(data.inputs['baseline'])!r}: no answer to any of the "
             f"{len(questions)} prompts. {WHERE}"

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.cli import cli
-from r2w_eval.comparison.display import left_out_table, ranking_table, test_table
+from r2w_eval.comparison.display import conclude, left_out_table, ranking_table, test_table
 from r2w_eval.comparison.pairwise import (
     Contest,
     build_request,
@@ -33,6 +33,7 @@ from r2w_eval.judge.scorers import ScoreItem, Verdict
 from r2w_eval.run import evaluate
 from r2w_eval.stats.inference import benjamini_hochberg
 from r2w_eval.stats.orders import positions
+from r2w_eval.stats.ratings import PairTest
 from r2w_eval.store import JsonlWriter, RunFolder
 from r2w_eval.types import Estimate, JudgeRequest, Response, Stratum, WriterStatus
 
@@ -248,6 +249,17 @@ def test_ensembles_show_the_ranks_without_each_judge(config: RunConfig, tmp_path
     for left in comparison.left_out:
         assert [rank for _, _, rank in left.rows] == [1, 2]
     assert left_out_table(comparison).row_count == 3
+
+
+def test_the_tests_are_put_in_words() -> None:
+    worse = PairTest("a", "b", -1.0, -1.5, -0.5, 0.01, 0.02, 24)
+    open_ = replace(worse, difference=0.1, p_holm=0.4)
+    assert conclude([worse]) == "b is better than a on these prompts."
+    assert conclude([replace(worse, difference=1.0)]) == "a is better than b on these prompts."
+    assert conclude([open_]) == "The test does not tell a and b apart."
+    assert conclude([worse, open_, replace(worse, difference=None, p_holm=None)]).endswith(
+        "tell 1 of 3 pairs apart."
+    )
 
 
 def test_who_passed_is_counted_where_items_are_passed_or_failed() -> None:

@@ -268,6 +268,12 @@ def test_one_system_or_one_length_gives_no_slope() -> None:
     assert fit_slope({"a": own}) is None
     assert fit_slope({"a": own, "b": own}) is None
     assert fit_slope({}) is None
+    # points per doubling cannot be read off lengths that hardly differ
+    generator = np.random.default_rng(1)
+    alike = [
+        ScoredItems(own.items, own.values, np.log2(generator.uniform(3950, 4250, 5))) for _ in "ab"
+    ]
+    assert fit_slope(dict(zip("ab", alike, strict=True))) is None
 
 
 def test_collecting_leaves_out_what_is_no_row_and_keeps_the_rest(tmp_path: Path) -> None:

@@ -222,6 +222,7 @@ def test_the_command_writes_one_line_an_item(tmp_path: Path) -> None:
     assert [r["status"] for r in records] == ["ok", "bad_item", "ok", "no_segment"]
     assert records[1]["value"] is None and records[1]["reason"]
     assert "2 ok" in done.output
+    assert "First without a score: 2: bad_item: line 2 is not JSON" in done.output
 
 
 def test_a_second_run_keeps_what_was_scored(tmp_path: Path) -> None:

@@ -134,3 +134,13 @@ def test_it_writes_and_sends_nothing(
 def test_a_missing_price_file_is_named() -> None:
     with pytest.raises(UsageError, match=r"nowhere\.yaml"):
         print_forecast(RunConfig(model="m", prices="nowhere.yaml"))
+
+
+@pytest.mark.parametrize("field", ["model", "judge"])
+def test_a_checkpoint_that_is_not_there_is_told_before_the_run(tmp_path: Path, field: str) -> None:
+    for name in ("./absent", f"hf:{tmp_path}/absent"):
+        named = {"model": "http://h/v1#m", field: (name,) if field == "judge" else name}
+        with pytest.raises(UsageError, match="absent': no such folder"):
+            print_forecast(RunConfig(**named))
+    with pytest.raises(UsageError, match="API is named https://HOST/v1#NAME"):
+        print_forecast(RunConfig(model="http://h/v1#m", judge=("gpt-4o",)))

@@ -274,7 +274,7 @@ def test_drawn_patterns_count_the_observed_one_and_are_the_same_each_time() -> N
     assert sign_flip_p(np.arange(1.0, 41.0), draws=100) == 0.5 / 101
     # a published p value can be had again from its seed
     values = np.sin(np.arange(30.0)) + 0.25
-    assert sign_flip_p(values, draws=2000, seed=7) == pytest.approx(0.023738, abs=1e-6)
+    assert sign_flip_p(values, draws=2000, seed=7) == pytest.approx(0.030735, abs=1e-6)
 
 
 def test_mcnemar_counts_each_pattern_and_what_one_of_the_two_lacks() -> None:
