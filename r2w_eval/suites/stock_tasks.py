@@ -8,6 +8,7 @@ M4, r2write section 8). Only tasks that generate texts and average their metrics
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cache
@@ -18,6 +19,7 @@ from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.hashing import content_hash, text_hash
 from r2w_eval.suites.suite import Suite, SuiteInfo
+from r2w_eval.terminal import warn
 from r2w_eval.types import Answer, Cause, Decoding, Estimate, ItemVerdicts, Message, Sample
 
 PREFIX = "lm_eval:"
@@ -59,14 +61,25 @@ def load_stock(name: str, include_path: str | None) -> tuple[SuiteInfo, Suite]:
         files={},
     )
 
+    broken: set[str] = set()
+
+    def score(sample_id: str, text: str) -> Mapping[str, Any]:
+        """No value where the task's own program breaks: the answers are paid for."""
+        try:
+            return dict(_score(task, instances[sample_id], text, averaged))
+        except Exception as error:  # noqa: BLE001 - somebody's program
+            if not broken:
+                told = f"{type(error).__name__}: {error}"[:300]
+                warn(f"{name}: its own program breaks on sample {sample_id}, {told}: no value")
+            broken.add(sample_id)
+            return {}
+
     def measure(answer: Answer) -> Mapping[str, Any]:
-        return dict(_score(task, instances[answer.sample_id], answer.text, averaged))
+        return score(answer.sample_id, answer.text)
 
     def lost(item: ItemVerdicts) -> Mapping[str, Any]:
         """A model that gave no answer has given an empty one, as in lm-eval; others are no item."""
-        if item.status.cause is not Cause.MODEL:
-            return {}
-        return dict(_score(task, instances[item.sample_id], "", averaged))
+        return score(item.sample_id, "") if item.status.cause is Cause.MODEL else {}
 
     return info, Suite(
         load_samples=lambda data: samples,
@@ -133,8 +146,37 @@ def _identity(task: Any, samples: Sequence[Sample]) -> str:
         [sample.messages[0].content, text_hash(str(task.doc_to_target(instance.doc)))]
         for sample, instance in zip(samples, task.instances, strict=True)
     ]
-    rules = [str(task.config.filter_list), str(task.config.metric_list)]
-    return content_hash([documents, rules], 8)
+    rules = [str(_told(task.config.filter_list)), str(_told(task.config.metric_list))]
+    # lm-eval's own programs are those of its version
+    reads = task.config.process_results
+    own = [_told(reads)] if callable(reads) and not _is_of_lm_eval(reads) else []
+    return content_hash([documents, rules, *own], 8)
+
+
+def _told(rule: Any) -> Any:
+    """A rule with the source of each function in place of it, whose address no two processes
+    share.
+    """
+    if isinstance(rule, Mapping):
+        return {name: _told(part) for name, part in rule.items()}
+    if isinstance(rule, (list, tuple)):
+        return [_told(part) for part in rule]
+    if not callable(rule):
+        return rule
+    try:
+        return text_hash(inspect.getsource(rule))
+    except (OSError, TypeError):
+        return str(getattr(rule, "__qualname__", type(rule).__qualname__))
+
+
+def _is_of_lm_eval(function: Any) -> bool:
+    import lm_eval
+
+    place = Path(str(lm_eval.__file__)).parent
+    try:
+        return Path(str(inspect.getsourcefile(function))).is_relative_to(place)
+    except TypeError:
+        return False
 
 
 def _read_generation(name: str, values: Mapping[str, Any]) -> Decoding:

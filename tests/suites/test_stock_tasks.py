@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -169,3 +170,62 @@ def test_tasks_that_cannot_run_here_say_what_to_do(
 def test_a_folder_that_is_none_is_named() -> None:
     with pytest.raises(UsageError, match="--include-path 'nowhere'"):
         load_stock("lm_eval:sums", "nowhere")
+
+
+PROGRAM = """
+def hit(predictions, references, **_):
+    return float(predictions[0] == references[0])
+
+
+def read(doc, results):
+    return {"hit": float(int(results[0]) == int(doc["answer"]))}
+"""
+OWN = [{"metric": "!function utils.hit", "aggregation": "mean", "higher_is_better": True}]
+
+
+def write_program(folder: Path, program: str, **changes: Any) -> str:
+    """A task of this name with functions of its own; its version."""
+    files = {"data_files": {"test": str(folder / "sums.jsonl")}}
+    task = {**TASK, "dataset_kwargs": files, "filter_list": None, **changes}
+    text = json.dumps({k: v for k, v in task.items() if v is not None})
+    # a tag of YAML, which JSON has no word for
+    (folder / "sums.yaml").write_text(re.sub('"(!function [a-z.]+)"', r"\1", text))
+    (folder / "utils.py").write_text(program)
+    info, _ = load_stock.__wrapped__("lm_eval:sums", str(folder))
+    return info.version
+
+
+def test_a_task_with_functions_of_its_own_is_the_same_in_every_process(folder: Path) -> None:
+    first = write_program(folder, PROGRAM, metric_list=OWN)
+    assert write_program(folder, PROGRAM, metric_list=OWN) == first
+    assert write_program(folder, PROGRAM.replace("==", ">="), metric_list=OWN) != first
+    reads = {
+        "process_results": "!function utils.read",
+        "metric_list": [{**OWN[0], "metric": "hit"}],
+    }
+    second = write_program(folder, PROGRAM, **reads)
+    assert write_program(folder, PROGRAM, **reads) == second
+    assert write_program(folder, PROGRAM.replace("==", ">="), **reads) != second
+
+
+def test_an_answer_that_breaks_a_task_s_program_has_no_value_and_ends_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = [{**OWN[0], "metric": "hit"}]
+    write_program(folder, PROGRAM, process_results="!function utils.read", metric_list=metrics)
+    texts = ["3", "seven", "", "15"]
+    rows = [{"id": str(n), "response": text} for n, text in enumerate(texts)]
+    answers = tmp_path / "answers.jsonl"
+    answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = RunConfig(
+        model="w",
+        responses=str(answers),
+        tasks="lm_eval:sums",
+        include_path=str(folder),
+        out=str(tmp_path / "run"),
+    )
+    (result,) = asyncio.run(evaluate(config)).results
+    head = result.headline
+    assert (head.value, head.n_scored, head.n_expected) == (1.0, 2, 4)
+    told = capsys.readouterr().err
+    assert "breaks on sample 1, ValueError: invalid literal" in told
