@@ -1,14 +1,13 @@
-"""Reward scoring and generation on one device, as shares of what the device can do at all.
+"""Speed of reward scoring and generation on one device, as shares of its measured ceilings.
 
     python benchmarks/gpu_throughput.py --out results.json --seconds 180
 
-Scoring: `ArtifactScorer` of the exchange artefact beside the transformers pipeline, on the same
-texts, the same random weights and in the same run; the share is model FLOP/s over the rate of a
-large matrix product measured first. Generation: transformers, and `training.decoding`, which
-replays one decoding step as a CUDA graph, prompts included, beside the time in which weights and
-cache can be read once a step at the measured copy rate. Weights are random (speed does not depend
-on them) in the shapes of real models, all of them with Llama's layers. On a CPU it runs a tiny
-shape, to check that it works; those figures say nothing about speed.
+Scoring: `ArtifactScorer` beside the transformers pipeline on the same texts and random weights; the
+share is model FLOP/s over the rate of a large matrix product. Generation: transformers, and
+`training.rl.decoding`, which replays a decoding step as a CUDA graph, beside the time to read
+weights and cache once a step at the measured copy rate. Weights are random (speed does not depend
+on them) in the shapes of real models, all with Llama's layers. On a CPU it runs a tiny shape, to
+check that it works; those figures say nothing about speed.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ import argparse
 import platform
 import random
 import re
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from gpu_device import SHAPES, TINY, Run, Shape, ceilings
 from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
 from r2w_eval.reward_models.transformer.backbone import load_tokenizer
 from r2w_eval.reward_models.transformer.packing import by_budget
@@ -33,132 +32,13 @@ from r2w_eval.reward_models.transformer.plans import Plan, plan, tokenise, windo
 from r2w_eval.reward_models.transformer.render import render
 from r2w_eval.reward_models.transformer.scorer import BATCH_TOKENS, ArtifactScorer
 from r2w_eval.training.rl.decoding import GraphedDecoding
-from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, LlamaConfig
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from r2w_eval.store import write_json
 
-STARTED = time.monotonic()
 LENGTHS = (512, 1024, 2048)
 BRANCHES = 8
 Texts = Mapping[int, list[WritingItem]]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Dimensions of a decoder; `tokens` is what one timed pass reads on a GPU."""
-
-    name: str
-    width: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head: int
-    inner: int
-    tokens: int
-
-    @property
-    def linear(self) -> int:
-        """Weights that every token is multiplied with, without embeddings."""
-        own = self.head * (2 * self.heads + 2 * self.kv_heads) + 3 * self.inner
-        return self.layers * self.width * own
-
-    def flop(self, length: int) -> float:
-        """FLOP a token of a causal text: two a weight, and attention to half of the text."""
-        return 2.0 * self.linear + 2.0 * (length + 1) * self.layers * self.heads * self.head
-
-    def config(self, vocabulary: int, pad: int) -> LlamaConfig:
-        """The shape as a transformers configuration."""
-        return LlamaConfig(
-            vocab_size=vocabulary, hidden_size=self.width, intermediate_size=self.inner,
-            num_hidden_layers=self.layers, num_attention_heads=self.heads,
-            num_key_value_heads=self.kv_heads, head_dim=self.head, pad_token_id=pad,
-            max_position_embeddings=8192, num_labels=1, tie_word_embeddings=True,
-            problem_type="regression",
-        )  # fmt: skip
-
-
-SHAPES = (
-    Shape("SmolLM2-135M", 576, 30, 9, 3, 64, 1536, 1 << 18),
-    Shape("SmolLM2-1.7B", 2048, 24, 32, 32, 64, 8192, 1 << 16),
-    Shape("Qwen3-0.6B", 1024, 28, 16, 8, 128, 3072, 1 << 17),
-)
-TINY = Shape("tiny", 64, 2, 4, 2, 16, 128, 1 << 12)
-
-
-@dataclass
-class Run:
-    """The device, its ceilings, and what was found."""
-
-    device: str
-    deadline: float
-    vocabulary: Any
-    words: list[str]
-    found: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether this is a GPU; figures of a CPU mean nothing."""
-        return self.device == "cuda"
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """bfloat16 on a GPU; a CPU without a matrix unit is slower in it."""
-        return torch.bfloat16 if self.on_gpu else torch.float32
-
-    def left(self) -> float:
-        """Seconds until the deadline."""
-        return self.deadline - (time.monotonic() - STARTED)
-
-    def sync(self) -> None:
-        """Wait for the device."""
-        if self.on_gpu:
-            torch.cuda.synchronize()
-
-    def seconds(self, work: Callable[[], object], repeats: int = 3) -> float:
-        """Median wall-clock seconds of `work`, the device's part included; warm it up before."""
-        taken = []
-        for _ in range(repeats):
-            self.sync()
-            started = time.perf_counter()
-            work()
-            self.sync()
-            taken.append(time.perf_counter() - started)
-        return statistics.median(taken)
-
-    def section(self, name: str, needs_s: float, work: Callable[[dict[str, Any]], None]) -> None:
-        """One section, if there is time; a failure is recorded and does not end the run."""
-        own = self.found.setdefault(name, {})
-        if self.left() < needs_s:
-            own["not run"] = f"{self.left():.0f} s left, {needs_s:.0f} needed"
-            return
-        started = time.monotonic()
-        try:
-            work(own)
-        except Exception as error:  # noqa: BLE001 - one section must not cost the others
-            own["failed"] = f"{type(error).__name__}: {str(error)[:400]}"
-        own["section_s"] = round(time.monotonic() - started, 1)
-        say(name, {k: v for k, v in own.items() if not isinstance(v, (dict, list))})
-
-
-def say(*parts: object) -> None:
-    """Print a line with the elapsed time."""
-    print(f"[{time.monotonic() - STARTED:6.1f}]", *parts, flush=True)
-
-
-def ceilings(run: Run) -> dict[str, float]:
-    """TFLOP/s of a large matrix product and GB/s of a large copy, both on random data."""
-    n = 8192 if run.on_gpu else 512
-    a, b = (torch.randn(n, n, device=run.device, dtype=run.dtype) for _ in range(2))
-    out = torch.empty_like(a)
-    for _ in range(3):
-        torch.matmul(a, b, out=out)
-    product = run.seconds(lambda: [torch.matmul(a, b, out=out) for _ in range(10)], 5) / 10
-    source = torch.empty((1 << 30) if run.on_gpu else (1 << 24), dtype=torch.uint8,
-                         device=run.device).random_()  # fmt: skip
-    target = torch.empty_like(source)
-    target.copy_(source)
-    copy = run.seconds(lambda: [target.copy_(source) for _ in range(5)], 5) / 5
-    return {"matrix_tflops": 2 * n**3 / product / 1e12, "copy_gbs": 2 * len(source) / copy / 1e9}
 
 
 def texts_of(run: Run, length: int, total: int, seed: int) -> list[WritingItem]:
@@ -226,6 +106,8 @@ def pipeline_row(
     """Seconds and values of the transformers pipeline on rendered texts, batches of 32."""
     from transformers import pipeline
 
+    # our own attention wants to know the drafts that a batch shares
+    scorer.model.set_attn_implementation("sdpa")
     classify = pipeline("text-classification", model=scorer.model, tokenizer=scorer.tokenizer,
                         function_to_apply="none", device=run.device)  # fmt: skip
     texts = [scorer.text_of(item) for item in items]

@@ -1,4 +1,4 @@
-"""Plots of small_results.py: the arms over training, and the groups side by side."""
+"""Plots of small_results.py: arms over training, and groups side by side."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ CURVES = {
     "outcome/invalid": "completions without an answer",
     "entropy": "entropy (nats a token)",
 }
-# of lambda, rising
+# by rising lambda
 COLOURS = ("#666666", "#b5482a", "#7a5195")
 OTHER = "#2f6690"
-# measures of the second plot that need no scorer; those of scorers follow
+# measures of the second plot that need no scorer, before those of scorers
 SHOWN = ("thinking_tokens", "reflections_per_trace", "redundancy", "answered")
 
 
 def plot_curves(histories: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
-    """One panel a measure: each arm thin, the mean of each lambda thick."""
+    """One panel per measure: each plain lambda arm thin, their mean thick."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 5.6), layout="constrained")
-    groups = sorted({arm.split("-")[1] for arm in histories}, key=_weight)
+    plain = {arm.split("-")[1] for arm in histories if arm.startswith("rl-lambda")}
+    groups = sorted(plain, key=_weight)
     for place, (name, label) in enumerate(CURVES.items(), 1):
         axes = figure.add_subplot(2, 3, place)
         for group, colour in zip(groups, COLOURS, strict=False):
@@ -45,7 +46,7 @@ def _weight(group: str) -> float:
 
 
 def _draw(axes: Any, arms: Sequence[Sequence[float | None]], group: str, colour: str) -> None:
-    """Steps that an arm has no value for are left out, of the mean too."""
+    """Draw arms and their mean; steps without a value are left out of both."""
     for values in arms:
         known = [(step, v) for step, v in enumerate(values, 1) if v is not None]
         if known:
@@ -58,7 +59,7 @@ def _draw(axes: Any, arms: Sequence[Sequence[float | None]], group: str, colour:
 
 
 def plot_groups(table: Mapping[str, Any], groups: Sequence[str], path: Path) -> None:
-    """One panel a measure: each group's value with its interval over prompts, seeds as dots."""
+    """One panel per measure: each group's value with its interval over prompts, seeds as dots."""
     from matplotlib.figure import Figure
 
     names = [*SHOWN, *(name for name in table if " by " in name)]

@@ -1,12 +1,12 @@
-"""What a grid of RL arms wrote for prompts held apart: measures, paired differences, plots.
+"""Compares the models of a grid of RL arms on held-out prompts: measures, differences, plots.
 
     python benchmarks/small_results.py FOLDER --scorer transformer=DIR --judge smollm2 \\
         --out benchmarks/results/small.json --plots docs/images
 
-FOLDER is that of a pipeline with rollouts. The reward is `r2w-reward`; what it says of models that
-were trained on it is marked so. Intervals of a group resample prompts, all seeds together; beside
-each difference stand those of the single seeds, with the t interval over seeds. "Seen" is the
-difference of two groups that a paired test finds in four of five cases.
+FOLDER is a pipeline's, with rollouts. Figures "by r2w-reward" are those of the scorer that the arms
+were trained on. Intervals of a group resample prompts, all seeds together. Each difference is also
+given by seed, with a t interval over seeds. "seen" is the difference that a paired test of two such
+groups detects with power 0.8.
 """
 
 from __future__ import annotations
@@ -14,54 +14,38 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from r2w_eval.training.synthesis.traces import repetition
 from r2w_eval.training.trainer.stage import HISTORY
 from scipy.stats import t as student
-from small_plots import plot_curves, plot_groups
-from small_scores import Question, Scores, read_specs
-
-from r2w_eval.estimates import mean_of, share_of
-from r2w_eval.reflection import measures
-from r2w_eval.reflection.analysis import (
-    Analysis,
-    Effect,
-    TraceInput,
-    analyse,
-    own_outcomes,
-    with_effects,
+from small_measures import (
+    Arm,
+    Measure,
+    answer_question,
+    read_arms,
+    reflection_questions,
+    scored_measures,
+    step_questions,
+    text_measures,
 )
+from small_plots import plot_curves, plot_groups
+from small_scores import Scores, read_specs
+
+from r2w_eval.reflection.analysis import Analysis
 from r2w_eval.stats.inference import compare, measure
 from r2w_eval.stats.power import minimum_detectable_effect
-from r2w_eval.store import iter_jsonl, write_json
-from r2w_eval.trace.types import TagSchema
-from r2w_eval.trace.units import units
-from r2w_eval.types import Estimate, JudgeStatus, Score, Usage
+from r2w_eval.store import write_json
 
 REWARD = "r2w-reward"
-# a step counts from this share of a standard deviation of all answers' scores
+# dead band of a step, in standard deviations of all answers' scores
 DEAD_BAND_SD = 0.1
-
-Measure = Callable[[Sequence[Analysis]], Estimate]
-Average = Callable[[str, Iterable[tuple[str, float]], int], Estimate]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One model: its group, its seed, its texts."""
-
-    group: str
-    seed: int | None
-    texts: tuple[Analysis, ...]
 
 
 def group_names(arms: Iterable[Arm]) -> list[str]:
-    """In the order of training: base, SFT, then lambda rising, at each the usual arm first."""
+    """Base, SFT, then by rising lambda, at each lambda the plain arm first."""
 
     def place(name: str) -> tuple[int, float, str]:
         variant, found, weight = name.rpartition("lambda")
@@ -73,148 +57,12 @@ def group_names(arms: Iterable[Arm]) -> list[str]:
 
 
 def compared(groups: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs of groups, the later first: those of RL before what they began from."""
+    """Pairs of groups, the later one first."""
     return [(b, a) for a, b in itertools.combinations(groups, 2)][::-1]
 
 
-def read_arms(folder: Path, n_samples: int | None = None) -> list[Arm]:
-    """The rollouts of every model of a pipeline, or the first few texts a prompt."""
-    found = []
-    for path in sorted(folder.glob("stages/rollouts-*/rollouts.jsonl")):
-        name = path.parent.name.removeprefix("rollouts-").rpartition("-")[0]
-        model, _, seed = name.partition("-seed")
-        group = model.removeprefix("rl-")
-        rows = (r for r in iter_jsonl(path) if n_samples is None or r["sample"] < n_samples)
-        texts = tuple(read_text(row) for row in rows)
-        found.append(Arm(group, int(seed) if seed else None, texts))
-    return found
-
-
-def read_text(row: Mapping[str, Any]) -> Analysis:
-    """A rollout, analysed; its tokens are those that the model wrote."""
-    tokens = row["thinking_tokens"] + row["answer_tokens"]
-    return analyse(
-        TraceInput(
-            id=f"{row['prompt_id']}#{row['sample']}",
-            thinking=row["thinking"],
-            answer=row["answer"] or "",
-            prompt=row["prompt"],
-            cluster=row["prompt_id"],
-            usage=Usage(completion_tokens=tokens, reasoning_tokens=row["thinking_tokens"]),
-            is_unclosed=row["thinking"] is not None and row["answer"] is None,
-        ),
-        TagSchema(),
-    )
-
-
-def answer_question(text: Analysis) -> Question:
-    """The question how good the answer is."""
-    return Question(text.source.prompt, text.source.answer)
-
-
-def reflection_questions(text: Analysis) -> list[Question]:
-    """The questions how good each reflection with a draft is."""
-    found = []
-    for own in units(text.trace, text.source.prompt) if text.trace else ():
-        if own.draft is not None:
-            found.append(
-                Question(text.source.prompt, own.draft, own.reflection, own.revision, own.earlier)
-            )
-    return found
-
-
-def step_questions(text: Analysis) -> dict[int, tuple[Question, Question]]:
-    """The questions how good the text is before and after each step."""
-    prompt = text.source.prompt
-    return {
-        index: (Question(prompt, link.base or ""), Question(prompt, link.outcome or ""))
-        for index, link in own_outcomes(text)
-    }
-
-
-def per_text(
-    name: str, value: Callable[[Analysis], float | None], average: Average = mean_of
-) -> Measure:
-    """Mean of a value over the texts that have one; `share_of` for what is 0 or 1."""
-
-    def estimate(texts: Sequence[Analysis]) -> Estimate:
-        rows = [(t.source.cluster, own) for t in texts if (own := value(t)) is not None]
-        return average(name, rows, len({text.source.cluster for text in texts}))
-
-    return estimate
-
-
-def text_measures() -> dict[str, Measure]:
-    """The measures that need no scorer."""
-
-    def answer(count: Callable[[str], float]) -> Callable[[Analysis], float | None]:
-        return lambda text: count(text.source.answer) if text.source.answer else None
-
-    return {
-        "answered": per_text("answered", lambda text: float(bool(text.source.answer)), share_of),
-        "thinking_share": measures.thinking_share,
-        "thinking_tokens": measures.thinking_tokens,
-        "answer_tokens": measures.answer_tokens,
-        "reflections_per_trace": measures.reflections_per_trace,
-        "without_reflection": measures.without_reflection,
-        "reflections_per_1000_tokens": measures.density,
-        "redundancy": measures.redundancy,
-        "similarity": measures.mean_similarity,
-        "targeted": measures.targeted,
-        "not_taken_up": measures.not_taken_up,
-        "repetition in the answer": per_text("repetition", answer(repetition)),
-        "distinct words": per_text("distinct words", answer(distinct_words)),
-    }
-
-
-def distinct_words(text: str) -> float:
-    """Share of different words among the first 50, so that length does not matter."""
-    own = text.lower().split()[:50]
-    return len(set(own)) / max(1, len(own))
-
-
-def scored_measures(name: str, scores: Scores, dead_band: float) -> dict[str, Measure]:
-    """The measures by one scorer: of answers, reflections and steps."""
-
-    def quality(text: Analysis) -> float | None:
-        return scores.get(name, answer_question(text)) if text.source.answer else None
-
-    def reflections(texts: Sequence[Analysis]) -> Estimate:
-        rows = [
-            (text.source.cluster, value)
-            for text in texts
-            for question in reflection_questions(text)
-            if (value := scores.get(name, question)) is not None
-        ]
-        return mean_of("reflections", rows, len({text.source.cluster for text in texts}))
-
-    def effective(texts: Sequence[Analysis]) -> Estimate:
-        return measures.outcome_share(
-            [with_steps(text, name, scores, dead_band) for text in texts],
-            measures.Outcome.IMPROVED,
-        )
-
-    return {
-        f"quality by {name}": per_text("quality", quality),
-        f"reflections by {name}": reflections,
-        f"effective steps by {name}": effective,
-    }
-
-
-def with_steps(text: Analysis, name: str, scores: Scores, dead_band: float) -> Analysis:
-    """The text with the effect of each step."""
-
-    def score(question: Question) -> Score:
-        value = scores.get(name, question)
-        return Score(value, JudgeStatus.OK if value is not None else JudgeStatus.PARSE_ERROR)
-
-    pairs = step_questions(text)
-    effects = {i: Effect(score(a), score(b), dead_band) for i, (a, b) in pairs.items()}
-    return with_effects(text, effects)
-
-
 def ask(scores: Scores, arms: Sequence[Arm], scorers: Mapping[str, str]) -> None:
-    """Fill the file of scores: answers first, then reflections, then steps."""
+    """Score answers, then reflections and steps; a judge is asked about answers only."""
     texts = [text for arm in arms for text in arm.texts]
     answers = [answer_question(text) for text in texts if text.source.answer]
     reflections = [question for text in texts for question in reflection_questions(text)]
@@ -289,8 +137,10 @@ def difference(own: Measure, first: Sequence[Arm], second: Sequence[Arm]) -> dic
 
 
 def seen(own: Measure, arms: Sequence[Arm]) -> float | None:
-    """What a comparison with as many seeds would find, by how the seeds of this group differ: their
-    models are alike, so that the differences are what chance does. None for a single model.
+    """The difference that a comparison of two such groups would detect (power 0.8).
+
+    Estimated from the differences between the group's own seeds, which are due to chance. None for
+    a single model.
     """
     pairs = itertools.combinations(arms, 2)
     errors = [compare(own(a.texts), own(b.texts)).standard_error for a, b in pairs]
@@ -318,8 +168,8 @@ def read_histories(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def step_times(histories: Mapping[str, Sequence[Mapping[str, Any]]], rollouts: int) -> Any:
-    """Median seconds of the parts of a step, and tokens written a second, by arm; the first step
-    warms up and is left out.
+    """Median seconds of the parts of a step, and tokens per second, by arm; without the first step,
+    which warms up.
     """
     table = {}
     for name, history in histories.items():
@@ -339,7 +189,7 @@ def step_times(histories: Mapping[str, Sequence[Mapping[str, Any]]], rollouts: i
 
 
 def show(table: Mapping[str, Any], groups: Sequence[str]) -> None:
-    """Markdown: groups, then the differences that the claims are about."""
+    """Print Markdown tables: the groups, then their differences."""
     print("| measure | " + " | ".join(groups) + " |\n|---|" + "---|" * len(groups))
     for name, row in table.items():
         print(f"| {name} | " + " | ".join(cell(row["groups"].get(g)) for g in groups) + " |")
@@ -371,14 +221,14 @@ def cell(row: Mapping[str, Any] | None) -> str:
 
 
 def main() -> None:
-    """Score, summarise, plot, tell."""
+    """Score, summarise, plot and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--scorer", action="append", default=[], metavar="NAME=SPEC")
     parser.add_argument("--judge", help="Also a judge's expected score of the answers.")
-    parser.add_argument("--known-only", action="store_true", help="Ask nothing more.")
-    parser.add_argument("--samples", type=int, help="Texts a prompt; default: all.")
-    parser.add_argument("--rollouts", type=int, default=64, help="Rollouts of a step.")
+    parser.add_argument("--known-only", action="store_true", help="Use stored scores only.")
+    parser.add_argument("--samples", type=int, help="Texts per prompt; default: all.")
+    parser.add_argument("--rollouts", type=int, default=64, help="Rollouts per step.")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/small.json"))
     parser.add_argument("--plots", type=Path, default=Path("docs/images"))
     options = parser.parse_args()
