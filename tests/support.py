@@ -1,4 +1,4 @@
-"""Where test data lies, a scripted server, a browser. Importable by every test (`pythonpath`)."""
+"""Helpers for all tests: data folders, servers on loopback, whole runs, a browser, a tiny model."""
 
 from __future__ import annotations
 
@@ -33,10 +33,30 @@ def verification_files(part: str, pattern: str) -> list[str]:
     )
 
 
-class ScriptedServer:
-    """A loopback server whose replies are told one by one: (status, headers, body) or a function.
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves files of a folder, or what a subclass makes of a request; logs nothing."""
 
-    For what the fake server does not do: quoting keys, odd JSON, dates in headers. The last reply
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+@contextmanager
+def serve(handler: Callable[..., http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    """Answer requests in a thread; gives the address, without a slash at its end."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class ScriptedServer:
+    """A loopback server with scripted replies: (status, headers, body), or a function for the body.
+
+    For what the fake server does not do: echoing keys, odd JSON, dates in headers. The last reply
     repeats.
     """
 
@@ -49,7 +69,7 @@ class ScriptedServer:
         self.on_body: Callable[[dict[str, Any]], object] = lambda body: None
         script = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
@@ -72,23 +92,14 @@ class ScriptedServer:
                 self.end_headers()
                 self.wfile.write(content)
 
-            def log_message(self, format: str, *args: object) -> None: ...
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), daemon=True
-        )
-        self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+        self._running = serve(Handler)
 
     def __enter__(self) -> ScriptedServer:
-        self._thread.start()
+        self.base_url = f"{self._running.__enter__()}/v1"
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+    def __exit__(self, *exc: Any) -> None:
+        self._running.__exit__(*exc)
 
 
 def completion(content: object = "Once.", **fields: object) -> bytes:
@@ -98,7 +109,7 @@ def completion(content: object = "Once.", **fields: object) -> bytes:
 
 
 def run_with_fake_server(suite: str, data_dir: Path, out: Path, **settings: Any) -> Any:
-    """A run of two samples with the fake server as writer and judge; returns the task's result."""
+    """The result of a run of two samples with the fake server as writer and judge."""
     import asyncio
 
     from r2w_eval.config import RunConfig
@@ -117,7 +128,7 @@ def run_with_fake_server(suite: str, data_dir: Path, out: Path, **settings: Any)
 
 
 def run_recorded(suite: str, answers: dict[str, str], data_dir: Path, out: Path) -> Any:
-    """As `--responses`: the fake judge on given answers, and no writer."""
+    """The result of a run with `--responses`: the fake judge on these answers, and no writer."""
     path = out.parent / f"{out.name}-answers.jsonl"
     lines = [json.dumps({"id": name, "response": text}) for name, text in answers.items()]
     path.write_text("\n".join(lines), "utf-8")
@@ -127,9 +138,9 @@ def run_recorded(suite: str, answers: dict[str, str], data_dir: Path, out: Path)
 
 @contextmanager
 def open_chromium() -> Iterator[Any]:
-    """Debian's browser; the test is skipped where there is none.
+    """Debian's browser; skips the test if it is missing.
 
-    While it is open this thread has a running event loop, so that `asyncio.run` fails.
+    While it is open this thread has a running event loop, so `asyncio.run` fails.
     """
     playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     if not CHROMIUM.exists():
@@ -141,9 +152,9 @@ def open_chromium() -> Iterator[Any]:
 
 
 def save_tiny_llama(folder: Path, tokenizer: Any, n_positions: int) -> Path:
-    """A random Llama of two layers with a tokenizer of the tokenizers library, as a checkpoint.
+    """Save a random two-layer Llama with a tokenizer of the tokenizers library as a checkpoint.
 
-    `<eos>` is token 0; `<think>` and its end are special where the vocabulary has them.
+    `<eos>` is token 0; `<think>` and `</think>` are special if the vocabulary has them.
     """
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

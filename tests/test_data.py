@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import QuietHandler, serve
 
 import r2w_eval.data
 from r2w_eval.cli.listing import verify_data
@@ -29,8 +28,8 @@ CONTENT = b'{"a": 1}\n'
 SHA = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves /good, a cut /short, a wrong /other and 404 for the rest."""
+class Handler(QuietHandler):
+    """Serves /good, a truncated /short, a wrong /other, and 404 for the rest."""
 
     def do_GET(self) -> None:
         name = self.path.rpartition("/")[2]
@@ -42,20 +41,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body or b"")
 
-    def log_message(self, format: str, *args: object) -> None: ...
-
 
 @pytest.fixture
 def upstream(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    address = f"http://127.0.0.1:{server.server_address[1]}/{{repo}}/{{commit}}/{{path}}"
-    monkeypatch.setattr(r2w_eval.data, "RAW_URL", address)
-    yield
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(Handler) as address:
+        monkeypatch.setattr(r2w_eval.data, "RAW_URL", f"{address}/{{repo}}/{{commit}}/{{path}}")
+        yield
 
 
 def suite(*roots: Path, path: str | None = None) -> SuiteData:

@@ -6,15 +6,13 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import ScriptedServer, completion
+from support import QuietHandler, ScriptedServer, completion, serve
 
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import DataError, UsageError
@@ -182,7 +180,7 @@ PAGES = {
 }
 
 
-class Site(BaseHTTPRequestHandler):
+class Site(QuietHandler):
     """A small web site."""
 
     def do_GET(self) -> None:
@@ -193,19 +191,12 @@ class Site(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body or b"")
 
-    def log_message(self, format: str, *args: object) -> None: ...
-
 
 @pytest.fixture
 def site() -> Iterator[str]:
     pytest.importorskip("trafilatura", reason="needs pip install 'r2w-eval[pages]'")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
-    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve(Site) as address:
+        yield address
 
 
 @pytest.fixture
