@@ -1,10 +1,10 @@
-# `make demo` and `make test` work on a machine that has only Python 3.11+: each makes what it needs.
+# `make demo` and `make test` need only Python 3.11+ and set up everything else.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-# On busy cores a second thread spin-waits; one thread is faster in tests.
+# One thread is faster in tests: on busy cores a second one spin-waits.
 export OMP_NUM_THREADS ?= 1
-# One worker per core; each holds a torch, so not more than eight.
+# One worker per core, at most eight: each loads torch.
 PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test smoke check coverage format types lock licences sbom audit wheel sdist clean docs
@@ -15,7 +15,7 @@ demo: $(VENV)/.demo
 test: $(VENV)/.test
 	$(PYTEST)
 
-# From prompts to a board of base, SFT and two RL models. One thread a stage: two run at a time.
+# From prompts to a board of base, SFT and two RL models; two stages at a time, one thread each.
 smoke: $(VENV)/.test
 	$(BIN)/r2w-eval train pipeline smoke --out build/smoke --jobs 2
 
@@ -31,7 +31,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# One tree of links, since mypy does not see that tasks/ installs as r2w_eval.tasks, and so on
+# A tree of links, because mypy does not know that tasks/ installs as r2w_eval.tasks, and so on
 TREE := build/types/r2w_eval
 FOLDERS := tasks reward_models leaderboards training
 types: $(VENV)/.test
@@ -40,7 +40,7 @@ types: $(VENV)/.test
 	MYPYPATH=build/types $(BIN)/mypy -p r2w_eval
 
 # Exact versions with hashes, written by uv: pip install --require-hashes -r requirements/demo.txt.
-# The tests' lock names extras, over which pip 23.2 stumbles: uv pip install --require-hashes -r FILE
+# pip 23.2 cannot read the extras in the lock of the tests: uv pip install --require-hashes -r FILE
 LOCK := uv pip compile pyproject.toml -c constraints.txt --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --no-strip-extras --python-version 3.11 --quiet
 lock:
@@ -48,7 +48,7 @@ lock:
 	$(LOCK) --extra local --extra hf --extra text --extra pages --extra train --extra scale --extra dev \
 		-o requirements/test.txt
 
-# Tools that look at the environment have one of their own.
+# Tools that inspect the environment run in one of their own.
 TOOLS := build/tools/bin
 $(TOOLS)/pip:
 	$(PYTHON) -m venv build/tools
@@ -62,14 +62,14 @@ sbom: $(TOOLS)/pip
 	for n in demo test; do $(TOOLS)/cyclonedx-py requirements --output-reproducible \
 	  -o build/sbom-$$n.json requirements/$$n.txt || exit 1; done
 
-# Known vulnerabilities of the locked versions; asks the advisory database of pypi.org. Strict,
-# because pip-audit passes over what the index does not know, and ends as if all were well.
+# Known vulnerabilities of the locked versions, from the advisory database of pypi.org. Strict,
+# because pip-audit otherwise skips what the index does not know and exits with 0.
 audit: $(TOOLS)/pip
 	for n in demo test; do $(TOOLS)/pip-audit --strict --require-hashes --disable-pip \
 	  -r requirements/$$n.txt || { echo "requirements/$$n.txt: what is listed above is known; or, where \
 	  nothing is listed, the database could not be asked and nothing was audited"; exit 1; }; done
 
-# Built twice from the last commit; fails unless both are the same bytes.
+# Builds the last commit twice; fails unless the bytes are equal.
 wheel: $(VENV)/.test
 	for n in 1 2; do rm -rf build/$$n && mkdir -p build/$$n/src && git archive HEAD | tar -x -C build/$$n/src && \
 	  SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m pip wheel --quiet --no-deps \
@@ -97,7 +97,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[hf,train,docs]"
 	touch $@
 
-# The site opens from site/index.html without a server, the search needs one; nothing is loaded from elsewhere.
+# The site opens from site/index.html; only the search needs a server. Nothing is loaded from elsewhere.
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 

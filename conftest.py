@@ -1,7 +1,6 @@
-"""Modules of engines that are not installed have no examples to run.
+"""Excludes modules that need an engine that is not installed from the doctests.
 
-They are named here, since pytest's own way (`--doctest-ignore-import-errors`) also passes over a
-test file that cannot be imported, without a word.
+pytest's own flag for this, `--doctest-ignore-import-errors`, would also skip broken test files.
 """
 
 from importlib.util import find_spec

@@ -1,11 +1,11 @@
-"""Runs the examples of the pages, and puts what they print into the pages.
+"""Runs the examples of documentation pages and writes their output into the pages.
 
-    python docs/blocks.py README.md docs/tutorials/*.md     # run them again, write their output
+    python docs/blocks.py README.md docs/tutorials/*.md     # run the examples, update the pages
 
-A comment before a fenced block says what it is: `<!-- run -->` runs it (each line that begins
-with `$ ` in a console block, or a Python block as a whole), `<!-- run: exit 3 -->` expects that
-exit code, `<!-- file: NAME -->` writes a file that later blocks find. Blocks of a page share a
-folder, and `127.0.0.1:8901` is our stand-in server, which a page tells its readers to start.
+A comment marks the fenced block after it: `<!-- run -->` runs it (each line after `$ ` in a console
+block, or a whole Python block), `<!-- run: exit 3 -->` expects that exit code, and
+`<!-- file: NAME -->` writes a file for later blocks. The blocks of a page share a folder, and
+`127.0.0.1:8901` stands for the fake server that the page tells its readers to start.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One command, what it printed on both streams, and its exit code."""
+    """One command, its output (both streams) and its exit code."""
 
     command: str
     output: str
@@ -77,7 +77,7 @@ Shell = Callable[[str, Path], tuple[str, int]]
 
 
 def run_shell(command: str, folder: Path) -> tuple[str, int]:
-    """What one command prints in a folder, and its exit code."""
+    """Output and exit code of a command run in a folder."""
     done = subprocess.run(
         ["bash", "-c", command],
         stdout=subprocess.PIPE,
@@ -91,7 +91,7 @@ def run_shell(command: str, folder: Path) -> tuple[str, int]:
 
 
 def environment() -> dict[str, str]:
-    """Our own commands first, one thread, and output of one width without colours."""
+    """Our commands first on PATH, one thread, fixed width, no colours."""
     scripts = str(Path(sys.executable).parent)
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
     return {"PATH": path, "R2W_THREADS": "1", "COLUMNS": "80", "NO_COLOR": "1"}
@@ -100,7 +100,7 @@ def environment() -> dict[str, str]:
 def run_page(
     page: str, folder: Path, address: str, shell: Shell = run_shell
 ) -> Iterator[tuple[Block, list[Ran]]]:
-    """Run a page's blocks in a folder; `address` (host:port) is a running stand-in server."""
+    """Run a page's blocks in a folder; `address` (host:port) is a running fake server."""
 
     def run(shown: str, command: str) -> Ran:
         output, exit_code = shell(command.replace(ADDRESS, address), folder)
@@ -117,7 +117,7 @@ def run_page(
 
 
 def rewrite(page: str, ran: list[tuple[Block, list[Ran]]]) -> str:
-    """The page with the new output below its commands; Python blocks print into nothing."""
+    """The page with new output below its commands; Python blocks show no output."""
     for block, commands in reversed(ran):
         if block.kind == "run" and block.language == "console":
             body = "".join(f"$ {one.command}\n{_tidy(one.output)}" for one in commands)
@@ -131,7 +131,7 @@ def _tidy(output: str) -> str:
 
 
 def main() -> None:
-    """Run the named pages and write their output into them."""
+    """Run the named pages and update them."""
     from r2w_eval.fakeserver.server import FakeServer
 
     for name in sys.argv[1:]:

@@ -1,4 +1,4 @@
-"""The diagrams of the pages as SVG in the page: boxes on a grid, arrows, theme colours."""
+"""The diagrams of the pages as inline SVG: boxes on a grid, arrows, theme colours."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ WIDTH, HEIGHT, GAP_X, GAP_Y = 150, 46, 34, 26
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A box at (column, row); `note` stands small under its title."""
+    """A box at (column, row); `note` is small print under the title."""
 
     title: str
     column: float
@@ -21,7 +21,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Diagram:
-    """Boxes and arrows between them, by their places in the list."""
+    """Boxes, and arrows between them by index."""
 
     label: str
     boxes: tuple[Box, ...]
@@ -107,7 +107,7 @@ def _box(box: Box) -> str:
 
 
 def _arrow(start: Box, end: Box, name: str) -> str:
-    """Sideways between neighbours of a row, else from the bottom edge to the top edge."""
+    """From right to left edge within a row, else from bottom to top edge."""
     (x, y), (u, v) = _corner(start), _corner(end)
     if start.row == end.row:
         points = f"M{x + WIDTH:g} {y + HEIGHT / 2:g} H{u:g}"

@@ -1,6 +1,4 @@
-"""What `mkdocs build` adds to these pages: references made from the code, pages of other folders,
-diagrams, and links that lead to the site's own pages.
-"""
+"""Hooks of `mkdocs build`: generated references, pages of other folders, diagrams and links."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 _LINK = re.compile(r"(!?)\[([^\]\n]*)\]\(([^)\s]+)\)")
 _DIAGRAM = re.compile(r"<!-- diagram: (\w+) -->")
-# pages that stand elsewhere in the repository keep their path on the site
+# pages outside docs/ keep their path on the site
 ELSEWHERE = (
     "tasks/*/README.md",
     "reward_models/*.md",
@@ -44,21 +42,19 @@ def on_files(files: Files, config: Any) -> Files:
     for uri, text in pages.items():
         page = File.generated(config, uri, content=text)
         if uri.startswith("tasks/"):
-            # reached from the page of all suites
+            # linked from the page of all suites
             page.inclusion = page.inclusion.NOT_IN_NAV
         files.append(page)
     return files
 
 
 def _find_generators() -> None:
-    """mkdocs puts the path back after each hook."""
+    """Make the generators importable; mkdocs resets the path after each hook."""
     sys.path[:0] = [str(HERE), str(ROOT / "benchmarks")]
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links and images between files of the repository into those of the site, and draw the
-    diagrams.
-    """
+    """Point links and images between repository files at the site, and draw the diagrams."""
     _find_generators()
     import diagrams
 
@@ -80,7 +76,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def resolve(uri: str, path: str, published: set[str]) -> str | None:
-    """A link of a repository file as one of the site; None where the site lacks its target."""
+    """A repository link as a link of the site; None if the site lacks its target."""
     own = uri if (ROOT / uri).is_file() else f"docs/{uri}"
     target = posixpath.normpath(posixpath.join(posixpath.dirname(own), path))
     for candidate in (target.removeprefix("docs/"), f"{target}/README.md"):
@@ -90,6 +86,6 @@ def resolve(uri: str, path: str, published: set[str]) -> str | None:
 
 
 def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
-    """Apply a change to everything but fenced blocks."""
+    """Apply a change outside fenced blocks."""
     parts = re.split(r"(^```.*?^```\s*$)", markdown, flags=re.DOTALL | re.MULTILINE)
     return "".join(part if n % 2 else change(part) for n, part in enumerate(parts))

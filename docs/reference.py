@@ -1,4 +1,4 @@
-"""Reference pages made from the code: commands from click, Python names from their docstrings."""
+"""Reference pages generated from the code: commands from click, Python names from docstrings."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _entry(name: str, value: Any) -> list[str]:
 
 def _signature(value: Any) -> str:
     try:
-        # addresses of default objects differ from build to build
+        # addresses of default objects differ between builds
         return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(value)))
     except (TypeError, ValueError):
         return ""
@@ -81,7 +81,7 @@ def _first(value: Any) -> str:
 
 
 def _paragraphs(value: Any) -> str:
-    """The docstring; indented and doctest parts as code, so that Markdown leaves them alone."""
+    """The docstring, with indented and doctest parts as code blocks."""
     blocks = []
     for block in (inspect.getdoc(value) or "").split("\n\n"):
         if block.startswith((">>>", "    ", "  ")):

@@ -1,10 +1,10 @@
-"""Runs targets for a while, one after the other, and publishes what came of it.
+"""Fuzzes targets one after the other and publishes the results.
 
     pip install atheris==3.0.0
     R2W_DATA=DATA python fuzz/campaign.py [--targets verdict,trace] [--seconds 600]
 
-Each target starts from its kept corpus; inputs that reach something new are added to it, without
-those that a shorter one makes superfluous. A target keeps its last result until it is run again.
+Each target starts from its corpus; inputs that reach new code are minimised and added to it. A
+target keeps its last result until it is run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PROGRESS = re.compile(r"#(\d+)\s+(INITED|DONE)\s+cov: (\d+) ft: (\d+)")
 
 
 def fuzz(target: str, seconds: int) -> dict[str, object]:
-    """One target: inputs, covered edges before and after, and what was found."""
+    """Fuzz one target: inputs tried, covered edges before and after, findings."""
     kept = CORPUS / target
     with tempfile.TemporaryDirectory() as folder:
         new, findings = Path(folder) / "new", Path(folder) / "findings"

@@ -1,10 +1,10 @@
-"""Coverage-guided fuzzing of everything that reads what others wrote.
+"""Coverage-guided fuzzing of everything that reads untrusted input.
 
     pip install atheris==3.0.0     # Python 3.11 or newer on Linux
     python fuzz/harness.py TARGET fuzz/corpus/TARGET -max_total_time=60
 
-A target lets through the errors that its reader states, and nothing else: any other exception, a
-score outside its scale, or an input that takes more than ten seconds (`-timeout=10`) is a finding.
+A target ignores the documented errors of its reader. Any other exception, a score outside its
+scale, or an input that takes more than ten seconds (`-timeout=10`) is a finding.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LOW, HIGH = 1, 10
 
 
 def verdict(data: bytes) -> None:
-    """Judge text: a number inside the scale, or none."""
+    """Judge text: a number on the scale, or none."""
     text = data.decode("utf-8", "surrogateescape")
     score = read_number_verdict(text, "score", LOW, HIGH)
     assert score.value is None or LOW <= score.value <= HIGH
@@ -81,7 +81,7 @@ def trace(data: bytes) -> None:
 
 @cache
 def judge_requests() -> list[tuple[object, JudgeRequest]]:
-    """The first questions of one sample of every suite whose data are in R2W_DATA."""
+    """The first questions about one sample of every suite with data in R2W_DATA."""
     found = []
     for name, folder in suite_folders().items():
         info, suite = load_info(name), load_suite(folder)
@@ -97,7 +97,7 @@ def judge_requests() -> list[tuple[object, JudgeRequest]]:
 
 
 def suites(data: bytes) -> None:
-    """What every suite reads from a judge's text: a finite value, or a status."""
+    """Judge text as every suite reads it: a finite value, or a status."""
     text = data.decode("utf-8", "surrogateescape")
     for parse, request in judge_requests():
         score = parse(request, text)  # type: ignore[operator]
@@ -117,7 +117,7 @@ def prose(data: bytes) -> None:
 
 
 def records(data: bytes) -> None:
-    """Record files: as rows, by key, as answers and as verdicts; the manifest beside them."""
+    """Record files and manifests, through all their readers."""
     run = RunFolder(FOLDER)
     for path in (run.responses_path, run.judgements_path, run.manifest_path):
         path.write_bytes(data)
@@ -141,13 +141,13 @@ def recipe(data: bytes) -> None:
 
 
 def reply(data: bytes) -> None:
-    """The body of an endpoint's answer."""
+    """Response bodies of an endpoint."""
     with contextlib.suppress(CallFailed, Retry):
         read_reply(data)
 
 
 def request(data: bytes) -> None:
-    """Bodies that `serve` gets."""
+    """Request bodies of `serve`."""
     try:
         body = json.loads(data)
     except (ValueError, RecursionError):
@@ -164,7 +164,7 @@ ROUTES = ("/score", "/classify", "/get_reward", "/health", "/metrics", "/openapi
 
 @cache
 def client() -> tuple[asyncio.AbstractEventLoop, Any]:
-    """The server as it is shipped, in this process, and what asks it."""
+    """The server in this process, and a client of it."""
     from aiohttp.test_utils import TestClient, TestServer
 
     async def start() -> Any:
@@ -177,7 +177,7 @@ def client() -> tuple[asyncio.AbstractEventLoop, Any]:
 
 
 def handlers(data: bytes) -> None:
-    """Requests to `serve`: the first byte is the route, the rest the body; never our fault."""
+    """Requests to `serve` (first byte: route, rest: body) never give a 5xx status."""
     loop, ask = client()
 
     async def send() -> tuple[int, bytes]:
@@ -199,11 +199,11 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 if __name__ == "__main__":
     name = sys.argv.pop(1)
     target = TARGETS[name]
-    # libFuzzer starts itself anew to merge, by this word and the options after it
+    # to merge, libFuzzer runs argv[0] with its own options
     sys.argv[0] = f"{sys.executable} {sys.argv[0]} {name}"
     if not sys.argv[1].startswith("-"):
         Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
     if ready := {suites: judge_requests, handlers: client}.get(target):
-        ready()  # before the clock of the first input runs
+        ready()  # not within the time limit of the first input
     atheris.Setup(sys.argv, target)
     atheris.Fuzz()

@@ -1,4 +1,4 @@
-"""Writes the seeds of every target's corpus; what fuzzing adds beside them is kept too."""
+"""Writes the seeds of every target's corpus, beside what fuzzing has added."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared fixtures: where the benchmark data and the verification cases lie."""
+"""Fixtures of all tests: data folders, a private cache, a fake server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from support import data_folder
 
 from r2w_eval.fakeserver.server import FakeServer
 
-# tests speak to loopback only; without this, lm-eval asks the model hub and waits for it
+# tests use loopback only; without this, lm-eval waits for the model hub
 os.environ["HF_HUB_OFFLINE"] = "1"
-# a busy machine is slow, not wrong
+# a busy machine must not fail a test
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
 
@@ -22,7 +22,7 @@ settings.load_profile("steady")
 def _existing(variable: str, default: str) -> Path:
     folder = data_folder(variable, default)
     if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: set {variable} to a folder with the files to run this")
+        pytest.skip(f"no folder {folder}: set {variable} to run this")
     return folder
 
 
@@ -38,21 +38,27 @@ def verification() -> Path:
     return _existing("R2W_VERIFICATION", "verification")
 
 
+@pytest.fixture(scope="session")
+def reward_data() -> Path:
+    """Labelled sets (`R2W_REWARD_DATA`)."""
+    return _existing("R2W_REWARD_DATA", "reward_data")
+
+
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads of llama.cpp spin-wait on a busy machine; one is enough for tests."""
+    """llama.cpp's threads spin-wait on a busy machine; one is enough for tests."""
     monkeypatch.setenv("R2W_THREADS", "1")
 
 
 @pytest.fixture
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A reply cache of this test alone."""
+    """A reply cache for this test."""
     monkeypatch.setenv("R2W_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
-    """A fake server of this test alone."""
+    """A fake server for this test."""
     with FakeServer() as running:
         yield running

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from r2w_eval.reward_models.data.lamp import negative, untouched_span
-from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row
+from r2w_eval.reward_models.data.lamp import untouched_span
+from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row, negative
 from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.phrasing import phrase, say

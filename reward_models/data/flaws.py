@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from r2w_eval.reward_models.data.lamp import negative
-from r2w_eval.reward_models.data.rows import POSITIVE, Row, part_of
+from r2w_eval.reward_models.data.rows import POSITIVE, Row, negative, part_of
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.levels import load_yaml
 from r2w_eval.reward_models.language.phrasing import phrase, say, share

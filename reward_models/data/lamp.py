@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row
+from r2w_eval.reward_models.data.rows import POSITIVE, SEED, Row, negative
 from r2w_eval.reward_models.data.sources import LabelledSet
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.phrasing import phrase, say
@@ -136,15 +136,6 @@ def _process(
         yield positive
         negatives = list(_negatives(positive, span, own, records, pool, rng))
         yield from rng.sample(negatives, min(NEGATIVES_PER_SPAN, len(negatives)))
-
-
-def negative(
-    positive: Row, kind: str, labels: Mapping[str, float], weight: float = 1.0, **changed: Any
-) -> Row:
-    """The positive with one thing changed; `changed` are fields of its item."""
-    item_id = f"{positive.pair_id}:{kind}"
-    item = replace(positive.item, id=item_id, **changed)
-    return replace(positive, id=item_id, kind=kind, item=item, labels=dict(labels), weight=weight)
 
 
 def _negatives(

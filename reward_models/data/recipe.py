@@ -18,7 +18,7 @@ from r2w_eval.reward_models.data.reviews import (
     build_f1000rd,
     build_substanreview,
 )
-from r2w_eval.reward_models.data.rows import Row, count
+from r2w_eval.reward_models.data.rows import SAME_REFLECTION, Row, count
 from r2w_eval.reward_models.data.sources import LabelledSet, Permission, choose_sets
 from r2w_eval.reward_models.data.synthesis import SOURCE as SYNTHESIS
 from r2w_eval.reward_models.data.synthesis import build_synthesis
@@ -45,10 +45,8 @@ BUILDERS: Mapping[str, Callable[[LabelledSet], Iterator[Row]]] = {
     "storyer_small": build_storyer,
     "autoj_writing_dev": build_autoj,
 }
-# Kinds that are wrong only because of their revision
-NEED_REVISION = frozenset(
-    {"neg_revision", "neg_unchanged", "neg_wrong_edit", "neg_rewrite", "neg_fixed"}
-)
+# kinds that say nothing without their revision
+NEED_REVISION = SAME_REFLECTION | {"neg_fixed"}
 
 
 @dataclass(frozen=True, slots=True)

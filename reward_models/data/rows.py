@@ -9,16 +9,16 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
 
 AXES = ("relevance", "constructiveness", "efficiency", "effect", "outcome")
 POSITIVE = "pos"
-# of everything that is drawn at random; another one makes another corpus
+# of everything drawn at random; another seed makes another corpus
 SEED = 0
-# negatives that have the positive's own reflection and differ in the revision
+# negatives with the positive's own reflection, wrong because of their revision
 SAME_REFLECTION = frozenset({"neg_revision", "neg_unchanged", "neg_wrong_edit", "neg_rewrite"})
 Part = Literal["train", "calibrate", "test"]
 # of 100 split groups; the rest is for testing
@@ -50,6 +50,15 @@ class Row:
     def part(self) -> Part:
         """The part of the split that the row's group belongs to."""
         return part_of(self.split_group)
+
+
+def negative(
+    positive: Row, kind: str, labels: Mapping[str, float], weight: float = 1.0, **changed: Any
+) -> Row:
+    """The positive with one thing changed; `changed` are fields of its item."""
+    item_id = f"{positive.pair_id}:{kind}"
+    item = replace(positive.item, id=item_id, **changed)
+    return replace(positive, id=item_id, kind=kind, item=item, labels=dict(labels), weight=weight)
 
 
 def part_of(split_group: str) -> Part:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import data_folder
 
 from r2w_eval.cli import main
 from r2w_eval.config import RunConfig
@@ -235,12 +234,9 @@ def config(server: FakeServer, tmp_path: Path, own_cache: Path) -> RunConfig:
 
 
 @pytest.fixture
-def small() -> CheckOptions:
-    folder = data_folder("R2W_REWARD_DATA", "reward_data")
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: set R2W_REWARD_DATA to run this")
+def small(reward_data: Path) -> CheckOptions:
     sets = "autoj_writing_dev,nextchapter_crowd"
-    return CheckOptions(labels=str(folder), sets=sets, max_texts=3, probes=2, pairs=2)
+    return CheckOptions(labels=str(reward_data), sets=sets, max_texts=3, probes=2, pairs=2)
 
 
 def check(config: RunConfig, options: CheckOptions) -> CheckOutcome:

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import data_folder
 
 from r2w_eval.errors import DataError, UnknownName
 from r2w_eval.hashing import file_hash
@@ -44,17 +43,9 @@ PUBLISHED = {
 }
 
 
-@pytest.fixture(scope="module")
-def labels() -> Path:
-    folder = data_folder("R2W_REWARD_DATA", "reward_data")
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: set R2W_REWARD_DATA to run this")
-    return folder
-
-
 @pytest.mark.parametrize("name", SETS)
-def test_every_set_reads_as_published(labels: Path, name: str) -> None:
-    found = load_set(SETS[name], labels)
+def test_every_set_reads_as_published(reward_data: Path, name: str) -> None:
+    found = load_set(SETS[name], reward_data)
     n_items, n_texts, n_pairs = PUBLISHED[name]
     assert len(found.items) == n_items
     assert sum(len(item.texts) for item in found.items) == n_texts
@@ -66,30 +57,30 @@ def test_every_set_reads_as_published(labels: Path, name: str) -> None:
         assert rated and all(scale[0] <= rating <= scale[1] for rating in rated)
 
 
-def test_the_winner_is_not_always_listed_first(labels: Path) -> None:
-    found = load_set(SETS["storyer_upvotes"], labels)
+def test_the_winner_is_not_always_listed_first(reward_data: Path) -> None:
+    found = load_set(SETS["storyer_upvotes"], reward_data)
     first = sum(pair.human > 0 for item in found.items for pair in item.pairs)
     assert 0.4 < first / 581 < 0.6
 
 
-def test_limits_are_even_and_keep_pairs_consistent(labels: Path) -> None:
-    found = load_set(SETS["wpb_zh_dev"], labels, Part(5, 4))
+def test_limits_are_even_and_keep_pairs_consistent(reward_data: Path) -> None:
+    found = load_set(SETS["wpb_zh_dev"], reward_data, Part(5, 4))
     assert len(found.items) == 5 and all(len(item.texts) == 4 for item in found.items)
     for item in found.items:
         ids = {text.id for text in item.texts}
         assert all({pair.first, pair.second} <= ids for pair in item.pairs)
 
 
-def test_long_answers_are_left_out_with_their_pairs(labels: Path) -> None:
-    short = load_set(SETS["wpb_zh_dev"], labels, Part(chars=400)).items
-    assert 0 < len(short) < len(load_set(SETS["wpb_zh_dev"], labels).items)
+def test_long_answers_are_left_out_with_their_pairs(reward_data: Path) -> None:
+    short = load_set(SETS["wpb_zh_dev"], reward_data, Part(chars=400)).items
+    assert 0 < len(short) < len(load_set(SETS["wpb_zh_dev"], reward_data).items)
     for item in short:
         assert len(item.texts) >= 2
         assert all(len(item.prompt) + len(text.text) <= 400 for text in item.texts)
         ids = {text.id for text in item.texts}
         assert all({pair.first, pair.second} <= ids for pair in item.pairs)
     with pytest.raises(DataError, match="within 5 characters.*--max-chars"):
-        load_set(SETS["wpb_zh_dev"], labels, Part(chars=5))
+        load_set(SETS["wpb_zh_dev"], reward_data, Part(chars=5))
 
 
 def test_missing_and_altered_files_are_named(tmp_path: Path) -> None:

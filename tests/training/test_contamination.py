@@ -21,7 +21,6 @@ from r2w_eval.training.contamination import (
     tokenise,
 )
 from r2w_eval.training.prompts import read_prompts, starter_prompts
-from support import data_folder
 
 from r2w_eval.errors import UsageError
 
@@ -106,13 +105,10 @@ def test_the_index_says_what_a_comparison_with_every_text_says(
 
 
 def test_edited_benchmark_queries_are_caught_and_the_starter_prompts_pass(
-    monkeypatch: pytest.MonkeyPatch,
+    benchmarks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = data_folder("R2W_DATA", "benchmarks")
-    queries = folder / "writingbench" / "benchmark_all.jsonl"
-    if not queries.is_file():
-        pytest.skip(f"{queries}: no benchmark data here. Set R2W_DATA")
-    monkeypatch.setenv("R2W_DATA", str(folder))
+    queries = benchmarks / "writingbench" / "benchmark_all.jsonl"
+    monkeypatch.setenv("R2W_DATA", str(benchmarks))
     texts = [json.loads(line)["query"] for line in queries.read_text("utf-8").split("\n") if line]
     index = BenchmarkIndex(texts)
     hits = [index.check(without_some(text, 0.03, i)) for i, text in enumerate(texts[:200])]

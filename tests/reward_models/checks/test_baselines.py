@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -49,11 +48,8 @@ def test_equal_readings_have_no_correlation() -> None:
     ]
 
 
-def test_floors_are_those_of_the_specification() -> None:
-    root = os.environ.get("R2W_REWARD_DATA")
-    if not root:
-        pytest.skip("needs the labelled sets: R2W_REWARD_DATA")
-    found = {(f.task, f.reading): f for f in floors(find_sets(Path(root)))}
+def test_floors_are_those_of_the_specification(reward_data: Path) -> None:
+    found = {(f.task, f.reading): f for f in floors(find_sets(reward_data))}
     assert len(found) == 28
     # of the first the specification says no rule for ties; of the second it rounds otherwise
     known = {("auto-j writing, within 20 %", "longer"), ("LLMBar Manual", "longer")}

@@ -31,23 +31,14 @@ from r2w_eval.reward_models.linear.arrays import (
     PROSE_FILE,
     read_arrays,
 )
-from support import data_folder
 
 from r2w_eval.errors import DataError, UnknownName, UsageError
 from r2w_eval.hashing import dump_line
 
 
 @pytest.fixture(scope="session")
-def root() -> Path:
-    folder = data_folder("R2W_REWARD_DATA", "reward_data")
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not here: set R2W_REWARD_DATA to the folder of labelled sets")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def corpus(root: Path) -> Corpus:
-    return build_corpus(root)
+def corpus(reward_data: Path) -> Corpus:
+    return build_corpus(reward_data)
 
 
 def rows_of(corpus: Corpus, source: str, kind: str | None = None) -> list[Row]:
@@ -88,9 +79,9 @@ def test_no_group_is_in_two_parts_and_no_text_either(corpus: Corpus) -> None:
     [("disapere_train", "reviews.jsonl", "title"), ("autoj_writing_dev", "pairs.jsonl", "prompt")],
 )
 def test_what_one_paper_or_prompt_got_stays_in_one_part(
-    root: Path, name: str, file: str, shared: str
+    reward_data: Path, name: str, file: str, shared: str
 ) -> None:
-    data = find_sets(root)[name]
+    data = find_sets(reward_data)[name]
     ids = {r.get("review_id") or r["id"]: r[shared] for r in data.read(file)}
     parts = defaultdict(set)
     for row in BUILDERS[name](data):
@@ -99,17 +90,19 @@ def test_what_one_paper_or_prompt_got_stays_in_one_part(
     assert all(len(seen) == 1 for seen in parts.values())
 
 
-def test_no_validation_paragraph_is_trained_on(corpus: Corpus, root: Path) -> None:
-    lamp = find_sets(root)["lamp_train"]
+def test_no_validation_paragraph_is_trained_on(corpus: Corpus, reward_data: Path) -> None:
+    lamp = find_sets(reward_data)["lamp_train"]
     held = {r["paragraph"] for r in lamp.read("edit_traces_val.jsonl")}
     drafts = {r.item.draft for r in corpus.rows if isinstance(r.item, ReflectionItem)}
     assert not held & drafts
 
 
-def test_restricted_sets_are_absent_by_default_and_named_when_used(root: Path) -> None:
-    assert not {s for s in choose_sets(root).values() if s.permission is Permission.RESTRICTED}
-    assert "llmbar_public" not in choose_sets(root, allow_restricted=True)
-    chosen = choose_sets(root, allow_restricted=True)
+def test_restricted_sets_are_absent_by_default_and_named_when_used(reward_data: Path) -> None:
+    assert not {
+        s for s in choose_sets(reward_data).values() if s.permission is Permission.RESTRICTED
+    }
+    assert "llmbar_public" not in choose_sets(reward_data, allow_restricted=True)
+    chosen = choose_sets(reward_data, allow_restricted=True)
     assert {"disapere_train", "storyer_small"} <= set(chosen)
 
 
@@ -149,9 +142,11 @@ def test_a_fit_without_its_writing_sets_is_refused_before_it_begins(tmp_path: Pa
         train(choice, str(tmp_path / "out"), False, None)
 
 
-def test_names_and_folders_that_do_not_exist(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_names_and_folders_that_do_not_exist(
+    reward_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UnknownName, match="lamp_train"):
-        choose_sets(root, without=("lamp_trian",))
+        choose_sets(reward_data, without=("lamp_trian",))
     monkeypatch.delenv("R2W_REWARD_DATA", raising=False)
     with pytest.raises(DataError, match="R2W_REWARD_DATA"):
         reward_data_root()
@@ -159,7 +154,7 @@ def test_names_and_folders_that_do_not_exist(root: Path, monkeypatch: pytest.Mon
         reward_data_root("/nowhere/at/all")
 
 
-def test_the_same_seed_gives_the_same_rows(root: Path) -> None:
+def test_the_same_seed_gives_the_same_rows(reward_data: Path) -> None:
     first = b"".join(dump_line(r) for r in build_flaws(2))
     assert first == b"".join(dump_line(r) for r in build_flaws(2))
     assert first != b"".join(dump_line(r) for r in build_flaws(2, seed=1))

@@ -29,7 +29,7 @@ from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.synthesis.expert import excerpt, planted_traces
 from r2w_eval.training.synthesis.loop import SynthSettings
 from scripted import ScriptedModel, endpoint, mixed
-from support import ScriptedServer, completion, data_folder
+from support import ScriptedServer, completion
 
 from r2w_eval.errors import DataError, EndpointDown, IdentityMismatch, UsageError
 from r2w_eval.fakeserver.server import FakeServer
@@ -51,12 +51,9 @@ def test_our_recipes_are_read() -> None:
 
 
 def test_a_benchmark_prompt_is_refused(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+    benchmarks: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = data_folder("R2W_DATA", "benchmarks")
-    source = folder / "longbench_write" / "longbench_write.jsonl"
-    if not source.is_file():
-        pytest.skip(f"{source}: no benchmark data here. Set R2W_DATA")
+    source = benchmarks / "longbench_write" / "longbench_write.jsonl"
     query = json.loads(source.read_text("utf-8").split("\n")[3])["prompt"]
     path = tmp_path / "prompts.jsonl"
     record = {"id": "mine", "lang": "en", "domain": "x", "prompt": query}
@@ -199,7 +196,7 @@ def test_the_heads_learn_from_the_loops_own_steps(tmp_path: Path, own_cache: Pat
 
 
 def test_a_step_that_is_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file.*once more, without a call"):
+    with pytest.raises(DataError, match="no such file. Expected the output folder"):
         list(build_synthesis(tmp_path))
     path = tmp_path / "reflections.jsonl"
     path.write_text("")
@@ -222,11 +219,10 @@ def test_a_step_that_is_none_is_named(tmp_path: Path) -> None:
             list(build_synthesis(tmp_path))
 
 
-def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) -> None:
-    folder = data_folder("R2W_REWARD_DATA", "reward_data")
-    if not (folder / "lamp_train").is_dir():
-        pytest.skip(f"{folder}: no labelled sets here. Set R2W_REWARD_DATA")
-    chosen = TraceSettings(reward_data=str(folder))
+def test_expert_traces_parse_back_and_end_in_the_experts_text(
+    reward_data: Path, tmp_path: Path
+) -> None:
+    chosen = TraceSettings(reward_data=str(reward_data))
     n = commands.write_expert_traces(chosen, tmp_path / "out")
     lines = (tmp_path / "out" / commands.TRACES).read_text("utf-8").split("\n")[:-1]
     assert len(lines) == n > 300
@@ -238,7 +234,7 @@ def test_expert_traces_parse_back_and_end_in_the_experts_text(tmp_path: Path) ->
         assert found.text_of(found.segments[-1]) == trace["answer"].strip()
 
 
-def test_traces_without_a_loop_in_prose_are_read_as_they_were_written(tmp_path: Path) -> None:
+def test_planted_traces_in_prose_are_read_as_they_were_written() -> None:
     planted = planted_traces(200, form=Form.PROSE)
     assert [t.answer for t in planted] == [t.answer for t in planted_traces(200)]
     for trace in planted:
@@ -246,15 +242,18 @@ def test_traces_without_a_loop_in_prose_are_read_as_they_were_written(tmp_path: 
         assert [(str(s.kind), s.span.start, s.span.end) for s in found] == [
             (part.kind, part.start, part.end) for part in trace.segments
         ]
-    folder = data_folder("R2W_REWARD_DATA", "reward_data")
-    if (folder / "lamp_train").is_dir():
-        counts = {
-            form: commands.write_expert_traces(
-                TraceSettings(reward_data=str(folder), form=form), tmp_path / form
-            )
-            for form in ("tagged", "prose")
-        }
-        assert 0.99 * counts["tagged"] < counts["prose"] <= counts["tagged"]
+
+
+def test_almost_every_expert_trace_can_be_written_in_prose(
+    reward_data: Path, tmp_path: Path
+) -> None:
+    counts = {
+        form: commands.write_expert_traces(
+            TraceSettings(reward_data=str(reward_data), form=form), tmp_path / form
+        )
+        for form in ("tagged", "prose")
+    }
+    assert 0.99 * counts["tagged"] < counts["prose"] <= counts["tagged"]
 
 
 def test_a_policy_taught_in_prose_is_paid_by_its_answers_alone(tmp_path: Path) -> None:
