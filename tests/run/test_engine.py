@@ -1,4 +1,4 @@
-"""The engine with suites made for the test: conversations, judging in stages, several judges."""
+"""The engine with suites made for the tests: conversations, stages, several judges, failures."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from r2w_eval.errors import EndpointDown
 from r2w_eval.estimates import as_headline, mean_of
 from r2w_eval.fakeserver.server import FakeServer
-from r2w_eval.judge.scorers import ScoreItem, Scorer, StoredJudge, TextJudge, Verdict
+from r2w_eval.judge.scorers import Scorer, StoredJudge, TextJudge
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatModel, ChatRequest, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
-from r2w_eval.models.thinking import SplitText, ThinkTags, read_reply_text, split_thinking
+from r2w_eval.models.thinking import SplitText, ThinkTags, read_reply_text
 from r2w_eval.records.plan import Judging, Progress, TaskPlan, Writing
 from r2w_eval.results.summary import RunFacts, TaskResult, summarise
 from r2w_eval.run.engine import Engine
@@ -87,132 +87,6 @@ TURNS = replace(
 )
 
 
-class Judge:
-    """Lets even samples through the gate and grades them 8."""
-
-    def __init__(self, name: str = "judge") -> None:
-        self.id = name
-        self.asked: list[str] = []
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "rule"}
-
-    async def close(self) -> None: ...
-
-    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
-        return [self._verdict(item.request) for item in items]
-
-    def _verdict(self, request: JudgeRequest) -> Verdict:
-        text = request.messages[0].content
-        self.asked.append(f"{request.criterion}:{text}")
-        gate = "1" if text.endswith(("0", "2")) else "0"
-        answer = gate if request.criterion == "gate" else "8"
-        return Verdict(parse(request, answer), (answer,))
-
-
-class Writer:
-    """Answers with the length of the conversation and the last character before the full stop."""
-
-    def __init__(self, broken_turn: int | None = None) -> None:
-        self.sent: list[ChatRequest] = []
-        self.broken_turn = broken_turn
-
-    async def generate(self, sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
-        self.sent.append(request)
-        turn = len(request.messages) // 2
-        if turn == self.broken_turn and sample.id == "1":
-            raise CallFailed(CallStatus.TRANSPORT, "connection lost")
-        text = f"turn {turn} of {sample.id}"
-        return Reply(text, "stop"), split_thinking(text)
-
-
-def run(
-    folder: Path, suite: Suite, writer: Writer, *judges: Judge, mode: Mode = Mode.STRICT
-) -> list[TaskResult]:
-    plan = TaskPlan(load_info("quickstart"), suite, mode, {}, samples, Decoding(max_tokens=9))
-    writing = Writing("w", {"model": "w"}, writer.generate, 2)
-    run_folder = RunFolder(folder)
-    with run_folder.open_writers() as writers:
-        judging = Judging(judges, 2)
-        engine = Engine(run_folder, writers, writing, judging, Progress())
-        asyncio.run(engine.run([plan]))
-    facts = RunFacts({}, 1, {judge.id: judge.describe() for judge in judges}, 1)
-    return summarise(run_folder, [plan], facts)
-
-
-def test_later_stages_see_earlier_verdicts_and_are_resumed(tmp_path: Path) -> None:
-    judge, writer = Judge(), Writer()
-    (result,) = run(tmp_path, STAGED, writer, judge)
-    assert sorted(judge.asked) == ["gate:turn 0 of 0", "gate:turn 0 of 1", "gate:turn 0 of 2",
-                                   "gate:turn 0 of 3", "grade:1", "grade:1"]  # fmt: skip
-    assert result.headline.value == 8.0 and result.headline.n_scored == 2
-    again = Judge()
-    run(tmp_path, STAGED, writer, again)
-    assert again.asked == [] and len(writer.sent) == 4
-
-
-def test_a_conversation_is_a_record_a_turn_and_goes_on_in_the_middle(tmp_path: Path) -> None:
-    broken = Writer(broken_turn=1)
-    run(tmp_path, TURNS, broken, Judge())
-    assert len(broken.sent) == 3 * 3 + 2
-    healed, judge = Writer(), Judge()
-    (result,) = run(tmp_path, TURNS, healed, judge)
-    assert [len(request.messages) for request in healed.sent] == [3, 5]
-    assert judge.asked == ["grade:turn 0 of 1|turn 1 of 1|turn 2 of 1"]
-    assert result.headline.n_scored == 4
-    assert healed.sent[1].messages[-1] == Message("user", "End it.")
-
-
-def test_a_sample_may_have_less_room_than_the_suite_gives(tmp_path: Path) -> None:
-    writer = Writer()
-    bounds = dict(zip((s.id for s in samples()), (4, None, 99, 9), strict=False))
-    info = load_info("quickstart")
-    plan = TaskPlan(
-        info,
-        STAGED,
-        Mode.STRICT,
-        {},
-        lambda: (replace(s, max_tokens=bounds[s.id]) for s in samples()),
-        Decoding(max_tokens=9, temperature=0.5),
-    )
-    folder = RunFolder(tmp_path)
-    with folder.open_writers() as writers:
-        writing = Writing("w", {"model": "w"}, writer.generate, 1)
-        asyncio.run(Engine(folder, writers, writing, Judging((), 1), Progress()).run([plan]))
-    sent = [request.decoding for request in writer.sent]
-    assert [d.max_tokens for d in sent] == [min(9, n or 9) for n in bounds.values()]
-    assert {d.temperature for d in sent} == {0.5}
-
-
-def test_two_judges_are_asked_about_the_same_answers(tmp_path: Path) -> None:
-    results = run(tmp_path, STAGED, Writer(), Judge("a"), Judge("b"))
-    assert [result.judge for result in results] == ["a", "b"]
-    rows = list(iter_jsonl(tmp_path / "judgements.jsonl"))
-    assert {row["judge"] for row in rows} == {"a", "b"} and len(rows) == 12
-
-
-def test_a_judge_that_raises_ends_the_run_but_keeps_what_was_done(tmp_path: Path) -> None:
-    class Broken(Judge):
-        async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
-            raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        run(tmp_path, STAGED, Writer(), Broken())
-    assert list(iter_jsonl(tmp_path / "responses.jsonl"))
-    (result,) = run(tmp_path, STAGED, Writer(), Judge())
-    assert result.headline.value == 8.0
-
-
-def test_the_order_of_records_does_not_change_the_result(tmp_path: Path) -> None:
-    (first,) = run(tmp_path, STAGED, Writer(), Judge())
-    for name in ("responses.jsonl", "judgements.jsonl"):
-        lines = (tmp_path / name).read_bytes().splitlines(keepends=True)
-        (tmp_path / name).write_bytes(b"".join(reversed(lines)))
-    (second,) = run(tmp_path, STAGED, Writer(), Judge())
-    assert first == second
-    assert json.dumps(str(first)) == json.dumps(str(second))
-
-
 PLAIN = replace(
     STAGED,
     plan_judging=lambda job: [JudgeRequest("grade", (Message("user", job.answer.text),))],
@@ -221,12 +95,12 @@ PLAIN = replace(
 
 
 class Chat:
-    """A chat model that answers by a rule; `rule` gets the request and the number of the call."""
+    """A chat model that answers by a rule from the request and the number of the call."""
 
     def __init__(self, rule: Callable[[ChatRequest, int], Reply], name: str = "chat") -> None:
         self.id = name
         self.requests: list[ChatRequest] = []
-        self._rule = rule
+        self.rule = rule
 
     def describe(self) -> dict[str, Any]:
         return {"kind": "rule"}
@@ -236,7 +110,7 @@ class Chat:
     async def complete(self, request: ChatRequest) -> Reply:
         self.requests.append(request)
         await asyncio.sleep(0)
-        return self._rule(request, len(self.requests))
+        return self.rule(request, len(self.requests))
 
     async def generate(self, sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
         reply = await self.complete(request)
@@ -245,6 +119,29 @@ class Chat:
 
 def says(text: str, finish: str = "stop") -> Chat:
     return Chat(lambda request, number: Reply(text, finish))
+
+
+def tell_turns(broken_turn: int | None = None) -> Chat:
+    """A writer that names turn and sample; sample 1 is lost at `broken_turn`."""
+
+    def rule(request: ChatRequest, number: int) -> Reply:
+        turn, sample = len(request.messages) // 2, request.messages[0].content[-2]
+        if turn == broken_turn and sample == "1":
+            raise CallFailed(CallStatus.TRANSPORT, "connection lost")
+        return Reply(f"turn {turn} of {sample}", "stop")
+
+    return Chat(rule)
+
+
+def keep_the_gate(name: str = "chat") -> Chat:
+    """A judge that lets even samples through the gate and grades everything else 8."""
+
+    def rule(request: ChatRequest, number: int) -> Reply:
+        text = request.messages[0].content
+        is_gate = text.startswith("turn") and "|" not in text
+        return Reply(str(int(text.endswith(("0", "2")))) if is_gate else "8", "stop")
+
+    return Chat(rule, name)
 
 
 @dataclass
@@ -260,12 +157,16 @@ class Work:
     reparse: bool = False
     concurrency: int = 2
     judge_tags: ThinkTags = ThinkTags()
+    samples: Callable[[], Iterable[Sample]] = samples
+    decoding: Decoding = Decoding()
 
     def run(self, writer: Chat, *judges: ChatModel) -> list[TaskResult]:
         scorers: list[Scorer] = [TextJudge(judge, self.judge_tags) for judge in judges]
         if self.reparse:
             scorers = [StoredJudge(scorer.id, scorer.describe()) for scorer in scorers]
-        plan = TaskPlan(load_info("quickstart"), self.suite, self.mode, {}, samples, Decoding())
+        plan = TaskPlan(
+            load_info("quickstart"), self.suite, self.mode, {}, self.samples, self.decoding
+        )
         folder = RunFolder(self.folder)
         writing = Writing(
             "w", {"model": "w"}, writer.generate, self.concurrency, n_repeats=self.n_samples
@@ -314,6 +215,79 @@ def test_a_later_stage_is_asked_about_what_the_judge_said_and_not_what_it_though
     assert asked == {"story", said if "think" not in said else "1"} and len(judge.requests) == 8
 
 
+def asked(judge: Chat) -> list[str]:
+    return [request.messages[0].content for request in judge.requests]
+
+
+def test_later_stages_see_earlier_verdicts_and_are_resumed(tmp_path: Path) -> None:
+    judge, writer = keep_the_gate(), tell_turns()
+    (result,) = Work(tmp_path, STAGED).run(writer, judge)
+    gates = [f"turn 0 of {n}" for n in range(4)]
+    assert sorted(asked(judge)) == sorted([*gates, "1", "1"])
+    assert result.headline.value == 8.0 and result.headline.n_scored == 2
+    again = keep_the_gate()
+    Work(tmp_path, STAGED).run(writer, again)
+    assert asked(again) == [] and len(writer.requests) == 4
+
+
+def test_a_conversation_is_a_record_per_turn_and_resumes_in_the_middle(tmp_path: Path) -> None:
+    broken = tell_turns(broken_turn=1)
+    Work(tmp_path, TURNS).run(broken, keep_the_gate())
+    assert len(broken.requests) == 3 * 3 + 2
+    healed, judge = tell_turns(), keep_the_gate()
+    (result,) = Work(tmp_path, TURNS).run(healed, judge)
+    assert [len(request.messages) for request in healed.requests] == [3, 5]
+    assert asked(judge) == ["turn 0 of 1|turn 1 of 1|turn 2 of 1"]
+    assert result.headline.n_scored == 4
+    assert healed.requests[1].messages[-1] == Message("user", "End it.")
+
+
+def test_a_sample_may_lower_the_suites_token_limit(tmp_path: Path) -> None:
+    bounds = dict(zip((s.id for s in samples()), (4, None, 99, 9), strict=False))
+    work = Work(
+        tmp_path,
+        samples=lambda: (replace(s, max_tokens=bounds[s.id]) for s in samples()),
+        decoding=Decoding(max_tokens=9, temperature=0.5),
+        concurrency=1,
+    )
+    writer = says("story")
+    work.run(writer)
+    sent = [request.decoding for request in writer.requests]
+    assert [d.max_tokens for d in sent] == [min(9, n or 9) for n in bounds.values()]
+    assert {d.temperature for d in sent} == {0.5}
+
+
+def test_two_judges_are_asked_about_the_same_answers(tmp_path: Path) -> None:
+    work = Work(tmp_path, STAGED)
+    results = work.run(tell_turns(), keep_the_gate("a"), keep_the_gate("b"))
+    assert [result.judge for result in results] == ["a", "b"]
+    rows = work.rows("judgements")
+    assert {row["judge"] for row in rows} == {"a", "b"} and len(rows) == 12
+
+
+def test_a_judge_that_raises_ends_the_run_but_keeps_what_was_done(tmp_path: Path) -> None:
+    def fail(request: ChatRequest, number: int) -> Reply:
+        raise OSError(28, "No space left on device")
+
+    work = Work(tmp_path, STAGED)
+    with pytest.raises(OSError, match="No space"):
+        work.run(tell_turns(), Chat(fail))
+    assert work.rows("responses")
+    (result,) = work.run(tell_turns(), keep_the_gate())
+    assert result.headline.value == 8.0
+
+
+def test_the_order_of_records_does_not_change_the_result(tmp_path: Path) -> None:
+    work = Work(tmp_path, STAGED)
+    (first,) = work.run(tell_turns(), keep_the_gate())
+    for name in ("responses.jsonl", "judgements.jsonl"):
+        lines = (tmp_path / name).read_bytes().splitlines(keepends=True)
+        (tmp_path / name).write_bytes(b"".join(reversed(lines)))
+    (second,) = work.run(tell_turns(), keep_the_gate())
+    assert first == second
+    assert json.dumps(str(first)) == json.dumps(str(second))
+
+
 def test_every_sample_and_repeat_has_its_own_seed_and_key(tmp_path: Path) -> None:
     work = Work(tmp_path, n_samples=3, n_repeats=2)
     writer, judge = says("story"), says("7")
@@ -336,7 +310,7 @@ def test_more_samples_or_repeats_add_to_what_is_there(tmp_path: Path) -> None:
     assert len(writer.requests) == 4 and len(judge.requests) == 4 * 2 * 3 - 4
 
 
-def test_what_an_endpoint_refuses_for_good_is_asked_once_in_all_runs(tmp_path: Path) -> None:
+def test_a_permanent_refusal_is_not_sent_again_by_a_later_run(tmp_path: Path) -> None:
     work = Work(tmp_path)
     for expected in (4, 0):
         writer = Chat(refuse(CallStatus.BAD_REQUEST))
@@ -351,7 +325,9 @@ def test_what_an_endpoint_refuses_for_good_is_asked_once_in_all_runs(tmp_path: P
 @pytest.mark.parametrize(
     "status", [CallStatus.TRANSPORT, CallStatus.TIMEOUT, CallStatus.RATE_LIMITED]
 )
-def test_what_was_lost_on_the_way_is_sent_again(tmp_path: Path, status: CallStatus) -> None:
+def test_a_transient_failure_is_sent_again_by_a_later_run(
+    tmp_path: Path, status: CallStatus
+) -> None:
     work = Work(tmp_path)
     work.run(Chat(refuse(status)), says("7"))
     work.run(says("story"), Chat(refuse(status)))
@@ -372,7 +348,7 @@ def test_what_was_lost_on_the_way_is_sent_again(tmp_path: Path, status: CallStat
         (Chat(lambda request, number: Reply("", "stop", refusal="no")), "judge_refused"),
     ],
 )
-def test_a_verdict_lost_for_good_is_kept_counted_and_asked_again_on_demand(
+def test_a_permanently_lost_verdict_is_kept_and_asked_again_only_on_demand(
     tmp_path: Path, judge: Chat, status: str
 ) -> None:
     work = Work(tmp_path)
@@ -389,7 +365,7 @@ def test_a_verdict_lost_for_good_is_kept_counted_and_asked_again_on_demand(
     assert healed.headline.value == 7.0 and healed.judging.failures == {}
 
 
-def test_a_verdict_lost_on_its_second_ask_stays_open_when_texts_are_read_again(
+def test_a_verdict_lost_on_its_second_ask_stays_lost_when_reparsed(
     tmp_path: Path,
 ) -> None:
     def rule(request: ChatRequest, number: int) -> Reply:
@@ -404,7 +380,7 @@ def test_a_verdict_lost_on_its_second_ask_stays_open_when_texts_are_read_again(
     assert work.run(says("story"), says("7"))[0].headline.value == 7.0
 
 
-def test_a_better_parser_reads_stored_texts_and_a_worse_one_takes_back(tmp_path: Path) -> None:
+def test_reparsing_applies_a_better_or_a_worse_parser_to_stored_texts(tmp_path: Path) -> None:
     work = Work(tmp_path)
     assert work.run(says("story"), says("seven"))[0].headline.value is None
 
@@ -427,7 +403,7 @@ UPSTREAM = replace(
 )
 
 
-def test_parity_asks_by_the_suites_rule_and_strict_by_ours(tmp_path: Path) -> None:
+def test_parity_asks_again_by_the_suites_rule_and_strict_by_ours(tmp_path: Path) -> None:
     judge = says("prose")
     Work(tmp_path / "p", UPSTREAM, Mode.PARITY).run(says("story"), judge)
     assert len(judge.requests) == 4 * 4
@@ -449,7 +425,7 @@ def test_parity_judges_what_upstream_would_have_judged(tmp_path: Path) -> None:
     assert not judge.requests and result.judging.failures == {"no_answer": 4}
 
 
-def test_an_answer_made_anew_leaves_no_verdict_of_the_old_one(tmp_path: Path) -> None:
+def test_a_rewritten_answer_drops_the_verdicts_on_the_old_one(tmp_path: Path) -> None:
     Work(tmp_path, UPSTREAM, Mode.PARITY).run(says("<think>plan"), says("1"))
     retry = Work(tmp_path, UPSTREAM, Mode.PARITY, retry_failed=True)
     (result,) = retry.run(says("story"), says("9"))
@@ -497,7 +473,7 @@ def plan_in_both_orders(job: JudgingJob) -> list[JudgeRequest]:
 
 
 @pytest.mark.parametrize("latency_ms", [0, 20])
-def test_questions_that_begin_alike_reach_the_server_side_by_side(
+def test_questions_with_a_common_prefix_reach_the_server_together(
     tmp_path: Path, latency_ms: int
 ) -> None:
     suite = replace(
@@ -523,7 +499,7 @@ def test_questions_that_begin_alike_reach_the_server_side_by_side(
         assert places[-1] - places[0] <= len(places)
 
 
-def test_a_dead_judge_ends_the_run_and_every_answer_stays(tmp_path: Path) -> None:
+def test_a_dead_judge_ends_the_run_but_every_answer_is_kept(tmp_path: Path) -> None:
     def down(request: ChatRequest, number: int) -> Reply:
         raise EndpointDown("wrong key")
 
@@ -536,37 +512,30 @@ def test_a_dead_judge_ends_the_run_and_every_answer_stays(tmp_path: Path) -> Non
     assert written and len(writer.requests) == 4 - written
 
 
-class Slow(Judge):
-    """Takes its time; told apart by its name."""
+class Slow(Chat):
+    """Takes its time to answer."""
 
-    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
-        found = await super().score(items)
+    async def complete(self, request: ChatRequest) -> Reply:
+        reply = await super().complete(request)
         await asyncio.sleep(0.05)
-        return found
+        return reply
 
 
-class Refusing(Judge):
-    """Refuses everything."""
-
-    async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
-        self.asked.append("")
+def test_a_judge_that_ends_the_run_loses_no_verdict_of_another(tmp_path: Path) -> None:
+    def down(request: ChatRequest, number: int) -> Reply:
         raise EndpointDown("wrong key")
 
-
-def test_what_another_judge_was_asked_is_not_lost_with_one_that_ends_the_run(
-    tmp_path: Path,
-) -> None:
-    slow, refusing = Slow("slow"), Refusing("refusing")
+    gate, work = keep_the_gate(), Work(tmp_path, STAGED)
+    slow, refusing = Slow(gate.rule, "slow"), Chat(down, "refusing")
     with pytest.raises(EndpointDown, match="wrong key"):
-        run(tmp_path, STAGED, Writer(), slow, refusing)
-    first = list(slow.asked)
-    assert first and len(refusing.asked) == 1
-    run(tmp_path, STAGED, Writer(), slow, Judge("refusing"))
-    assert len(slow.asked) == 6, "four gates and two grades, each once"
+        work.run(tell_turns(), slow, refusing)
+    assert slow.requests and len(refusing.requests) <= work.concurrency
+    work.run(tell_turns(), slow, keep_the_gate("refusing"))
+    assert len(slow.requests) == 6, "four gates and two grades, each once"
 
 
 @pytest.mark.parametrize("finish", ["length", "stop"])
-def test_thoughts_that_a_template_opened_are_no_verdict_when_read_again_either(
+def test_thinking_opened_by_a_template_is_no_verdict_when_reparsed_either(
     tmp_path: Path, finish: str
 ) -> None:
     work = Work(tmp_path, judge_tags=ThinkTags(opened_by_template=True))
@@ -576,7 +545,7 @@ def test_thoughts_that_a_template_opened_are_no_verdict_when_read_again_either(
     assert again.judging.failures == first.judging.failures
 
 
-def test_nothing_unsent_leaves_a_record(tmp_path: Path) -> None:
+def test_a_request_that_was_not_sent_leaves_no_record(tmp_path: Path) -> None:
     work = Work(tmp_path)
     (result,) = work.run(Chat(refuse(CallStatus.NOT_SENT)), says("7"))
     assert work.rows("responses") == [] and result.writer.statuses == {"not_sent": 4}
@@ -594,7 +563,7 @@ def test_hostile_answers_reach_judge_and_disk_unchanged(tmp_path: Path, text: st
 
 
 class Fate:
-    """Draws what becomes of each call; after `until` calls everything succeeds."""
+    """Draws the outcome of each call; after `until` calls everything succeeds."""
 
     def __init__(self, seed: int, until: int) -> None:
         self.draws = random.Random(seed)
@@ -612,7 +581,7 @@ class Fate:
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=25, deadline=None)
-def test_however_often_it_breaks_the_end_is_the_same(seed: int) -> None:
+def test_any_sequence_of_failures_ends_in_the_same_result(seed: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         whole = Work(Path(name) / "whole", n_samples=2, n_repeats=2).run(says("7"), says("7"))
         work = Work(Path(name) / "broken", n_samples=2, n_repeats=2)
