@@ -116,13 +116,10 @@ def test_edited_benchmark_queries_are_caught_and_the_starter_prompts_pass(
     assert not any(index.check(prompt.prompt) for prompt in starter_prompts(432))
 
 
-def test_prompts_of_suites_that_need_files_of_the_users_are_among_them() -> None:
-    folder = data_folder("R2W_DATA", "benchmarks")
-    questions = folder / "arena_hard_v2_creative" / "question_creative_writing.jsonl"
-    if not questions.is_file():
-        pytest.skip(f"{questions}: no benchmark data here. Set R2W_DATA")
+def test_prompts_of_suites_that_need_the_users_files_are_included(benchmarks: Path) -> None:
+    questions = benchmarks / "arena_hard_v2_creative" / "question_creative_writing.jsonl"
     lines = [line for line in questions.read_text("utf-8").split("\n") if line]
-    found = benchmark_texts(str(folder))
+    found = benchmark_texts(str(benchmarks))
     assert not {"arena_hard_creative", "deepresearch_bench"} & set(found.unchecked)
     assert {json.loads(line)["prompt"] for line in lines} <= set(found.texts)
 
