@@ -36,7 +36,7 @@ def test_a_pooled_mean_weighs_single_values(items: list[list[float]]) -> None:
     assert value is not None and abs(value - statistics.fmean(flat)) < 1e-12
 
 
-def test_nothing_scored_is_no_value_and_not_zero() -> None:
+def test_without_scores_the_value_is_none_and_not_zero() -> None:
     assert evaluate(mean_of("m", [], 5)) is None
     assert evaluate(pooled("p", [], 5)) is None
     assert evaluate(pooled("p", [("a", [])], 5)) is None

@@ -64,7 +64,9 @@ def test_without_a_judge_the_score_is_nan_and_says_why(
     assert "R2W_JUDGE" in caplog.text
 
 
-def test_a_wrong_mode_is_told_before_anything_is_generated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_mode_is_refused_before_anything_is_generated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("R2W_MODE", "lenient")
     with pytest.raises(UsageError, match="R2W_MODE='lenient': expected parity or strict"):
         read_mode()
@@ -84,7 +86,7 @@ def test_a_dead_judge_costs_the_score_and_not_the_texts(
     assert "r2w-eval --responses FILE" in caplog.text
 
 
-def test_lost_verdicts_are_told(
+def test_lost_verdicts_are_reported(
     server: FakeServer,
     items: list[tuple[str, str, str]],
     monkeypatch: pytest.MonkeyPatch,

@@ -59,7 +59,7 @@ def assert_no_key(told: str, folder: Path, n_files: int) -> None:
 
 
 @pytest.mark.slow
-def test_no_key_stands_anywhere_and_nobody_else_is_asked(tmp_path: Path) -> None:
+def test_no_key_is_written_anywhere_and_no_other_host_is_contacted(tmp_path: Path) -> None:
     with FakeServer() as server:
         url = server.base_url
         common = ["--tasks=quickstart", "--limit=4", "--quiet", f"--judge={url}#judge-0"]
@@ -129,7 +129,7 @@ def test_no_key_stands_in_debug_logs_of_the_other_commands_with_servers_that_quo
     assert_no_key(told, tmp_path, n_files=12)
 
 
-def test_serve_tells_no_token_to_its_log_or_to_whoever_asks(tmp_path: Path) -> None:
+def test_serve_shows_its_token_neither_in_the_log_nor_in_replies(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

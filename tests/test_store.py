@@ -165,7 +165,7 @@ def test_a_record_that_lacks_fields_is_named(tmp_path: Path, record: str) -> Non
 
 
 @pytest.mark.parametrize("content", ["5", '"x"', "[1]", "{", ""])
-def test_a_manifest_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+def test_a_malformed_manifest_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "run.json").write_text(content)
     with pytest.raises(DataError, match=r"run\.json"):
         RunFolder(tmp_path).manifest()

@@ -27,7 +27,7 @@ def test_hostile_texts_are_inert(story: str) -> None:
     assert Template("t", "$A$ $B$").replace(**{"$A$": story, "$B$": "B"}) == f"{story} B"
 
 
-def test_markers_that_begin_alike_are_told_apart() -> None:
+def test_markers_with_a_common_prefix_are_distinguished() -> None:
     fields = {"$Q": "short", "$Q2": "long"}
     assert Template("t", "$Q2 $Q").replace(**fields) == "long short"
     assert Template("t", "$Q2 $Q").replace(**dict(reversed(fields.items()))) == "long short"

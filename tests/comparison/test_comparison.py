@@ -273,7 +273,7 @@ def test_who_passed_is_counted_where_items_are_passed_or_failed() -> None:
     assert count_passes(first, mean_of("score", [("a", 1.0)], 4)) is None
 
 
-def test_a_task_without_a_score_is_left_out_and_told(
+def test_a_task_without_a_score_is_left_out_and_reported(
     config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lossy = replace(config, judge=(*config.judge, f"{config.judge[0]}+malformed=1"), limit=3,

@@ -21,7 +21,7 @@ def test_a_flat_object_is_found_in_any_prose(value: dict[str, int], prose: str) 
     assert parse_json(first_fence(f"{prose}```json\n{text}\n```{prose}")) == value
 
 
-def test_what_is_not_there_is_none() -> None:
+def test_missing_json_is_none() -> None:
     assert first_fence("```json {}") is None and first_fence("``` {} ```") is None
     assert balanced_braces("{ {}") is None and balanced_braces("} {}") == "{}"
     assert balanced_braces("plain") is None and outer_braces("} {") is None

@@ -73,7 +73,7 @@ def test_an_object_a_class_and_a_function_are_taken(module: str, attribute: str)
         ("{}:three", "int is no scorer, it lacks id, describe, score, close"),
     ],
 )
-def test_what_is_no_scorer_is_refused(module: str, spec: str, told: str) -> None:
+def test_an_object_that_is_not_a_scorer_is_refused(module: str, spec: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
         load_scorer(spec.format(module))
 
@@ -108,7 +108,7 @@ def ask(values: list[float], **facts: Any) -> list[Score]:
     return [verdict.score for verdict in verdicts]
 
 
-def test_a_value_that_is_no_number_or_beyond_the_range_is_a_loss() -> None:
+def test_a_value_that_is_not_a_number_in_range_is_lost() -> None:
     assert [s.status for s in ask([math.nan, math.inf, 50.0])] == [
         JudgeStatus.OUT_OF_RANGE, JudgeStatus.OUT_OF_RANGE, JudgeStatus.OK,
     ]  # fmt: skip

@@ -74,7 +74,7 @@ def test_verdicts_are_read(text: str, value: float) -> None:
         ('{"score": {"value": 7}}', JudgeStatus.PARSE_ERROR),
     ],
 )
-def test_what_is_no_verdict_has_a_status(text: str, status: JudgeStatus) -> None:
+def test_an_unreadable_verdict_has_a_status(text: str, status: JudgeStatus) -> None:
     score = read(text)
     assert score.value is None and score.status is status and score.reason
 

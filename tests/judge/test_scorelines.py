@@ -35,7 +35,7 @@ def test_names_are_known_with_bullets_marks_and_other_apostrophes() -> None:
         ("x" * 200_001, JudgeStatus.PARSE_ERROR),
     ],
 )
-def test_what_is_no_whole_verdict_has_a_status(text: str, expected: JudgeStatus) -> None:
+def test_an_incomplete_verdict_has_a_status(text: str, expected: JudgeStatus) -> None:
     assert status(text) is expected
 
 

@@ -131,7 +131,7 @@ def test_an_expected_score_lies_between_its_labels(probabilities: dict[str, floa
 
 
 @pytest.mark.parametrize("mass", [float("nan"), 0.0, -1.0])
-def test_a_mass_that_is_none_gives_no_number(mass: float) -> None:
+def test_a_probability_mass_that_is_not_a_number_gives_no_value(mass: float) -> None:
     score = expected_score(LabelProbabilities({"3": mass}), SCALE, 0.0)
     assert score.value is None and score.status is JudgeStatus.LOW_MASS
 

@@ -349,7 +349,7 @@ def test_missing_labels_are_a_user_error(config: RunConfig, tmp_path: Path) -> N
         (["run", "--model", "smollm2", "--combine", "men"], "'men' is not one of 'mean'"),
     ],
 )
-def test_mistakes_are_told_without_a_traceback(
+def test_user_errors_are_reported_without_a_traceback(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["r2w-eval", *arguments])
@@ -359,7 +359,7 @@ def test_mistakes_are_told_without_a_traceback(
     assert message in capsys.readouterr().err
 
 
-def test_a_dry_run_counts_and_asks_nobody(
+def test_a_dry_run_counts_calls_and_makes_none(
     small: CheckOptions, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     limits = ["--limit", "4", "--max-texts", "3", "--probes", "2", "--pairs", "2"]

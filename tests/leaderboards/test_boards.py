@@ -176,14 +176,14 @@ def test_no_name_makes_anothers_row_vanish() -> None:
     assert len(board.standings) + len(board.apart) == 5
 
 
-def test_models_of_one_beginning_are_told_by_their_ends() -> None:
+def test_long_names_with_a_common_beginning_show_their_ends() -> None:
     rows = [make_row("m" * 90 + end, steady(5)) for end in ("/checkpoint-1", "/checkpoint-2")]
     labels = label_rows(rows)
     assert [label[-13:] for label in labels] == ["/checkpoint-1", "/checkpoint-2"]
     assert all(len(label) <= 80 for label in labels)
 
 
-def test_the_length_of_an_answer_that_failed_is_none() -> None:
+def test_a_failed_answer_has_no_length() -> None:
     row = make_row("m", {"a": 5.0, "b": 6.0}, chars=400)
     items = replace(
         row.items, ids=("a", "a", "b"), repeats=(0, 1, 0), values=(5.0, None, 6.0),
@@ -193,7 +193,7 @@ def test_the_length_of_an_answer_that_failed_is_none() -> None:
     assert 2.0 ** scored_items(replace(row, items=items)).log2_chars == pytest.approx([400, 800])
 
 
-def test_a_smoke_test_and_a_null_baseline_are_told_in_every_export() -> None:
+def test_every_export_marks_smoke_tests_and_null_baselines() -> None:
     rows = [make_row("m", steady(5), is_smoke_test=True), make_row("null/constant", steady(2))]
     (board,) = build_boards(entries(*rows), BoardOptions())
     for text in (to_latex(board), to_markdown(board)):
@@ -210,7 +210,7 @@ def test_different_systems_are_never_pooled() -> None:
         pool(rows)
 
 
-def test_systems_of_one_model_are_told_apart_by_what_differs() -> None:
+def test_systems_of_one_model_are_labelled_by_what_differs() -> None:
     base = {"backend": "http", "sampling": "", "answers_per_item": 1}
     rows = [
         make_row("m", steady(5), system=base),
@@ -220,7 +220,7 @@ def test_systems_of_one_model_are_told_apart_by_what_differs() -> None:
     assert label_rows(rows) == ["m", "m · temperature 0", "m · “Plan first.”"]
 
 
-def test_settings_that_all_systems_of_a_model_share_are_not_told() -> None:
+def test_settings_that_all_systems_of_a_model_share_are_not_in_the_labels() -> None:
     given = ("max_tokens=9", "temperature=0,max_tokens=9", "temperature=1,max_tokens=9")
     rows = [make_row("m", steady(5), system={"sampling": one}) for one in given]
     assert label_rows(rows) == ["m", "m · temperature 0", "m · temperature 1"]
@@ -276,7 +276,7 @@ def test_one_system_or_one_length_gives_no_slope() -> None:
     assert fit_slope(dict(zip("ab", alike, strict=True))) is None
 
 
-def test_collecting_leaves_out_what_is_no_row_and_keeps_the_rest(tmp_path: Path) -> None:
+def test_collecting_leaves_out_what_is_not_a_row(tmp_path: Path) -> None:
     write_row(tmp_path / "good.json", make_row("m", steady(5)))
     (tmp_path / "bad.json").write_text("{")
     found = collect([str(tmp_path / "good.json"), str(tmp_path / "bad.json"), "nowhere"])

@@ -107,7 +107,9 @@ def test_task_files_of_a_submission_are_never_run_unless_the_user_names_them(
     assert mark.exists()
 
 
-def test_a_row_of_an_lm_eval_task_is_told_as_not_computed(submission: Path, tmp_path: Path) -> None:
+def test_a_row_of_an_lm_eval_task_is_noted_as_not_computed(
+    submission: Path, tmp_path: Path
+) -> None:
     def renamed(row: Row) -> Row:
         identity = {**row.identity, "suite": "lm_eval:humaneval"}
         key = content_hash(identity, 12)
@@ -176,7 +178,7 @@ def test_a_submission_never_takes_the_place_of_anothers_row(
 
 
 @pytest.mark.parametrize("trick", ["hashes", "latency", "blanks"])
-def test_answers_that_are_there_already_are_seen_whatever_else_changed(
+def test_resubmitted_answers_are_detected_despite_other_changes(
     submission: Path, tmp_path: Path, trick: str
 ) -> None:
     merge([submission], tmp_path / "data")
@@ -257,7 +259,7 @@ def test_no_malformed_row_ends_a_board(submission: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("number", ["NaN", "1e400", "-Infinity", "1" + "0" * 400, "9" * 5000])
-def test_a_number_that_is_none_is_no_row(submission: Path, number: str) -> None:
+def test_a_number_that_is_not_finite_makes_a_row_invalid(submission: Path, number: str) -> None:
     (file,) = (submission / "rows").iterdir()
     text = file.read_text()
     file.write_text(re.sub(r'("seed": )\d+', rf"\g<1>{number}", text))
@@ -265,7 +267,7 @@ def test_a_number_that_is_none_is_no_row(submission: Path, number: str) -> None:
         read_row(file)
 
 
-def test_a_judge_that_answered_as_another_is_told_in_the_identity_or_no_row(
+def test_a_judge_that_answered_as_another_must_be_in_the_identity(
     tmp_path: Path,
 ) -> None:
     row = make_row("m", VALUES)
@@ -275,7 +277,7 @@ def test_a_judge_that_answered_as_another_is_told_in_the_identity_or_no_row(
         read_row(tmp_path / "row.json")
 
 
-def test_a_step_of_many_digits_is_no_checkpoint() -> None:
+def test_a_step_of_many_digits_is_not_a_checkpoint() -> None:
     assert split_checkpoint(f"m/checkpoint-{'9' * 400}") is None
     assert split_checkpoint(f"m/checkpoint-{'9' * 5000}") is None
 

@@ -44,14 +44,14 @@ def test_an_altered_row_names_itself(tmp_path: Path, path: tuple[str | int, ...]
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"schema": 7}', '{"schema": 1}', "\x00"])
-def test_what_is_no_row_is_told_without_a_traceback(tmp_path: Path, content: str) -> None:
+def test_a_malformed_row_is_an_error_without_a_traceback(tmp_path: Path, content: str) -> None:
     file = tmp_path / "row.json"
     file.write_text(content)
     with pytest.raises(RowInvalid, match="leaderboard submit"):
         read_row(file)
 
 
-def test_names_of_files_are_safe_whatever_the_model_is_called() -> None:
+def test_file_names_are_safe_for_any_model_name() -> None:
     for name in (HOSTILE, "../../x", "n" * 300, "🪶", "con"):
         row = make_row(name, {"a": 1.0, "b": 2.0})
         check_signature(row)

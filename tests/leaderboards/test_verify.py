@@ -102,7 +102,7 @@ def test_altered_raw_files_are_named(submission: Path) -> None:
     assert any("responses.jsonl is not the file" in text for text in check.differences)
 
 
-def test_a_row_whose_raw_data_is_gone_is_told_apart_from_a_sound_one(submission: Path) -> None:
+def test_a_row_whose_raw_data_is_gone_passes_with_a_note(submission: Path) -> None:
     shutil.rmtree(submission / "runs")
     check = verify(submission)
     assert check.is_sound and check.computed == 0 and "raw data gone" in check.notes[0]
@@ -110,7 +110,7 @@ def test_a_row_whose_raw_data_is_gone_is_told_apart_from_a_sound_one(submission:
         merge([submission], submission.parent / "data")
 
 
-def test_a_row_of_a_suite_whose_data_is_not_here_is_no_difference_and_no_proof(
+def test_a_row_of_a_suite_without_data_is_neither_refuted_nor_confirmed(
     submission: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def absent(*_: object) -> None:

@@ -88,7 +88,7 @@ def test_the_same_request_is_answered_once_with_every_field(cache: ReplyCache) -
         replace(BASE, messages=(Message("user", "s"), Message("user", "u"))),
     ],
 )  # fmt: skip
-def test_whatever_changes_an_answer_changes_the_key(
+def test_everything_that_changes_an_answer_changes_the_key(
     cache: ReplyCache, request_: ChatRequest
 ) -> None:
     model = Counting()
@@ -129,7 +129,7 @@ def test_an_address_that_never_answered_gets_no_reply_of_the_others(cache: Reply
     assert reply.text.startswith("reply 1") and reply.cached
 
 
-def test_a_reply_asked_for_anew_takes_the_place_of_the_stored_one(cache: ReplyCache) -> None:
+def test_a_fresh_reply_replaces_the_stored_one(cache: ReplyCache) -> None:
     model = CachedModel(Counting(), cache)
     replies = ask(model, BASE, BASE, replace(BASE, anew=True), BASE)
     assert [reply.text[:7] for reply in replies] == ["reply 1", "reply 1", "reply 2", "reply 2"]
@@ -176,7 +176,7 @@ def test_a_cache_of_another_version_is_refused_with_the_way_out(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("content", [b"not a database, but long enough to be read as one" * 40])
-def test_a_file_that_is_no_cache_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_cache_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "replies.sqlite"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="not a usable cache"):

@@ -18,7 +18,7 @@ from r2w_eval.types import Decoding, Message
 
 
 @pytest.mark.parametrize("price", [".nan", ".inf", "-1", "free"])
-def test_what_is_no_price_is_refused(tmp_path: Path, price: str) -> None:
+def test_an_invalid_price_is_refused(tmp_path: Path, price: str) -> None:
     path = tmp_path / "prices.yaml"
     path.write_text(f"m: {{input: 1, output: {price}}}\n")
     with pytest.raises(UsageError, match="--prices"):

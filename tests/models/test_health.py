@@ -16,7 +16,7 @@ def silenced() -> Health:
     return health
 
 
-def test_first_calls_that_reach_nobody_are_silence() -> None:
+def test_unanswered_first_calls_count_as_silence() -> None:
     with pytest.raises(EndpointSilent, match="connection refused"):
         silenced().check(is_again=True)
 

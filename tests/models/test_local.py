@@ -124,7 +124,7 @@ class Breaking:
         raise RuntimeError("CUDA out of memory")
 
 
-def test_whatever_an_engine_raises_ends_its_own_request_and_no_other() -> None:
+def test_an_exception_of_an_engine_fails_only_its_own_request() -> None:
     engine = Breaking()
 
     async def job() -> list[Reply | BaseException]:
@@ -239,7 +239,7 @@ def test_a_turn_that_a_template_refuses_is_named(checkpoint: Path) -> None:
         ChatTemplate(tokenizer, "m").render([Message("user", "a"), Message("tool", "b")])
 
 
-def test_thinking_that_the_template_opened_and_nobody_closed_is_no_answer(
+def test_unclosed_thinking_opened_by_the_template_is_not_an_answer(
     tmp_path: Path, server: FakeServer
 ) -> None:
     folder = save_letters(tmp_path / "opening", 2048)
@@ -259,13 +259,13 @@ def test_thinking_that_the_template_opened_and_nobody_closed_is_no_answer(
 
 
 @pytest.mark.parametrize("path", ["./no model", "/no/model", "runs/no/model"])
-def test_a_path_that_is_no_hub_id_says_that_no_folder_is_there(path: str) -> None:
+def test_a_path_that_is_not_a_hub_id_is_reported_as_a_missing_folder(path: str) -> None:
     config = RunConfig(model=path, judge=("none",), limit=1)
     with pytest.raises(UsageError, match=f"'{path}': no such folder.*Try: ls {Path(path).parent}"):
         asyncio.run(evaluate(config))
 
 
-def test_a_folder_that_is_no_checkpoint_says_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_without_a_checkpoint_is_reported_with_its_contents(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(UsageError, match=r"no config.json.*notes.txt"):
         open_local("hf", str(tmp_path))

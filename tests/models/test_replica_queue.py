@@ -95,7 +95,7 @@ def test_an_address_that_failed_gets_nothing_while_another_works() -> None:
     assert asyncio.run(job()) in ("a", "b")
 
 
-def test_all_who_wait_are_told_when_the_last_address_is_out() -> None:
+def test_all_waiting_requests_fail_when_the_last_address_is_out() -> None:
     async def job() -> list[str | BaseException]:
         queue = queue_over(1, 1)
         await queue.take()
@@ -165,7 +165,7 @@ def test_cancellations_at_any_moment_lose_no_place(moments: random.Random) -> No
     assert asyncio.run(job()) == 0
 
 
-def test_a_pause_holds_those_of_one_address_and_then_nobody() -> None:
+def test_a_pause_delays_the_requests_to_one_address_only_while_it_lasts() -> None:
     async def job() -> tuple[list[int], list[int]]:
         queue = queue_over(4, 1)
         queue.pause("a", 0.05)

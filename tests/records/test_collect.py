@@ -39,7 +39,7 @@ def test_answers_are_measured_and_their_texts_dropped() -> None:
     assert written.response.answer == "" and written.answer_chars == 7
 
 
-def test_a_retried_answer_is_measured_anew() -> None:
+def test_a_retried_answer_is_measured_again() -> None:
     records = [response("one"), response("one two three")]
     (written,) = latest_responses(records, [measured_plan()])["quickstart"].values()
     assert written.measures["words"] == 3

@@ -138,7 +138,7 @@ def test_our_own_lines_stand_where_they_say(tmp_path: Path) -> None:
         opened(tmp_path, second, OWN)
 
 
-def test_a_request_that_failed_is_no_answer(tmp_path: Path) -> None:
+def test_a_failed_request_is_not_an_answer(tmp_path: Path) -> None:
     failed = {**OWN, "raw": "", "status": "error", "reason": "reset"}
     assert answer(opened(tmp_path, OWN, failed)) == "a"
     with pytest.raises(UsageError, match="no record"):
@@ -155,14 +155,14 @@ def test_a_recorded_loss_keeps_its_cause(tmp_path: Path, status: str, call: Call
     assert (caught.value.status, str(caught.value)) == (call, "why")
 
 
-def test_a_refusal_and_a_cut_are_told_as_they_came(tmp_path: Path) -> None:
+def test_a_refusal_and_a_truncation_keep_their_status(tmp_path: Path) -> None:
     refused = reply(opened(tmp_path, {**OWN, "raw": "", "status": "refusal", "reason": "no"}))
     assert refused.refusal == "no"
     cut = reply(opened(tmp_path, {**OWN, "status": "truncated", "finish_reason": "length"}))
     assert cut.finish_reason == "length"
 
 
-def test_turns_of_a_conversation_are_told_apart(tmp_path: Path) -> None:
+def test_turns_of_a_conversation_are_distinguished(tmp_path: Path) -> None:
     recorded = opened(tmp_path, OWN, {**OWN, "turn": 1, "raw": "then"})
     turns = (*SAMPLE.messages, Message("assistant", "a"), Message("user", "Go on."))
     assert (reply(recorded).text, reply(recorded, *turns).text) == ("a", "then")
@@ -221,7 +221,7 @@ def test_missing_thinking_is_unknown_and_not_absent(tmp_path: Path) -> None:
     assert stated({**OWN, "thinking": "a"}) == "recorded"
 
 
-def test_thinking_in_the_text_is_not_told_twice(tmp_path: Path) -> None:
+def test_thinking_in_the_text_is_not_repeated(tmp_path: Path) -> None:
     own = {**OWN, "raw": "<think>a</think>x", "thinking": "a"}
     assert reply(opened(tmp_path, own)).reasoning is None
 

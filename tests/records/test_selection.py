@@ -74,7 +74,7 @@ def test_named_samples_keep_the_order_of_the_file_and_come_before_the_limit() ->
     check_complete("race", chosen.take(SAMPLES))
 
 
-def test_an_unknown_id_is_told_with_its_neighbours_and_how_to_list_them() -> None:
+def test_an_unknown_id_is_reported_with_similar_ones_and_how_to_list_them() -> None:
     suites = {"a": [str(n) for n in range(500)], "b": ["x-1"]}
     check_ids(["7", "a:8", "b:x-1"], suites)
     with pytest.raises(UnknownName, match=r"'1200'.*of a, b.*mean .*120.* more\. .*list --ids a"):

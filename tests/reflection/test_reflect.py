@@ -94,9 +94,7 @@ def test_the_files_hold_every_trace_and_reflection(out: Path) -> None:
     assert (summary["n_responses"], summary["n_traces"]) == (4, 3)
 
 
-def test_reflections_have_one_schema_whatever_was_found_and_judged(
-    out: Path, tmp_path: Path
-) -> None:
+def test_reflections_have_one_schema_with_or_without_verdicts(out: Path, tmp_path: Path) -> None:
     for name, rows in (("unjudged", TRACES[:1]), ("none", TRACES[-1:])):
         invoke(str(write_rows(tmp_path / f"{name}.jsonl", rows)), "--out", str(tmp_path / name))
     folders = (out, tmp_path / "unjudged", tmp_path / "none")

@@ -187,7 +187,7 @@ def test_a_revision_that_the_judge_calls_worse_is_not_the_last_useful_one() -> N
     assert last_useful(analysis) == revision, "without a judge a change is enough"
 
 
-def test_a_step_without_a_score_is_no_waste() -> None:
+def test_a_step_without_a_score_is_not_waste() -> None:
     two = f"{DRAFT}{GOOD}<revision>The rain kept count.</revision>"
     two = f"{two}{GOOD}<revision>It rained.</revision>"
     analysis = analyse(response("a", two))
@@ -198,7 +198,7 @@ def test_a_step_without_a_score_is_no_waste() -> None:
     assert last_useful(with_effects(analysis, {first: lost, second: gain})) is not None
 
 
-def test_a_blank_draft_is_no_text_to_measure_a_gain_from() -> None:
+def test_a_gain_is_not_measured_from_a_blank_draft() -> None:
     blank = f"<draft> </draft>{GOOD}<revision>The rain kept count.</revision>"
     assert own_outcomes(analyse(response("a", blank))) == []
 

@@ -300,7 +300,7 @@ def test_the_combined_number_is_the_mean_of_the_judges(config: RunConfig) -> Non
     assert (combined.headline.low or 0) <= sum(values) / 3 <= (combined.headline.high or 0)
 
 
-def test_another_combination_asks_nobody(server: FakeServer, config: RunConfig) -> None:
+def test_another_combination_makes_no_calls(server: FakeServer, config: RunConfig) -> None:
     first = run(config)
     n = server.stats().total.requests
     with pytest.raises(IdentityMismatch, match=r"ensemble.combine: 'mean' -> 'median'"):
@@ -373,7 +373,7 @@ def test_a_text_with_a_verdict_of_its_own_is_flagged(config: RunConfig, server: 
     assert any("hold a verdict of their own" in warning.text for warning in result.warnings)
 
 
-def test_repeated_tries_and_cut_limits_are_told(config: RunConfig, server: FakeServer) -> None:
+def test_retries_and_lowered_limits_are_reported(config: RunConfig, server: FakeServer) -> None:
     flaky = f"{server.base_url}#judge-0+http429=0.3+retryafter=0"
     outcome = run(replace(config, judge=(flaky,)))
     judge = next(endpoint for endpoint in outcome.traffic if endpoint.model.startswith("judge"))

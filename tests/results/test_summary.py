@@ -139,7 +139,7 @@ def test_an_empty_folder_has_no_value_and_loses_everything(tmp_path: Path) -> No
     assert found.judging.coverage == 0.0
 
 
-def test_answers_that_ended_for_an_unknown_reason_are_counted_and_told(tmp_path: Path) -> None:
+def test_unknown_finish_reasons_are_counted_and_reported(tmp_path: Path) -> None:
     ends = ("stop", "length", None, "safety", "safety")
     found = result(tmp_path, [response(n, finish_reason=end) for n, end in enumerate(ends)], [])
     assert found.writer.odd_ends == {"safety": 2}
@@ -196,7 +196,7 @@ def test_a_judge_on_a_scale_of_its_own_has_its_own_interval_and_floor(
 
 
 @pytest.mark.parametrize("status", [s for s in JudgeStatus if s is not JudgeStatus.OK])
-def test_a_lost_verdict_is_no_number_and_takes_its_answer_out(
+def test_a_lost_verdict_has_no_value_and_drops_its_answer(
     tmp_path: Path, status: JudgeStatus
 ) -> None:
     verdicts = [judgement(n, name, Score(8.0)) for n in (0, 1) for name in CRITERIA]
@@ -212,7 +212,7 @@ def test_a_lost_verdict_is_no_number_and_takes_its_answer_out(
     assert (found.judging.n_valid, found.judging.n_total) == (3, 10)
 
 
-def test_a_verdict_that_was_not_asked_for_yet_is_told_from_one_without_an_answer(
+def test_not_sent_and_no_answer_are_different_failures(
     tmp_path: Path,
 ) -> None:
     responses = [response(0), response(1, WriterStatus.EMPTY), response(2)]

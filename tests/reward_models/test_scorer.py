@@ -239,7 +239,7 @@ def test_a_second_run_keeps_what_was_scored(tmp_path: Path) -> None:
     assert [json.loads(line) for line in target.read_bytes().splitlines()] == first
 
 
-def test_a_changed_input_is_scored_anew(tmp_path: Path) -> None:
+def test_a_changed_input_is_scored_again(tmp_path: Path) -> None:
     run_score(tmp_path, [json.dumps({"id": "a", "response": "One."})])
     _, records = run_score(tmp_path, [json.dumps({"id": "b", "response": "Another one."})])
     assert [r["id"] for r in records] == ["b"]
@@ -315,7 +315,7 @@ def test_items_that_could_not_be_read_pass_through_in_place() -> None:
 
 
 @pytest.mark.parametrize("surplus", [-1, 1])
-def test_a_scorer_that_miscounts_is_told_instead_of_shifting_scores(surplus: int) -> None:
+def test_a_wrong_number_of_scores_is_an_error_and_shifts_none(surplus: int) -> None:
     class Miscounting(RulesScorer):
         def score(self, items: Sequence[Item]) -> list[ItemScore]:
             return (super().score(items) * 2)[: len(items) + surplus]

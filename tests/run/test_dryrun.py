@@ -65,7 +65,7 @@ def test_what_is_there_already_is_not_promised_again(tmp_path: Path, own_cache: 
         assert forecast(plan, healing, find_done(healing))[0].calls == 3 + n_empty > 3
 
 
-def test_stages_that_ask_nobody_are_not_promised(tmp_path: Path) -> None:
+def test_stages_without_calls_are_not_in_the_forecast(tmp_path: Path) -> None:
     unjudged = RunConfig(model="m", judge=("none",), limit=2)
     assert [row.stage for row in forecast(plan_tasks(unjudged)[0], unjudged)] == ["write"]
     answers = tmp_path / "answers.jsonl"

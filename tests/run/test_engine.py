@@ -535,7 +535,7 @@ def test_a_judge_that_ends_the_run_loses_no_verdict_of_another(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("finish", ["length", "stop"])
-def test_thinking_opened_by_a_template_is_no_verdict_when_reparsed_either(
+def test_thinking_opened_by_a_template_is_not_a_verdict_when_reparsed_either(
     tmp_path: Path, finish: str
 ) -> None:
     work = Work(tmp_path, judge_tags=ThinkTags(opened_by_template=True))

@@ -19,7 +19,7 @@ from r2w_eval.suites.suite import load_info
     ("given", "tokens"),
     [("", EMBEDDED_MAX_TOKENS), ("max_tokens=2048", 2048), (" max_gen_toks=2048", 2048)],
 )
-def test_the_embedded_model_is_cut_unless_told_otherwise(given: str, tokens: int) -> None:
+def test_the_embedded_model_is_limited_by_default(given: str, tokens: int) -> None:
     config = RunConfig(model="smollm2", gen_kwargs=given)
     assert plan_decoding(load_info("quickstart"), config).max_tokens == tokens
 

@@ -357,7 +357,7 @@ def test_a_truncated_last_line_costs_one_record(
     assert outcome.folder.results_path.read_bytes() == before
 
 
-def test_a_lost_records_file_is_made_anew(server: FakeServer, config: RunConfig) -> None:
+def test_a_lost_records_file_is_written_again(server: FakeServer, config: RunConfig) -> None:
     outcome = run(config)
     before = outcome.folder.results_path.read_bytes()
     outcome.folder.judgements_path.unlink()

@@ -205,7 +205,7 @@ def test_tries_are_resumed_where_they_stopped(tmp_path: Path) -> None:
     assert again.run().headline.value == 8.0 and again.asked == []
 
 
-def test_a_failed_turn_can_be_asked_for_anew(tmp_path: Path) -> None:
+def test_a_failed_turn_can_be_retried(tmp_path: Path) -> None:
     assert Work(tmp_path, lambda turn, attempt: "1").run().writer.statuses == {"too_short": 1}
     healed = Work(tmp_path, long_or({}))
     assert healed.run(retry_failed=True).writer.statuses == {"ok": 1}
@@ -244,7 +244,7 @@ def test_the_order_of_the_tries_in_the_file_does_not_matter(tmp_path: Path) -> N
     assert work.run() == first
 
 
-def test_what_the_parser_needs_to_know_is_no_part_of_the_question(tmp_path: Path) -> None:
+def test_the_parsers_facts_are_not_part_of_the_question(tmp_path: Path) -> None:
     work = Work(tmp_path, long_or({}))
     work.run()
     told = JudgeRequest("grade", ask_grade_message(work), facts={"criteria": ["a"]})

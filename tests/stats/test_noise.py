@@ -109,7 +109,7 @@ def test_work_per_item_is_averaged_so_that_the_noise_of_the_mean_is_right() -> N
     assert 1 / (split.samples_per_item * split.repeats_per_sample) == pytest.approx(noise)
 
 
-def test_what_the_rows_cannot_tell_apart_is_none() -> None:
+def test_what_the_rows_cannot_separate_is_none() -> None:
     _, once = balanced(2, 4, 3, 1)
     split = noise_split(once)
     assert split.var_repeat is None and split.var_sample is not None

@@ -33,7 +33,7 @@ def test_a_group_stands_for_its_members_once(tmp_path: Path) -> None:
     assert expand_groups(["one", "all"], ["baseline"], root) == (["one", "two"], [])
 
 
-def test_a_member_without_its_file_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_member_without_its_file_is_left_out_and_reported(tmp_path: Path) -> None:
     root = folder(tmp_path, both="one, two", only="two")
     suites, notes = expand_groups(["both"], [], root)
     assert suites == ["one"]

@@ -167,7 +167,7 @@ def test_tasks_that_cannot_run_here_say_what_to_do(
         load_stock("lm_eval:sums", str(folder))
 
 
-def test_a_folder_that_is_none_is_named() -> None:
+def test_a_missing_folder_is_named() -> None:
     with pytest.raises(UsageError, match="--include-path 'nowhere'"):
         load_stock("lm_eval:sums", "nowhere")
 

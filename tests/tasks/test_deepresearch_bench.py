@@ -242,7 +242,7 @@ def asked(done: Mapping[str, tuple[Score, str]], mode: Mode = Mode.STRICT) -> li
     return [request.criterion for request in plan(job(done, mode))]
 
 
-def test_a_short_reply_is_no_cleaned_text() -> None:
+def test_a_short_reply_is_not_a_cleaned_text() -> None:
     for read in SUITE.parse_verdict.values():
         assert read(CLEAN, " " * MIN_CHARS + "x" * (MIN_CHARS - 1)).status == "parse_error"
         assert read(CLEAN, "x" * MIN_CHARS).value == MIN_CHARS

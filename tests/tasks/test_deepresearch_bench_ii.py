@@ -101,18 +101,18 @@ def test_each_damaged_batch_has_its_status(text: str, strict: str, parity: str) 
     assert read_parity(RUBRICS, text).status == parity
 
 
-def test_parity_does_not_count_what_is_no_number() -> None:
+def test_parity_does_not_count_non_numbers() -> None:
     parts = read_parity(RUBRICS, reply("1", 0.5, True)).parts
     assert parts["satisfied"] == [None, 0, 1] and parts["blocked"] == [None, 0, 0]
     assert shares({"analysis": [None, (0.0, 0.0), (1.0, 0.0)]})["total"] == 0.5
 
 
-def test_a_mismatch_is_told_without_the_rubrics() -> None:
+def test_a_mismatch_is_reported_without_the_rubrics() -> None:
     reason = read_strict(RUBRICS, reply(1, 0, 0, rubrics=["one", "two", "new"])).reason
     assert reason == "3 results for 3 rubrics; missing 3; 1 not asked for"
 
 
-def test_equal_rubrics_are_told_apart_by_their_order() -> None:
+def test_equal_rubrics_are_distinguished_by_order() -> None:
     twice = ["same", "same", "other"]
     score = read_strict(twice, reply(0, 1, 1, rubrics=["other", "same", "same"]))
     assert score.parts["satisfied"] == [1, 1, 0]

@@ -271,7 +271,7 @@ def test_pluses_are_counted_with_their_sign(form: PairwiseForm) -> None:
         ("{first}", JudgeStatus.UNKNOWN_LABEL),
     ],
 )
-def test_a_label_that_is_none_is_typed(form: PairwiseForm, label: str, status: JudgeStatus) -> None:
+def test_an_unknown_label_has_a_status(form: PairwiseForm, label: str, status: JudgeStatus) -> None:
     request = form.build("Prompt", "First", "Second")
     first = request.facts["sides"][0]
     own = {request.facts["criteria"][3]: label.format(first=first)}

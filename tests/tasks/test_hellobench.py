@@ -127,7 +127,7 @@ def test_upstreams_reading(text: str, status: JudgeStatus, parts: list[float] | 
         assert score.value is None
 
 
-def test_a_list_with_other_ids_is_told_with_ten_of_them() -> None:
+def test_a_list_with_other_ids_is_reported_with_ten_of_them() -> None:
     score = utils.parse_strict(REQUEST, verdict(*[1] * 12, ids=tuple(range(12))))
     assert score.reason == ("12 entries with ids 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, expected 2 from 0")
     assert [utils.ask_again(["noise"] * n) for n in (1, 2, 3)] == [True, True, False]

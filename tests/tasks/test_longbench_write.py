@@ -75,7 +75,7 @@ def test_length_score_peaks_at_the_demand_and_falls_to_both_sides(x: int, y: int
     assert score >= utils.length_score(x, y + 1 if y > x else y - 1) or y in (0, x)
 
 
-def test_the_judge_sees_request_and_answer_whatever_markers_they_hold(
+def test_markers_inside_request_and_answer_are_not_replaced(
     samples: dict[str, Sample], data: SuiteData
 ) -> None:
     templates = SUITE.load_templates(data)

@@ -117,7 +117,7 @@ def test_a_case_under_another_name_passes_untouched(
 
 
 @pytest.mark.parametrize("dropped_in", DROP_INS[2:3], indirect=True)
-def test_a_model_of_which_nothing_is_stated_is_told(
+def test_a_model_without_expected_figures_is_an_error(
     dropped_in: tuple[DropIn, Path], benchmarks: Path
 ) -> None:
     case, folder = dropped_in
@@ -127,7 +127,7 @@ def test_a_model_of_which_nothing_is_stated_is_told(
         cases_of(dropped_in, benchmarks)
 
 
-def test_an_empty_raw_text_is_told_or_differs(
+def test_an_empty_raw_text_is_an_error_or_a_difference(
     verification: Path, benchmarks: Path, tmp_path: Path
 ) -> None:
     case = DropIn("eqbench_longform", "models", "microsoft__phi-4-multimodal-instruct")

@@ -79,7 +79,7 @@ def test_a_short_revision_is_put_where_the_reflection_points() -> None:
     assert link.uptake.is_taken_up
 
 
-def test_a_repeat_is_seen_and_a_first_reflection_is_none() -> None:
+def test_a_repeated_reflection_is_detected_and_the_first_one_is_not_a_repeat() -> None:
     text = "The rain line is a cliché and should go."
     first, second = linked(
         BASE, ("reflection", text), ("revision", "The rain fell."), ("reflection", text)

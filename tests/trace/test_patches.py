@@ -98,7 +98,7 @@ def test_a_numbered_list_in_a_paragraph_is_text() -> None:
         "",
     ],
 )
-def test_what_cannot_be_told_from_text_is_no_patch(patch: str) -> None:
+def test_an_ambiguous_patch_is_read_as_text(patch: str) -> None:
     with pytest.raises(UsageError):
         read_patch(patch)
 

@@ -290,7 +290,7 @@ def test_of_300_megabytes_little_is_read() -> None:
     assert site.megabytes < 30, "what the sockets' buffers took"
 
 
-def test_redirects_are_followed_and_told() -> None:
+def test_redirects_are_followed_and_recorded() -> None:
     (page,) = fetch_all(Site(), "/moved")
     assert page.status is PageStatus.OK and page.final_url.endswith("/plain?from=moved")
     assert page.url.endswith("/moved")

@@ -58,7 +58,7 @@ def test_a_page_is_fetched_once_and_replayed_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["http://[x#y", "http://[x", "https://a.example/\ud800#y", "#"])
-def test_an_address_that_is_none_has_a_record_too(url: str, tmp_path: Path) -> None:
+def test_a_malformed_address_has_a_record_too(url: str, tmp_path: Path) -> None:
     page = Page(url, PageStatus.BAD_URL, reason="no address")
     assert record(tmp_path, ScriptedFetcher(page), url)[url] == page
     assert replay(tmp_path, url) == page

@@ -32,7 +32,7 @@ def write(path: Path, scorer: str = LongerScorer.id, **changed: bool) -> str:
     return str(path)
 
 
-def test_a_report_without_a_required_failure_opens_whatever_else_failed(tmp_path: Path) -> None:
+def test_a_report_without_a_required_failure_opens_despite_others(tmp_path: Path) -> None:
     require_valid(LongerScorer(), write(tmp_path / "good.json"), tmp_path)
     assert not (tmp_path / REPORT).exists()
 
@@ -47,7 +47,7 @@ def test_each_required_test_is_asked_for_passed_and_present(tmp_path: Path, name
     assert "not in the report" in "".join(read_report(tmp_path / "part.json").failed)
 
 
-def test_a_report_of_other_weights_is_none(tmp_path: Path) -> None:
+def test_a_report_of_other_weights_does_not_count(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"the report is of longer@0, the process scorer is"):
         require_valid(LongerScorer(), write(tmp_path / "old.json", "longer@0"), tmp_path)
 

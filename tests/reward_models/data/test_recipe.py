@@ -128,7 +128,7 @@ def test_an_altered_file_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"license": 1}', "[" * 100_000])
-def test_a_description_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+def test_a_malformed_description_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "SOURCE.json").write_text(content)
     with pytest.raises(DataError, match=r"SOURCE\.json: not a description of a set"):

@@ -82,7 +82,7 @@ def test_a_letter_that_thanks_its_reader_is_not_changed_by_being_left_alone() ->
 
 
 @pytest.mark.parametrize("end", ["<|im_end|>", "</s>", "<end_of_turn>", "<｜end▁of▁sentence｜>"])
-def test_the_end_of_a_turn_is_no_edit(end: str) -> None:
+def test_an_end_of_turn_token_is_not_an_edit(end: str) -> None:
     ended = replace(ITEM, revision=f"{ITEM.revision}{end}")
     assert reflection_features(ended) == reflection_features(ITEM)
 

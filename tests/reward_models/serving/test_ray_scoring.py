@@ -87,7 +87,7 @@ def score_here(job: RayJob, folder: str) -> list[int]:
 
 
 @pytest.mark.parametrize("split_bytes", [1, 57, 300, 1 << 20])
-def test_every_line_is_in_one_split_whatever_its_size(tmp_path: Path, split_bytes: int) -> None:
+def test_every_line_is_in_exactly_one_split_of_any_size(tmp_path: Path, split_bytes: int) -> None:
     source = tmp_path / "items.jsonl"
     write_items(source, 20)
     job = RayJob("r2w-rules", str(source), str(tmp_path / "out"), split_bytes=split_bytes)
@@ -211,7 +211,7 @@ def test_lines_never_replace_a_file_that_is_not_of_scores(tmp_path: Path) -> Non
     _check_target(str(out))
 
 
-def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
+def test_a_full_store_and_a_broken_scorer_are_reported_and_leave_no_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = tmp_path / "items.jsonl"
@@ -236,7 +236,7 @@ def test_a_full_store_and_a_broken_scorer_are_told_and_leave_no_part(
     assert actor(rows)["problem"] == ["AttributeError: 'object' object has no attribute 'score'"]
 
 
-def test_a_part_with_a_score_that_a_judge_owes_is_made_anew(tmp_path: Path) -> None:
+def test_a_part_with_a_transient_failure_is_scored_again(tmp_path: Path) -> None:
     source, folder = tmp_path / "items.jsonl", str(tmp_path / "out[1]")
     write_items(source, 2)
     job = RayJob("r2w-rules", str(source), folder, split_bytes=40)

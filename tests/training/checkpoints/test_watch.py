@@ -186,7 +186,7 @@ def row(folder: Path, step: int, score: float) -> ProgressRow:
     )
 
 
-def test_a_decline_is_told_only_when_it_is_real(tmp_path: Path) -> None:
+def test_only_a_significant_decline_is_reported(tmp_path: Path) -> None:
     good = [7.0 + (i % 3) for i in range(20)]
     write_result(tmp_path / "run-1", good)
     write_result(tmp_path / "run-2", [value - 1.5 - (i % 2) * 0.5 for i, value in enumerate(good)])
@@ -199,7 +199,7 @@ def test_a_decline_is_told_only_when_it_is_real(tmp_path: Path) -> None:
     assert find_decline(worse[:1]) is None
 
 
-def test_a_policy_that_ends_fewer_answers_declines_whatever_the_rest_is_worth(
+def test_a_policy_that_finishes_fewer_answers_declines_at_any_score(
     tmp_path: Path,
 ) -> None:
     def write_statuses(step: int, *statuses: WriterStatus) -> None:

@@ -66,7 +66,7 @@ def test_a_benchmark_prompt_is_refused(
         commands.choose_prompts(str(path), 0, 0, str(data))
 
 
-def test_suites_that_could_not_be_compared_are_told(tmp_path: Path, own_cache: Path) -> None:
+def test_suites_that_could_not_be_compared_are_named(tmp_path: Path, own_cache: Path) -> None:
     prompts, notes = commands.choose_prompts(None, 4, 0, str(tmp_path))
     assert len(prompts) == 4 and "not compared with" in notes[-1]
 
@@ -142,7 +142,9 @@ def synthesise_mixed(folder: Path, n: int = 1) -> tuple[commands.Synthesis, Scri
     return made, second
 
 
-def test_the_second_judges_gain_calls_and_name_are_told(tmp_path: Path, own_cache: Path) -> None:
+def test_the_second_judges_gain_calls_and_name_are_reported(
+    tmp_path: Path, own_cache: Path
+) -> None:
     made, second = synthesise_mixed(tmp_path / "out", 2)
     census = made.census
     assert census.labels == {"degraded": 2, "improved": 2, "neutral": 2}
@@ -195,7 +197,7 @@ def test_the_heads_learn_from_the_loops_own_steps(tmp_path: Path, own_cache: Pat
     assert gap > 0.3 + without["improved"] - without["degraded"]
 
 
-def test_a_step_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_malformed_step_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file. Expected the output folder"):
         list(build_synthesis(tmp_path))
     path = tmp_path / "reflections.jsonl"

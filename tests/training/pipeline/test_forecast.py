@@ -73,7 +73,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return repo
 
 
-def test_a_hub_id_is_read_at_its_revision_and_the_commit_is_told(
+def test_a_hub_id_is_read_at_its_revision_and_the_commit_is_shown(
     hub: Path, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shapes = {name: shape_of(f"org/toy{name}") for name in ("", "@main", "@v1", f"@{FIRST}")}

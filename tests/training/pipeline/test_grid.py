@@ -118,7 +118,7 @@ def test_a_report_of_validity_is_of_the_usual_scorer_alone() -> None:
     assert rl_arms(rl, grid)["rl-lambda0.3-seed0"].validity == "report.json"
 
 
-def test_models_are_told_in_words_and_compared_with_what_lacks_the_thing_tested(plan: Plan) -> None:
+def test_models_are_described_in_words_and_compared_with_their_ablation(plan: Plan) -> None:
     stages = plan(grid=WHOLE)
 
     def told(name: str) -> tuple[str, str | None]:

@@ -72,7 +72,7 @@ def test_what_a_stage_reads_from_outside_is_in_its_key(write: Write, tmp_path: P
     assert changed_by(write, record, rm=trained) == {"reward", *of_rl}
 
 
-def test_the_signal_is_read_anew_for_another_reward(write: Write) -> None:
+def test_another_reward_reads_the_signal_again(write: Write) -> None:
     prompts = {"n": 4, "held": 2}
     plain, *others = (
         keys(load_recipe(str(write(prompts=prompts, rollouts={"samples": 2}, rl=rl))))

@@ -231,7 +231,7 @@ def r2w(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120)
 
 
-def test_a_stage_runs_in_its_own_process_and_its_failure_is_told(
+def test_a_stage_runs_in_its_own_process_and_its_failure_is_reported(
     write: Write, tmp_path: Path
 ) -> None:
     out = str(tmp_path / "out")
@@ -312,7 +312,7 @@ def test_prompts_without_a_reference_end_the_pipeline_before_sft(
     assert RUNNERS["prompts"](job).facts["n"] == 4
 
 
-def test_references_that_lack_a_prompt_chosen_before_are_told_at_the_start(
+def test_references_that_lack_a_chosen_prompt_are_refused_at_the_start(
     write: Write, tmp_path: Path
 ) -> None:
     file, out = tmp_path / "references.jsonl", tmp_path / "out"
@@ -356,7 +356,7 @@ def test_the_reward_model_may_take_the_steps_of_the_loop(write: Write, tmp_path:
     assert kinds == ["degraded"] * 2 + ["improved"] * 2 + ["neutral"] * 2
 
 
-def test_steps_that_all_stand_in_a_benchmark_are_told_by_the_recipes_own_words(
+def test_when_a_benchmark_holds_every_step_the_error_names_the_recipes_keys(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("R2W_DATA", raising=False)

@@ -248,7 +248,7 @@ def test_a_judge_that_fails_leaves_effects_missing_and_never_0(fault: str) -> No
     assert judge.asked == 20
 
 
-def test_settings_are_checked_and_missing_effects_are_told() -> None:
+def test_settings_are_checked_and_missing_effects_are_reported() -> None:
     assert RLSettings().effect.form == "none"
     read = read_settings(RLSettings, {"effect": {"form": "ladder", "good": 6}}, "rl")
     assert read.effect == EffectSettings("ladder", good=6.0)

@@ -61,7 +61,7 @@ def test_marks_become_a_reward_in_0_to_1_and_no_answer_has_none() -> None:
     assert judge.asked == 3 and judge.statuses == {"ok": 3} and judge.usage.completion_tokens
 
 
-def test_a_completion_without_an_answer_is_paid_as_told_and_a_lost_verdict_is_not() -> None:
+def test_a_missing_answer_gets_its_set_reward_and_a_lost_verdict_none() -> None:
     texts = ["The sea.", "<think>on and on", "<think>a</think>", "<think>a</think>A door."]
     prompts = ["p"] * len(texts)
 
@@ -138,7 +138,7 @@ async def _open_and_close(judge: PatientJudge) -> None:
     await judge.close()
 
 
-def test_a_judge_that_nobody_knows_is_not_waited_for() -> None:
+def test_an_unknown_judge_is_not_waited_for() -> None:
     judge = PatientJudge("nonsense", QUICK, Patience(60.0))
     with pytest.raises(UnknownName, match="nonsense"):
         ask(judge, lambda: Pointwise(judge, {"p": RUBRIC})("p", ANSWERS))
@@ -152,7 +152,7 @@ def test_a_judge_that_stays_away_gives_invalid_rewards_after_the_stated_time() -
     assert judge.statuses == {"transport": 2} and time.monotonic() - started < 5
 
 
-def test_a_judge_that_answers_nobody_is_waited_for_though_it_lists_its_models() -> None:
+def test_a_silent_judge_is_waited_for_even_if_it_lists_its_models() -> None:
     mark = (200, {}, completion('{"winner": "A", "strength": "clear"}'))
     with ScriptedServer(mark, *[(500, {}, b"loading")] * 60, mark) as server:
         server.models = ["m"]

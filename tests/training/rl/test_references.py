@@ -218,7 +218,7 @@ def test_an_index_rises_by_one_at_most_and_ends_at_the_strongest(
         assert again.index(own, step + 1) == min(before + ("a" in names), n - 1)
 
 
-def test_a_schedule_that_is_none_is_named(tmp_path: Path) -> None:
+def test_a_malformed_schedule_is_named(tmp_path: Path) -> None:
     for text in ("{", "[1]", '{"a": 3}', '{"a": ["x"]}'):
         (tmp_path / SCHEDULE).write_text(text)
         with pytest.raises(DataError, match="not the schedule of references.*Move it away"):

@@ -115,7 +115,7 @@ def run_judged(judge: GreedyJudge, folder: Path, settings: SynthSettings) -> Epi
         return asyncio.run(synthesise([PROMPT], roles, journal, settings))[0]
 
 
-def test_the_gain_told_is_by_assessments_other_than_those_that_chose(tmp_path: Path) -> None:
+def test_the_reported_gain_does_not_use_the_assessments_that_selected(tmp_path: Path) -> None:
     # the greedy reply flatters whatever was revised: 9 where its draws say 6
     judge = GreedyJudge(lambda reply: reply.replace("6.0", "9.0"), rising())
     judge.severity = "minor"
@@ -144,7 +144,7 @@ def test_thoughts_that_a_template_opened_are_no_answer(tmp_path: Path, is_opened
         assert journal.tally.reused == reused
 
 
-def test_an_unreadable_reply_is_drawn_anew(tmp_path: Path) -> None:
+def test_an_unreadable_reply_is_drawn_again(tmp_path: Path) -> None:
     judge = GreedyJudge(lambda reply: "I would rather not say.", rising())
     episode = run_judged(judge, tmp_path / "a", SynthSettings(rounds=1, fresh=1))
     assert episode.stop is Stop.MAX_ROUNDS and episode.fresh_gain == pytest.approx(1.0)
@@ -419,7 +419,7 @@ def test_every_step_is_an_item_for_reward_models(tmp_path: Path) -> None:
     assert [one.label for one in loop_reflections([lost])] == ["neutral", "neutral"]
 
 
-def test_a_step_with_the_judge_in_it_is_no_item(tmp_path: Path) -> None:
+def test_a_step_that_mentions_the_judge_gives_no_item(tmp_path: Path) -> None:
     (episode,) = run(ScriptedModel(mixed), tmp_path)
     episode.side[0] = replace(episode.side[0], text="After the judge's feedback (6/10): Rain.")
     assert [one.label for one in loop_reflections([episode])] == ["improved", "degraded"]

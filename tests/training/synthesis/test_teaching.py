@@ -61,7 +61,7 @@ def test_a_template_that_drops_the_thinking_is_seen() -> None:
         check_rows("some/model", [row], Rendering(DROPS))
 
 
-def test_a_judge_and_a_broken_tag_are_counted_and_told() -> None:
+def test_a_mention_of_a_judge_and_a_broken_tag_are_counted_and_reported() -> None:
     found = teaching(KEEPS, OWN, "The judge says that it is flat; I will cut it.", "<plan>I will")
     assert (found.n_lost, found.n_parsed, found.n_leaking) == (0, 2, 1)
     assert sum("expected" in note for note in found.notes()) == 2

@@ -178,7 +178,7 @@ def command_all(model: str, traces: str, sft: str, rl: str) -> None:
     sys.exit(REFUSED)
 
 
-def test_a_loss_that_is_no_number_stops_before_it_is_saved(
+def test_a_nan_loss_stops_the_training_before_it_is_saved(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from r2w_eval.training.trainer.callbacks import TrainingBroke
@@ -210,7 +210,7 @@ def test_memory_that_runs_out_names_the_settings() -> None:
         raise RuntimeError("another fault")
 
 
-def test_a_model_without_a_chat_template_is_told_before_it_is_loaded(
+def test_a_model_without_a_chat_template_is_refused_before_it_is_loaded(
     policy: Path, tmp_path: Path
 ) -> None:
     bare = shutil.copytree(policy, tmp_path / "bare")
