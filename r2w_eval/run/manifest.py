@@ -16,7 +16,7 @@ import r2w_eval
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import IdentityMismatch
 from r2w_eval.hashing import content_hash, file_hash, to_plain
-from r2w_eval.paths import safe_name
+from r2w_eval.paths import folder_name
 from r2w_eval.records.plan import TaskPlan, Writing
 from r2w_eval.results.ensembles import Combine, EnsembleSpec, make_spec
 from r2w_eval.run.opening import is_smoke_test
@@ -132,7 +132,7 @@ def choose_folder(config: RunConfig, manifest: Mapping[str, Any]) -> Path:
     if config.out:
         return Path(config.out)
     digest = content_hash(manifest["identity"], 8)
-    return Path("runs") / safe_name(f"{manifest['model']}-{'-'.join(config.task_names)}-{digest}")
+    return Path("runs") / folder_name(f"{manifest['model']}-{'-'.join(config.task_names)}", digest)
 
 
 def claim_folder(folder: RunFolder, manifest: dict[str, Any]) -> dict[str, Any]:
