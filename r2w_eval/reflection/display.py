@@ -26,7 +26,7 @@ def print_summaries(summaries: Mapping[str, ReflectionSummary], files: list[Path
 
 
 def measures_table(task: str, summary: ReflectionSummary) -> Table:
-    """Every measure with value, interval and the prompts it rests on."""
+    """Every measure that any prompt can have, with value, interval and the prompts it rests on."""
     table = plain_table(f"Reflection: {task}")
     table.add_column("measure", overflow="fold")
     for name in ("value", "95 % interval", "prompts"):
@@ -34,6 +34,8 @@ def measures_table(task: str, summary: ReflectionSummary) -> Table:
     previous = ""
     for metric in summary.metrics:
         group = metric.name.partition("/")[0] if metric.name.startswith(_SHARES) else ""
+        if not metric.n_expected:
+            continue
         if group and metric.value in (None, 0.0) and not metric.name.startswith("steps/"):
             continue
         if group != previous:

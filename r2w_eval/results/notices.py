@@ -127,6 +127,6 @@ def own_family(writer: str, judge: str) -> Iterable[Notice]:
     if is_own_family(writer, judge):
         yield Notice(
             "own_family",
-            f"{judge} judges {writer}, which is of its own family: --exclude-self leaves it out of "
-            f"ensembles",
+            f"{judge} judges {writer}, a model of its own family, which judges tend to favour: "
+            f"name another --judge",
         )
