@@ -10,7 +10,7 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +78,7 @@ class ProgressDisplay:
             yield
         finally:
             task.cancel()
-            self._write_file()
+            self._renew_file()
 
     async def _show(self) -> None:
         if self._quiet:
@@ -94,7 +94,7 @@ class ProgressDisplay:
         while True:
             await asyncio.sleep(seconds)
             show()
-            self._write_file()
+            self._renew_file()
 
     def _print_line(self) -> None:
         self._console.print(self.line(), soft_wrap=True, markup=False)
@@ -125,6 +125,11 @@ class ProgressDisplay:
                 f"--progress-file {str(self._file)!r}: {error.strerror}. Expected a file in a "
                 f"folder that exists. Try: mkdir -p {self._file and self._file.parent}"
             ) from error
+
+    def _renew_file(self) -> None:
+        """A disk that has become full, or a folder that has gone, ends no run."""
+        with suppress(OSError):
+            self._write_file()
 
     def _write_file(self) -> None:
         if self._file is not None:

@@ -12,7 +12,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
-from r2w_eval.run.display import ProgressDisplay, print_outcome
+from r2w_eval.run.display import ProgressDisplay, print_outcome, show_progress
 from r2w_eval.web.pages import PageStatus
 
 
@@ -38,6 +38,29 @@ def test_a_progress_file_nowhere_is_refused_before_the_run(tmp_path: Path) -> No
 
     with pytest.raises(UsageError, match="--progress-file .*absent/p.json.*mkdir -p"):
         asyncio.run(job())
+
+
+def test_a_progress_file_that_can_no_longer_be_written_ends_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("r2w_eval.run.display.TERMINAL_INTERVAL_S", 0.01)
+    folder = tmp_path / "status"
+    folder.mkdir()
+
+    async def job(_: object) -> str:
+        (folder / "p.json").unlink()
+        folder.rmdir()
+        await asyncio.sleep(0.1)
+        folder.mkdir()
+        # it goes on when there is room again
+        async with asyncio.timeout(30):
+            while not (folder / "p.json").is_file():
+                await asyncio.sleep(0.01)
+        (folder / "p.json").unlink()
+        folder.rmdir()
+        return "paid for"
+
+    assert asyncio.run(show_progress(job, True, str(folder / "p.json"))) == "paid for"
 
 
 def test_cut_answers_are_judged_and_no_loss(
