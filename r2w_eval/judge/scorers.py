@@ -21,7 +21,7 @@ from r2w_eval.models.chat import (
     LabelReader,
     Reply,
 )
-from r2w_eval.models.thinking import ThinkTags, read_reply_text
+from r2w_eval.models.thinking import ThinkTags, read_reply_text, without_thinking
 from r2w_eval.template import load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Scale, Score, Usage
 from r2w_eval.waiting import gather
@@ -140,7 +140,9 @@ class TextJudge:
                     score = item.settle(item.request, asks)
                 return Verdict(score, tuple(asks), reply.model, usage, latency_s, reply.cached)
             if item.ask_again is None:
-                messages = self._remind(item.request.messages, reply.text, score.reason)
+                # what it thought is no reply to come back to, and would fill the quotation
+                said = without_thinking(reply.text, self._tags)
+                messages = self._remind(item.request.messages, said, score.reason)
 
     def _read(self, item: ScoreItem, reply: Reply) -> Score:
         if reply.refusal:

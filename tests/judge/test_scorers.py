@@ -83,6 +83,21 @@ def test_a_huge_reply_is_not_sent_back_whole() -> None:
     assert len(model.requests[1].messages[1].content) == 2000
 
 
+@pytest.mark.parametrize(
+    ("reply", "quoted"),
+    [
+        (text(f"<think>{'hm ' * 1000}</think>\nseven"), "seven"),
+        (text("<think>so", "length"), "(empty)"),
+    ],
+)
+def test_a_judge_is_reminded_of_its_reply_and_not_of_its_thinking(
+    reply: Reply, quoted: str
+) -> None:
+    model = Scripted(reply, text(GOOD))
+    assert judge(model).score.value == 7
+    assert model.requests[1].messages[1] == Message("assistant", quoted)
+
+
 def test_a_thinking_judge_is_read_after_its_thinking() -> None:
     thought = '<think>perhaps {"score": 1}</think>' + GOOD
     assert judge(Scripted(text(thought))).score.value == 7
