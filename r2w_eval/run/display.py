@@ -78,7 +78,9 @@ class ProgressDisplay:
             yield
         finally:
             task.cancel()
-            self._renew_file()
+            # a disk that has become full, or a folder that has gone, ends no run
+            with suppress(OSError):
+                self._write_file()
 
     async def _show(self) -> None:
         if self._quiet:
@@ -94,7 +96,8 @@ class ProgressDisplay:
         while True:
             await asyncio.sleep(seconds)
             show()
-            self._renew_file()
+            with suppress(OSError):
+                self._write_file()
 
     def _print_line(self) -> None:
         self._console.print(self.line(), soft_wrap=True, markup=False)
@@ -125,11 +128,6 @@ class ProgressDisplay:
                 f"--progress-file {str(self._file)!r}: {error.strerror}. Expected a file in a "
                 f"folder that exists. Try: mkdir -p {self._file and self._file.parent}"
             ) from error
-
-    def _renew_file(self) -> None:
-        """A disk that has become full, or a folder that has gone, ends no run."""
-        with suppress(OSError):
-            self._write_file()
 
     def _write_file(self) -> None:
         if self._file is not None:
