@@ -70,7 +70,7 @@ class ProgressDisplay:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Show progress while the body runs; needs a running event loop. Raises UsageError for a
-        progress file that cannot be written, before anything runs.
+        progress file that cannot be written, before anything runs; later that ends nothing.
         """
         self._claim_file()
         task = asyncio.get_running_loop().create_task(self._show())
@@ -78,7 +78,6 @@ class ProgressDisplay:
             yield
         finally:
             task.cancel()
-            # a disk that has become full, or a folder that has gone, ends no run
             with suppress(OSError):
                 self._write_file()
 
