@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from r2w_eval.data import SuiteData
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import file_hash
 from r2w_eval.paths import cache_dir
@@ -27,6 +28,7 @@ from r2w_eval.wheels import extract_member
 RELEASE: Release = "3.9.1"
 STOP_MEMBER = "llama_index/core/_static/nltk_cache/corpora/stopwords/english"
 STOP_SHA256 = "f6d005956f407dbc6ea32e5ff0c7e8e6f71488d3239b9023efdc7fc139d6375b"
+SLOP_FILES = ("slop_list.json", "slop_list_bigrams.json", "slop_list_trigrams.json")
 BIGRAM_WEIGHT, TRIGRAM_WEIGHT = 2, 8
 MAX_GRADE, MAX_LONG_WORDS = 14.0, 20.0
 
@@ -96,13 +98,12 @@ class VocabularyCounts:
         return (grade + min(self.long_word_share, MAX_LONG_WORDS) / MAX_LONG_WORDS) * 50
 
 
-def read_slop_lists(words: Path, bigrams: Path, trigrams: Path) -> SlopLists:
-    """Upstream's three files: `[["phrase"], ...]`."""
-    lists = [
-        frozenset(str(entry[0]).lower() for entry in json.loads(path.read_bytes()) if entry)
-        for path in (words, bigrams, trigrams)
-    ]
-    return SlopLists(*lists)
+def read_slop_lists(data: SuiteData) -> SlopLists:
+    """The three files of the EQ-Bench suites: `[["phrase"], ...]`."""
+    entries = (json.loads(data.path(name).read_bytes()) for name in SLOP_FILES)
+    return SlopLists(
+        *(frozenset(str(entry[0]).lower() for entry in own if entry) for own in entries)
+    )
 
 
 def ngrams(tokens: Sequence[str], n: int) -> Iterator[str]:

@@ -1,8 +1,8 @@
 """Reads batches of rubric verdicts: upstream's parser and checks (run_evaluation.py), and ours.
 
-Upstream repairs what it takes for keys before it parses, which breaks any object with a text value
-and a further key on one line: JSON on one line never parses there and costs it another call. Plain
-JSON is read first here, in both modes, and how often upstream would have refused is counted.
+Before parsing, upstream repairs what it takes for keys, which breaks every object with a text value
+and a further key on the same line: it can never read JSON on one line and asks again. Here plain
+JSON is read first, in both modes, and upstream's failures are counted.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _BARE_QUOTE = re.compile(r'(?<!\\)"')
 
 
 def repair_keys(text: str) -> str:
-    """Escapes quotes inside what upstream takes for keys: a quote up to the next one before a colon
-    on the same line. In linear time, which upstream's regular expression is not.
+    """Escape quotes inside what upstream takes for keys: from a quote to the next quote before a
+    colon on the same line. Linear, unlike upstream's regular expression.
 
     >>> repair_keys('{"a": 1}'), repair_keys('{"a": "x", "b": 2}')
     ('{"a": 1}', '{"a": "x\\\\", \\\\"b": 2}')
@@ -59,7 +59,7 @@ def widest_fence(text: str) -> str | None:
 
 
 def parse_upstream(text: str) -> tuple[Any, bool]:
-    """What upstream reads, and whether it could: the fence, else the whole text, keys repaired."""
+    """What upstream reads (the fence, else all, keys repaired), and whether it can."""
     for found in (widest_fence(text), text):
         if found is not None:
             try:
@@ -70,7 +70,7 @@ def parse_upstream(text: str) -> tuple[Any, bool]:
 
 
 def is_valid(rubrics: Sequence[str], parsed: Any) -> bool:
-    """Upstream's check: as many results as rubrics, every rubric among them to the character."""
+    """Upstream's check: as many results as rubrics, and an exact match for every rubric."""
     results = parsed.get("results", []) if isinstance(parsed, dict) else None
     if not isinstance(results, list) or len(results) != len(rubrics):
         return False
@@ -81,7 +81,7 @@ def is_valid(rubrics: Sequence[str], parsed: Any) -> bool:
 
 
 def read_parity(rubrics: Sequence[str], text: str) -> Score:
-    """Plain JSON first, then upstream's own reading; scores that are no numbers do not count."""
+    """Plain JSON first, then upstream's reading; scores that are not numbers do not count."""
     parsed, readable = parse_upstream(text)
     plain = (parse_json(found) for found in (widest_fence(text), text))
     parsed = next((value for value in plain if value is not None), parsed)
@@ -94,14 +94,14 @@ def read_parity(rubrics: Sequence[str], text: str) -> Score:
 
 
 def _level(score: Any) -> int | None:
-    """1 and -1 as they are, other numbers as 0, anything else as not counted."""
+    """1 and -1 stay, other numbers become 0, anything else is not counted (None)."""
     if not isinstance(score, (int, float)):
         return None
     return int(score) if score in (SATISFIED, BLOCKED) and math.isfinite(score) else 0
 
 
 def read_strict(rubrics: Sequence[str], text: str) -> Score:
-    """The last object with results: every rubric as often as it was asked, scores 1, 0 or -1."""
+    """The last object with results: exactly the rubrics asked for, scores 1, 0 or -1."""
     parsed = last_object(text, "results")
     results = None if parsed is None else parsed["results"]
     if not isinstance(results, list) or not all(isinstance(result, dict) for result in results):
@@ -116,7 +116,7 @@ def read_strict(rubrics: Sequence[str], text: str) -> Score:
 
 
 def _in_order(rubrics: Sequence[str], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Results in the order of the rubrics; of equal texts the first result is for the first."""
+    """Results in the order of the rubrics; equal rubrics get theirs in order."""
     waiting: dict[str, list[dict[str, Any]]] = {}
     for result in results:
         waiting.setdefault(result["rubric_item"], []).append(result)
@@ -129,8 +129,9 @@ def _batch(levels: Sequence[int | None], readable: bool) -> Score:
 
 
 def count_marks(levels: Sequence[int | None]) -> dict[str, list[float | None]]:
-    """Per rubric whether it is satisfied and whether by a blocked source alone; None where it is
-    not counted. Of several judges' marks there is a mean, of their levels there is none.
+    """Per rubric: satisfied, and supported by a blocked source alone; None: not counted.
+
+    Unlike levels, the marks of several judges can be averaged.
 
     >>> count_marks([1, -1, None])
     {'satisfied': [1.0, 0.0, None], 'blocked': [0.0, 1.0, None]}

@@ -11,7 +11,7 @@ from r2w_eval.types import Estimate, ItemVerdicts, Mode, Score
 
 DIMENSIONS = ("info_recall", "analysis", "presentation")
 BATCH_SIZE = 50
-# by dimension and rubric: satisfied, and by a blocked source alone; None is not counted
+# per dimension and rubric: (satisfied, supported by a blocked source alone); None: not counted
 Marks = Mapping[str, Sequence[tuple[float, float] | None]]
 
 
@@ -24,8 +24,9 @@ class Record:
 
 
 def shares(marks: Marks) -> dict[str, float | None]:
-    """Share satisfied by dimension and in all, and of blocked ones in all, among what counts; None
-    without any.
+    """Shares of satisfied rubrics by dimension and in total, and of blocked ones in total.
+
+    None where no rubric counts.
 
     >>> shares({"analysis": [(1.0, 0.0), (0.0, 0.0), (0.0, 1.0), None]})["total"]
     0.3333333333333333
@@ -49,7 +50,7 @@ def batch_names(n_rubrics: int) -> list[str]:
 
 
 def superseded(rubrics: Sequence[str]) -> list[int]:
-    """Places of rubrics whose text comes again later: upstream's results are keyed by text.
+    """Indices of rubrics whose text occurs again later: upstream keys results by text.
 
     >>> superseded(["a", "b", "a"])
     [0]

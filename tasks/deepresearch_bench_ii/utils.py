@@ -95,7 +95,7 @@ def parse_strict(request: JudgeRequest, text: str) -> Score:
 
 
 def parse_parity(request: JudgeRequest, text: str) -> Score:
-    """The same by upstream's checks; what is no number is not counted."""
+    """The same with upstream's checks; scores that are not numbers do not count."""
     return read_parity(request.facts["rubrics"], text)
 
 

@@ -11,7 +11,7 @@ CONNECTIONS = 8
 
 
 def join_key_points(data: SuiteData, file: DataFile) -> bytes:
-    """One line a query with its id in front, in ascending order of the ids as numbers."""
+    """One line per query, led by its id, in numeric order of the ids."""
     ids = sorted(int(record["id"]) for record in read_jsonl(data.path("queries.jsonl")))
 
     def read(query_id: int) -> bytes:

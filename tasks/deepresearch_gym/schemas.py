@@ -1,8 +1,7 @@
-"""The JSON schemas that upstream's endpoint holds the judge's replies to.
+"""The JSON schemas that upstream's endpoint enforces on the judge's replies.
 
-They say what the models of cxcscmu/deepresearch_benchmarking@d5fa708 say (KeyPointRecall,
-CriterionEvaluation, ClaimsModel, CitationSupport), strict as OpenAI's client makes them, less their
-titles.
+Equal to the models of cxcscmu/deepresearch_benchmarking@d5fa708 (KeyPointRecall,
+CriterionEvaluation, ClaimsModel, CitationSupport) in OpenAI's strict form, without titles.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ RATINGS = tuple(range(11))
 
 
 def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """An object with these properties, all of them, and no other."""
+    """An object with exactly these properties."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -30,14 +29,14 @@ def closed_object(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def one_of(values: Sequence[str | int]) -> dict[str, Any]:
-    """One of these values, which are all texts or all integers."""
+    """One of these values: all texts or all integers."""
     return {"type": "string" if isinstance(values[0], str) else "integer", "enum": list(values)}
 
 
 CLAIM = closed_object(
     {"claim_id": {"type": "integer"}, "claim": TEXT, "sources": {"type": "array", "items": TEXT}}
 )
-# by the part of a criterion before its colon
+# by the prefix of a criterion
 SCHEMAS = {
     "point": ("KeyPointRecall", {"label": one_of(LABELS), "justification": TEXT}),
     "quality": ("CriterionEvaluation", {"rating": one_of(RATINGS), "justification": TEXT}),

@@ -1,8 +1,8 @@
 """Pairs of EQ-Bench Creative Writing v3: nine criteria, each with a winner and one to five pluses.
 
 Used by `r2w-eval compare --judge`: both orders, 4,000 characters of each text, seven prompts left
-out. Ratings made of it are ours (Bradley-Terry); upstream's ratings depend on the order of matches
-and cannot be reproduced.
+out. Ratings are ours (Bradley-Terry); upstream's depend on the order of matches and cannot be
+reproduced.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_form(template: Template) -> PairwiseForm:
 
 
 def prompt_of(sample: Sample) -> str | None:
-    """The writing prompt as the rubric's judge sees it; None for prompts left out."""
+    """The writing prompt as the rubric's judge sees it; None for excluded prompts."""
     if sample.meta["prompt_id"] in EXCLUDED:
         return None
     return str(sample.material["writing_prompt"])

@@ -33,7 +33,7 @@ def cases(folder: Path, data: SuiteData) -> Iterable[ParityCase]:
     """Two cases a model (verdicts, texts), and upstream's functions."""
     samples = {sample.id: sample for sample in utils.load_samples(data)}
     expected = json.loads((folder / "expected.json").read_bytes())["models"]
-    lists = read_slop_lists(*(data.path(name) for name in utils.SLOP_FILES))
+    lists = read_slop_lists(data)
     files = {p.name.removesuffix(ENDING): p for p in folder.glob(f"items/*{ENDING}")}
     for name, wanted, path in paired(expected, files):
         records = read_jsonl(path)

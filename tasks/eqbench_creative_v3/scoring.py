@@ -15,7 +15,7 @@ _BRACKETED = re.compile(r":\s*\[(-?\d+(?:\.\d+)?)\]")
 
 
 def parse_scores(text: str) -> dict[str, float]:
-    """Upstream's reading: every `name: number` anywhere, whatever the name, but above 20.
+    """Upstream's reading: every `name: number` anywhere, of any name, up to 20.
 
     >>> parse_scores("- Coherent: Score 12.5\\nPace: [4]")
     {'- Coherent': 12.5, 'Pace': 4.0}
@@ -25,9 +25,9 @@ def parse_scores(text: str) -> dict[str, float]:
 
 
 def _find_scores(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, str]]:
-    """All (name, number): what `(.*?)` before upstream's pattern finds, in linear time.
+    """All (name, number) that upstream's `(.*?)` and pattern find, in linear time.
 
-    A name reaches back to the last match or the start of the line.
+    A name reaches back to the previous match or the start of the line.
     """
     position = 0
     for match in pattern.finditer(text):
@@ -37,7 +37,7 @@ def _find_scores(pattern: re.Pattern[str], text: str) -> Iterator[tuple[str, str
 
 
 def good_values(scores: Mapping[str, float], negative: Collection[str]) -> list[float]:
-    """Values with "higher is better"; what then stands above 20 is dropped.
+    """Values with "higher is better"; those above 20 are dropped.
 
     >>> good_values({"Coherent": 12, "Meandering": 5, "Overwrought": -1},
     ...             {"Meandering", "Overwrought"})
@@ -72,7 +72,7 @@ def out_of_hundred(score: float) -> float:
 
 
 def strip_thinking(raw: str) -> str:
-    """Upstream's reading of an answer: up to a closing tag, when the opening one is there too.
+    """Upstream's reading of an answer: cut up to a closing tag if the opening one occurs too.
 
     >>> strip_thinking("<think>a</think> b"), strip_thinking("a</think> b")
     ('b', 'a</think> b')

@@ -47,7 +47,6 @@ TURN_RULE = TurnRule(tries=3, wanted_chars=500, accepted_chars=500)
 MIN_PROMPTS = 3
 PROMPT_FILE = "creative_writing_judging_prompt.txt"
 PAIRWISE_FILE = "pairwise_prompt.txt"
-SLOP_FILES = ("slop_list.json", "slop_list_bigrams.json", "slop_list_trigrams.json")
 NOT_VERIFIED = "not verified"
 NO_PROFILE = f"{NOT_VERIFIED}: published values leave out what a human profile has as well"
 
@@ -203,7 +202,7 @@ def mark_unverified(estimate: Estimate) -> Estimate:
 
 def load_measure(data: SuiteData) -> Callable[[Answer], Mapping[str, Any]]:
     """Text metrics of an answer, with upstream's word lists."""
-    lists = read_slop_lists(*(data.path(name) for name in SLOP_FILES))
+    lists = read_slop_lists(data)
     return lambda answer: measure_texts([answer.text], lists)
 
 

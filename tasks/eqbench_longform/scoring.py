@@ -21,7 +21,7 @@ _NUMBER = re.compile(r"\s*\[?(-?\d+(?:\.\d+)?)")
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Which criteria are better when lower, and what each weighs (1 where it is not named).
+    """Which criteria are better when lower, and their weights (default 1).
 
     Names are compared in lower case.
     """
@@ -36,7 +36,7 @@ class Signs:
 
 
 def parse_scores(text: str) -> dict[str, float]:
-    """Upstream's reading: `name: number` lines, clamped to 0 to 20, whatever the name.
+    """Upstream's reading: `name: number` lines of any name, clamped to 0 to 20.
 
     With a `[Scores]` marker anywhere, only lines from one to the next `---` count.
 
@@ -51,9 +51,9 @@ def parse_scores(text: str) -> dict[str, float]:
 
 
 def _find_score(line: str) -> tuple[str, str] | None:
-    """(name, number) at the first colon with a number behind and a name before it.
+    """(name, number) at the first colon between a name and a number.
 
-    That is what upstream's two patterns find, in linear time.
+    Equal to upstream's two patterns, in linear time.
     """
     *before, _ = line.split(":")
     position = 0
@@ -102,7 +102,7 @@ def judgement(scores: Mapping[str, float], signs: Signs) -> float | None:
 
 
 def plain_mean(scores: Mapping[str, float], signs: Signs) -> float | None:
-    """Unweighted mean of one verdict: what the chapter columns of the table average."""
+    """Unweighted mean of one verdict, as in the chapter columns of the table."""
     values = [goodness(name, value, signs) for name, value in scores.items()]
     return sum(values) / len(values) if values else None
 

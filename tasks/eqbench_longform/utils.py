@@ -266,8 +266,7 @@ def column(name: str, stories: Sequence[JudgedStory], n_expected: int) -> Estima
 
 def load_measure(data: SuiteData) -> Callable[[Answer], Mapping[str, Any]]:
     """Text metrics over the chapters, with upstream's word lists."""
-    files = ("slop_list.json", "slop_list_bigrams.json", "slop_list_trigrams.json")
-    lists = read_slop_lists(*(data.path(name) for name in files))
+    lists = read_slop_lists(data)
     return lambda answer: measure_texts(answer.turns[FIRST_CHAPTER:], lists)
 
 

@@ -1,4 +1,4 @@
-"""HelloBench with the answer as it was written: line ends, lists and headings reach the judge.
+"""HelloBench with the layout of the answer: the judge sees line ends, lists and headings.
 
 Upstream shows its judge the words of an answer joined by single blanks; all else is `hellobench`.
 """
@@ -30,6 +30,6 @@ SUITE = replace(
     hellobench.SUITE,
     load_samples=load_samples,
     plan_judging=plan_judging,
-    # nobody upstream ever scored this, so there is nothing to be on a par with
+    # upstream has no such variant
     parse_verdict={Mode.STRICT: hellobench.parse_strict},
 )

@@ -14,7 +14,7 @@ from r2w_eval.data import SuiteData
 from r2w_eval.types import Sample
 
 LENGTHS = ("2k", "4k", "8k", "16k")
-# only the longest demand may use all that the suite's sampling allows
+# only the longest length may use the suite's full token limit
 SHORTER_MAX_TOKENS = 16_384
 
 

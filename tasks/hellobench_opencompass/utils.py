@@ -47,7 +47,7 @@ def load_templates(data: SuiteData) -> Mapping[str, Template]:
 
 
 def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
-    """One request. OpenCompass replaces fields literally, so that doubled braces stay doubled."""
+    """One request. OpenCompass replaces fields literally, so doubled braces stay doubled."""
     fields = {
         "{instruction}": job.sample.messages[0].content,
         "{prediction}": job.answer.text,
@@ -63,6 +63,6 @@ SUITE = replace(
     load_samples=load_samples,
     load_templates=load_templates,
     plan_judging=plan_judging,
-    # it reads a reply as upstream does, and asks for none a second time
+    # OpenCompass reads replies as upstream does, but never asks again
     parity=ParityRules(),
 )

@@ -1,4 +1,4 @@
-"""LongWrite-Ruler: eight requests at six lengths, to find how long a model can write at all.
+"""LongWrite-Ruler: eight requests at six lengths, to find how long a model can write.
 
 Follows THUDM/LongWriter@3fcfdff (evaluation/longwrite_ruler.jsonl); counting, formulas and the
 judge's prompt are `longbench_write`'s.

@@ -11,7 +11,7 @@ CONNECTIONS = 8
 
 
 def join_titles(data: SuiteData, file: DataFile) -> bytes:
-    """One line a reference: survey, key and title, in the order of the surveys' names."""
+    """One line per reference: survey, key and title, ordered by survey."""
     ids = sorted(record["arxiv_id"] for record in read_jsonl(data.path("ReportBench_v1.1.jsonl")))
 
     def read(arxiv_id: str) -> bytes:
@@ -23,7 +23,7 @@ def join_titles(data: SuiteData, file: DataFile) -> bytes:
 
 
 def make_line(arxiv_id: str, line: bytes) -> bytes:
-    """What the scorer needs of one upstream line."""
+    """The part of an upstream line that the scorer needs."""
     record = json.loads(line)
     kept = {"arxiv_id": arxiv_id, "bib_id": record.get("bib_id"), "title": record.get("title")}
     return f"{json.dumps(kept, ensure_ascii=False)}\n".encode()

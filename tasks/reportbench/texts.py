@@ -1,4 +1,4 @@
-"""What is read out of reports and replies: addresses, titles, blocks. Pure functions."""
+"""Addresses, titles and blocks of reports. Pure functions."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def normalise_title(title: str) -> str:
 
 
 def title_key(title: str) -> int | None:
-    """A number that stands for a normalised title; None for one that is empty then."""
+    """The normalised title as a number; None if it is empty."""
     normal = normalise_title(title)
     return int(text_hash(normal)[:13], 16) if normal else None
 
 
 def find_references(report: str) -> list[str]:
-    """The addresses of a report, the first of each scheme, host and path."""
+    """The addresses of a report, the first for each scheme, host and path."""
     found: dict[str, str] = {}
     for url in URL.findall(report):
         found.setdefault(strip_query(url), url)
@@ -53,8 +53,10 @@ def strip_query(url: str) -> str:
 
 
 def split_blocks(report: str, max_chars: int = BLOCK_CHARS) -> list[str]:
-    """Pieces of whole sections, as upstream cuts them: a section that would make a piece too long
-    becomes a piece of its own, whatever its length. A report without headers is cut between lines.
+    """Pieces of whole sections, cut as upstream does.
+
+    A section that would make a piece too long becomes a piece of its own, of any length. A report
+    without headers is cut between lines.
     """
     lines = report.split("\n")
     headers = [n for n, line in enumerate(lines) if HEADER.match(line)]

@@ -1,8 +1,8 @@
 """ReportBench: do the references of a survey exist in the expert's, and do its citations hold?
 
-Follows ByteDance-BandAI/ReportBench@1826140 (related_work_evaluator.py, statement/). The question
-whether a page is a paper is asked in our own words, because upstream's stands inside its code;
-statements without a citation need judges that search the web, and are left out.
+Follows ByteDance-BandAI/ReportBench@1826140 (related_work_evaluator.py, statement/). The prompt
+that asks whether a page is a paper is ours, because upstream's is part of its code. Statements
+without a citation are left out: they need judges that search the web.
 """
 
 from __future__ import annotations
@@ -67,14 +67,12 @@ def load_templates(data: SuiteData) -> Mapping[str, Template]:
 
 
 def criteria(sample: Sample) -> Sequence[str]:
-    """What is known before the report is read: it has a first block."""
+    """Every report has a first block."""
     return ("cited:0",)
 
 
 def plan_judging(job: JudgingJob) -> list[JudgeRequest]:
-    """Each page that may be a paper; each block's cited statements; each statement's passage and
-    whether it fits.
-    """
+    """Pages that may be papers, cited statements by block, each statement's passage and match."""
     pages = job.pages or {}
     requests = []
     for number, url in enumerate(find_references(job.answer.text)):
@@ -103,7 +101,7 @@ def _check_statement(
 
 
 def read_statements(job: JudgingJob) -> dict[str, tuple[str, str]]:
-    """The cited statements by place (block.number), with their address; those known so far."""
+    """The cited statements known so far, by place (block.number), with their address."""
     found = {}
     for number in range(len(split_blocks(job.answer.text))):
         score = job.done.get(f"cited:{number}", (None, ""))[0]
@@ -114,7 +112,7 @@ def read_statements(job: JudgingJob) -> dict[str, tuple[str, str]]:
 
 
 def pages(job: JudgingJob) -> list[str]:
-    """The references, and the sources of the statements; one of each page."""
+    """The addresses of references and statements, each page once."""
     urls = [*find_references(job.answer.text), *(url for _, url in read_statements(job).values())]
     return list({strip_query(url) + url: url for url in urls}.values())
 

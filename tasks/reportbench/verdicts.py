@@ -1,4 +1,4 @@
-"""The replies to ReportBench's questions: is it a paper, what is cited, where, does it fit."""
+"""Reads the replies to ReportBench's questions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from r2w_eval.types import JudgeRequest, JudgeStatus, Mode, Score
 
 
 def cut_fence(text: str) -> str:
-    """Upstream's cleaning: a fence around the whole reply, and nothing else."""
+    """Upstream's cleaning: remove a fence around the whole reply."""
     is_fenced = text.startswith("```json") and text.endswith("```")
     return text[len("```json") : -len("```")] if is_fenced else text
 
@@ -36,7 +36,7 @@ def parse(request: JudgeRequest, text: str, mode: Mode) -> Score:
 
 
 def _read_reference(text: str, mode: Mode) -> Score:
-    """Upstream reads from the first to the last brace; what is unreadable is no paper there."""
+    """Upstream reads from the first to the last brace; an unreadable reply means no paper."""
     if mode is Mode.PARITY:
         found = parse_json(outer_braces(text))
         found = found if isinstance(found, dict) else {}

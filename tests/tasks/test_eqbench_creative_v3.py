@@ -49,7 +49,7 @@ MODELS = [name.removesuffix(".jsonl.gz") for name in verification_files(f"{FOLDE
 
 @pytest.fixture(scope="module")
 def lists(data: SuiteData) -> SlopLists:
-    return read_slop_lists(*(data.path(name) for name in utils.SLOP_FILES))
+    return read_slop_lists(data)
 
 
 @pytest.fixture(scope="module")
