@@ -34,10 +34,15 @@ def watch(folder: str, config: str | None, once: bool, interval: float, **flags:
     settings = merge_config(config, given(flags))
     place = Path(folder)
     if not once:
+        told = f"Looking for checkpoint-N in {folder} every {interval:g} s; Ctrl-C ends it"
+        click.echo(told, err=True)
         keep_watching(place, settings, interval, _show)
         return
-    for row in watch_once(place, settings):
+    rows = watch_once(place, settings)
+    for row in rows:
         _show(row)
+    if not rows:
+        click.echo(f"{folder}: no checkpoint-N that is not evaluated yet", err=True)
 
 
 def _show(row: Any) -> None:

@@ -36,8 +36,8 @@ class Endpoint:
         clean = tuple(_clean_url(url.strip()) for url in urls.split(","))
         if not model or "" in clean:
             raise UsageError(
-                f"{text!r}: not an endpoint. Expected http://HOST:PORT/v1#MODEL, for example "
-                f"http://127.0.0.1:8000/v1#my-model"
+                f"{text!r}: not an endpoint. Expected an address, # and the model's name, for "
+                f"example http://127.0.0.1:8000/v1#my-model"
             )
         return cls(clean, model, api_key_env)
 

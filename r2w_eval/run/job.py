@@ -41,6 +41,7 @@ from r2w_eval.web.pages import open_pages
 
 Watch = Callable[[Progress], Any]
 Write = Callable[[RunFolder, Sequence[TaskPlan], Mapping[str, Any]], list[TaskResult]]
+RETRY = "Run the same command with --retry-failed"
 
 
 @dataclass(frozen=True)
@@ -219,16 +220,14 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
         if judging.n_valid < minimum * asked:
             raise CoverageTooLow(
                 f"{result.task}: {judging.n_valid} of {asked} verdicts are usable, under "
-                f"--min-coverage {minimum}. Run the same command with --retry-failed, or lower "
-                f"--min-coverage"
+                f"--min-coverage {minimum}. {RETRY}, or lower --min-coverage"
             )
         expected = result.scored.n_expected
         lost = expected - result.scored.n_scored
         if max_unscored is not None and expected and lost / expected > max_unscored:
             raise CoverageTooLow(
                 f"{result.task}: {lost} of {expected} answers have no score, over "
-                f"--max-unscored {max_unscored}. Run the same command with --retry-failed, or "
-                f"raise --max-unscored"
+                f"--max-unscored {max_unscored}. {RETRY}, or raise --max-unscored"
             )
 
 
@@ -244,8 +243,11 @@ def _check_answers(result: TaskResult, minimum: float) -> None:
     }
     if (count := sum(lost.values())) > (1 - minimum) * writer.n_expected:
         told = ", ".join(f"{status} {n}" for status, n in lost.items())
+        # a budget that ended has been told before: what was not sent is not in --responses
+        is_recorded = lost.keys() == {WriterStatus.NOT_SENT}
+        whence = "are not in --responses" if is_recorded else "never came from the writer"
+        way = "Leave them out with --only-recorded" if is_recorded else RETRY
         raise CoverageTooLow(
-            f"{result.task}: {count} of {writer.n_expected} answers never came from the writer "
-            f"({told}), more than --min-coverage {minimum} allows. Run the same command with "
-            f"--retry-failed, or lower --min-coverage"
+            f"{result.task}: {count} of {writer.n_expected} answers {whence} ({told}), more than "
+            f"--min-coverage {minimum} allows. {way}, or lower --min-coverage"
         )

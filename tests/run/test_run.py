@@ -218,7 +218,7 @@ def test_the_first_command_goes_on_after_another_judge_was_added(
     assert [result.judging.n_valid for result in again.results] == [25, 20, 20]
     check_outcome(again, 1.0)
     with pytest.raises(
-        IdentityMismatch, match="ensemble.combine: 'mean' -> 'median'.*\n.*judge RUN"
+        IdentityMismatch, match="ensemble.combine: 'mean' -> 'median'.*\n.*judge .*run --judge J"
     ):
         run(replace(config, limit=4, judge=(first, second), combine="median"))
 
@@ -314,6 +314,16 @@ def test_answers_that_never_came_are_too_little_coverage_even_without_a_judge(
     with pytest.raises(CoverageTooLow, match=rf"{lost} of 3 answers never came"):
         check_outcome(outcome, 0.98)
     check_outcome(outcome, 0.0)
+
+
+def test_answers_that_a_file_lacks_are_not_asked_for_again(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    given = tmp_path / "answers.jsonl"
+    given.write_text('{"id": "story-en-1", "response": "Fog."}\n', encoding="utf-8")
+    outcome = run(replace(config, model="agent", responses=str(given), judge=("none",)))
+    with pytest.raises(CoverageTooLow, match=r"2 of 3 answers are not in .*--only-recorded"):
+        check_outcome(outcome, 0.98)
 
 
 def test_a_wrong_judge_key_stops_the_run_and_leaves_partial_results(

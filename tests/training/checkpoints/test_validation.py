@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from r2w_eval.training.checkpoints.progress import ProgressRow, reflection_share
 from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher, best_step
+
+from r2w_eval.cli import cli
 
 
 def row(
@@ -72,3 +75,8 @@ def test_the_command_names_what_was_chosen_and_nothing_else() -> None:
 
 def test_a_row_without_thinking_has_no_reflection_measure() -> None:
     assert reflection_share(row(1, 5.0), "repeats") is None
+
+
+def test_a_folder_without_checkpoints_is_told(tmp_path: Path) -> None:
+    done = CliRunner().invoke(cli, ["watch", str(tmp_path), "--once"])
+    assert done.exit_code == 0 and f"{tmp_path}: no checkpoint-N" in done.output
