@@ -127,15 +127,6 @@ def run_with_fake_server(suite: str, data_dir: Path, out: Path, **settings: Any)
         return asyncio.run(evaluate(config)).results[0]
 
 
-def run_recorded(suite: str, answers: dict[str, str], data_dir: Path, out: Path) -> Any:
-    """The result of a run with `--responses`: the fake judge on these answers, and no writer."""
-    path = out.parent / f"{out.name}-answers.jsonl"
-    lines = [json.dumps({"id": name, "response": text}) for name, text in answers.items()]
-    path.write_text("\n".join(lines), "utf-8")
-    chosen = {"model": "mine", "responses": str(path), "only_recorded": True, "limit": None}
-    return run_with_fake_server(suite, data_dir, out, **chosen)
-
-
 @contextmanager
 def open_chromium() -> Iterator[Any]:
     """Debian's browser; skips the test if it is missing.

@@ -44,6 +44,14 @@ def config(server: FakeServer, tmp_path: Path, own_cache: Path) -> RunConfig:
     )
 
 
+@pytest.fixture
+def prices(tmp_path: Path) -> str:
+    """A price file for writer and judge."""
+    path = tmp_path / "prices.yaml"
+    path.write_text("gen-0: {input: 10, output: 10}\njudge-0: {input: 10, output: 10}\n")
+    return str(path)
+
+
 def run(config: RunConfig) -> Outcome:
     return asyncio.run(evaluate(config))
 
@@ -419,32 +427,26 @@ def test_blanks_in_omit_do_not_matter(config: RunConfig) -> None:
     assert {row["seed"] for row in rows(outcome, "responses")} == {None}
 
 
-def test_a_budget_holds_with_the_cache_too(config: RunConfig, tmp_path: Path) -> None:
-    prices = tmp_path / "prices.yaml"
-    prices.write_text("gen-0: {input: 10, output: 10}\njudge-0: {input: 10, output: 10}\n")
-    outcome = run(replace(config, cache=True, prices=str(prices), max_cost=0.01))
+def test_a_budget_holds_with_the_cache_too(config: RunConfig, prices: str) -> None:
+    outcome = run(replace(config, cache=True, prices=prices, max_cost=0.01))
     with pytest.raises(BudgetReached):
         check_outcome(outcome, 0.0)
 
 
 def test_a_budget_with_nothing_left_sends_nothing(
-    server: FakeServer, config: RunConfig, tmp_path: Path
+    server: FakeServer, config: RunConfig, prices: str
 ) -> None:
-    prices = tmp_path / "prices.yaml"
-    prices.write_text("gen-0: {input: 10, output: 10}\njudge-0: {input: 10, output: 10}\n")
-    outcome = run(replace(config, prices=str(prices), max_cost=0.0))
+    outcome = run(replace(config, prices=prices, max_cost=0.0))
     assert sent(server) == 0 and outcome.progress.sent == 0
     with pytest.raises(BudgetReached):
         check_outcome(outcome, 0.0)
 
 
 def test_a_cap_is_one_for_all_calls_into_a_folder(
-    server: FakeServer, config: RunConfig, tmp_path: Path
+    server: FakeServer, config: RunConfig, prices: str
 ) -> None:
-    prices = tmp_path / "prices.yaml"
-    prices.write_text("gen-0: {input: 10, output: 10}\njudge-0: {input: 10, output: 10}\n")
     # one call at a time: what others in flight may cost is held back, and left over in the end
-    capped = replace(config, limit=10, prices=str(prices), max_cost=0.2, max_connections=1)
+    capped = replace(config, limit=10, prices=prices, max_cost=0.2, max_connections=1)
     first = run(capped)
     assert first.budget is not None and 0 < first.budget.spent_usd <= 0.25
     before = sent(server)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from r2w_eval.tasks.discox.aspects import ASPECTS, GATE
 from r2w_eval.tasks.discox.points import Points, aggregate, calculate, read_item
 from r2w_eval.tasks.discox.reading import parse_parity, parse_strict
-from support import run_recorded, run_with_fake_server
+from support import run_with_fake_server
 
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.results.summary import group_scores
@@ -209,15 +209,6 @@ def test_a_run_over_http(suite: str, benchmarks: Path, tmp_path: Path, own_cache
     floor = next(metric for metric in result.metrics if metric.name == "total:floor")
     assert floor.value == result.headline.value
     assert set(result.judging.histogram) <= {f"{tenth / 10:g}" for tenth in range(11)}
-
-
-def test_recorded_answers_are_judged_without_a_writer(
-    benchmarks: Path, tmp_path: Path, own_cache: Path
-) -> None:
-    answers = {"185": "前文各节考察了若干理论。", "141": "A text."}
-    result = run_recorded("discox", answers, benchmarks, tmp_path / "run")
-    assert (result.headline.n_scored, result.headline.n_expected) == (2, 2)
-    assert result.writer.completion_tokens == 0 and result.judging.failures == {}
 
 
 def test_the_steps_of_a_repeat_stand_together() -> None:

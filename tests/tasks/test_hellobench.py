@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.tasks.hellobench import utils
-from support import run_recorded, run_with_fake_server
+from support import run_with_fake_server
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import SuiteData, data_roots
@@ -286,12 +286,3 @@ def test_a_run_over_http(suite: str, benchmarks: Path, tmp_path: Path, own_cache
     assert (result.headline.n_scored, result.judging.failures) == (2, {})
     assert -300 <= result.headline.value <= 100
     assert {m.name for m in result.metrics} >= {"overall:floor", "length"}
-
-
-def test_recorded_answers_are_judged_without_a_writer(
-    benchmarks: Path, tmp_path: Path, own_cache: Path
-) -> None:
-    answers = {"chat_002": "Ten templates.", "open_ended_qa_000": "Yes."}
-    result = run_recorded("hellobench", answers, benchmarks, tmp_path / "run")
-    assert (result.headline.n_scored, result.headline.n_expected) == (2, 2)
-    assert result.writer.completion_tokens == 0 and result.judging.failures == {}

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from r2w_eval.tasks.longbench_write import utils
-from support import run_recorded, run_with_fake_server
+from support import run_with_fake_server
 
 from r2w_eval.data import SuiteData, data_roots
 from r2w_eval.stats import measure
@@ -259,12 +259,3 @@ def test_lm_eval_gets_the_length_score(
     words = "word " * samples["0"].meta["length"]
     assert utils.process_results(doc, [words])["length_score"] == 100.0
     assert utils.process_results(doc, [f"<think>{words}</think>\n\n"])["length_score"] == 0.0
-
-
-def test_recorded_answers_are_judged_without_a_writer(
-    benchmarks: Path, tmp_path: Path, own_cache: Path
-) -> None:
-    answers = {"0": "A cactus.", "60": "一篇。"}
-    result = run_recorded("longbench_write", answers, benchmarks, tmp_path / "run")
-    assert (result.headline.n_scored, result.headline.n_expected) == (2, 2)
-    assert result.writer.completion_tokens == 0 and result.judging.failures == {}
