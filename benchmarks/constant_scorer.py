@@ -1,4 +1,4 @@
-"""A judge that calls nobody: leaves generation alone on the clock (`--judge
+"""A judge without calls, so that only generation is timed (`--judge
 constant_scorer:SCORER`).
 """
 

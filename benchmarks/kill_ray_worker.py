@@ -75,7 +75,7 @@ def workers() -> Iterator[int]:
 
 
 def kill_after(parts: Path, count: int, killed: list[int]) -> None:
-    """Kill one worker when `count` parts are there, and append its process id to `killed`."""
+    """Kill one worker once `count` parts exist, and append its process id to `killed`."""
     while len(list(parts.glob("part-*.parquet"))) < count:
         time.sleep(0.05)
     pid = next(workers())

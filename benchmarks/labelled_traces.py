@@ -47,7 +47,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A labelled segment and the found one that stands for it."""
+    """A labelled segment and the found one matched with it."""
 
     gold: Segment
     found: Segment

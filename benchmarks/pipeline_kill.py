@@ -121,7 +121,7 @@ def describe(out: Path) -> dict[str, dict[str, str]]:
 
 
 def count_twice(out: Path) -> int:
-    """Records of calls, answers and verdicts whose key stands there more than once."""
+    """Records of calls, answers and verdicts with a duplicate key."""
     repeated = 0
     for pattern in ("steps.jsonl", "run/responses.jsonl", "run/judgements.jsonl"):
         for path in (out / "stages").glob(f"*/{pattern}"):

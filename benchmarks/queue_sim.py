@@ -88,7 +88,7 @@ class VirtualReply:
 
 
 class VirtualServer:
-    """Stands where the client's session stands; faults as the fake server draws them."""
+    """Replaces the client's session; draws faults as the fake server does."""
 
     def __init__(self, timeout_s: float, spread: float) -> None:
         self.sends: dict[str, int] = {}

@@ -69,7 +69,7 @@ def make_trace(row: Row, revision: str) -> Analysis:
 
 
 def kept(row: Row, revision: str) -> float:
-    """Share of the draft's word 3-grams that the revision still holds."""
+    """Share of the draft's word 3-grams that the revision keeps."""
     return similarity_to(word_grams(str(row["paragraph"])), [word_grams(revision)])
 
 

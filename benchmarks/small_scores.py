@@ -1,7 +1,7 @@
-"""Scores of the rollouts of a pipeline, kept in a file so that nothing is scored twice.
+"""Scores of a pipeline's rollouts, kept in a file so that nothing is scored twice.
 
-Three kinds of questions: how good is an answer, how good is a reflection, and how good is the text
-before and after a step. Scorers of this project answer all of them, a judge the first and the last.
+Three kinds of questions: the quality of an answer, of a reflection, and of the text before and
+after a step. This project's scorers answer all of them, a judge the first and the last.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from r2w_eval.run.opening import ModelPool
 from r2w_eval.run.roles import model_options
 from r2w_eval.store import JsonlWriter, iter_jsonl
 
-# questions a time: what is scored is kept after each
+# questions per batch; scores are stored after each batch
 CHUNK = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A text to be scored for its prompt; with a reflection, that reflection on the text."""
+    """A text to score for its prompt or, if given, a reflection on it."""
 
     prompt: str
     text: str
@@ -45,7 +45,7 @@ class Question:
 
 
 class Scores:
-    """Values by scorer and question, in a file; None where a scorer gave none."""
+    """Values by scorer and question, stored in a file; None: the scorer gave none."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class Scores:
         return self._known.get(_key(scorer, question))
 
     def fill(self, scorer: str, spec: str, questions: Iterable[Question]) -> None:
-        """Score what has no stored value. `spec` is a scorer, or `judge:` and a judge."""
+        """Score what has no stored value; `spec` is a scorer, or `judge:` and a judge."""
         asked = dict.fromkeys(questions)
         missing = [q for q in asked if _key(scorer, q) not in self._known]
         if not missing:

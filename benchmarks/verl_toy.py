@@ -110,7 +110,7 @@ def overrides(steps: int, out: Path) -> list[str]:
 
 
 def run(name: str, data: ClusterData, model: Path, steps: int, out: Path) -> dict[str, Any]:
-    """One training to its end; its log lies beside its checkpoint."""
+    """Run one training to its end; its log is written next to its checkpoint."""
     recipe, own = VARIANTS[name]
     out.mkdir(parents=True, exist_ok=True)
     argv = [*launch_command(recipe, str(model), data), *overrides(steps, out), *own]

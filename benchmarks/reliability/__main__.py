@@ -111,7 +111,7 @@ def warm_up(stages: list[Stage]) -> None:
 
 
 def run_cell(bench: Bench, name: str, fault: str) -> Cell:
-    """One cell; what breaks in the bench itself is red too."""
+    """Run one cell; an error of the bench itself is red too."""
     cell = Cell(name, fault)
     try:
         if name == "serve":

@@ -177,7 +177,7 @@ def check_end(cell: Cell, running: Running, allowed: tuple[int, ...]) -> None:
 
 
 def last(running: Running) -> str:
-    """The error that it told, else the last line that it printed."""
+    """The reported error, else the last printed line."""
     lines = [line for line in running.text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("r2w-eval: ")] or lines
     # a published table names no folder of the machine that made it

@@ -1,4 +1,4 @@
-"""The faults: each strikes a stage in its folder and says what came of it."""
+"""The faults: each strikes a stage in its folder and reports the outcome."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def signalled(numbers: tuple[int, ...], bench: Bench, stage: Stage, cell: Cell) 
 
 @contextmanager
 def small_disk(folder: Path, n_bytes: int) -> Iterator[Callable[[str], None]]:
-    """A file system of its own; the function mounts it anew with other options."""
+    """A file system of its own, and a function that remounts it with other options."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={n_bytes}", "r2w", folder], check=True)

@@ -95,7 +95,7 @@ class Reach:
 
 @dataclass
 class Target:
-    """What a session works through, and what came of it."""
+    """The work of a session, and its outcome."""
 
     name: str
     path: str
@@ -123,7 +123,7 @@ class Examiner:
         settings.load_profile("mutants")
 
     def pytest_internalerror(self, excinfo: Any) -> None:
-        """What ends the session is told by the parent; here nothing is printed."""
+        """Print nothing: the parent reports what ended the session."""
         self._target.trouble = f": {excinfo.value}"
 
     def pytest_runtestloop(self, session: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The cells of `serve`: it keeps nothing, so what counts are requests, seconds and the exit."""
+"""The cells of `serve`, which stores nothing: requests, seconds and exit codes."""
 
 from __future__ import annotations
 

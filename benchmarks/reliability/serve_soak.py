@@ -53,7 +53,7 @@ WEIGHTS = {
 
 @dataclass
 class Load:
-    """What was sent and what came of it."""
+    """Requests sent, and their outcomes."""
 
     base: str
     first: dict[str, bytes] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Load:
     """Arrival, and milliseconds to the answer, of honest requests."""
 
     async def one(self, session: aiohttp.ClientSession, kind: str) -> None:
-        """One request of a kind; what is not as documented is counted as wrong."""
+        """Send one request of a kind; any undocumented reply counts as wrong."""
         self.sent[kind] += 1
         try:
             if kind == "leaves":

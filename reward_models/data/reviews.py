@@ -24,7 +24,7 @@ _EDGE = re.compile(r"\s+\S*$")
 
 
 def build_f1000rd(data: LabelledSet) -> Iterator[Row]:
-    """One row a review sentence; the draft is what the review said before it."""
+    """One row per review sentence; the draft is the text before it."""
     for review in data.read("reviews.jsonl"):
         texts = [s["text"].strip() for s in review["sentences"]]
         for place, sentence in enumerate(review["sentences"]):
@@ -45,7 +45,7 @@ def _context(texts: Sequence[str], place: int) -> str:
 
 
 def build_substanreview(data: LabelledSet) -> Iterator[Row]:
-    """One row a negative claim: with linked justification (+), or bare (-)."""
+    """One row per negative claim: with linked justification (+), or bare (-)."""
     for record in data.read("train.jsonl"):
         linked = {s["label"][8:] for s in record["spans"] if s["label"].startswith("Jus_neg_")}
         for span in record["spans"]:

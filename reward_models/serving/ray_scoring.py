@@ -175,7 +175,7 @@ class SplitScorer:
         return ""
 
     def score_split(self, split: Split) -> None:
-        """Score one split and publish its part; scores that stand in the part already are kept."""
+        """Score one split and publish its part; scores that are in the part already are kept."""
         fs, path = open_place(f"{self._folder}/{_part_name(split.number)}")
         known = _settled(fs, path)
         items = (known.get(place, item) for place, item in enumerate(read_split(split)))
@@ -281,7 +281,7 @@ def _finished(folder: str) -> frozenset[int]:
 
 
 def _claim(job: RayJob, folder: str) -> None:
-    """Record in run.json what the parts are of. Raises UsageError if they are of another job."""
+    """Record the job in run.json. Raises UsageError if the parts belong to another job."""
     source, path = open_place(job.source)
     paths, _ = find_inputs(source, path)
     scorer = open_scorer(job.scorer)
