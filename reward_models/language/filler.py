@@ -80,9 +80,9 @@ def _is_paratext(sentence: str) -> bool:
 
 def split_with_ends(text: str) -> list[str]:
     """Sentences with the white space before them, so that joining gives the text back."""
-    parts, rest = [], text
+    parts, start = [], 0
     for sentence in sentences(text):
-        at = rest.find(sentence)
-        parts.append(rest[: at + len(sentence)])
-        rest = rest[at + len(sentence) :]
+        end = text.find(sentence, start) + len(sentence)
+        parts.append(text[start:end])
+        start = end
     return parts

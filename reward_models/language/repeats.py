@@ -40,8 +40,8 @@ def overlap(remark: str, earlier: str) -> Overlap:
     >>> overlap("The gate is rusty.", "I see that the gate is rusty now.").runs
     1.0
     """
-    quoted = quotations(remark)
-    again = [q for q in quoted if q.lower() in earlier.lower()]
+    quoted, said = quotations(remark), earlier.lower()
+    again = [q for q in quoted if q.lower() in said]
     return Overlap(
         containment(words(remark), words(earlier), 3),
         containment(content_words(remark), words(earlier), 1),

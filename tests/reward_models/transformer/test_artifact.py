@@ -18,7 +18,7 @@ from r2w_eval.reward_models.adapters import (
     trl_reward,
     trl_reward_async,
 )
-from r2w_eval.reward_models.items import ItemStatus, ReflectionItem, WritingItem
+from r2w_eval.reward_models.items import Item, ItemStatus, ReflectionItem, WritingItem
 from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.reward_models.transformer.golden import GOLDEN_ITEMS
 from r2w_eval.reward_models.transformer.render import (
@@ -26,6 +26,7 @@ from r2w_eval.reward_models.transformer.render import (
     TAGS,
     defuse,
     messages_of,
+    render,
     render_unit,
     render_writing,
 )
@@ -93,8 +94,27 @@ def test_what_must_not_count_is_not_shown() -> None:
     assert render_unit(dressed) == render_unit(plain)
     repeated = render_unit(replace(plain, earlier=("The crow is out of place.", remark)))
     assert repeated.reflection == render_unit(plain).reflection * 2
+    padded = replace(
+        dressed, earlier=(remark,), reflection=f"{remark}{' Thank you for reading!' * 9}"
+    )
+    assert render_unit(padded).reflection == repeated.reflection
     piece = "A gate stood open. A crow sat on it."
     assert render_writing("p", f"{piece} Thank you for reading!") == render_writing("p", piece)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        ReflectionItem("1", "p", "d", '"ab" ' * 100_000, None, ("zz " * 100_000,) * 4),
+        ReflectionItem("1", "p", "d", "r", "Thank you for this! " * 50_000),
+        ReflectionItem("1", "p", "d", "He goes. " * 5_000, None, ("He goes. ",) * 50_000),
+        WritingItem("1", "p", '"ab" ' * 200_000),
+    ],
+    ids=["quotations", "thanks", "earlier", "writing"],
+)
+@pytest.mark.timeout(20)
+def test_long_texts_are_rendered_in_linear_time(item: Item) -> None:
+    assert render(item).text
 
 
 @pytest.mark.slow
