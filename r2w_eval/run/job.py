@@ -211,8 +211,9 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
     check_budget(outcome.budget)
     named = [r for r in outcome.results if not outcome.asked or r.judge in outcome.asked]
     combined = {result.task for result in named if result.ensemble is not None}
+    is_recorded = "responses_sha256" in outcome.manifest["identity"]["writer"]
     for result in named:
-        _check_answers(result, minimum)
+        _check_answers(result, minimum, is_recorded)
         if result.ensemble is None and result.task in combined:
             continue
         judging = result.judging
@@ -231,7 +232,7 @@ def check_outcome(outcome: Outcome, minimum: float, max_unscored: float | None =
             )
 
 
-def _check_answers(result: TaskResult, minimum: float) -> None:
+def _check_answers(result: TaskResult, minimum: float, is_recorded: bool) -> None:
     """Raises CoverageTooLow for answers that never came. Empty and cut answers are results of the
     writer and do not count as lost.
     """
@@ -243,10 +244,14 @@ def _check_answers(result: TaskResult, minimum: float) -> None:
     }
     if (count := sum(lost.values())) > (1 - minimum) * writer.n_expected:
         told = ", ".join(f"{status} {n}" for status, n in lost.items())
-        # a budget that ended has been told before: what was not sent is not in --responses
-        is_recorded = lost.keys() == {WriterStatus.NOT_SENT}
-        whence = "are not in --responses" if is_recorded else "never came from the writer"
-        way = "Leave them out with --only-recorded" if is_recorded else RETRY
+        whence, way = "never came from the writer", RETRY
+        # a budget that ended has been told before
+        if lost.keys() == {WriterStatus.NOT_SENT}:
+            whence, way = (
+                ("are not in --responses", "Leave them out with --only-recorded")
+                if is_recorded
+                else ("were not asked for", "Finish the run with the command that began it")
+            )
         raise CoverageTooLow(
             f"{result.task}: {count} of {writer.n_expected} answers {whence} ({told}), more than "
             f"--min-coverage {minimum} allows. {way}, or lower --min-coverage"

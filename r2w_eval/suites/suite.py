@@ -42,8 +42,8 @@ class JudgingJob:
 
     `done` holds the verdicts that exist, with the judge's last text (without its thinking), by
     criterion: a suite whose later questions depend on earlier verdicts plans them step by step.
-    `pages` holds the web pages
-    that `Suite.pages` asked for, readable or not; None when the run has no access to pages.
+    `pages` holds the web pages that `Suite.pages` asked for, readable or not; None when the run has
+    no access to pages.
     """
 
     sample: Sample

@@ -334,6 +334,16 @@ def test_answers_that_a_file_lacks_are_not_asked_for_again(
         check_outcome(outcome, 0.98)
 
 
+def test_another_judge_of_an_unfinished_run_says_how_to_finish_it(config: RunConfig) -> None:
+    folder = run(config).folder
+    first = folder.responses_path.read_bytes().splitlines(keepends=True)[0]
+    folder.responses_path.write_bytes(first)
+    folder.judgements_path.unlink()
+    outcome = asyncio.run(judge_again(folder, config, reparse=False))
+    with pytest.raises(CoverageTooLow, match=r"2 of 3 answers were not asked for.*Finish the run"):
+        check_outcome(outcome, 0.98)
+
+
 def test_a_wrong_judge_key_stops_the_run_and_leaves_partial_results(
     server: FakeServer, config: RunConfig
 ) -> None:
