@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.language.filler import strip_filler
 from r2w_eval.reward_models.linear.features import find_targets, reflection_features
+from r2w_eval.reward_models.rules import redundancy
 
 DRAFT = "The old gate was red. Nobody used it. The old gate was red. A crow sat on it."
 ITEM = ReflectionItem(
@@ -122,3 +123,11 @@ def test_any_text_gives_finite_features(
 def test_a_long_trace_is_read_up_to_the_limit() -> None:
     long = replace(ITEM, draft="word " * 100_000, revision="word " * 100_000)
     assert dense(long)["unchanged"] == 1.0
+
+
+def test_only_the_last_fifty_earlier_remarks_are_compared() -> None:
+    others = tuple(f"Remark {n} is on something else." for n in range(50))
+    for scorer_reads in (lambda item: dense(item)["repeated"], redundancy):
+        said = (ITEM.reflection, *others[1:])
+        assert scorer_reads(replace(ITEM, earlier=said)) == 1.0
+        assert scorer_reads(replace(ITEM, earlier=(ITEM.reflection, *others))) < 1.0
