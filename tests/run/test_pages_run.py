@@ -98,6 +98,7 @@ NOT_RUN_HERE = {
     "r2w-eval data fetch": "the network; tests/test_data.py has it on loopback",
     "r2w-eval judge-check": "minutes of bootstrap; tests/judge_check/test_judge_check.py",
     "r2w-eval train cluster": "reads every benchmark; tests/training/cluster/test_launch.py",
+    "r2w-eval serve": "runs until it is stopped; tests/reward_models/serving/test_server.py",
 }
 JUDGE = f"http://{blocks.ADDRESS}/v1#judge"
 STAND_INS = (
