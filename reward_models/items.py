@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from r2w_eval.trace.types import MAX_EARLIER
 from r2w_eval.types import JudgeStatus
 
 MAX_ITEM_CHARS = 4_000_000
@@ -49,6 +50,11 @@ class ReflectionItem:
     reflection: str
     revision: str | None = None
     earlier: tuple[str, ...] = ()
+
+    @property
+    def latest(self) -> tuple[str, ...]:
+        """The earlier reflections that this one is compared with: the last MAX_EARLIER."""
+        return self.earlier[-MAX_EARLIER:]
 
 
 @dataclass(frozen=True, slots=True)

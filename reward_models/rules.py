@@ -23,8 +23,6 @@ from r2w_eval.reward_models.language.filler import clean, strip_filler
 from r2w_eval.reward_models.language.words import containment, sentences, words
 from r2w_eval.reward_models.linear.features import MAX_CHARS, reflection_features
 
-from r2w_eval.trace.types import MAX_EARLIER
-
 MAX_SHARE_OF_DRAFT = 0.25
 
 
@@ -88,10 +86,9 @@ def efficiency(item: ReflectionItem, found: Mapping[str, float]) -> float:
 
 
 def redundancy(item: ReflectionItem) -> float:
-    """Largest share of its 3-grams that one of the last MAX_EARLIER reflections contains."""
+    """Largest share of its 3-grams that one of the latest reflections contains."""
     own = words(clean(item.reflection[:MAX_CHARS]))
-    latest = item.earlier[-MAX_EARLIER:]
-    return max((containment(own, words(earlier), 3) for earlier in latest), default=0.0)
+    return max((containment(own, words(earlier), 3) for earlier in item.latest), default=0.0)
 
 
 def filler_share(reflection: str) -> float:

@@ -16,6 +16,8 @@ _TAG = re.compile(
     r"|<｜[a-z▁]+｜>",
     re.IGNORECASE,
 )
+# longer texts are returned as they are: readers take less, and refuse them or read a part again
+MAX_CLEANED = 60_000
 FILLER = ("self_praise", "politeness", "injection", "slogan")
 # text around a piece is looked for in this many sentences at its end
 BORDER = 6
@@ -30,7 +32,11 @@ _VERDICT = re.compile(
 
 @remembered
 def clean(text: str, before: str = "") -> str:
-    """The text without tags and filler; `before` as in `strip_filler`."""
+    """The text without tags and filler; `before` as in `strip_filler`. Above MAX_CLEANED characters
+    of either the text as it is.
+    """
+    if max(len(text), len(before)) > MAX_CLEANED:
+        return text
     return strip_filler(_TAG.sub("", text), before)
 
 
@@ -61,11 +67,14 @@ def body_of(text: str) -> str:
     """The piece without self-praise, thanks, orders to a judge and verdicts around it.
 
     Removed are whole sentences at the end, tags, and a verdict after the end; never quoted speech,
-    nor anything inside the piece. If nothing would be left, the text is returned unchanged.
+    nor anything inside the piece. If nothing would be left, or above MAX_CLEANED characters, the
+    text is returned unchanged.
 
     >>> body_of("A gate stood open. It was worth it. Thank you for reading! This is my best work.")
     'A gate stood open. It was worth it.'
     """
+    if len(text) > MAX_CLEANED:
+        return text
     parts = split_with_ends(_VERDICT.sub("", text))
     last = len(parts)
     while last > max(0, len(parts) - BORDER) and _is_paratext(parts[last - 1]):

@@ -29,8 +29,6 @@ from r2w_eval.reward_models.language.words import (
     words,
 )
 
-from r2w_eval.trace.types import MAX_EARLIER
-
 MAX_TARGETS = 6
 # Longer texts are cut here before anything is read of them; the scorer says so.
 MAX_CHARS = 60_000
@@ -77,7 +75,7 @@ def reflection_features(item: ReflectionItem) -> Features:
     dense = {
         **_pointing(targets, item, draft, reflection),
         **_manner(reflection, categories),
-        **_redundancy(reflection, item.earlier[-MAX_EARLIER:]),
+        **_redundancy(reflection, item.latest),
     }
     structure = _structure(targets, draft, item.prompt)
     sparse = [f"r:{w}" for w in _grams(unquoted(reflection))]

@@ -12,14 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from r2w_eval.reward_models.items import Item, ReflectionItem
-from r2w_eval.reward_models.language.filler import body_of, clean
+from r2w_eval.reward_models.language.filler import MAX_CLEANED, body_of, clean
 from r2w_eval.reward_models.language.repeats import overlap
 from r2w_eval.reward_models.transformer.digest import revision_digest
 
-from r2w_eval.trace.types import MAX_EARLIER
-
-# longer texts are shown as they are: models read less, and refuse them or render a part again
-MAX_CLEANED = 60_000
 TAGS = (
     "<draft>",
     "</draft>",
@@ -80,33 +76,25 @@ def defuse(text: str) -> str:
 def render_unit(item: ReflectionItem) -> Unit:
     """The parts of one reflection item."""
     head = f"{USER}{defuse(item.prompt)}{TURN_END}\n{ASSISTANT}<draft>{defuse(item.draft)}</draft>"
-    said = _cleaned(item.reflection)
+    said = clean(item.reflection)
     remarks = [*_repeated(item, said), said]
     own = "".join(f"<reflection>{defuse(text)}{CLOSE_TAG}" for text in remarks)
     if item.revision is None:
         return Unit(head, own, None)
-    digest = defuse(revision_digest(item.draft, _cleaned(item.revision, item.draft)))
+    digest = defuse(revision_digest(item.draft, clean(item.revision, item.draft)))
     return Unit(head, own, f"<revision>{digest}{REVISION_END}")
 
 
 def _repeated(item: ReflectionItem, said: str) -> list[str]:
     """The earlier reflections that `said` repeats, which holds no filler: that could hide it."""
-    latest = item.earlier[-MAX_EARLIER:] if len(said) <= MAX_CLEANED else ()
-    return [_cleaned(one) for one in latest if overlap(said, one).is_repeat]
-
-
-def _cleaned(text: str, before: str = "") -> str:
-    return clean(text, before) if max(len(text), len(before)) <= MAX_CLEANED else text
+    latest = item.latest if len(said) <= MAX_CLEANED else ()
+    return [clean(one) for one in latest if overlap(said, one).is_repeat]
 
 
 def render_writing(prompt: str, response: str) -> str:
     """A prompt and its answer; the score is read at the final end-of-turn token."""
-    answer = defuse(_body(response))
+    answer = defuse(body_of(response))
     return f"{USER}{defuse(prompt)}{TURN_END}\n{ASSISTANT}{answer}{TURN_END}"
-
-
-def _body(response: str) -> str:
-    return body_of(response) if len(response) <= MAX_CLEANED else response
 
 
 def render(item: Item) -> Unit:
@@ -128,5 +116,5 @@ def messages_of(item: Item) -> list[dict[str, str]]:
         return [{"role": "user", "content": prompt}, {"role": "assistant", "content": body}]
     return [
         {"role": "user", "content": defuse(item.prompt)},
-        {"role": "assistant", "content": defuse(_body(item.response))},
+        {"role": "assistant", "content": defuse(body_of(item.response))},
     ]
