@@ -86,7 +86,7 @@ def auc(rows: Sequence[Row], value: Callable[[int], float], wrong: Sequence[str]
     """
     chosen = [i for i, r in enumerate(rows) if r.kind == POSITIVE or r.kind in wrong]
     values = np.array([value(i) for i in chosen])
-    good = np.array([rows[i].kind == POSITIVE for i in chosen])
+    good = np.array([rows[i].kind == POSITIVE for i in chosen], bool)
     ranks, own = rankdata(values), np.zeros(len(values))
     own[good] = rankdata(values[good])
     placed = [
