@@ -25,6 +25,17 @@ CONTEXT_MARKS = (
     "maximum context",
     "too long",
 )
+# of OpenAI and Azure, OpenRouter (HTTP 403), DashScope
+FILTER_MARKS = (
+    "content_filter",
+    "content_policy_violation",
+    "flagged_input",
+    "data_inspection_failed",
+    "datainspectionfailed",
+)
+# codes of an account that has to be paid for first, with HTTP 400 or 429
+UNPAID_CODES = frozenset({"insufficient_quota", "billing_not_active", "Arrearage"})
+UNPAID_START = "Your credit balance is too low"
 
 
 class Retry(Exception):
@@ -191,9 +202,32 @@ def read_refusal(text: str) -> CallStatus:
     >>> str(read_refusal("Maximum context is 4096 tokens")), str(read_refusal("no such model"))
     ('context', 'bad_request')
     """
-    if any(mark in text.lower() for mark in CONTEXT_MARKS):
+    lower = text.lower()
+    if any(mark in lower for mark in CONTEXT_MARKS):
         return CallStatus.CONTEXT
-    return CallStatus.FILTERED if "content_filter" in text else CallStatus.BAD_REQUEST
+    is_filtered = any(mark in lower for mark in FILTER_MARKS)
+    return CallStatus.FILTERED if is_filtered else CallStatus.BAD_REQUEST
+
+
+def is_unpaid(content: bytes) -> bool:
+    """Whether an error says that the account has no money left, so that no request will pass.
+
+    Its code and the beginning of its message are read alone: the rest may quote the prompt.
+
+    >>> is_unpaid(b'{"error": {"code": "insufficient_quota"}}')
+    True
+    >>> is_unpaid(b'{"error": {"message": "no model insufficient_quota"}}')
+    False
+    """
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return False
+    named = {error.get(name) for name in ("code", "type") if isinstance(error.get(name), str)}
+    return bool(named & UNPAID_CODES) or str(error.get("message", "")).startswith(UNPAID_START)
 
 
 def tell_redirect(url: str, status: int, place: bytes) -> str:

@@ -149,6 +149,7 @@ def test_a_server_without_the_model_loses_no_reply(server: FakeServer) -> None:
         *((status, {}, b'{"error": "forbidden"}') for status in (401, 402, 403)),
         (302, {"Location": "http://elsewhere.example/v1"}, b""),
         (429, {}, b'{"error": {"code": "insufficient_quota"}}'),
+        (400, {}, b'{"error": {"message": "Your credit balance is too low to go on"}}'),
     ],
     ids=lambda reply: str(reply[0]),
 )
@@ -163,6 +164,15 @@ def test_an_address_that_breaks_down_loses_no_reply(
         found = ask_many(first.base_url, second.base_url, count=60)
         assert all(isinstance(reply, Reply) for reply in found), found
         assert len(first.seen) < 45
+
+
+def test_a_flagged_prompt_ends_no_address() -> None:
+    flagged = b'{"error": {"code": 403, "metadata": {"flagged_input": "forbidden"}}}'
+    with ScriptedServer((403, {}, flagged), (200, {}, completion(model="m"))) as server:
+        found, client = watch(server.base_url, count=2, model="m")
+        assert sorted(type(end).__name__ for end in found) == ["CallFailed", "Reply"]
+        assert {end.status for end in found if isinstance(end, CallFailed)} == {CallStatus.FILTERED}
+        assert not client.traffic().out
 
 
 def test_refusing_addresses_use_up_no_tries() -> None:
