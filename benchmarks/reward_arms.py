@@ -1,4 +1,4 @@
-"""Ablations of the transformer reward model: tasks, heads, sizes of the base and sets, at equal tokens.
+"""Ablations of the transformer reward model at equal tokens: tasks, heads, base sizes, sets.
 
     python benchmarks/reward_arms.py --reward-data DIR --work DIR --out benchmarks/results
 

@@ -53,6 +53,7 @@ def score(  # noqa: PLR0913
 
     With --on ray, input and output may be Parquet and lie in an object store (s3://…).
     """
+    from r2w_eval.errors import CoverageTooLow
     from r2w_eval.reward_models.checks.baselines import WithBaselines, correlations
     from r2w_eval.reward_models.scorer import open_scorer
     from r2w_eval.reward_models.serving.files import score_file
@@ -89,6 +90,11 @@ def score(  # noqa: PLR0913
         click.echo(visible(told), err=True)
     for line in correlations(iter_jsonl(Path(target))) if baselines else ():
         click.echo(line)
+    if counts and not counts.get("ok"):
+        raise CoverageTooLow(
+            f"--input {source!r}: none of its {sum(counts.values()):,} lines has a score. "
+            f"{target!r} says of each why; mend what it says and run again"
+        )
 
 
 @click.command()

@@ -32,7 +32,7 @@ from r2w_eval.reward_models.scorer import (
 from r2w_eval.reward_models.serving.files import score_file
 
 from r2w_eval.cli import cli
-from r2w_eval.errors import R2WError, UnknownName, UsageError
+from r2w_eval.errors import CoverageTooLow, R2WError, UnknownName, UsageError
 from r2w_eval.judge.scorers import ScoreItem
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Scale, Score
 
@@ -223,6 +223,13 @@ def test_the_command_writes_one_line_an_item(tmp_path: Path) -> None:
     assert records[1]["value"] is None and records[1]["reason"]
     assert "2 ok" in done.output
     assert "First without a score: 2: bad_item: line 2 is not JSON" in done.output
+
+
+def test_no_score_at_all_is_no_success(tmp_path: Path) -> None:
+    done, records = run_score(tmp_path, ["{not json", json.dumps({"id": "d", "response": " "})])
+    assert [r["value"] for r in records] == [None, None]
+    assert isinstance(done.exception, CoverageTooLow)
+    assert "none of its 2 lines has a score" in str(done.exception)
 
 
 def test_a_second_run_keeps_what_was_scored(tmp_path: Path) -> None:
