@@ -13,10 +13,18 @@ from r2w_eval.training.recipe import read_recipe, recipe_path
 from r2w_eval.training.rl.advantages import LocalMapping
 from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.synthesis.loop import SynthSettings
-from r2w_eval.training.trainer.sft import SFTSettings, fits, read_rows, to_row
+from r2w_eval.training.trainer.sft import (
+    SFTSettings,
+    fits,
+    is_usable,
+    read_rows,
+    special_tokens,
+    to_row,
+)
 
 from r2w_eval.errors import R2WError
 from r2w_eval.models.thinking import answer_of
+from r2w_eval.store import write_jsonl
 
 # eight bytes of length and an empty header: the smallest whole file of its kind
 EMPTY_WEIGHTS = (2).to_bytes(8, "little") + b"{}"
@@ -128,9 +136,24 @@ def test_a_trace_file_without_traces_is_an_error(tmp_path: Path) -> None:
         read_rows(tmp_path / "traces.jsonl")
 
 
+@pytest.mark.parametrize("place", ["thinking", "answer"])
+@pytest.mark.parametrize("tag", ["a </think> b", "a\n<think>b"])
+def test_a_trace_that_would_be_taught_with_another_end_of_thinking_is_named(
+    tmp_path: Path, place: str, tag: str
+) -> None:
+    good = {"id": "t1", "prompt": "Write.", "thinking": " a ", "answer": "b"}
+    write_jsonl(tmp_path / "good.jsonl", [good])
+    assert len(read_rows(tmp_path / "good.jsonl")) == 1
+    write_jsonl(tmp_path / "bad.jsonl", [good, {**good, "id": "t2", place: tag}])
+    with pytest.raises(R2WError, match="trace 't2' holds a <think> or </think>"):
+        read_rows(tmp_path / "bad.jsonl")
+
+
 @dataclass
 class WordTokenizer:
     """Counts words: enough to see what is too long."""
+
+    all_special_tokens: tuple[str, ...] = ("<|end|>", "</think>")
 
     def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
         return " ".join(message["content"] for message in messages)
@@ -144,6 +167,15 @@ def test_rows_are_measured_with_prompt_thinking_and_answer() -> None:
     assert [fits(row, WordTokenizer(), 20) for row in rows] == [True, False, True]
     # p, <think>, t, </think>, a
     assert fits(rows[0], WordTokenizer(), 5) and not fits(rows[0], WordTokenizer(), 4)
+
+
+def test_a_row_with_an_end_of_turn_in_its_text_is_not_trained_on() -> None:
+    good = {"prompt": "p", "thinking": "t", "answer": "a"}
+    assert is_usable(to_row(good), WordTokenizer(), 5)
+    for place in good:
+        row = to_row({**good, place: "one<|end|>two"})
+        assert special_tokens(row, WordTokenizer()) == ["<|end|>"]
+        assert not is_usable(row, WordTokenizer(), 5)
 
 
 def test_prompts_are_laid_out_epoch_by_epoch_and_the_same_each_time() -> None:

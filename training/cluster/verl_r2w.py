@@ -47,6 +47,7 @@ from r2w_eval.training.rl.completions import (
     reflections,
     template_tags,
     to_segments,
+    without_end,
 )
 from r2w_eval.training.rl.effects import EffectSettings, with_effects
 from r2w_eval.training.rl.outcomes import Pointwise, ScorerOutcome, open_judge, pay_unanswered
@@ -240,7 +241,8 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
 
     async def _read_reflections(self, prompt: str, ids: Sequence[int], weight: float) -> Rollout:
         """The reflections with their scores; while lambda is 0 nothing is scored."""
-        trace = read_completion(ids, self.tokenizer.decode, self._schema, self._tags)
+        own = without_end(ids, self.tokenizer)
+        trace = read_completion(own, self.tokenizer.decode, self._schema, self._tags)
         found = reflections(trace, prompt, "0")
         scores: list[float | None] = [None] * len(found)
         if self._process and weight and found:

@@ -31,7 +31,7 @@ from r2w_eval.training.rl.train import last_step_file
 from r2w_eval.training.synthesis.controls import without_reflections
 from r2w_eval.training.synthesis.expert import planted_traces
 from r2w_eval.training.trainer.faults import out_of_memory_named
-from r2w_eval.training.trainer.sft import SFTSettings, fits, to_row
+from r2w_eval.training.trainer.sft import SFTSettings, is_usable, to_row
 from r2w_eval.training.trainer.stage import (
     HISTORY,
     Trained,
@@ -154,11 +154,15 @@ def run_sft(job: Job) -> Made:
 
 
 def _control_traces(settings: SFTSettings, traces: Path, path: Path) -> Path:
-    """The file of traces without reflections, made of those traces that fit with their reflections,
-    so that both models learn from the same prompts.
+    """The file of traces without reflections, made of those traces that are trained on with their
+    reflections, so that both models learn from the same prompts.
     """
     tokenizer = load_tokenizer(settings.model)
-    whole = [t for t in iter_jsonl(traces) if fits(to_row(t), tokenizer, settings.max_tokens)]
+    whole = [
+        trace
+        for trace in iter_jsonl(traces)
+        if is_usable(to_row(trace), tokenizer, settings.max_tokens)
+    ]
     if not whole:
         # fine-tuning refuses these with a message
         return traces

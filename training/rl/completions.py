@@ -45,12 +45,27 @@ def template_tags(tokenizer: Any, **options: Any) -> ThinkTags:
     return TAGS.after(prompt)
 
 
+def without_end(ids: Sequence[int], tokenizer: Any) -> Sequence[int]:
+    """The tokens without the special ones at the end: an end of turn is no text, which a scorer of
+    the answer as the last revision would read.
+
+    >>> from types import SimpleNamespace
+    >>> without_end([5, 2, 7, 2, 0], SimpleNamespace(all_special_ids=[0, 2]))
+    [5, 2, 7]
+    """
+    special = set(tokenizer.all_special_ids)
+    end = len(ids)
+    while end and ids[end - 1] in special:
+        end -= 1
+    return ids[:end]
+
+
 def read_completion(
     ids: Sequence[int], decode: Decode, schema: TagSchema, tags: ThinkTags = TAGS
 ) -> Trace:
     """The thinking of a completion as a trace whose segments have token spans.
 
-    `ids` are the tokens of the policy without padding; `decode` must keep special tokens.
+    `ids` are the tokens of the policy, by `without_end`; `decode` must keep special tokens.
     """
     return read_pieces(decode_pieces(ids, decode), schema, tags)
 

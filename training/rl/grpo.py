@@ -31,6 +31,7 @@ from r2w_eval.training.rl.completions import (
     template_tags,
     thinking_tokens,
     to_segments,
+    without_end,
 )
 from r2w_eval.training.rl.controls import shuffle_scores
 from r2w_eval.training.rl.decoding import GraphedDecoding
@@ -201,7 +202,8 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     def _find_reflections(
         self, prompts: Sequence[Any], ids: Sequence[Sequence[int]]
     ) -> list[list[ScorableReflection]]:
-        pieces = [decode_pieces(own, self.processing_class.decode) for own in ids]
+        tokenizer = self.processing_class
+        pieces = [decode_pieces(without_end(own, tokenizer), tokenizer.decode) for own in ids]
         traces = [read_pieces(own, self._schema, self._tags) for own in pieces]
         if self.model.training and traces:
             tokens = [thinking_tokens(own, self._tags) for own in pieces]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, check_numbers
-from r2w_eval.training.rl.completions import TAGS, Decode, read_pieces, thinking_tokens
+from r2w_eval.training.rl.completions import TAGS, read_pieces, thinking_tokens, without_end
 
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace.links import link_reflections
@@ -70,11 +70,11 @@ class Penalised:
     __name__ = "outcome"
 
     def __init__(
-        self, outcome: Any, penalties: Penalties, decode: Decode, tags: ThinkTags = TAGS
+        self, outcome: Any, penalties: Penalties, tokenizer: Any, tags: ThinkTags = TAGS
     ) -> None:
         self._outcome = outcome
         self._penalties = penalties
-        self._decode = decode
+        self._tokenizer = tokenizer
         self._tags = tags
         # lets the trainer ask ahead if the outcome can
         self.begin = getattr(outcome, "begin", None)
@@ -94,6 +94,6 @@ class Penalised:
         return [None if r is None else r - cost for r, cost in zip(rewards, costs, strict=True)]
 
     def _cost(self, ids: Sequence[int]) -> float:
-        pieces = decode_pieces(ids, self._decode)
+        pieces = decode_pieces(without_end(ids, self._tokenizer), self._tokenizer.decode)
         trace = read_pieces(pieces, TagSchema(), self._tags)
         return penalty(trace, thinking_tokens(pieces, self._tags), self._penalties)

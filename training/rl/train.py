@@ -125,7 +125,7 @@ def train_rl(
     tags = template_tags(tokenizer)
     outcome = open_outcome(settings, prompts, out, tags)
     if settings.penalties.is_on:
-        outcome = Penalised(outcome, settings.penalties, tokenizer.decode, tags)
+        outcome = Penalised(outcome, settings.penalties, tokenizer, tags)
     kind = ShuffledGRPOTrainer if settings.shuffled else ProcessGRPOTrainer
     trainer = kind(
         model=source,

@@ -20,11 +20,13 @@ from r2w_eval.training.synthesis.loop import Episode, SynthStep
 from r2w_eval.training.synthesis.steps import step_leaks
 
 from r2w_eval.errors import UsageError
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.trace import segment_trace
 from r2w_eval.trace.types import Form, Kind, Trace
 from r2w_eval.trace.units import units
 from r2w_eval.trace.writing import Parts, write_trace
 
+THINK = ThinkTags()
 MAX_REPETITION = 0.2
 MAX_PROMPT_JACCARD = 0.6
 _BEFORE = (Kind.PLAN, Kind.DRAFT)
@@ -108,7 +110,12 @@ def stitch(episode: Episode, form: Form = Form.TAGGED) -> TrainingTrace | Droppe
 
 
 def write_readable(parts: Parts, form: Form, language: str) -> Trace | Dropped:
-    """A trace of these parts that is parsed into the same parts again, or why there is none."""
+    """A trace of these parts that is parsed into the same parts again, or why there is none.
+
+    A tag of thinking in one of them would end or begin the thinking there (`to_row`).
+    """
+    if any(tag in text for _, text in parts for tag in (THINK.open, THINK.close)):
+        return Dropped.TAG_IN_TEXT
     try:
         trace = write_trace(parts, form, language)
     except UsageError:

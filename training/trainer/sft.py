@@ -26,6 +26,7 @@ from r2w_eval.training.trainer.stage import (
 )
 
 from r2w_eval.errors import UsageError
+from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.store import iter_jsonl
 
 
@@ -77,13 +78,38 @@ def to_row(trace: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a trace file. Raises UsageError if it is empty."""
-    rows = [to_row(trace) for trace in iter_jsonl(path)]
+    """The rows of a trace file. Raises UsageError if it is empty, or for a trace with a tag of
+    thinking in one of its texts: a policy would learn to answer in the middle of a thought.
+    """
+    rows, tags = [], ThinkTags()
+    for trace in iter_jsonl(path):
+        rows.append(to_row(trace))
+        texts = trace["thinking"], trace["answer"]
+        if any(tag in text for tag in (tags.open, tags.close) for text in texts):
+            raise UsageError(
+                f"{path}: trace {str(trace.get('id'))[:80]!r} holds a <think> or </think> of its "
+                f"own, which ends or begins thinking there. Take that line out of the file"
+            )
     if not rows:
         raise UsageError(
             f"{path}: no traces. Try: r2w-eval train synth, or --expert for real edits"
         )
     return rows
+
+
+def special_tokens(row: dict[str, Any], tokenizer: Any) -> list[str]:
+    """The tokenizer's special tokens that stand in the row's texts. They would be no text: an end
+    of turn in the middle of an answer is learned as an end of turn.
+    """
+    texts = [turn["content"] for turn in (*row["prompt"], *row["completion"])]
+    tags = (ThinkTags().open, ThinkTags().close)
+    own = (token for token in tokenizer.all_special_tokens if token not in tags)
+    return [token for token in own if any(token in text for text in texts)]
+
+
+def is_usable(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
+    """Whether a row is trained on: it fits, and holds no special token."""
+    return fits(row, tokenizer, max_tokens) and not special_tokens(row, tokenizer)
 
 
 def fits(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
@@ -102,11 +128,17 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
 
     source = model_folder(settings.model)
     tokenizer = load_tokenizer(source)
-    kept = [row for row in rows if fits(row, tokenizer, settings.max_tokens)]
-    if not kept:
+    short = [row for row in rows if fits(row, tokenizer, settings.max_tokens)]
+    kept = [row for row in short if not special_tokens(row, tokenizer)]
+    if not short:
         raise UsageError(
             f"all {len(rows)} traces are longer than max_tokens {settings.max_tokens}. Raise "
             f"sft.max_tokens in the recipe"
+        )
+    if not kept:
+        raise UsageError(
+            f"all {len(short)} traces hold special tokens of the tokenizer, as "
+            f"{', '.join(special_tokens(short[0], tokenizer))}. Take these out of their texts"
         )
     trainer = SFTTrainer(
         model=source,
@@ -119,8 +151,10 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     named = commit_notes(source, trainer.model.config)
     memory = "sft.max_tokens or sft.batch_size (raise accumulate by as much), or set lora_rank,"
     notes = (*named, *fit(trainer, tokenizer, out, settings.evaluation, memory))
+    if special := len(short) - len(kept):
+        notes = (*notes, f"{special} rows hold special tokens of the tokenizer and were left out")
     last = last_value(trainer.state.log_history, "loss")
-    too_long = len(rows) - len(kept)
+    too_long = len(rows) - len(short)
     return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
 
 

@@ -15,6 +15,7 @@ from r2w_eval.training.rl.completions import (
     reflections,
     template_tags,
     thinking_tokens,
+    without_end,
 )
 from r2w_eval.training.rl.rollouts import read_text
 from r2w_eval.training.rl.signal import score_groups
@@ -78,6 +79,16 @@ def test_all_readers_agree_on_what_was_thought(pieces: list[str], is_opened: boo
     assert (thinking_tokens(pieces, tags) > 0) == (split.thinking is not None and bool(pieces))
     rollout = read_text(Prompt("p", "en", "d", "x"), 0, pieces, True, tags)
     assert (rollout.thinking, rollout.answer) == (split.thinking, trace.answer)
+
+
+def test_an_end_of_turn_is_no_part_of_the_revised_text() -> None:
+    tokenizer = SimpleNamespace(all_special_ids=[0], decode=lambda ids: "".join(map(chr, ids)))
+    ids = [*map(ord, f"<think>{THOUGHT}</think>"), 0]
+    for answer, expected in (("A.", "A."), ("", None)):
+        whole = without_end([*ids[:-1], *map(ord, answer), 0, 0], tokenizer)
+        trace = read_completion(whole, tokenizer.decode, SCHEMA)
+        (found,) = reflections(trace, "p", "0")
+        assert found.item.revision == expected
 
 
 def test_signal_reads_what_a_template_opened_as_rl_does() -> None:

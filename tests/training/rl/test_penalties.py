@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -44,10 +45,14 @@ def test_what_has_no_reward_gets_none_and_the_rest_is_logged() -> None:
     outcome = Penalised(
         lambda prompts, completions, **columns: [0.5, None, 0.5],
         Penalties(length=0.1, budget=10),
-        decode,
+        SimpleNamespace(decode=decode, all_special_ids=[0]),
     )
     rewards = outcome(
-        ["p"] * 3, texts, [list(map(ord, text)) for text in texts], log_metric=logged.__setitem__
+        ["p"] * 3,
+        texts,
+        # an end of turn is no thinking
+        [[*map(ord, text), 0] for text in texts],
+        log_metric=logged.__setitem__,
     )
     # 29, 16 and 16 characters are as many tokens here
     assert rewards == [pytest.approx(0.5 - 0.1 * 1.9), None, pytest.approx(0.5 - 0.1 * 0.6)]

@@ -382,8 +382,10 @@ def test_what_gives_no_trace_says_why(tmp_path: Path) -> None:
     (same,) = run(ScriptedModel(rising()), tmp_path / "b")
     assert stitch(same) is Dropped.ONE_LEVEL
     tagged = one_step(tmp_path / "c")
-    tagged.plan = "A plan with <draft> in it"
-    assert stitch(tagged) is Dropped.TAG_IN_TEXT
+    # the thinking would end, or begin, in the middle of a row
+    for tag in ("<draft>", "</think>", "<think>"):
+        tagged.plan = f"A plan with {tag} in it"
+        assert stitch(tagged) is Dropped.TAG_IN_TEXT
     marked = one_step(tmp_path / "d")
     marked.plan = "I expect 9/10 for this."
     assert stitch(marked) is Dropped.LEAK

@@ -222,6 +222,17 @@ def test_a_model_without_a_chat_template_is_refused_before_it_is_loaded(
         write_rollouts(str(bare), PROMPTS, RolloutSettings(1), tmp_path / "rollouts.jsonl")
 
 
+def test_rows_with_an_end_of_turn_in_their_text_are_left_out_and_told(
+    policy: Path, tmp_path: Path
+) -> None:
+    rows = [*ROWS[:2], to_row({"prompt": "sun", "thinking": "rain", "answer": "rain <eos> sun"})]
+    made = train_sft(sft_settings(policy), rows, tmp_path / "a")
+    assert (made.n_rows, made.n_too_long) == (2, 0)
+    assert "1 rows hold special tokens of the tokenizer and were left out" in made.notes
+    with pytest.raises(UsageError, match="all 1 traces hold special tokens .* as <eos>"):
+        train_sft(sft_settings(policy), rows[2:], tmp_path / "b")
+
+
 def test_groups_without_any_reward_leave_the_weights_and_are_counted(
     policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
