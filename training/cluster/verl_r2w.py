@@ -35,13 +35,7 @@ from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher
 from r2w_eval.training.cluster.rows import dense_row, from_runs, read_row, to_runs
 from r2w_eval.training.prompts import Criterion, Prompt, make_rubric
 from r2w_eval.training.recipe import read_settings
-from r2w_eval.training.rl.advantages import (
-    LocalMapping,
-    Rollout,
-    Tokens,
-    local_terms,
-    reward_row,
-)
+from r2w_eval.training.rl.advantages import LocalMapping, Rollout, Tokens, local_terms, reward_row
 from r2w_eval.training.rl.completions import (
     read_completion,
     reflections,
@@ -241,8 +235,8 @@ class SegmentRewards(RewardManagerBase):  # type: ignore[misc]
 
     async def _read_reflections(self, prompt: str, ids: Sequence[int], weight: float) -> Rollout:
         """The reflections with their scores; while lambda is 0 nothing is scored."""
-        own = without_end(ids, self.tokenizer)
-        trace = read_completion(own, self.tokenizer.decode, self._schema, self._tags)
+        text = without_end(ids, self.tokenizer)
+        trace = read_completion(text, self.tokenizer.decode, self._schema, self._tags)
         found = reflections(trace, prompt, "0")
         scores: list[float | None] = [None] * len(found)
         if self._process and weight and found:
