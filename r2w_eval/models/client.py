@@ -309,9 +309,7 @@ class HttpModel:
         self._health.refuse(reason)
 
     def _raise_for(self, status: int, headers: Mapping[str, str], content: bytes, url: str) -> None:
-        """Turn an HTTP error into a retry, a failure of this request, or the end of the
-        address.
-        """
+        """An HTTP error is a retry, a failure of this request, or the end of the address."""
         text = content[:2000].decode("utf-8", "replace")
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
