@@ -156,12 +156,17 @@ def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
         return ItemStatus.BAD_ITEM, f"{', '.join(wrong)}: expected text, of whole characters"
     size = sum(map(len, texts.values())) + sum(map(len, earlier))
     if size > MAX_ITEM_CHARS:
-        return ItemStatus.TOO_LONG, f"{size} characters; at most {MAX_ITEM_CHARS} are read"
+        return too_long(size)
     if "response" in texts:
         return _blank(texts["response"])
     if "reflection" not in texts:
         return ItemStatus.BAD_ITEM, "expected either response, or draft and reflection"
     return _lacking(texts.get("draft", ""), texts["reflection"])
+
+
+def too_long(size: int) -> tuple[ItemStatus, str]:
+    """The status of an item of so many characters, and the reason."""
+    return ItemStatus.TOO_LONG, f"{size} characters; at most {MAX_ITEM_CHARS} are read"
 
 
 def is_text(value: Any) -> bool:

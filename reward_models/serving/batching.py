@@ -42,10 +42,6 @@ class Overloaded(Exception):
     """The queue is full."""
 
 
-class TooMany(Exception):
-    """A request has more items than the queue can ever hold."""
-
-
 @dataclass(slots=True)
 class Batcher:
     """Queues items, and scores batches of similar length in a thread."""
@@ -62,10 +58,8 @@ class Batcher:
         return len(self._queue)
 
     async def score(self, items: Sequence[Item | ItemScore]) -> list[ItemScore]:
-        """Scores in order. Raises Overloaded, TooMany, and RuntimeError if the scorer failed."""
+        """Scores in order. Raises Overloaded, and RuntimeError if the scorer failed."""
         good = [item for item in items if not isinstance(item, ItemScore)]
-        if len(good) > self.max_waiting:
-            raise TooMany(f"{len(good)} items; send at most {self.max_waiting} a request")
         if len(self._queue) + len(good) > self.max_waiting:
             raise Overloaded
         loop = asyncio.get_running_loop()

@@ -17,21 +17,23 @@ import hmac
 import ipaddress
 import logging
 import signal
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from r2w_eval.reward_models.items import Item, ItemScore, read_item
+from r2w_eval.reward_models.items import read_item
 from r2w_eval.reward_models.scorer import ItemScorer
-from r2w_eval.reward_models.serving.batching import Batcher, Overloaded, TooMany
+from r2w_eval.reward_models.serving.batching import Batcher, Overloaded
 from r2w_eval.reward_models.serving.openapi import describe_api
 from r2w_eval.reward_models.serving.shapes import (
     BadRequest,
+    Read,
+    TooMany,
     as_classify,
     as_rewards,
-    read_body,
     read_classify,
     read_get_reward,
+    read_items,
+    read_request,
 )
 
 from r2w_eval.errors import UsageError
@@ -151,25 +153,21 @@ class Handlers:
 
     async def score(self, request: web.Request) -> web.Response:
         """Our format."""
-        body = await read_body(request)
-        records = body.get("items", [body])
-        if not isinstance(records, list):
-            raise BadRequest("items: expected a list")
-        scores = await self._batcher.score([read_item(r, n) for n, r in enumerate(records, 1)])
+        items = await read_request(request, read_items, self._settings.max_waiting)
+        scores = await self._batcher.score(items)
         model = self._batcher.scorer.id
         return self._web.json_response({"scores": [s.as_record() for s in scores], "model": model})
 
     async def classify(self, request: web.Request) -> web.Response:
         """vLLM's shape; the text or the last assistant message is scored as writing."""
-        body = await read_body(request)
-        return await self._shaped(read_classify(body), as_classify)
+        return await self._shaped(request, read_classify, as_classify)
 
     async def get_reward(self, request: web.Request) -> web.Response:
         """OpenRLHF's shape."""
-        body = await read_body(request)
-        return await self._shaped(read_get_reward(body), as_rewards)
+        return await self._shaped(request, read_get_reward, as_rewards)
 
-    async def _shaped(self, items: Sequence[Item | ItemScore], shape: Any) -> web.Response:
+    async def _shaped(self, request: web.Request, read: Read, shape: Any) -> web.Response:
+        items = await read_request(request, read, self._settings.max_waiting)
         scores = await self._batcher.score(items)
         bad = {str(i): f"{s.status}: {s.reason}" for i, s in enumerate(scores) if s.value is None}
         if bad:
@@ -210,9 +208,10 @@ class Handlers:
 def without_stack(record: logging.LogRecord) -> bool:
     """A log filter: malformed HTTP from a client becomes one line instead of a traceback."""
     from aiohttp.http import HttpProcessingError
+    from aiohttp.web import RequestPayloadError
 
     error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
+    if isinstance(error, (HttpProcessingError, RequestPayloadError)):
         record.exc_info = None
         record.msg = f"{record.msg}: {type(error).__name__}"
     return True

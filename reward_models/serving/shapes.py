@@ -6,11 +6,20 @@ end-of-turn tokens, and the prompt that a chat template put before it.
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, failed, read_item
+from r2w_eval.reward_models.items import (
+    MAX_ITEM_CHARS,
+    Item,
+    ItemScore,
+    ItemStatus,
+    failed,
+    read_item,
+    too_long,
+)
 from r2w_eval.reward_models.serving.turns import read_exchange
 
 from r2w_eval.models.completions import last_turn
@@ -24,19 +33,47 @@ class BadRequest(Exception):
     """A body that is not what the route takes."""
 
 
-async def read_body(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request. Raises BadRequest."""
+class TooMany(Exception):
+    """A request has more items than may ever wait."""
+
+
+Read = Callable[[Mapping[str, Any]], list[Item | ItemScore]]
+# where the texts of a request stand; of one item they are the body itself
+LISTS = ("items", "input", "query")
+
+
+async def read_request(request: web.Request, read: Read, most: int) -> list[Item | ItemScore]:
+    """The items of a request, at most `most`; read in a thread, so that a large body holds up no
+    other client. Raises BadRequest, TooMany.
+    """
     from aiohttp.web import RequestPayloadError
 
     try:
-        body = json.loads(await request.read())
+        content = await request.read()
     except RequestPayloadError as error:
         raise BadRequest(f"the body cannot be read: {error}") from error
+    return await asyncio.to_thread(_read_content, content, read, most)
+
+
+def _read_content(content: bytes, read: Read, most: int) -> list[Item | ItemScore]:
+    try:
+        body = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"not JSON: {error}") from error
     if not isinstance(body, dict):
         raise BadRequest("expected a JSON object")
-    return body
+    given = max((len(own) for name in LISTS if isinstance(own := body.get(name), list)), default=1)
+    if given > most:
+        raise TooMany(f"{given} items; send at most {most} a request")
+    return read(body)
+
+
+def read_items(body: Mapping[str, Any]) -> list[Item | ItemScore]:
+    """Items of a /score request, or the one that the body is. Raises BadRequest."""
+    records = body.get("items", [body])
+    if not isinstance(records, list):
+        raise BadRequest("items: expected a list")
+    return [read_item(record, number) for number, record in enumerate(records, 1)]
 
 
 def read_classify(body: Mapping[str, Any]) -> list[Item | ItemScore]:
@@ -62,14 +99,17 @@ def _texts(texts: Any, prompts: Any, name: str) -> list[Item | ItemScore]:
         raise BadRequest(f"{name}: expected text or a list of texts")
     if not isinstance(prompts, list) or len(prompts) != len(texts):
         raise BadRequest(f"prompts: expected one for each of the {len(texts)} texts")
+    if not all(p is None or isinstance(p, str) for p in prompts):
+        raise BadRequest("prompts: expected texts, as the policy was given them")
     return [
-        read_writing(i, p if isinstance(p, str) else "", t)
-        for i, (t, p) in enumerate(zip(texts, prompts, strict=True))
+        read_writing(i, p or "", t) for i, (t, p) in enumerate(zip(texts, prompts, strict=True))
     ]
 
 
 def read_writing(number: int, prompt: str, text: str) -> Item | ItemScore:
     """The answer in a trainer's text as an item with the id `number`; failed if there is none."""
+    if (size := len(prompt) + len(text)) > MAX_ITEM_CHARS:
+        return failed(str(number), *too_long(size))
     found = read_exchange(prompt, text)
     split = split_thinking(found.completion, ThinkTags(opened_by_template=found.is_opened))
     if split.unclosed:

@@ -45,6 +45,15 @@ ENDS = (
 BEGINS = ("<s>", "<bos>", "<|begin_of_text|>", "<|endoftext|>")
 
 
+def _any_of(tokens: Sequence[str]) -> str:
+    return "|".join(map(re.escape, tokens))
+
+
+# possessive, for a policy may write nothing but blanks or such tokens: one pass, and no stack of it
+_BEGINNING = re.compile(rf"\s*+(?:{_any_of(BEGINS)})*+")
+_ENDING_REVERSED = re.compile(rf"(?:\s++|{_any_of([token[::-1] for token in ENDS])})*+")
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A prompt and its completion; `is_opened`: the template opened the thinking."""
@@ -114,24 +123,14 @@ def without_ends(text: str) -> str:
     >>> without_ends("Once.<|im_end|>\\n<|endoftext|>")
     'Once.'
     """
-    end = len(text)
-    while n := _length_of_end(text, end):
-        end -= n
-    return text[:end]
-
-
-def _length_of_end(text: str, end: int) -> int:
-    """Length of the end-of-turn token or blank just before `end`; 0 for anything else."""
-    token = next((token for token in ENDS if text.endswith(token, 0, end)), "")
-    return len(token) or int(text[end - 1 : end].isspace())
+    ending = _ENDING_REVERSED.match(text[::-1])
+    return text[: len(text) - ending.end()] if ending else text
 
 
 def _after_begins(text: str) -> int:
     """Offset after leading blanks and begin-of-sequence tokens."""
-    start = len(text) - len(text.lstrip())
-    while found := next((token for token in BEGINS if text.startswith(token, start)), None):
-        start += len(found)
-    return start
+    beginning = _BEGINNING.match(text)
+    return beginning.end() if beginning else 0
 
 
 def _find_answer(turns: Sequence[Turn], end: int) -> tuple[str | None, int]:

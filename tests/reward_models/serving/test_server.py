@@ -226,6 +226,8 @@ def test_unscorable_texts_are_422_with_their_index_and_never_zero() -> None:
         ("/get_reward", b"{}"),
         ("/get_reward", b'{"query": [], "prompts": {}}'),
         ("/get_reward", b'{"query": ["a"], "prompts": false}'),
+        ("/get_reward", b'{"query": ["a"], "prompts": [7]}'),
+        ("/get_reward", b'{"query": ["a"], "prompts": [[{"role": "user", "content": "b"}]]}'),
     ],
 )
 def test_odd_bodies_are_400_with_a_reason(path: str, body: bytes) -> None:
@@ -305,8 +307,32 @@ def test_more_items_than_may_ever_wait_are_413_and_not_asked_for_again() -> None
         assert status == 413
         assert "5 items; send at most 4 a request" in body["error"]
         assert (await call("/score", {"items": [GOOD] * 4}))[0] == 200
+        # those without a score are answers that take memory too
+        assert (await call("/score", {"items": [{}] * 5}))[0] == 413
+        assert (await call("/classify", {"input": [""] * 5}))[0] == 413
 
     with_server(SlowScorer(), job, max_waiting=4)
+
+
+@pytest.mark.parametrize("end", [" ", "\n", "</s>", "</s> "])
+def test_an_answer_that_never_stops_ending_holds_up_no_other_client(end: str) -> None:
+    endless = "It rained." + end * (2_000_000 // len(end))
+
+    async def job(call: Client) -> None:
+        # of a policy that writes blanks or end tokens to its last token; each took seconds once
+        body = io.BytesIO(json.dumps({"query": [endless] * 4}).encode())
+        asked = asyncio.create_task(call("/get_reward", body))
+        async with asyncio.timeout(20):
+            assert (await call("/health"))[0] == 200
+            status, reply = await asked
+        assert (status, reply["rewards"]) == (200, [0.5] * 4)
+
+    with_server(SlowScorer(), job)
+
+
+def test_an_answer_too_long_to_be_read_is_told_so() -> None:
+    (found,) = read_get_reward({"query": ["<think>a" * 600_000]})
+    assert isinstance(found, ItemScore) and found.status == ItemStatus.TOO_LONG
 
 
 class PoisonedScorer(SlowScorer):
