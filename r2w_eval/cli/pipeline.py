@@ -47,7 +47,10 @@ def pipeline(  # noqa: PLR0913
         return
     from r2w_eval.training.pipeline.report import write_pipeline_report
     from r2w_eval.training.pipeline.stages import check_finished_prompts
+    from r2w_eval.training.trainer.trackers import require_trackers
 
+    # before hours of traces, and not after them
+    require_trackers((*chosen.sft.report_to, *chosen.rl.report_to))
     check_finished_prompts(chosen, stages, folder)
     planned = work.Pipeline(chosen.name, stages, folder)
     try:

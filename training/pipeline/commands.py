@@ -267,7 +267,7 @@ def run_sft(settings: SFTSettings, traces: Path, out: Path) -> Trained:
     """Fine-tune on a trace file."""
     rows = read_rows(traces)
     with only_training(out):
-        identity = {"settings": settings, "traces": path_hash(traces)}
+        identity = {"settings": settings.work(), "traces": path_hash(traces)}
         on_first(lambda: claim(out, "sft", identity))
         teaching = check_rows(settings.model, rows, load_tokenizer(settings.model))
         trained = train_sft(settings, rows, out)

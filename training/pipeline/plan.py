@@ -116,11 +116,11 @@ def _plan_sft(
     planner: _Planner, recipe: Recipe, seed: int, base: Mapping[str, Any]
 ) -> Iterator[str]:
     """Add the SFT stages of a seed; their names, the one without reflections first."""
-    own = recipe.sft_of(seed)
+    work = recipe.sft_of(seed).work()
     if recipe.grid.without_reflections:
         name = sft_name(seed, reflects=False)
-        yield planner.add(name, "sft", ["traces"], settings=own, without_reflections=True, **base)
-    yield planner.add(sft_name(seed), "sft", ["traces"], settings=own, **base)
+        yield planner.add(name, "sft", ["traces"], settings=work, without_reflections=True, **base)
+    yield planner.add(sft_name(seed), "sft", ["traces"], settings=work, **base)
 
 
 def _plan_checks(planner: _Planner, recipe: Recipe) -> dict[str, list[str]]:

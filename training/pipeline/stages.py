@@ -262,7 +262,7 @@ def arms_folder(job: Job) -> Path:
     """
     keys = [job.stages[name].key for name in ("traces", "prompts", "reward")]
     base = next(stage for stage in job.stages.values() if stage.kind == "sft")
-    common = [*keys, base.settings["weights"], job.recipe.sft_of(0)]
+    common = [*keys, base.settings["weights"], job.recipe.sft_of(0).work()]
     return job.out / f"arms-{content_hash(common, 8)}"
 
 

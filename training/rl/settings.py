@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from r2w_eval.training.checkpoints.validation import EvaluationSettings
@@ -20,6 +20,7 @@ from r2w_eval.training.rl.effects import EffectSettings
 from r2w_eval.training.rl.penalties import Penalties
 from r2w_eval.training.rl.reference_file import check_references
 from r2w_eval.training.trainer.stage import EMBEDDED
+from r2w_eval.training.trainer.trackers import Tracker
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import to_plain
@@ -38,7 +39,7 @@ ALLOWED = {
     NOT_NEGATIVE: ("beta", "max_seconds", "groups_per_call"),
     SEED: ("seed",),
 }
-LATER = ("references", "rising_references", "effect", "shuffled")
+LATER = ("references", "rising_references", "effect", "shuffled", "report_to")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class RLSettings:
     save_steps: steps between checkpoints
     seed: of prompts, rollouts and order
     evaluation: of each checkpoint, while training goes on
+    report_to: experiment trackers that rewards are also sent to; no part of the stage's identity
     """
 
     model: str = EMBEDDED
@@ -115,12 +117,13 @@ class RLSettings:
     save_steps: int = 50
     seed: int = 0
     evaluation: EvaluationSettings = EvaluationSettings()
+    report_to: tuple[Tracker, ...] = ()
 
     def work(self) -> dict[str, Any]:
-        """All settings as plain values. Newer settings with their default value are left out, so
-        that keys and folders of older trainings stay valid.
+        """The settings that affect the model, as plain values. Newer ones with their default value
+        are left out, so that keys and folders of older trainings stay valid.
         """
-        plain, usual = to_plain(self), to_plain(RLSettings())
+        plain, usual = to_plain(replace(self, report_to=())), to_plain(RLSettings())
         return {k: v for k, v in plain.items() if k not in LATER or v != usual[k]}
 
     @property

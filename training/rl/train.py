@@ -48,6 +48,7 @@ from r2w_eval.training.trainer.stage import (
     load_tokenizer,
     model_folder,
 )
+from r2w_eval.training.trainer.trackers import tracking_arguments
 
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
@@ -130,7 +131,7 @@ def train_rl(
     trainer = kind(
         model=source,
         reward_funcs=[outcome],
-        args=grpo_config(settings, out / "checkpoints"),
+        args=grpo_config(settings, out),
         train_dataset=Dataset.from_list(
             [{"prompt": [{"role": "user", "content": prompt.prompt}]} for prompt in rows]
         ),
@@ -187,8 +188,10 @@ def _end_notes(state: Any, settings: RLSettings) -> list[str]:
     return [f"ended at step {state.global_step} of {settings.steps}: max_seconds or a decline"]
 
 
-def grpo_config(settings: RLSettings, folder: Path) -> Any:
-    """TRL's settings of the stage. Raises UsageError when vLLM is wanted and not there."""
+def grpo_config(settings: RLSettings, out: Path) -> Any:
+    """TRL's settings of the stage; checkpoints go to `out/checkpoints`. Raises UsageError when vLLM
+    or a tracker is wanted and not there.
+    """
     from importlib.util import find_spec
 
     from trl import GRPOConfig
@@ -196,7 +199,7 @@ def grpo_config(settings: RLSettings, folder: Path) -> Any:
     if settings.vllm and find_spec("vllm") is None:
         raise UsageError("rl.vllm: vLLM is not installed here. Set vllm: false, or install it")
     return GRPOConfig(
-        output_dir=str(folder),
+        output_dir=str(out / "checkpoints"),
         max_steps=settings.steps,
         per_device_train_batch_size=settings.rollouts_per_pass,
         # all rollouts of a step are generated and rewarded together, so groups stay whole
@@ -213,8 +216,8 @@ def grpo_config(settings: RLSettings, folder: Path) -> Any:
         lr_scheduler_type=settings.schedule,
         shuffle_dataset=False,
         seed=settings.seed,
-        report_to=[],
         logging_steps=1,
+        **tracking_arguments(settings.report_to, out),
         **device_arguments(),
     )
 

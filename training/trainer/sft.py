@@ -24,8 +24,10 @@ from r2w_eval.training.trainer.stage import (
     load_tokenizer,
     model_folder,
 )
+from r2w_eval.training.trainer.trackers import Tracker, tracking_arguments
 
 from r2w_eval.errors import UsageError
+from r2w_eval.hashing import to_plain
 from r2w_eval.models.thinking import ThinkTags
 from r2w_eval.store import iter_jsonl
 
@@ -43,6 +45,7 @@ class SFTSettings:
     save_steps: steps between checkpoints; 0: none but the final model
     seed: of order and dropout
     evaluation: of each checkpoint, while training goes on
+    report_to: experiment trackers that losses are also sent to; no part of the stage's identity
     """
 
     model: str = EMBEDDED
@@ -56,6 +59,11 @@ class SFTSettings:
     save_steps: int = 100
     seed: int = 0
     evaluation: EvaluationSettings = EvaluationSettings()
+    report_to: tuple[Tracker, ...] = ()
+
+    def work(self) -> dict[str, Any]:
+        """The settings that affect the model, as plain values."""
+        return {name: value for name, value in to_plain(self).items() if name != "report_to"}
 
     def __post_init__(self) -> None:
         """Raises UsageError for a number out of its range."""
@@ -142,7 +150,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
         )
     trainer = SFTTrainer(
         model=source,
-        args=sft_config(settings, out / "checkpoints"),
+        args=sft_config(settings, out),
         train_dataset=Dataset.from_list(kept),
         processing_class=tokenizer,
         peft_config=lora(settings.lora_rank),
@@ -158,12 +166,12 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     return Trained(out / "model", len(kept), too_long, trainer.state.global_step, last, notes)
 
 
-def sft_config(settings: SFTSettings, folder: Path) -> Any:
-    """TRL's settings of the stage; checkpoints go to `folder`."""
+def sft_config(settings: SFTSettings, out: Path) -> Any:
+    """TRL's settings of the stage; checkpoints go to `out/checkpoints`. Raises UsageError."""
     from trl import SFTConfig
 
     return SFTConfig(
-        output_dir=str(folder),
+        output_dir=str(out / "checkpoints"),
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
         per_device_train_batch_size=settings.batch_size,
@@ -175,8 +183,8 @@ def sft_config(settings: SFTSettings, folder: Path) -> Any:
         # all stay while they wait for their evaluation
         save_total_limit=None if settings.evaluation.is_on else 2,
         seed=settings.seed,
-        report_to=[],
         logging_steps=1,
+        **tracking_arguments(settings.report_to, out),
         **device_arguments(),
     )
 
