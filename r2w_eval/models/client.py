@@ -27,12 +27,12 @@ from r2w_eval.models.completions import (
     build_body,
     compare_contexts,
     compare_names,
-    is_unpaid,
     read_bill,
     read_models,
     read_refusal,
     read_reply,
     read_retry_after,
+    refuses_all,
     tell_redirect,
 )
 from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
@@ -313,10 +313,7 @@ class HttpModel:
         text = content[:2000].decode("utf-8", "replace")
         message = f"HTTP {status}: {text[:300]}"
         wait_s = read_retry_after(headers)
-        told = read_refusal(text)
-        if status == 403 and told is CallStatus.FILTERED:
-            raise CallFailed(told, message)
-        if status in (402, 401, 403) or is_unpaid(content):
+        if refuses_all(status, content):
             self._leave(url, self._refusal(url, message))
         if 300 <= status < 400:
             place = headers.get("Location", "").encode("utf-8", "replace")
@@ -330,7 +327,7 @@ class HttpModel:
             if status == 503:
                 self.limiters[url].refused()
             raise Retry(CallStatus.TRANSPORT, message)
-        raise CallFailed(told, message)
+        raise CallFailed(read_refusal(text), message)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._is_closed:

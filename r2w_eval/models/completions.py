@@ -209,16 +209,19 @@ def read_refusal(text: str) -> CallStatus:
     return CallStatus.FILTERED if is_filtered else CallStatus.BAD_REQUEST
 
 
-def is_unpaid(content: bytes) -> bool:
-    """Whether an error says that the account has no money left, so that no request will pass.
+def refuses_all(status: int, content: bytes) -> bool:
+    """Whether an error is about the key or the account, so that no other request will pass either.
 
-    Its code and the beginning of its message are read alone: the rest may quote the prompt.
-
-    >>> is_unpaid(b'{"error": {"code": "insufficient_quota"}}')
-    True
-    >>> is_unpaid(b'{"error": {"message": "no model insufficient_quota"}}')
-    False
+    >>> refuses_all(401, b""), refuses_all(403, b'{"error": {"metadata": {"flagged_input": "x"}}}')
+    (True, False)
     """
+    if status == 403:
+        return read_refusal(content.decode("utf-8", "replace")) is not CallStatus.FILTERED
+    return status in (401, 402) or _is_unpaid(content)
+
+
+def _is_unpaid(content: bytes) -> bool:
+    # the code and the beginning of the message alone: the rest may quote the prompt
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from support import completion
 
 from r2w_eval.models.chat import CallFailed
-from r2w_eval.models.completions import Retry, read_reply, read_retry_after, read_usage
+from r2w_eval.models.completions import (
+    Retry,
+    read_reply,
+    read_retry_after,
+    read_usage,
+    refuses_all,
+)
 from r2w_eval.types import Usage
 
 
@@ -31,6 +37,29 @@ def test_content_parts_become_text_and_thinking() -> None:
     for unreadable in ([{"type": "image_url"}], {"text": "x"}, 7):
         with pytest.raises(Retry):
             read_reply(completion(unreadable))
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (401, {}, True),
+        (402, {}, True),
+        (403, {"message": "no"}, True),
+        (403, {"code": "content_policy_violation"}, False),
+        (400, {"message": "Your credit balance is too low to access the API."}, True),
+        (400, {"code": "Arrearage", "message": "Access denied"}, True),
+        (429, {"type": "insufficient_quota"}, True),
+        (429, {"message": "slow down"}, False),
+        (400, {"message": "bad: 'Your credit balance is too low'"}, False),
+        (400, {"code": 7, "message": ["insufficient_quota"]}, False),
+        (400, "insufficient_quota", False),
+    ],
+)
+def test_only_the_key_or_the_account_ends_an_endpoint(
+    status: int, error: object, expected: bool
+) -> None:
+    assert refuses_all(status, json.dumps({"error": error}).encode()) is expected
+    assert refuses_all(status, b"[" * 100_000) is (status in (401, 402, 403))
 
 
 def test_retry_after_is_read_in_all_three_forms() -> None:
