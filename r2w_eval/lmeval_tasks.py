@@ -29,8 +29,8 @@ from r2w_eval.hashing import content_hash
 from r2w_eval.models.thinking import split_thinking
 from r2w_eval.records.selection import Selection, check_complete
 from r2w_eval.results.lmeval_io import make_document, measure_answer
-from r2w_eval.run.display import show_progress
 from r2w_eval.run.job import Outcome, evaluate
+from r2w_eval.run.watching import show_progress
 from r2w_eval.suites.suite import load_info, load_suite
 from r2w_eval.types import Mode
 

@@ -8,6 +8,7 @@ left by a crash, is moved to `*.partial` on the next start. A lock refuses a sec
 
 from __future__ import annotations
 
+import difflib
 import fcntl
 import json
 import os
@@ -255,6 +256,19 @@ def _check_manifest(manifest: Mapping[str, Any], path: str) -> None:
         )
 
 
+def _find_runs(path: Path) -> str:
+    """What to type in place of a path that is no run folder."""
+    if (path.parent / "run.json").is_file():
+        return f"Try the folder that it lies in: {path.parent}"
+    place = path if path.is_dir() else path.parent
+    runs = sorted(str(found.parent) for found in place.glob("*/run.json"))
+    if not runs:
+        return f"Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
+    near = (not path.is_dir() and difflib.get_close_matches(str(path), runs)) or runs
+    more = f" and {len(near) - 5} more" if len(near) > 5 else ""
+    return f"Run folders there: {', '.join(near[:5])}{more}"
+
+
 class RunFolder:
     """A run on disk. Reading needs no lock; `open_writers` takes it."""
 
@@ -274,7 +288,7 @@ class RunFolder:
         if not folder.manifest_path.is_file():
             raise UsageError(
                 f"{path!r}: not a run folder (no run.json). Expected the --out folder of an "
-                f"earlier run. Try: r2w-eval --model smollm2 --tasks quickstart --out {path}"
+                f"earlier run. {_find_runs(folder.path)}"
             )
         if (kind := folder.manifest().get("kind", "run")) != "run":
             raise UsageError(

@@ -56,6 +56,15 @@ def number(value: float | None, form: str = ".2f") -> str:
     return "–" if value is None else format(value, form)
 
 
+def count(n: int, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    >>> count(1, "request"), count(2000, "request"), count(0, "reply", "replies")
+    ('1 request', '2,000 requests', '0 replies')
+    """
+    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
+
+
 def interval(low: float | None, high: float | None, form: str = ".2f") -> str:
     """Both bounds of an interval, or a dash where one is missing.
 

@@ -150,6 +150,21 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
         RunFolder.existing(str(tmp_path))
 
 
+def test_the_runs_that_may_be_meant_are_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "run.json", {})
+    for path, told in (
+        (tmp_path, f"Run folders there: {tmp_path}/one, {tmp_path}/two"),
+        (tmp_path / "onee", f"Run folders there: {tmp_path}/one"),
+        (tmp_path / "one" / "report.html", f"Try the folder that it lies in: {tmp_path}/one"),
+        (tmp_path / "one" / "deep", f"Try the folder that it lies in: {tmp_path}/one"),
+        (tmp_path / "none" / "deep", "Try: r2w-eval --model smollm2"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            RunFolder.existing(str(path))
+
+
 def test_json_files_are_replaced_whole(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"a": 1})
     write_json(tmp_path / "a.json", {"a": 2})

@@ -74,9 +74,10 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
 
         print_forecast(settings)
         return
-    from r2w_eval.run.display import print_outcome, show_progress
+    from r2w_eval.run.display import print_outcome
     from r2w_eval.run.job import check_outcome, evaluate
     from r2w_eval.run.outputs import strip_performance
+    from r2w_eval.run.watching import show_progress
 
     job = show_progress(lambda watch: evaluate(settings, watch), quiet, settings.progress_file)
     outcome = run_interruptibly(job)
@@ -99,21 +100,26 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
     "score_mode",
     "max_connections",
     "timeout",
+    "retry_failed",
     "data_dir",
     "cache_dir",
     "replay",
     "prices",
     "max_cost",
+    "min_coverage",
+    "progress_file",
     "include_path",
     "model_args",
     "pages_allow",
     helps={
         "judge": "Judge to ask, repeatable: http://HOST:PORT/v1#NAME, hf:PATH, vllm:PATH, "
-        "module:attr, r2w-quality, or local."
+        "module:attr, r2w-quality, or local.",
+        "retry_failed": "Ask again, past the cache, where these judges gave no usable verdict.",
     },
 )
 @click.option("--reparse", is_flag=True, help="Read the stored judge texts again; ask nobody.")
-def judge(folder: str, reparse: bool, **flags: Any) -> None:
+@click.option("--quiet", is_flag=True, help="No progress.")
+def judge(folder: str, reparse: bool, quiet: bool, **flags: Any) -> None:
     """Judge the answers of RUN with other judges.
 
     --reparse reads the stored verdicts again, after a mended parser, and asks nobody.
@@ -123,15 +129,24 @@ def judge(folder: str, reparse: bool, **flags: Any) -> None:
     from r2w_eval.config import change, stored_config
     from r2w_eval.run.display import print_outcome
     from r2w_eval.run.job import check_outcome, judge_again
+    from r2w_eval.run.watching import show_progress
     from r2w_eval.store import RunFolder
 
     run_folder = RunFolder.existing(folder)
     settings = stored_config(run_folder.manifest(), folder, flags["include_path"])
-    fresh = {"judge": (), "combine": None, "min_valid_judges": None, "exclude_self": False}
-    settings = change(settings, {**fresh, "replay": None, **given(flags)})
+    fresh = {
+        **{"judge": (), "combine": None, "min_valid_judges": None, "exclude_self": False},
+        **{"replay": None, "retry_failed": False, "progress_file": None},
+    }
+    settings = change(settings, {**fresh, **given(flags)})
     if not reparse and not settings.judge and not settings.combine:
         raise click.UsageError("Name a judge with --judge, or use --combine or --reparse")
-    outcome = run_interruptibly(judge_again(run_folder, settings, reparse))
+    job = show_progress(
+        lambda watch: judge_again(run_folder, settings, reparse, watch=watch),
+        quiet,
+        settings.progress_file,
+    )
+    outcome = run_interruptibly(job)
     print_outcome(outcome)
     check_outcome(outcome, settings.min_coverage, settings.max_unscored)
 

@@ -112,7 +112,7 @@ def budget(arm_texts: tuple[str, ...], run_texts: tuple[str, ...], out: str, **f
 def _run(arms: list[Any], out: str, flags: dict[str, Any]) -> dict[str, str]:
     from r2w_eval.comparison.experiments import run_arms
     from r2w_eval.config import merge_config
-    from r2w_eval.run.display import show_progress
+    from r2w_eval.run.watching import show_progress
 
     config = merge_config(None, given(flags))
     job = show_progress(

@@ -68,7 +68,7 @@ def judge_check(dry_run: bool, quiet: bool, **flags: Any) -> None:
     if dry_run:
         print_plan(config, options)
         return
-    from r2w_eval.run.display import show_progress
+    from r2w_eval.run.watching import show_progress
 
     job = show_progress(
         lambda watch: check_judges(config, options, watch), quiet, config.progress_file

@@ -31,18 +31,21 @@ from r2w_eval.stats.orders import (
 from r2w_eval.stats.ratings import PairTest, Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn
-from r2w_eval.terminal import escape, interval, number, plain_table
+from r2w_eval.terminal import count, escape, interval, number, plain_table
 from r2w_eval.types import Metric, Sample
 
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
 MAX_GROUPS, N_UNCLEAR = 12, 3
 TOLD_APART = 0.05
+# the mid-p of n differences of one sign is 2 ** -n
+LEAST_ITEMS = 5
 
 
 def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
     """One block per task and judge."""
     console = Console()
-    for comparison in compare_runs(runs, force_common, effect):
+    comparisons = compare_runs(runs, force_common, effect)
+    for comparison in comparisons:
         for warning in _uneven_items(comparison):
             console.print(warning, soft_wrap=True)
         console.print(ranking_table(comparison))
@@ -61,20 +64,64 @@ def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | N
             if shown:
                 console.print(
                     f"{escape(test.first)} minus {escape(test.second)}, largest wins and losses by "
-                    f"sample: {escape(shown)}"
+                    f"sample: {escape(shown)}\n"
                 )
+    if len(comparisons) > 1:
+        console.print(overview_table(comparisons))
+        n_tests = sum(len(comparison.ranking.tests) for comparison in comparisons)
+        console.print(
+            f"{n_tests} tests: where nothing differs, about one in twenty has p under .05.",
+            soft_wrap=True,
+        )
+
+
+def overview_table(comparisons: Sequence[Comparison]) -> Table:
+    """One row per suite, judge and pair of runs."""
+    tests = [(comparison, test) for comparison in comparisons for test in comparison.ranking.tests]
+    pairs = {(test.first, test.second) for _, test in tests}
+    is_one = len(pairs) == 1
+    told = f": {' minus '.join(*pairs)}" if is_one else ""
+    table = plain_table(f"All suites and judges{told}")
+    for name in ("suite", "judge") if is_one else ("suite", "judge", "first minus second"):
+        table.add_column(name, overflow="fold")
+    for name in ("difference", "95 % interval", "p"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("better", overflow="fold")
+    for comparison, test in tests:
+        table.add_row(
+            comparison.task,
+            escape(comparison.judge),
+            *([] if is_one else [escape(f"{test.first} – {test.second}")]),
+            number(test.difference, "+.2f"),
+            interval(test.low, test.high, "+.2f"),
+            number(test.p_holm, ".3f"),
+            escape(_better(test) or "not clear"),
+        )
+    return table
+
+
+def _better(test: PairTest) -> str | None:
+    """The run that the test puts ahead."""
+    if test.p_holm is None or test.p_holm > TOLD_APART:
+        return None
+    return test.first if (test.difference or 0) > 0 else test.second
 
 
 def conclude(tests: Sequence[PairTest]) -> str:
     """What the tests say, in words."""
-    apart = [test for test in tests if test.p_holm is not None and test.p_holm <= TOLD_APART]
     if len(tests) != 1:
-        return f"The tests tell {len(apart)} of {len(tests)} pairs apart."
+        apart = sum(_better(test) is not None for test in tests)
+        return f"The tests tell {apart} of {len(tests)} pairs apart."
     (test,) = tests
-    if not apart:
-        return f"The test does not tell {test.first} and {test.second} apart."
-    names = (test.first, test.second)
-    better, worse = names if (test.difference or 0) > 0 else reversed(names)
+    better = _better(test)
+    if better is None:
+        few = (
+            f" No test could: with {count(test.n_common, 'prompt')} p stays over .05. "
+            f"Take {LEAST_ITEMS} or more."
+        )
+        told = f"The test does not tell {test.first} and {test.second} apart."
+        return told + few * (test.n_common < LEAST_ITEMS)
+    worse = test.second if better == test.first else test.first
     return f"{better} is better than {worse} on these prompts."
 
 
@@ -149,11 +196,15 @@ def group_table(comparison: Comparison) -> Table:
     """The clearest differences in domains and criteria, marked as what they are."""
     clear = [own for own in comparison.groups if own.q_value < 0.05]
     shown = clear[:MAX_GROUPS] or comparison.groups[:N_UNCLEAR]
+    pairs = {(own.first, own.second) for own in shown}
+    is_one = len(comparison.ranking.tests) == 1
+    told = f", {' minus '.join(*pairs)}" if is_one else ""
     table = plain_table(
-        f"Domains, criteria and other parts, exploratory: {len(clear)} of {len(comparison.groups)} "
-        f"differences have q < .05 (Benjamini-Hochberg); {len(shown)} shown"
+        f"Domains, criteria and other parts{told}, exploratory: {len(clear)} of "
+        f"{len(comparison.groups)} differences have q < .05 (Benjamini-Hochberg); "
+        f"{len(shown)} shown"
     )
-    for name in ("part", "first minus second"):
+    for name in ("part",) if is_one else ("part", "first minus second"):
         table.add_column(name, overflow="fold")
     for name in ("difference", "95 % interval", "p", "q", "items"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -161,7 +212,7 @@ def group_table(comparison: Comparison) -> Table:
         test = own.test
         table.add_row(
             escape(own.group),
-            escape(f"{own.first} – {own.second}"),
+            *([] if is_one else [escape(f"{own.first} – {own.second}")]),
             number(test.difference, "+.2f"),
             interval(test.low, test.high, "+.2f"),
             number(test.p_value, ".3g"),

@@ -188,6 +188,27 @@ def read_estimate(record: Mapping[str, Any]) -> Estimate:
     return Estimate(**{**record, "strata": strata})
 
 
+def _tell_nothing_shared(
+    runs: Sequence[str], by_place: Mapping[tuple[str, str], Mapping[str, StoredResult]]
+) -> str:
+    """What each run holds, and whether a suite or a judge is what one of them lacks."""
+    judges: dict[str, dict[str, list[str]]] = {run: defaultdict(list) for run in runs}
+    for (task, judge), own in sorted(by_place.items()):
+        for run in own:
+            judges[run][task].append(judge)
+    held = "; ".join(
+        f"{run} holds " + ", ".join(f"{task} ({', '.join(own)})" for task, own in tasks.items())
+        for run, tasks in judges.items()
+    )
+    common = set.intersection(*map(set, judges.values()))
+    way = (
+        "Try: r2w-eval judge RUN --judge J, for the run that this judge has not read"
+        if common
+        else "Run both models on one suite: --tasks SUITE"
+    )
+    return f"The runs share no suite with the same judge: {held}. {way}"
+
+
 def compare_runs(
     runs: Sequence[str], force_common: bool = False, effect: float | None = None
 ) -> list[Comparison]:
@@ -204,11 +225,7 @@ def compare_runs(
             by_place[result.task, result.judge][run] = result
     shared = {place: rows for place, rows in by_place.items() if len(rows) == len(runs)}
     if not shared:
-        held = "; ".join(f"{task} by {judge}" for task, judge in sorted(by_place))
-        raise UsageError(
-            f"The runs share no task with the same judge. They hold: {held}. "
-            f"Try: r2w-eval judge RUN --judge J for the run that lacks it"
-        )
+        raise UsageError(_tell_nothing_shared(runs, by_place))
     scored = {place: rows for place, rows in shared.items() if not _unscored(rows.values())}
     told = [
         f"{task} by {judge}: no score in {', '.join(_unscored(rows.values()))}"

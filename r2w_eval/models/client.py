@@ -33,6 +33,7 @@ from r2w_eval.models.completions import (
     read_reply,
     read_retry_after,
     refuses_all,
+    tell_absent,
     tell_redirect,
 )
 from r2w_eval.models.endpoint import ClientSettings, Endpoint, Traffic
@@ -275,7 +276,9 @@ class HttpModel:
             try:
                 self._raise_for(status, headers, content, url)
             except CallFailed as failure:
-                self._pass_on(url, status, failure, avoid)
+                # where one of several addresses lacks the context, others are asked
+                if failure.status is CallStatus.CONTEXT and self.replicas.can_spare(url, avoid):
+                    raise TooSmall(url) from failure
                 raise
         try:
             reply = read_reply(content)
@@ -292,15 +295,6 @@ class HttpModel:
         self.replicas.hand_out()
         return replace(reply, latency_s=latency_s)
 
-    def _pass_on(self, url: str, status: int, failure: CallFailed, avoid: Set[str]) -> None:
-        """Where one of several addresses lacks the model or the context, others are asked."""
-        if not self.replicas.can_spare(url, avoid):
-            return
-        if failure.status is CallStatus.CONTEXT:
-            raise TooSmall(url) from failure
-        if status == 404:
-            self._leave(url, f"{url} does not serve this model: {failure}")
-
     def _leave(self, url: str, reason: str) -> NoReturn:
         """Nothing more is sent there; without another address the endpoint is down."""
         if self.replicas.can_spare(url):
@@ -315,6 +309,9 @@ class HttpModel:
         wait_s = read_retry_after(headers)
         if refuses_all(status, content):
             self._leave(url, self._refusal(url, message))
+        if status == 404 and (self.replicas.can_spare(url) or not self._health.has_answered):
+            # no such path or model, which the next request would be told too
+            self._leave(url, tell_absent(url, self.endpoint.model, message))
         if 300 <= status < 400:
             place = headers.get("Location", "").encode("utf-8", "replace")
             self._leave(url, tell_redirect(url, status, redact(place, self._key(url))))

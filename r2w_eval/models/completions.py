@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from r2w_eval.hashing import to_plain
 from r2w_eval.models.chat import BROKEN_OFF, CallFailed, CallStatus, ChatRequest, Reply
@@ -240,6 +241,21 @@ def tell_redirect(url: str, status: int, place: bytes) -> str:
         f"sent only where you said: if that is the right address, give it, up to /v1, in place of "
         f"this one"
     )
+
+
+def tell_absent(url: str, model: str, message: str) -> str:
+    """What to do about an address that knows no such path, or no such model.
+
+    >>> tell_absent("http://a:1", "m", "HTTP 404: Not Found")[:71]
+    "http://a:1 does not serve model 'm': HTTP 404: Not Found. Is /v1 missing"
+    """
+    root = urlsplit(url)._replace(path="/v1").geturl()
+    way = (
+        f"Is /v1 missing? Try: {root}#{model}"
+        if not urlsplit(url).path
+        else (f"Is the name right? Try: r2w-eval doctor --endpoint {url}#{model}")
+    )
+    return f"{url} does not serve model {model!r}: {message}. {way}"
 
 
 def read_models(content: bytes) -> list[dict[str, Any]]:

@@ -25,6 +25,8 @@ class Endpoint:
 
         >>> Endpoint.parse("http://a/v1,http://b/v1#m").base_urls
         ('http://a/v1', 'http://b/v1')
+        >>> Endpoint.parse("http://a/v1/chat/completions#m").base_urls
+        ('http://a/v1',)
         """
         urls, _, model = text.partition("#")
         # first of all, so that no later message repeats them
@@ -43,13 +45,13 @@ class Endpoint:
 
 
 def _clean_url(url: str) -> str:
-    """Scheme, host, port and path; "" for what is no such address."""
+    """Scheme, host, port and path up to /v1; "" for what is no such address."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
         return ""
-    path = parts.path.rstrip("/")
+    path = parts.path.rstrip("/").removesuffix("/chat/completions")
     return urlunsplit((parts.scheme, parts.netloc, path, "", "")) if usable else ""
 
 

@@ -36,6 +36,11 @@ class Health:
         self._failures: Counter[str] = Counter()
         self._silent_since: float | None = None
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether a usable reply ever came."""
+        return self._has_answered
+
     def check(self, is_again: bool) -> None:
         """Raises EndpointDown when a request is not worth sending, and its subclass EndpointSilent
         when the reason is silence and not what the endpoint replied. `is_again`: it is a retry.

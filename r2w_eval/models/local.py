@@ -224,8 +224,9 @@ def open_local(backend: str, path: str, model_args: str = "") -> LocalModel | Vl
         ) from error
     except (OSError, ValueError, RuntimeError) as error:
         # RuntimeError: weights of other shapes than the configuration says, memory
+        absent = "" if Path(path).exists() else "there is no such folder here, and as a hub id it "
         raise UsageError(
-            f"{path!r} cannot be loaded as a {backend} checkpoint: {error}. Expected a folder with "
+            f"{path!r}: {absent}cannot be loaded by {backend}: {error}. Expected a folder with "
             f"config.json, weights and a tokenizer, or a hub id that can be reached"
         ) from error
 
@@ -245,9 +246,7 @@ def _open(backend: str, path: str, model_args: str) -> LocalModel | VllmModel:
 def check_folder(path: str) -> None:
     """Raises UsageError for a path that is not there, and for a folder that is no checkpoint."""
     folder = Path(path)
-    # no hub id looks like these
-    is_path = path.startswith(("/", "./", "../", "~")) or path.count("/") > 1
-    if is_path and not folder.exists():
+    if not folder.exists() and _is_path(path):
         raise UsageError(
             f"{path!r}: no such folder. Expected a checkpoint with config.json, weights and a "
             f"tokenizer. Try: ls {shlex.quote(str(folder.parent))}"
@@ -258,6 +257,13 @@ def check_folder(path: str) -> None:
             f"{path!r}: no config.json, so not a checkpoint. The folder holds {held}. Expected "
             f"what save_pretrained writes"
         )
+
+
+def _is_path(name: str) -> bool:
+    """Whether no hub id looks like this, or the first part of the name is a folder here."""
+    begins = name.startswith(("/", "./", "../", "~")) or "\\" in name
+    first, slash, _ = name.partition("/")
+    return begins or name.count("/") > 1 or (bool(slash) and Path(first).is_dir())
 
 
 def _check_weights(path: str, model_args: str) -> None:

@@ -90,6 +90,7 @@ class Progress:
     judgements_expected: int = 0
     judgements_done: int = 0
     sent: int = 0
+    cached: int = 0
     reused: int = 0
     losses: dict[str, int] = field(default_factory=dict)
     prompt_tokens: int = 0
@@ -122,6 +123,7 @@ class Progress:
         if not is_new:
             self.reused += 1
             return
+        self.cached += record.cached
         self.sent += status != "not_sent" and not record.cached
         self.prompt_tokens += record.usage.prompt_tokens or 0
         self.completion_tokens += record.usage.completion_tokens or 0

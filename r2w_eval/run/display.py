@@ -1,26 +1,15 @@
-"""Terminal output during a run and at its end. Standard error for progress, standard
-output for results; model text never reaches the terminal unescaped.
-"""
+"""What a run prints at its end, on standard output. Text of models is always escaped."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import shlex
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from itertools import chain
-from pathlib import Path
-from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
-from r2w_eval.errors import UsageError
 from r2w_eval.models.endpoint import Traffic
 from r2w_eval.records.plan import Progress
 from r2w_eval.results.counts import JudgeSummary
@@ -29,13 +18,9 @@ from r2w_eval.results.ensembles import EnsembleSummary
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
-from r2w_eval.store import write_atomically
-from r2w_eval.terminal import escape, number, plain_table
+from r2w_eval.terminal import count, escape, number, plain_table
 from r2w_eval.types import JudgeStatus, Metric, WriterStatus
 
-T = TypeVar("T")
-TERMINAL_INTERVAL_S = 0.5
-LOG_INTERVAL_S = 10.0
 MAX_GROUP_ROWS = 12
 MAX_REASON_CHARS = 300
 # over fewer samples the slope's interval is many times the scale
@@ -51,110 +36,6 @@ _GAVE_WAY = frozenset(
         JudgeStatus.BAD_REQUEST,
     }
 )
-
-
-class ProgressDisplay:
-    """Shows the counters twice a second on a terminal, else one line every ten seconds."""
-
-    def __init__(self, quiet: bool, file: str | None) -> None:
-        self._quiet = quiet
-        self._file = Path(file) if file else None
-        self._console = Console(stderr=True)
-        self._started = time.monotonic()
-        self.progress = Progress()
-
-    def watch(self, progress: Progress) -> None:
-        """Take the counters to show."""
-        self.progress = progress
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Show progress while the body runs; needs a running event loop. Raises UsageError for a
-        progress file that cannot be written, before anything runs; later that ends nothing.
-        """
-        self._claim_file()
-        task = asyncio.get_running_loop().create_task(self._show())
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(OSError):
-                self._write_file()
-
-    async def _show(self) -> None:
-        if self._quiet:
-            return await self._every(TERMINAL_INTERVAL_S, lambda: None)
-        if not self._console.is_terminal:
-            return await self._every(LOG_INTERVAL_S, self._print_line)
-        with Live(console=self._console, auto_refresh=False, transient=True) as live:
-            await self._every(
-                TERMINAL_INTERVAL_S, lambda: live.update(Text(self._lines()), refresh=True)
-            )
-
-    async def _every(self, seconds: float, show: Any) -> None:
-        while True:
-            await asyncio.sleep(seconds)
-            show()
-            with suppress(OSError):
-                self._write_file()
-
-    def _print_line(self) -> None:
-        self._console.print(self.line(), soft_wrap=True, markup=False)
-
-    def line(self) -> str:
-        """The counters on one line, for logs."""
-        return self._lines().replace("\n", " | ")
-
-    def _lines(self) -> str:
-        elapsed_s = time.monotonic() - self._started
-        p = self.progress
-        writing = progress_line("responses", p.responses_done, p.responses_expected, elapsed_s)
-        judging = progress_line("judgements", p.judgements_done, p.judgements_expected, elapsed_s)
-        # what was cut is judged: no loss
-        losses = {name: n for name, n in p.losses.items() if name != WriterStatus.TRUNCATED}
-        lost = ", ".join(f"{name} {count}" for name, count in sorted(losses.items())) or "none"
-        cut = p.losses.get(WriterStatus.TRUNCATED, 0)
-        lost += f", cut: {cut:,}" if cut else ""
-        tokens = f"tokens in {p.prompt_tokens:,} out {p.completion_tokens:,}"
-        money = f", ${p.budget.spent_usd:.2f} of ${p.budget.cap_usd:.2f}" if p.budget else ""
-        return f"{writing}\n{judging}\nreused {p.reused:,}, lost: {lost}, {tokens}{money}"
-
-    def _claim_file(self) -> None:
-        try:
-            self._write_file()
-        except OSError as error:
-            raise UsageError(
-                f"--progress-file {str(self._file)!r}: {error.strerror}. Expected a file in a "
-                f"folder that exists. Try: mkdir -p {self._file and self._file.parent}"
-            ) from error
-
-    def _write_file(self) -> None:
-        if self._file is not None:
-            write_atomically(self._file, json.dumps(self.progress.counters()).encode())
-
-
-async def show_progress(
-    start: Callable[[Callable[[Progress], None]], Awaitable[T]], quiet: bool, file: str | None
-) -> T:
-    """The result of a job, with its progress shown while it runs; `start` is given the function to
-    which the job passes its counters. Raises UsageError for a progress file that cannot be written.
-    """
-    display = ProgressDisplay(quiet, file)
-    with display.running():
-        return await start(display.watch)
-
-
-def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
-    """One stage as a bar with rate and time left.
-
-    >>> progress_line("responses", 5, 10, 10.0)
-    'responses  [###############---------------] 5/10  0.5/s  10 s left'
-    """
-    filled = 30 * done // total if total else 0
-    rate = done / elapsed_s if elapsed_s > 0 else 0.0
-    left = f"{(total - done) / rate:.0f} s left" if rate and done < total else ""
-    bar = "#" * filled + "-" * (30 - filled)
-    return f"{name:10} [{bar}] {done:,}/{total:,}  {rate:.1f}/s  {left}".rstrip()
 
 
 def print_outcome(outcome: Outcome) -> None:
@@ -174,19 +55,18 @@ def print_outcome(outcome: Outcome) -> None:
         if result.ensemble is not None:
             console.print(ensemble_table(result, outcome.results))
             console.print(escape(describe_agreement(result.ensemble)) + "\n", highlight=False)
-    console.print(
-        f"{outcome.progress.sent:,} requests sent, {outcome.progress.reused:,} records reused, "
-        f"{outcome.wall_s:.1f} s{describe_traffic(outcome.traffic)}"
-    )
+    work, tries = describe_work(outcome.progress), describe_traffic(outcome.traffic)
+    console.print(f"{work}, {outcome.wall_s:.1f} s{tries}")
     if told := first_failure(outcome):
         console.print(f"First loss: {escape(told)}", soft_wrap=True)
     console.print(f"Run folder: {escape(str(outcome.folder.path))}", soft_wrap=True)
     console.print(f"Open:       {escape(str(outcome.folder.report_path))}", soft_wrap=True)
-    console.print(
-        f"Next:       r2w-eval judge {escape(shlex.quote(str(outcome.folder.path)))} --judge "
-        f"http://HOST:PORT/v1#NAME",
-        soft_wrap=True,
-    )
+    if any(result.writer.n_answered for result in outcome.results):
+        console.print(
+            f"Next:       r2w-eval judge {escape(shlex.quote(str(outcome.folder.path)))} --judge "
+            f"http://HOST:PORT/v1#NAME",
+            soft_wrap=True,
+        )
 
 
 def first_failure(outcome: Outcome) -> str | None:
@@ -205,6 +85,20 @@ def first_failure(outcome: Outcome) -> str | None:
          if status in _GAVE_WAY),
         None,
     )  # fmt: skip
+
+
+def describe_work(progress: Progress) -> str:
+    """Where the replies came from.
+
+    >>> describe_work(Progress(sent=1, cached=1200))
+    '1 request sent, 1,200 replies from the cache, 0 records reused'
+    """
+    cached = f"{count(progress.cached, 'reply', 'replies')} from the cache, " * bool(
+        progress.cached
+    )
+    return (
+        f"{count(progress.sent, 'request')} sent, {cached}{count(progress.reused, 'record')} reused"
+    )
 
 
 def describe_traffic(traffic: Sequence[Traffic]) -> str:

@@ -21,11 +21,11 @@ from r2w_eval.models.cost import (
 )
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
 from r2w_eval.records.rows import settled_judgement, settled_response, verdict_name
-from r2w_eval.run.opening import require_known
+from r2w_eval.run.opening import is_hub_id, require_known
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite
-from r2w_eval.terminal import plain_table
+from r2w_eval.terminal import escape, plain_table
 from r2w_eval.types import Answer, JudgeRequest, Sample, Score, WriterStatus
 
 WRITE, JUDGE = "write", "judge"
@@ -199,8 +199,13 @@ def print_forecast(config: RunConfig) -> None:
         table.add_column(column, justify="right")
     notes = ["Replies that the cache holds are among the calls, and cost nothing."] * config.cache
     plans, done = plan_tasks(config), find_done(config)
-    judges = (judge for judge in config.judge if judge != NO_JUDGE)
-    require_known(judges, None if config.responses else config.model or None)
+    judges = [judge for judge in config.judge if judge != NO_JUDGE]
+    writer = None if config.responses else config.model or None
+    require_known(judges, writer)
+    notes += [
+        f"{model}: no such folder here; the run will look for it on the hub"
+        for model in filter(is_hub_id, dict.fromkeys([writer or "", *judges]))
+    ]
     for plan in plans:
         for row in forecast(plan, config, done):
             table.add_row(
@@ -219,5 +224,5 @@ def print_forecast(config: RunConfig) -> None:
             )
     console = Console()
     console.print(table)
-    for note in notes:
-        console.print(note)
+    for note in dict.fromkeys([*notes, *(note for plan in plans for note in plan.notes)]):
+        console.print(escape(note), soft_wrap=True)

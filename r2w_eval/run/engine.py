@@ -163,7 +163,9 @@ class Engine:
         sample, decoding = turn.sample, self._decoding(turn)
         prompt_hash = content_hash(turn.messages)
         key = response_key(turn, prompt_hash, self._writing.identity, decoding)
-        retry_failed = self._retry_failed and not self._is_answered(turn, prompt_hash)
+        # recorded answers are what they are
+        again = self._retry_failed and not self._writing.is_recorded
+        retry_failed = again and not self._is_answered(turn, prompt_hash)
         stored = settled_response(self._responses.read(key), retry_failed)
         if stored is not None:
             self._progress.count(stored, is_new=False)

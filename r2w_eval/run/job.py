@@ -109,27 +109,39 @@ async def evaluate(
 
 
 async def judge_again(
-    folder: RunFolder, config: RunConfig, reparse: bool, write: Write | None = None
+    folder: RunFolder,
+    config: RunConfig,
+    reparse: bool,
+    write: Write | None = None,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Judge the answers of a finished run once more, generating nothing.
 
     `config` is the run's own with the new judges in place. Earlier judges stay in the folder and in
     the results, each under its own identity. With `reparse` every stored text is read again
-    instead. `write` says what is written: `write_outputs` (the default) or `write_results`.
+    instead. `write` says what is written: `write_outputs` (the default) or `write_results`; `watch`
+    is as in `evaluate`.
     """
     # before the manifest is read: judges that another process adds meanwhile would be lost from it
     with folder.open_writers() as writers:
-        return await _judge_locked(folder, writers, config, reparse, write or write_outputs)
+        return await _judge_locked(folder, writers, config, reparse, write or write_outputs, watch)
 
 
 async def _judge_locked(
-    folder: RunFolder, writers: RunWriters, config: RunConfig, reparse: bool, write: Write
+    folder: RunFolder,
+    writers: RunWriters,
+    config: RunConfig,
+    reparse: bool,
+    write: Write,
+    watch: Watch | None,
 ) -> Outcome:
     manifest = folder.manifest()
     identity = manifest["identity"]
     plans = plan_tasks(config)
     check_suites(folder, manifest, plans)
     progress = Progress()
+    if watch:
+        watch(progress)
     asked: frozenset[str] = frozenset()
     started = asyncio.get_running_loop().time()
     budget = None if reparse else open_budget(config)
@@ -158,7 +170,8 @@ async def _judge_locked(
                 access = (config.page_access, config.pages_allow)
                 async with open_pages(*access, folder.path, offline=reparse) as pages:
                     reading = replace(judging, pages=pages)
-                    await Engine(folder, writers, writing, reading, progress).run(plans)
+                    again = config.retry_failed
+                    await Engine(folder, writers, writing, reading, progress, again).run(plans)
             finally:
                 keep_page_counts(folder, progress.pages)
                 results = write(folder, plans, manifest)

@@ -255,10 +255,21 @@ def require_known(judges: Iterable[str], writer: str | None = None) -> None:
 def _require_model(spec: str) -> None:
     from r2w_eval.models.local import check_folder
 
+    if "#" in spec and not is_endpoint(spec) and not Path(spec).exists():
+        raise UsageError(
+            f"--model/--judge {spec!r}: not an endpoint, which begins with http:// or https://. "
+            f"Try: http://{spec}"
+        )
     if not _is_model(spec):
         raise _unknown(spec)
     if spec != EMBEDDED and not is_endpoint(spec):
         check_folder(spec.removeprefix("hf:").removeprefix("vllm:"))
+
+
+def is_hub_id(spec: str) -> bool:
+    """Whether a model would be looked for on the hub: it is no address, and no folder here."""
+    path = spec.removeprefix("hf:").removeprefix("vllm:")
+    return "/" in path and not is_endpoint(spec) and not Path(path).exists()
 
 
 def is_endpoint(spec: str) -> bool:
@@ -273,7 +284,8 @@ def _unknown(spec: str) -> UnknownName:
 
 def _is_model(spec: str) -> bool:
     kind = spec.partition(":")[0]
-    return spec == EMBEDDED or kind in ("hf", "vllm") or "/" in spec or Path(spec).is_dir()
+    is_place = "/" in spec or "\\" in spec or Path(spec).is_dir()
+    return spec == EMBEDDED or kind in ("hf", "vllm") or is_place
 
 
 def is_own_scorer(spec: str) -> bool:

@@ -16,7 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.cli import cli
-from r2w_eval.comparison.display import conclude, left_out_table, ranking_table, test_table
+from r2w_eval.comparison.display import (
+    conclude,
+    left_out_table,
+    print_comparisons,
+    ranking_table,
+    test_table,
+)
 from r2w_eval.comparison.pairwise import (
     Contest,
     build_request,
@@ -92,8 +98,32 @@ def test_other_items_are_refused_unless_forced(config: RunConfig, tmp_path: Path
 def test_another_judge_is_refused_by_name(config: RunConfig, tmp_path: Path) -> None:
     first = str(asyncio.run(evaluate(config)).folder.path)
     second = second_run(config, tmp_path, judge=(config.judge[0] + "+seed=4",))
-    with pytest.raises(UsageError, match=r"judge-0\+seed=4"):
+    told = (
+        r"holds quickstart \(judge-0\);.*holds quickstart \(judge-0\+seed=4\). Try: r2w-eval judge"
+    )
+    with pytest.raises(UsageError, match=told):
         compare_runs([first, second], force_common=True)
+
+
+def test_runs_of_other_suites_are_told_apart_from_runs_of_another_judge(
+    config: RunConfig, tmp_path: Path
+) -> None:
+    first = str(asyncio.run(evaluate(replace(config, limit=1))).folder.path)
+    second = second_run(config, tmp_path, tasks="longbench_write_ruler", limit=1)
+    with pytest.raises(UsageError, match="Run both models on one suite: --tasks SUITE"):
+        compare_runs([first, second])
+
+
+def test_an_overview_stands_under_several_suites(
+    config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    both = replace(config, tasks="quickstart,longbench_write_ruler", limit=2)
+    first = str(asyncio.run(evaluate(both)).folder.path)
+    print_comparisons([first, second_run(both, tmp_path)], force_common=False)
+    *_, overview = capsys.readouterr().out.partition("All suites and judges")
+    rows = [line.split() for line in overview.splitlines() if "judge-0" in line]
+    assert [row[0] for row in rows] == ["quickstart", "longbench_write_ruler"]
+    assert all(row[-2:] == ["not", "clear"] for row in rows) and "2 tests: where" in overview
 
 
 def test_another_mode_is_refused_field_by_field(config: RunConfig, tmp_path: Path) -> None:
@@ -257,6 +287,8 @@ def test_the_tests_are_put_in_words() -> None:
     assert conclude([worse]) == "b is better than a on these prompts."
     assert conclude([replace(worse, difference=1.0)]) == "a is better than b on these prompts."
     assert conclude([open_]) == "The test does not tell a and b apart."
+    few = conclude([replace(open_, n_common=4)])
+    assert few.endswith("with 4 prompts p stays over .05. Take 5 or more.")
     assert conclude([worse, open_, replace(worse, difference=None, p_holm=None)]).endswith(
         "tell 1 of 3 pairs apart."
     )

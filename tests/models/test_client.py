@@ -90,7 +90,6 @@ def test_a_reply_may_start_late_but_must_not_stall(server: FakeServer) -> None:
     ("fault", "status"),
     [
         ("http400", CallStatus.BAD_REQUEST),
-        ("http404", CallStatus.BAD_REQUEST),
         ("http413", CallStatus.BAD_REQUEST),
         ("http422", CallStatus.BAD_REQUEST),
         ("context", CallStatus.CONTEXT),
@@ -102,6 +101,26 @@ def test_permanent_faults_are_sent_once(server: FakeServer, fault: str, status: 
         ask(server.base_url, model=f"gen-0+{fault}=1")
     assert caught.value.status is status
     assert server.stats().total.requests == 1
+
+
+def test_an_address_that_knows_no_such_path_ends_at_the_first_call() -> None:
+    absent, told = (404, {}, b"Not Found"), "does not serve model 'm'.*Try: {}"
+    with ScriptedServer(absent) as server:
+        for url, way in (
+            (server.base_url.removesuffix("/v1"), f"{server.base_url}#m"),
+            (server.base_url, "r2w-eval doctor --endpoint"),
+        ):
+            with pytest.raises(EndpointDown, match=told.format(way)):
+                ask(url, model="m")
+    # once it has answered, it says so about a request
+    with ScriptedServer((200, {}, completion()), absent) as server:
+        assert isinstance(asyncio.run(_second(server.base_url)), CallFailed)
+
+
+async def _second(url: str) -> BaseException | Reply:
+    async with connect(url) as client:
+        await client.complete(REQUEST)
+        return (await send(client, 1))[0]
 
 
 def test_a_rate_limit_pauses_and_uses_up_no_try(server: FakeServer) -> None:
@@ -122,7 +141,7 @@ def test_a_paused_address_is_left_alone_for_that_long(server: FakeServer) -> Non
 
 
 def test_twenty_equal_failures_stop_the_endpoint(server: FakeServer) -> None:
-    results = ask_many(server.base_url, count=60, model="gen-0+http404=1")
+    results = ask_many(server.base_url, count=60, model="gen-0+http422=1")
     assert sum(isinstance(r, EndpointDown) for r in results) >= 20
     assert server.stats().total.requests <= 40
 

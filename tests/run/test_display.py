@@ -12,7 +12,8 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
-from r2w_eval.run.display import ProgressDisplay, print_outcome, show_progress
+from r2w_eval.run.display import print_outcome
+from r2w_eval.run.watching import ProgressDisplay, show_progress
 from r2w_eval.web.pages import PageStatus
 
 
@@ -43,7 +44,7 @@ def test_a_progress_file_nowhere_is_refused_before_the_run(tmp_path: Path) -> No
 def test_a_progress_file_that_can_no_longer_be_written_ends_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("r2w_eval.run.display.TERMINAL_INTERVAL_S", 0.01)
+    monkeypatch.setattr("r2w_eval.run.watching.TERMINAL_INTERVAL_S", 0.01)
     folder = tmp_path / "status"
     folder.mkdir()
 

@@ -144,3 +144,27 @@ def test_a_checkpoint_that_is_not_there_is_told_before_the_run(tmp_path: Path, f
             print_forecast(RunConfig(**named))
     with pytest.raises(UsageError, match="API is named https://HOST/v1#NAME"):
         print_forecast(RunConfig(model="http://h/v1#m", judge=("gpt-4o",)))
+
+
+def test_it_tells_what_the_run_will_leave_out_and_look_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    print_forecast(RunConfig(model="someone/base", tasks="creative", judge=("none",), limit=1))
+    *_, hub, left = capsys.readouterr().out.splitlines()
+    assert hub == "someone/base: no such folder here; the run will look for it on the hub"
+    assert left == "arena_hard_creative of the group creative is left out: it needs --baseline FILE"
+
+
+def test_an_address_without_its_scheme_is_told_from_a_checkpoint() -> None:
+    with pytest.raises(UsageError, match="Try: http://127.0.0.1:8000/v1#m"):
+        print_forecast(RunConfig(model="127.0.0.1:8000/v1#m"))
+
+
+def test_a_mistyped_folder_beside_others_is_no_hub_id(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ckpts").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name in ("ckpts/step-10", r"C:\ckpts\step-10"):
+        with pytest.raises(UsageError, match="no such folder"):
+            print_forecast(RunConfig(model=name))

@@ -186,6 +186,25 @@ def test_a_judge_added_later_equals_one_named_at_once(
     assert both[0] == both[1]
 
 
+def test_what_a_later_judge_lost_is_asked_again_and_nothing_else(
+    server: FakeServer, config: RunConfig
+) -> None:
+    folder = run(config).folder
+    lossy = replace(config, judge=(f"{server.base_url}#judge-0+http422=0.5",))
+
+    def lost(settings: RunConfig) -> tuple[int, int]:
+        """Verdicts that the lossy judge then owes, and the requests that this took."""
+        before = sent(server)
+        results = asyncio.run(judge_again(folder, settings, reparse=False)).results
+        (own,) = (result for result in results if "http422" in result.judge)
+        return sum(own.judging.failures.values()), sent(server) - before
+
+    (first, _), (second, n_sent) = lost(lossy), lost(lossy)
+    assert 0 < first == second and n_sent == 0
+    third, n_sent = lost(replace(lossy, retry_failed=True))
+    assert third < first and n_sent == first
+
+
 def test_a_judge_that_another_process_adds_while_one_is_opened_is_not_lost(
     server: FakeServer, config: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
