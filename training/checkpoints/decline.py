@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,21 +55,30 @@ def find_decline(rows: Sequence[ProgressRow]) -> Decline | None:
 
     Two quantities are compared: the score, and the share of samples that got an answer, since a
     policy that stops answering can keep its mean over the rest. The best of k checkpoints is
-    selected by a noisy score, so ALPHA is divided by 2 k (Bonferroni, two quantities).
+    selected by a noisy score, so ALPHA is divided by 2 k for every pair (Bonferroni, two
+    quantities), and so by the sum over all pairs: the more suites, the more would fall by chance.
     """
     whole = [row for row in rows if not row.error]
-    for place in sorted({(row.task, row.judge) for row in whole}):
-        own = [row for row in whole if (row.task, row.judge) == place]
-        *earlier, newest = sorted(own, key=lambda row: row.step)
-        earlier = [row for row in earlier if row.score_key == newest.score_key]
+    places = sorted({(row.task, row.judge) for row in whole})
+    contests = [
+        _contest(row for row in whole if (row.task, row.judge) == place) for place in places
+    ]
+    n_tests = 2 * sum(len(earlier) for _, earlier in contests)
+    for newest, earlier in contests:
         if not earlier:
             continue
         best = max(earlier, key=_rank)
         for quantity, read in (("score", _scores), ("answers", _finished_answers)):
             found = _compare(best, newest, quantity, read)
-            if found and found.is_below and found.p <= ALPHA / (2 * len(earlier)):
+            if found and found.is_below and found.p <= ALPHA / n_tests:
                 return found
     return None
+
+
+def _contest(rows: Iterable[ProgressRow]) -> tuple[ProgressRow, list[ProgressRow]]:
+    """The newest of one pair's rows, and the earlier ones that it can be compared with."""
+    *earlier, newest = sorted(rows, key=lambda row: row.step)
+    return newest, [row for row in earlier if row.score_key == newest.score_key]
 
 
 def _rank(row: ProgressRow) -> float:

@@ -1,13 +1,15 @@
 """Upper bounds of the calls of a pipeline's stages to writers, judges and scorers.
 
     loop         4 + 2 F + 3 K calls a prompt at most: K rounds, F fresh assessments (2 F of them
-                 the second judge's, where there is one)
+                 the second judge's, where there is one; K the internaliser's, where it is a model
+                 of its own)
     judge of RL  calls a group of n: n (pointwise), 2 n opponents (pairwise), 2 (n - 1) (in_group),
                  2 n for each reference met (references)
     reflections  of each rollout: K by a judge as process scorer, K + 1 texts by one of their effect
     validity     what the suite asks of a judge before the first step
 
-A policy that learned from the loop is assumed to reflect as often as the loop, K times. A row whose
+What cannot be read or used is asked for again (`synth.tries`), which is not counted. A policy that
+learned from the loop is assumed to reflect as often as the loop, K times. A row whose
 stage begins with `judge:` is of the judge of that name.
 """
 
@@ -35,22 +37,30 @@ from r2w_eval.types import Decoding
 # a template of the loop with its prompt; a prompt of RL
 TEMPLATE_TOKENS = 400
 PROMPT_TOKENS = 100
-# its calls are of judges, at another model's price
+# calls of a judge and of a writer, at another model's price
 SECOND = "judge_second"
+INNER = "write_internaliser"
 # different items of the validity suite, and the texts of one of them; counted, 174 on average
 VALIDITY_ITEMS, VALIDITY_TOKENS = 5_800, 200
 
 
 def loop_calls(n: int, recipe: Recipe) -> tuple[Forecast, ...]:
-    """Upper bound of the calls of writer, judge and second judge for `n` prompts."""
+    """Upper bound of the calls of all models of the loop for `n` prompts."""
     rounds, synth = recipe.synth.rounds, recipe.synth
     writing = min(synth.writer_tokens, FIRST_GUESS_TOKENS)
     judging = min(synth.judge_tokens, FIRST_GUESS_TOKENS)
     fresh = n * 2 * synth.fresh
     second = fresh if recipe.traces.second_judge else 0
-    writer, judge = n * (2 + 2 * rounds), n * (2 + rounds) + fresh - second
+    model, _, internaliser = recipe.traces.models
+    inner = n * rounds if internaliser != model else 0
+    writer, judge = n * (2 + 2 * rounds) - inner, n * (2 + rounds) + fresh - second
     told = TEMPLATE_TOKENS + writing
-    rows = (("write", writer, writing), ("judge", judge, judging), (SECOND, second, judging))
+    rows = (
+        ("write", writer, writing),
+        (INNER, inner, writing),
+        ("judge", judge, judging),
+        (SECOND, second, judging),
+    )
     return tuple(
         Forecast("loop", stage, calls, calls * told, calls * written)
         for stage, calls, written in rows

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from r2w_eval.reward_models.scorer import JUDGE
-from r2w_eval.training.pipeline.calls import SECOND
+from r2w_eval.training.pipeline.calls import INNER, SECOND
 from r2w_eval.training.pipeline.forecast import Forecaster, Need
 from r2w_eval.training.pipeline.plan import Stage
 from r2w_eval.training.pipeline.recipe import Recipe
@@ -21,9 +21,14 @@ from r2w_eval.terminal import plain_table
 
 def total_cost(needs: Iterable[Need], recipe: Recipe, prices: Mapping[str, Price]) -> str:
     """Dollars of all calls to endpoints, "n/a" if one has no price. Local models cost nothing."""
-    writer, judge, _ = recipe.traces.models
+    writer, judge, internaliser = recipe.traces.models
     second = recipe.traces.second_judge
-    of_loop = {"write": [writer], "judge": [judge], SECOND: [second] if second else []}
+    of_loop = {
+        "write": [writer],
+        INNER: [internaliser],
+        "judge": [judge],
+        SECOND: [second] if second else [],
+    }
     of_rl = {"judge": [recipe.rl.outcome]}
     of_evaluation = {"judge": recipe.evaluate.judge}
     total = 0.0
@@ -91,8 +96,8 @@ def _notes(
     )
     yield (
         f"Tokens trained and generated, and calls (w writer, j judges, r rewards), are upper "
-        f"bounds; those of judges of reflections with {recipe.synth.rounds} of them in a rollout "
-        f"(synth.rounds)."
+        f"bounds, but for replies asked for again (synth.tries); those of judges of reflections "
+        f"with {recipe.synth.rounds} of them in a rollout (synth.rounds)."
     )
     if forecaster.commit:
         name, revision = split_revision(recipe.sft.model)

@@ -32,7 +32,7 @@ from r2w_eval.training.pipeline.grid import rl_arms
 from r2w_eval.training.pipeline.model_shape import ModelShape, shape_of
 from r2w_eval.training.pipeline.plan import Stage
 from r2w_eval.training.pipeline.recipe import Recipe
-from r2w_eval.training.prompts import Prompt, read_prompts, starter_prompts
+from r2w_eval.training.prompts import Prompt, hold_apart, read_prompts, starter_prompts
 
 from r2w_eval.errors import UsageError
 from r2w_eval.run.dryrun import Forecast, forecast
@@ -102,11 +102,13 @@ class Forecaster:
         return known[stage.kind](stage) if stage.kind in known else Need()
 
     def prompts(self) -> list[Prompt]:
-        """The prompts of the recipe's file, or of the starter grammar."""
+        """The prompts of the recipe's file, or of the starter grammar, without those held apart."""
         own = self.recipe.prompts
         if own.file:
-            return read_prompts(Path(own.file))
-        return starter_prompts(own.n, own.seed, own.languages)
+            found = read_prompts(Path(own.file))
+        else:
+            found = starter_prompts(own.n, own.seed, own.languages)
+        return hold_apart(found, own.held)[0]
 
     def n_traces(self) -> int:
         """Expected number of SFT rows; an upper bound for expert and planted traces."""
@@ -162,6 +164,8 @@ class Forecaster:
         memory += 4 * shape.parameters * (own.beta > 0)
         memory += cache_memory(shape, own.rollouts_per_call, length)
         hours = self.hours(shape, 8, trained, generated)
+        if own.max_seconds:
+            hours = min(hours, own.max_seconds / 3600)
         return Need(memory, trained, generated, hours, calls)
 
     def _rollouts(self, stage: Stage) -> Need:

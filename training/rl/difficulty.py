@@ -2,7 +2,7 @@
 
 The policy answers each prompt a few times, and a judge marks the answers by the prompt's rubric. A
 prompt is kept if the mean mark lies in a band, the marks differ, and the best known text is better
-by a margin; within each language and domain the widest margins come first (specification:
+by a margin; where a language and domain have too many, the widest margins stay (specification:
 r2write.md section 3.5; the margin rule is Writing-RL's). Answers without a mark are left out.
 """
 
@@ -118,7 +118,12 @@ def unfit(tried: Tried, settings: DifficultySettings, has_references: bool) -> U
 def choose(
     tried: Sequence[Tried], settings: DifficultySettings
 ) -> tuple[list[Tried], dict[str, int]]:
-    """The kept prompts, widest margin first per (language, domain); the others by reason."""
+    """The kept prompts in the order in which they were given, and the others by reason.
+
+    A quota takes the widest margins of each (language, domain). The order stays, because the end of
+    a prompt file is what is held apart (`hold_apart`): by margin, or by domain, it would be another
+    kind of prompts.
+    """
     has_references = any(one.reference is not None for one in tried)
     left_out: Counter[str] = Counter()
     groups: dict[tuple[str, str], list[Tried]] = defaultdict(list)
@@ -127,14 +132,14 @@ def choose(
             left_out[reason] += 1
         else:
             groups[one.prompt.lang, one.prompt.domain].append(one)
-    kept: list[Tried] = []
-    for place in sorted(groups):
-        ranked = sorted(groups[place], key=lambda one: -(one.margin or 0.0))
+    kept: set[str] = set()
+    for own in groups.values():
+        ranked = sorted(own, key=lambda one: -(one.margin or 0.0))
         within = ranked[: settings.quota or len(ranked)]
-        kept += within
+        kept |= {one.prompt.id for one in within}
         if len(ranked) > len(within):
             left_out[Unfit.OVER_QUOTA] += len(ranked) - len(within)
-    return kept, dict(sorted(left_out.items()))
+    return [one for one in tried if one.prompt.id in kept], dict(sorted(left_out.items()))
 
 
 @dataclass(frozen=True)

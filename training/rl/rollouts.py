@@ -16,7 +16,7 @@ from typing import Any
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_numbers
 from r2w_eval.training.prompts import Prompt
 from r2w_eval.training.rl.completions import TAGS, template_tags, thinking_tokens
-from r2w_eval.training.trainer.stage import load_tokenizer, model_folder
+from r2w_eval.training.trainer.stage import check_end_of_turn, load_tokenizer, model_folder
 
 from r2w_eval.models.local import end_tokens
 from r2w_eval.models.thinking import ThinkTags, split_thinking
@@ -127,7 +127,7 @@ def _generate(
 ) -> Iterator[RolloutText]:
     import torch
     from r2w_eval.training.rl.decoding import GraphedDecoding
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     source = model_folder(model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -140,7 +140,10 @@ def _generate(
     policy = policy.to(device).eval()
     loop = GraphedDecoding() if settings.graphed_generation and device == "cuda" else None
     tags = template_tags(tokenizer)
+    check_end_of_turn(model, tokenizer, policy.generation_config)
     ends = end_tokens(policy.generation_config, tokenizer)
+    # as RL draws them: a model's own settings, such as a repetition penalty, would be added
+    policy.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None)
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
     for start in range(0, len(places), settings.batch_size):
         batch = places[start : start + settings.batch_size]

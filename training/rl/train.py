@@ -41,6 +41,7 @@ from r2w_eval.training.rl.settings import RLSettings
 from r2w_eval.training.trainer.faults import without_missing_reward_texts
 from r2w_eval.training.trainer.stage import (
     Trained,
+    check_end_of_turn,
     commit_notes,
     device_arguments,
     fit,
@@ -150,6 +151,7 @@ def train_rl(
         end = on_first(lambda: agreed_step(agreed))
         saves = settings.evaluation.is_on
         trainer.add_callback(StopTogether(agreed, settings.max_seconds, saves=saves))
+    check_end_of_turn(settings.model, tokenizer, trainer.model.generation_config)
     named = commit_notes(source, trainer.model.config)
     with without_missing_reward_texts():
         notes = fit(trainer, tokenizer, out, settings.evaluation, MEMORY, end)

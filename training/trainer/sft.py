@@ -17,6 +17,7 @@ from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
     Trained,
+    check_end_of_turn,
     commit_notes,
     device_arguments,
     fit,
@@ -156,6 +157,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
         peft_config=lora(settings.lora_rank),
         callbacks=[StopOnBrokenLoss()],
     )
+    check_end_of_turn(settings.model, tokenizer, trainer.model.generation_config)
     named = commit_notes(source, trainer.model.config)
     memory = "sft.max_tokens or sft.batch_size (raise accumulate by as much), or set lora_rank,"
     notes = (*named, *fit(trainer, tokenizer, out, settings.evaluation, memory))

@@ -19,6 +19,7 @@ from r2w_eval.training.trainer.hub import fetch_checkpoint, split_revision
 
 from r2w_eval.errors import UsageError
 from r2w_eval.models.fingerprint import describe_commit
+from r2w_eval.models.local import end_tokens
 from r2w_eval.ranks import is_first, n_processes, on_first
 from r2w_eval.store import write_json
 
@@ -80,6 +81,25 @@ def load_tokenizer(model: str, **options: Any) -> Any:
             f"copy of its folder with a chat_template.jinja that keeps <think>"
         )
     return tokenizer
+
+
+def check_end_of_turn(model: str, tokenizer: Any, generation_config: Any) -> None:
+    """Raise UsageError if the chat template ends a turn with a token that generation does not stop
+    at, as those of many base models do: every text would go on to its limit.
+    """
+    said = [{"role": "user", "content": "Write."}, {"role": "assistant", "content": "Done."}]
+    whole: str = tokenizer.apply_chat_template(said, tokenize=False)
+    tail = whole.rpartition("Done.")[2]
+    found = [(tail.find(token), token) for token in tokenizer.all_special_tokens if token in tail]
+    token = min(found, default=(0, ""))[1]
+    ends = end_tokens(generation_config, tokenizer)
+    if token and tokenizer.convert_tokens_to_ids(token) not in ends:
+        stops = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(sorted(ends)))) or "nothing"
+        raise UsageError(
+            f"model {model!r}: its chat template ends a turn with {token!r}, and it stops at "
+            f"{stops}: texts would go on to their limit. Add {token!r} to eos_token_id in the "
+            f"generation_config.json of a copy of its folder, or try its instruction-tuned sibling"
+        )
 
 
 def device_arguments() -> dict[str, Any]:

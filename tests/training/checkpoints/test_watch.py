@@ -199,6 +199,19 @@ def test_only_a_significant_decline_is_reported(tmp_path: Path) -> None:
     assert find_decline(worse[:1]) is None
 
 
+def test_the_more_suites_the_less_one_fall_says(tmp_path: Path) -> None:
+    good = [7.0 + (i % 3) for i in range(20)]
+    # sixteen items of twenty fall: p is 0.007
+    fallen = [value + (-1.0 if i % 5 else 1.0) for i, value in enumerate(good)]
+    write_result(tmp_path / "run-1", good)
+    write_result(tmp_path / "run-2", fallen)
+    alone = [row(tmp_path, 1, 8.0), row(tmp_path, 2, 7.5)]
+    decline = find_decline(alone)
+    assert decline is not None and 0.05 / (2 * 8) < decline.p < 0.05 / 2
+    others = [replace(one, task=f"other-{n}", score=None) for one in alone for n in range(7)]
+    assert find_decline([*alone, *others]) is None
+
+
 def test_a_policy_that_finishes_fewer_answers_declines_at_any_score(
     tmp_path: Path,
 ) -> None:

@@ -13,6 +13,7 @@ from r2w_eval.training.pipeline.calls import VALIDITY_ITEMS, loop_calls
 from r2w_eval.training.pipeline.dryrun import print_forecast, total_cost
 from r2w_eval.training.pipeline.forecast import (
     Forecaster,
+    Need,
     cache_memory,
     train_memory,
 )
@@ -143,6 +144,33 @@ def test_a_second_judge_is_forecast_at_its_own_price(
     assert "no price for s" in capsys.readouterr().out
     changed = {name for name, key in keys(plain).items() if keys(two)[name] != key}
     assert {"traces-loop", "traces", "sft-seed0"} <= changed and "reward" not in changed
+
+
+def test_an_internaliser_is_forecast_at_its_own_price(write: Write) -> None:
+    models = {"writer": "http://h/v1#w", "judge": "http://h/v1#j", "internaliser": "http://h/v1#i"}
+    recipe = load_recipe(str(write(traces={"sources": ["loop"], **models})))
+    rows = loop_calls(10, recipe)
+    assert [row.calls for row in rows] == [50, 30, 90]
+    prices = {"w": Price(0.0, 0.0), "j": Price(0.0, 0.0)}
+    assert total_cost([Need(calls=rows)], recipe, prices) == "n/a (no price for i)"
+    paid = total_cost([Need(calls=rows)], recipe, {**prices, "i": Price(1e3, 0.0)})
+    assert float(paid.removeprefix("$")) == pytest.approx(rows[1].prompt_tokens / 1e3)
+
+
+def test_prompts_held_apart_and_time_beyond_the_limit_cost_nothing(write: Write) -> None:
+    def needs(**sections: Any) -> dict[str, Need]:
+        recipe = load_recipe(str(write(**sections)))
+        forecaster = Forecaster(recipe)
+        return {stage.name: forecaster.need(stage) for stage in plan_pipeline(recipe)}
+
+    loop = {"sources": ["loop"]}
+    whole = needs(prompts={"n": 10}, traces=loop)
+    held = needs(prompts={"n": 10, "held": 4}, traces=loop, rl={"max_seconds": 36.0})
+    assert [row.calls for row in held["traces-loop"].calls] == [
+        row.calls * 6 // 10 for row in whole["traces-loop"].calls
+    ]
+    name = "rl-lambda0.3-seed0"
+    assert (whole[name].hours or 0.0) > 0.01 == held[name].hours
 
 
 def test_the_dry_run_counts_the_calls_of_the_rewards_judge(write: Write, tmp_path: Path) -> None:

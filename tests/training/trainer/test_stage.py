@@ -33,7 +33,7 @@ from r2w_eval.training.trainer.faults import OutOfMemory, out_of_memory_named
 from r2w_eval.training.trainer.sft import SFTSettings, to_row, train_sft
 from safetensors.torch import save_file
 from support import ROOT
-from toy_policy import save_policy
+from toy_policy import TURNS, save_policy
 
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.fakeserver.server import FakeServer
@@ -222,6 +222,21 @@ def test_a_model_without_a_chat_template_is_refused_before_it_is_loaded(
         write_rollouts(str(bare), PROMPTS, RolloutSettings(1), tmp_path / "rollouts.jsonl")
 
 
+def test_a_model_that_does_not_stop_where_its_template_ends_a_turn_is_refused(
+    policy: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(policy, tmp_path / "base")
+    (base / "chat_template.jinja").write_text(f"{TURNS}{{% if messages[1:] %}}<unk>{{% endif %}}")
+    for run in (run_sft, run_rl):
+        with pytest.raises(UsageError, match="ends a turn with '<unk>', and it stops at '<eos>'"):
+            run(base, tmp_path / "out")
+    with pytest.raises(UsageError, match="ends a turn with '<unk>'"):
+        write_rollouts(str(base), PROMPTS, RolloutSettings(1), tmp_path / "rollouts.jsonl")
+    config = json.loads((base / "generation_config.json").read_text())
+    (base / "generation_config.json").write_text(json.dumps({**config, "eos_token_id": [1, 2]}))
+    assert write_rollouts(str(base), PROMPTS, RolloutSettings(1), tmp_path / "b.jsonl")["n"] == 3
+
+
 def test_rows_with_an_end_of_turn_in_their_text_are_left_out_and_told(
     policy: Path, tmp_path: Path
 ) -> None:
@@ -370,6 +385,18 @@ def test_rollouts_are_of_all_prompts_and_their_tokens_are_counted(
     }
     assert all(row["answer_tokens"] == 6 or row["is_ended"] for row in rows)
     assert sum(row["answer_tokens"] for row in rows) == made["tokens"]
+
+
+def test_rollouts_are_drawn_without_a_models_own_settings(policy: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(policy, tmp_path / "own")
+    config = json.loads((own / "generation_config.json").read_text())
+    wanted = {"do_sample": True, "repetition_penalty": 5.0, "typical_p": 0.2, "min_p": 0.5}
+    (own / "generation_config.json").write_text(json.dumps({**config, **wanted}))
+    settings = RolloutSettings(samples=8, max_tokens=24)
+    for model in (policy, own):
+        write_rollouts(str(model), PROMPTS, settings, tmp_path / f"{model.name}.jsonl")
+    texts = [(tmp_path / f"{model.name}.jsonl").read_bytes() for model in (policy, own)]
+    assert texts[0] == texts[1]
 
 
 # a watcher whose evaluations all fail
