@@ -24,29 +24,37 @@ def print_listing(data_dir: str | None) -> None:
     console = Console()
     roots = data_roots(data_dir)
     table = plain_table("Suites")
-    table.add_column("suite", no_wrap=True)
-    table.add_column("samples", justify="right")
-    for column in ("languages", "licence", "data"):
-        table.add_column(column)
+    table.add_column("suite", overflow="fold")
+    table.add_column("samples", justify="right", no_wrap=True)
+    for column in ("measures", "data"):
+        table.add_column(column, overflow="fold")
     for info in _infos(()):
         data = info.data(roots)
         here = all(data.find(name) for name in data.needed())
         table.add_row(
             info.name,
             f"{info.n_samples:,}",
-            ", ".join(info.languages),
-            info.licence.partition(" (")[0],
+            escape(info.measures),
             "here" if here else "not here",
         )
     console.print(table)
     for info in _infos(()):
         console.print(
-            f"{info.name} {info.version}: {info.source}, published judge: {info.published_judge}",
+            f"{info.name} {info.version} ({', '.join(info.languages)}; "
+            f"{info.licence.partition(' (')[0]}): {info.source}, published judge: "
+            f"{info.published_judge}{_needs(info)}",
             soft_wrap=True,
         )
     for group, members in group_members().items():
         console.print(f"group {group}: {', '.join(members)}", soft_wrap=True)
     console.print("\n--model and --judge take: " + escape(", ".join(KINDS)), soft_wrap=True)
+
+
+def _needs(info: SuiteInfo) -> str:
+    """What a run must name beside its models."""
+    own = [f"--{name} FILE" for name in info.required_inputs]
+    own += ["--pages"] if info.pages == "required" else []
+    return f"; needs {' and '.join(own)}" if own else ""
 
 
 def print_ids(config: RunConfig) -> None:

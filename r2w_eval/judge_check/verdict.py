@@ -90,15 +90,14 @@ def find_flags(card: EvaluatorCard) -> tuple[str, ...]:
 
 
 def _null_flags(nulls: Sequence[NullFigures]) -> Iterator[str]:
+    """Those shown to do as well as real ones; the verdict names all that are not shown below."""
     for null in nulls:
-        if null.name == LONGEST or null.gap.value is None or null.survives:
-            continue
         above = null.gap.high is not None and null.gap.high < 0
-        what = "scores above" if above else "is not shown to score below"
-        yield (
-            f"null answer {null.name} {what} real answers: gap {null.gap.value:+.2f} points "
-            f"({_span(null.gap, '+.2f')}, {null.n_prompts} requests)"
-        )
+        if above and null.name != LONGEST:
+            yield (
+                f"null answer {null.name} scores above real answers: gap {null.gap.value:+.2f} "
+                f"points ({_span(null.gap, '+.2f')}, {null.n_prompts} requests)"
+            )
     for null in nulls:
         if null.beats_a_system:
             yield (

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from r2w_eval.errors import UnknownName
+from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.records.parquet import ParquetFolder
 from r2w_eval.stats.inference import measure
 from r2w_eval.types import Estimate, JudgeStatus, Metric, Stratum
@@ -57,6 +57,12 @@ def verdict_means(
             raise UnknownName("--by", name, "column", GROUPS, "r2w-eval aggregate --help")
     keys = [*by, *_ASKED, "sample_id", "status", "is_verdict"]
     rows = _grouped(dataset.judgements(), keys, _SUMS).to_pylist()
+    tasks = sorted({row["task"] for row in rows})
+    if "task" not in by and len(tasks) > 1:
+        raise UsageError(
+            f"--by {','.join(by)}: the dataset holds several suites ({', '.join(tasks)}), and "
+            f"verdicts on different scales have no mean. Try: --by {','.join(['task', *by])}"
+        )
     answers = _grouped(dataset.responses(), ["run", "task", "sample_id"]).to_pylist()
     unjudged = _unjudged(rows, answers)
     return [

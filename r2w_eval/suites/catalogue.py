@@ -13,6 +13,7 @@ from r2w_eval.terminal import escape, plain_table
 
 COLUMNS = (
     "suite",
+    "measures",
     "version",
     "samples",
     "languages",
@@ -109,6 +110,7 @@ def _row(entry: CatalogueEntry) -> str:
     info = entry.info
     cells = (
         f"[`{info.name}`](../tasks/{info.name}/README.md)",
+        info.measures,
         info.version,
         f"{info.n_samples:,}",
         ", ".join(info.languages),

@@ -48,6 +48,7 @@ def load_stock(name: str, include_path: str | None) -> tuple[SuiteInfo, Suite]:
         folder=folder,
         version=f"{task.VERSION}-{_identity(task, samples)}",
         title=f"lm-eval task {task.config.task}",
+        measures="",
         source=str(task.config.dataset_path or folder),
         licence="see the task",
         languages=(),

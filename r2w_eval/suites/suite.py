@@ -204,6 +204,7 @@ class SuiteInfo:
     """What the YAML says: enough to list, plan and identify a suite without loading its code.
 
     `pages` says whether it reads the web: "", "optional" (some metrics do) or "required".
+    `measures` says what is scored, in half a line.
     `category` names the entry of `Sample.meta` that --shuffle draws in proportion over.
     """
 
@@ -211,6 +212,7 @@ class SuiteInfo:
     folder: Path
     version: str
     title: str
+    measures: str
     source: str
     licence: str
     languages: tuple[str, ...]
@@ -294,6 +296,7 @@ def _read_info(name: str, folder: Path, config: Mapping[str, Any]) -> SuiteInfo:
         folder=folder,
         version=str(meta["version"]),
         title=meta["title"],
+        measures=str(meta.get("measures", "")),
         source=meta["source"],
         licence=meta["licence"],
         languages=tuple(meta["languages"]),

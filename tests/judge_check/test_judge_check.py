@@ -169,6 +169,9 @@ def test_a_judge_of_length_has_no_signal_and_is_flagged(lengthy: EvaluatorCard) 
     assert longest.below.value == 0.0 and not longest.survives
     shuffled = next(null for null in lengthy.nulls if null.name == "shuffled_sentences")
     assert not shuffled.survives
+    # as high as the real ones, which the verdict says; a flag is for what scores above them
+    assert "shuffled_sentences" in lengthy.verdict[-1]
+    assert not any("shuffled_sentences" in flag for flag in lengthy.flags)
 
 
 def test_trivial_rules_are_what_their_names_say() -> None:

@@ -281,6 +281,18 @@ def test_the_commands_show_what_is_there(tmp_path: Path) -> None:
     export = CliRunner().invoke(cli, ["export", str(tmp_path / "run"), "--parquet", out])
     assert "1 responses, 32 judgements" in export.output, export.output
     shown = CliRunner().invoke(cli, ["aggregate", out, "--by", "judge,criterion"])
-    assert "4 of 4" in shown.output and "timeout" in shown.output
+    assert "4/4" in shown.output and "timeout" in shown.output
     rows = json.loads(CliRunner().invoke(cli, ["aggregate", out, "--json"]).output)
     assert [row["group"]["judge"] for row in rows] == sorted(JUDGES)
+
+
+def test_suites_have_tables_of_their_own_and_no_common_mean(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    for task in ("quickstart", "hellobench"):
+        own = (replace(judgement, task=task) for judgement in verdicts(2))
+        ParquetFolder(out).export(make_run(tmp_path / task, own))
+    tables = CliRunner().invoke(cli, ["aggregate", out, "--by", "task,judge"]).output
+    assert tables.index("task hellobench") < tables.index("task quickstart")
+    mixed = CliRunner().invoke(cli, ["aggregate", out, "--by", "judge"])
+    assert isinstance(mixed.exception, UsageError)
+    assert str(mixed.exception).endswith("Try: --by task,judge")

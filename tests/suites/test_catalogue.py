@@ -56,6 +56,7 @@ def test_every_suite_says_where_it_comes_from_and_under_which_licence() -> None:
     for entry in read_catalogue():
         info = entry.info
         assert info.licence and info.source and info.title
+        assert 20 < len(info.measures) < 60, info.name
         assert (info.folder / "README.md").is_file(), info.name
         assert all(len(file.sha256) == 64 for file in info.files.values()), info.name
         assert entry.calls > 0
