@@ -119,7 +119,9 @@ def _consistency(all_readings: Sequence[Readings]) -> Iterator[Metric]:
     ]
     if not repeated:
         return
-    alpha = krippendorff_alpha([list(values) for _, _, values in repeated])
+    alpha = krippendorff_alpha(
+        [list(values) for _, _, values in repeated], clusters=[name for name, _, _ in repeated]
+    )
     n = len(repeated)
     yield Metric("repeat_alpha", alpha.value, alpha.low, alpha.high, alpha.n_units, n)
     spans = [

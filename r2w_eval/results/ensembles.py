@@ -17,7 +17,7 @@ from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge.families import is_own_family
 from r2w_eval.judge.scorers import add_usage
 from r2w_eval.records.collect import Question
-from r2w_eval.stats.agreement import Alpha, Association, Level, associate, krippendorff_alpha
+from r2w_eval.stats.agreement import Alpha, Association, associate, krippendorff_alpha
 from r2w_eval.stats.noise import JudgeSplit, Observation, judge_split
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Score, Usage, is_number
 
@@ -246,25 +246,25 @@ def summarise_ensemble(
     writer: str,
 ) -> EnsembleSummary:
     """Agreement of the members; `judgements` are each member's verdicts on one task."""
-    table: defaultdict[tuple[str, str, str, int], dict[str, float]] = defaultdict(dict)
+    table: defaultdict[tuple[str, str, str, str, int], dict[str, float]] = defaultdict(dict)
     rows = []
     for judge, own in judgements.items():
         for j in own:
             if j.score.value is not None:
-                place = (j.response_key, j.criterion, j.order, j.repeat)
+                place = (j.sample_id, j.response_key, j.criterion, j.order, j.repeat)
                 table[place][judge] = j.score.value
                 rows.append(Observation(f"{j.response_key}/{j.criterion}", j.score.value, 0, judge))
     columns = {judge: [own.get(judge) for own in table.values()] for judge in spec.judges}
-    clusters = [response for response, _, _, _ in table]
+    queries = [query for query, *_ in table]
     pairs = [(a, b) for i, a in enumerate(spec.judges) for b in spec.judges[i + 1 :]]
     return EnsembleSummary(
         judges=spec.judges,
         combine=str(spec.combine),
         min_valid=spec.min_valid,
-        alpha=krippendorff_alpha(list(zip(*columns.values(), strict=True)), Level.INTERVAL),
+        alpha=krippendorff_alpha(list(zip(*columns.values(), strict=True)), clusters=queries),
         pairs=tuple(
             PairAgreement(
-                a, b, associate(columns[a], columns[b], draws=PAIR_DRAWS, clusters=clusters)
+                a, b, associate(columns[a], columns[b], draws=PAIR_DRAWS, clusters=queries)
             )
             for a, b in pairs
         ),

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from r2w_eval.estimates import share_of
-from r2w_eval.stats.resampling import FloatArray
+from r2w_eval.stats.resampling import FloatArray, few_items_factor
 from r2w_eval.types import Estimate
 
 AGREEMENT_DRAWS = 1_000
@@ -103,20 +103,30 @@ def krippendorff_alpha(
     units: Sequence[Sequence[float | None]],
     level: Level = Level.INTERVAL,
     draws: int = AGREEMENT_DRAWS,
+    clusters: Sequence[str] | None = None,
 ) -> Alpha:
-    """Alpha of ratings [unit][rater] with None for missing; 95 % interval by resampling units."""
-    present = [sorted(v for v in unit if v is not None) for unit in units]
-    pairable = sorted(unit for unit in present if len(unit) > 1)
-    n_ratings = sum(len(unit) for unit in pairable)
+    """Alpha of ratings [unit][rater] with None for missing; 95 % interval by resampling units, or
+    whole clusters of units.
+    """
+    names = clusters if clusters is not None else [str(i) for i in range(len(units))]
+    grouped: defaultdict[str, list[list[float]]] = defaultdict(list)
+    for name, unit in zip(names, units, strict=True):
+        if len(present := sorted(v for v in unit if v is not None)) > 1:
+            grouped[name].append(present)
+    # sorted by content, so that neither the order of the rows nor the names affect the draws
+    groups = sorted(sorted(own) for own in grouped.values())
+    pairable = [unit for own in groups for unit in own]
+    if not pairable:
+        return Alpha(None, None, None, level, 0, 0)
     values = np.array(sorted({v for unit in pairable for v in unit}))
     counts = np.array([[unit.count(v) for v in values.tolist()] for unit in pairable], dtype=float)
-    if not len(values):
-        return Alpha(None, None, None, level, 0, 0)
     value = _alpha(counts, np.ones(len(counts)), values, level)
-    n = len(counts)
-    times = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws)
-    drawn = [_alpha(counts, row, values, level) for row in times.astype(float)]
-    return Alpha(value, *_bounds(value, drawn), level, n, n_ratings)
+    n = len(groups)
+    owner = np.repeat(np.arange(n), [len(own) for own in groups])
+    times = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=draws).astype(float)
+    drawn = [_alpha(counts, row[owner], values, level) for row in times] if n > 2 else []
+    low, high = _bounds(value, drawn, n)
+    return Alpha(value, low, high, level, len(counts), sum(map(len, pairable)))
 
 
 def _alpha(counts: FloatArray, times: FloatArray, values: FloatArray, level: Level) -> float | None:
@@ -142,14 +152,18 @@ def _alpha(counts: FloatArray, times: FloatArray, values: FloatArray, level: Lev
 
 
 def _bounds(
-    value: float | None, drawn: Iterable[float | None]
+    value: float | None, drawn: Iterable[float | None], n: int
 ) -> tuple[float | None, float | None]:
-    """95 % percentiles of the defined draws, widened if need be to hold the value."""
+    """95 % percentiles of the defined draws of n clusters, widened to hold the value and for the
+    spread that few clusters hide; cut at -1 and 1, where coefficients end.
+    """
     defined = [v for v in drawn if v is not None]
     if value is None or not defined:
         return None, None
     low, high = np.quantile(defined, (0.025, 0.975))
-    return min(value, float(low)), max(value, float(high))
+    factor = few_items_factor(n)
+    below, above = max(0.0, value - float(low)), max(0.0, float(high) - value)
+    return max(-1.0, value - factor * below), min(1.0, value + factor * above)
 
 
 def associate(
@@ -173,7 +187,7 @@ def associate(
         coefficient(pairs[own, 0], pairs[own, 1], method)
         for own in (_resampled(names, draws) if value is not None else ())
     ]
-    return Association(value, *_bounds(value, drawn), len(rows))
+    return Association(value, *_bounds(value, drawn, len(set(names))), len(rows))
 
 
 def _resampled(names: Sequence[str], draws: int) -> Iterator[NDArray[np.int_]]:
@@ -260,13 +274,14 @@ def human_ceiling(
     shared = ~np.isnan(judged) & ((~np.isnan(table)).sum(axis=1) > 1)
     rows = np.flatnonzero(shared)
     names = [clusters[i] if clusters is not None else str(i) for i in rows.tolist()]
+    n = len(set(names))
     drawn = [
         _leave_each_out(table[rows[own]], judged[rows[own]], method)
         for own in (_resampled(names, draws) if person is not None else ())
     ]
     return Ceiling(
-        Association(person, *_bounds(person, [own[0] for own in drawn]), len(rows)),
-        Association(machine, *_bounds(machine, [own[1] for own in drawn]), len(rows)),
+        Association(person, *_bounds(person, [own[0] for own in drawn], n), len(rows)),
+        Association(machine, *_bounds(machine, [own[1] for own in drawn], n), len(rows)),
         n_left_out,
     )
 

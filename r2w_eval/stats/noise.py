@@ -186,7 +186,8 @@ def variance_components(
             known[name] = codes
             partitions.append(codes)
     rows = np.arange(len(y))
-    residual = {} if _same_partition(partitions[-1], rows) else {"residual": rows}
+    is_told = any(_same_partition(own, rows) for own in partitions)
+    residual = {} if is_told else {"residual": rows}
     solved = _solve(y, {**known, **residual})
     return {name: solved.get(name) for name in (*factors, "residual")}
 

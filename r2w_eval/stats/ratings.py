@@ -7,19 +7,18 @@ for each model the range of ranks that the data do not exclude. Sources: harness
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from r2w_eval.errors import UsageError
 from r2w_eval.stats.inference import PairedComparison, compare, evaluate, holm
 from r2w_eval.stats.orders import Battle
-from r2w_eval.stats.resampling import FloatArray, batches, linked_groups
+from r2w_eval.stats.resampling import FloatArray, batches, few_items_factor, linked_groups
 from r2w_eval.types import Estimate
 
 BT_DRAWS = 2_000
@@ -101,8 +100,8 @@ def bradley_terry(
 
     `ridge` is the penalty ridge / 2 * sum(strength^2): it keeps unbeaten models finite. Bounds are
     percentiles of the draws moved so that their median is the estimate, which thus lies inside.
-    Where all draws are equal (every battle tied, or won by the same model) they say nothing, and
-    the bounds are those of Agresti & Coull (1998), stretched to the estimate.
+    Where the draws cannot tell (all are equal, or some models lost nothing to the others, so that
+    only the ridge keeps them near), the bounds are those of Agresti & Coull (1998) where wider.
     Raises UsageError when some models were never linked to the others.
     """
     rows = sorted(battles, key=lambda b: (b.item, b.first, b.second, b.share, b.weight))
@@ -114,11 +113,10 @@ def bradley_terry(
     drawn = _strength_draws(wins, draws, seed, ridge)
     tails = ((1 - level) / 2, (1 + level) / 2)
     shift = np.quantile(drawn, tails, axis=0) - np.median(drawn, axis=0)
-    low, high = strengths + shift * _few_items_factor(len(wins), level)
-    if still := np.flatnonzero(np.ptp(drawn, axis=0) < _CONVERGED).tolist():
+    low, high = strengths + shift * few_items_factor(len(wins), level)
+    if _is_one_sided(total) or float(np.ptp(drawn, axis=0).min()) < _CONVERGED:
         least, most = _smoothed_bounds(wins, level, ridge)
-        low[still] = np.minimum(strengths, least)[still]
-        high[still] = np.maximum(strengths, most)[still]
+        low, high = np.minimum(low, least), np.maximum(high, most)
     ranks = upper_bound_ranks(low.tolist(), high.tolist())
     order = sorted(range(len(models)), key=lambda i: (-strengths[i], models[i]))
     won, lost = total.sum(axis=1), total.sum(axis=0)
@@ -137,10 +135,10 @@ def bradley_terry(
     return Ratings(ratings, rank_probabilities(drawn[:, order]))
 
 
-def _few_items_factor(n: int, level: float) -> float:
-    """Widens percentile bounds, which are short by this factor for a plain mean of n items."""
-    quantile = (1 + level) / 2
-    return float(stdtrit(n - 1, quantile) / ndtri(quantile)) * math.sqrt(n / (n - 1))
+def _is_one_sided(wins: FloatArray) -> bool:
+    """Whether some models never lost a point to the rest: the likelihood then has no maximum."""
+    k = len(wins)
+    return not bool(np.linalg.matrix_power((wins > 0) | np.eye(k, dtype=bool), k).all())
 
 
 def _smoothed_bounds(wins: FloatArray, level: float, ridge: float) -> tuple[FloatArray, FloatArray]:

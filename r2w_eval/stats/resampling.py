@@ -284,6 +284,16 @@ def _bootstrap_t(value: float, own: Spread, drawn: Draws, level: float) -> Inter
     )
 
 
+def few_items_factor(n: int, level: float = 0.95) -> float:
+    """Widens percentile bounds, which are short by this factor for a plain mean of n items.
+
+    >>> round(few_items_factor(8), 2), round(few_items_factor(60), 2)
+    (1.29, 1.03)
+    """
+    quantile = (1 + level) / 2
+    return float(stdtrit(n - 1, quantile) / ndtri(quantile)) * math.sqrt(n / (n - 1))
+
+
 def _percentile(value: float, drawn: Draws, level: float) -> Interval:
     low, high = np.quantile(drawn.deviation, ((1 - level) / 2, (1 + level) / 2))
     return Interval(value + float(low), value + float(high))

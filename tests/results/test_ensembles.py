@@ -151,10 +151,10 @@ def test_the_members_agreement_is_that_of_their_verdicts_on_the_same_questions()
     assert names == (("gpt-4o", "claude-3"), "median", 1, ("gpt-4o",), ("qwen3",))
     first, second = columns.values()
     units = list(zip(first, second, strict=True))
-    assert found.alpha == krippendorff_alpha(units)
+    clusters = [answer for answer, _ in places]
+    assert found.alpha == krippendorff_alpha(units, clusters=clusters)
     assert (found.alpha.n_units, found.left_out) == (7, ())
     (pair,) = found.pairs
-    clusters = [answer for answer, _ in places]
     whole = associate(first, second, draws=PAIR_DRAWS, clusters=clusters)
     assert (pair.first, pair.second, pair.spearman) == ("gpt-4o", "claude-3", whole)
     assert pair.spearman.low is not None and pair.spearman.n == 7

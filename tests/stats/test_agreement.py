@@ -57,6 +57,14 @@ def columns(n: int = 80, seed: int = 1) -> tuple[list[float], list[float]]:
     return first, [float(round(0.6 * v + draw.gauss(2, 2))) for v in first]
 
 
+def widened(value: float, drawn: list[float], n: int) -> tuple[float, float]:
+    """Percentiles that hold the value, longer by what the t interval of n has over the normal's."""
+    ends = np.quantile(drawn, [0.025, 0.975])
+    factor = scipy.stats.t(n - 1).ppf(0.975) / scipy.stats.norm.ppf(0.975) * np.sqrt(n / (n - 1))
+    low, high = min(value, ends[0]), max(value, ends[1])
+    return max(-1.0, value + factor * (low - value)), min(1.0, value + factor * (high - value))
+
+
 @pytest.mark.parametrize("level", list(Level))
 def test_alpha_equals_the_krippendorff_package(level: Level) -> None:
     table = ratings()
@@ -233,9 +241,38 @@ def test_the_interval_of_alpha_is_that_of_repeated_units(level: Level) -> None:
         if len(set(padded[~np.isnan(padded)])) > 1:
             alpha = krippendorff.alpha(reliability_data=padded, level_of_measurement=level.value)
             drawn.append(alpha)
-    low, high = np.quantile(drawn, [0.025, 0.975])
     assert found.value is not None
-    assert (found.low, found.high) == pytest.approx((min(low, found.value), max(high, found.value)))
+    assert (found.low, found.high) == pytest.approx(widened(found.value, drawn, 4))
+
+
+def rated_queries(rng: np.random.Generator, n: int) -> tuple[list[list[float]], list[str]]:
+    """Five criteria a query and three judges, who differ about queries more than about criteria."""
+    of_query = rng.normal(7, 1, (n, 1, 1)) + rng.normal(0, 0.7, (n, 1, 3))
+    scores = np.rint(of_query + rng.normal(0, 0.4, (n, 5, 1)) + rng.normal(0, 0.4, (n, 5, 3)))
+    return scores.reshape(-1, 3).tolist(), [f"q{i}" for i in range(n) for _ in range(5)]
+
+
+def test_the_interval_of_alpha_holds_the_truth_where_a_query_has_several_units() -> None:
+    rng = np.random.default_rng(0)
+    truth = krippendorff_alpha(rated_queries(rng, 4000)[0], draws=1).value
+    assert truth is not None
+    held = {"whole": 0, "single": 0}
+    for _ in range(60):
+        units, queries = rated_queries(rng, 20)
+        for name, clusters in (("whole", queries), ("single", None)):
+            found = krippendorff_alpha(units, draws=150, clusters=clusters)
+            assert found.low is not None and found.high is not None
+            held[name] += found.low <= truth <= found.high
+    assert held["whole"] >= 48 and held["single"] <= 40
+
+
+def test_neither_order_nor_names_of_clusters_matter_and_two_are_too_few_for_an_interval() -> None:
+    units, queries = rated_queries(np.random.default_rng(1), 4)
+    whole = krippendorff_alpha(units, draws=20, clusters=queries)
+    other = [f"z{9 - int(name[1:])}" for name in queries]
+    assert krippendorff_alpha(units[::-1], draws=20, clusters=other[::-1]) == whole
+    few = krippendorff_alpha(units[:10], clusters=queries[:10])
+    assert few.value is not None and (few.low, few.high, few.n_units) == (None, None, 10)
 
 
 def test_ratings_that_cannot_disagree_have_no_alpha() -> None:
@@ -257,9 +294,9 @@ def test_an_association_resamples_whole_clusters(method: Method) -> None:
     picks = [generator.integers(0, 3, size=3) for _ in range(9)]
     rows = [[i for k in picked for i in groups[k]] for picked in picks]
     drawn = [coefficient(first[own], second[own], method) for own in rows]
-    low, high = np.quantile([v for v in drawn if v is not None], [0.025, 0.975])
     assert found.n == 11 and found.value is not None
-    assert (found.low, found.high) == pytest.approx((min(low, found.value), max(high, found.value)))
+    known = [v for v in drawn if v is not None]
+    assert (found.low, found.high) == pytest.approx(widened(found.value, known, 3))
     two = associate(first.tolist(), second.tolist(), method, clusters=["a"] * 6 + ["b"] * 6)
     assert two.value is not None and (two.low, two.high) == (None, None)
     flat = associate([1.0, 1.0, 1.0], [1.0, 2.0, 3.0], method)
@@ -350,8 +387,8 @@ def test_the_ceiling_of_people_who_rated_different_units() -> None:
         own for _ in range(12) if (own := means(rows[generator.integers(0, 4, size=4)].tolist()))
     ]
     for k, side in enumerate((found.human, found.judge)):
-        low, high = np.quantile([own[k] for own in drawn], [0.025, 0.975])
         assert side.value is not None
-        assert (side.low, side.high) == pytest.approx((min(low, side.value), max(high, side.value)))
+        ends = widened(side.value, [own[k] for own in drawn], 4)
+        assert (side.low, side.high) == pytest.approx(ends)
     nobody = human_ceiling([], [])
     assert (nobody.n_humans, nobody.human.value, nobody.human.n) == (0, None, 0)

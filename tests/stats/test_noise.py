@@ -197,3 +197,11 @@ def test_the_best_purchase_gains_most(
 ) -> None:
     advice = Advice(*gains)
     assert (advice.best, advice.best_on_same_items) == (best, on_same)
+
+
+def test_queries_with_a_single_verdict_each_leave_nothing_to_split_further() -> None:
+    """What is left when each answer lost the verdicts of all judges but one."""
+    rows = [Observation("a", 3.0, judge="x"), Observation("b", 5.0, judge="y")]
+    split = judge_split([*rows, Observation("c", 6.0, judge="x")])
+    assert (split.var_item_judge, split.var_repeat) == (None, None)
+    assert np.isfinite(split.var_item) and split.var_judge is not None

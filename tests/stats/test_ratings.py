@@ -68,6 +68,18 @@ def test_an_unbeaten_model_stays_finite() -> None:
     assert all(np.isfinite(row.strength) for row in bradley_terry(rows, draws=50).rows)
 
 
+def test_the_interval_of_an_unbeaten_model_among_three_holds_what_its_battles_leave_open() -> None:
+    """All eight won from both others, as a chance of .7 does once in 300 times: log-odds .85."""
+    rows = [Battle(str(i), "a", other, 1.0) for i in range(8) for other in ("b", "c")]
+    rows += [Battle(str(i), "b", "c", float(i % 2)) for i in range(8)]
+    found = {row.model: row for row in bradley_terry(rows, draws=200).rows}
+    assert found["a"].low < 1.5 < found["a"].strength < found["a"].high
+    assert all(found[name].high > -0.75 for name in "bc")
+    beaten = [*rows, Battle("8", "a", "b", 0.5), Battle("8", "a", "c", 0.5)]
+    seen = {row.model: row for row in bradley_terry(beaten, draws=200).rows}
+    assert seen["a"].low < seen["a"].strength < found["a"].strength
+
+
 @pytest.mark.parametrize(("n", "won"), [(10, 0.5), (10, 1.0), (40, 1.0)])
 def test_battles_that_all_end_alike_leave_doubt(n: int, won: float) -> None:
     rows = [
