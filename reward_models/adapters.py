@@ -20,9 +20,20 @@ from typing import Any
 
 from r2w_eval.reward_models.items import WritingItem
 from r2w_eval.reward_models.scorer import NAME, ItemScorer, best_of_n, open_scorer
+from r2w_eval.reward_models.serving.turns import without_ends
 
 from r2w_eval.models.completions import last_turn
 from r2w_eval.models.thinking import answer_of
+
+
+def read_answer(completion: Any) -> str | None:
+    """The answer in a completion, a text or turns: without thinking, and without end-of-turn tokens
+    in the text, as the server reads it. None if there is none.
+
+    >>> read_answer("<think>plan</think>Once.<|im_end|>"), read_answer("<think>plan")
+    ('Once.', None)
+    """
+    return answer_of(without_ends(last_turn(completion, "assistant")))
 
 
 class Unscorable(RuntimeError):
@@ -48,7 +59,7 @@ def trl_reward(
     items = [
         WritingItem(str(i), last_turn(prompt, "user"), answer)
         for i, (prompt, completion) in enumerate(pairs)
-        if (answer := answer_of(last_turn(completion, "assistant"))) is not None
+        if (answer := read_answer(completion)) is not None
     ]
     found = {s.id: s.value for s in _scorer(scorer).score(items)}
     return [found.get(str(i)) for i in range(len(completions))]
@@ -77,8 +88,9 @@ def compute_score(
     `extra_info["prompt"]` is the prompt, if the data set has one; `scorer` comes from
     `reward.custom_reward_function.reward_kwargs`. Raises Unscorable.
     """
-    prompt = (extra_info or {}).get("prompt") or ""
-    (value,) = trl_reward([prompt], [solution_str], scorer)
+    # a column of turns may come as an array, which is neither true nor false
+    prompt = (extra_info or {}).get("prompt")
+    (value,) = trl_reward(["" if prompt is None else prompt], [solution_str], scorer)
     if value is None:
         raise Unscorable(f"{data_source}: the answer has no score. It is no 0; leave it out")
     return {"score": value, "r2w_reward": value}
@@ -107,7 +119,7 @@ def register_lm_eval() -> None:
 
 def pick_best(scorer: ItemScorer, prompt: str, responses: Sequence[str]) -> int:
     """Index of the response with the best answer; 0 if none can be scored."""
-    answers = {i: answer_of(response) for i, response in enumerate(responses)}
+    answers = {i: read_answer(response) for i, response in enumerate(responses)}
     texts = {i: answer for i, answer in answers.items() if answer is not None}
     best = best_of_n(scorer, [WritingItem(str(i), prompt, text) for i, text in texts.items()])
     return 0 if best is None else list(texts)[best]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from numbers import Integral, Real
 from typing import Any
 
 from r2w_eval.trace.types import MAX_EARLIER
@@ -84,6 +85,10 @@ class ItemScore:
             raise ValueError(f"ItemScore {self.id!r}: value {self.value!r} with {self.status!r}")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"ItemScore {self.id!r}: value {self.value!r} is not finite")
+        # a scorer of one's own gives the numbers of its library, which JSON does not know
+        if self.value is not None:
+            object.__setattr__(self, "value", float(self.value))
+        object.__setattr__(self, "parts", {k: _plain(v) for k, v in self.parts.items()})
 
     def as_record(self) -> dict[str, Any]:
         """The score as a JSON object."""
@@ -94,6 +99,13 @@ class ItemScore:
             "status": str(self.status),
         }
         return {**record, "reason": self.reason} if self.reason else record
+
+
+def _plain(value: Any) -> Any:
+    """A part as JSON has it: a real number as a float, and None for one that is not finite."""
+    if isinstance(value, Real) and not isinstance(value, (int, float)):
+        value = int(value) if isinstance(value, Integral) else float(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def failed(item_id: str, status: ItemStatus | JudgeStatus, reason: str) -> ItemScore:
@@ -157,6 +169,8 @@ def _problem(record: Mapping[str, Any]) -> tuple[ItemStatus, str] | None:
     size = sum(map(len, texts.values())) + sum(map(len, earlier))
     if size > MAX_ITEM_CHARS:
         return too_long(size)
+    if {"response", "reflection"} <= texts.keys():
+        return ItemStatus.BAD_ITEM, "response and reflection: expected one of the two"
     if "response" in texts:
         return _blank(texts["response"])
     if "reflection" not in texts:

@@ -83,7 +83,7 @@ def score(  # noqa: PLR0913
         counts = score_on_ray(job)
     else:
         counts = score_file(WithBaselines(chosen) if baselines else chosen, source, target, batch)
-    click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())))
+    click.echo(", ".join(f"{n} {status}" for status, n in sorted(counts.items())) or "no items")
     if on == "here" and sum(counts.values()) > counts["ok"]:
         lost = next(own for own in iter_jsonl(Path(target)) if own["status"] != "ok")
         told = f"First without a score: {lost['id']}: {lost['status']}: {lost.get('reason', '')}"

@@ -45,8 +45,12 @@ def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Coun
             f"--input {source!r}: no such file. Expected JSON lines such as "
             f'{{"id": "1", "prompt": "…", "draft": "…", "reflection": "…"}}'
         )
-    if out.is_dir() or not out.parent.is_dir():
-        raise UsageError(f"--output {target!r}: expected a file in a folder that exists")
+    if not out.parent.is_dir() or (out.exists() and not out.is_file()):
+        raise UsageError(
+            f"--output {target!r}: expected a file in a folder that exists; it grows line by line, "
+            f"and the same command goes on with it"
+        )
+    check_lines(path)
     check_own(out)
     with closing(JsonlWriter(out)) as writer:
         done, later = _take_over(scorer, path, out)
@@ -56,6 +60,22 @@ def score_file(scorer: ItemScorer, source: str, target: str, batch: int) -> Coun
             writer.append(score.as_record())
             counts[str(score.status)] += 1
     return counts
+
+
+def check_lines(path: Path) -> None:
+    """Raises UsageError for a file that is no text by its first bytes."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == b"PAR1":
+        raise UsageError(
+            f"--input {str(path)!r}: is a Parquet file. Expected JSON lines; of Parquet, r2w-eval "
+            f"score --on ray reads the same columns"
+        )
+    if start[:2] == b"\x1f\x8b":
+        raise UsageError(
+            f"--input {str(path)!r}: is compressed. Expected JSON lines; unpack it first: "
+            f"gunzip --keep {path}"
+        )
 
 
 def note_of(out: Path) -> Path:

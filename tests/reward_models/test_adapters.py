@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from r2w_eval.reward_models.adapters import (
     Unscorable,
@@ -49,6 +50,19 @@ def test_every_form_scores_with_the_scorer_that_is_named() -> None:
     assert trl_reward(["Write."], [ANSWER], own) == [6.0]
     assert asyncio.run(trl_reward_async(["Write."], [ANSWER], scorer=own, column=[1])) == [6.0]
     assert compute_score("d", ANSWER, None, {"prompt": "Write."}, scorer=own)["score"] == 6.0
+
+
+@pytest.mark.parametrize("end", ["<|im_end|>", "<|endoftext|>\n", "</s> </s>"])
+def test_an_end_of_turn_token_in_the_text_pays_nothing(end: str) -> None:
+    plain, ended = trl_reward(["Write."] * 2, [ANSWER, ANSWER + end])
+    assert plain is not None and plain == ended
+    assert compute_score("d", ANSWER + end, None, {"prompt": "Write."})["score"] == plain
+
+
+def test_a_prompt_of_turns_may_come_as_an_array() -> None:
+    asked = np.array([turn("system", "Be brief."), turn("user", "Write.")], object)
+    own = compute_score("d", ANSWER, None, {"prompt": asked}, scorer=f"{__name__}:Lengths")
+    assert own["score"] == 6.0
 
 
 def turn(role: str, content: Any) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +39,8 @@ def test_both_kinds_are_read() -> None:
         ({**GOOD, "earlier": [1]}, ItemStatus.BAD_ITEM),
         ({**GOOD, "draft": 5}, ItemStatus.BAD_ITEM),
         ({"id": "a", "prompt": "p"}, ItemStatus.BAD_ITEM),
+        # which of the two is to be scored, no one can tell
+        ({**GOOD, "response": "text"}, ItemStatus.BAD_ITEM),
         ({"id": "a", "response": "  "}, ItemStatus.EMPTY),
         ({**GOOD, "draft": "x" * (MAX_ITEM_CHARS + 1)}, ItemStatus.TOO_LONG),
         ([1, 2], ItemStatus.BAD_ITEM),
@@ -84,3 +88,13 @@ def test_a_score_cannot_contradict_itself() -> None:
         ItemScore("a", float("nan"))
     assert "reason" not in ItemScore("a", 1.0).as_record()
     assert failed("a", ItemStatus.ERROR, "why").as_record()["reason"] == "why"
+
+
+def test_the_numbers_of_a_library_become_those_of_json() -> None:
+    parts = {"a": np.float32(0.5), "b": np.float32("nan"), "c": np.int64(3), "d": "text", "e": True}
+    score = ItemScore("a", np.float32(0.5), parts)  # type: ignore[arg-type]
+    told = {"a": 0.5, "b": None, "c": 3, "d": "text", "e": True}
+    assert json.loads(json.dumps(score.as_record())) == {
+        "id": "a", "value": 0.5, "parts": told, "status": "ok"
+    }  # fmt: skip
+    assert str(ItemScore("a", 1).as_record()["value"]) == "1.0"

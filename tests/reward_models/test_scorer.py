@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import signal
@@ -250,6 +251,26 @@ def test_a_changed_input_is_scored_again(tmp_path: Path) -> None:
     run_score(tmp_path, [json.dumps({"id": "a", "response": "One."})])
     _, records = run_score(tmp_path, [json.dumps({"id": "b", "response": "Another one."})])
     assert [r["id"] for r in records] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"PAR1\x15\x04PAR1", "--on ray"), (gzip.compress(b"{}"), "gunzip --keep")],
+)
+def test_a_file_that_is_no_text_is_refused_before_it_is_read(
+    tmp_path: Path, content: bytes, words: str
+) -> None:
+    source, target = tmp_path / "in", tmp_path / "out.jsonl"
+    source.write_bytes(content)
+    with pytest.raises(UsageError, match=words):
+        score_file(load_reward(), str(source), str(target), 8)
+    assert not target.exists()
+
+
+def test_scores_are_written_to_files_that_grow_only() -> None:
+    for target in ("/dev/null", "/dev/full"):
+        with pytest.raises(UsageError, match=f"--output '{target}': expected a file"):
+            score_file(load_reward(), __file__, target, 8)
 
 
 @pytest.mark.parametrize(
