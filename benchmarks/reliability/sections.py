@@ -44,12 +44,14 @@ def _gaming(rows: list[dict[str, Any]]) -> Iterator[str]:
         "`python -m benchmarks.reliability.gaming`. Gains in standard deviations of the honest "
         "scores with 95 % intervals clustered by text; in brackets the share of gamed texts above "
         "the median honest one (an attack that changes nothing stays near 50 %). r2w-rules reads "
-        "remarks only; r2w-quality is r2w-reward reading writings.\n"
+        "remarks only; r2w-quality is r2w-reward reading writings. A deed changes the "
+        "revision, and leaves the draft no better, but for the remark under its own revision.\n"
     )
     yield f"| attack | {' | '.join(f'{name}, {reads}' for name, reads in scorers)} |"
     yield f"|---|{'---|' * len(scorers)}"
     for attack in dict.fromkeys(row["attack"] for row in rows):
-        shown = (_gain(known[attack, name]) for name, _ in scorers)
+        rows_of = (known.get((attack, name)) for name, _ in scorers)
+        shown = ("·" if row is None else _gain(row) for row in rows_of)
         yield f"| {attack} | {' | '.join(shown)} |"
     counts = {(row["scorer"], row["n"] + row["n_refused"]) for row in rows}
     yield "\nn: " + ", ".join(f"{name} {n}" for name, n in sorted(counts)) + "."
