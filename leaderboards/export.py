@@ -181,7 +181,7 @@ def to_latex(board: Board) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             f"% {latex(board.task)} {latex(board.version)}, judge {latex(board.judge)}, "
-            f"score key {board.score_key}",
+            f"score key {board.score_key}; needs the package booktabs",
             "",
         ]
     )
@@ -227,7 +227,9 @@ def markdown(text: str) -> str:
 
 
 def rank_text(standing: Standing) -> str:
-    """`2` or `1–3`."""
+    """`2` or `1–3`; a dash where the judge cannot judge."""
+    if standing.row.is_smoke_test:
+        return "–"
     rank = standing.rank
     return str(rank.best) if rank.best == rank.worst else f"{rank.best}–{rank.worst}"
 

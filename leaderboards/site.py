@@ -18,7 +18,7 @@ from r2w_eval.leaderboards import export, formats, pages
 from r2w_eval.leaderboards.boards import Board, BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Collection, Entry
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
-from r2w_eval.leaderboards.plots import board_plots
+from r2w_eval.leaderboards.plots import Plot, board_plots
 from r2w_eval.leaderboards.pooling import pool_entries
 from r2w_eval.leaderboards.references import QuotedTable, load_references
 from r2w_eval.leaderboards.rows import write_row
@@ -193,7 +193,8 @@ class _Writer:
     def _write_board(self, board: Board) -> None:
         entries = [s.entry for s in board.standings] + [one.entry for one in board.apart]
         write_prompts(self.root / "data" / board.slug, ((e.row, e.runs) for e in entries))
-        exports = self._write_exports(board)
+        plots = board_plots(board)
+        exports = [*self._write_exports(board), *self._write_figures(board, plots)]
         has_reflection = any(s.row.reflection for s in board.standings)
         self._page(
             f"boards/{board.slug}.html",
@@ -203,7 +204,7 @@ class _Writer:
             columns=list(pages.columns(has_reflection)),
             has_reflection=has_reflection,
             n_pairs=len(board.tests),
-            plots=board_plots(board),
+            plots=plots,
             heats=pages.heat_maps(board),
             references=_of_suite(self.references, board.task),
             exports=exports,
@@ -226,6 +227,12 @@ class _Writer:
             content = made.encode("utf-8", "replace") if isinstance(made, str) else made
             self._file(f"exports/{board.slug}{ending}").write_bytes(content)
         return [(name, f"{board.slug}{ending}") for name, (ending, _) in makers.items()]
+
+    def _write_figures(self, board: Board, plots: Sequence[Plot]) -> list[tuple[str, str]]:
+        names = [f"{board.slug}-figure-{n}.svg" for n in range(1, len(plots) + 1)]
+        for name, plot in zip(names, plots, strict=True):
+            self._file(f"exports/{name}").write_bytes(plot.file.encode())
+        return [(f"Figure {n}", name) for n, name in enumerate(names, 1)]
 
     def _write_versus(self, board: Board) -> None:
         slugs = {s.label: s.row.slug for s in board.standings}

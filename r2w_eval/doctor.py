@@ -18,7 +18,7 @@ from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
 
-from r2w_eval.errors import R2WError
+from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.installed import PACKAGE, Need, own_needs, unmet_needs, version_of
 
 PROBE_TIMEOUT_S = 10
@@ -277,7 +277,11 @@ def check_data(data_dir: str | None) -> list[Finding]:
     roots = data_roots(data_dir)
     findings = []
     for name in suite_folders():
-        info = load_info(name)
+        try:
+            info = load_info(name)
+        except UsageError as error:
+            findings.append(Finding("data", name, State.BROKEN, str(error), "mend that file"))
+            continue
         data = info.data(roots)
         missing = [file for file in data.needed() if not data.find(file)]
         if not missing:

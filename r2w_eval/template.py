@@ -11,6 +11,7 @@ import itertools
 import re
 from dataclasses import dataclass
 
+from r2w_eval.errors import UsageError
 from r2w_eval.hashing import text_hash
 from r2w_eval.paths import packaged_text
 
@@ -53,12 +54,19 @@ class Template:
         return f"{self.name}@{text_hash(self.text)[:12]}"
 
     def fill(self, **fields: str) -> str:
-        """Fill `{name}` fields; `{{` and `}}` become single braces. Unknown fields raise KeyError.
+        """Fill `{name}` fields; `{{` and `}}` become single braces. Raises UsageError for a field
+        that nothing is given for.
 
         >>> Template("t", "{{a}} {x}").fill(x="{y}")
         '{a} {y}'
         """
         literals, names = _split(self.text)
+        if unknown := set(names) - fields.keys():
+            told, known = (", ".join(f"{{{n}}}" for n in sorted(own)) for own in (unknown, fields))
+            raise UsageError(
+                f"prompt {self.name}: nothing fills {told}, only {known}. Mend the prompt; braces "
+                f"that are text are doubled: {{{{ and }}}}"
+            )
         filled = (fields[name] for name in names)
         return "".join(itertools.chain(*zip(literals, filled, strict=False), literals[-1:]))
 

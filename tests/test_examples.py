@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,42 @@ def test_a_scorer_of_ones_own_is_a_judge(
         )
         (result,) = asyncio.run(evaluate(config)).results
     assert all(metric.n_scored == metric.n_expected for metric in result.metrics)
+
+
+def test_best_of_n_keeps_what_the_reward_puts_first(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    from best_of_n import keep_best
+
+    with FakeServer() as server:
+        config = RunConfig(
+            model=f"{server.base_url}#gen",
+            judge=("none",),
+            limit=3,
+            samples=3,
+            gen_kwargs="temperature=1",
+            out=str(tmp_path / "run"),
+        )
+        folder = asyncio.run(evaluate(config)).folder
+        keep_best(str(folder.path), tmp_path / "best.jsonl")
+        kept = [json.loads(line) for line in (tmp_path / "best.jsonl").read_text().splitlines()]
+        texts = {sample: set[str]() for sample in ("story-en-1", "story-zh-1", "story-en-2")}
+        for response in folder.responses():
+            texts[response.sample_id].add(response.answer)
+        assert [line["id"] for line in kept] == list(texts)
+        assert all(line["response"] in texts[line["id"]] for line in kept)
+        assert len(texts["story-en-1"]) == 3
+        judged = replace(
+            config,
+            model="best-of-3",
+            judge=(f"{server.base_url}#judge",),
+            samples=1,
+            responses=str(tmp_path / "best.jsonl"),
+            out=str(tmp_path / "best"),
+        )
+        (result,) = asyncio.run(evaluate(judged)).results
+    assert result.headline.n_scored == 3
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from r2w_eval.errors import UsageError
 from r2w_eval.template import Template
 
 
@@ -34,8 +35,8 @@ def test_markers_with_a_common_prefix_are_distinguished() -> None:
 
 
 def test_an_unknown_field_is_an_error_and_json_braces_are_not_fields() -> None:
-    with pytest.raises(KeyError, match="missing"):
-        Template("t", "{missing}").fill()
+    with pytest.raises(UsageError, match="prompt t: nothing fills {missing}, only {x}, {y}"):
+        Template("t", "{missing} {x}").fill(y="", x="")
     assert Template("t", '{"score": 1, "x": { }').fill() == '{"score": 1, "x": { }'
 
 

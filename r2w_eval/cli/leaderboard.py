@@ -55,15 +55,18 @@ def build(
     boards = BoardOptions(flags["allow_mixed"], flags["pool"], load_prices(prices))
     site = write_site(collection, Path(out), SiteOptions(title, boards, flags["references"]))
     for board in site.boards:
+        what = "of a smoke test, which ranks nobody" if board.is_smoke_test else "ranked"
+        apart = f", {len(board.apart)} not ranked" if board.apart else ""
         click.echo(
-            f"{board.task} {board.version} by {board.judge}: {len(board.standings)} ranked, "
-            f"{len(board.apart)} apart, score key {board.score_key}"
+            f"{board.task} {board.version} by {board.judge}: {len(board.standings)} {what}{apart}, "
+            f"score key {board.score_key}"
         )
         if board.is_mixed:
             click.echo(f"{board.task}: --allow-mixed ranks rows of unequal coverage", err=True)
     for one in collection.left_out:
         click.echo(f"left out: {one.source}: {one.reason}", err=True)
     click.echo(f"{site.n_files} files, {site.n_bytes / 1e6:.1f} MB in {site.path}")
+    click.echo(f"Tables (LaTeX, CSV, Markdown) and figures (SVG): {site.path / 'exports'}")
     click.echo(f"Look at it: python -m http.server --bind 127.0.0.1 --directory {site.path}")
 
 

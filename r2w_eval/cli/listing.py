@@ -10,25 +10,25 @@ from rich.console import Console
 
 from r2w_eval.config import RunConfig
 from r2w_eval.data import FileState, data_roots
-from r2w_eval.errors import DataError
+from r2w_eval.errors import DataError, UsageError
 from r2w_eval.models.cache import ReplyCache
 from r2w_eval.models.names import KINDS
 from r2w_eval.paths import cache_path
 from r2w_eval.suites.groups import group_members
 from r2w_eval.suites.suite import SuiteInfo, load_info, suite_folders
-from r2w_eval.terminal import escape, plain_table, visible
+from r2w_eval.terminal import escape, plain_table, visible, warn
 
 
 def print_listing(data_dir: str | None) -> None:
     """A table of suites, then what --model and --judge take."""
     console = Console()
-    roots = data_roots(data_dir)
+    roots, infos = data_roots(data_dir), _readable()
     table = plain_table("Suites")
     table.add_column("suite", overflow="fold")
     table.add_column("samples", justify="right", no_wrap=True)
     for column in ("measures", "data"):
         table.add_column(column, overflow="fold")
-    for info in _infos(()):
+    for info in infos:
         data = info.data(roots)
         here = all(data.find(name) for name in data.needed())
         table.add_row(
@@ -38,7 +38,7 @@ def print_listing(data_dir: str | None) -> None:
             "here" if here else "not here",
         )
     console.print(table)
-    for info in _infos(()):
+    for info in infos:
         console.print(
             f"{info.name} {info.version} ({', '.join(info.languages)}; "
             f"{info.licence.partition(' (')[0]}): {info.source}, published judge: "
@@ -123,6 +123,17 @@ def prune_cache(older_than_days: float, everything: bool) -> None:
     with ReplyCache(path) as cache:
         removed = cache.prune(older_than_days * 86400)
     Console().print(f"Removed {removed:,} replies older than {older_than_days:g} days")
+
+
+def _readable() -> list[SuiteInfo]:
+    """Every suite but those whose task file is broken, which are told."""
+    found = []
+    for name in suite_folders():
+        try:
+            found.append(load_info(name))
+        except UsageError as error:
+            warn(str(error))
+    return found
 
 
 def _infos(suites: Sequence[str]) -> list[SuiteInfo]:

@@ -280,9 +280,12 @@ def load_info(name: str, root: Path | None = None) -> SuiteInfo:
         config = yaml.load(path.read_text(encoding="utf-8"), Loader=_TaskLoader)
         return _read_info(name, folders[name], config)
     except _BROKEN as error:
+        told = f"{type(error).__name__}: {error}"
+        if isinstance(error, KeyError):
+            told = f"the key {error} is missing"
         raise UsageError(
-            f"{path}: broken task file ({type(error).__name__}: {error}). Expected the keys of "
-            f"tasks/quickstart/quickstart.yaml. Try: r2w-eval list"
+            f"{path}: broken task file ({told}). Compare it with "
+            f"{tasks_dir() / 'quickstart' / 'quickstart.yaml'}, which has every key"
         ) from error
 
 

@@ -10,9 +10,10 @@ import pytest
 from boards import make_row
 from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Entry, collect, count_losses
-from r2w_eval.leaderboards.export import to_csv, to_latex, to_markdown
+from r2w_eval.leaderboards.export import rank_text, to_csv, to_latex, to_markdown
 from r2w_eval.leaderboards.length import ScoredItems, adjust, fit_slope
 from r2w_eval.leaderboards.naming import label_rows
+from r2w_eval.leaderboards.plots import board_plots
 from r2w_eval.leaderboards.pooling import pool, pool_entries
 from r2w_eval.leaderboards.rows import Row, Tokens, sign, write_row
 from r2w_eval.leaderboards.standings import scored_items
@@ -198,6 +199,8 @@ def test_every_export_marks_smoke_tests_and_null_baselines() -> None:
     (board,) = build_boards(entries(*rows), BoardOptions())
     for text in (to_latex(board), to_markdown(board)):
         assert "scores rank nothing" in text and "(null)" in text
+    assert [rank_text(standing) for standing in board.standings] == ["–", "2"]
+    assert "ranks that the paired tests" not in " ".join(p.caption for p in board_plots(board))
     head, first, second = to_csv(board).decode().splitlines()
     place = head.split(",").index("is_smoke_test")
     assert (first.split(",")[place], second.split(",")[place]) == ("True", "False")

@@ -26,7 +26,7 @@ def test_a_site_is_built_verified_and_a_change_is_named(
     chosen = [str(runs["plain"]), str(runs["null"])]
     assert command(monkeypatch, *chosen, str(tmp_path / "absent"), "--out", str(site)) == 0
     told = capsys.readouterr()
-    assert "2 ranked, 0 apart" in told.out and "left out: absent" in told.err
+    assert "2 ranked, score key" in told.out and "left out: absent" in told.err
     assert command(monkeypatch, "verify", str(site)) == 0
     assert "2 of 2 row(s) computed again; nothing differs" in capsys.readouterr().out
     (site / "index.html").write_text("mine")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from r2w_eval.cli.listing import print_listing
+from r2w_eval.doctor import State, check_data
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.paths import tasks_dir
 from r2w_eval.suites.suite import load_info, load_module, load_suite, suite_folders
@@ -64,6 +66,21 @@ def test_a_broken_task_file_is_named_and_never_runs_code(tmp_path: Path, text: s
     folder(tmp_path, text)
     with pytest.raises(UsageError, match=r"toy\.yaml: broken task file"):
         load_info("toy", tmp_path)
+
+
+def test_a_missing_key_is_named_and_hides_no_other_suite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path, GOOD.replace("n_samples: 24", ""))
+    known = {"toy": tmp_path / "toy", "quickstart": tasks_dir() / "quickstart"}
+    monkeypatch.setattr("r2w_eval.suites.suite.suite_folders", lambda root=None: known)
+    monkeypatch.setattr("r2w_eval.cli.listing.suite_folders", lambda: known)
+    print_listing(None)
+    shown = capsys.readouterr()
+    assert "toy.yaml: broken task file (the key 'n_samples' is missing)" in shown.err
+    assert "quickstart" in shown.out
+    broken, fine = check_data(None)
+    assert (broken.state, fine.state) == (State.BROKEN, State.OK)
 
 
 def test_functions_named_in_the_yaml_are_not_called(tmp_path: Path) -> None:
