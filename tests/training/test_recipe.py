@@ -70,6 +70,7 @@ def test_a_recipe_overrides_defaults_down_to_nested_settings(tmp_path: Path) -> 
         ("synth: {tries: 0}", "synth.tries 0: expected 1 or more"),
         ("synth: {rounds: -1}", "synth.rounds"),
         ("sft: {batch_size: 0}", "sft.batch_size"),
+        ("sft: {save_steps: 0, evaluation: {tasks: quickstart}}", "no checkpoint would be there"),
         ("- a", "expected sections"),
         ("a: [", "Expected YAML"),
     ],

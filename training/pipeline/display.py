@@ -31,6 +31,9 @@ def show_census(made: Synthesis, show: Show) -> None:
         f"{steps - census.n_leaking_steps} steps for train rm --synth {made.path.parent}; "
         f"{census.n_leaking_steps} more show the judge"
     )
+    small = sum(census.levels.get(level, 0) for level in ("mechanics", "wording"))
+    warning = " ! more than half are of mechanics and wording" if 2 * small > steps else ""
+    show(f"levels: {_pairs(census.levels)}{warning}")
 
 
 def show_choice(made: Choice, show: Show) -> None:

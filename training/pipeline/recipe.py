@@ -210,6 +210,7 @@ def check_recipe(recipe: Recipe, where: str) -> None:
             f"for. Set prompts.held, as in held: 60"
         )
     check_grid(recipe.grid, recipe.rl, where)
+    _check_replaced(recipe, where)
     _check_reward(recipe, where)
     arms = rl_arms(recipe.rl, recipe.grid).values()
     if recipe.traces.form == "prose" and any(arm.reads_reflections for arm in arms):
@@ -221,6 +222,27 @@ def check_recipe(recipe: Recipe, where: str) -> None:
         # before hours of SFT, and not after them
         read_reference_file(Path(recipe.rl.references))
     _check_evaluation(recipe.evaluate, where)
+
+
+def _check_replaced(recipe: Recipe, where: str) -> None:
+    """Raise UsageError for a setting in whose place the pipeline takes another, unless it is the
+    default or among those that are taken: nothing would say that it did nothing.
+    """
+    grid, usual = recipe.grid, RLSettings()
+    weight = "rl.process_mapping.weight"
+    settings: dict[str, tuple[Any, Any, str, Sequence[Any]]] = {
+        "sft.seed": (recipe.sft.seed, SFTSettings().seed, "grid.seeds", grid.seeds),
+        "rl.seed": (recipe.rl.seed, usual.seed, "grid.seeds", grid.seeds),
+        weight: (recipe.rl.process_mapping.weight, usual.process_mapping.weight, "grid.lambdas",
+                 grid.lambdas),
+        "rl.model": (recipe.rl.model, usual.model, "sft.model", [recipe.sft.model]),
+    }  # fmt: skip
+    for name, (value, default, place, taken) in settings.items():
+        if value != default and value not in taken:
+            raise UsageError(
+                f"{where}: {name} {value}: the pipeline trains by {place}, which has "
+                f"{', '.join(map(str, taken))}. Set {place}, or leave {name} out"
+            )
 
 
 def is_set(names: Sequence[str]) -> bool:

@@ -145,10 +145,9 @@ def train_rl(
         half_generation=settings.half_generation,
         graphed_generation=settings.graphed_generation,
     )
-    end = None
+    agreed = last_step or last_step_file(settings, out)
+    end = on_first(lambda: agreed_step(agreed))
     if settings.max_seconds:
-        agreed = last_step or last_step_file(settings, out)
-        end = on_first(lambda: agreed_step(agreed))
         saves = settings.evaluation.is_on
         trainer.add_callback(StopTogether(agreed, settings.max_seconds, saves=saves))
     check_end_of_turn(settings.model, tokenizer, trainer.model.generation_config)
@@ -162,7 +161,12 @@ def train_rl(
         0,
         trainer.state.global_step,
         last_value(history, "reward"),
-        (*named, *notes, *_end_notes(trainer.state, settings), *reward_notes(history, settings)),
+        (
+            *named,
+            *notes,
+            *end_notes(trainer.state.global_step, settings, agreed_step(agreed)),
+            *reward_notes(history, settings),
+        ),
     )
 
 
@@ -184,10 +188,23 @@ def last_step_file(settings: RLSettings, folder: Path) -> Path:
     return folder / f"last-step-{content_hash(common.work(), 8)}"
 
 
-def _end_notes(state: Any, settings: RLSettings) -> list[str]:
-    if state.global_step >= settings.steps:
-        return []
-    return [f"ended at step {state.global_step} of {settings.steps}: max_seconds or a decline"]
+def end_notes(step: int, settings: RLSettings, common: int | None) -> list[str]:
+    """Notes on a training that ended at `step`; `common` is the last step of its arms, if known.
+
+    >>> timed = RLSettings(steps=100, max_seconds=9.0)
+    >>> [len(end_notes(step, timed, end)) for step, end in ((100, 101), (52, 52), (60, 52))]
+    [0, 1, 2]
+    """
+    notes = []
+    if step < settings.steps:
+        notes.append(f"ended at step {step} of {settings.steps}: max_seconds or a decline")
+    if common is not None and step != (last := min(common, settings.steps)):
+        way = "was ahead of" if step > last else "ended before"
+        notes.append(
+            f"this arm {way} the common last step {last}, so that the arms are not of equal steps. "
+            f"Remove its folder and train it again, with fewer at a time (--jobs 1)"
+        )
+    return notes
 
 
 def grpo_config(settings: RLSettings, out: Path) -> Any:

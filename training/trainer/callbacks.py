@@ -70,7 +70,8 @@ class StopTogether(TrainerCallback):
 
     The first one that has trained for `seconds` writes the common last step into the file `agreed`:
     its own plus `MARGIN`, since the others may be slightly ahead. A training that is further ahead
-    ends at once. With `saves` the last state is also saved as a checkpoint, to be evaluated.
+    ends at once. One that takes all its steps in time writes these, and the others follow. With
+    `saves` the last state is also saved as a checkpoint, to be evaluated.
     """
 
     MARGIN = 2
@@ -94,6 +95,13 @@ class StopTogether(TrainerCallback):
         if on_first(lambda: self._is_over(state.global_step)):
             control.should_training_stop = True
             control.should_save |= self._saves
+
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Have the others take all steps too, unless they end before."""
+        if state.global_step >= state.max_steps:
+            on_first(lambda: self._propose(state.global_step))
 
     def _is_over(self, step: int) -> bool:
         if time.monotonic() > self._end:

@@ -67,7 +67,7 @@ class SFTSettings:
         return {name: value for name, value in to_plain(self).items() if name != "report_to"}
 
     def __post_init__(self) -> None:
-        """Raises UsageError for a number out of its range."""
+        """Raises UsageError for a number out of its range, and for evaluations of no checkpoint."""
         allowed = {
             POSITIVE: ("learning_rate", "epochs"),
             COUNT: ("batch_size", "accumulate", "max_tokens"),
@@ -75,6 +75,11 @@ class SFTSettings:
             SEED: ("seed",),
         }
         check_numbers("sft", self, allowed)
+        if self.evaluation.is_on and not self.save_steps:
+            raise UsageError(
+                f"sft.save_steps 0 with sft.evaluation.tasks {self.evaluation.tasks!r}: no "
+                f"checkpoint would be there to be evaluated. Set save_steps, as in save_steps: 100"
+            )
 
 
 def to_row(trace: dict[str, Any]) -> dict[str, Any]:

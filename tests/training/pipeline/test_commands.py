@@ -155,6 +155,8 @@ def test_the_second_judges_gain_calls_and_name_are_reported(
     show_census(made, lines.append)
     assert lines[3].endswith("of the second judge second: +0.50 (2 of 2)")
     assert "second_judge 8" in lines[4]
+    # r2write.md section 3.4: half of the levels at most
+    assert lines[-1] == "levels: wording 6 ! more than half are of mechanics and wording"
     costs = json.loads((tmp_path / "out" / "costs.json").read_text())
     assert costs["calls"]["second_judge"] == 8
 

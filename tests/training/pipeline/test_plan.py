@@ -96,6 +96,11 @@ def test_another_reward_reads_the_signal_again(write: Write) -> None:
         ({"traces": {"languages": ["de"]}}, "expected one or more of en, zh"),
         ({"rollouts": {"samples": 2}}, "Set prompts.held"),
         ({"evaluate": {"model": "x"}}, "the pipeline sets it"),
+        # each of them would do nothing
+        ({"sft": {"seed": 7}}, "sft.seed 7: the pipeline trains by grid.seeds, which has 0"),
+        ({"rl": {"seed": 7}, "grid": {"seeds": [1, 2]}}, "rl.seed 7: .* which has 1, 2"),
+        ({"rl": {"process_mapping": {"weight": 1.0}}}, "Set grid.lambdas, or leave"),
+        ({"rl": {"model": "a/b"}}, "rl.model a/b: the pipeline trains by sft.model"),
         ({"evaluate": {"limit": 0}}, "at least 1"),
     ],
 )
@@ -104,6 +109,12 @@ def test_a_wrong_recipe_is_an_error_before_anything_runs(
 ) -> None:
     with pytest.raises(UsageError, match=message):
         load_recipe(str(write(**sections)))
+
+
+def test_settings_of_the_single_commands_may_be_those_of_the_grid(write: Write) -> None:
+    sections = {"sft": {"seed": 7, "model": "a/b"}, "grid": {"seeds": [0, 7], "lambdas": [1.0]}}
+    rl = {"seed": 7, "model": "a/b", "process_mapping": {"weight": 1.0}}
+    assert load_recipe(str(write(**sections, rl=rl))).rl.model == "a/b"
 
 
 def test_settings_that_a_recipe_leaves_out_keep_its_keys(write: Write) -> None:

@@ -294,6 +294,14 @@ def test_arms_that_run_out_of_time_end_at_one_step(policy: Path, tmp_path: Path)
     assert again.steps == 3
 
 
+def test_arms_follow_one_that_takes_all_its_steps_in_time(policy: Path, tmp_path: Path) -> None:
+    agreed = tmp_path / "arms" / "last-step"
+    fast = run_rl(policy, tmp_path / "a", agreed, max_seconds=1e9, steps=5)
+    slow = run_rl(policy, tmp_path / "b", agreed, max_seconds=1e-9, steps=5)
+    assert fast.steps == slow.steps == 5 and agreed.read_text() == "5"
+    assert not any("ended at" in note or "this arm" in note for note in slow.notes)
+
+
 def stop_together(agreed: Path, seconds: float, **changed: bool) -> Any:
     from r2w_eval.training.trainer.callbacks import StopTogether
 
