@@ -103,8 +103,10 @@ def score(  # noqa: PLR0913
 @click.option("--port", default=8747, show_default=True, type=click.IntRange(0, 65535),
               help="0 takes a free one.")  # fmt: skip
 @click.option("--max-body-mb", default=16, show_default=True, type=click.IntRange(1))
-@click.option("--timeout", default=60.0, show_default=True, help="Seconds for one request.")
-@click.option("--max-waiting", default=4096, show_default=True, help="Items queued, then 503.")
+@click.option("--timeout", default=60.0, show_default=True,
+              type=click.FloatRange(0, min_open=True), help="Seconds for one request.")  # fmt: skip
+@click.option("--max-waiting", default=4096, show_default=True, type=click.IntRange(1),
+              help="Items queued, then 503.")  # fmt: skip
 def serve(  # noqa: PLR0913
     scorer: str, host: str, port: int, max_body_mb: int, timeout: float, max_waiting: int
 ) -> None:

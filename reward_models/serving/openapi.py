@@ -160,7 +160,8 @@ PATHS: dict[str, Schema] = {
             },
         },
         _object(rewards={"type": "array", "items": NUMBER},
-                scores={"type": "array", "items": NUMBER}, extra_logs={"type": "object"}),
+                scores={"type": "array", "items": NUMBER}, extra_logs={"type": "object"},
+                model=TEXT),
         NO_SCORE,
     ),
     "/health": _get("Alive, and with which weights.", _reply(_object(

@@ -238,7 +238,8 @@ def run_server(scorer: ItemScorer, settings: ServeSettings) -> None:
                 f"address of this machine and a port that is free. Try: --port 0, which takes one"
             ) from error
         host, port = runner.addresses[0][:2]
-        LOG.warning("serving %s on http://%s:%s", scorer.id, host, port)
+        shown = f"[{host}]" if ":" in host else host
+        LOG.warning("serving %s on http://%s:%s", scorer.id, shown, port)
         if settings.token is None and not ipaddress.ip_address(host).is_loopback:
             LOG.warning("anyone who reaches %s may use it: set %s", host, TOKEN_VARIABLE)
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

@@ -135,5 +135,6 @@ def as_classify(values: Sequence[float], model: str) -> dict[str, Any]:
 
 
 def as_rewards(values: Sequence[float], model: str) -> dict[str, Any]:
-    """The answer of OpenRLHF's /get_reward."""
-    return {"rewards": list(values), "scores": list(values), "extra_logs": {"model": model}}
+    """The answer of OpenRLHF's /get_reward, which makes a tensor of whatever `extra_logs` holds."""
+    rewards = list(values)
+    return {"rewards": rewards, "scores": rewards, "extra_logs": {}, "model": model}

@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from click.testing import CliRunner
 from r2w_eval.reward_models.items import Item, ItemScore, ItemStatus, WritingItem, failed
 from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.reward_models.serving.batching import MAX_BATCH_ITEMS, Batcher
@@ -29,6 +30,7 @@ from r2w_eval.reward_models.serving.server import (
 )
 from r2w_eval.reward_models.serving.shapes import read_classify, read_get_reward
 
+from r2w_eval.cli import cli
 from r2w_eval.errors import UsageError
 
 GOOD = {
@@ -114,6 +116,9 @@ def test_the_shapes_of_vllm_and_openrlhf_agree() -> None:
         assert chat["data"][-1]["probs"][-1] == value
         _, rewards = await call("/get_reward", {"query": ["p" + text], "prompts": ["p"]})
         assert rewards["rewards"] == rewards["scores"] == [value]
+        assert rewards["model"] == listed["model"] == ours["model"]
+        # openrlhf/trainer/ppo_utils/samples_generator.py makes a tensor of each entry: no text
+        assert rewards["extra_logs"] == {}
 
     with_server(load_reward(), job)
 
@@ -559,6 +564,12 @@ def test_with_a_token_only_its_bearers_are_served(
     with_server(SlowScorer(), job, token="open sesame")
     assert "sesame" not in caplog.text
     assert "sesame" not in repr(ServeSettings(token="open sesame"))
+
+
+@pytest.mark.parametrize("option", ["--timeout=0", "--max-waiting=0", "--max-body-mb=0"])
+def test_limits_that_let_nothing_through_are_refused(option: str) -> None:
+    done = CliRunner().invoke(cli, ["serve", option])
+    assert done.exit_code == 2 and "is not in the range" in done.output
 
 
 def test_a_port_that_is_taken_is_named_with_one_to_try() -> None:
