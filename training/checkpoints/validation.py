@@ -12,6 +12,7 @@ from typing import Literal
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, find_checkpoints
 from r2w_eval.training.checkpoints.progress import (
+    ROWS,
     ProgressRow,
     due,
     evaluations,
@@ -110,7 +111,13 @@ def best_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def best_step(rows: Sequence[ProgressRow]) -> int | None:
-    """The step with the lowest mean rank over all (task, judge) pairs; the earlier one of a tie.
+    """The step with the lowest mean rank over all (task, judge) pairs; the earlier one of a tie."""
+    ranks = sums_of_ranks(rows)
+    return min(sorted(ranks), key=lambda step: ranks[step], default=None)
+
+
+def sums_of_ranks(rows: Sequence[ProgressRow]) -> dict[int, float]:
+    """The sum of ranks, over all (task, judge) pairs, of every step that can be compared.
 
     Ranks are used because the scales of suites differ. Only steps that every pair has scored, under
     the newest score key of the pair, are compared.
@@ -122,12 +129,21 @@ def best_step(rows: Sequence[ProgressRow]) -> int | None:
         if (own := worth(row)) is not None and row.score_key == newest.get(place):
             places[place][row.step] = own
     if not places:
-        return None
+        return {}
     common = set.intersection(*(set(scores) for scores in places.values()))
-    ranks = {
-        step: sum(_rank(scores, common, step) for scores in places.values()) for step in common
-    }
-    return min(sorted(ranks), key=lambda step: ranks[step], default=None)
+    return {step: sum(_rank(scores, common, step) for scores in places.values()) for step in common}
+
+
+def tell_uncompared(folder: Path) -> tuple[str, ...]:
+    """A note if evaluated checkpoints could not be compared: the best is then one of the others."""
+    rows = read_progress(folder)
+    n_compared, n_all = len(sums_of_ranks(rows)), len({row.step for row in rows})
+    if not n_compared or n_compared == n_all:
+        return ()
+    return (
+        f"only {n_compared} of {n_all} evaluated checkpoints have a score of every suite and "
+        f"judge; the best is one of these: {evaluations(folder) / ROWS}",
+    )
 
 
 def _rank(scores: dict[int, float], common: set[int], step: int) -> float:

@@ -13,7 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from r2w_eval.training.checkpoints.folders import Checkpoint, half_written, resume_from
-from r2w_eval.training.checkpoints.validation import EvaluationSettings, best_checkpoint
+from r2w_eval.training.checkpoints.validation import (
+    EvaluationSettings,
+    best_checkpoint,
+    tell_uncompared,
+)
 from r2w_eval.training.trainer.faults import full_disk_named, out_of_memory_named
 from r2w_eval.training.trainer.hub import fetch_checkpoint, split_revision
 
@@ -155,17 +159,21 @@ def _save_chosen(
     trainer: Any, tokenizer: Any, out: Path, evaluation: EvaluationSettings
 ) -> tuple[str, ...]:
     """Write the last state or the best checkpoint as the model; notes on which it is."""
+    folder = out / "checkpoints"
     wants_best = evaluation.is_on and evaluation.keep == "best"
-    best = on_first(lambda: best_checkpoint(out / "checkpoints")) if wants_best else None
+    best = on_first(lambda: best_checkpoint(folder)) if wants_best else None
+    notes = tell_uncompared(folder) if wants_best else ()
     if best is None or best.step == trainer.state.global_step:
         save_last(trainer, tokenizer, out / "model")
         is_unscored = wants_best and best is None
-        return ("no checkpoint was scored: the model is the last state",) if is_unscored else ()
+        unscored = "no checkpoint was scored: the model is the last state"
+        return (unscored,) if is_unscored else notes
     if is_first():
         save_model(load_checkpoint(best), tokenizer, out / "model")
     return (
         f"the model is {best.path.name}, the best by validation; training ended at step "
         f"{trainer.state.global_step}",
+        *notes,
     )
 
 

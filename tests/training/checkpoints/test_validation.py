@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from r2w_eval.training.checkpoints.progress import ProgressRow, reflection_share
-from r2w_eval.training.checkpoints.validation import EvaluationSettings, Watcher, best_step
+from r2w_eval.training.checkpoints.progress import ROWS, ProgressRow, evaluations, reflection_share
+from r2w_eval.training.checkpoints.validation import (
+    EvaluationSettings,
+    Watcher,
+    best_step,
+    tell_uncompared,
+)
 
 from r2w_eval.cli import cli
+from r2w_eval.store import write_jsonl
 
 
 def row(
@@ -44,6 +50,15 @@ def test_the_best_step_has_the_lowest_mean_rank(
     rows: list[ProgressRow], expected: int | None
 ) -> None:
     assert best_step(rows) == expected
+
+
+def test_checkpoints_that_could_not_be_compared_are_told(tmp_path: Path) -> None:
+    evaluations(tmp_path).mkdir()
+    whole = [row(step, 5.0, task) for step in (1, 2) for task in "ab"]
+    for lost, note in (((), ""), ((3,), "only 2 of 3 evaluated"), ((3, 4), "only 2 of 4")):
+        write_jsonl(evaluations(tmp_path) / ROWS, [*whole, *(row(step, 6.0) for step in lost)])
+        told = tell_uncompared(tmp_path)
+        assert bool(told) == bool(note) and all(note in one for one in told)
 
 
 def test_an_evaluation_that_fails_before_its_first_row_is_not_started_at_every_step(
