@@ -37,6 +37,8 @@ from r2w_eval.waiting import gather
 
 # round numbers from here on are of fresh assessments, which measure the gain and choose nothing
 FRESH = 1000
+# of means of marks
+ROUNDING = 1e-9
 # the name of its calls in the journal
 SECOND_JUDGE = "second_judge"
 
@@ -143,7 +145,9 @@ class SynthStep:
 
 @dataclass
 class Episode:
-    """The course of the loop for one prompt: `chain` are the improving steps, `side` the others."""
+    """The course of the loop for one prompt: `chain` are the improving steps of the trace, `side`
+    the others.
+    """
 
     prompt: Prompt
     rubric: tuple[Criterion, ...] = ()
@@ -165,10 +169,10 @@ class Episode:
         """All steps in order."""
         return sorted([*self.chain, *self.side], key=lambda step: step.round)
 
-    def thinking_tokens(self) -> int:
-        """Estimated tokens of the stitched thinking."""
+    def thinking_tokens(self, *more: SynthStep) -> int:
+        """Estimated tokens of the stitched thinking, with `more` steps at its end."""
         texts = [self.plan, self.draft]
-        texts += [part for step in self.chain for part in (step.reflection, step.written)]
+        texts += [part for step in (*self.chain, *more) for part in (step.reflection, step.written)]
         return sum(map(estimate_tokens, texts))
 
 
@@ -236,6 +240,10 @@ class _Loop:
             self._check(episode, assessment, misses)
             step, after = await self._round(episode, assessment, number)
             if step.label is Label.IMPROVED:
+                if episode.thinking_tokens(step) > self.settings.token_cap:
+                    # a good step, and no part of a trace that it would make too long
+                    episode.side.append(step)
+                    raise _Ended(Stop.TOKEN_CAP)
                 episode.chain.append(step)
                 episode.best, assessment, misses = step.text, after, 0
                 episode.mean_best = after.mean(episode.rubric)
@@ -375,11 +383,11 @@ class _Loop:
 
 
 def label_of(gain: float, delta: float) -> Label:
-    """Improved, neutral or degraded.
+    """Improved, neutral or degraded; a gain that misses `delta` by rounding alone reaches it.
 
-    >>> label_of(0.25, 0.25), label_of(-0.2, 0.25)
+    >>> label_of(8.2 - 8.0, 0.2), label_of(-0.2, 0.25)
     (<Label.IMPROVED: 'improved'>, <Label.NEUTRAL: 'neutral'>)
     """
-    if gain >= delta:
-        return Label.IMPROVED
-    return Label.DEGRADED if gain <= -delta else Label.NEUTRAL
+    if abs(gain) < delta - ROUNDING:
+        return Label.NEUTRAL
+    return Label.IMPROVED if gain >= 0 else Label.DEGRADED

@@ -193,6 +193,12 @@ def test_without_fresh_assessments_there_is_no_gain(tmp_path: Path) -> None:
 def test_long_thinking_is_ended(tmp_path: Path) -> None:
     (episode,) = run(ScriptedModel(rising()), tmp_path, SynthSettings(token_cap=40))
     assert episode.stop is Stop.TOKEN_CAP
+    # the step that would go beyond it is none of the trace
+    whole = run(ScriptedModel(rising()), tmp_path / "b", SynthSettings(rounds=2))[0]
+    cap = whole.thinking_tokens() - 1
+    (cut_short,) = run(ScriptedModel(rising()), tmp_path / "c", SynthSettings(token_cap=cap))
+    assert (cut_short.stop, len(cut_short.chain), len(cut_short.side)) == (Stop.TOKEN_CAP, 1, 1)
+    assert cut_short.thinking_tokens() <= cap and cut_short.best == cut_short.chain[0].text
 
 
 @pytest.mark.parametrize(
