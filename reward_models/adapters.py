@@ -96,8 +96,12 @@ def compute_score(
     return {"score": value, "r2w_reward": value}
 
 
+@cache
 def register_lm_eval() -> None:
-    """Register the lm-eval filter `r2w_best_of_n`, which keeps the best response per document."""
+    """Register the lm-eval filter `r2w_best_of_n`, which keeps the best response per document.
+
+    Its arguments: `scorer`, and `prompt`, the column of the documents that holds what was asked.
+    """
     from lm_eval.api.filter import Filter
     from lm_eval.api.registry import register_filter
 
@@ -105,14 +109,15 @@ def register_lm_eval() -> None:
     class BestOfN(Filter):  # type: ignore[misc]
         """Keeps the response with the highest outcome, or the first if none can be scored."""
 
-        def __init__(self, scorer: str = NAME) -> None:
-            self._scorer = open_scorer(scorer)
+        def __init__(self, scorer: str = NAME, prompt: str = "prompt") -> None:
+            self._scorer = _scorer(scorer)
+            self._prompt = prompt
 
         def apply(
             self, resps: Iterable[Sequence[str]], docs: Sequence[Mapping[str, Any]]
         ) -> list[list[str]]:
             return [
-                [own[pick_best(self._scorer, last_turn(doc.get("prompt") or "", "user"), own)]]
+                [own[pick_best(self._scorer, last_turn(doc.get(self._prompt) or "", "user"), own)]]
                 for own, doc in zip(resps, docs, strict=True)
             ]
 

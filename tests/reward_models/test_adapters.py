@@ -12,10 +12,11 @@ from r2w_eval.reward_models.adapters import (
     Unscorable,
     compute_score,
     pick_best,
+    register_lm_eval,
     trl_reward,
     trl_reward_async,
 )
-from r2w_eval.reward_models.items import Item, ItemScore
+from r2w_eval.reward_models.items import Item, ItemScore, WritingItem
 from r2w_eval.reward_models.scorer import load_reward
 
 from r2w_eval.models.completions import last_turn
@@ -34,6 +35,26 @@ class Lengths:
 
     def score(self, items: Sequence[Item]) -> list[ItemScore]:
         return [ItemScore(item.id, float(len(item.prompt))) for item in items]
+
+
+class Echo(Lengths):
+    """A scorer that likes an answer which says what was asked."""
+
+    def score(self, items: Sequence[Item]) -> list[ItemScore]:
+        own = [item for item in items if isinstance(item, WritingItem)]
+        return [ItemScore(item.id, float(item.prompt == item.response)) for item in own]
+
+
+def test_the_filter_of_lm_eval_reads_the_column_that_is_named_and_registers_once() -> None:
+    pytest.importorskip("lm_eval")
+    from lm_eval.api.registry import get_filter
+
+    register_lm_eval()
+    register_lm_eval()
+    docs, own = [{"question": "Say b."}], [["Say a.", "Say b."]]
+    best = get_filter("r2w_best_of_n")
+    assert best(scorer=f"{__name__}:Echo", prompt="question").apply(own, docs) == [["Say b."]]
+    assert best(scorer=f"{__name__}:Echo").apply(own, docs) == [["Say a."]]
 
 
 def test_thinking_earns_nothing_and_without_an_end_has_no_reward() -> None:
