@@ -308,7 +308,7 @@ def judge_view(board: Board) -> JudgeView:
 
 def system_slug(row: Row) -> str:
     """The page of a row's system."""
-    return f"{safe_name(row.model, 40).lower()}-{row.system_key}"
+    return f"{safe_name(row.model, 40).lower()}-{row.page_key}"
 
 
 def judge_slug(judge: str) -> str:

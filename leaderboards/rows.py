@@ -155,8 +155,18 @@ class Row:
 
     @property
     def system_key(self) -> str:
-        """The same for all rows of one system, whatever the suite, seed or day."""
+        """The same for all rows of one system on one suite, whatever the seed or day."""
         return content_hash([self.model, self.system], 12)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What identifies the writer on every suite; the decoding is each suite's own."""
+        return {name: value for name, value in self.system.items() if name != "decoding"}
+
+    @property
+    def page_key(self) -> str:
+        """The same for all rows of one system, whatever the suite, seed or day."""
+        return content_hash([self.model, self.settings], 12)
 
     @property
     def slug(self) -> str:

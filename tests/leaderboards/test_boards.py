@@ -213,6 +213,17 @@ def test_different_systems_are_never_pooled() -> None:
         pool(rows)
 
 
+def test_a_system_has_one_page_whatever_decoding_its_suites_ask_for() -> None:
+    base = {"backend": "http", "sampling": ""}
+    tokens = [{**base, "decoding": {"max_tokens": n}} for n in (4000, 16000)]
+    first, second, other = (
+        make_row("m", steady(5), system=system)
+        for system in (*tokens, {**tokens[0], "sampling": "temperature=0"})
+    )
+    assert first.page_key == second.page_key != other.page_key
+    assert first.system_key != second.system_key, "never pooled"
+
+
 def test_systems_of_one_model_are_labelled_by_what_differs() -> None:
     base = {"backend": "http", "sampling": "", "answers_per_item": 1}
     rows = [

@@ -148,7 +148,7 @@ def test_hostile_texts_are_shown_as_texts(tab: Tab, site: Site) -> None:
     page = tab.open(
         "models/"
         + next(
-            p.name for p in (site.path / "models").iterdir() if p.stem.endswith(hostile.system_key)
+            p.name for p in (site.path / "models").iterdir() if p.stem.endswith(hostile.page_key)
         )
     )
     first = page.locator(".samples > div > details").first
