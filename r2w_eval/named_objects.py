@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from r2w_eval.errors import R2WError, UsageError
+from r2w_eval.installed import extra_of
 
 
 def load_object(flag: str, spec: str, members: Sequence[str]) -> Any:
     """What `module:attr` names: an object with `members`, or a class or function without arguments
-    that makes one. Raises UsageError, whatever the user's module does.
+    that makes one. Raises UsageError, whatever the user's module does, and ModuleNotFoundError for
+    a library that an extra brings.
     """
     module, _, attribute = spec.partition(":")
     try:
@@ -22,6 +24,8 @@ def load_object(flag: str, spec: str, members: Sequence[str]) -> Any:
     except R2WError:
         raise
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and extra_of(error.name or ""):
+            raise
         raise UsageError(
             f"{flag} {spec!r:.200}: {type(error).__name__}: {error}. Expected MODULE:ATTR, "
             f"importable from here: PYTHONPATH=FOLDER before the command names its folder. "

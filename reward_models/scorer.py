@@ -45,6 +45,7 @@ JUDGE = "judge:"
 READING, WRITING = "reading 4", "reading 3"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
+    "r2w-ensemble": "r2w_eval.reward_models.ensemble:load_ensemble",
     "r2w-rules": "r2w_eval.reward_models.rules:RulesScorer",
 }
 

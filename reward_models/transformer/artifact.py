@@ -39,7 +39,7 @@ def export_artifact(folder: Path, weights: Path | None = None, truncation: str =
     """
     from safetensors.torch import save_file
 
-    source = weights or Path(str(resources.files("r2w_eval.reward_models") / "weights" / SHIPPED))
+    source = weights or shipped_weights()
     model, tokenizer, axes = load_merged(source)
     model.config.value_head_prefix = "score"
     model.config.max_position_embeddings = MAX_TOKENS
@@ -63,6 +63,25 @@ def export_artifact(folder: Path, weights: Path | None = None, truncation: str =
     scorer = ArtifactScorer(folder, model, tokenizer, axes, truncation)
     _write_meta(folder, scorer, source)
     return folder
+
+
+def shipped_weights() -> Path:
+    """The folder of the shipped adapters."""
+    return Path(str(resources.files("r2w_eval.reward_models") / "weights" / SHIPPED))
+
+
+def load_shipped(truncation: str = "error") -> ArtifactScorer:
+    """The shipped adapters merged into their base: on a GPU in bfloat16 where there is one, else in
+    float32. Raises UsageError.
+    """
+    import torch
+    from r2w_eval.reward_models.transformer.backbone import ADAPTERS
+
+    folder = shipped_weights()
+    model, tokenizer, axes = load_merged(folder)
+    if torch.cuda.is_available():
+        model, axes = model.to("cuda", torch.bfloat16), axes.to("cuda")
+    return ArtifactScorer(folder, model, tokenizer, axes, truncation, weights=ADAPTERS)
 
 
 def load_merged(source: Path) -> tuple[Any, Any, Any]:

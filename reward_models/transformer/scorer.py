@@ -53,7 +53,9 @@ BATCH_TOKENS: Mapping[str, int] = {"cuda": 1 << 16, "cpu": 1 << 10}
 
 @dataclass(frozen=True)
 class ArtifactScorer:
-    """A `LlamaForSequenceClassification` with its tokenizer; `axes` (4, width) in float32."""
+    """A `LlamaForSequenceClassification` with its tokenizer; `axes` (4, width) in float32;
+    `weights` is the file in the folder that it came from.
+    """
 
     folder: Path
     model: Any
@@ -61,11 +63,12 @@ class ArtifactScorer:
     axes: Any
     truncation: str = "error"
     max_tokens: int = MAX_TOKENS
+    weights: str = "model.safetensors"
 
     @cached_property
     def id(self) -> str:
         """The folder's name and the hash of its weights, which are read once."""
-        return f"{self.folder.name}@{file_hash(self.folder / 'model.safetensors')[:12]}"
+        return f"{self.folder.name}@{file_hash(self.folder / self.weights)[:12]}"
 
     def describe(self) -> Mapping[str, Any]:
         """Form, position and limit of reading."""
