@@ -2,9 +2,10 @@
 
     python benchmarks/reward_sample.py --weights DIR --reward-data DIR --out sample.json
 
-`DIR` holds `adapter.safetensors` and `train.json`. Beside it stand the n-gram model and the longer
-text on the same pairs, and LAMP's validation pairs whole. About a quarter of an hour on one core;
-with `--at-most N` N pairs of each source, which shows that it works and is no measurement.
+`DIR` holds `adapter.safetensors` and `train.json`. Beside it stand the n-gram model, both together
+as `r2w-ensemble` has them, and the longer text on the same pairs, and LAMP's validation pairs whole.
+`--fresh` draws from what the usual sample leaves of the test part. Some minutes on two cores; with
+`--at-most N` N pairs of each source, which shows that it works and is no measurement.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from r2w_eval.reward_models.data.lamp import PROMPT
 from r2w_eval.reward_models.data.recipe import build_corpus, reflection_rows
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.data.sources import find_sets
+from r2w_eval.reward_models.ensemble import SHARE
 from r2w_eval.reward_models.items import Item, WritingItem
 from r2w_eval.reward_models.scorer import load_reward
 from r2w_eval.reward_models.transformer.artifact import load_merged
@@ -32,9 +34,11 @@ PAIRS = {"lamp_train": 25, "generated_flaws": 25, "tetra_train": 40, "fgrlhf_lon
 REMARKS = {"f1000rd_train": 120, "substanreview_train": 80}
 
 
-def sample(rows: Sequence[Row], most: int) -> list[Row]:
-    """A fixed sample of test rows, at most `most` pairs or remarks of each source."""
-    rng, test = random.Random(0), [row for row in rows if row.part == "test"]
+def sample(rows: Sequence[Row], most: int, seen: Sequence[Row] = ()) -> list[Row]:
+    """A fixed sample of test rows, at most `most` pairs or remarks of each source, none in `seen`."""
+    known = {(row.source, row.pair_id) for row in seen}
+    test = [r for r in rows if r.part == "test" and (r.source, r.pair_id) not in known]
+    rng = random.Random(0)
     chosen: list[Row] = []
     for source, n in (PAIRS | REMARKS).items():
         own, n = [row for row in test if row.source == source], min(n, most)
@@ -92,15 +96,22 @@ def main() -> None:
     parser.add_argument("--reward-data", required=True, type=Path)
     parser.add_argument("--out", required=True, type=Path)
     parser.add_argument("--at-most", type=int, default=1000, metavar="N")
+    parser.add_argument("--fresh", action="store_true", help="a second, disjoint sample")
     options = parser.parse_args()
-    rows = sample(reflection_rows(build_corpus(options.reward_data).rows), options.at_most)
+    corpus = reflection_rows(build_corpus(options.reward_data).rows)
+    rows = sample(corpus, options.at_most)
+    if options.fresh:
+        rows = sample(corpus, options.at_most, seen=rows)
     found: dict[str, Any] = {"longer": tables(rows, {row.id: length_of(row) for row in rows})}
-    for name, scorer in (("n-grams", load_reward()), ("transformer", scorer_of(options.weights))):
-        values = values_of(scorer, [row.item for row in rows])
-        found[name] = tables(rows, {row.id: v for row, v in zip(rows, values, strict=True)})
-        found[name]["LAMP validation pairs"] = lamp_pairs(
-            scorer, options.reward_data, options.at_most
-        )
+    known = {"n-grams": load_reward(), "transformer": scorer_of(options.weights)}
+    values = {name: values_of(one, [row.item for row in rows]) for name, one in known.items()}
+    pairs = zip(values["n-grams"], values["transformer"], strict=True)
+    values["ensemble"] = [(1 - SHARE) * first + SHARE * second for first, second in pairs]
+    for name, own in values.items():
+        found[name] = tables(rows, {row.id: v for row, v in zip(rows, own, strict=True)})
+    for name, one in known.items():
+        whole = lamp_pairs(one, options.reward_data, options.at_most)
+        found[name]["LAMP validation pairs"] = whole
     write_json(options.out, found)
     for task, row in found["transformer"].items():
         beside = [f"{name} {shown(own[task])}" for name, own in found.items() if task in own]

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 SCORER_HELP = (
-    "r2w-reward (shipped), r2w-rules, an exported folder, judge:MODEL (as --judge: "
-    "judge:http://HOST:PORT/v1#NAME), or MODULE:ATTR."
+    "r2w-reward, r2w-ensemble (with torch), r2w-rules, an exported folder, judge:MODEL (as "
+    "--judge: judge:http://HOST:PORT/v1#NAME), or MODULE:ATTR."
 )
 
 
