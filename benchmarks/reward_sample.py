@@ -3,7 +3,7 @@
     python benchmarks/reward_sample.py --weights DIR --reward-data DIR --out sample.json
 
 `DIR` holds `adapter.safetensors` and `train.json`. Beside it stand the n-gram model, both together
-as `r2w-ensemble` has them, and the longer text on the same pairs, and LAMP's validation pairs whole.
+as in `r2w-ensemble`, and the longer text on the same pairs, and LAMP's validation pairs whole.
 `--fresh` draws from what the usual sample leaves of the test part. Some minutes on two cores; with
 `--at-most N` N pairs of each source, which shows that it works and is no measurement.
 """
@@ -35,7 +35,7 @@ REMARKS = {"f1000rd_train": 120, "substanreview_train": 80}
 
 
 def sample(rows: Sequence[Row], most: int, seen: Sequence[Row] = ()) -> list[Row]:
-    """A fixed sample of test rows, at most `most` pairs or remarks of each source, none in `seen`."""
+    """A fixed sample of test rows: at most `most` pairs or remarks of a source, none in `seen`."""
     known = {(row.source, row.pair_id) for row in seen}
     test = [r for r in rows if r.part == "test" and (r.source, r.pair_id) not in known]
     rng = random.Random(0)
