@@ -44,7 +44,7 @@ REWARD_MODELS = (
     "data",
     "judge linear transformer",
     "scorer",
-    "adapters checks quality rules serving",
+    "adapters checks ensemble quality rules serving",
     "commands",
 )
 TRAINING = (
