@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from r2w_eval.training.checkpoints.folders import find_checkpoints, half_written, resume_from
@@ -18,7 +19,7 @@ from r2w_eval.training.trainer.sft import (
     fits,
     is_usable,
     read_rows,
-    special_tokens,
+    specials_in,
     to_row,
 )
 
@@ -154,7 +155,13 @@ def test_a_trace_that_would_be_taught_with_another_end_of_thinking_is_named(
 class WordTokenizer:
     """Counts words: enough to see what is too long."""
 
-    all_special_tokens: tuple[str, ...] = ("<|end|>", "</think>")
+    @property
+    def added_tokens_decoder(self) -> dict[int, SimpleNamespace]:
+        named = {"<|end|>": True, "</think>": True, "<tool>": False}
+        return {
+            n: SimpleNamespace(content=text, special=special)
+            for n, (text, special) in enumerate(named.items())
+        }
 
     def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool) -> str:
         return " ".join(message["content"] for message in messages)
@@ -172,10 +179,10 @@ def test_rows_are_measured_with_prompt_thinking_and_answer() -> None:
 
 def test_a_row_with_an_end_of_turn_in_its_text_is_not_trained_on() -> None:
     good = {"prompt": "p", "thinking": "t", "answer": "a"}
-    assert is_usable(to_row(good), WordTokenizer(), 5)
+    assert is_usable(to_row({**good, "answer": "<tool>"}), WordTokenizer(), 5)
     for place in good:
         row = to_row({**good, place: "one<|end|>two"})
-        assert special_tokens(row, WordTokenizer()) == ["<|end|>"]
+        assert specials_in(row, WordTokenizer()) == ["<|end|>"]
         assert not is_usable(row, WordTokenizer(), 5)
 
 

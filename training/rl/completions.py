@@ -12,6 +12,7 @@ from typing import Any
 
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.training.rl.advantages import SegmentScore
+from r2w_eval.training.specials import special_tokens
 
 from r2w_eval.models.thinking import Block, ThinkTags, answer_of, thinking_blocks
 from r2w_eval.trace.tags import parse_tagged
@@ -48,12 +49,8 @@ def template_tags(tokenizer: Any, **options: Any) -> ThinkTags:
 def without_end(ids: Sequence[int], tokenizer: Any) -> Sequence[int]:
     """The tokens without the special ones at the end: an end of turn is no text, which a scorer of
     the answer as the last revision would read.
-
-    >>> from types import SimpleNamespace
-    >>> without_end([5, 2, 7, 2, 0], SimpleNamespace(all_special_ids=[0, 2]))
-    [5, 2, 7]
     """
-    special = set(tokenizer.all_special_ids)
+    special = special_tokens(tokenizer)
     end = len(ids)
     while end and ids[end - 1] in special:
         end -= 1

@@ -14,6 +14,7 @@ from typing import Any
 
 from r2w_eval.training.checkpoints.validation import EvaluationSettings
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, SEED, check_numbers
+from r2w_eval.training.specials import special_tokens
 from r2w_eval.training.trainer.stage import (
     EMBEDDED,
     Trained,
@@ -111,19 +112,19 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def special_tokens(row: dict[str, Any], tokenizer: Any) -> list[str]:
+def specials_in(row: dict[str, Any], tokenizer: Any) -> list[str]:
     """The tokenizer's special tokens that stand in the row's texts. They would be no text: an end
     of turn in the middle of an answer is learned as an end of turn.
     """
     texts = [turn["content"] for turn in (*row["prompt"], *row["completion"])]
     tags = (ThinkTags().open, ThinkTags().close)
-    own = (token for token in tokenizer.all_special_tokens if token not in tags)
+    own = (token for token in special_tokens(tokenizer).values() if token not in tags)
     return [token for token in own if any(token in text for text in texts)]
 
 
 def is_usable(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
     """Whether a row is trained on: it fits, and holds no special token."""
-    return fits(row, tokenizer, max_tokens) and not special_tokens(row, tokenizer)
+    return fits(row, tokenizer, max_tokens) and not specials_in(row, tokenizer)
 
 
 def fits(row: dict[str, Any], tokenizer: Any, max_tokens: int) -> bool:
@@ -143,7 +144,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     source = model_folder(settings.model)
     tokenizer = load_tokenizer(source)
     short = [row for row in rows if fits(row, tokenizer, settings.max_tokens)]
-    kept = [row for row in short if not special_tokens(row, tokenizer)]
+    kept = [row for row in short if not specials_in(row, tokenizer)]
     if not short:
         raise UsageError(
             f"all {len(rows)} traces are longer than max_tokens {settings.max_tokens}. Raise "
@@ -152,7 +153,7 @@ def train_sft(settings: SFTSettings, rows: Sequence[dict[str, Any]], out: Path) 
     if not kept:
         raise UsageError(
             f"all {len(short)} traces hold special tokens of the tokenizer, as "
-            f"{', '.join(special_tokens(short[0], tokenizer))}. Take these out of their texts"
+            f"{', '.join(specials_in(short[0], tokenizer))}. Take these out of their texts"
         )
     trainer = SFTTrainer(
         model=source,

@@ -18,6 +18,7 @@ from r2w_eval.training.checkpoints.validation import (
     best_checkpoint,
     tell_uncompared,
 )
+from r2w_eval.training.specials import special_tokens
 from r2w_eval.training.trainer.faults import full_disk_named, out_of_memory_named
 from r2w_eval.training.trainer.hub import fetch_checkpoint, split_revision
 
@@ -94,10 +95,11 @@ def check_end_of_turn(model: str, tokenizer: Any, generation_config: Any) -> Non
     said = [{"role": "user", "content": "Write."}, {"role": "assistant", "content": "Done."}]
     whole: str = tokenizer.apply_chat_template(said, tokenize=False)
     tail = whole.rpartition("Done.")[2]
-    found = [(tail.find(token), token) for token in tokenizer.all_special_tokens if token in tail]
-    token = min(found, default=(0, ""))[1]
+    special = special_tokens(tokenizer)
+    found = [(tail.find(token), number) for number, token in special.items() if token in tail]
     ends = end_tokens(generation_config, tokenizer)
-    if token and tokenizer.convert_tokens_to_ids(token) not in ends:
+    if found and (number := min(found)[1]) not in ends:
+        token = special[number]
         stops = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(sorted(ends)))) or "nothing"
         raise UsageError(
             f"model {model!r}: its chat template ends a turn with {token!r}, and it stops at "

@@ -82,10 +82,15 @@ def test_all_readers_agree_on_what_was_thought(pieces: list[str], is_opened: boo
 
 
 def test_an_end_of_turn_is_no_part_of_the_revised_text() -> None:
-    tokenizer = SimpleNamespace(all_special_ids=[0], decode=lambda ids: "".join(map(chr, ids)))
+    added = {
+        n: SimpleNamespace(content=f"<|{n}|>", special=n < 2) for n in (0, 1, ord("A"), ord("."))
+    }
+    tokenizer = SimpleNamespace(
+        added_tokens_decoder=added, decode=lambda ids: "".join(map(chr, ids))
+    )
     ids = [*map(ord, f"<think>{THOUGHT}</think>"), 0]
     for answer, expected in (("A.", "A."), ("", None)):
-        whole = without_end([*ids[:-1], *map(ord, answer), 0, 0], tokenizer)
+        whole = without_end([*ids[:-1], *map(ord, answer), 1, 0], tokenizer)
         trace = read_completion(whole, tokenizer.decode, SCHEMA)
         (found,) = reflections(trace, "p", "0")
         assert found.item.revision == expected

@@ -13,6 +13,7 @@ from r2w_eval.training.rl.penalties import Penalised, Penalties, penalty
 from r2w_eval.errors import UsageError
 from r2w_eval.trace import segment_trace
 
+SPECIAL = {0: SimpleNamespace(content="<|end|>", special=True)}
 SAID = "<reflection>The verb “rained” is flat.</reflection>"
 STEP = "<revision>It poured on the roofs.</revision>"
 ONCE = segment_trace(f"<draft>It rained.</draft>{SAID}{STEP}")
@@ -45,7 +46,7 @@ def test_what_has_no_reward_gets_none_and_the_rest_is_logged() -> None:
     outcome = Penalised(
         lambda prompts, completions, **columns: [0.5, None, 0.5],
         Penalties(length=0.1, budget=10),
-        SimpleNamespace(decode=decode, all_special_ids=[0]),
+        SimpleNamespace(decode=decode, added_tokens_decoder=SPECIAL),
     )
     rewards = outcome(
         ["p"] * 3,
