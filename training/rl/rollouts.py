@@ -143,7 +143,9 @@ def _generate(
     check_end_of_turn(model, tokenizer, policy.generation_config)
     ends = end_tokens(policy.generation_config, tokenizer)
     # as RL draws them: a model's own settings, such as a repetition penalty, would be added
-    policy.generation_config = GenerationConfig(eos_token_id=sorted(ends) or None)
+    policy.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
+        eos_token_id=sorted(ends) or None
+    )
     places = [(prompt, sample) for sample in range(settings.samples) for prompt in prompts]
     for start in range(0, len(places), settings.batch_size):
         batch = places[start : start + settings.batch_size]
