@@ -48,7 +48,7 @@ REWARD_MODELS = (
     "commands",
 )
 TRAINING = (
-    "limits prompts recipe journal wording contamination checkpoints",
+    "limits prompts recipe specials journal wording contamination checkpoints",
     "judging trainer",
     "synthesis rl",
     "cluster",
