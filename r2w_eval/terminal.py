@@ -7,7 +7,10 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
+
+LEAST_COLUMNS = 72
 
 # all but tab and newline, and the marks that turn the direction of writing
 _ORDERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -31,6 +34,16 @@ def escape(text: str) -> str:
     from rich import markup
 
     return markup.escape(visible(text))
+
+
+def open_console() -> Console:
+    """Standard output for tables of figures: a terminal of fewer columns than they take wraps their
+    lines, where narrower columns would lose the names.
+    """
+    from rich.console import Console
+
+    console = Console()
+    return console if console.width >= LEAST_COLUMNS else Console(width=LEAST_COLUMNS)
 
 
 def plain_table(title: str = "") -> Table:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from r2w_eval import cli
 from r2w_eval.errors import UsageError
-from r2w_eval.terminal import escape, visible
+from r2w_eval.terminal import escape, open_console, visible
 
 STEERING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 HOSTILE = "a\x1b]0;title\x07b\x1b[2J\x9b2J\r\x00\u202ec[bold]\nd\te"
@@ -52,3 +52,11 @@ def test_an_error_that_tells_a_hostile_value_is_shown_without_orders(
         cli.main()
     told = capsys.readouterr().err
     assert ended.value.code == 2 and "the endpoint said a" in told and "\x1b" not in told
+
+
+@pytest.mark.parametrize(("columns", "width"), [("40", 72), ("100", 100)])
+def test_tables_of_figures_keep_their_names_in_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert open_console().width == width

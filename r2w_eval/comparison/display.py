@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.comparison.pairwise import find_contests, judge_contests
@@ -31,7 +30,7 @@ from r2w_eval.stats.orders import (
 from r2w_eval.stats.ratings import PairTest, Ratings, bradley_terry
 from r2w_eval.store import RunFolder, write_json
 from r2w_eval.suites.suite import PairwiseForm, show_last_turn
-from r2w_eval.terminal import count, escape, interval, number, plain_table
+from r2w_eval.terminal import count, escape, interval, number, open_console, plain_table
 from r2w_eval.types import Metric, Sample
 
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
@@ -43,7 +42,7 @@ LEAST_ITEMS = 5
 
 def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:
     """One block per task and judge."""
-    console = Console()
+    console = open_console()
     comparisons = compare_runs(runs, force_common, effect)
     for comparison in comparisons:
         for warning in _uneven_items(comparison):
@@ -284,7 +283,7 @@ def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
 
 def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_coverage: float) -> None:
     """Raises CoverageTooLow, after everything is printed where there is something to print."""
-    console = Console()
+    console = open_console()
     battles = [battle for pair in pairs if (battle := combined_battle(pair)) is not None]
     scored = len(battles)
     bias = positions(pairs)

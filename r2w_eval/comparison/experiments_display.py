@@ -7,13 +7,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from r2w_eval.comparison.experiments import ArmResult, OnOff
 from r2w_eval.plots import ACCENT, INK, new_figure, plain_label, render_svg
 from r2w_eval.reflection.display import interval, number
 from r2w_eval.store import write_atomically, write_json
-from r2w_eval.terminal import escape, plain_table
+from r2w_eval.terminal import escape, open_console, plain_table
 
 # of the plot's lines: as many pairs as it takes
 MARKS, LINES = "os^d", ("-", "--", ":", "-.")
@@ -21,7 +19,7 @@ MARKS, LINES = "os^d", ("-", "--", ":", "-.")
 
 def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
     """One row per task and judge; two judges are asked for, one is said to be one."""
-    console = Console()
+    console = open_console()
     table = plain_table("Thinking on against off")
     table.add_column("suite\njudge", overflow="fold")
     for name in ("on", "off", "difference", "change %", "n", "tokens\non / off"):
@@ -62,7 +60,7 @@ def tokens_per_point_told(row: OnOff) -> str:
 
 def print_budget(results: Sequence[ArmResult], folder: Path) -> None:
     """Score against thinking tokens: table, JSON and one plot a task and judge."""
-    console = Console()
+    console = open_console()
     table = plain_table("Score by thinking budget")
     for name in ("suite\njudge", "arm"):
         table.add_column(name, overflow="fold")

@@ -10,7 +10,7 @@ from r2w_eval.judge_check.card import EvaluatorCard
 from r2w_eval.judge_check.check import CheckOutcome, load_labels
 from r2w_eval.judge_check.markdown import SIGNALS, with_interval
 from r2w_eval.judge_check.plan import CheckOptions, plan_questions
-from r2w_eval.terminal import escape, interval, number, plain_table
+from r2w_eval.terminal import escape, interval, number, open_console, plain_table
 
 
 def print_plan(config: RunConfig, options: CheckOptions) -> None:
@@ -24,12 +24,12 @@ def print_plan(config: RunConfig, options: CheckOptions) -> None:
         n_pairs = sum(bool(question.request.order) for question in questions)
         counts = (len(one.items), len(questions) - n_pairs, n_pairs, len(questions))
         table.add_row(one.spec.name, *(f"{count:,}" for count in counts))
-    Console().print(table)
+    open_console().print(table)
 
 
 def print_check(outcome: CheckOutcome) -> None:
     """All cards in short."""
-    console = Console()
+    console = open_console()
     for card in outcome.cards:
         print_card(console, card)
     done = outcome.progress

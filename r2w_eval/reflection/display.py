@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.reflection.measures import ReflectionSummary, is_estimated
-from r2w_eval.terminal import plain_table
+from r2w_eval.terminal import open_console, plain_table
 from r2w_eval.types import Metric
 
 _SHARES = ("tokens/", "level/", "steps/")
@@ -17,7 +16,7 @@ _SHARES = ("tokens/", "level/", "steps/")
 
 def print_summaries(summaries: Mapping[str, ReflectionSummary], files: list[Path]) -> None:
     """One table of measures per task, then what lies where."""
-    console = Console()
+    console = open_console()
     for task, summary in summaries.items():
         console.print(measures_table(task, summary))
         console.print(describe(summary), soft_wrap=True, markup=False)

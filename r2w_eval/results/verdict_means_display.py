@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.results.verdict_means import VerdictMean
-from r2w_eval.terminal import escape, number, plain_table
+from r2w_eval.terminal import escape, number, open_console, plain_table
 
 
 def print_means(means: Sequence[VerdictMean]) -> None:
     """A table a suite, one row a group: mean, interval, queries, verdicts, and the lost ones by
     status.
     """
-    console = Console()
+    console = open_console()
     # verdicts of another suite are on another scale
     for _, own in groupby(sorted(means, key=_task), key=_task):
         console.print(_table(list(own)))

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import chain
 
-from rich.console import Console
 from rich.table import Table
 
 from r2w_eval.models.endpoint import Traffic
@@ -18,7 +17,7 @@ from r2w_eval.results.ensembles import EnsembleSummary
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
-from r2w_eval.terminal import count, escape, number, plain_table
+from r2w_eval.terminal import count, escape, number, open_console, plain_table
 from r2w_eval.types import JudgeStatus, Metric, WriterStatus
 
 MAX_GROUP_ROWS = 12
@@ -40,7 +39,7 @@ _GAVE_WAY = frozenset(
 
 def print_outcome(outcome: Outcome) -> None:
     """The result tables, where the files lie, and what to do next."""
-    console = Console()
+    console = open_console()
     for warning in sorted({w.text for result in outcome.results for w in result.warnings}):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if outcome.manifest["smoke_test_judge"]:

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-
 from r2w_eval.config import RunConfig
 from r2w_eval.fakeserver.verdicts import write_verdict
 from r2w_eval.models.cost import (
@@ -25,7 +23,7 @@ from r2w_eval.run.opening import is_hub_id, require_known
 from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder, iter_jsonl
 from r2w_eval.suites.suite import JudgingJob, Suite
-from r2w_eval.terminal import escape, plain_table
+from r2w_eval.terminal import escape, open_console, plain_table
 from r2w_eval.types import Answer, JudgeRequest, Sample, Score, WriterStatus
 
 WRITE, JUDGE = "write", "judge"
@@ -222,7 +220,7 @@ def print_forecast(config: RunConfig) -> None:
                 f"{plan.info.name}: questions about cited pages depend on the reports and are not "
                 f"counted; the suite's README says how many to expect"
             )
-    console = Console()
+    console = open_console()
     console.print(table)
     for note in dict.fromkeys([*notes, *(note for plan in plans for note in plan.notes)]):
         console.print(escape(note), soft_wrap=True)
