@@ -2,8 +2,9 @@
 
 score(m, i) = system m + item i + slope * log2(characters), fitted by least squares over all scored
 answers of a board. The fixed effects for systems and items keep hard prompts and good systems from
-looking like an effect of length. The interval is clustered by item; null baselines are left out.
-(Specification: harness B2; cf. AlpacaEval's length-controlled win rate, Dubois et al. 2024.)
+looking like an effect of length. The interval is clustered by item, with residuals enlarged for the
+leverage of their item (HC3; Long & Ervin 2000); null baselines are left out. (Specification:
+harness B2; cf. AlpacaEval's length-controlled win rate, Dubois et al. 2024.)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from r2w_eval.stats.resampling import FloatArray
 MIN_SPREAD = 0.1
 _ROUNDS = 200
 _CONVERGED = 1e-10
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,18 @@ class LengthSlope:
     mean_log2: float
     """Mean of log2(characters) over the answers of the fit: the length adjusted to."""
     n_items: int
+    """Items that two systems or more answered: one alone says nothing of an item."""
     n_systems: int
 
 
 def fit_slope(scores: Mapping[str, ScoredItems]) -> LengthSlope | None:
-    """Slope over all systems; None with under two systems or items, or for lengths too alike."""
+    """Slope over all systems; None for under two of them, under three items that two answered, or
+    lengths too alike.
+    """
     own = [scores[system] for system in sorted(scores) if scores[system].items]
     index = {item: i for i, item in enumerate(sorted({item for s in own for item in s.items}))}
-    n_systems, n_items = len(own), len(index)
-    if n_systems < 2 or n_items < 2:
+    n_systems = len(own)
+    if n_systems < 2:
         return None
     systems = np.repeat(np.arange(n_systems), [len(s.items) for s in own])
     groups = (systems, np.array([index[item] for s in own for item in s.items]))
@@ -63,8 +68,16 @@ def fit_slope(scores: Mapping[str, ScoredItems]) -> LengthSlope | None:
         return None
     slope = float(x @ y) / spread
     per_item = np.bincount(groups[1], x * (y - slope * x))
-    variance = n_items / (n_items - 1) * float(per_item @ per_item) / spread**2
-    half = float(stdtrit(n_items - 1, 0.975)) * math.sqrt(variance)
+    leverage = np.bincount(groups[1], x * x) / spread
+    shared = np.bincount(groups[1]) > 1
+    n_items = int(shared.sum())
+    if n_items < 3:
+        return None
+    # what the item takes of the slope, and of the means of the systems
+    left = np.maximum(1 - leverage[shared] - 1 / n_items, _ROUNDING)
+    moved = per_item[shared] / left
+    variance = (n_items - 1) / n_items * float(moved @ moved) / spread**2
+    half = float(stdtrit(n_items - 2, 0.975)) * math.sqrt(variance)
     return LengthSlope(slope, slope - half, slope + half, float(log2.mean()), n_items, n_systems)
 
 

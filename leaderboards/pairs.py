@@ -1,12 +1,11 @@
 """All paired tests of a board at once: 200 models are 19,900 pairs.
 
 A vectorised form of `r2w_eval.stats` (difference, t interval, sign-flip p). With up to 20 differing
-items all sign patterns are enumerated; beyond that one set of B random sign patterns serves all
-pairs. Sampled p values cannot fall below about 1 / B, but Holm's correction over thousands of pairs
-needs smaller ones: where it is lower, Hoeffding's bound for sums with random signs is used instead,
-p <= 2 exp(-S^2 / (2 sum d^2)), which never understates p.
+items all sign patterns are enumerated; beyond that one set of random sign patterns serves all
+pairs, or Hoeffding's bound where it is lower: Holm's correction over thousands of pairs needs p
+values below one in the number of patterns.
 
-Sources: harness A2, A3, A5; Hoeffding 1963, theorem 2.
+Sources: harness A2, A3, A5.
 """
 
 from __future__ import annotations
@@ -21,9 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from r2w_eval.stats.inference import DRAWS, holm, random_signs, sign_flip_p
+from r2w_eval.stats.inference import (
+    DRAWS,
+    holm,
+    random_signs,
+    sign_flip_p,
+)
 from r2w_eval.stats.ratings import PairTest
 from r2w_eval.stats.resampling import FloatArray, cluster_sums, linked_groups
+from r2w_eval.stats.sign_bounds import hoeffding_bound
 from r2w_eval.types import Estimate, Stratum
 
 EXACT_ITEMS = 20
@@ -41,8 +46,6 @@ class Terms:
     tops: tuple[FloatArray, ...]
     bottoms: tuple[FloatArray, ...]
     weights: tuple[float, ...]
-    blocks: tuple[tuple[int, ...], ...]
-    """Groups of strata that share items and so are resampled together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,7 @@ def line_up(estimates: Mapping[str, Estimate]) -> Terms:
     """Estimates as arrays over the union of their items, models and items in sorted order."""
     models = tuple(sorted(estimates))
     strata = [estimates[model].strata for model in models]
-    members = [frozenset(n for s in own for n in _weighed(s)) for own in zip(*strata, strict=True)]
-    names = sorted(frozenset().union(*members))
+    names = sorted({name for own in strata for stratum in own for name in _weighed(stratum)})
     index = {name: i for i, name in enumerate(names)}
     first = estimates[models[0]]
     n_strata = len(first.strata)
@@ -107,7 +109,6 @@ def line_up(estimates: Mapping[str, Estimate]) -> Terms:
         tuple(tops),
         tuple(bottoms),
         tuple(stratum.weight * first.scale for stratum in first.strata),
-        tuple(tuple(group) for group in linked_groups(members)),
     )
 
 
@@ -139,11 +140,18 @@ def compare_pair(terms: Terms, a: int, b: int) -> Pair:
             parts[mask] += weight / total * (top[model] - pooled * below[model])
             moves[s, mask] += weight * _jackknife(top[model], below[model], total, ratio)
     blocks = []
-    for group in terms.blocks:
-        own, shown = list(group), np.logical_or.reduce([masks[s] for s in group])
+    for own in _linked_strata(masks):
+        shown = np.logical_or.reduce([masks[s] for s in own])
         blocks.append((moves[own].sum(axis=0)[shown], weights[own].sum(axis=0)[shown]))
     bounds = _t_interval(difference, blocks)
     return Pair(a, b, difference, *bounds, _differing(parts[shared]), int(shared.sum()))
+
+
+def _linked_strata(masks: Sequence[NDArray[np.bool_]]) -> list[list[int]]:
+    """Groups of strata that share items of the pair, which are resampled together."""
+    own = np.array(masks, dtype=np.float32)
+    shares = own @ own.T > 0
+    return linked_groups([frozenset(map(str, np.flatnonzero(row))) for row in shares])
 
 
 def _jackknife(top: FloatArray, below: FloatArray, total: float, ratio: float) -> FloatArray:
@@ -201,12 +209,14 @@ class RandomSigns:
 
 
 def flip_signs(parts: Sequence[FloatArray], signs: RandomSigns) -> list[float]:
-    """Two-sided mid-p of each pair's sum under random signs of its parts."""
-    p_values = [sign_flip_p(own) if len(own) <= EXACT_ITEMS else bound(own) for own in parts]
+    """Two-sided p of each pair's sum under random signs of its parts, as `sign_flip_p`."""
+    p_values = [
+        sign_flip_p(own) if len(own) <= EXACT_ITEMS else hoeffding_bound(own) for own in parts
+    ]
     sampled = [
         i
         for i, own in enumerate(parts)
-        if len(own) > EXACT_ITEMS and p_values[i] > 0.5 / (signs.draws + 1)
+        if len(own) > EXACT_ITEMS and p_values[i] > 1 / (signs.draws + 1)
     ]
     if not sampled:
         return p_values
@@ -216,19 +226,9 @@ def flip_signs(parts: Sequence[FloatArray], signs: RandomSigns) -> list[float]:
     observed = np.array([abs(math.fsum(parts[i])) for i in sampled], np.float32)
     rounding = _ROUNDING_32 * table.sum(axis=0)
     sums = np.abs(signs.table[: len(table)].T @ table)
-    # equal sums count one half, and the observed pattern is one of those drawn: mid-p
-    counts = (sums > observed + rounding).sum(axis=0) / 2 + 0.5
+    # equal sums count one half, the observed pattern whole
+    counts = (sums > observed + rounding).sum(axis=0) / 2 + 1
     counts += (sums >= observed - rounding).sum(axis=0) / 2
     for i, count in zip(sampled, counts.tolist(), strict=True):
         p_values[i] = min(p_values[i], count / (signs.draws + 1))
     return p_values
-
-
-def bound(parts: FloatArray) -> float:
-    """Hoeffding's upper bound of the sign-flip p.
-
-    >>> round(bound(np.ones(25)), 8)
-    7.45e-06
-    """
-    squares = float((parts**2).sum())
-    return min(1.0, 2 * math.exp(-(float(parts.sum()) ** 2) / (2 * squares))) if squares else 1.0

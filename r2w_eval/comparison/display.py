@@ -327,9 +327,9 @@ def ratings_table(ratings: Ratings, judge: str, scored: int, total: int) -> Tabl
 
 def positions_table(bias: Positions) -> Table:
     """What the order of showing did to this judge."""
-    table = plain_table("Order effects")
+    table = plain_table(f"Order effects in {bias.n_both_orders} of {bias.n_pairs} pairs")
     table.add_column("measure")
-    for name in ("value", "95 % interval", "pairs"):
+    for name in ("value", "95 % interval", "items"):
         table.add_column(name, justify="right")
     rows: dict[str, Metric] = {
         "first shown wins (.5 is unbiased)": bias.first_wins,
@@ -347,7 +347,7 @@ def margins_table(margins: Sequence[PairMargin]) -> Table:
     """How far each model is ahead of each other one, before and after the side is taken out."""
     table = plain_table("Margins, in units of the verdict (A>B is 1, A>>B is 2)")
     table.add_column("first minus second", overflow="fold")
-    for name in ("shown first", "side bias taken out", "95 % interval", "pairs"):
+    for name in ("shown first", "side bias taken out", "95 % interval", "items"):
         table.add_column(name, justify="right")
     for margin in margins:
         own = margin.corrected

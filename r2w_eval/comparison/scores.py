@@ -28,6 +28,7 @@ from r2w_eval.stats.inference import (
 )
 from r2w_eval.stats.power import items_needed, minimum_detectable_effect
 from r2w_eval.stats.ratings import Ranking, rank_by_paired_tests
+from r2w_eval.stats.sign_bounds import least_p
 from r2w_eval.store import RunFolder
 from r2w_eval.terminal import warn
 from r2w_eval.types import Estimate, Metric, Stratum
@@ -107,7 +108,8 @@ class Comparison:
     """All runs on one task under one judge.
 
     Entry i of the following belongs to test i of the ranking. `effects`: the smallest difference
-    detectable with 80 % power at the corrected level. `needed`: the number of items that would
+    detectable with 80 % power at the corrected level; None where so few items reach that level
+    whatever they score. `needed`: the number of items that would
     detect the difference the user asked about. `extremes`: the items with the largest differences,
     wins of the first run first. `outcomes`: the contingency table, where every item is passed or
     failed.
@@ -258,7 +260,8 @@ def _compare_place(
     alpha = 0.05 / len(ranking.tests)
     effects, needed, extremes = [], [], []
     for test, error in zip(ranking.tests, ranking.standard_errors, strict=True):
-        effects.append(None if error is None else minimum_detectable_effect(error, alpha))
+        is_reached = error is not None and least_p(test.n_common) <= alpha
+        effects.append(minimum_detectable_effect(error or 0.0, alpha) if is_reached else None)
         deviation = None if not error else error * math.sqrt(test.n_common)
         known = effect is not None and deviation is not None
         needed.append(items_needed(effect or 0.0, deviation or 0.0, alpha) if known else None)

@@ -129,7 +129,9 @@ def _consistency(all_readings: Sequence[Readings]) -> Iterator[Metric]:
         for cluster, _, values in repeated
         if len(present := [v for v in values if v is not None]) > 1
     ]
-    yield measure(mean_of("repeat_range", spans, n, note="highest minus lowest of the repeats"))
+    n_requests = len({cluster for cluster, _, _ in repeated})
+    note = "highest minus lowest of the repeats"
+    yield measure(mean_of("repeat_range", spans, n_requests, note=note))
     rows = [
         Observation(f"{cluster}/{place}", value)
         for cluster, place, values in repeated

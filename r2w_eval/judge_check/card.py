@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from r2w_eval.errors import DataError
 from r2w_eval.hashing import content_hash
 from r2w_eval.paths import safe_name
+from r2w_eval.stats.sign_bounds import least_p
 from r2w_eval.types import Metric
 
 SCHEMA = 1
@@ -89,8 +90,13 @@ class NullFigures:
 
     @property
     def survives(self) -> bool:
-        """The judge is shown to score it below real answers: the interval of the gap is above 0."""
-        return self.gap.low is not None and self.gap.low > 0
+        """The judge is shown to score it below real answers: the interval of the gap is above 0.
+
+        Gaps that are all equal have no interval; then six requests are needed, as by sign flips.
+        """
+        if self.gap.low is None or self.gap.low <= 0:
+            return False
+        return self.gap.low != self.gap.high or least_p(self.gap.n_scored) <= 0.05
 
     @property
     def beats_a_system(self) -> bool:

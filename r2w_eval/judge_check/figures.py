@@ -51,8 +51,11 @@ class Readings:
 
     def score(self, item: LabelledItem, text: str) -> float | None:
         """The first verdict on a text that was not lost."""
-        found = self.scores.get(text_place(item, text), ())
-        return next((value for value in found if value is not None), None)
+        return self.first(text_place(item, text))
+
+    def first(self, place: str) -> float | None:
+        """The first verdict at a place that was not lost."""
+        return next((value for value in self.scores.get(place, ()) if value is not None), None)
 
     def cluster(self, item: LabelledItem) -> str:
         """What the bootstrap keeps together, unique over sets."""
@@ -300,16 +303,18 @@ def _null(name: str, all_readings: Sequence[Readings]) -> NullFigures:
     gaps: list[tuple[str, float]] = []
     below: list[tuple[str, float]] = []
     nulls, reals = [], []
-    asked = 0
+    asked: set[str] = set()
     for readings in all_readings:
         for item in readings.probes:
             place, others = _duel(name, readings, item)
-            asked += place in readings.scores
-            value = next(iter(readings.scores.get(place, ())), None)
+            cluster = readings.cluster(item)
+            if place in readings.scores:
+                asked.add(cluster)
+            value = readings.first(place)
             real = [own for text in others if (own := readings.score(item, text.id)) is not None]
             if value is None or not real:
                 continue
-            cluster, mean = readings.cluster(item), sum(real) / len(real)
+            mean = sum(real) / len(real)
             nulls.append(value)
             reals.append(mean)
             gaps.append((cluster, mean - value))
@@ -321,8 +326,8 @@ def _null(name: str, all_readings: Sequence[Readings]) -> NullFigures:
         n_prompts=len(nulls),
         mean=fmean(nulls) if nulls else None,
         real_mean=fmean(reals) if reals else None,
-        below=measure(share_of("share below real answers", below, asked)),
-        gap=measure(mean_of("real minus null", gaps, asked)),
+        below=measure(share_of("share below real answers", below, len(asked))),
+        gap=measure(mean_of("real minus null", gaps, len(asked))),
         weakest_system=None if name == LONGEST else _weakest_system(all_readings),
     )
 

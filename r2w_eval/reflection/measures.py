@@ -254,12 +254,12 @@ def tokens_per_point(analyses: Analyses) -> Metric:
             tokens = float(analysis.thinking_tokens)
             rows.append((analysis.source.cluster, tokens, values[1] - values[0]))
     gain = measure(_ratio("gain", thinking, [(name, g, 1.0) for name, _, g in rows]))
-    n = gain.n_expected
+    n, n_scored = gain.n_expected, len({name for name, *_ in rows})
     if gain.low is None or gain.high is None or gain.low <= 0 <= gain.high:
         note = "undefined: the interval of the gain holds 0" if rows else ""
-        n_scored = len({name for name, *_ in rows})
         return Metric("tokens_per_point", None, None, None, n_scored, n, note=note)
-    return measure(_quotient("tokens_per_point", rows, n))
+    # prompts that got worse count too
+    return replace(measure(_quotient("tokens_per_point", rows, n)), n_scored=n_scored)
 
 
 SIMPLE: tuple[Callable[[Analyses], Estimate], ...] = (

@@ -28,6 +28,7 @@ from r2w_eval.stats.resampling import (
     influence,
     intervals,
 )
+from r2w_eval.stats.sign_bounds import hoeffding_bound
 from r2w_eval.types import NO_QUERY, Estimate, Metric, Stratum
 
 DRAWS = 10_000
@@ -49,7 +50,7 @@ class PairedComparison:
     high: float | None
     standard_error: float | None
     p_value: float | None
-    """Two-sided sign-flip permutation mid-p; None without common queries."""
+    """Two-sided, by random sign flips (`sign_flip_p`); None without common queries."""
     is_exact: bool
     """All sign patterns were counted (at most 20 queries that differ), none sampled."""
     n_common: int
@@ -300,14 +301,15 @@ def _exchangeable(left: Estimate, right: Estimate) -> FloatArray:
 
 
 def sign_flip_p(differences: FloatArray, draws: int = DRAWS, seed: int = 0) -> float:
-    """Two-sided mid-p of the sum under random signs: exact to 20 items, else from `draws` patterns.
+    """Two-sided p of the sum under random signs: exact to 20 items, else from `draws` patterns.
 
-    Sums as large as the observed one count one half (Lancaster 1961): scores on a short scale tie
-    so often that counting them whole would reject too rarely. The observed pattern is one of those
-    drawn, so that p is never 0. Neither the order of the items nor which run comes first matters.
+    Other patterns with a sum as large as the observed one count one half (Lancaster 1961): scores
+    on a short scale tie so often that whole ones would reject too rarely. The observed pattern
+    counts whole (Phipson & Smyth 2010), so that small levels, as corrections ask for, are kept.
+    Below what can be drawn stands Hoeffding's bound. Order and swapped runs change nothing.
 
     >>> sign_flip_p(np.array([1.0, 2.0, 3.0]))
-    0.125
+    0.25
     """
     if not len(differences):
         return 1.0
@@ -317,12 +319,15 @@ def sign_flip_p(differences: FloatArray, draws: int = DRAWS, seed: int = 0) -> f
         sums = np.zeros(1)
         for value in differences:
             sums = np.concatenate((sums + value, sums - value))
-        return float(np.mean(_extremity(sums, observed, rounding)))
+        # the observed pattern and its mirror have half their weight already
+        return float(np.mean(_extremity(sums, observed, rounding))) + 1 / len(sums)
+    if (bound := hoeffding_bound(differences)) <= 1 / (draws + 1):
+        return bound
     sums = np.zeros(draws)
     sizes = np.sort(np.abs(differences))
     for start, signs in random_signs(len(sizes), draws, seed):
         sums += sizes[start : start + len(signs)] @ signs
-    return (0.5 + float(_extremity(sums, observed, rounding).sum())) / (draws + 1)
+    return min(bound, (1 + float(_extremity(sums, observed, rounding).sum())) / (draws + 1))
 
 
 def random_signs(

@@ -131,9 +131,9 @@ def positions(pairs: Sequence[OrderPair]) -> Positions:
     bias = [(item, (a - b) / 2) for item, a, b in both]
     flips = [(item, float(_sign(a) * _sign(b) < 0)) for item, a, b in both]
     same = [(item, float(_sign(a) == _sign(b))) for item, a, b in both]
-    n = len(pairs)
+    n = len({pair.item for pair in pairs})
     return Positions(
-        n,
+        len(pairs),
         len(both),
         first_wins=measure(share_of("first_wins", wins, n)),
         side_bias=measure(mean_of("side_bias", bias, n)),
@@ -161,7 +161,7 @@ def _pair_margin(first: str, second: str, pairs: Sequence[OrderPair]) -> PairMar
         for pair in pairs
         if pair.shown_first is not None and (margin := combined_margin(pair)) is not None
     ]
-    n = len(pairs)
+    n = len({pair.item for pair in pairs})
     return PairMargin(
         first,
         second,

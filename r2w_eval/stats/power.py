@@ -23,9 +23,12 @@ def minimum_detectable_effect(
 def items_needed(effect: float, deviation: float, alpha: float = 0.05, power: float = 0.8) -> int:
     """Items for a wished difference; `deviation` = standard deviation of the item differences.
 
-    >>> items_needed(0.5, 1.0)
-    32
+    Never fewer than sign flips need to reach `alpha` at all.
+
+    >>> items_needed(0.5, 1.0), items_needed(9.0, 1.0)
+    (32, 6)
     """
     if effect == 0:
         raise UsageError("effect 0 needs infinitely many items; try an effect such as 0.2")
-    return math.ceil((minimum_detectable_effect(deviation, alpha, power) / abs(effect)) ** 2)
+    needed = (minimum_detectable_effect(deviation, alpha, power) / abs(effect)) ** 2
+    return math.ceil(max(needed, 1 - math.log2(alpha)))

@@ -21,6 +21,7 @@ from r2w_eval.hashing import to_plain
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.judge_check.card import (
     EvaluatorCard,
+    NullFigures,
     Signal,
     find_card,
     load_card,
@@ -40,7 +41,7 @@ from r2w_eval.judge_check.labelled import LabelledSet, LabelledText, SetSpec, pa
 from r2w_eval.judge_check.markdown import card_markdown
 from r2w_eval.judge_check.plan import CheckOptions, plan_questions
 from r2w_eval.store import RunFolder
-from r2w_eval.types import Decoding, Judgement, Score
+from r2w_eval.types import Decoding, Judgement, Metric, Score
 
 N = 24
 OPTIONS = CheckOptions(probes=N, pairs=N)
@@ -158,6 +159,12 @@ def test_a_judge_that_sees_quality_is_found_out(good: EvaluatorCard) -> None:
     # half of the paired texts lack the mark too and tie with the null answer
     assert empty.survives and empty.below.value == 0.875 and not empty.beats_a_system
     assert "better than" in good.verdict[0]
+
+
+@pytest.mark.parametrize(("n", "low", "shown"), [(5, 2.0, False), (6, 2.0, True), (3, 1.9, True)])
+def test_equal_gaps_of_a_few_requests_show_nothing(n: int, low: float, shown: bool) -> None:
+    gap = Metric("real minus null", 2.0, low, 2.0, n, n)
+    assert NullFigures("empty", "", n, 1.0, 3.0, gap, gap).survives is shown
 
 
 def test_a_judge_of_length_has_no_signal_and_is_flagged(lengthy: EvaluatorCard) -> None:

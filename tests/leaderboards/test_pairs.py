@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from r2w_eval.leaderboards.pairs import (
     RandomSigns,
-    bound,
     compare_pair,
     flip_signs,
     line_up,
@@ -18,6 +17,7 @@ from r2w_eval.leaderboards.pairs import (
 )
 
 from r2w_eval.stats.inference import compare, mean_estimate, sign_flip_p
+from r2w_eval.stats.sign_bounds import hoeffding_bound
 from r2w_eval.types import Estimate, Stratum
 
 scores = st.floats(1, 10, allow_nan=False).map(lambda v: round(v, 1))
@@ -45,7 +45,7 @@ def test_equal_differences_show_no_spread_and_so_no_interval(gap: float) -> None
     (test,) = pair_tests({"a": first, "b": second})
     found = compare(first, second, draws=50)
     assert (test.low, test.high, found.low, found.high, found.standard_error) == (None,) * 5
-    assert found.p_value == test.p_value == (0.25 if gap else 1.0)
+    assert found.p_value == test.p_value == (0.5 if gap else 1.0)
 
 
 def stratified(values: list[float], counts: list[float], missing: int) -> Estimate:
@@ -83,6 +83,21 @@ def test_strata_with_weights_counts_and_missing_items_agree_too() -> None:
         assert test.n_common == expected.n_common
 
 
+def test_strata_that_share_items_with_other_models_only_are_drawn_apart() -> None:
+    """Item i4 is in both strata, but the pair a and b lacks it in one."""
+
+    def made(second: str, shift: float) -> Estimate:
+        first = Stratum(tuple("abcde"), (1.0, 2.0 + shift, 3.0, 5.0, 4.0 - shift), (1.0,) * 5)
+        other = Stratum(tuple(second), tuple(shift * i * i for i in range(len(second))), (1.0,) * 4)
+        return Estimate("overall", (first, other), 9)
+
+    estimates = {"a": made("vwxy", 0.5), "b": made("vwxz", 0.2), "c": made("axyz", 0.1)}
+    (test, *_) = pair_tests(estimates)
+    expected = compare(estimates["a"], estimates["b"], draws=50)
+    assert (test.first, test.second) == ("a", "b")
+    assert (test.low, test.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+
+
 def test_models_without_a_common_item_have_no_test_and_spoil_no_correction() -> None:
     apart = {
         "a": mean_estimate({"x": 1.0, "y": 2.0}),
@@ -91,7 +106,7 @@ def test_models_without_a_common_item_have_no_test_and_spoil_no_correction() -> 
     }
     tests = {(t.first, t.second): t for t in pair_tests(apart)}
     assert tests["a", "c"].p_value is None and tests["a", "c"].n_common == 0
-    assert tests["a", "b"].p_holm == tests["a", "b"].p_value == 0.25
+    assert tests["a", "b"].p_holm == tests["a", "b"].p_value == 0.5
 
 
 def test_sampled_p_values_are_those_of_the_sampled_test() -> None:
@@ -118,13 +133,13 @@ def test_a_clear_difference_over_many_items_passes_holm_over_thousands_of_pairs(
     (p,) = flip_signs([np.full(200, 0.5)], RandomSigns(200))
     assert p < 0.05 / 19_900
     # sampling alone could not say so
-    assert 0.5 / 10_001 > 0.05 / 19_900
+    assert 1 / 10_001 > 0.05 / 19_900
 
 
 @given(st.lists(st.floats(-5, 5).filter(lambda v: abs(v) > 1e-3), min_size=1, max_size=14))
 def test_the_bound_never_understates_p(differences: list[float]) -> None:
     own = np.array(differences)
-    assert bound(own) >= sign_flip_p(own) - 1e-9
+    assert hoeffding_bound(own) >= sign_flip_p(own) - 1e-9
 
 
 def test_swapping_the_sides_turns_the_sign() -> None:

@@ -212,6 +212,8 @@ def test_traces_that_gained_nothing_count_in_tokens_per_point() -> None:
     found = summarise_reflection(asyncio.run(score_effects(analyses, WordScorer())), "words")
     # the half that gained cost 50 tokens a point; the other half spent as much for nothing
     assert value(found, "tokens_per_point") == pytest.approx(100.0)
+    metric = next(own for own in found.metrics if own.name == "tokens_per_point")
+    assert metric.n_scored == metric.n_expected
 
 
 def test_the_judges_question_cannot_be_left_by_the_text() -> None:
