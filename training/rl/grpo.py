@@ -35,7 +35,7 @@ from r2w_eval.training.rl.completions import (
 )
 from r2w_eval.training.rl.controls import shuffle_scores
 from r2w_eval.training.rl.decoding import GraphedDecoding
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 from trl import GRPOTrainer
 
 from r2w_eval.models.completions import last_turn
@@ -113,9 +113,18 @@ class ProcessGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     @contextmanager
     def _generating(self) -> Iterator[None]:
-        """Generate with the half-precision copy if `half_generation` is set."""
+        """Generate with the half-precision copy if `half_generation` is set; else without the
+        policy's own generation settings. What TRL leaves open, such as min-p, would be taken from
+        these, and log-probabilities are without it.
+        """
         if not self._half_generation:
-            yield
+            policy = self.accelerator.unwrap_model(self.model)
+            own = policy.generation_config
+            policy.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+            try:
+                yield
+            finally:
+                policy.generation_config = own
             return
         whole = self.model_wrapped
         self.model_wrapped = self._half_copy()

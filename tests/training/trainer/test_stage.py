@@ -405,6 +405,11 @@ def test_rollouts_are_drawn_without_a_models_own_settings(policy: Path, tmp_path
         write_rollouts(str(model), PROMPTS, settings, tmp_path / f"{model.name}.jsonl")
     texts = [(tmp_path / f"{model.name}.jsonl").read_bytes() for model in (policy, own)]
     assert texts[0] == texts[1]
+    plain, made = (run_rl(model, tmp_path / f"rl-{model.name}", steps=1) for model in (policy, own))
+    assert same(plain.model, made.model)
+    # and the model keeps them
+    kept = json.loads((made.model / "generation_config.json").read_text())
+    assert wanted.items() <= kept.items()
 
 
 # a watcher whose evaluations all fail
