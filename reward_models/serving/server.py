@@ -62,7 +62,10 @@ class ServeSettings:
         """Whether an Authorization header has the token; compared in constant time."""
         if self.token is None:
             return True
-        given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
+        scheme, _, rest = authorization.partition(" ")
+        # the scheme's case does not matter (RFC 9110, 11.1)
+        told = rest if scheme.lower() == "bearer" else authorization
+        given = told.encode("utf-8", "surrogateescape")
         return hmac.compare_digest(given, self.token.encode())
 
 

@@ -544,6 +544,7 @@ def test_the_server_does_what_its_openapi_description_says(tmp_path: Path) -> No
     ("header", "status"),
     [
         ("Bearer open sesame", 200),
+        ("bearer open sesame", 200),
         ("Bearer open", 401),
         ("Bearer ", 401),
         ("open sesame", 200),
