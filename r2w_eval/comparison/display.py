@@ -36,8 +36,8 @@ from r2w_eval.types import Metric, Sample
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
 MAX_GROUPS, N_UNCLEAR = 12, 3
 TOLD_APART = 0.05
-# the mid-p of n differences of one sign is 2 ** -n
-LEAST_ITEMS = 5
+# p of n differences of one sign is 2 ** (1 - n)
+LEAST_ITEMS = 6
 
 
 def print_comparisons(runs: Sequence[str], force_common: bool, effect: float | None = None) -> None:

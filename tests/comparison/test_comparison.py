@@ -287,8 +287,8 @@ def test_the_tests_are_put_in_words() -> None:
     assert conclude([worse]) == "b is better than a on these prompts."
     assert conclude([replace(worse, difference=1.0)]) == "a is better than b on these prompts."
     assert conclude([open_]) == "The test does not tell a and b apart."
-    few = conclude([replace(open_, n_common=4)])
-    assert few.endswith("with 4 prompts p stays over .05. Take 5 or more.")
+    few = conclude([replace(open_, n_common=5)])
+    assert few.endswith("with 5 prompts p stays over .05. Take 6 or more.")
     assert conclude([worse, open_, replace(worse, difference=None, p_holm=None)]).endswith(
         "tell 1 of 3 pairs apart."
     )
