@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.language.claims import agreement, mention, place_kinds
 from r2w_eval.reward_models.language.cues import cue, unquoted
-from r2w_eval.reward_models.language.filler import clean
+from r2w_eval.reward_models.language.filler import clean, split_with_ends
 from r2w_eval.reward_models.language.levels import named_categories
 from r2w_eval.reward_models.language.repeats import BY_CHANCE_RUNS, BY_CHANCE_WORDS, overlap
 from r2w_eval.reward_models.language.words import (
@@ -30,6 +30,7 @@ from r2w_eval.reward_models.language.words import (
 )
 
 MAX_TARGETS = 6
+_CLOSING = "\"'”’」』》）) \n"
 # Longer texts are cut here before anything is read of them; the scorer says so.
 MAX_CHARS = 60_000
 
@@ -86,7 +87,8 @@ def reflection_features(item: ReflectionItem) -> Features:
         sparse += [f"cs:{category}:{name}" for name in flags or ["plain"]]
         sparse += [f"cw:{category}:{w}" for t in targets for w in set(content_words(t.text))]
     if item.revision is not None:
-        change = difference(draft, clean(item.revision[:MAX_CHARS], draft))
+        revision = without_remark(item.revision[:MAX_CHARS], item.reflection, draft)
+        change = difference(draft, clean(revision, draft))
         dense |= _uptake(targets, change, reflection)
         dense |= agreement(unquoted(reflection), change) | mention(reflection, change)
         kinds = sorted(place_kinds(change))
@@ -97,6 +99,21 @@ def reflection_features(item: ReflectionItem) -> Features:
             sparse += [f"kr:{k}:{w}" for k in kinds for w in near]
     dense["has_revision"] = float(item.revision is not None)
     return Features(dense, tuple(sparse))
+
+
+def without_remark(revision: str, remark: str, draft: str) -> str:
+    """The revision without whole sentences of the remark, which are no change that it asks for: a
+    policy that writes the remark under its text would be paid for uptake.
+
+    >>> without_remark("He goes. The verb is wrong.", "The verb is wrong.", "He go.")
+    'He goes.'
+    """
+    said = set(sentences(remark)) - set(sentences(draft))
+    # a quotation that ends a sentence leaves its mark to the next one
+    kept = [
+        part for part in split_with_ends(revision) if part.lstrip(_CLOSING).rstrip() not in said
+    ]
+    return "".join(kept).strip() or revision
 
 
 def _grams(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, pstdev
 
 from r2w_eval.reward_models.language.cues import cue
@@ -26,6 +26,7 @@ WINDOW = 100
 # to the third, long above up to the last
 FRAGMENT, SHORT, LONG, LONGEST = 40, 120, 300, 1200
 SHORT_SLOPE = 0.25
+FRESH = 0.2
 DEVICES = ("simile", "abstract", "adverb", "emotion", "comment", "worn", "slogan", "sequence",
            "hedge", "because", "negation", "specific")  # fmt: skip
 _REFUSES = re.compile(
@@ -72,7 +73,8 @@ def _rate(count: float, n: int) -> float:
 
 def size_of(text: str) -> float:
     """The length term: log words up to FRAGMENT, a quarter of that slope up to SHORT, flat up to
-    LONG, log words again up to LONGEST. Repeated sentences count once.
+    LONG, log words again up to LONGEST. Repeated sentences count once, and above LONG the words of
+    sentences without new words hardly.
 
     Length thus distinguishes fragments and full pieces, but not texts of a paragraph's length, and
     padding a short text gains little.
@@ -84,8 +86,23 @@ def size_of(text: str) -> float:
     """
     own = dict.fromkeys(sentences(text[:MAX_CHARS]))
     log = math.log1p(sum(len(words(sentence)) for sentence in own))
-    short, above = _between(log, FRAGMENT, SHORT), _between(log, LONG, LONGEST)
+    short = _between(log, FRAGMENT, SHORT)
+    above = _between(math.log1p(_fresh_size(own)), LONG, LONGEST)
     return min(log, math.log(FRAGMENT)) + SHORT_SLOPE * short + above
+
+
+def _fresh_size(parts: Iterable[str]) -> float:
+    """Words in sentences that say something new: one of which less than FRESH of its words are new
+    counts in proportion, so that the words of a text at random make it no longer.
+    """
+    said: set[str] = set()
+    size = 0.0
+    for own in map(words, parts):
+        distinct = set(own)
+        fresh = len(distinct - said) / max(1, len(distinct))
+        size += len(own) * min(1.0, fresh / FRESH)
+        said |= distinct
+    return size
 
 
 def _between(log: float, low: int, high: int) -> float:

@@ -74,6 +74,11 @@ def test_a_revision_that_does_not_follow_scores_less() -> None:
     assert value(revision=DRAFT.replace("The ferry left at six. ", "")) < value()
 
 
+def test_the_remark_written_under_a_text_is_no_uptake() -> None:
+    assert value(revision=f"{FIXED} {RIGHT}") == value()
+    assert value(revision=f"{DRAFT} {RIGHT}") == value(revision=DRAFT)
+
+
 def test_each_repetition_scores_less() -> None:
     values = [value(earlier=(RIGHT,) * n) for n in range(4)]
     assert values == sorted(values, reverse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
@@ -36,6 +37,8 @@ from r2w_eval.reward_models.linear.prose import differences
 from r2w_eval.reward_models.scorer import load_reward
 
 from r2w_eval.errors import DataError
+
+NOUNS = ("ferry", "lamp", "gull", "letter", "horn", "fog", "button", "wasp", "drum", "clock")
 
 
 @given(st.text(max_size=300), st.text(max_size=300))
@@ -117,6 +120,16 @@ def test_filling_up_a_short_text_pays_a_quarter_and_saying_it_again_nothing() ->
     assert above == pytest.approx(below / 4, rel=0.2)
     said = "The gate was red. A crow sat on it. "
     assert size_of(said * 30) == size_of(said)
+
+
+def test_the_words_of_a_text_at_random_make_it_no_longer() -> None:
+    rng = random.Random(0)
+    text = " ".join(
+        f"The {a} held {b}s until noon." for a, b in zip(NOUNS, NOUNS[::-1], strict=True)
+    )
+    own = text.replace(".", "").split()
+    salad = " ".join(" ".join(rng.choices(own, k=10)) + "." for _ in range(100))
+    assert size_of(f"{text} {salad}") <= size_of("a " * LONG) < size_of("a " * LONGEST)
 
 
 def test_form_learns_from_pairs_of_one_prompt_and_survives_storage(tmp_path: Path) -> None:
