@@ -26,7 +26,7 @@ with warnings.catch_warnings():
 import torch
 from omegaconf import OmegaConf, open_dict
 from r2w_eval.reward_models.adapters import Unscorable
-from r2w_eval.reward_models.items import ItemScore, ItemStatus
+from r2w_eval.reward_models.items import ItemStatus, failed
 from r2w_eval.training.cluster.launch import config_folder, write_cluster_data
 from r2w_eval.training.cluster.rows import dense_row, from_runs
 from r2w_eval.training.cluster.verl_r2w import (
@@ -268,7 +268,7 @@ def load_tokenizer(policy: Path) -> Any:
 def test_a_response_without_an_outcome_fails_and_is_not_paid_0(
     policy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lost = ItemScore("0", None, ItemStatus.EMPTY, "nothing to read")
+    lost = failed("0", ItemStatus.EMPTY, "nothing to read")
     monkeypatch.setattr("toy_scorer.Rain.score", lambda self, items: [lost] * len(items))
     with pytest.raises(Unscorable, match="no valid outcome"):
         rewarded(toy_config(policy, "local"), policy, response(policy, TEXT))
