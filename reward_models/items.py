@@ -88,7 +88,7 @@ class ItemScore:
         # a scorer of one's own gives the numbers of its library, which JSON does not know
         if self.value is not None:
             object.__setattr__(self, "value", float(self.value))
-        object.__setattr__(self, "parts", {k: _plain(v) for k, v in self.parts.items()})
+        object.__setattr__(self, "parts", _plain(self.parts))
 
     def as_record(self) -> dict[str, Any]:
         """The score as a JSON object."""
@@ -103,6 +103,10 @@ class ItemScore:
 
 def _plain(value: Any) -> Any:
     """A part as JSON has it: a real number as a float, and None for one that is not finite."""
+    if isinstance(value, Mapping):
+        return {name: _plain(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(own) for own in value]
     if isinstance(value, Real) and not isinstance(value, (int, float)):
         value = int(value) if isinstance(value, Integral) else float(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

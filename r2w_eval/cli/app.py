@@ -134,9 +134,15 @@ def judge(folder: str, reparse: bool, quiet: bool, **flags: Any) -> None:
 
     run_folder = RunFolder.existing(folder)
     settings = stored_config(run_folder.manifest(), folder, flags["include_path"])
+    # what belongs to one call is not taken from the run's own
     fresh = {
-        **{"judge": (), "combine": None, "min_valid_judges": None, "exclude_self": False},
-        **{"replay": None, "retry_failed": False, "progress_file": None},
+        "judge": (),
+        "combine": None,
+        "min_valid_judges": None,
+        "exclude_self": False,
+        "replay": None,
+        "retry_failed": False,
+        "progress_file": None,
     }
     settings = change(settings, {**fresh, **given(flags)})
     if not reparse and not settings.judge and not settings.combine:

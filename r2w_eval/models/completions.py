@@ -250,11 +250,10 @@ def tell_absent(url: str, model: str, message: str) -> str:
     "http://a:1 does not serve model 'm': HTTP 404: Not Found. Is /v1 missing"
     """
     root = urlsplit(url)._replace(path="/v1").geturl()
-    way = (
-        f"Is /v1 missing? Try: {root}#{model}"
-        if not urlsplit(url).path
-        else (f"Is the name right? Try: r2w-eval doctor --endpoint {url}#{model}")
-    )
+    if urlsplit(url).path:
+        way = f"Is the name right? Try: r2w-eval doctor --endpoint {url}#{model}"
+    else:
+        way = f"Is /v1 missing? Try: {root}#{model}"
     return f"{url} does not serve model {model!r}: {message}. {way}"
 
 

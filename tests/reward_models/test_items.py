@@ -91,9 +91,16 @@ def test_a_score_cannot_contradict_itself() -> None:
 
 
 def test_the_numbers_of_a_library_become_those_of_json() -> None:
-    parts = {"a": np.float32(0.5), "b": np.float32("nan"), "c": np.int64(3), "d": "text", "e": True}
+    parts: dict[str, Any] = {
+        "a": np.float32(0.5),
+        "b": np.float32("nan"),
+        "c": np.int64(3),
+        "d": "text",
+        "e": True,
+        "f": [{"score": np.float64("inf")}, (np.int8(1),)],
+    }
     score = ItemScore("a", np.float32(0.5), parts)  # type: ignore[arg-type]
-    told = {"a": 0.5, "b": None, "c": 3, "d": "text", "e": True}
+    told = {"a": 0.5, "b": None, "c": 3, "d": "text", "e": True, "f": [{"score": None}, [1]]}
     assert json.loads(json.dumps(score.as_record())) == {
         "id": "a", "value": 0.5, "parts": told, "status": "ok"
     }  # fmt: skip
