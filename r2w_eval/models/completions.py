@@ -246,8 +246,8 @@ def tell_redirect(url: str, status: int, place: bytes) -> str:
 def tell_absent(url: str, model: str, message: str) -> str:
     """What to do about an address that knows no such path, or no such model.
 
-    >>> tell_absent("http://a:1", "m", "HTTP 404: Not Found")[:71]
-    "http://a:1 does not serve model 'm': HTTP 404: Not Found. Is /v1 missing"
+    >>> tell_absent("http://a:1", "m", "HTTP 404").partition(". ")[2]
+    'Is /v1 missing? Try: http://a:1/v1#m'
     """
     root = urlsplit(url)._replace(path="/v1").geturl()
     if urlsplit(url).path:
