@@ -261,6 +261,8 @@ def test_a_changed_input_is_scored_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [(b"PAR1\x15\x04PAR1", "--on ray"), (gzip.compress(b"{}"), "gunzip --keep")],
+    # the compressed bytes hold the time, and processes must name their tests alike
+    ids=["Parquet", "gzip"],
 )
 def test_a_file_that_is_no_text_is_refused_before_it_is_read(
     tmp_path: Path, content: bytes, words: str
