@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from support import data_folder
+from support import FOLDERS, data_folder
 
 from r2w_eval.fakeserver.server import FakeServer
 
@@ -42,6 +42,23 @@ def verification() -> Path:
 def reward_data() -> Path:
     """Labelled sets (`R2W_REWARD_DATA`)."""
     return _existing("R2W_REWARD_DATA", "reward_data")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests see neither the user's data folders nor the user's cache: what needs data says so."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in FOLDERS:
+            patch.delenv(name, raising=False)
+        patch.setenv("R2W_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def with_data(benchmarks: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Real benchmark data where a run looks for it."""
+    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+    return benchmarks
 
 
 @pytest.fixture(autouse=True)

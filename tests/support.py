@@ -18,12 +18,17 @@ ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = Path("/usr/bin/chromium")
 CHAT = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}[assistant]"
 
+# as the tests were started; while they run, nothing of it is set (see `conftest.own_settings`)
+FOLDERS = {
+    name: os.environ.get(name) for name in ("R2W_DATA", "R2W_VERIFICATION", "R2W_REWARD_DATA")
+}
+
 ScriptedReply = tuple[int, Mapping[str, str], bytes | Callable[[dict[str, str]], bytes]]
 
 
 def data_folder(variable: str, default: str) -> Path:
     """The folder that an environment variable names, else the one beside the checkout."""
-    return Path(os.environ.get(variable) or ROOT.parent / "shared" / default)
+    return Path(FOLDERS[variable] or ROOT.parent / "shared" / default)
 
 
 def verification_files(part: str, pattern: str) -> list[str]:

@@ -223,12 +223,10 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_stock_command_with_a_checkpoint_scores_like_ours_to_the_last_digit(
     checkpoint: Path,
     server: FakeServer,
-    benchmarks: Path,
+    with_data: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out, judge = tmp_path / "stock", judge_spec(server)
-    monkeypatch.setenv("R2W_DATA", str(benchmarks))
     stock = run_stock(
         out, tmp_path / "cache", "--model", "hf", "--model_args", f"pretrained={checkpoint}",
         "--device", "cpu", "--apply_chat_template", "--gen_kwargs", "max_gen_toks=40",

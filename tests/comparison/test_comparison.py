@@ -105,6 +105,7 @@ def test_another_judge_is_refused_by_name(config: RunConfig, tmp_path: Path) -> 
         compare_runs([first, second], force_common=True)
 
 
+@pytest.mark.usefixtures("with_data")
 def test_runs_of_other_suites_are_told_apart_from_runs_of_another_judge(
     config: RunConfig, tmp_path: Path
 ) -> None:
@@ -114,6 +115,7 @@ def test_runs_of_other_suites_are_told_apart_from_runs_of_another_judge(
         compare_runs([first, second])
 
 
+@pytest.mark.usefixtures("with_data")
 def test_an_overview_stands_under_several_suites(
     config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

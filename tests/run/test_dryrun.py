@@ -146,6 +146,7 @@ def test_a_checkpoint_that_is_not_there_is_told_before_the_run(tmp_path: Path, f
         print_forecast(RunConfig(model="http://h/v1#m", judge=("gpt-4o",)))
 
 
+@pytest.mark.usefixtures("with_data")
 def test_it_tells_what_the_run_will_leave_out_and_look_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import re
 import shlex
 import subprocess
@@ -111,11 +110,10 @@ STAND_INS = (
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("with_data")
 def test_the_commands_of_the_readme_run_with_stand_ins(
     tmp_path: Path, own_cache: Path, shell: Callable[[str, Path], tuple[str, int]]
 ) -> None:
-    if not os.environ.get("R2W_DATA"):
-        pytest.skip("needs the data of writingbench: R2W_DATA")
     text = (ROOT / "README.md").read_text("utf-8")
     lines = re.findall(r"^(r2w-eval .*?)(?: +# .*)?$", text, re.MULTILINE)
     assert all(any(line.startswith(known) for line in lines) for known in NOT_RUN_HERE)

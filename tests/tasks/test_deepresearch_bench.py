@@ -265,13 +265,12 @@ def test_answers_beyond_the_limit_are_no_strays(
 
 
 def test_stock_lm_eval_gets_the_complete_tasks_or_an_error(
-    benchmarks: Path, monkeypatch: pytest.MonkeyPatch
+    with_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("datasets", reason="needs pip install 'r2w-eval[hf]'")
-    monkeypatch.setenv("R2W_DATA", str(benchmarks))
     with pytest.raises(DataError, match="needs --references"):
         load_dataset(suite="deepresearch_bench")
-    monkeypatch.setenv("R2W_REFERENCES", str(benchmarks / REFERENCES))
+    monkeypatch.setenv("R2W_REFERENCES", str(with_data / REFERENCES))
     with pytest.raises(DataError, match="has nothing for 92 samples"):
         load_dataset(suite="deepresearch_bench")
     monkeypatch.setenv("R2W_ONLY_COMPLETE", "1")

@@ -46,12 +46,10 @@ def test_the_suite_has_the_documented_shape(samples: dict[str, Sample]) -> None:
     assert {tuple(SUITE.criteria(sample)) for sample in samples.values()} == {("quality",)}
 
 
-def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(
-    benchmarks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(with_data: Path) -> None:
     info = load_info("longbench_write_ruler")
     suite = load_suite(info.folder)
-    samples = list(suite.load_samples(info.data(data_roots(str(benchmarks)))))
+    samples = list(suite.load_samples(info.data(data_roots(str(with_data)))))
     lengths = Counter((s.meta["bin"], s.language) for s in samples)
     assert len(samples) == info.n_samples == 48 and set(lengths.values()) == {4}
     assert {b for b, _ in lengths} == {"1,000", "2,000", "5,000", "10,000", "20,000", "30,000"}
@@ -61,7 +59,6 @@ def test_the_ruler_has_six_lengths_in_two_languages_and_needs_no_judge(
     ]
     got = values_of(suite.aggregate(items, Mode.STRICT))
     assert got["S_l:length/2,000"] == 100.0 and got["S_l:length/30,000"] == 0.0
-    monkeypatch.setenv("R2W_DATA", str(benchmarks))
     doc = {"suite": info.name, "id": samples[-1].id}
     words = "word " * samples[-1].meta["length"]
     assert utils.process_results(doc, [words])["length_score"] == 100.0
@@ -251,10 +248,7 @@ def test_a_run_over_http(benchmarks: Path, tmp_path: Path, own_cache: Path) -> N
     assert values["S"] == pytest.approx((values["S_l"] + values["S_q"]) / 2)
 
 
-def test_lm_eval_gets_the_length_score(
-    samples: dict[str, Sample], benchmarks: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+def test_lm_eval_gets_the_length_score(samples: dict[str, Sample], with_data: Path) -> None:
     doc = {"suite": "longbench_write", "id": "0"}
     words = "word " * samples["0"].meta["length"]
     assert utils.process_results(doc, [words])["length_score"] == 100.0

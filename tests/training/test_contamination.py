@@ -105,10 +105,9 @@ def test_the_index_says_what_a_comparison_with_every_text_says(
 
 
 def test_edited_benchmark_queries_are_caught_and_the_starter_prompts_pass(
-    benchmarks: Path, monkeypatch: pytest.MonkeyPatch
+    with_data: Path,
 ) -> None:
-    queries = benchmarks / "writingbench" / "benchmark_all.jsonl"
-    monkeypatch.setenv("R2W_DATA", str(benchmarks))
+    queries = with_data / "writingbench" / "benchmark_all.jsonl"
     texts = [json.loads(line)["query"] for line in queries.read_text("utf-8").split("\n") if line]
     index = BenchmarkIndex(texts)
     hits = [index.check(without_some(text, 0.03, i)) for i, text in enumerate(texts[:200])]
