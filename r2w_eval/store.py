@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
@@ -66,17 +66,21 @@ class JsonlWriter:
         self._syncing = self._thread.submit(os.fsync, self._fd)
 
     def sync(self) -> None:
-        """Put everything on disk before going on. Raises OSError."""
+        """Put everything on disk before going on. Raises OSError, that of an earlier sync too."""
+        if self._syncing is not None:
+            self._syncing.result()
         os.fsync(self._fd)
         self._synced = time.monotonic()
 
     def close(self) -> None:
         """Sync and close."""
         self._thread.shutdown()
-        self.sync()
-        os.close(self._fd)
-        # the number soon belongs to another file: what still appends must fail, not write there
-        self._fd = -1
+        try:
+            self.sync()
+        finally:
+            os.close(self._fd)
+            # the number soon belongs to another file: what still appends must fail, not write there
+            self._fd = -1
 
 
 def lock(fd: int, path: Path) -> None:
@@ -340,15 +344,14 @@ class RunWriters:
                 f"--out {str(folder.path)!r}: {error.strerror}. Expected a new folder, or that of "
                 f"an earlier run"
             ) from error
-        self._lock = os.open(folder.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        lock(self._lock, folder.path)
-        self.responses = JsonlWriter(folder.responses_path)
-        self.judgements = JsonlWriter(folder.judgements_path)
+        with ExitStack() as stack:
+            stack.enter_context(only_process(folder.path / ".lock"))
+            self.responses = stack.enter_context(closing(JsonlWriter(folder.responses_path)))
+            self.judgements = stack.enter_context(closing(JsonlWriter(folder.judgements_path)))
+            self._held = stack.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.responses.close()
-        self.judgements.close()
-        os.close(self._lock)
+        self._held.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import tempfile
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from r2w_eval import store
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.hashing import dump_line
 from r2w_eval.store import (
@@ -224,6 +226,43 @@ def test_a_killed_replacement_leaves_the_old_file(
         write_json(tmp_path / "a.json", {"a": 2})
     assert json.loads((tmp_path / "a.json").read_bytes()) == {"a": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_sync_that_failed_aside_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "FSYNC_EVERY_S", -1.0)
+    writer = JsonlWriter(tmp_path / "a.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", _fail)
+        writer.append({"a": 1})
+        assert writer._syncing is not None and writer._syncing.exception() is not None
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+
+
+def test_a_folder_that_could_not_be_opened_is_not_held(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.judgements_path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        folder.open_writers()
+    folder.judgements_path.rmdir()
+    with folder.open_writers():
+        pass
+
+
+def test_a_folder_whose_disk_fails_at_the_end_is_not_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(OSError, match="No space left"),
+        folder.open_writers(),
+    ):
+        patch.setattr(os, "fsync", _fail)
+    with folder.open_writers():
+        pass
 
 
 def _fail(*_: object) -> None:

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from r2w_eval.errors import UnknownName, UsageError
@@ -79,7 +78,7 @@ def is_smoke_test(spec: str) -> bool:
 
 
 class ModelPool:
-    """Opens models on demand and closes all of them at the end."""
+    """Opens models and scorers on demand and closes all of them at the end."""
 
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
@@ -90,12 +89,11 @@ class ModelPool:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all models and scorers."""
         await self._stack.aclose()
 
     def traffic(self) -> list[Traffic]:
@@ -117,7 +115,9 @@ class ModelPool:
         """The judge that `spec` names, and the model behind it (None for the user's own scorer)."""
         spec = NAMED_SCORERS.get(spec, spec)
         if is_own_scorer(spec):
-            return load_scorer(spec), None
+            own = load_scorer(spec)
+            self._stack.push_async_callback(own.close)
+            return own, None
         smoke = spec == SMOKE_TEST_JUDGE
         opened = await self.model(EMBEDDED if smoke else spec, "R2W_JUDGE_API_KEY")
         if not smoke and score_mode == "text":

@@ -91,7 +91,7 @@ class PatientJudge:
             try:
                 opened = await pool.model(self._spec, "R2W_JUDGE_API_KEY")
             except BaseException:
-                await pool.__aexit__(None, None, None)
+                await pool.close()
                 raise
             self._pool, self._chat, self.tags = pool, opened.chat, opened.tags
             self._judge = TextJudge(opened.chat, opened.tags)
@@ -105,7 +105,7 @@ class PatientJudge:
     async def _close(self) -> None:
         pool, self._pool, self._chat, self._judge = self._pool, None, None, None
         if pool is not None:
-            await pool.__aexit__(None, None, None)
+            await pool.close()
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Score]:
         """One score per item, in order; unanswered ones have a status.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import math
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.judge.own_scorer import OwnScorer, load_scorer
 from r2w_eval.judge.scorers import ScoreItem, Verdict
+from r2w_eval.run.opening import ModelOptions, ModelPool
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Score
 
 MODULE = """
@@ -20,6 +22,7 @@ from r2w_eval.errors import DataError
 
 class Judge:
     id = "own"
+    is_closed = False
 
     def __call__(self):
         return 5.0
@@ -30,7 +33,8 @@ class Judge:
     async def score(self, items):
         return []
 
-    async def close(self): ...
+    async def close(self):
+        self.is_closed = True
 
 
 judge = Judge()
@@ -120,3 +124,13 @@ def test_a_value_that_is_not_a_number_in_range_is_lost() -> None:
 def test_too_few_verdicts_are_said() -> None:
     with pytest.raises(UsageError, match="2 verdicts on 3 items"):
         ask([1.0, 2.0])
+
+
+def test_what_a_command_opens_it_closes(module: str) -> None:
+    async def job() -> None:
+        async with ModelPool(ModelOptions()) as pool:
+            await pool.scorer(f"{module}:judge", "text")
+            assert not importlib.import_module(module).judge.is_closed
+
+    asyncio.run(job())
+    assert importlib.import_module(module).judge.is_closed
