@@ -228,7 +228,7 @@ def read_jsonl(path: Path) -> list[Any]:
                 continue
             try:
                 records.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number}: not JSON ({error}). Expected one JSON object a line"
                 ) from error

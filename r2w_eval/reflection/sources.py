@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from r2w_eval.data import read_jsonl
 from r2w_eval.errors import DataError, UsageError
 from r2w_eval.models.thinking import ThinkTags, split_thinking
 from r2w_eval.records.collect import latest_judgements
@@ -91,7 +92,7 @@ def read_file(path: Path, tags: ThinkTags = ThinkTags()) -> list[TraceInput]:
             f"{str(path)!r}: no such run folder or file. Expected a run folder (with run.json) or "
             f"JSON lines of {{id, thinking, answer}}. Try: r2w-eval reflect runs/NAME"
         )
-    rows = [_checked(path, number, row) for number, row in enumerate(iter_jsonl(path), 1)]
+    rows = [_checked(path, number, row) for number, row in enumerate(read_jsonl(path), 1)]
     if not rows:
         raise UsageError(
             f"{str(path)!r}: no record. Expected JSON lines of {{id, thinking, answer}}"

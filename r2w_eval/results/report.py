@@ -8,7 +8,7 @@ strict content-security policy stands in the page (specification: harness D2, D3
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,7 +24,7 @@ from r2w_eval.records.plan import TaskPlan
 from r2w_eval.results.counts import SampleRow
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.store import RunFolder, write_atomically
-from r2w_eval.types import Judgement, Metric, Response
+from r2w_eval.types import Judgement, Metric
 
 MAX_TEXTS = 200
 MAX_CHARS = 20_000
@@ -35,9 +35,9 @@ _MISLEADING = dict.fromkeys(map(ord, "\x00\u202a\u202b\u202d\u202e\u2066\u2067\u
 
 @dataclass(frozen=True, slots=True)
 class VerdictView:
-    """One verdict as the page shows it."""
+    """One verdict as the page shows it; `place` is criterion, repeat and order, which sort them."""
 
-    judge: str
+    place: tuple[str, int, str]
     criterion: str
     value: str
     status: str
@@ -82,8 +82,16 @@ def write_report(
     made_from = _fingerprint(folder, results, manifest)
     if _is_made_from(folder.report_path, made_from):
         return
-    prompts = {plan.info.name: _prompts(plan, results) for plan in plans}
-    views = [_task_view(folder, result, prompts[result.task]) for result in results]
+    shown = [choose_rows(result.samples) for result in results]
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for result, rows in zip(results, shown, strict=True):
+        wanted[result.task].update(row.sample_id for row in rows)
+    prompts = {plan.info.name: _prompts(plan, wanted[plan.info.name]) for plan in plans}
+    texts = _read_texts(folder, {row.response_key for rows in shown for row in rows} - {""})
+    views = [
+        _task_view(result, rows, prompts[result.task], texts)
+        for result, rows in zip(results, shown, strict=True)
+    ]
     script = packaged_text("templates/report.js")
     page = _template().render(
         manifest=manifest,
@@ -126,9 +134,12 @@ def _number(value: float | None, digits: int = 2) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _task_view(folder: RunFolder, result: TaskResult, prompts: Mapping[str, str]) -> TaskView:
-    shown = choose_rows(result.samples)
-    answers = _read_answers(folder, result, shown, prompts)
+def _task_view(
+    result: TaskResult, shown: Sequence[SampleRow], prompts: Mapping[str, str], texts: _Texts
+) -> TaskView:
+    answers = [
+        _answer_view(result.judge, row, prompts.get(row.sample_id, ""), texts) for row in shown
+    ]
     groups: dict[str, list[Metric]] = defaultdict(list)
     for metric in result.metrics:
         groups[metric.name.partition("/")[0] if "/" in metric.name else ""].append(metric)
@@ -157,49 +168,51 @@ def choose_rows(rows: Sequence[SampleRow], limit: int = MAX_TEXTS) -> list[Sampl
     return [row for row in rows if (row.sample_id, row.repeat) in keys]
 
 
-def _prompts(plan: TaskPlan, results: Sequence[TaskResult]) -> dict[str, str]:
-    """Prompts of the answers that some result of the task shows."""
-    wanted = {
-        row.sample_id
-        for result in results
-        if result.task == plan.info.name
-        for row in choose_rows(result.samples)
-    }
+def _prompts(plan: TaskPlan, wanted: Collection[str]) -> dict[str, str]:
     return {s.id: s.messages[-1].content for s in plan.samples() if s.id in wanted}
 
 
-def _read_answers(
-    folder: RunFolder, result: TaskResult, rows: Sequence[SampleRow], prompts: Mapping[str, str]
-) -> list[AnswerView]:
-    wanted = {row.response_key for row in rows if row.response_key}
-    responses = {r.key: r for r in folder.responses() if r.key in wanted}
-    verdicts: dict[str, dict[str, Judgement]] = defaultdict(dict)
-    for judgement in folder.judgements():
-        if judgement.response_key in wanted and judgement.judge == result.judge:
-            verdicts[judgement.response_key][judgement.key] = judgement
-    return [
-        _answer_view(
-            row,
-            responses.get(row.response_key),
-            prompts.get(row.sample_id, ""),
-            verdicts[row.response_key].values(),
+@dataclass(frozen=True, slots=True)
+class _Texts:
+    """Texts of the answers that some result shows, cut to length.
+
+    `answers` holds thinking and answer by response key; `verdicts` is by judge and response key,
+    then by key of the judgement.
+    """
+
+    answers: Mapping[str, tuple[str, str]]
+    verdicts: Mapping[tuple[str, str], Mapping[str, VerdictView]]
+
+
+def _read_texts(folder: RunFolder, wanted: Collection[str]) -> _Texts:
+    """One pass over each record file, however many results there are."""
+    answers = {
+        response.key: (
+            cut_text(response.thinking or ""),
+            cut_text(response.answer or response.reason),
         )
-        for row in rows
-    ]
+        for response in folder.responses()
+        if response.key in wanted
+    }
+    verdicts: dict[tuple[str, str], dict[str, VerdictView]] = defaultdict(dict)
+    for judgement in folder.judgements():
+        if judgement.response_key in wanted:
+            own = verdicts[judgement.judge, judgement.response_key]
+            own[judgement.key] = _verdict_view(judgement)
+    return _Texts(answers, verdicts)
 
 
-def _answer_view(
-    row: SampleRow, response: Response | None, prompt: str, verdicts: Iterable[Judgement]
-) -> AnswerView:
-    ordered = sorted(verdicts, key=lambda j: (j.criterion, j.repeat, j.order))
+def _answer_view(judge: str, row: SampleRow, prompt: str, texts: _Texts) -> AnswerView:
+    thinking, answer = texts.answers.get(row.response_key, ("", ""))
+    verdicts = texts.verdicts.get((judge, row.response_key), {})
     return AnswerView(
         sample_id=row.sample_id,
         status=row.status,
         value=_number(row.value),
         prompt=cut_text(prompt),
-        thinking=cut_text(response.thinking or "") if response else "",
-        answer=cut_text(response.answer or response.reason) if response else "",
-        verdicts=tuple(_verdict_view(judgement) for judgement in ordered),
+        thinking=thinking,
+        answer=answer,
+        verdicts=tuple(sorted(verdicts.values(), key=lambda verdict: verdict.place)),
     )
 
 
@@ -207,7 +220,7 @@ def _verdict_view(judgement: Judgement) -> VerdictView:
     score = judgement.score
     reason = score.parts.get("reason") or score.reason
     return VerdictView(
-        judge=judgement.judge,
+        place=(judgement.criterion, judgement.repeat, judgement.order),
         criterion=judgement.criterion,
         value=_number(score.value),
         status=str(score.status),

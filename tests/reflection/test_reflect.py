@@ -214,6 +214,12 @@ def test_a_file_that_holds_no_traces_is_refused(tmp_path: Path, content: str, me
         read_file(tmp_path / "none.jsonl")
 
 
+def test_the_last_trace_of_a_file_needs_no_newline(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a", "thinking": "Hm."}\n{"id": "b", "thinking": "Ah."}')
+    assert [one.id for one in read_file(path)] == ["a", "b"]
+
+
 def test_marks_may_overlap() -> None:
     pieces = mark_text("abcd", {"del": [Span(0, 3)], "target": [Span(2, 4)]})
     assert [(p.text, p.classes) for p in pieces] == [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -13,15 +14,18 @@ from typing import Any
 import pytest
 from support import open_chromium
 
-from r2w_eval.config import RunConfig
+from r2w_eval.config import RunConfig, stored_config
 from r2w_eval.data import read_jsonl
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.plots import distribution_svg
 from r2w_eval.results.report import MAX_TEXTS, choose_rows, write_report
 from r2w_eval.results.summary import SampleRow
 from r2w_eval.run import evaluate
+from r2w_eval.run.outputs import write_results
+from r2w_eval.run.planning import plan_tasks
 from r2w_eval.store import RunFolder
 from r2w_eval.suites.suite import load_info
+from r2w_eval.types import Judgement, Response
 
 HOSTILE = (
     '</div></script><script>window.hacked=1</script><img src=x onerror="window.hacked=2">'
@@ -133,6 +137,30 @@ def test_the_page_works_in_a_browser(browser: Any, page: Path) -> None:
     context.close()
 
 
+def test_the_records_are_read_once_for_all_results(page: Path, tmp_path: Path) -> None:
+    class Counting(RunFolder):
+        reads = 0
+
+        def responses(self) -> Iterator[Response]:
+            self.reads += 1
+            return super().responses()
+
+        def judgements(self) -> Iterator[Judgement]:
+            self.reads += 1
+            return super().judgements()
+
+    folder = Counting(Path(shutil.copytree(page.parent, tmp_path / "run")))
+    config = stored_config(folder.manifest(), "run")
+    plans, manifest = plan_tasks(config), folder.manifest()
+    results = write_results(folder, plans, manifest)
+    write_report(folder, results, plans, manifest)
+    assert folder.report_path.read_bytes() == page.read_bytes()
+    folder.reads = 0
+    write_report(folder, results * 3, plans, manifest)
+    assert folder.reads == 2
+    assert folder.report_path.read_bytes().count(b"Evidence") > page.read_bytes().count(b"Evidence")
+
+
 def test_values_that_differ_by_rounding_alone_have_a_histogram() -> None:
     assert "<svg" in distribution_svg([0.6, 0.6 + 2**-53], "Mean verdict", "answers")
 
@@ -148,7 +176,9 @@ def test_a_page_is_made_again_only_when_what_it_shows_has_changed(
     folder.report_path.write_bytes(other + b"<!-- still here -->")
     write_report(folder, [], [], manifest)
     assert folder.report_path.read_bytes().endswith(b"<!-- still here -->")
-    with folder.judgements_path.open("ab") as file:
-        file.write(b"\n")
+    with folder.judgements_path.open("rb+") as file:
+        verdict = file.readline()
+        file.seek(0, os.SEEK_END)
+        file.write(verdict)
     write_report(folder, [], [], manifest)
     assert folder.report_path.read_bytes() != other + b"<!-- still here -->"
