@@ -278,10 +278,29 @@ def _bounds(setting: Field[Any], *, is_real: bool) -> tuple[float, float]:
     return least, setting.metadata.get("max", math.inf)
 
 
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that is given twice: YAML's own takes the last and drops the other unsaid."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Raises ConstructorError."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in seen:
+                problem = f"{name!r} is given twice. Put its lines together, or take one out"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
+def load_yaml(text: str) -> Any:
+    """The content of a file of settings, in which every key stands once. Raises YAMLError."""
+    return yaml.load(text, _OnceLoader)
+
+
 def read_config_file(path: str) -> dict[str, Any]:
     """Settings of a YAML file; names are the flags' names with `-` or `_`."""
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = load_yaml(Path(path).read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"--config {path!r}: {error}. Expected a YAML file of settings") from error
     if not isinstance(content, dict):

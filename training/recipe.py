@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from r2w_eval.config import load_yaml
 from r2w_eval.errors import UnknownName, UsageError
 
 S = TypeVar("S")
@@ -37,16 +38,18 @@ def read_recipe(path: Path, stages: Mapping[str, type]) -> dict[str, Any]:
     Raises UsageError, UnknownName.
     """
     try:
-        content = yaml.safe_load(path.read_text("utf-8")) or {}
+        content = load_yaml(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path}: {error}. Expected YAML with a section per stage") from error
+    content = {} if content is None else content
     if not isinstance(content, dict):
         raise UsageError(f"{path}: expected sections {', '.join(stages)}, each with its settings")
     for name in content:
         if name not in stages:
             raise UnknownName(f"{path}:", str(name), "section", stages, f"see {path.name}")
+    given = {name: {} if own is None else own for name, own in content.items()}
     return {
-        name: read_settings(kind, content.get(name) or {}, f"{path}: {name}")
+        name: read_settings(kind, given.get(name, {}), f"{path}: {name}")
         for name, kind in stages.items()
     }
 

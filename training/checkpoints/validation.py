@@ -20,7 +20,9 @@ from r2w_eval.training.checkpoints.progress import (
     worth,
 )
 
+from r2w_eval.config import RunConfig, change
 from r2w_eval.ranks import environment_alone
+from r2w_eval.suites.groups import expand_groups
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,15 @@ class EvaluationSettings:
     model_args: str = ""
     stop_on_decline: bool = True
     keep: Literal["best", "last"] = "best"
+
+    def __post_init__(self) -> None:
+        """Raises UsageError, UnknownName: a watcher's error would stand in its log alone, and the
+        last checkpoint would be kept for the best.
+        """
+        if self.is_on:
+            given = {"limit": self.limit or None, "judge": (self.judge,) if self.judge else None}
+            settings = {name: value for name, value in given.items() if value is not None}
+            expand_groups(change(RunConfig(tasks=self.tasks), settings).task_names, ())
 
     @property
     def is_on(self) -> bool:

@@ -24,6 +24,7 @@ from r2w_eval.training.trainer.stage import EMBEDDED
 
 from r2w_eval.config import RunConfig, check_setting
 from r2w_eval.errors import UsageError
+from r2w_eval.suites.groups import expand_groups
 
 LOOP = "loop"
 SOURCES = (LOOP, "expert", "planted")
@@ -272,6 +273,10 @@ def _check_evaluation(config: RunConfig, where: str) -> None:
                 f"{where}: evaluate.{setting.name}: the pipeline sets it. Leave the line out"
             )
         check_setting(setting, value)
+    if not config.judge:
+        raise UsageError(f"{where}: evaluate.judge names nobody. For answers alone: judge: [none]")
+    # before hours of training, and not after them
+    expand_groups(config.task_names, config.inputs)
 
 
 def plain_difference(config: RunConfig) -> Mapping[str, Any]:

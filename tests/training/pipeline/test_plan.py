@@ -102,6 +102,12 @@ def test_another_reward_reads_the_signal_again(write: Write) -> None:
         ({"rl": {"process_mapping": {"weight": 1.0}}}, "Set grid.lambdas, or leave"),
         ({"rl": {"model": "a/b"}}, "rl.model a/b: the pipeline trains by sft.model"),
         ({"evaluate": {"limit": 0}}, "at least 1"),
+        # hours of training later these would be errors, or checkpoints that nobody evaluates
+        ({"evaluate": {"tasks": "quikstart"}}, "Did you mean quickstart"),
+        ({"evaluate": {"tasks": ""}}, "an empty group"),
+        ({"evaluate": {"judge": []}}, "evaluate.judge names nobody"),
+        ({"rl": {"evaluation": {"tasks": "quikstart"}}}, "Did you mean quickstart"),
+        ({"sft": {"evaluation": {"tasks": "quickstart", "limit": -3}}}, "at least 1"),
     ],
 )
 def test_a_wrong_recipe_is_an_error_before_anything_runs(
