@@ -1,13 +1,14 @@
 """Finds training prompts that occur in a benchmark, whole or in part.
 
 Long prompts are compared by shared 13-grams, short ones by equality or by the Jaccard index of
-their token sets (specification: r2write.md section 3.5, which calibrates the limits). Tokens are
-lower-case words and single CJK characters.
+their token sets (specification: r2write.md section 3.5, which calibrates the limits), and by
+standing whole in the text. Tokens are lower-case words and single CJK characters.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +16,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from r2w_eval.config import INPUT_OPTIONS
 from r2w_eval.data import data_roots
 from r2w_eval.errors import DataError
+from r2w_eval.suites.groups import expand_groups
 from r2w_eval.suites.suite import load_info, load_suite, suite_folders
 
 N = 13
@@ -25,10 +28,14 @@ MAX_RUN_TOKENS = 30
 # one changed word takes 13 grams with it: below this many tokens sets of words are compared too
 SHORT_TOKENS = 100
 MAX_JACCARD = 0.8
+# a short prompt of at least this many tokens is found where instructions stand around it
+MIN_WHOLE = 8
 
 # any odd number with mixed bits
 _BASE = np.uint64(0x9E3779B97F4A7C15)
 
+# what nobody sees: soft hyphens, joiners, marks of direction
+_UNSEEN = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _TOKEN = re.compile(r"[一-鿿぀-ヿ가-힯]|[^\W_一-鿿぀-ヿ가-힯]+")
 
 
@@ -38,7 +45,7 @@ class Hit:
 
     share: of its 13-grams, those that occur in a benchmark
     run: the longest stretch of its tokens that occurs in a benchmark
-    like: the short benchmark prompt that it resembles; empty when the other two decided
+    like: the short benchmark prompt that it resembles or holds; empty when the other two decided
     """
 
     share: float
@@ -52,11 +59,14 @@ class Hit:
 
 
 def tokenise(text: str) -> list[str]:
-    """Lower-case words; a CJK character is a token of its own.
+    """Lower-case words; a CJK character is a token of its own. The same text in another form of
+    Unicode has the same tokens.
 
-    >>> tokenise("Two cats, 两只猫")
-    ['two', 'cats', '两', '只', '猫']
+    >>> tokenise("Two cats, 两只猫"), tokenise("Ｔｗｏ ca\u200bts")
+    (['two', 'cats', '两', '只', '猫'], ['two', 'cats'])
     """
+    if not text.isascii():
+        text = _UNSEEN.sub("", unicodedata.normalize("NFKC", text))
     return _TOKEN.findall(text.lower())
 
 
@@ -79,11 +89,15 @@ class BenchmarkIndex:
     def __init__(self, texts: Iterable[str]) -> None:
         pieces: list[npt.NDArray[np.uint64]] = []
         self._short: dict[frozenset[str], str] = {}
+        # by their first tokens
+        self._whole: defaultdict[tuple[str, ...], list[list[str]]] = defaultdict(list)
         # suites share their prompts
         for text in dict.fromkeys(texts):
             tokens = tokenise(text)
             if len(tokens) < SHORT_TOKENS and tokens:
                 self._short.setdefault(frozenset(tokens), text)
+                if len(tokens) >= MIN_WHOLE:
+                    self._whole[tuple(tokens[:MIN_WHOLE])].append(tokens)
             pieces.append(_hashes(tokens))
         self._grams = np.sort(np.concatenate(pieces)) if pieces else np.zeros(0, np.uint64)
         self._sizes = np.array([len(own) for own in self._short], np.int64)
@@ -102,7 +116,7 @@ class BenchmarkIndex:
         run = _longest_run(known) + N - 1 if known.any() else 0
         if share > MAX_SHARE or run >= MAX_RUN_TOKENS:
             return Hit(share, run)
-        like = self._like_a_short_one(tokens)
+        like = self._like_a_short_one(tokens) or self._holds_a_short_one(tokens)
         return Hit(share, run, like) if like else None
 
     def _known(self, grams: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
@@ -123,6 +137,13 @@ class BenchmarkIndex:
         alike = shared >= MAX_JACCARD * (len(own) + self._sizes - shared)
         return list(self._short.values())[alike.argmax()] if alike.any() else ""
 
+    def _holds_a_short_one(self, tokens: Sequence[str]) -> str:
+        for place in range(len(tokens) - MIN_WHOLE + 1):
+            for own in self._whole.get(tuple(tokens[place : place + MIN_WHOLE]), ()):
+                if tokens[place : place + len(own)] == own:
+                    return " ".join(own)
+        return ""
+
 
 def _longest_run(flags: npt.NDArray[np.bool_]) -> int:
     edges = np.flatnonzero(np.diff(np.concatenate(([0], flags.astype(np.int8), [0]))))
@@ -138,25 +159,30 @@ class BenchmarkTexts:
 
 
 def benchmark_texts(data_dir: str | None, also: Sequence[str] = ()) -> BenchmarkTexts:
-    """The prompts of every suite whose data is in the data folders; nothing is downloaded.
+    """The prompts of every suite whose data is in the data folders.
 
-    Suites with prompts of this project are included only when named in `also`, which lists the
-    suites that the model will be evaluated on.
+    `also` names the suites, or groups of them, that the model will be evaluated on. Their data are
+    fetched as their evaluation would, and only there suites with prompts of this project are
+    included. Raises DataError when those cannot be had, UnknownName.
     """
     roots = data_roots(data_dir)
+    evaluated = set(expand_groups(also, INPUT_OPTIONS)[0]) if also else set()
     texts: list[str] = []
     unchecked: list[str] = []
     for name in suite_folders():
         info = load_info(name)
-        if info.source == "this package" and name not in also:
+        is_evaluated = name in evaluated
+        if info.source == "this package" and not is_evaluated:
             continue
         data = replace(info.data(roots), prompts_only=True)
-        if not any(data.find(file) for file in info.files):
+        if not is_evaluated and not any(data.find(file) for file in info.files):
             unchecked.append(name)
             continue
         try:
             for sample in load_suite(info.folder).load_samples(data):
                 texts += [message.content for message in sample.messages]
         except DataError:
+            if is_evaluated:
+                raise
             unchecked.append(name)
     return BenchmarkTexts(tuple(texts), tuple(unchecked))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import unicodedata
 from itertools import groupby
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from r2w_eval.training.contamination import (
     MAX_JACCARD,
     MAX_RUN_TOKENS,
     MAX_SHARE,
+    MIN_WHOLE,
     SHORT_TOKENS,
     BenchmarkIndex,
     N,
@@ -22,7 +24,7 @@ from r2w_eval.training.contamination import (
 )
 from r2w_eval.training.prompts import read_prompts, starter_prompts
 
-from r2w_eval.errors import UsageError
+from r2w_eval.errors import DataError, UsageError
 
 LONG = (
     "Please write a detailed letter to the town council in which you explain why the old bridge "
@@ -44,6 +46,36 @@ def test_the_prompt_itself_is_refused_with_the_reason() -> None:
 
 def test_a_prompt_inside_a_longer_one_is_refused() -> None:
     assert INDEX.check(f"You are a clerk. {LONG} " + "Then add something of your own. " * 40)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LONG.translate({n: n + 0xFEE0 for n in range(0x21, 0x7F)}),
+        LONG.replace("e", "e\u200b"),
+        LONG.replace("t", "t\u00ad"),
+        LONG.replace(" ", "\u00a0\u2009"),
+        unicodedata.normalize("NFD", LONG.replace("e", "é")),
+    ],
+)
+def test_the_same_prompt_in_another_form_of_unicode_is_refused(text: str) -> None:
+    hit = BenchmarkIndex([LONG, LONG.replace("e", "é")]).check(text)
+    assert hit is not None and hit.share == 1.0
+
+
+QUERY = "which plants grow well in the shade of old walnut trees"
+
+
+@pytest.mark.parametrize("query", [QUERY, "介绍泉州开元寺东西塔"])
+def test_a_short_prompt_among_instructions_is_refused(query: str) -> None:
+    index = BenchmarkIndex([query])
+    around = (
+        "You are a careful gardener. Write a report of two pages on this question: {}? Name ten"
+    )
+    hit = index.check(around.format(query) + " sources and end with a table.")
+    assert hit is not None and hit.share < MAX_SHARE and hit.like
+    # all but the last word is another question
+    assert index.check(around.format(query[:-5])) is None
 
 
 def test_another_prompt_passes_even_with_a_stock_phrase() -> None:
@@ -91,7 +123,13 @@ def by_definition(texts: list[str], probe: str) -> tuple[float, int, str] | None
             return share, run, text
         if len(words & other) >= MAX_JACCARD * len(words | other):
             like.append(text)
-    return (share, run, like[0]) if like else None
+    held_whole = [
+        " ".join(own)
+        for place in range(n)
+        for own in map(tokenise, dict.fromkeys(texts))
+        if MIN_WHOLE <= len(own) < SHORT_TOKENS and tokenise(probe)[place : place + len(own)] == own
+    ]
+    return (share, run, (like or held_whole)[0]) if like or held_whole else None
 
 
 @given(st.lists(WORDS, max_size=5), WORDS, st.integers(0, 60), st.text("abcdefgh ", max_size=30))
@@ -126,6 +164,15 @@ def test_prompts_of_suites_that_need_the_users_files_are_included(benchmarks: Pa
 def test_suites_without_data_are_named(tmp_path: Path, own_cache: Path) -> None:
     found = benchmark_texts(str(tmp_path))
     assert "writingbench" in found.unchecked and "quickstart" not in found.unchecked
+
+
+@pytest.mark.parametrize("name", ["writingbench", "creative"])
+def test_nothing_is_trained_without_a_comparison_with_what_is_evaluated(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    with pytest.raises(DataError, match="is not here"):
+        benchmark_texts(str(tmp_path), [name])
 
 
 def test_starter_prompts_are_many_even_and_the_same_everywhere() -> None:

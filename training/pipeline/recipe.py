@@ -41,7 +41,8 @@ class PromptSettings:
     seed: of the grammar
     languages: of the grammar, en and zh
     held: number of these prompts that are held out for the rollouts and never trained on
-    data_dir: benchmark data that prompts are compared with; default: $R2W_DATA, then the cache
+    data_dir: benchmark data that prompts are compared with; default: that of `evaluate`, else
+        $R2W_DATA, then the cache
     """
 
     file: str | None = None
@@ -170,6 +171,11 @@ class Recipe:
         beside = ",".join((self.sft.evaluation.tasks, self.rl.evaluation.tasks))
         names = (name.strip() for name in beside.split(","))
         return tuple(dict.fromkeys((*self.evaluate.task_names, *filter(None, names))))
+
+    @property
+    def data_dir(self) -> str | None:
+        """Where the benchmark data lie that prompts and traces are compared with."""
+        return self.prompts.data_dir or self.evaluate.data_dir
 
     def sft_of(self, seed: int) -> SFTSettings:
         """The SFT stage of one seed."""

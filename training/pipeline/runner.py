@@ -191,15 +191,16 @@ def _run(pipeline: Pipeline, stage: Stage, launch: Launch) -> Record:
 
 
 def tell(record: Record) -> str:
-    """A summary of a finished stage, and a line for each of its warnings."""
+    """A summary of a finished stage, and a line for each of its notes and warnings."""
     known = {name: record.facts[name] for name in ("n", "steps", "last") if name in record.facts}
     facts = ", ".join(f"{name} {value}" for name, value in known.items())
     gpu = f", GPU {record.peak_gpu_bytes / 1e9:.2f} GB" if record.peak_gpu_bytes else ""
     again = f", start {record.attempts}" if record.attempts > 1 else ""
     memory = f"peak {record.peak_bytes / 1e9:.2f} GB{gpu}"
     took = f"{record.seconds:.1f} s ({record.cpu_seconds:.1f} s CPU), {memory}{again}"
-    warned = "".join(f"\n  ! {text}" for text in record.facts.get("warnings", ()))
-    return (f"{took}; {facts}" if facts else took) + warned
+    said = [f"\n  - {text}" for text in record.facts.get("notes", ())]
+    said += [f"\n  ! {text}" for text in record.facts.get("warnings", ())]
+    return (f"{took}; {facts}" if facts else took) + "".join(said)
 
 
 def tell_changes(pipeline: Pipeline) -> list[str]:

@@ -51,7 +51,7 @@ def run_prompts(job: Job) -> Made:
     """Choose prompts, refuse those that occur in a benchmark, hold some out."""
     own, tasks = job.recipe.prompts, job.recipe.tasks
     chosen, notes = commands.choose_prompts(
-        own.file, own.n, own.seed, own.data_dir, tasks, own.languages
+        own.file, own.n, own.seed, job.recipe.data_dir, tasks, own.languages
     )
     kept, held = hold_apart(chosen, own.held)
     if file := job.recipe.rl.references:
@@ -111,7 +111,7 @@ def run_traces(job: Job) -> Made:
 
     Raises UsageError when none is left.
     """
-    benchmark = benchmark_texts(job.recipe.prompts.data_dir, job.recipe.tasks)
+    benchmark = benchmark_texts(job.recipe.data_dir, job.recipe.tasks)
     index = BenchmarkIndex(benchmark.texts)
     files = [job.input(name, commands.TRACES) for name in job.stage.inputs]
     traces = [trace for file in files for trace in iter_jsonl(file)]
@@ -207,7 +207,7 @@ def own_steps(job: Job) -> tuple[str, ...]:
     if synth is None:
         return ()
     file = job.input("traces-loop", REFLECTIONS) if synth == LOOP else Path(synth) / REFLECTIONS
-    index = BenchmarkIndex(benchmark_texts(job.recipe.prompts.data_dir, job.recipe.tasks).texts)
+    index = BenchmarkIndex(benchmark_texts(job.recipe.data_dir, job.recipe.tasks).texts)
     steps = list(iter_jsonl(find_reflections(file.parent)))
     names = ("prompt", "draft", "revision")
     kept = [step for step in steps if not find_overlap(index, step, names)]

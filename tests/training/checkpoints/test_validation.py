@@ -13,6 +13,7 @@ from r2w_eval.training.checkpoints.validation import (
     best_step,
     tell_uncompared,
 )
+from r2w_eval.training.checkpoints.watch import _only_watcher
 
 from r2w_eval.cli import cli
 from r2w_eval.store import write_jsonl
@@ -68,14 +69,16 @@ def test_an_evaluation_that_fails_before_its_first_row_is_not_started_at_every_s
     checkpoint.mkdir()
     (checkpoint / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (checkpoint / "trainer_state.json").write_text('{"global_step": 1}')
-    watcher = Watcher(tmp_path, EvaluationSettings(tasks="quickstart", limit=-3))
-    watcher.start()
-    for _ in range(3):
-        if watcher._running is not None:
-            watcher._running.wait()
-        watcher.go_on()
-    log = (tmp_path / "evaluations" / "watch.log").read_text()
-    assert log.count("--limit") == 1, log
+    watcher = Watcher(tmp_path, EvaluationSettings(tasks="quickstart"))
+    evaluations(tmp_path).mkdir()
+    with _only_watcher(tmp_path):
+        watcher.start()
+        for _ in range(3):
+            if watcher._running is not None:
+                watcher._running.wait()
+            watcher.go_on()
+    log = (evaluations(tmp_path) / "watch.log").read_text()
+    assert log.count("another process evaluates") == 1, log
 
 
 def test_the_command_names_what_was_chosen_and_nothing_else() -> None:
