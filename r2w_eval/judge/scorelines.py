@@ -1,9 +1,10 @@
 """Reads verdicts written as lines of `Criterion: number`: official names, the scale, all of them.
 
 The strict reading of rubric suites (specification: harness J8): only the section after the last
-`[Scores]` counts, where there is one; a name may carry bullets, bold marks or another apostrophe;
-a later line replaces an earlier one; names that the judge invented are told, not counted. A value
-"out of" something else than the top of the scale is on another scale, and no value.
+`[Scores]` counts, where there is one; a name may carry a number, bullets, bold marks or another
+apostrophe; a value may be followed by a remark; a later line replaces an earlier one; names that
+the judge invented are told, not counted. A value "out of" something else than the top of the scale
+is on another scale, and no value.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from r2w_eval.types import JudgeStatus, Score
 
 _MARKER = re.compile(r"\[Scores\]|--- Scores ---", re.IGNORECASE)
 _LINE = re.compile(
-    r"[\s>*_#•\-]*(?P<name>[^\W\d_][^:\n]{1,80}?)[\s*_]*:[\s*_]*(?:score(?:\s*:)?\s*)?"
-    r"\[?(?P<value>-?\d+(?:\.\d+)?)\]?(?:\s*/\s*(?P<top>\d+))?[\s*_.]*",
+    r"[\s>*_#•\-]*(?:\d{1,2}[.)]\s[\s*_]*)?(?P<name>[^\W\d_][^:：\n]{1,80}?)"
+    r"[\s*_]*[:：][\s*_]*(?:score(?:\s*:)?\s*)?"
+    r"\[?(?P<value>-?\d+(?:\.\d+)?)\]?(?:[\s*_]*(?:/|out of)\s*(?P<top>\d+))?[\s*_.]*"
+    # a remark, but no second number: "7 - 8" is a range
+    r"(?:[(（].*|[-–—]\s+\D.*)?",
     re.IGNORECASE,
 )
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "-": " "})

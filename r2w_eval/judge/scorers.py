@@ -45,10 +45,11 @@ class ScoreItem:
     """One question for a scorer.
 
     `ask_again` decides after each unreadable reply, told all of them so far; None means our own
-    rule: once, with a reminder of the format. `settle` reads replies that all stayed unreadable.
+    rule: once, with a reminder of the format. `settle` reads replies that all stayed unreadable;
+    None means that the reading of the last one stands.
     `prompt` (the writer's task) and `answer` are for scorers that read texts themselves instead of
     `request.messages`, as reward models do. `anew`: an earlier verdict was of no use, and no cache
-    may give it again.
+    may give it again. `is_material`: the reply goes on as a text, so that one that was cut is none.
     """
 
     request: JudgeRequest
@@ -56,10 +57,11 @@ class ScoreItem:
     parse: Callable[[JudgeRequest, str], Score]
     repeat: int = 0
     ask_again: Callable[[Sequence[str]], bool] | None = None
-    settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
+    settle: Callable[[JudgeRequest, Sequence[str]], Score | None] | None = None
     prompt: str = ""
     answer: str = ""
     anew: bool = False
+    is_material: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class TextJudge:
             score = self._read(item, reply)
             if not score.status.is_unreadable or not self._asks_again(item, asks):
                 if score.status.is_unreadable and item.settle is not None:
-                    score = item.settle(item.request, asks)
+                    score = item.settle(item.request, asks) or score
                 return Verdict(score, tuple(asks), reply.model, usage, latency_s, reply.cached)
             if item.ask_again is None:
                 # what it thought is no reply to come back to, and would fill the quotation
@@ -148,12 +150,7 @@ class TextJudge:
         if reply.refusal:
             return Score(None, JudgeStatus.REFUSED, reply.refusal[:300])
         split = read_reply_text(reply, self._tags)
-        if reply.finish_reason == "length" and (split.unclosed or not split.answer):
-            return Score(None, JudgeStatus.TRUNCATED, "cut before the verdict")
-        score = item.parse(item.request, split.answer)
-        if score.value is None and reply.finish_reason == "length":
-            return Score(None, JudgeStatus.TRUNCATED, f"cut: {score.reason}")
-        return score
+        return read_said(item, split.answer, is_cut=reply.finish_reason == "length")
 
     def _asks_again(self, item: ScoreItem, asks: Sequence[str]) -> bool:
         return len(asks) < 2 if item.ask_again is None else item.ask_again(asks)
@@ -164,6 +161,22 @@ class TextJudge:
         quoted = reply[:QUOTED_REPLY_CHARS] or "(empty)"
         reminder = self._reminder.fill(problem=problem or "no verdict found").strip()
         return (*messages, Message("assistant", quoted), Message("user", reminder))
+
+
+def read_said(item: ScoreItem, text: str, *, is_cut: bool) -> Score:
+    """The verdict of a reply without its thinking. By our own rules, the number at the very end of
+    a cut reply may lack digits and is not read, and cut material is none.
+    """
+    if not is_cut:
+        return item.parse(item.request, text)
+    if not text:
+        return Score(None, JudgeStatus.TRUNCATED, "cut before the verdict")
+    # upstream's scripts do not see that a reply was cut
+    is_ours = item.ask_again is None
+    score = item.parse(item.request, text.rstrip("0123456789.") if is_ours else text)
+    if score.value is None or (is_ours and item.is_material):
+        return Score(None, JudgeStatus.TRUNCATED, f"cut: {score.reason or 'the end is missing'}")
+    return score
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from r2w_eval.hashing import content_hash
-from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
+from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict, read_said
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.models.replay import naming
@@ -276,23 +276,17 @@ class Engine:
         return replace(job, pages=pages)
 
     async def _ask(self, case: Case, scorer: Scorer, asked: tuple[JudgeRequest, int]) -> Judgement:
-        plan, (request, repeat) = case.plan, asked
-        decoding = plan.suite.decoding_for(request, plan.info.judge_decoding)
-        key = judgement_key(case, scorer, decoding, request, repeat)
+        request, repeat = asked
+        item = _item(case, request)
+        key = judgement_key(case, scorer, item.decoding, request, repeat)
         if self._judging.reparse:
             return self._read_again(case, scorer, key, asked)
         stored = settled_judgement(self._judgements.read(key), self._retry_failed)
         if stored is not None:
             self._progress.count(stored, is_new=False)
             return stored
-        parse = plan.suite.parse_verdict[plan.mode]
-        prompt, answer = case.sample.messages[-1].content, case.answer.text
         anew = self._retry_failed and key in self._judgements
-        item = ScoreItem(request, decoding, parse, repeat, prompt=prompt, answer=answer, anew=anew)
-        if plan.mode is Mode.PARITY:
-            rules = plan.suite.parity
-            again = partial(rules.asks_again, request)
-            item = replace(item, ask_again=again, settle=rules.settle)
+        item = replace(item, repeat=repeat, anew=anew)
         with naming(f"{case.sample.task} {case.sample.id}, verdict {request.criterion!r:.80}"):
             verdict = await self._ending.ask(scorer, item)
         judgement = replace(
@@ -320,16 +314,32 @@ class Engine:
         # with any other status the last text is not what the judge answered in the end
         if judgement.asks and (status is JudgeStatus.OK or status.is_unreadable):
             text = split_thinking(judgement.asks[-1], _tags_of(scorer)).answer
-            score = case.plan.suite.parse_verdict[case.plan.mode](asked[0], text)
-            settle = case.plan.suite.parity.settle if case.plan.mode is Mode.PARITY else None
-            if score.status.is_unreadable and settle is not None:
-                score = settle(asked[0], judgement.asks)
-            still_cut = status is JudgeStatus.TRUNCATED and score.value is None
+            item, was_cut = _item(case, asked[0]), status is JudgeStatus.TRUNCATED
+            score = read_said(item, text, is_cut=was_cut)
+            if score.status.is_unreadable and item.settle is not None:
+                score = item.settle(asked[0], judgement.asks) or score
+            still_cut = was_cut and score.value is None
             if score != judgement.score and not still_cut:
                 judgement = replace(judgement, score=score)
                 self._writers.judgements.append(judgement)
         self._progress.count(judgement, is_new=False)
         return judgement
+
+
+def _item(case: Case, request: JudgeRequest) -> ScoreItem:
+    """One question about an answer, with the rules that its reply is read by."""
+    plan = case.plan
+    rules = plan.suite.parity if plan.mode is Mode.PARITY else None
+    return ScoreItem(
+        request,
+        plan.suite.decoding_for(request, plan.info.judge_decoding),
+        plan.suite.parse_verdict[plan.mode],
+        ask_again=partial(rules.asks_again, request) if rules else None,
+        settle=rules.settle if rules else None,
+        prompt=case.sample.messages[-1].content,
+        answer=case.answer.text,
+        is_material=not plan.suite.is_verdict(request.criterion),
+    )
 
 
 def _tags_of(scorer: Scorer) -> ThinkTags:

@@ -118,7 +118,7 @@ def replay(suite: Suite, request: JudgeRequest, texts: Sequence[str]) -> tuple[S
         if not score.status.is_unreadable or not suite.parity.asks_again(request, asked):
             break
     if score.status.is_unreadable and suite.parity.settle is not None:
-        score = suite.parity.settle(request, asked)
+        score = suite.parity.settle(request, asked) or score
     return score, len(asked)
 
 

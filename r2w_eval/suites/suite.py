@@ -68,14 +68,14 @@ class ParityRules:
 
     `read_answer` takes the raw text to what upstream judges. `ask_again` is told all unreadable
     replies so far and says whether upstream would ask once more. `settle` gives what upstream
-    makes of a question whose replies, all of them given, stayed unreadable; without it the reading
-    of the last one stands. Questions whose criterion, up to a colon, is in `asked_once` are never
-    repeated.
+    makes of a question whose replies, all of them given, stayed unreadable; where it gives None,
+    and without it, the reading of the last one stands. Questions whose criterion, up to a colon, is
+    in `asked_once` are never repeated.
     """
 
     read_answer: Callable[[str], str] = _keep
     ask_again: Callable[[Sequence[str]], bool] = _ask_once
-    settle: Callable[[JudgeRequest, Sequence[str]], Score] | None = None
+    settle: Callable[[JudgeRequest, Sequence[str]], Score | None] | None = None
     asked_once: Collection[str] = ()
 
     def asks_again(self, request: JudgeRequest, texts: Sequence[str]) -> bool:

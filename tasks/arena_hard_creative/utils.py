@@ -40,6 +40,8 @@ ALSO_KNOWN = {"A<<B": (0.0, True), "A<B": (0.0, False), "B=A": (0.5, False)}
 ALSO_KNOWN |= {"B<<A": (1.0, True), "B<A": (1.0, False)}
 LABELS = {Mode.STRICT: OFFERED, Mode.PARITY: OFFERED | ALSO_KNOWN}
 DOUBLE, SINGLE = (re.compile(p) for p in (r"\[\[([AB<>=]+)\]\]", r"\[([AB<>=]+)\]"))
+# how judges space and escape a label: [[ A > B ]], \[\[A>B\]\]
+SPACING = re.compile(r"[\s\\]+")
 WHERE = (
     "The official baseline is data/arena-hard-v2.0/model_answer/gemini-2.0-flash-001.jsonl of "
     "https://github.com/lmarena/arena-hard-auto; lines of {id, response} work too; "
@@ -145,7 +147,7 @@ def _outcome(game: str, wins: float) -> float:
 
 def parse_strict(request: JudgeRequest, text: str) -> Score:
     """The last label in double brackets, which must be one that the prompt offers."""
-    return _read_label(request, Mode.STRICT, DOUBLE.findall(text.upper()))
+    return _read_label(request, Mode.STRICT, DOUBLE.findall(SPACING.sub("", text.upper())))
 
 
 def parse_parity(request: JudgeRequest, text: str) -> Score:

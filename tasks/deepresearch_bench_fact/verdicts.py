@@ -18,12 +18,20 @@ from r2w_eval.types import JudgeRequest, JudgeStatus, Mode, Score
 
 RESULTS = ("supported", "unsupported", "unknown")
 LINK = re.compile(r"\[([^\]]+)\]\(([^)]+)\)")
+NUMBERS = re.compile(r"\[[\d,\s]+\]")
 ESCAPES = ("\\>", "\\<", "\\+", "\\~")
 
 
 def cut_fences(text: str) -> str:
     """Upstream's cleaning: remove both fence strings anywhere."""
     return text.replace("```json", "").replace("```", "")
+
+
+def undo_escapes(text: str) -> str:
+    """Upstream's repair of four escapes that JSON does not know."""
+    for escape in ESCAPES:
+        text = text.replace(escape, escape[1])
+    return text
 
 
 def remove_links(fact: str) -> str:
@@ -36,11 +44,16 @@ def remove_links(fact: str) -> str:
 
 
 def read_list(text: str) -> list[Any] | None:
-    """The whole text as a JSON list, fences aside, else the last list of objects in it."""
+    """The whole text as a JSON list, fences aside, else the last list of objects in it; an empty
+    list at the end of a text without objects.
+    """
     if len(text) > MAX_TEXT_CHARS:
         return None
-    found = parse_json(cut_fences(text))
-    return found if isinstance(found, list) else last_list(text)
+    plain = cut_fences(text)
+    found = parse_json(plain)
+    if isinstance(found, list):
+        return found
+    return [] if "{" not in plain and plain.rstrip().endswith("[]") else last_list(text)
 
 
 def facts_score(facts: Sequence[tuple[str, str]]) -> Score:
@@ -73,11 +86,8 @@ def unreadable(why: str, status: JudgeStatus = JudgeStatus.PARSE_ERROR) -> Score
 
 def extract_parity(request: JudgeRequest, text: str) -> Score:
     """Undo four escapes that JSON does not know, then read."""
-    text = cut_fences(text)
-    for escape in ESCAPES:
-        text = text.replace(escape, escape[1])
     try:
-        found = json.loads(text)
+        found = json.loads(undo_escapes(cut_fences(text)))
         facts = [remove_links(entry["fact"]) for entry in found]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         return unreadable(f"not a list of facts: {type(error).__name__}: {error}")
@@ -88,8 +98,11 @@ def extract_parity(request: JudgeRequest, text: str) -> Score:
 
 
 def extract_strict(request: JudgeRequest, text: str) -> Score:
-    """A list of objects that all have a fact and an address, both texts."""
+    """A list of objects that all have a fact and an address, both texts; unknown escapes are undone
+    where there is no list with them.
+    """
     found = read_list(text)
+    found = read_list(undo_escapes(text)) if found is None else found
     if found is None:
         return unreadable("no JSON list of facts")
     facts = []
@@ -126,6 +139,9 @@ def _kept_as_upstream(found: Any, n: int) -> Score:
 def deduplicate_strict(request: JudgeRequest, text: str) -> Score:
     """A list of different indices from 1 to the number of statements, at least one."""
     found, n = parse_json(cut_fences(text)), request.facts["n"]
+    lists = NUMBERS.findall(text)
+    # of several lists, any could be the judge's reference to a statement
+    found = parse_json(lists[0]) if found is None and len(lists) == 1 else found
     if not isinstance(found, list) or not all(type(index) is int for index in found):
         return unreadable("not a JSON list of integers")
     if not found or len(set(found)) < len(found) or not set(found) <= set(range(1, n + 1)):
@@ -193,11 +209,11 @@ def parse_strict(request: JudgeRequest, text: str) -> Score:
     return READERS[Mode.STRICT][request.criterion.partition(":")[0]](request, text)
 
 
-def settle(request: JudgeRequest, texts: Sequence[str]) -> Score:
+def settle(request: JudgeRequest, texts: Sequence[str]) -> Score | None:
     """Three unreadable deduplications keep every statement; nothing else is settled."""
     if request.criterion.startswith("deduplicate:"):
         return kept_score(range(1, request.facts["n"] + 1))
-    return parse_parity(request, texts[-1])
+    return None
 
 
 def ask_again(texts: Sequence[str]) -> bool:

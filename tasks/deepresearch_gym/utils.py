@@ -178,12 +178,6 @@ def is_about_citations(request: JudgeRequest) -> bool:
     return not request.criterion.startswith(("point:", "quality:"))
 
 
-def settle(request: JudgeRequest, texts: Sequence[str]) -> Score:
-    """What upstream makes of a reply that stayed unreadable."""
-    settled = questions.settle(request, texts) if is_about_citations(request) else None
-    return settled or parse_parity(request, texts[-1])
-
-
 def measure(answer: Answer) -> Mapping[str, bool]:
     """Whether there is any citation to judge."""
     return {"names_a_source": names_a_source(answer.text)}
@@ -205,7 +199,7 @@ SUITE = Suite(
     plan_judging=plan_judging,
     parse_verdict={Mode.STRICT: parse_strict, Mode.PARITY: parse_parity},
     aggregate=aggregate,
-    parity=ParityRules(read_answer=str.strip, settle=settle),
+    parity=ParityRules(read_answer=str.strip, settle=questions.settle),
     stages=STAGES,
     measure=measure,
     pages=questions.pages,

@@ -14,7 +14,8 @@ from r2w_eval.types import JudgeRequest, JudgeStatus, Score
 
 TRIES = 3
 GATE_LABEL = re.compile(r"是否存在问题：\s*([^\s])")
-ANY_GATE_LABEL = re.compile(r"是否存在问题\s*[：:]\s*([^\s])")
+# bold, quoted or as a JSON key, as judges write it
+ANY_GATE_LABEL = re.compile(r"是否存在问题[\s*\"”]*[：:][\s*\"“【]*([^\s*\"“【])")
 FENCE = re.compile(r"```(?:json)?\s*([\s\S]*?)\s*```")
 
 
@@ -101,7 +102,10 @@ def ask_again(texts: Sequence[str]) -> bool:
     return len(texts) < TRIES
 
 
-def settle(request: JudgeRequest, texts: Sequence[str]) -> Score:
-    """What upstream makes of three unreadable lists: an empty list, which costs nothing."""
-    aspect = ASPECTS[request.criterion.removeprefix(f"{FIRST}:")]
-    return _list_score(aspect, 0, 0)
+def settle(request: JudgeRequest, texts: Sequence[str]) -> Score | None:
+    """What upstream makes of three unreadable lists: an empty list, which costs nothing.
+
+    A gate or critique is unreadable only where it was cut in its thinking, and stays lost.
+    """
+    aspect = ASPECTS.get(request.criterion.removeprefix(f"{FIRST}:"))
+    return None if aspect is None else _list_score(aspect, 0, 0)

@@ -6,6 +6,7 @@ same counting of words, same formulas, same prompt bytes. S_l needs no judge.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -147,9 +148,12 @@ def parse_parity(request: JudgeRequest, text: str) -> Score:
     if absent := [name for name in DIMENSIONS if name not in found]:
         return Score(None, JudgeStatus.CRITERIA_MISMATCH, f"{', '.join(absent)} missing")
     try:
-        return _mean_score([float(found[name]) for name in DIMENSIONS])
+        values = [float(found[name]) for name in DIMENSIONS]
     except (TypeError, ValueError, OverflowError):
+        values = [math.nan]
+    if not all(map(math.isfinite, values)):
         return Score(None, JudgeStatus.UPSTREAM_LOST, "upstream's averages fail on such a value")
+    return _mean_score(values)
 
 
 def ask_again(texts: Sequence[str]) -> bool:

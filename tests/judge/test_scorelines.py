@@ -24,6 +24,31 @@ def test_names_are_known_with_bullets_marks_and_other_apostrophes() -> None:
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "Tone: 7 (N/A - no dialogue in this chapter)",
+        "1. Tone: 7",
+        "**2) Tone:** 7",
+        "3. **Tone**: **7**/10",
+        "Tone: 7 out of 10",
+        "Tone: [7] — steady, if flat",
+        "Tone：7（平稳）",
+        "* Tone: 7/10 - better than 6",
+    ],
+)
+def test_a_value_may_have_a_remark_and_a_name_a_number(line: str) -> None:
+    text = f"{line}\nShow-Don't Tell: 3"
+    assert read_score_lines(text, RUBRIC, 0, 10) == {"Tone": 7.0, "Show-Don't Tell": 3.0}
+
+
+@pytest.mark.parametrize(
+    "line", ["Tone: 7-8", "Tone: 7 - 8", "Tone: 7–8", "Tone: 7, 8", "Tone: 7 8", "Tone: 7 or so"]
+)
+def test_a_range_is_no_value(line: str) -> None:
+    assert status(f"{line}\nShow-Don't Tell: 3") is JudgeStatus.CRITERIA_MISMATCH
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("", JudgeStatus.PARSE_ERROR),
@@ -39,7 +64,7 @@ def test_an_incomplete_verdict_has_a_status(text: str, expected: JudgeStatus) ->
     assert status(text) is expected
 
 
-@pytest.mark.parametrize("filler", [" ", "*", "_ ", "9", ".", "a", ": "])
+@pytest.mark.parametrize("filler", [" ", "*", "_ ", "9", ".", "a", ": ", "- ", "1. ", "("])
 def test_a_hostile_line_costs_little(filler: str) -> None:
     started = time.process_time()
     for head in ("", "Tone: 1", "Tone: score", "Tone"):

@@ -45,8 +45,8 @@ def parse(request: JudgeRequest, text: str) -> Score:
     return read_number_verdict(text, "score", 1, 10)
 
 
-def judge(model: Scripted, ask_again: Any = None, settle: Any = None) -> Verdict:
-    item = ScoreItem(REQUEST, Decoding(), parse, ask_again=ask_again, settle=settle)
+def judge(model: Scripted, **settings: Any) -> Verdict:
+    item = ScoreItem(REQUEST, Decoding(), **{"parse": parse, **settings})
     return asyncio.run(TextJudge(model).score([item]))[0]
 
 
@@ -160,6 +160,26 @@ def test_a_cut_reply_with_a_whole_verdict_counts() -> None:
     assert judge(Scripted(text(GOOD + " And furth", "length"))).score.value == 7
 
 
+def test_a_cut_number_may_lack_digits_and_is_not_read() -> None:
+    def last_digits(request: JudgeRequest, said: str) -> Score:
+        digits = said.rpartition(": ")[2]
+        return Score(float(digits)) if digits else Score(None, JudgeStatus.PARSE_ERROR, "none")
+
+    cut = text("Tone: 12\nPace: 1", "length")
+    verdict = judge(Scripted(cut, cut), parse=last_digits)
+    assert verdict.score.status is JudgeStatus.TRUNCATED and len(verdict.asks) == 2
+    # upstream's scripts do not look at how a reply ended
+    assert judge(Scripted(cut), parse=last_digits, ask_again=lambda _: False).score.value == 1
+
+
+def test_cut_material_for_later_questions_is_lost_as_far_as_upstream_is_not_concerned() -> None:
+    cut = text(GOOD, "length")
+    assert judge(Scripted(cut, text(GOOD)), is_material=True).asks == (GOOD, GOOD)
+    lost = judge(Scripted(cut, cut), is_material=True).score
+    assert (lost.status, lost.reason) == (JudgeStatus.TRUNCATED, "cut: the end is missing")
+    assert judge(Scripted(cut), is_material=True, ask_again=lambda _: False).score.value == 7
+
+
 def test_tokens_and_time_of_all_asks_are_added_up() -> None:
     replies = [Reply(t, "stop", usage=Usage(5, 2), latency_s=0.5) for t in ("no", GOOD)]
     verdict = judge(Scripted(*replies))
@@ -175,6 +195,12 @@ def test_the_reminder_does_not_evaluate_the_reply() -> None:
 def test_an_injected_verdict_in_a_server_side_thought_is_not_read() -> None:
     thought = Reply("I cannot say.", "stop", reasoning=GOOD)
     assert judge(Scripted(thought, thought)).score.status is JudgeStatus.PARSE_ERROR
+
+
+def test_what_is_not_settled_keeps_its_last_reading() -> None:
+    cut = text("<think>so", "length")
+    verdict = judge(Scripted(cut), ask_again=lambda _: False, settle=lambda *_: None)
+    assert verdict.score.status is JudgeStatus.TRUNCATED
 
 
 def test_items_come_back_in_order_however_long_each_takes() -> None:

@@ -342,6 +342,7 @@ def test_a_transient_failure_is_sent_again_by_a_later_run(
     [
         (says("prose"), "parse_error"),
         (says("prose", "length"), "judge_truncated"),
+        (says("7", "length"), "judge_truncated"),
         (Chat(refuse(CallStatus.BAD_REQUEST)), "bad_request"),
         (Chat(refuse(CallStatus.CONTEXT)), "judge_too_long"),
         (Chat(refuse(CallStatus.FILTERED)), "judge_filtered"),

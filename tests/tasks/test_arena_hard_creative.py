@@ -218,6 +218,7 @@ def test_a_null_in_one_game_drops_the_question_only() -> None:
     [
         ("[[A>B]] at first, but [[b>>a]]", JudgeStatus.OK, JudgeStatus.OK),
         ("[A>B]", JudgeStatus.PARSE_ERROR, JudgeStatus.OK),
+        (r"so **\[\[ B \> A \]\]**", JudgeStatus.OK, JudgeStatus.PARSE_ERROR),
         ("[[A<B]]", JudgeStatus.UNKNOWN_LABEL, JudgeStatus.OK),
         ("[[A>B]] no: [[A>>>B]]", JudgeStatus.UNKNOWN_LABEL, JudgeStatus.UNKNOWN_LABEL),
         ("[[A]]", JudgeStatus.UNKNOWN_LABEL, JudgeStatus.UNKNOWN_LABEL),
@@ -228,6 +229,13 @@ def test_odd_labels_are_statuses(text: str, strict: JudgeStatus, parity: JudgeSt
     request = JudgeRequest(utils.BASELINE_FIRST, ())
     assert utils.parse_strict(request, text).status is strict
     assert utils.parse_parity(request, text).status is parity
+
+
+def test_a_spaced_last_label_is_the_verdict() -> None:
+    request = JudgeRequest(utils.MODEL_FIRST, ())
+    assert (
+        utils.parse_strict(request, "[[A>B]] at first. My final verdict is: [[ B > A ]]").value == 0
+    )
 
 
 def test_without_a_baseline_it_says_where_to_get_one(benchmarks: Path) -> None:

@@ -59,7 +59,10 @@ def test_the_order_of_addresses_is_that_of_their_first_fact() -> None:
     ("text", "strict", "parity"),
     [
         (f"Here: {FACTS}", JudgeStatus.OK, JudgeStatus.PARSE_ERROR),
-        (r'[{"fact": "a \> b", "url": "u"}]', JudgeStatus.PARSE_ERROR, JudgeStatus.OK),
+        (r'[{"fact": "a \> b", "url": "u"}]', JudgeStatus.OK, JudgeStatus.OK),
+        (r'[{"fact": "a \\> b", "url": "u"}]', JudgeStatus.OK, JudgeStatus.PARSE_ERROR),
+        ("It cites nothing: []", JudgeStatus.OK, JudgeStatus.PARSE_ERROR),
+        ('[{"fact": "a", "url": []', JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR),
         ('[{"fact": "a"}]', JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.UPSTREAM_LOST),
         ('[{"url": "u"}]', JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.PARSE_ERROR),
         ('[{"fact": 5, "url": "u"}]', JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.PARSE_ERROR),
@@ -78,6 +81,8 @@ def test_odd_extractions_are_statuses(text: str, strict: JudgeStatus, parity: Ju
     [
         ("[2]", [2], [2]),
         ("```json\n[2, 1]\n```", [1, 2], [2, 1]),
+        ("I keep both: [1, 2].", [1, 2], JudgeStatus.PARSE_ERROR),
+        ("[1] repeats [2]: [2]", JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR),
         ("[]", JudgeStatus.OUT_OF_RANGE, [1, 2]),
         ("[0]", JudgeStatus.OUT_OF_RANGE, [1, 2]),
         ("[1, 1, 2]", JudgeStatus.OUT_OF_RANGE, [1, 2]),

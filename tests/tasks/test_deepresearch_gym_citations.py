@@ -58,8 +58,10 @@ def test_an_unreadable_list_is_a_status_and_upstreams_empty_one(text: str) -> No
     settle = utils.SUITE.parity.settle
     assert settle is not None
     for name in ("claims", "recall"):
-        assert settle(JudgeRequest(name, ()), [text]).value == 0
-    assert settle(JudgeRequest("support:0", ()), [text]).value is None
+        settled = settle(JudgeRequest(name, ()), [text])
+        assert settled is not None and settled.value == 0
+    for name in ("support:0", "point:1", "quality:Clarity"):
+        assert settle(JudgeRequest(name, ()), [text]) is None
 
 
 def test_support_has_three_labels() -> None:

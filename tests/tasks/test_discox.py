@@ -99,6 +99,10 @@ def test_a_lost_list_ends_the_pipeline_in_strict_and_is_full_marks_in_parity(
     assert len(walk(sample, data, Mode.PARITY, lost)) == 4
     score, calls = replay(SUITE, JudgeRequest("fluency", ()), ["no list"])
     assert (score.value, score.parts["lost"], calls) == (1.0, 0, 3)
+    # upstream has no marks to give for a gate or a critique that never came
+    assert SUITE.parity.settle is not None
+    for name in (GATE, "critique"):
+        assert SUITE.parity.settle(JudgeRequest(name, ()), ["<think>so"]) is None
 
 
 def test_earlier_lists_go_on_as_pythons_repr(sample: Sample, data: SuiteData) -> None:
@@ -122,6 +126,9 @@ def test_earlier_lists_go_on_as_pythons_repr(sample: Sample, data: SuiteData) ->
         (GATE, "是否存在问题：否", 1.0, 1.0),
         (GATE, "是否存在问题: 是", 0.0, 1.0),
         (GATE, "示例 是否存在问题：是 … 是否存在问题：否", 1.0, 0.0),
+        (GATE, "**是否存在问题：** **是**", 0.0, 1.0),
+        (GATE, '{"是否存在问题": "否", "问题等级": "无"}', 1.0, 1.0),
+        (GATE, "是否存在问题：是/否 … 是否存在问题：**否**", 1.0, 0.0),
         (GATE, "no such line", JudgeStatus.PARSE_ERROR, 1.0),
         (GATE, "是否存在问题：？", JudgeStatus.UNKNOWN_LABEL, 1.0),
         ("accuracy", labels("accuracy", "普通", "严重"), 0.75, 0.75),

@@ -106,6 +106,8 @@ def test_words_add_up_over_lines(a: str, b: str) -> None:
         (verdict(1, 2, 3, 4, 5, 4.5), JudgeStatus.OUT_OF_RANGE, JudgeStatus.OK, 1),
         (verdict(1, 2, 3, 4, 5, True), JudgeStatus.OUT_OF_RANGE, JudgeStatus.OK, 1),
         (verdict(1, 2, 3, 4, 5, "fine"), JudgeStatus.OUT_OF_RANGE, JudgeStatus.UPSTREAM_LOST, 1),
+        (verdict(1, 2, 3, 4, 5, 1e999), JudgeStatus.OUT_OF_RANGE, JudgeStatus.UPSTREAM_LOST, 1),
+        (verdict(1, 2, 3, 4, 5, "nan"), JudgeStatus.OUT_OF_RANGE, JudgeStatus.UPSTREAM_LOST, 1),
         (verdict(1, 2, 3, 4, 5), JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.CRITERIA_MISMATCH, 1),
         (verdict(1), JudgeStatus.CRITERIA_MISMATCH, JudgeStatus.CRITERIA_MISMATCH, 2),
         ("[1, 2]", JudgeStatus.PARSE_ERROR, JudgeStatus.PARSE_ERROR, 2),
