@@ -70,6 +70,10 @@ class NoAnswer(Exception):
     """A call returned no usable text; the message says why."""
 
 
+class UnusableReply(NoAnswer):
+    """There was a reply: empty, refused, cut off or all thinking. The next one may be better."""
+
+
 @dataclass
 class Tally:
     """Counts of this process: calls by step, reused and failed ones, tokens."""
@@ -134,7 +138,7 @@ class Journal:
 
     async def ask(self, role: Role, call: Call) -> str:
         """The answer without its thinking, from the journal or the model. Raises NoAnswer,
-        EndpointDown.
+        UnusableReply, EndpointDown.
         """
         key = content_hash({"call": call, "role": role.identity()})
         stored = self._index.read(key)
@@ -181,5 +185,5 @@ class Journal:
 
 def _answer(row: Mapping[str, Any]) -> str:
     if row["status"] != WriterStatus.OK:
-        raise NoAnswer(str(row["status"]))
+        raise UnusableReply(str(row["status"]))
     return str(row["text"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
+from r2w_eval.training.journal import Call, Journal, NoAnswer, Role, UnusableReply
 from r2w_eval.training.judging.assess import Unreadable, read_rubric
 from r2w_eval.training.prompts import Criterion, Prompt
 from r2w_eval.training.wording import load_wording
@@ -20,17 +20,17 @@ async def propose_rubric(
 ) -> Rubric:
     """The rubric that the judge proposes in reply to `text`.
 
-    Raises Unreadable after `tries` unreadable replies, NoAnswer when there is no reply.
+    Raises Unreadable after `tries` replies that cannot be read or used, NoAnswer when there is no
+    reply.
     """
-    problem = Unreadable("not asked")
+    problem = "not asked"
     for attempt in range(tries):
         call = Call(prompt.id, 0, "rubric", text, attempt)
-        reply = await journal.ask(judge.at(attempt), call)
         try:
-            return read_rubric(reply)
-        except Unreadable as error:
-            problem = error
-    raise problem
+            return read_rubric(await journal.ask(judge.at(attempt), call))
+        except (Unreadable, UnusableReply) as error:
+            problem = str(error)
+    raise Unreadable(f"rubric: {problem}")
 
 
 async def complete_rubrics(

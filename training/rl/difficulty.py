@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
+from r2w_eval.training.journal import Call, Journal, NoAnswer, Role, UnusableReply
 from r2w_eval.training.judging.assess import Unreadable, ask_marks, read_assessment
 from r2w_eval.training.judging.rubrics import complete_rubrics
 from r2w_eval.training.limits import COUNT, FINITE, NOT_NEGATIVE, check_numbers
@@ -184,6 +184,6 @@ class Trial:
             try:
                 reply = await self.journal.ask(self.judge.at(attempt), call)
                 return read_assessment(reply, "", prompt.rubric).mean(prompt.rubric)
-            except Unreadable:
+            except (Unreadable, UnusableReply):
                 continue
         return None

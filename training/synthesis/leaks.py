@@ -38,6 +38,7 @@ class Leak(StrEnum):
     EMPTY = "empty"
     NAMES_A_JUDGE = "names_a_judge"
     GIVES_A_MARK = "gives_a_mark"
+    REPORTS_ANOTHER = "reports_another"
     NOT_FIRST_PERSON = "not_first_person"
     QUOTES_WHAT_IS_NOT_THERE = "quotes_what_is_not_there"
     REPEATS_ITSELF = "repeats_itself"
@@ -47,7 +48,7 @@ class Leak(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Thought:
-    """A reflection and what it is checked against. `lang` is en or zh; others are read as en."""
+    """A reflection and what it is checked against. `lang` is a tag of en or zh."""
 
     text: str
     lang: str
@@ -58,17 +59,27 @@ class Thought:
 
 @cache
 def _cues(kind: str, lang: str) -> re.Pattern[str]:
-    phrases = _read_cues()[kind]["zh" if lang.startswith("zh") else "en"]
+    phrases = _read_cues()[kind][language_of(lang)]
     return re.compile("|".join(map(_as_word, phrases)), re.IGNORECASE)
 
 
 @cache
-def _judging() -> tuple[re.Pattern[str], ...]:
-    """Patterns of words about a judge, one for all forms of a word."""
+def _speaking(kind: str) -> tuple[re.Pattern[str], ...]:
+    """Patterns of words about a judge (`others`) or anyone else (`reported`), one for all forms of
+    a word.
+    """
     return tuple(
-        re.compile("|".join(map(_as_word, forms)), re.IGNORECASE)
-        for forms in _read_cues()["others"]
+        re.compile("|".join(map(_as_word, forms)), re.IGNORECASE) for forms in _read_cues()[kind]
     )
+
+
+def language_of(tag: str) -> str:
+    """The language of a BCP 47 tag.
+
+    >>> language_of("zh-Hans"), language_of("EN_us")
+    ('zh', 'en')
+    """
+    return re.split("[-_]", tag.lower())[0]
 
 
 def _read_cues() -> Any:
@@ -99,7 +110,17 @@ def find_leak(thought: Thought) -> Leak | None:
 
 def names_a_judge(thought: Thought) -> bool:
     """It uses a word about a judge or verdict that the prompt does not use in any form."""
-    return any(cue.search(thought.text) and not cue.search(thought.prompt) for cue in _judging())
+    return _speaks(thought, "others")
+
+
+def reports_another(thought: Thought) -> bool:
+    """It repeats what someone else has said of the text."""
+    return _speaks(thought, "reported")
+
+
+def _speaks(thought: Thought, kind: str) -> bool:
+    cues = _speaking(kind)
+    return any(cue.search(thought.text) and not cue.search(thought.prompt) for cue in cues)
 
 
 def gives_a_mark(thought: Thought) -> bool:
@@ -146,6 +167,7 @@ def is_praise(thought: Thought) -> bool:
 _CHECKS = {
     Leak.NAMES_A_JUDGE: names_a_judge,
     Leak.GIVES_A_MARK: gives_a_mark,
+    Leak.REPORTS_ANOTHER: reports_another,
     Leak.NOT_FIRST_PERSON: is_impersonal,
     Leak.QUOTES_WHAT_IS_NOT_THERE: misquotes,
     Leak.REPEATS_ITSELF: repeats,

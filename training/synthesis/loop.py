@@ -15,7 +15,7 @@ from enum import StrEnum
 from statistics import fmean
 
 from r2w_eval.reward_models.language.levels import LEVELS
-from r2w_eval.training.journal import Call, Journal, NoAnswer, Role
+from r2w_eval.training.journal import Call, Journal, NoAnswer, Role, UnusableReply
 from r2w_eval.training.judging.assess import (
     Assessment,
     Unreadable,
@@ -25,8 +25,8 @@ from r2w_eval.training.judging.assess import (
 )
 from r2w_eval.training.judging.rubrics import propose_rubric
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
-from r2w_eval.training.prompts import Criterion, Prompt
-from r2w_eval.training.synthesis.leaks import Leak, Thought, find_leak
+from r2w_eval.training.prompts import LANGUAGES, Criterion, Prompt
+from r2w_eval.training.synthesis.leaks import Leak, Thought, find_leak, language_of
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.errors import UsageError
@@ -194,7 +194,17 @@ def load_templates() -> dict[str, Template]:
 async def synthesise(
     prompts: Sequence[Prompt], roles: Roles, journal: Journal, settings: SynthSettings
 ) -> list[Episode]:
-    """One episode per prompt, in order. Finished calls of an earlier run are reused."""
+    """One episode per prompt, in order. Finished calls of an earlier run are reused.
+
+    Raises UsageError for a prompt in a language in which the judge's voice cannot be told from the
+    writer's: every reflection would be refused, or none.
+    """
+    for prompt in prompts:
+        if language_of(prompt.lang) not in LANGUAGES:
+            raise UsageError(
+                f"prompt {prompt.id!r}: lang {prompt.lang!r}: the loop reads reflections in "
+                f"{' and '.join(LANGUAGES)} alone. Take the prompt out, or correct its lang"
+            )
     loop = _Loop(roles, journal, settings, load_templates())
     slots = asyncio.Semaphore(settings.concurrency)
 
@@ -271,7 +281,9 @@ class _Loop:
         base = episode.best
         reflection = await self._reflect(episode, show_issues(issues), number)
         written, text = await self._revise(episode, reflection, number)
-        after = await self._assess(episode, text, number)
+        # a text that stays as it is gains nothing, however the judge's marks of it waver
+        is_same = text.split() == base.split()
+        after = before if is_same else await self._assess(episode, text, number)
         gain = after.mean(episode.rubric) - before.mean(episode.rubric)
         step = SynthStep(
             round=number,
@@ -295,7 +307,10 @@ class _Loop:
         for attempt in range(self.settings.tries):
             call = Call(prompt.id, number, "reflect", filled, attempt)
             internaliser = self.roles.internaliser.at(attempt)
-            text = await self._ask(internaliser, call, Stop.WRITER_FAILED)
+            try:
+                text = await self._ask(internaliser, call, Stop.WRITER_FAILED)
+            except UnusableReply:
+                text = ""
             leak = find_leak(Thought(text, prompt.lang, prompt.prompt, episode.best, earlier))
             if leak is None:
                 return text
@@ -331,7 +346,10 @@ class _Loop:
     async def _write(self, episode: Episode, number: int, step: str, **fields: str) -> str:
         text = self.templates[step].fill(**fields)
         call = Call(episode.prompt.id, number, step, text)
-        return await self._ask(self.roles.writer, call, Stop.WRITER_FAILED)
+        try:
+            return await self._ask(self.roles.writer, call, Stop.WRITER_FAILED)
+        except UnusableReply as error:
+            raise _Ended(Stop.WRITER_FAILED, f"{step}: {error}") from error
 
     async def _propose_rubric(self, episode: Episode) -> tuple[Criterion, ...]:
         text = self.templates["rubric"].fill(prompt=episode.prompt.prompt)
@@ -355,10 +373,10 @@ class _Loop:
         role, step = self._assessor(number)
         for attempt in range(self.settings.tries):
             call = Call(episode.prompt.id, number, step, filled, attempt)
-            reply = await self._ask(role.at(attempt), call, Stop.JUDGE_FAILED)
             try:
+                reply = await self._ask(role.at(attempt), call, Stop.JUDGE_FAILED)
                 assessment = read_assessment(reply, text, episode.rubric)
-            except Unreadable as error:
+            except (Unreadable, UnusableReply) as error:
                 reason = str(error)
                 continue
             episode.n_discarded += assessment.n_discarded
@@ -376,8 +394,11 @@ class _Loop:
         return self.roles.second_judge.drawn(), SECOND_JUDGE
 
     async def _ask(self, role: Role, call: Call, stop: Stop) -> str:
+        """The answer. Raises UnusableReply, and _Ended when there is no reply."""
         try:
             return await self.journal.ask(role, call)
+        except UnusableReply:
+            raise
         except NoAnswer as error:
             raise _Ended(stop, f"{call.step}: {error}") from error
 
@@ -390,4 +411,4 @@ def label_of(gain: float, delta: float) -> Label:
     """
     if abs(gain) < delta - ROUNDING:
         return Label.NEUTRAL
-    return Label.IMPROVED if gain >= 0 else Label.DEGRADED
+    return Label.IMPROVED if gain > 0 else Label.DEGRADED if gain < 0 else Label.NEUTRAL

@@ -78,6 +78,49 @@ def test_two_rounds_without_gain_are_a_plateau_and_the_base_stays(tmp_path: Path
     assert {step.base for step in episode.side} == {DRAFT} and episode.best == DRAFT
 
 
+def test_a_revision_that_changes_nothing_is_neutral_however_the_marks_waver(tmp_path: Path) -> None:
+    marks = iter([5.0, 9.0, 5.0, 9.0])
+    model = ScriptedModel(lambda text: next(marks))
+    answer = model._answer
+    model._answer = lambda step, text: (  # type: ignore[method-assign]
+        f"{cut(text, 'draft')}\n" if step == "revise" else answer(step, text)
+    )
+    (episode,) = run(model, tmp_path, SynthSettings(delta=0.0))
+    assert episode.stop is Stop.PLATEAU and not episode.chain
+    assert [(step.label, step.gain) for step in episode.side] == [(Label.NEUTRAL, 0.0)] * 2
+    assert model.requests.count("judge") == 1
+
+
+@pytest.mark.parametrize("step", ["judge", "rubric", "reflect"])
+def test_an_empty_reply_is_asked_for_again(tmp_path: Path, step: str) -> None:
+    model = ScriptedModel(rising())
+    answer = model._answer
+    model._answer = lambda asked, text: (  # type: ignore[method-assign]
+        "" if asked == step and model.requests.count(step) == 1 else answer(asked, text)
+    )
+    role = model.role()
+    with Journal(tmp_path / "steps.jsonl") as journal:
+        prompt = replace(PROMPT, rubric=())
+        (episode,) = asyncio.run(synthesise([prompt], Roles(role, role, role), journal, DEFAULT))
+    assert episode.stop is Stop.MAX_ROUNDS and len(episode.chain) == 3
+    assert episode.leaks == ([Leak.EMPTY] if step == "reflect" else [])
+
+
+@pytest.mark.parametrize("lang", ["fr", "chinese"])
+def test_a_prompt_in_a_language_that_is_not_read_is_refused_before_any_call(
+    tmp_path: Path, lang: str
+) -> None:
+    model = ScriptedModel()
+    role = model.role()
+    prompts = [replace(PROMPT, lang="en-GB"), replace(PROMPT, id="p2", lang=lang)]
+    with (
+        Journal(tmp_path / "steps.jsonl") as journal,
+        pytest.raises(UsageError, match=f"prompt 'p2': lang '{lang}'"),
+    ):
+        asyncio.run(synthesise(prompts, Roles(role, role, role), journal, DEFAULT))
+    assert not model.requests
+
+
 def test_a_worse_text_is_a_side_step(tmp_path: Path) -> None:
     (episode,) = run(ScriptedModel(rising(-1.0)), tmp_path)
     assert [step.label for step in episode.side] == [Label.DEGRADED] * 2 and not episode.chain

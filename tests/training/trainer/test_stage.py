@@ -444,7 +444,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> EvaluationSettings:
         return [sys.executable, "-W", "ignore", "-c", WATCHER, str(folder)]
 
     monkeypatch.setattr(EvaluationSettings, "command", command)
-    return EvaluationSettings(tasks="t")
+    return EvaluationSettings(tasks="quickstart")
 
 
 def test_a_decline_ends_training_and_the_best_checkpoint_is_the_model(
@@ -470,7 +470,7 @@ def test_a_training_of_which_no_checkpoint_was_scored_says_so_and_keeps_its_last
     # saved by nothing but the common end
     made = run_rl(
         policy, tmp_path / "a", tmp_path / "last-step", steps=50, save_steps=1000,
-        max_seconds=1e-9, evaluation=EvaluationSettings(tasks="t", keep=keep),
+        max_seconds=1e-9, evaluation=EvaluationSettings(tasks="quickstart", keep=keep),
     )  # fmt: skip
     checkpoints = tmp_path / "a" / "checkpoints"
     assert [one.step for one in find_checkpoints(checkpoints)] == [made.steps] == [3]
