@@ -32,6 +32,8 @@ CHECK = re.compile(
     r"|(?:现在|大约|大概|一共|才)?[\d一二三四五六七八九十百两]+(?:来|多|几)?个?(?:字|行|句)"
     r"(?:[，。]|左右|以内|上下)|[^。？]{1,12}(?:有没有|是否|够不够)？)"
 )
+# an item of a list, or a label in bold
+_NOTE = re.compile(r"(?:[-*•+]|\d{1,2}[.)、）])\s|\*\*[^*]{1,40}(?:\*\*\s*[:：]|[:：]\s*\*\*)")
 # "i" as a word; the letter comes first so that the search for it is fast
 SELF = re.compile(r"i(?<!\wi)(?!\w)|我")
 
@@ -174,6 +176,13 @@ def relabels(head: Head) -> bool:
     if colon is None or head.text[colon.end() : colon.end() + 1] in ("", *QUOTES):
         return False
     return labelled(head.text[: colon.start()]) is Kind.REVISION
+
+
+def is_note(head: Head) -> bool:
+    """An item of a list, or a line with a label in bold: what a plan is made of, and hardly how a
+    text begins that nothing has announced.
+    """
+    return _NOTE.match(head.text) is not None
 
 
 def speaks_of_work(head: Head) -> bool:

@@ -96,6 +96,7 @@ REFLECTION_STRONG = cue(
         ("on", r" (?:second thought|reflection)\b"),
         ("hold", r" on\b"),
         ("hmm hm hmmm critique reflection", r""),
+        ("refine refinement refining review", r"\W*$"),
         ("the", r" (?:problem|issue|trouble|weakness|weak (?:spot|point|part))\b"),
         ("one another", r" (?:problem|issue|weakness|concern|thing)\b"),
         ("something's something", r"(?: is)? (?:off|wrong|missing)\b"),
@@ -325,7 +326,7 @@ LABELS_OF_WORK = make_words(
     " voice note notes approach point points idea ideas step example problem issue question"
     " strengths weaknesses critique evaluation facts key task context purpose mood perspective"
     " check count yes no so and but understand understanding request brief that's it's this that"
-    " is are because target then next first finally also second",
+    " is are because target then next first finally also second process thinking analysis topic",
     "读者 长度 字数 语气 目标 结构 风格 格式 场景 要求 主题 角度 思路 要点 材料 事实 问题 原因"
     " 注意 办法 顺序 检查 核对 基调 要素 内容是 缺点 不足 优点 理解 任务 情节 人物 以及 因为",
 )

@@ -21,6 +21,7 @@ from r2w_eval.trace.lines import (
     Memory,
     introduced,
     is_comment,
+    is_note,
     is_work,
     labelled,
     last_quotation,
@@ -102,7 +103,9 @@ class _Scanner:
     def _leaves(self, head: Head) -> bool:
         """A line inside a text speaks about the writing, so the text ended before it."""
         assert self.written is not None
-        steps_out = self.after_blank and SELF.search(head.text) is not None
+        # a line of dialogue has an I of its own
+        is_spoken = head.text[0] in QUOTES
+        steps_out = self.after_blank and not is_spoken and SELF.search(head.text) is not None
         if is_comment(head) and (
             self.written.is_quoted_in(head.text)
             or (steps_out and not self.written.speaks_of_itself())
@@ -118,7 +121,7 @@ class _Scanner:
                 kind = REVISION
             return None if speaks_of_work(head) else kind
         if self.written is None:
-            is_text = self.after_blank and not is_work(head)
+            is_text = self.after_blank and not is_work(head) and not is_note(head)
             return DRAFT if is_text else None
         if head.text[0] not in QUOTES and (is_work(head) or relabels(head)):
             return None
@@ -157,7 +160,8 @@ class _Scanner:
         else:
             head = Head(self.lowered, start, end)
         intro = introduced(head) if head.cues & INTRO else None
-        if intro is not None or (opens and not head.cues & phrases.WORK):
+        is_noted = self.written is None and opens and is_note(head)
+        if intro is not None or (opens and not is_noted and not head.cues & phrases.WORK):
             resume = self._read_announced(intro, start, end, line_end)
             if resume:
                 return resume

@@ -40,6 +40,53 @@ def test_prose_rules_keep_their_measured_agreement(split: str, language: str) ->
     assert {m.name: m.value for m in gold.agreement(tagged, segment_trace)}["all/f1"] == 1.0
 
 
+LISTED = {
+    "en": (
+        "Thinking Process:\n\n1.  **Analyze the Request:**\n    *   Topic: lighthouse.\n"
+        "    *   Length: 100 words.\n\n2.  **Brainstorm:**\n    *   The lamp goes out.\n\n"
+        "3.  **Draft:**",
+        "The lamp went out in March, and nobody came to ask why.",
+        '4.  **Refine:**\n    *   "nobody came" is passive. Make it concrete.\n\n5.  **Final:**',
+        "The lamp went out in March. Three boats called, and not one asked why.",
+    ),
+    "en bullets": (
+        "A toast for a wedding.\n\n- keep it under a minute\n- the bakery\n\nLet me write it:",
+        "To Ana and Tom, who met over the last loaf of rye.",
+        "Hmm, the bakery is missing. Let me revise:",
+        "To Ana and Tom, who met in the bakery over the last loaf of rye.",
+    ),
+    "zh": (
+        "用户想要一首关于秋天的诗。\n\n1. **分析需求**：惆怅。\n2. **意象**：落叶。\n\n让我先写：",
+        "叶子一片一片还给大地，\n风把名字念了又念。",
+        '等等，"还给大地"有点俗套，换成具体的动作。\n\n修改后：',
+        "叶子一片一片落进信箱，\n风把名字念了又念。",
+    ),
+    "zh labels": (
+        "用户想要一首关于秋天的诗。\n\n**关键点**：\n- 意象：落叶、风\n\n**初稿**：",
+        "叶子一片一片还给大地，\n风把名字念了又念。",
+        '**反思**：\n"还给大地"有点俗套。可以换成更具体的动作。\n\n**修改**：',
+        "叶子一片一片落进信箱，\n风把名字念了又念。",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_plan_in_a_list_is_no_draft(name: str) -> None:
+    trace = segment_trace("\n\n".join(LISTED[name]))
+    plan, draft, reflection, revision = LISTED[name]
+    kinds = [kind for kind, _ in kinds_and_texts(trace)]
+    assert kinds[:2] == ["plan", "draft"] and set(kinds[2:-1]) == {"reflection"}
+    assert kinds[-1] == "revision"
+    assert [text for kind, text in kinds_and_texts(trace) if kind in WRITTEN] == [draft, revision]
+    assert trace.text_of(trace.segments[0]) == plan
+
+
+def test_dialogue_that_says_i_stays_in_the_draft() -> None:
+    draft = '"Wait," she said. "Not yet."\n\n"Hmm," he said. "But I must."\n\nHe looked back.'
+    trace = segment_trace(f"A scene.\n\nDraft:\n\n{draft}\n\nThe dialogue is stiff.")
+    assert ("draft", draft) in kinds_and_texts(trace)
+
+
 def test_the_fixtures_hold_what_the_guide_promises() -> None:
     rows = [row for s in FLOORS for row in gold.read_labelled(FIXTURES / f"traces_{s}.jsonl")]
     assert len(rows) >= 120

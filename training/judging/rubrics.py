@@ -30,7 +30,7 @@ async def propose_rubric(
             return read_rubric(await journal.ask(judge.at(attempt), call))
         except (Unreadable, UnusableReply) as error:
             problem = str(error)
-    raise Unreadable(f"rubric: {problem}")
+    raise Unreadable(problem)
 
 
 async def complete_rubrics(

@@ -16,7 +16,9 @@ from typing import Any
 
 import yaml
 from r2w_eval.reward_models.language.words import containment, quotations, words
+from r2w_eval.training.prompts import LANGUAGES
 
+from r2w_eval.errors import UsageError
 from r2w_eval.models.cost import estimate_tokens
 from r2w_eval.paths import packaged_text
 
@@ -90,6 +92,17 @@ def _as_word(phrase: str) -> str:
     """The phrase as a pattern. English words match whole, also next to Chinese: 我的score."""
     own = re.escape(phrase)
     return rf"(?<![^\W\d_㐀-鿿]){own}(?![^\W\d_㐀-鿿])" if phrase.isascii() else own
+
+
+def check_language(name: str, tag: str) -> None:
+    """Raise UsageError for a prompt in a language in which the judge's voice is not told from the
+    writer's: all its reflections would be refused.
+    """
+    if language_of(tag) not in LANGUAGES:
+        raise UsageError(
+            f"prompt {name!r}: lang {tag!r}: the loop reads reflections in "
+            f"{' and '.join(LANGUAGES)} alone. Take the prompt out, or correct its lang"
+        )
 
 
 def find_leak(thought: Thought) -> Leak | None:

@@ -25,8 +25,8 @@ from r2w_eval.training.judging.assess import (
 )
 from r2w_eval.training.judging.rubrics import propose_rubric
 from r2w_eval.training.limits import COUNT, NOT_NEGATIVE, POSITIVE, check_numbers
-from r2w_eval.training.prompts import LANGUAGES, Criterion, Prompt
-from r2w_eval.training.synthesis.leaks import Leak, Thought, find_leak, language_of
+from r2w_eval.training.prompts import Criterion, Prompt
+from r2w_eval.training.synthesis.leaks import Leak, Thought, check_language, find_leak
 from r2w_eval.training.wording import load_wording
 
 from r2w_eval.errors import UsageError
@@ -37,9 +37,7 @@ from r2w_eval.waiting import gather
 
 # round numbers from here on are of fresh assessments, which measure the gain and choose nothing
 FRESH = 1000
-# of means of marks
 ROUNDING = 1e-9
-# the name of its calls in the journal
 SECOND_JUDGE = "second_judge"
 
 
@@ -196,15 +194,10 @@ async def synthesise(
 ) -> list[Episode]:
     """One episode per prompt, in order. Finished calls of an earlier run are reused.
 
-    Raises UsageError for a prompt in a language in which the judge's voice cannot be told from the
-    writer's: every reflection would be refused, or none.
+    Raises UsageError for a prompt in a language other than en and zh.
     """
     for prompt in prompts:
-        if language_of(prompt.lang) not in LANGUAGES:
-            raise UsageError(
-                f"prompt {prompt.id!r}: lang {prompt.lang!r}: the loop reads reflections in "
-                f"{' and '.join(LANGUAGES)} alone. Take the prompt out, or correct its lang"
-            )
+        check_language(prompt.id, prompt.lang)
     loop = _Loop(roles, journal, settings, load_templates())
     slots = asyncio.Semaphore(settings.concurrency)
 
@@ -356,19 +349,13 @@ class _Loop:
         asked = (self.journal, self.roles.judge, episode.prompt, text, self.settings.tries)
         try:
             return await propose_rubric(*asked)
-        except NoAnswer as error:
+        except (NoAnswer, Unreadable) as error:
             raise _Ended(Stop.JUDGE_FAILED, f"rubric: {error}") from error
-        except Unreadable as error:
-            raise _Ended(Stop.JUDGE_FAILED, str(error)) from error
 
     async def _assess(self, episode: Episode, text: str, number: int) -> Assessment:
-        filled = self.templates["judge"].fill(
-            prompt=episode.prompt.prompt,
-            text=text,
-            rubric=show_rubric(episode.rubric),
-            levels=", ".join(LEVELS),
-            mark=fence_mark(text),
-        )
+        fields = {"prompt": episode.prompt.prompt, "text": text, "mark": fence_mark(text)}
+        rubric, levels = show_rubric(episode.rubric), ", ".join(LEVELS)
+        filled = self.templates["judge"].fill(rubric=rubric, levels=levels, **fields)
         reason = ""
         role, step = self._assessor(number)
         for attempt in range(self.settings.tries):
@@ -394,7 +381,6 @@ class _Loop:
         return self.roles.second_judge.drawn(), SECOND_JUDGE
 
     async def _ask(self, role: Role, call: Call, stop: Stop) -> str:
-        """The answer. Raises UnusableReply, and _Ended when there is no reply."""
         try:
             return await self.journal.ask(role, call)
         except UnusableReply:
