@@ -166,7 +166,7 @@ def benchmark_texts(data_dir: str | None, also: Sequence[str] = ()) -> Benchmark
     included. Raises DataError when those cannot be had, UnknownName.
     """
     roots = data_roots(data_dir)
-    evaluated = set(expand_groups(also, INPUT_OPTIONS)[0]) if also else set()
+    evaluated = set(expand_groups(also, (*INPUT_OPTIONS, "pages"))[0]) if also else set()
     texts: list[str] = []
     unchecked: list[str] = []
     for name in suite_folders():

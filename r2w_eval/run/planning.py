@@ -44,7 +44,8 @@ def plan_tasks(config: RunConfig) -> list[TaskPlan]:
     recorded = None
     if config.responses and (config.only_recorded or Path(config.responses).exists()):
         recorded = open_recorded(Path(config.responses), config.model, config.samples)
-    names, left_out = expand_groups(config.task_names, config.inputs)
+    given = {*config.inputs, *(["pages"] if config.page_access else [])}
+    names, left_out = expand_groups(config.task_names, given)
     plans = [plan_task(name, config, roots, recorded) for name in names]
     notes = list(left_out)
 

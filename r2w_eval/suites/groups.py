@@ -1,8 +1,8 @@
 """Groups of suites: lm-eval group files beside the task folders, expanded for `--tasks`.
 
 A group stands for its members, in order, groups inside groups included. A member that cannot run
-without a file of the user's that was not given is left out, and the run says so; named by itself
-it is an error as ever.
+without something of the user's that was not given (a file, the web) is left out, and the run says
+so; named by itself it is an error as ever.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import yaml
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.paths import tasks_dir
 from r2w_eval.suites.stock_tasks import PREFIX, is_stock
-from r2w_eval.suites.suite import load_info, suite_folders
+from r2w_eval.suites.suite import SuiteInfo, load_info, suite_folders
 
 
 def group_members(root: Path | None = None) -> dict[str, tuple[str, ...]]:
@@ -38,7 +38,7 @@ def expand_groups(
 ) -> tuple[list[str], list[str]]:
     """The suites behind `names`, each once, and a note for each member left out.
 
-    `given` are the names of the files that the user supplied. Raises UnknownName, UsageError.
+    `given` are the names of the options that the user supplied. Raises UnknownName, UsageError.
     """
     groups = group_members(root)
     suites: dict[str, None] = {}
@@ -52,15 +52,22 @@ def expand_groups(
             suites[name] = None
             continue
         for member in _flatten(name, groups):
-            needed = [i for i in load_info(member, root).required_inputs if i not in given]
+            needs = _needs(load_info(member, root))
+            needed = [option for name, option in needs.items() if name not in given]
             if needed:
-                options = " and ".join(f"--{option} FILE" for option in needed)
+                options = " and ".join(needed)
                 notes.append(f"{member} of the group {name} is left out: it needs {options}")
             else:
                 suites[member] = None
     if not suites:
         raise UsageError("; ".join(notes) or f"--tasks {', '.join(names)}: an empty group")
     return list(suites), notes
+
+
+def _needs(info: SuiteInfo) -> dict[str, str]:
+    """What a suite cannot run without: the option with a value, by name."""
+    files = {name: f"--{name} FILE" for name in info.required_inputs}
+    return files | ({"pages": "--pages live"} if info.pages == "required" else {})
 
 
 def _check(name: str, groups: Collection[str], root: Path | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ def test_every_member_of_our_groups_exists() -> None:
     assert not groups.keys() & suite_folders().keys()
     for members in groups.values():
         assert set(members) <= known
-    suites, notes = expand_groups(["writing"], ["references", "baseline"])
+    suites, notes = expand_groups(["writing"], ["references", "baseline", "pages"])
     assert len(suites) >= 10 and not notes
     for name in suites:
         assert set(load_info(name).required_inputs) <= set(load_info(name).inputs)
@@ -71,6 +72,16 @@ def test_a_run_of_a_group_says_what_it_leaves_out(benchmarks: Path) -> None:
     plans = plan_tasks(RunConfig(model="m", tasks="creative", data_dir=str(benchmarks)))
     assert [plan.info.name for plan in plans] == ["eqbench_creative_v3", "eqbench_longform"]
     assert all("arena_hard_creative" in plan.notes[-1] for plan in plans)
+
+
+def test_a_member_that_reads_the_web_is_left_out_without_pages(benchmarks: Path) -> None:
+    config = RunConfig(model="m", tasks="deep_research", data_dir=str(benchmarks))
+    plans = plan_tasks(config)
+    assert [plan.info.name for plan in plans] == ["deepresearch_gym", "deepresearch_bench_ii"]
+    fact = "deepresearch_bench_fact of the group deep_research is left out: it needs --pages live"
+    assert fact in plans[0].notes
+    with_pages = plan_tasks(replace(config, pages="live"))
+    assert "deepresearch_bench_fact" in [plan.info.name for plan in with_pages]
 
 
 def test_lm_eval_reads_the_same_groups() -> None:
