@@ -189,7 +189,8 @@ def compare(
     if judge_spec is None:
         print_comparisons(runs, force_common, effect)
     else:
-        run_interruptibly(print_preferences(runs, judge_spec, out, given(flags)))
+        settings = merge_config(None, given(flags))
+        run_interruptibly(print_preferences(runs, judge_spec, out, settings))
 
 
 @cli.command("list")

@@ -4,21 +4,15 @@ ratings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
-from r2w_eval.comparison.pairwise import find_contests, judge_contests
+from r2w_eval.comparison.pairwise import judge_runs
 from r2w_eval.comparison.scores import Comparison, compare_runs
-from r2w_eval.config import RunConfig, stored_config
-from r2w_eval.errors import CoverageTooLow, UsageError
-from r2w_eval.hashing import to_plain
-from r2w_eval.models.endpoint import ClientSettings
-from r2w_eval.run.opening import ModelOptions, ModelPool
-from r2w_eval.run.planning import plan_tasks
+from r2w_eval.config import RunConfig
+from r2w_eval.errors import CoverageTooLow
 from r2w_eval.stats.orders import (
     OrderPair,
     PairMargin,
@@ -28,10 +22,9 @@ from r2w_eval.stats.orders import (
     positions,
 )
 from r2w_eval.stats.ratings import PairTest, Ratings, bradley_terry
-from r2w_eval.store import RunFolder, write_json
-from r2w_eval.suites.suite import PairwiseForm, show_last_turn
+from r2w_eval.store import write_json
 from r2w_eval.terminal import count, escape, interval, number, open_console, plain_table
-from r2w_eval.types import Metric, Sample
+from r2w_eval.types import Metric
 
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
 MAX_GROUPS, N_UNCLEAR = 12, 3
@@ -234,51 +227,12 @@ def left_out_table(comparison: Comparison) -> Table:
 
 
 async def print_preferences(
-    runs: Sequence[str], judge_spec: str, out: str, flags: Mapping[str, Any]
+    runs: Sequence[str], judge_spec: str, out: str, config: RunConfig
 ) -> None:
     """Judge all pairs of answers in both orders, then rate the models."""
-    folders = _folders_by_model(runs)
-    plans = [p for f in folders.values() for p in plan_tasks(_config_of(f, flags))]
-    forms = {plan.info.name: plan.suite.pairwise for plan in plans if plan.suite.pairwise}
-    prompts = {
-        (plan.info.name, sample.id): prompt
-        for plan in plans
-        for sample in plan.samples()
-        if (prompt := _prompt_of(forms.get(plan.info.name), sample)) is not None
-    }
-    settings = ClientSettings(
-        max_connections=flags.get("max_connections", RunConfig.max_connections),
-        timeout_s=flags.get("timeout", RunConfig.timeout),
-    )
-    n_turns = {plan.info.name: plan.suite.n_turns for plan in plans}
     path = Path(out) / "pairs.jsonl"
-    async with ModelPool(ModelOptions(client=settings)) as pool:
-        judge, opened = await pool.scorer(judge_spec, "text")
-        concurrency = opened.concurrency if opened else settings.max_connections
-        contests = find_contests(folders, prompts, n_turns)
-        pairs = await judge_contests(contests, judge, path, concurrency, forms)
-    minimum = flags.get("min_coverage", RunConfig.min_coverage)
-    _print_ratings(pairs, judge.id, path, minimum)
-
-
-def _prompt_of(form: PairwiseForm | None, sample: Sample) -> str | None:
-    return (form.prompt_of if form else show_last_turn)(sample)
-
-
-def _folders_by_model(runs: Sequence[str]) -> dict[str, RunFolder]:
-    folders = [RunFolder.existing(run) for run in runs]
-    models = [folder.manifest()["model"] for folder in folders]
-    names = [
-        m if models.count(m) == 1 else str(f.path) for m, f in zip(models, folders, strict=True)
-    ]
-    if len(set(names)) < 2:
-        raise UsageError("compare needs two different runs or more. Try: r2w-eval compare RUN RUN")
-    return dict(zip(names, folders, strict=True))
-
-
-def _config_of(folder: RunFolder, flags: Mapping[str, Any]) -> RunConfig:
-    config = stored_config(folder.manifest(), str(folder.path), flags.get("include_path"))
-    return replace(config, data_dir=flags.get("data_dir", config.data_dir))
+    judge, pairs = await judge_runs(runs, judge_spec, path, config)
+    _print_ratings(pairs, judge, path, config.min_coverage)
 
 
 def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_coverage: float) -> None:
@@ -295,7 +249,7 @@ def _print_ratings(pairs: Sequence[OrderPair], judge: str, path: Path, min_cover
     ratings = bradley_terry(battles)
     margins = pair_margins(pairs)
     found = {"ratings": ratings, "positions": bias, "margins": margins}
-    write_json(path.with_name("ratings.json"), to_plain(found))
+    write_json(path.with_name("ratings.json"), found)
     console.print(ratings_table(ratings, judge, scored, len(pairs)))
     console.print(positions_table(bias))
     console.print(margins_table(margins))

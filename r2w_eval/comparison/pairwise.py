@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
 
+from r2w_eval.config import RunConfig, stored_config
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge.parsing import last_object
-from r2w_eval.judge.scorers import ScoreItem, Scorer
+from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
+from r2w_eval.run.opening import ModelPool
+from r2w_eval.run.planning import plan_tasks
+from r2w_eval.run.roles import model_options
 from r2w_eval.stats.orders import LABEL_MARGINS, OrderPair
 from r2w_eval.store import JsonlWriter, RunFolder, iter_jsonl
 from r2w_eval.suites.suite import PairwiseForm
@@ -27,6 +32,8 @@ from r2w_eval.template import fence_mark, load_prompt
 from r2w_eval.types import Decoding, JudgeRequest, JudgeStatus, Message, Response, Scale, Score
 from r2w_eval.waiting import first_leaf
 
+# in which the two answers are shown: as A and B, and as B and A
+ORDERS = ("ab", "ba")
 JUDGE_DECODING = Decoding(max_tokens=512, temperature=0.0)
 # for judges that read probabilities: the expected margin over the five labels
 LABELS = Scale(
@@ -69,6 +76,46 @@ class OrderVerdict:
     status: str
     reason: str
     asks: tuple[str, ...]
+
+
+async def judge_runs(
+    runs: Sequence[str], judge: str, path: Path, config: RunConfig
+) -> tuple[str, list[OrderPair]]:
+    """The judge's name and its verdicts on all pairs of answers of two runs or more.
+
+    `config` says how the judge is asked, and what a run folder does not. Raises UsageError.
+    """
+    folders = _folders_by_model(runs)
+    plans = [p for folder in folders.values() for p in plan_tasks(_config_of(folder, config))]
+    forms = {plan.info.name: plan.suite.pairwise for plan in plans if plan.suite.pairwise}
+    prompts = {
+        (plan.info.name, sample.id): prompt
+        for plan in plans
+        for sample in plan.samples()
+        if (prompt := forms.get(plan.info.name, own_form()).prompt_of(sample)) is not None
+    }
+    n_turns = {plan.info.name: plan.suite.n_turns for plan in plans}
+    async with ModelPool(model_options(config, None)) as pool:
+        scorer, opened = await pool.scorer(judge, "text")
+        concurrency = opened.concurrency if opened else config.max_connections
+        contests = find_contests(folders, prompts, n_turns)
+        return scorer.id, await judge_contests(contests, scorer, path, concurrency, forms)
+
+
+def _folders_by_model(runs: Sequence[str]) -> dict[str, RunFolder]:
+    folders = [RunFolder.existing(run) for run in runs]
+    models = [folder.manifest()["model"] for folder in folders]
+    names = [
+        m if models.count(m) == 1 else str(f.path) for m, f in zip(models, folders, strict=True)
+    ]
+    if len(set(names)) < 2:
+        raise UsageError("compare needs two different runs or more. Try: r2w-eval compare RUN RUN")
+    return dict(zip(names, folders, strict=True))
+
+
+def _config_of(folder: RunFolder, config: RunConfig) -> RunConfig:
+    stored = stored_config(folder.manifest(), str(folder.path), config.include_path)
+    return replace(stored, data_dir=config.data_dir or stored.data_dir)
 
 
 @cache
@@ -170,62 +217,43 @@ async def judge_contests(
     whatever was answered stays on disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = JsonlWriter(path)
-    known = {row["key"]: row for row in iter_jsonl(path) if not _is_transient(row["status"])}
     limit = asyncio.Semaphore(concurrency)
-    margins: dict[tuple[str, str, str], dict[str, float | None]] = {}
+    margins: dict[tuple[str, str, str], dict[str, float | None]] = defaultdict(dict)
+    with closing(JsonlWriter(path)) as writer:
+        again = {status for status in JudgeStatus if status.is_transient}
+        known = {r["key"]: r["margin"] for r in iter_jsonl(path) if r["status"] not in again}
 
-    async def ask(contest: Contest, order: str) -> None:
-        form = forms.get(contest.task, own_form())
-        facts = [judge.id, judge.describe(), form.prompt_ids, form.decoding.sent()]
-        key = content_hash([facts, contest.key, order])
-        place = (contest.item, contest.first, contest.second)
-        if key not in known:
-            async with limit:
-                row = await _ask(contest, key, judge, (form, build_request(contest, order, form)))
-            writer.append(row)
-            margins.setdefault(place, {})[order] = row.margin
-        else:
-            margins.setdefault(place, {})[order] = known[key]["margin"]
+        async def ask(contest: Contest, order: str) -> None:
+            form = forms.get(contest.task, own_form())
+            facts = [judge.id, judge.describe(), form.prompt_ids, form.decoding.sent()]
+            key = content_hash([facts, contest.key, order])
+            if key not in known:
+                item = ScoreItem(build_request(contest, order, form), form.decoding, form.parse)
+                async with limit:
+                    (verdict,) = await judge.score([item])
+                writer.append(_row(key, contest, order, verdict))
+                known[key] = verdict.score.value
+            margins[contest.item, contest.first, contest.second][order] = known[key]
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for contest in contests:
-                for order in ("ab", "ba"):
-                    group.create_task(ask(contest, order))
-    except ExceptionGroup as errors:
-        raise first_leaf(errors) from errors
-    finally:
-        writer.close()
-    return [_pair(place, found) for place, found in sorted(margins.items())]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for contest in contests:
+                    for order in ORDERS:
+                        group.create_task(ask(contest, order))
+        except ExceptionGroup as errors:
+            raise first_leaf(errors) from errors
+    return [OrderPair.by_order(*place, found) for place, found in sorted(margins.items())]
 
 
-async def _ask(
-    contest: Contest, key: str, judge: Scorer, asked: tuple[PairwiseForm, JudgeRequest]
-) -> OrderVerdict:
-    form, request = asked
-    (verdict,) = await judge.score([ScoreItem(request, form.decoding, form.parse)])
+def _row(key: str, contest: Contest, order: str, verdict: Verdict) -> OrderVerdict:
     return OrderVerdict(
         key,
         contest.item,
         contest.first,
         contest.second,
-        request.order,
+        order,
         verdict.score.value,
         str(verdict.score.status),
         verdict.score.reason,
         verdict.asks,
     )
-
-
-def _pair(place: tuple[str, str, str], margins: Mapping[str, float | None]) -> OrderPair:
-    """Margins of the first model: in order "ba" it stood as B, so that its margin is mirrored."""
-    item, first, second = place
-    backwards = margins.get("ba")
-    return OrderPair(
-        item, first, second, margins.get("ab"), None if backwards is None else -backwards
-    )
-
-
-def _is_transient(status: str) -> bool:
-    return any(status == known and known.is_transient for known in JudgeStatus)

@@ -94,21 +94,11 @@ def score_pairs(readings: Readings) -> list[JudgedPair]:
 
 def order_pairs(readings: Readings) -> list[tuple[LabelledPair, OrderPair]]:
     """The pairs that were shown in both orders; margins are those of the pair's first text."""
-    found = []
-    for item, pair in pairs_of(readings.labelled):
-        margins = readings.margins.get(pair_place(item, pair))
-        if margins is None:
-            continue
-        back = margins.get("ba")
-        own = OrderPair(
-            readings.cluster(item),
-            pair.first,
-            pair.second,
-            margins.get("ab"),
-            None if back is None else -back,
-        )
-        found.append((pair, own))
-    return found
+    return [
+        (pair, OrderPair.by_order(readings.cluster(item), pair.first, pair.second, margins))
+        for item, pair in pairs_of(readings.labelled)
+        if (margins := readings.margins.get(pair_place(item, pair))) is not None
+    ]
 
 
 def rule_margins(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from r2w_eval.comparison.pairwise import Contest, build_request, parse_label
+from r2w_eval.comparison.pairwise import ORDERS, Contest, build_request, parse_label
 from r2w_eval.judge.parsing import read_number_verdict
 from r2w_eval.judge_check.figures import null_place, pair_place, text_place
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, spread
@@ -20,7 +20,6 @@ from r2w_eval.types import JudgeRequest, Message, Scale, Score
 
 SCALE = Scale(lead='{"score": ', labels={str(k): float(k) for k in range(1, 11)}, end=",")
 BOUNDS = (1.0, 10.0)
-ORDERS = ("ab", "ba")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from r2w_eval.estimates import mean_of, share_of
 from r2w_eval.stats.inference import measure
@@ -30,6 +31,19 @@ class OrderPair:
     """Margin of model `first` when it was shown first."""
     shown_second: float | None
     """Margin of model `first` when it was shown second."""
+
+    @classmethod
+    def by_order(
+        cls, item: str, first: str, second: str, margins: Mapping[str, float | None]
+    ) -> Self:
+        """From the margins of the side shown as A: in order "ba" that is model `second`.
+
+        >>> OrderPair.by_order("i", "x", "y", {"ab": 1.0, "ba": 2.0}).shown_second
+        -2.0
+        """
+        mirrored = margins.get("ba")
+        shown_second = None if mirrored is None else -mirrored
+        return cls(item, first, second, margins.get("ab"), shown_second)
 
 
 LABEL_MARGINS: Mapping[str, float] = {"A>>B": 2, "A>B": 1, "A=B": 0, "B>A": -1, "B>>A": -2}

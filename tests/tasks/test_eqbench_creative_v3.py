@@ -332,7 +332,7 @@ def test_two_runs_are_judged_and_compared_from_end_to_end(
             assert (result.headline.n_scored, result.headline.n_expected) == (6, 6)
             assert result.headline.low is not None
         runs = [str(tmp_path / "one"), str(tmp_path / "two")]
-        asyncio.run(print_preferences(runs, judge, str(tmp_path / "pairs"), {}))
+        asyncio.run(print_preferences(runs, judge, str(tmp_path / "pairs"), RunConfig()))
     rows = list(iter_jsonl(tmp_path / "pairs/pairs.jsonl"))
     prompts = {row["item"].partition("/")[2].partition("-")[0] for row in rows}
     # prompt 5 is left out of comparisons
