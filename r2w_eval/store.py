@@ -344,6 +344,7 @@ class RunWriters:
                 f"--out {str(folder.path)!r}: {error.strerror}. Expected a new folder, or that of "
                 f"an earlier run"
             ) from error
+        self.folder = folder
         with ExitStack() as stack:
             stack.enter_context(only_process(folder.path / ".lock"))
             self.responses = stack.enter_context(closing(JsonlWriter(folder.responses_path)))

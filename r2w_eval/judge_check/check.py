@@ -66,6 +66,24 @@ class CheckOutcome:
     progress: Progress
 
 
+@dataclass(frozen=True)
+class Check:
+    """What every judge is asked: the labelled sets, how much of them, and with which sampling."""
+
+    config: RunConfig
+    options: CheckOptions
+    labelled: Sequence[LabelledSet]
+    decoding: Decoding
+
+
+def plan_check(config: RunConfig, options: CheckOptions) -> Check:
+    """Everything that can be settled before a judge is opened. Raises UsageError, DataError."""
+    labelled = load_labels(config, options)
+    decoding = override_decoding(DECODING, config.judge_kwargs, config.omit, "--judge-kwargs")
+    check_sampling(config, decoding)
+    return Check(config, options, labelled, decoding)
+
+
 def load_labels(config: RunConfig, options: CheckOptions) -> list[LabelledSet]:
     """The chosen sets, limited. Raises UnknownName, DataError."""
     root = labels_root(options.labels, config.data_dir)
@@ -98,47 +116,40 @@ async def check_judges(
 
     Cards are also written from what is there when the check is stopped; their coverage says so.
     """
-    labelled = load_labels(config, options)
-    decoding = override_decoding(DECODING, config.judge_kwargs, config.omit, "--judge-kwargs")
-    check_sampling(config, decoding)
+    check = plan_check(config, options)
     progress = Progress()
     if watch:
         watch(progress)
     with open_cache(config) as cache:
         async with ModelPool(model_options(config, cache)) as pool:
             judging, judges = await open_judging(config, pool)
-            manifest = make_check_manifest(config, options, (labelled, decoding), judges)
+            manifest = make_check_manifest(check, judges)
             folder = RunFolder(choose_check_folder(config, judging, manifest))
             with folder.open_writers() as writers:
                 manifest = claim_folder(folder, manifest)
-                questioner = Questioner(
-                    folder, writers, judging, decoding, progress, config.retry_failed
-                )
+                again = config.retry_failed
+                questioner = Questioner(writers, judging, check.decoding, progress, again)
                 checked = [checked_judge(scorer) for scorer in judging.scorers]
                 combination = plan_combination(config, checked)
-                questions = {
-                    scorer.id: _questions(labelled, options, config.repeats, scorer)
-                    for scorer in judging.scorers
-                }
+                questions = {scorer.id: _questions(check, scorer) for scorer in judging.scorers}
                 prices = load_prices(config.prices)
                 try:
                     await questioner.ask_all(questions)
                 finally:
                     found = questioner.read_all(questions)
-                    sets = labelled, options
                     cards = [
-                        make_card(judge, sets, found[judge.id], manifest, prices)
+                        make_card(judge, check, found[judge.id], manifest, prices)
                         for judge in checked
                     ]
                     if combination is not None:
-                        cards.append(_combined_card(combination, sets, found, cards, manifest))
+                        cards.append(_combined_card(combination, check, found, cards, manifest))
                     files = tuple(write_cards(folder.path, cards))
     return CheckOutcome(folder.path, tuple(cards), files, progress)
 
 
 def _combined_card(
     combination: tuple[EnsembleSpec, CheckedJudge],
-    sets: tuple[Sequence[LabelledSet], CheckOptions],
+    check: Check,
     found: Mapping[str, Sequence[Judgement]],
     cards: Sequence[EvaluatorCard],
     manifest: Mapping[str, Any],
@@ -146,18 +157,17 @@ def _combined_card(
     """The card of several judges as one, from the verdicts and the `cards` of each."""
     spec, combined = combination
     verdicts = combine_check(found, spec, combined.sees_pairs)
-    card = make_card(combined, sets, verdicts, manifest, {})
+    card = make_card(combined, check, verdicts, manifest, {})
     used = [own.consumption for own in cards if own.judge in spec.judges]
     return replace(card, consumption=add_consumption(card.consumption, used))
 
 
-def _questions(
-    labelled: Sequence[LabelledSet], options: CheckOptions, n_repeats: int, scorer: Scorer
-) -> list[Question]:
+def _questions(check: Check, scorer: Scorer) -> list[Question]:
+    n_repeats, with_pairs = check.config.repeats, compares_pairs(scorer)
     return [
         question
-        for one in labelled
-        for question in plan_questions(one, options, n_repeats, compares_pairs(scorer))
+        for one in check.labelled
+        for question in plan_questions(one, check.options, n_repeats, with_pairs)
     ]
 
 
@@ -171,14 +181,9 @@ def check_sampling(config: RunConfig, decoding: Decoding) -> None:
         )
 
 
-def make_check_manifest(
-    config: RunConfig,
-    options: CheckOptions,
-    asked: tuple[Sequence[LabelledSet], Decoding],
-    judges: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+def make_check_manifest(check: Check, judges: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """run.json of a check: `identity` is everything that changes the figures."""
-    labelled, decoding = asked
+    config, options = check.config, check.options
     prompts = [*(template.id for template in check_templates()), *own_form().prompt_ids]
     return {
         "schema": 1,
@@ -189,9 +194,9 @@ def make_check_manifest(
         "identity": to_plain(
             {
                 "judges": judges,
-                "decoding": decoding.sent(),
+                "decoding": check.decoding.sent(),
                 "prompts": sorted(prompts) + null_templates(),
-                "sets": {one.spec.name: one.spec.sha256 for one in labelled},
+                "sets": {one.spec.name: one.spec.sha256 for one in check.labelled},
                 "limit": config.limit,
                 "max_texts": options.max_texts,
                 "max_chars": options.max_chars,
@@ -233,14 +238,13 @@ def read_answers(
 
 def make_card(
     judge: CheckedJudge,
-    sets: tuple[Sequence[LabelledSet], CheckOptions],
+    check: Check,
     judgements: Sequence[Judgement],
     manifest: Mapping[str, Any],
     prices: Mapping[str, Price],
 ) -> EvaluatorCard:
     """All figures of one judge."""
-    labelled, options = sets
-    readings = [read_answers(one, options, judgements, judge.scale) for one in labelled]
+    readings = [read_answers(one, check.options, judgements, judge.scale) for one in check.labelled]
     identity = {**manifest["identity"], "judges": {judge.id: judge.facts}}
     card = EvaluatorCard(
         judge=judge.id,

@@ -37,7 +37,7 @@ from r2w_eval.records.rows import (
     verdict_name,
 )
 from r2w_eval.run.ending import Ending
-from r2w_eval.store import RecordIndex, RunFolder, RunWriters, read_judgement, read_response
+from r2w_eval.store import RecordIndex, RunWriters, read_judgement, read_response
 from r2w_eval.suites.suite import JudgingJob
 from r2w_eval.types import (
     Decoding,
@@ -62,11 +62,10 @@ CALL_TO_WRITER_STATUS = {
 
 
 class Engine:
-    """Runs plans into a folder. One instance per run."""
+    """Runs plans into the folder of its writers. One instance per run."""
 
     def __init__(
         self,
-        folder: RunFolder,
         writers: RunWriters,
         writing: Writing,
         judging: Judging,
@@ -78,8 +77,8 @@ class Engine:
         self._judging = judging
         self._progress = progress
         self._retry_failed = retry_failed
-        self._responses = RecordIndex(folder.responses_path)
-        self._judgements = RecordIndex(folder.judgements_path)
+        self._responses = RecordIndex(writers.folder.responses_path)
+        self._judgements = RecordIndex(writers.folder.judgements_path)
         self._ending = Ending()
 
     async def run(self, plans: Sequence[TaskPlan]) -> None:

@@ -89,13 +89,8 @@ async def evaluate(
             with folder.open_writers() as writers:
                 manifest = claim_folder(folder, manifest)
                 add_spent(budget, folder, config)
-                expect(progress, plans, writing, judging)
                 try:
-                    access = (config.page_access, config.pages_allow)
-                    async with open_pages(*access, folder.path) as pages:
-                        reading = replace(judging, pages=pages)
-                        again = config.retry_failed
-                        await Engine(folder, writers, writing, reading, progress, again).run(plans)
+                    await _ask_all(writers, config, plans, writing, judging, progress)
                 finally:
                     writers.responses.sync()
                     writers.judgements.sync()
@@ -124,18 +119,17 @@ async def judge_again(
     """
     # before the manifest is read: judges that another process adds meanwhile would be lost from it
     with folder.open_writers() as writers:
-        return await _judge_locked(folder, writers, config, reparse, write or write_outputs, watch)
+        return await _judge_locked(writers, config, reparse, write or write_outputs, watch)
 
 
 async def _judge_locked(
-    folder: RunFolder,
     writers: RunWriters,
     config: RunConfig,
     reparse: bool,
     write: Write,
     watch: Watch | None,
 ) -> Outcome:
-    manifest = folder.manifest()
+    folder, manifest = writers.folder, writers.folder.manifest()
     identity = manifest["identity"]
     plans = plan_tasks(config)
     check_suites(folder, manifest, plans)
@@ -165,18 +159,29 @@ async def _judge_locked(
                 is_recorded=True,
             )
             write_json(folder.manifest_path, manifest)
-            expect(progress, plans, writing, judging)
             try:
-                access = (config.page_access, config.pages_allow)
-                async with open_pages(*access, folder.path, offline=reparse) as pages:
-                    reading = replace(judging, pages=pages)
-                    again = config.retry_failed
-                    await Engine(folder, writers, writing, reading, progress, again).run(plans)
+                await _ask_all(writers, config, plans, writing, judging, progress)
             finally:
                 keep_page_counts(folder, progress.pages)
                 results = write(folder, plans, manifest)
     wall_s = asyncio.get_running_loop().time() - started
     return Outcome(folder, results, manifest, progress, wall_s, budget, asked=asked)
+
+
+async def _ask_all(
+    writers: RunWriters,
+    config: RunConfig,
+    plans: Sequence[TaskPlan],
+    writing: Writing,
+    judging: Judging,
+    progress: Progress,
+) -> None:
+    """Ask for all that the folder lacks, with the web pages that the settings let be read."""
+    expect(progress, plans, writing, judging)
+    place, access = writers.folder.path, (config.page_access, config.pages_allow)
+    async with open_pages(*access, place, offline=judging.reparse) as pages:
+        reading = replace(judging, pages=pages)
+        await Engine(writers, writing, reading, progress, config.retry_failed).run(plans)
 
 
 def _add_named(

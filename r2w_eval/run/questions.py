@@ -15,7 +15,7 @@ from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.records.plan import Judging, Progress
 from r2w_eval.records.rows import settled_judgement, verdict_facts
 from r2w_eval.run.ending import Ending
-from r2w_eval.store import RecordIndex, RunFolder, RunWriters
+from r2w_eval.store import RecordIndex, RunWriters
 from r2w_eval.types import Decoding, Judgement, JudgeRequest, JudgeStatus, Score
 from r2w_eval.waiting import first_leaf
 
@@ -36,20 +36,18 @@ class Question:
 
 
 class Questioner:
-    """Asks all judges of `judging` everything that the folder does not hold yet."""
+    """Asks all judges of `judging` everything that the writers' folder does not hold yet."""
 
     def __init__(
         self,
-        folder: RunFolder,
         writers: RunWriters,
         judging: Judging,
         decoding: Decoding,
         progress: Progress,
         retry_failed: bool = False,
     ) -> None:
-        self._folder = folder
-        self._index = RecordIndex(folder.judgements_path)
         self._writers = writers
+        self._index = RecordIndex(writers.folder.judgements_path)
         self._judging = judging
         self._decoding = decoding
         self._progress = progress
@@ -88,7 +86,7 @@ class Questioner:
 
     def read_all(self, questions: Mapping[str, Sequence[Question]]) -> dict[str, list[Judgement]]:
         """What is on disk, in the order of the questions, by judge; `not_sent` where nothing is."""
-        newest = {judgement.key: judgement for judgement in self._folder.judgements()}
+        newest = {judgement.key: judgement for judgement in self._writers.folder.judgements()}
         lost = Verdict(Score(None, JudgeStatus.NOT_SENT, "not asked yet"))
         return {
             scorer.id: [

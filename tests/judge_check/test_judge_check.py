@@ -29,6 +29,7 @@ from r2w_eval.judge_check.card import (
     read_card,
 )
 from r2w_eval.judge_check.check import (
+    Check,
     CheckOutcome,
     check_judges,
     checked_judge,
@@ -130,10 +131,9 @@ def card_of(scorer: Scorer, labelled: Sequence[LabelledSet]) -> EvaluatorCard:
                     score=verdict.score,
                 )
             )
-    manifest = make_check_manifest(
-        RunConfig(judge=("x:y",)), OPTIONS, (labelled, Decoding()), {scorer.id: scorer.describe()}
-    )
-    return make_card(checked_judge(scorer), (labelled, OPTIONS), judgements, manifest, {})
+    check = Check(RunConfig(judge=("x:y",)), OPTIONS, labelled, Decoding())
+    manifest = make_check_manifest(check, {scorer.id: scorer.describe()})
+    return make_card(checked_judge(scorer), check, judgements, manifest, {})
 
 
 @pytest.fixture(scope="module")

@@ -173,7 +173,7 @@ class Work:
         )
         judging = Judging(scorers, self.concurrency, self.n_repeats, self.reparse)
         with folder.open_writers() as writers:
-            engine = Engine(folder, writers, writing, judging, Progress(), self.retry_failed)
+            engine = Engine(writers, writing, judging, Progress(), self.retry_failed)
 
             async def job() -> None:
                 try:

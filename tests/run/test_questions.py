@@ -49,7 +49,7 @@ def ask(folder: Path, *judges: Judge) -> Progress:
     ]
     run, progress = RunFolder(folder), Progress()
     with run.open_writers() as writers:
-        asker = Questioner(run, writers, Judging(judges, 8), Decoding(), progress)
+        asker = Questioner(writers, Judging(judges, 8), Decoding(), progress)
         asyncio.run(asker.ask_all({judge.id: questions for judge in judges}))
     return progress
 

@@ -122,9 +122,8 @@ class Work:
         folder = RunFolder(self.folder)
         with folder.open_writers() as writers:
             progress = Progress(responses_expected=3)
-            engine = Engine(
-                folder, writers, writing, Judging([self.judge], 1), progress, retry_failed
-            )
+            judging = Judging([self.judge], 1)
+            engine = Engine(writers, writing, judging, progress, retry_failed)
             asyncio.run(engine.run([self.plan]))
         assert progress.responses_done == progress.responses_expected
         (result,) = summarise(folder, [self.plan], RunFacts({}, 1, {"judge": {}}, 1))
