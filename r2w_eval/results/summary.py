@@ -113,7 +113,18 @@ class RunFacts:
         return str(self.writer_identity.get("model", ""))
 
 
+Answers = Mapping[tuple[str, int], Written]
 Verdicts = Mapping[tuple[str, str], Mapping[Question, Judgement]]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One suite of a run: its plan and its newest records, with what the manifest knows."""
+
+    plan: TaskPlan
+    facts: RunFacts
+    written: Answers
+    verdicts: Verdicts
 
 
 def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> list[TaskResult]:
@@ -123,21 +134,21 @@ def summarise(folder: RunFolder, plans: Sequence[TaskPlan], facts: RunFacts) -> 
     results = []
     for plan in plans:
         written = responses[plan.info.name]
-        facts = replace(facts, returned=_returned(facts.judges, written, verdicts))
-        spec = facts.ensemble if plan.info.asks_judges else None
-        scales = {judge: score_range(plan, judge, facts) for judge in spec.judges} if spec else {}
+        own = replace(facts, returned=_returned(facts.judges, written, verdicts))
+        spec = own.ensemble if plan.info.asks_judges else None
+        scales = {judge: score_range(plan, judge, own) for judge in spec.judges} if spec else {}
         if spec and (why := tell_apart(plan.asks_alike, scales)):
             plan, spec = replace(plan, notes=(*plan.notes, why)), None
-        for judge in facts.judges if plan.info.asks_judges else (NO_JUDGE,):
-            own = _collect(plan, judge, facts, written, verdicts)
-            results.append(_summarise_task(plan, judge, facts, written, own))
+        task = _Task(plan, own, written, verdicts)
+        for judge in own.judges if plan.info.asks_judges else (NO_JUDGE,):
+            results.append(_summarise_task(task, judge, _collect(task, judge)))
         if spec is not None:
-            results.append(_summarise_ensemble(plan, spec, facts, written, verdicts))
+            results.append(_summarise_ensemble(task, spec))
     return results
 
 
 def _returned(
-    judges: Iterable[str], written: Mapping[tuple[str, int], Written], verdicts: Verdicts
+    judges: Iterable[str], written: Answers, verdicts: Verdicts
 ) -> dict[str, tuple[str, ...]]:
     """Model ids that the endpoint returned, by judge, where any differs from the requested id."""
     found = {}
@@ -169,21 +180,16 @@ class _Collected:
     absent: Counter[str]
 
 
-def _collect(
-    plan: TaskPlan,
-    judge: str,
-    facts: RunFacts,
-    written: Mapping[tuple[str, int], Written],
-    verdicts: Verdicts,
-) -> _Collected:
+def _collect(task: _Task, judge: str) -> _Collected:
+    plan, facts = task.plan, task.facts
     found = _Collected([], [], [], [], Counter())
     is_verdict = plan.suite.is_verdict
     for sample in plan.samples():
         names = tuple(plan.suite.criteria(sample))
         for repeat in range(facts.n_repeats):
-            entry = written.get((sample.id, repeat))
+            entry = task.written.get((sample.id, repeat))
             key = entry.response.key if entry else ""
-            own = sorted(verdicts.get((key, judge), {}).values(), key=_verdict_order)
+            own = sorted(task.verdicts.get((key, judge), {}).values(), key=_verdict_order)
             status = _writer_status(entry, plan.suite.n_turns)
             item = ItemVerdicts(
                 sample_id=sample.id,
@@ -207,13 +213,8 @@ def _collect(
     return found
 
 
-def _summarise_task(
-    plan: TaskPlan,
-    judge: str,
-    facts: RunFacts,
-    written: Mapping[tuple[str, int], Written],
-    found: _Collected,
-) -> TaskResult:
+def _summarise_task(task: _Task, judge: str, found: _Collected) -> TaskResult:
+    plan, facts = task.plan, task.facts
     is_verdict, bounds = plan.suite.is_verdict, score_range(plan, judge, facts)
     estimates = _estimate_all(plan, found.items)
     headline, *others = [measure_within(estimate, bounds) for estimate in estimates]
@@ -230,7 +231,7 @@ def _summarise_task(
         answers=count_answers(plan, found.items),
         length_slope=run_length_slope(found.rows),
     )
-    writer = summarise_writer(found.rows, written)
+    writer = summarise_writer(found.rows, task.written)
     identity = score_identity(plan, judge, facts)
     has_repeats = facts.n_judge_repeats > 1 or facts.n_repeats > 1
     return TaskResult(
@@ -250,44 +251,42 @@ def _summarise_task(
         if has_repeats
         else None,
         performance=measure_performance(
-            plan.info.name, judge, written.values(), found.judgements, facts.prices.get(judge)
+            plan.info.name, judge, task.written.values(), found.judgements, facts.prices.get(judge)
         ),
         samples=tuple(found.rows),
     )
 
 
-def _summarise_ensemble(
-    plan: TaskPlan,
-    spec: EnsembleSpec,
-    facts: RunFacts,
-    written: Mapping[tuple[str, int], Written],
-    verdicts: Verdicts,
-) -> TaskResult:
+def _summarise_ensemble(task: _Task, spec: EnsembleSpec) -> TaskResult:
     """The combined result of one task, with its members' agreement and each one left out.
 
     Questions that follow from a judge's own replies are no one else's: they are left out.
     """
-    is_verdict = plan.suite.is_verdict
+    plan, facts, is_verdict = task.plan, task.facts, task.plan.suite.is_verdict
     shared = {sample.id: plan.suite.criteria(sample) for sample in plan.samples()}
     found: dict[str, dict[str, dict[Question, Judgement]]] = {}
-    for response in (entry.response for entry in written.values()):
+    for response in (entry.response for entry in task.written.values()):
         names = shared.get(response.sample_id, ())
         found[response.key] = {
             judge: {
-                q: j for q, j in verdicts.get((response.key, judge), {}).items() if q[0] in names
+                q: j
+                for q, j in task.verdicts.get((response.key, judge), {}).items()
+                if q[0] in names
             }
             for judge in spec.judges
         }
+
+    facts = replace(facts, judges={**facts.judges, spec.id: spec.describe(facts.judges)})
+    task = replace(task, facts=facts)
 
     def combined(rule: EnsembleSpec) -> _Collected:
         own = {
             (key, rule.id): combine_verdicts({j: own[j] for j in rule.judges}, rule, is_verdict)
             for key, own in found.items()
         }
-        return _collect(plan, rule.id, facts, written, own)
+        return _collect(replace(task, verdicts=own), rule.id)
 
-    facts = replace(facts, judges={**facts.judges, spec.id: spec.describe(facts.judges)})
-    result = _summarise_task(plan, spec.id, facts, written, combined(spec))
+    result = _summarise_task(task, spec.id, combined(spec))
     left_out = []
     for judge in spec.judges if len(spec.judges) > 2 else ():
         head = _estimate_all(plan, combined(spec.without(judge)).items)[0]
