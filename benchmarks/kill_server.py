@@ -33,7 +33,8 @@ from typing import Any
 from measure import free_port
 
 from r2w_eval.config import RunConfig
-from r2w_eval.models.embedded import NAME, convert_to_hf, ensure_gguf, start_server
+from r2w_eval.models.embedded import convert_to_hf, ensure_gguf, start_server
+from r2w_eval.models.names import EMBEDDED
 from r2w_eval.run import evaluate
 from r2w_eval.store import write_json
 
@@ -55,7 +56,7 @@ class Server:
             port = free_port()
             self.url = f"http://127.0.0.1:{port}/v1"
             module = [vllm_python, "-m", "vllm.entrypoints.openai.api_server"]
-            model = ["--model", str(convert_to_hf()), "--served-model-name", NAME]
+            model = ["--model", str(convert_to_hf()), "--served-model-name", EMBEDDED]
             place = ["--host", "127.0.0.1", "--port", str(port)]
             argv = [*module, *model, *place, *VLLM_ARGUMENTS.split()]
             self._process = start(argv, env={**os.environ, **VLLM_SETTINGS})
@@ -111,7 +112,7 @@ def run(
     """One run, with a server killed after `kill_at` answers (0: none); outcome, texts by key."""
     folder = args.out / ("killed" if kill_at else "calm")
     config = RunConfig(
-        model=",".join(server.url for server in servers) + f"#{NAME}",
+        model=",".join(server.url for server in servers) + f"#{EMBEDDED}",
         judge=("r2w-quality",),
         tasks="quickstart",
         gen_kwargs=f"max_tokens={args.tokens},temperature=0",

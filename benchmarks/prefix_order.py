@@ -20,8 +20,9 @@ from typing import Any
 from r2w_eval.fakeserver.replies import hash_prompt, write_story
 from r2w_eval.models.chat import ChatRequest
 from r2w_eval.models.client import HttpModel
-from r2w_eval.models.embedded import NAME, SLOTS, ensure_gguf, silence, start_server
+from r2w_eval.models.embedded import SLOTS, ensure_gguf, silence, start_server
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
+from r2w_eval.models.names import EMBEDDED
 from r2w_eval.models.prefixes import ask_by_prefix
 from r2w_eval.store import write_json
 from r2w_eval.types import Decoding, Message, Usage
@@ -38,7 +39,7 @@ def question(answer: int, criterion: str) -> str:
 async def ask_all(url: str, groups: Sequence[Sequence[str]], *, leads: bool) -> dict[str, int]:
     """Prompt tokens in all, and how many of them the server took from its cache."""
     settings = ClientSettings(max_connections=SLOTS, fixed_concurrency=True)
-    model = HttpModel(Endpoint((f"{url}/v1",), NAME), settings)
+    model = HttpModel(Endpoint((f"{url}/v1",), EMBEDDED), settings)
     decoding = Decoding(max_tokens=2, temperature=0.0)
     used: list[Usage] = []
 

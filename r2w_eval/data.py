@@ -266,9 +266,9 @@ def read_python_string(path: Path, symbol: str) -> str:
 def read_python_value(path: Path, name: str) -> ast.expr | None:
     """The expression that a module assigns to a name, or that a function of it returns."""
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-            assert isinstance(node, ast.Assign), "only assignments have targets"
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == name for target in node.targets
+        ):
             return node.value
         if isinstance(node, ast.FunctionDef) and node.name == name:
             returned = (part.value for part in ast.walk(node) if isinstance(part, ast.Return))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from r2w_eval.errors import R2WError, UsageError
 from r2w_eval.installed import PACKAGE, Need, own_needs, unmet_needs, version_of
+from r2w_eval.paths import EMBEDDED_WHEEL, cache_dir, weights_path
 
 PROBE_TIMEOUT_S = 10
 KEYS = ("R2W_API_KEY", "R2W_JUDGE_API_KEY", "OPENAI_API_KEY", "HF_TOKEN")
@@ -255,8 +256,6 @@ def check_embedded() -> list[Finding]:
 
 def _find_weights() -> Finding:
     """Whether the weights are here; their hash is checked when they are used."""
-    from r2w_eval.paths import EMBEDDED_WHEEL, weights_path
-
     engine = f"xllamacpp {version_of('xllamacpp')}"
     path = weights_path()
     if path.is_file():
@@ -297,8 +296,6 @@ def check_data(data_dir: str | None) -> list[Finding]:
 
 def check_cache() -> list[Finding]:
     """Whether the cache folder can be written, and how big it is."""
-    from r2w_eval.paths import cache_dir
-
     folder = cache_dir()
     place = next(p for p in (folder, *folder.parents) if p.exists())
     if not place.is_dir() or not os.access(place, os.W_OK):

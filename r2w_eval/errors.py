@@ -8,6 +8,7 @@
     ├── CoverageTooLow          3  the run finished, but lost too much
     ├── BudgetReached           4  stopped at --max-cost, resumable
     └── EndpointDown            1  an endpoint refuses all work (wrong key, dead host)
+        └── EndpointSilent      1  it answers nobody, and may come back
 
 A message names the value, what was allowed, and the next command to try.
 """

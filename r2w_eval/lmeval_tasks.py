@@ -84,7 +84,8 @@ def doc_to_text(doc: Mapping[str, Any]) -> str:
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
     """Deterministic metrics, and the text for the judge. Thinking is no part of the answer."""
     text = results[0]
-    return {"score": (doc["suite"], doc["id"], text), **measure_answer(split_thinking(text).answer)}
+    measures = measure_answer(len(split_thinking(text).answer))
+    return {"score": (doc["suite"], doc["id"], text), **measures}
 
 
 def aggregate_score(items: Sequence[tuple[str, str, str]]) -> float:

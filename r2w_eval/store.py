@@ -161,20 +161,15 @@ def write_jsonl(path: Path, records: Iterable[object]) -> None:
 
 def iter_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a file, one at a time. A last line without its newline is left out."""
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(
-                    f"{path}, line {number}: not JSON ({error}). Move the line away and run the "
-                    f"same command again; what it held will be made anew"
-                ) from error
-            yield record
+    for number, line in enumerate(_complete_lines(path), 1):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{path}, line {number}: not JSON ({error}). Move the line away and run the same "
+                f"command again; what it held will be made anew"
+            ) from error
+        yield record
 
 
 class RecordIndex:
@@ -294,11 +289,12 @@ class RunFolder:
                 f"{path!r}: not a run folder (no run.json). Expected the --out folder of an "
                 f"earlier run. {_find_runs(folder.path)}"
             )
-        if (kind := folder.manifest().get("kind", "run")) != "run":
+        manifest = folder.manifest()
+        if (kind := manifest.get("kind", "run")) != "run":
             raise UsageError(
                 f"{path!r} holds a {kind}, not a run. Expected the --out folder of r2w-eval run"
             )
-        _check_manifest(folder.manifest(), path)
+        _check_manifest(manifest, path)
         return folder
 
     def manifest(self) -> dict[str, Any]:

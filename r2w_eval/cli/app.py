@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
@@ -21,7 +22,7 @@ from r2w_eval.cli.score import score, serve
 from r2w_eval.cli.train import train
 from r2w_eval.cli.watch import watch
 from r2w_eval.config import merge_config
-from r2w_eval.errors import R2WError
+from r2w_eval.errors import R2WError, UnknownName
 from r2w_eval.installed import extra_of
 from r2w_eval.terminal import visible
 
@@ -40,8 +41,6 @@ class DefaultToRun(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        from r2w_eval.errors import UnknownName
-
         if args and self.get_command(ctx, args[0]) is None and not ctx.resilient_parsing:
             raise UnknownName("r2w-eval", args[0], "command", self.commands, "r2w-eval --help")
         return super().resolve_command(ctx, args)
@@ -82,8 +81,6 @@ def run(config: str | None, dry_run: bool, quiet: bool, as_json: bool, **flags: 
     job = show_progress(lambda watch: evaluate(settings, watch), quiet, settings.progress_file)
     outcome = run_interruptibly(job)
     if as_json:
-        import json
-
         print(json.dumps([strip_performance(result) for result in outcome.results]))
     else:
         print_outcome(outcome)
@@ -155,11 +152,6 @@ def judge(folder: str, reparse: bool, quiet: bool, **flags: Any) -> None:
     outcome = run_interruptibly(job)
     print_outcome(outcome)
     check_outcome(outcome, settings.min_coverage, settings.max_unscored)
-
-
-cli.add_command(judge_check)
-for command in (doctor, score, serve, train, export, aggregate):
-    cli.add_command(command)
 
 
 @cli.command()
@@ -274,10 +266,9 @@ def cache_prune(older_than_days: float, everything: bool) -> None:
     prune_cache(older_than_days, everything)
 
 
-cli.add_command(leaderboard)
-cli.add_command(reflect)
-cli.add_command(watch)
-cli.add_command(experiment)
+for command in (aggregate, doctor, experiment, export, judge_check, leaderboard, reflect, score,
+                serve, train, watch):  # fmt: skip
+    cli.add_command(command)
 add_examples(cli)
 
 

@@ -42,9 +42,8 @@ def _suites_together(findings: Sequence[Finding]) -> list[Finding]:
     from r2w_eval.doctor import Finding, State
 
     whole = [f for f in findings if f.area == "data" and f.state is State.OK]
-    rest = [f for f in findings if f not in whole]
     if not whole:
-        return rest
+        return list(findings)
     place = findings.index(whole[0])
     told = Finding("data", "suites", State.OK, f"{len(whole)} are here: r2w-eval list")
     return [*findings[:place], told, *(f for f in findings[place:] if f not in whole)]

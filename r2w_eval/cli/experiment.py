@@ -9,38 +9,12 @@ import click
 
 from r2w_eval.cli.options import SectionedCommand, given, run_interruptibly, settings_options
 
-# every setting of a run but --out and those that name recorded answers
-_SETTINGS = (
-    "model",
-    "tasks",
-    "include_path",
-    "judge",
-    "ids",
-    "shuffle",
-    "limit",
-    "mode",
-    "data_dir",
-    "backend",
-    "model_args",
-    "gen_kwargs",
-    "judge_kwargs",
-    "omit",
-    "extra_body",
-    "system_prompt",
-    "think_tags",
-    "think_opened",
-    "samples",
-    "repeats",
-    "seed",
-    "score_mode",
-    "max_connections",
-    "timeout",
-    "cache",
-    "prices",
-    "max_cost",
-    "retry_failed",
-    "progress_file",
-)
+# what two runs of an experiment have no use for, or must not share
+_NOT_TAKEN = (
+    "combine", "min_valid_judges", "exclude_self", "out", "responses", "only_recorded",
+    "only_complete", "references", "baseline", "context", "pages", "pages_allow",
+    "fixed_concurrency", "min_coverage", "max_unscored", "cache_dir", "replay",
+)  # fmt: skip
 _OUT = click.option("--out", default="experiment", show_default=True, help="Folder of the runs.")
 
 
@@ -56,7 +30,7 @@ def experiment() -> None:
               "several are separated by semicolons.")  # fmt: skip
 @click.option("--runs", nargs=2, metavar="ON OFF", help="Compare two finished runs instead.")
 @_OUT
-@settings_options(*_SETTINGS)
+@settings_options(without=_NOT_TAKEN)
 def thinking(
     on_settings: str, off_settings: str, runs: tuple[str, str] | None, out: str, **flags: Any
 ) -> None:
@@ -84,7 +58,7 @@ def thinking(
 @click.option("--run", "run_texts", multiple=True, metavar="NAME=RUN",
               help="A finished run as an arm, repeatable.")  # fmt: skip
 @_OUT
-@settings_options(*_SETTINGS)
+@settings_options(without=_NOT_TAKEN)
 def budget(arm_texts: tuple[str, ...], run_texts: tuple[str, ...], out: str, **flags: Any) -> None:
     """Score against thinking tokens over several budgets."""
     from r2w_eval.comparison.experiments import arm_results, parse_arm

@@ -14,7 +14,7 @@ from r2w_eval.cli.options import given, run_interruptibly, settings_options
 @click.argument("source", metavar="RUN|FILE")
 @click.option("--out", help="Folder for the results. Default: RUN/reflect, or FILE's name + "
               ".reflect.")  # fmt: skip
-@click.option("--judge", "judge", help="Score the text before and after each step: "
+@click.option("--judge", help="Score the text before and after each step: "
               "http://HOST:PORT/v1#NAME, hf:PATH, module:attr, local (a smoke test).")  # fmt: skip
 @click.option("--trace-tags", help="Tags of the trace: 'draft=<d>,</d>;reflection=<r>,</r>'. "
               "Default: <plan> <draft> <reflection> <revision>.")  # fmt: skip

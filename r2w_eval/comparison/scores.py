@@ -258,29 +258,38 @@ def _compare_place(
     ranking = rank_by_paired_tests(estimates)
     score_keys = {result.score_key for result in results}
     alpha = 0.05 / len(ranking.tests)
-    effects, needed, extremes = [], [], []
-    for test, error in zip(ranking.tests, ranking.standard_errors, strict=True):
-        is_reached = error is not None and least_p(test.n_common) <= alpha
-        effects.append(minimum_detectable_effect(error or 0.0, alpha) if is_reached else None)
-        deviation = None if not error else error * math.sqrt(test.n_common)
-        known = effect is not None and deviation is not None
-        needed.append(items_needed(effect or 0.0, deviation or 0.0, alpha) if known else None)
-        extremes.append(extreme_items(estimates[test.first], estimates[test.second]))
+    pairs = [(estimates[test.first], estimates[test.second]) for test in ranking.tests]
+    errors = [
+        (error, test.n_common)
+        for test, error in zip(ranking.tests, ranking.standard_errors, strict=True)
+    ]
     return Comparison(
-        results[0].task,
-        results[0].judge,
-        results[0].score_key,
-        {name: result.items for name, result in named.items()} if len(score_keys) > 1 else {},
-        {name: result.headline for name, result in named.items()},
-        {name: result.scored for name, result in named.items()},
-        ranking,
-        tuple(effects),
-        tuple(extremes),
-        tuple(needed) if effect is not None else (),
-        _ranks_without(named),
-        tuple(count_passes(estimates[t.first], estimates[t.second]) for t in ranking.tests),
-        group_differences({name: result.groups for name, result in named.items()}),
+        task=results[0].task,
+        judge=results[0].judge,
+        score_key=results[0].score_key,
+        subsets={name: r.items for name, r in named.items()} if len(score_keys) > 1 else {},
+        headlines={name: result.headline for name, result in named.items()},
+        scored={name: result.scored for name, result in named.items()},
+        ranking=ranking,
+        effects=tuple(_detectable(error, n, alpha) for error, n in errors),
+        extremes=tuple(extreme_items(*pair) for pair in pairs),
+        needed=() if effect is None else tuple(_needed(effect, *own, alpha) for own in errors),
+        left_out=_ranks_without(named),
+        outcomes=tuple(count_passes(*pair) for pair in pairs),
+        groups=group_differences({name: result.groups for name, result in named.items()}),
     )
+
+
+def _detectable(error: float | None, n_items: int, alpha: float) -> float | None:
+    """The smallest difference that a test with this standard error detects."""
+    if error is None or least_p(n_items) > alpha:
+        return None
+    return minimum_detectable_effect(error, alpha)
+
+
+def _needed(effect: float, error: float | None, n_items: int, alpha: float) -> int | None:
+    """The number of items that would detect the effect, from the spread over these."""
+    return items_needed(effect, error * math.sqrt(n_items), alpha) if error else None
 
 
 def count_passes(first: Estimate, second: Estimate) -> McNemar | None:

@@ -10,12 +10,9 @@ import json
 import re
 from typing import Any
 
-from r2w_eval.judge.parsing import closing_brace
+from r2w_eval.judge.parsing import DECODER, MAX_BROKEN_OBJECTS, closing_brace
 
 _LIST = re.compile(r"\[\s*\{")
-_MAX_BROKEN_LISTS = 1000
-# judges break lines inside strings; the list is readable all the same
-_DECODER = json.JSONDecoder(strict=False)
 
 
 def parse_json(text: str | None) -> Any:
@@ -73,10 +70,10 @@ def last_list(text: str) -> list[Any] | None:
     >>> last_list('first [{"a": "1"}], better [{"a": "so "1""}].')
     """
     found, position, failures = None, 0, 0
-    while failures < _MAX_BROKEN_LISTS and (opening := _LIST.search(text, position)):
+    while failures < MAX_BROKEN_OBJECTS and (opening := _LIST.search(text, position)):
         start = opening.start()
         try:
-            found, position = _DECODER.raw_decode(text, start)
+            found, position = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             found, position = None, closing_brace(text, start) or len(text)
             failures += 1

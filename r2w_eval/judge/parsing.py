@@ -16,8 +16,8 @@ from r2w_eval.types import JudgeStatus, Score, is_number
 
 MAX_TEXT_CHARS = 200_000
 MAX_BROKEN_OBJECTS = 1000
-# judges break lines inside strings; the verdict is readable all the same
-_DECODER = json.JSONDecoder(strict=False)
+# judges break lines inside strings; what they say is readable all the same
+DECODER = json.JSONDecoder(strict=False)
 _OPENING = re.compile(r'\{\s*["}]')
 _BRACE, _BRACKET = re.compile(r"[{}]"), re.compile(r"[\[\]]")
 
@@ -44,7 +44,7 @@ def iter_objects(text: str) -> Iterator[Piece]:
     while opening := _OPENING.search(text, position):
         start = opening.start()
         try:
-            value, position = _DECODER.raw_decode(text, start)
+            value, position = DECODER.raw_decode(text, start)
         except (ValueError, RecursionError):
             failures += 1
             # locating an error costs the length of the text: a run of them must not be quadratic

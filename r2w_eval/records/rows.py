@@ -154,7 +154,7 @@ def answer_to_judge(plan: TaskPlan, response: Response, turns: tuple[str, ...]) 
         if response.status.cause is Cause.INFRASTRUCTURE or not response.raw:
             return None
         text = plan.suite.parity.read_answer(response.raw)
-    elif response.status.cause is not None:
+    elif failed:
         return None
     else:
         text = response.answer

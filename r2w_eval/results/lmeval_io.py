@@ -11,7 +11,6 @@ import datetime
 import itertools
 import json
 import math
-import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -63,13 +62,13 @@ def make_document(sample: Sample) -> dict[str, str]:
     }
 
 
-def measure_answer(answer: str) -> dict[str, float]:
-    """Measures of an answer that need no judge.
+def measure_answer(n_chars: int) -> dict[str, float]:
+    """Measures of an answer that need no judge, from its length.
 
-    >>> measure_answer("Once.")
+    >>> measure_answer(len("Once."))
     {'empty_share': 0.0, 'answer_chars': 5.0}
     """
-    return {"empty_share": float(not answer), "answer_chars": float(len(answer))}
+    return {"empty_share": float(not n_chars), "answer_chars": float(n_chars)}
 
 
 def file_stamp(created: str) -> str:
@@ -85,15 +84,13 @@ def file_stamp(created: str) -> str:
 def _write_samples(path: Path, rows: Iterator[dict[str, Any]]) -> str:
     """One line at a time, then put in place in one step; returns lm-eval's hash of the task."""
     hashes: list[str] = []
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            for row in rows:
-                hashes.append(row["doc_hash"] + row["prompt_hash"] + row["target_hash"])
-                file.write(dump_line(row))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+
+    def lines() -> Iterator[bytes]:
+        for row in rows:
+            hashes.append(row["doc_hash"] + row["prompt_hash"] + row["target_hash"])
+            yield dump_line(row)
+
+    write_atomically(path, lines())
     return text_hash("".join(hashes))
 
 
@@ -192,7 +189,7 @@ def metric_row(result: TaskResult) -> dict[str, Any]:
         **metric_columns(result.metrics),
     }
     for key in ("empty_share", "answer_chars"):
-        values = [_measure(sample)[key] for sample in rows]
+        values = [measure_answer(sample.answer_chars)[key] for sample in rows]
         row[f"{key},none"] = sum(values) / len(values) if values else None
         row[f"{key}_stderr,none"] = (
             statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else "N/A"
@@ -202,10 +199,6 @@ def metric_row(result: TaskResult) -> dict[str, Any]:
 
 def _answered(result: TaskResult) -> list[SampleRow]:
     return [row for row in result.samples if row.response_key]
-
-
-def _measure(row: SampleRow) -> dict[str, float]:
-    return {"empty_share": float(row.answer_chars == 0), "answer_chars": float(row.answer_chars)}
 
 
 def standard_error(metric: Metric) -> float | str:
@@ -257,7 +250,7 @@ def sample_row(
 ) -> dict[str, Any]:
     """One record of samples_*.jsonl; `score` is the mean verdict, null when there is none."""
     document = make_document(sample)
-    measured = measure_answer(response.answer)
+    measured = measure_answer(len(response.answer))
     return {
         "doc_id": doc_id,
         "doc": document,

@@ -67,15 +67,16 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
         "seed": None if "seed" in map(str.strip, config.omit.split(",")) else config.seed,
         "n_repeats": config.samples,
         "system_prompt": config.system_prompt,
-        "tags": think_tags(config),
     }
+    tags = think_tags(config)
     if config.responses:
         recorded = open_recorded(Path(config.responses), config.model, config.samples)
         return Writing(
             recorded.model,
             recorded.describe(),
-            partial(recorded.generate, tags=shared["tags"]),
+            partial(recorded.generate, tags=tags),
             config.max_connections,
+            tags=tags,
             is_recorded=True,
             **shared,
         )
@@ -87,14 +88,13 @@ async def open_writing(config: RunConfig, pool: ModelPool) -> Writing:
         "system_prompt": config.system_prompt,
         **opened.chat.describe(),
     }
-
-    tags = shared["tags"] = shared["tags"].after(opened.prompt)
+    tags = tags.after(opened.prompt)
 
     async def generate(sample: Sample, request: ChatRequest) -> tuple[Reply, SplitText]:
         reply = await opened.chat.complete(request)
         return reply, read_reply_text(reply, tags)
 
-    return Writing(opened.chat.id, identity, generate, opened.concurrency, **shared)
+    return Writing(opened.chat.id, identity, generate, opened.concurrency, tags=tags, **shared)
 
 
 async def open_judging(
