@@ -348,7 +348,7 @@ def stored_config(
         for name, value in settings.items():
             check_setting(known[name], value)
     except UsageError as error:
-        raise DataError(f"{where}: run.json holds a setting that is none: {error}") from error
+        raise DataError(f"{where}: run.json holds an invalid setting: {error}") from error
     if (own := settings.get("include_path")) and include_path is None:
         raise UsageError(
             f"{where}: made with the task files in {own!r:.200}. They are programs, and run only "

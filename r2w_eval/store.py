@@ -84,7 +84,7 @@ class JsonlWriter:
 
 
 def lock(fd: int, path: Path) -> None:
-    """Hold an open file until it is closed. Raises UsageError while another process does."""
+    """Lock an open file until it is closed. Raises UsageError where another process holds it."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -96,7 +96,7 @@ def lock(fd: int, path: Path) -> None:
 
 @contextmanager
 def only_process(path: Path) -> Iterator[None]:
-    """Hold a lock file of a folder meanwhile. Raises UsageError while another process does."""
+    """Hold a folder's lock file inside a `with`. Raises UsageError where another process does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     lock(fd, path.parent)

@@ -296,7 +296,7 @@ def main() -> None:
 
 
 def _tell_trouble(error: ImportError | MemoryError | OSError) -> str:
-    """What the machine could not do, and the way on."""
+    """What the machine could not do, and how to go on."""
     if isinstance(error, ImportError):
         if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name or "")):
             return f"{error.name} is not installed. Try: pip install 'r2w-eval[{extra}]'"

@@ -50,7 +50,7 @@ def settings_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Click options for fields of RunConfig: those named, else all but `without`.
 
-    Help comes from the field, where `helps` has none that says what the command does with it.
+    The help is that of `helps`, where a command uses a setting in its own way, else the field's.
     """
     fields = [f for f in dataclasses.fields(RunConfig) if f.name not in without]
     chosen = [f for f in fields if not names or f.name in names]

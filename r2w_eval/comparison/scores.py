@@ -108,11 +108,10 @@ class Comparison:
     """All runs on one task under one judge.
 
     Entry i of the following belongs to test i of the ranking. `effects`: the smallest difference
-    detectable with 80 % power at the corrected level; None where so few items reach that level
-    whatever they score. `needed`: the number of items that would
-    detect the difference the user asked about. `extremes`: the items with the largest differences,
-    wins of the first run first. `outcomes`: the contingency table, where every item is passed or
-    failed.
+    detectable with 80 % power at the corrected level; None where the items are too few to reach
+    that level. `needed`: the number of items that would detect the difference the user asked about.
+    `extremes`: the items with the largest differences, wins of the first run first. `outcomes`: the
+    contingency table, where every item is passed or failed.
 
     `groups` are differences in parts of the suite, smallest q first. `subsets` describes the
     samples of each run where these differ. `headlines` holds each run's own score, over all of its

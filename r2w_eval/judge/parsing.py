@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from r2w_eval.types import JudgeStatus, Score, is_number
+from r2w_eval.types import JudgeRequest, JudgeStatus, Scale, Score, is_number
 
 MAX_TEXT_CHARS = 200_000
 MAX_BROKEN_OBJECTS = 1000
@@ -20,6 +20,10 @@ MAX_BROKEN_OBJECTS = 1000
 DECODER = json.JSONDecoder(strict=False)
 _OPENING = re.compile(r'\{\s*["}]')
 _BRACE, _BRACKET = re.compile(r"[{}]"), re.compile(r"[\[\]]")
+
+
+# the scale of our own prompts
+TEN_POINTS = Scale(lead='{"score": ', labels={str(n): float(n) for n in range(1, 11)})
 
 
 class Piece(NamedTuple):
@@ -106,6 +110,15 @@ def read_number_verdict(
     if score.value is None or not isinstance(reason, str):
         return score
     return Score(score.value, parts={"reason": reason})
+
+
+def read_ten_points(request: JudgeRequest, text: str) -> Score:
+    """Strict reading of a score on `TEN_POINTS`, which our own prompts ask for.
+
+    >>> read_ten_points(None, '{"score": 7}').value
+    7.0
+    """
+    return read_number_verdict(text, "score", 1, 10)
 
 
 def check_number(number: Any, name: str, low: float, high: float, *, integer: bool = True) -> Score:

@@ -142,7 +142,7 @@ class TextJudge:
                     score = item.settle(item.request, asks) or score
                 return Verdict(score, tuple(asks), reply.model, usage, latency_s, reply.cached)
             if item.ask_again is None:
-                # what it thought is no reply to come back to, and would fill the quotation
+                # its thinking is nothing to come back to, and would fill the quotation
                 said = without_thinking(reply.text, self._tags)
                 messages = self._remind(item.request.messages, said, score.reason)
 

@@ -14,7 +14,7 @@ from typing import Any
 from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.judge_check.card import Consumption
-from r2w_eval.records.collect import Question
+from r2w_eval.records.collect import QuestionKey
 from r2w_eval.results.ensembles import EnsembleSpec, combine_verdicts
 from r2w_eval.run.manifest import plan_ensemble
 from r2w_eval.types import Judgement
@@ -58,7 +58,7 @@ def combine_check(
     found: Mapping[str, Sequence[Judgement]], spec: EnsembleSpec, sees_pairs: bool
 ) -> list[Judgement]:
     """One verdict for every question that all members were asked."""
-    places: defaultdict[tuple[str, str], dict[str, dict[Question, Judgement]]]
+    places: defaultdict[tuple[str, str], dict[str, dict[QuestionKey, Judgement]]]
     places = defaultdict(lambda: {judge: {} for judge in spec.judges})
     for judge in spec.judges:
         for j in found[judge]:
@@ -68,7 +68,7 @@ def combine_check(
 
 
 def add_consumption(combined: Consumption, members: Sequence[Consumption]) -> Consumption:
-    """Time and money of a combined verdict are those of all members; one unknown makes a sum so."""
+    """Time and money of a combined verdict are those of all members, unknown if one of them is."""
     seconds = [member.seconds_per_1000 for member in members]
     dollars = [member.usd_per_1000 for member in members]
     return replace(combined, seconds_per_1000=_sum(seconds), usd_per_1000=_sum(dollars))

@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from r2w_eval.comparison.pairwise import ORDERS, Contest, build_request, parse_label
-from r2w_eval.judge.parsing import read_number_verdict
+from r2w_eval.judge.parsing import TEN_POINTS, read_ten_points
 from r2w_eval.judge_check.figures import null_place, pair_place, text_place
 from r2w_eval.judge_check.labelled import LabelledItem, LabelledPair, LabelledSet, spread
 from r2w_eval.judge_check.nulls import null_answers, partners
 from r2w_eval.run.questions import Question
 from r2w_eval.template import Template, load_prompt
-from r2w_eval.types import JudgeRequest, Message, Scale, Score
+from r2w_eval.types import JudgeRequest, Message
 
-SCALE = Scale(lead='{"score": ', labels={str(k): float(k) for k in range(1, 11)}, end=",")
 BOUNDS = (1.0, 10.0)
 
 
@@ -39,18 +38,13 @@ def check_templates() -> tuple[Template, Template]:
     return load_prompt("check_system"), load_prompt("check_user")
 
 
-def parse_score(request: JudgeRequest, text: str) -> Score:
-    """Integer 1 to 10 under `score`."""
-    return read_number_verdict(text, "score", *BOUNDS)
-
-
 def text_question(labelled: LabelledSet, item: LabelledItem, place: str, text: str) -> Question:
     """How good is one text?"""
     system, user = check_templates()
     content = user.fill(prompt=item.prompt, answer=text)
     messages = (Message("system", system.fill()), Message("user", content))
-    request = JudgeRequest("quality", messages, SCALE)
-    return Question(labelled.spec.name, place, request, parse_score, item.prompt, text)
+    request = JudgeRequest("quality", messages, TEN_POINTS)
+    return Question(labelled.spec.name, place, request, read_ten_points, item.prompt, text)
 
 
 def pair_questions(

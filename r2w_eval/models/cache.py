@@ -132,7 +132,7 @@ class CachedModel:
         self._answering = answering or (lambda: locations)
         facts = {"schema": SCHEMA_VERSION, "model": model.id, **model.describe()}
         places = [[location] for location in locations] or [[]]
-        # once a reply stood under the whole list
+        # earlier versions kept a reply under the whole list
         known = [*places, list(locations)] if len(places) > 1 else places
         self._identities = [{**facts, "location": place} for place in known]
 

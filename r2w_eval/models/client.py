@@ -237,7 +237,7 @@ class HttpModel:
     def _post(
         self, url: str, body: bytes, **settings: Any
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
-        """Never on to another address: it would get the texts, and a key may follow."""
+        """Follows no redirect: another address would get the texts, and perhaps the key."""
         headers = {**JSON_HEADERS, **key_header(url, self.endpoint.api_key_env)}
         return self._open().post(
             f"{url}/chat/completions", data=body, headers=headers, allow_redirects=False, **settings

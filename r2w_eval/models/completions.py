@@ -258,7 +258,7 @@ def tell_absent(url: str, model: str, message: str) -> str:
 
 
 def read_models(content: bytes) -> list[dict[str, Any]]:
-    """The entries of a model list; none of whatever is no such list."""
+    """The entries of a model list; empty for anything else."""
     try:
         entries = json.loads(content)["data"]
     except (ValueError, LookupError, TypeError, RecursionError):

@@ -40,8 +40,8 @@ MAX_PAUSE_S = 300.0
 class Limiter:
     """How many requests one address may have in flight; `fixed` switches the adaptation off.
 
-    `timeout_s` is how long a request waits for its reply. Who gets a free place, the queue over
-    all addresses decides (see `replicas`).
+    `timeout_s` is how long a request waits for its reply. The queue over all addresses decides who
+    gets a free place (see `replicas`).
     """
 
     def __init__(

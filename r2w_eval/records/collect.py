@@ -21,7 +21,7 @@ from r2w_eval.types import Judgement, Response
 NO_PARTS: Mapping[str, Any] = MappingProxyType({})
 REPEATED = ("task", "sample_id", "judge", "criterion", "order", "model_returned")
 # (criterion, order, repeat)
-Question = tuple[str, str, int]
+QuestionKey = tuple[str, str, int]
 
 
 @dataclass(slots=True)
@@ -107,13 +107,13 @@ def _measure(plan: TaskPlan, turns: Sequence[Response]) -> Mapping[str, Any]:
 
 def latest_judgements(
     judgements: Iterable[Judgement],
-) -> dict[tuple[str, str], dict[Question, Judgement]]:
+) -> dict[tuple[str, str], dict[QuestionKey, Judgement]]:
     """By (response key, judge), then the question; texts of the judge are dropped.
 
     By the question and not by key: an answer that was made anew has new verdicts, and those on the
     old one must not count beside them.
     """
-    found: dict[tuple[str, str], dict[Question, Judgement]] = defaultdict(dict)
+    found: dict[tuple[str, str], dict[QuestionKey, Judgement]] = defaultdict(dict)
     seen: dict[Any, Any] = {}
     for judgement in judgements:
         slim = _slim(judgement, seen)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from r2w_eval.judge.parsing import read_number_verdict
+from r2w_eval.judge.parsing import TEN_POINTS, read_ten_points
 from r2w_eval.judge.scorers import ScoreItem, Scorer
 from r2w_eval.reflection.analysis import DEAD_BAND, Analysis, Effect, own_outcomes, with_effects
 from r2w_eval.template import fence_mark, load_prompt
-from r2w_eval.types import Decoding, JudgeRequest, Message, Scale, Score
+from r2w_eval.types import Decoding, JudgeRequest, Message, Score
 
 DECODING = Decoding(max_tokens=300, temperature=0.0)
-SCALE = Scale('{"score": ', {str(value): float(value) for value in range(1, 11)})
 
 # (prompt, text)
 Version = tuple[str, str]
@@ -26,7 +25,7 @@ def score_items(versions: Sequence[Version]) -> list[ScoreItem]:
     that read these.
     """
     return [
-        ScoreItem(_question(prompt, text), DECODING, read_quality, prompt=prompt, answer=text)
+        ScoreItem(_question(prompt, text), DECODING, read_ten_points, prompt=prompt, answer=text)
         for prompt, text in versions
     ]
 
@@ -35,12 +34,9 @@ def _question(prompt: str, text: str) -> JudgeRequest:
     system, user = load_prompt("reflect_system"), load_prompt("reflect_user")
     mark = fence_mark(prompt, text)
     filled = user.fill(prompt=prompt or "(unknown)", text=text, mark=mark)
-    return JudgeRequest("quality", (Message("system", system.text), Message("user", filled)), SCALE)
-
-
-def read_quality(request: JudgeRequest, reply: str) -> Score:
-    """The score of a reply, or why there is none."""
-    return read_number_verdict(reply, "score", 1, 10)
+    return JudgeRequest(
+        "quality", (Message("system", system.text), Message("user", filled)), TEN_POINTS
+    )
 
 
 async def score_effects(

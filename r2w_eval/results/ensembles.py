@@ -16,7 +16,7 @@ from typing import Any
 from r2w_eval.errors import UnknownName, UsageError
 from r2w_eval.judge.families import is_own_family
 from r2w_eval.judge.scorers import add_usage
-from r2w_eval.records.collect import Question
+from r2w_eval.records.collect import QuestionKey
 from r2w_eval.stats.agreement import Alpha, Association, associate, krippendorff_alpha
 from r2w_eval.stats.noise import JudgeSplit, Observation, judge_split
 from r2w_eval.types import Judgement, JudgeStatus, Metric, Score, Usage, is_number
@@ -198,10 +198,10 @@ def _combine_part(values: Sequence[Any], combine: Combine) -> Any:
 
 
 def combine_verdicts(
-    by_judge: Mapping[str, Mapping[Question, Judgement]],
+    by_judge: Mapping[str, Mapping[QuestionKey, Judgement]],
     spec: EnsembleSpec,
     is_verdict: Callable[[str], bool] = lambda _: True,
-) -> dict[Question, Judgement]:
+) -> dict[QuestionKey, Judgement]:
     """The ensemble's verdicts on one answer: one for every question that any member was asked."""
     asked = {question: None for own in by_judge.values() for question in own}
     return {

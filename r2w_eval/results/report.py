@@ -75,7 +75,7 @@ def write_report(
     plans: Sequence[TaskPlan],
     manifest: Mapping[str, Any],
 ) -> None:
-    """Write report.html, unless the one that is there was made from the same.
+    """Write report.html, unless the existing one was made from the same data.
 
     The same run folder gives the same bytes.
     """

@@ -15,7 +15,7 @@ from typing import Any
 from r2w_eval.hashing import content_hash
 from r2w_eval.judge.own_scorer import stated_range
 from r2w_eval.models.cost import Price
-from r2w_eval.records.collect import Question, Written, latest_judgements, latest_responses
+from r2w_eval.records.collect import QuestionKey, Written, latest_judgements, latest_responses
 from r2w_eval.records.plan import NO_JUDGE, TaskPlan
 from r2w_eval.reflection.measures import ReflectionSummary
 from r2w_eval.results.counts import (
@@ -114,7 +114,7 @@ class RunFacts:
 
 
 Answers = Mapping[tuple[str, int], Written]
-Verdicts = Mapping[tuple[str, str], Mapping[Question, Judgement]]
+Verdicts = Mapping[tuple[str, str], Mapping[QuestionKey, Judgement]]
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,7 @@ def _summarise_ensemble(task: _Task, spec: EnsembleSpec) -> TaskResult:
     """
     plan, facts, is_verdict = task.plan, task.facts, task.plan.suite.is_verdict
     shared = {sample.id: plan.suite.criteria(sample) for sample in plan.samples()}
-    found: dict[str, dict[str, dict[Question, Judgement]]] = {}
+    found: dict[str, dict[str, dict[QuestionKey, Judgement]]] = {}
     for response in (entry.response for entry in task.written.values()):
         names = shared.get(response.sample_id, ())
         found[response.key] = {

@@ -184,7 +184,7 @@ def _conversation_tokens(suite: Suite, sample: Sample, turn: str) -> int:
 
 
 def print_forecast(config: RunConfig) -> None:
-    """A table of calls and tokens; sends nothing. Raises UsageError for a model that is none."""
+    """A table of calls and tokens; sends nothing. Raises UsageError for an unknown model."""
     table = plain_table("Dry run (tokens are estimates; nothing was sent)")
     for column in ("task", "stage"):
         table.add_column(column)

@@ -49,7 +49,7 @@ UNSTATED = Stated()
 
 
 def stated(entry: Any) -> Any:
-    """An entry of expected.json in which a figure may lack."""
+    """An entry of expected.json in which figures may be missing."""
     if isinstance(entry, Stated) or not isinstance(entry, Mapping):
         return entry
     return Stated({key: stated(value) for key, value in entry.items()})

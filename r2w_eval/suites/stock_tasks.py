@@ -1,9 +1,9 @@
 """Tasks of lm-eval as suites: `--tasks lm_eval:NAME`, scored by the task's own metrics, no judge.
 
 Prompts (few-shot examples included), filters and metrics are lm-eval's; generation, thinking,
-resuming, intervals and paired tests are ours. Named this way run, among others, MATH500 and AIME25
-of the paper's Table 1, and with `--include-path DIR` the user's own tasks (specification: harness
-M4, r2write section 8). Only tasks that generate texts and average their metrics over documents.
+resuming, intervals and paired tests are ours. MATH500 and AIME25 of the paper's Table 1 run this
+way, among others, and with `--include-path DIR` the user's own tasks (specification: harness M4,
+r2write section 8). Only tasks that generate texts and average their metrics over documents.
 """
 
 from __future__ import annotations

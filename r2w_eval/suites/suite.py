@@ -86,7 +86,7 @@ class ParityRules:
 
 @dataclass(frozen=True, slots=True)
 class TurnRule:
-    """How long an answer must be (characters) to be gone on with.
+    """How long an answer must be (characters) for the conversation to go on.
 
     One under `wanted_chars` is asked for again, up to `tries` times in all; the last of them passes
     from `accepted_chars` on, or the item is lost as `too_short`.
@@ -97,7 +97,7 @@ class TurnRule:
     accepted_chars: int = 0
 
     def is_short(self, answer: str, attempt: int) -> bool:
-        """Whether the answer of this try (from 0) does not do.
+        """Whether the answer of this try (counted from 0) is too short.
 
         >>> rule = TurnRule(tries=2, wanted_chars=3, accepted_chars=2)
         >>> [rule.is_short("ab", attempt) for attempt in (0, 1)]

@@ -180,7 +180,7 @@ def count_vocabulary(
 
 
 def blank_words(text: str) -> int:
-    """Words between blanks."""
+    """Words separated by white space."""
     return len(text.split())
 
 

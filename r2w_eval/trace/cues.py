@@ -22,7 +22,7 @@ QUOTES = {'"': '"', "“": "”", "「": "」", "『": "』"}
 _FILLERS = "okay|ok|alright|right|so|well|and|now|yeah|yes|oh|ah"
 _FILLERS_ZH = "嗯|好的|好|那么|那|所以|哦|对|行|不过|但是|但|另外|还有|然后|现在"
 # What may stand before the first word, and the word itself or, ahead of the match, a CJK character;
-# a word that goes on in letters of another language is none
+# a word that continues in letters of another script is not one
 _LEAD = re.compile(
     r"[\s>*_#\-•\d.()（）\[\]]*"
     rf"(?:(?:{_FILLERS})\b[,.!…]*\s+"

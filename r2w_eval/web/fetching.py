@@ -236,7 +236,7 @@ class HostPace:
         self._next = float("-inf")
 
     async def turn(self) -> None:
-        """Wait for one's turn; whoever comes later, waits longer."""
+        """Wait for a turn; who comes later waits longer."""
         now = time.monotonic()
         mine = max(now, self._next)
         self._next = mine + self.interval_s
@@ -276,7 +276,7 @@ def read_url(text: str, *, relative: bool = False) -> URL:
 
 
 def parse_robots(text: str) -> tuple[Callable[[str], bool], float]:
-    """Who may be read, and the seconds between two requests that the site wishes."""
+    """Which addresses may be read, and the seconds that the site wants between two requests."""
     from protego import Protego
 
     rules = Protego.parse(text)

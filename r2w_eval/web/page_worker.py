@@ -1,6 +1,6 @@
-"""Reads the text of pages in a process of its own, which a page that takes too long costs its life.
+"""Reads the text of pages in a separate process, which is killed when a page takes too long.
 
-A thread cannot be stopped; a process can. It is started at the first page and again after each
+A thread cannot be stopped; a process can. It is started for the first page, and again after each
 page that broke it.
 """
 

@@ -74,7 +74,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class PageCounts:
-    """Of the addresses that one judging of a task asked for: how many, and those without a text."""
+    """How many addresses one judging of a task asked for, and by status how many gave no text."""
 
     n_wanted: int
     failures: Mapping[str, int]
