@@ -243,9 +243,9 @@ def read_upstream_text(path: Path, symbol: str) -> str:
     if path.suffix == ".py":
         return read_python_string(path, symbol)
     text = path.read_text(encoding="utf-8")
-    return (
-        _follow(yaml.safe_load(text), symbol.split("."), path) if path.suffix == ".yaml" else text
-    )
+    if path.suffix == ".yaml":
+        return _follow(yaml.safe_load(text), symbol.split("."), path)
+    return text
 
 
 def read_python_string(path: Path, symbol: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from importlib import resources
@@ -38,8 +39,6 @@ def weights_path() -> Path:
 
 def tasks_dir() -> Path:
     """The folder that `lm_eval --include_path` takes: one sub-folder a suite."""
-    import importlib.util
-
     spec = importlib.util.find_spec("r2w_eval.tasks")
     if spec is None or not spec.submodule_search_locations:
         raise UsageError("The package r2w_eval.tasks is not installed. Try: pip install -e .")

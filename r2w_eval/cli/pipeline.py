@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,6 @@ def pipeline(  # noqa: PLR0913
 
 def _run_here(recipe: Any, stages: Any, stage: Any, launch: Any) -> None:
     """One stage in this process."""
-    import shlex
-
     from r2w_eval.training.pipeline.job import job_of, run_stage
     from r2w_eval.training.pipeline.stages import RUNNERS
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import click
 
+from r2w_eval.cli.options import run_interruptibly
 from r2w_eval.cli.pipeline import pipeline
 
 
@@ -56,8 +59,6 @@ def rm(  # noqa: PLR0913
     scorer: str,
 ) -> None:
     """Train, export or validate the reflection-quality reward model."""
-    from pathlib import Path
-
     from r2w_eval.reward_models import commands
 
     if validate:
@@ -94,9 +95,6 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
 
     They do so until the judge finds the piece good, or the recipe's rounds are used up.
     """
-    from pathlib import Path
-
-    from r2w_eval.cli.options import run_interruptibly
     from r2w_eval.training.pipeline import commands
     from r2w_eval.training.pipeline.display import show_census
     from r2w_eval.training.pipeline.recipe import TraceSettings
@@ -122,9 +120,6 @@ def synth(recipe: str, prompts: str | None, n: int, out: str, expert: bool, **ch
 @click.option("--out", default="choice", show_default=True, help="Folder for calls and prompts.")
 def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **chosen: Any) -> None:
     """Choose prompts neither too easy nor too hard for a policy."""
-    from pathlib import Path
-
-    from r2w_eval.cli.options import run_interruptibly
     from r2w_eval.training.pipeline import commands
     from r2w_eval.training.pipeline.display import show_choice
     from r2w_eval.training.rl.difficulty import DifficultySettings
@@ -143,8 +138,6 @@ def choose(policy: str, judge: str, prompts: str | None, n: int, out: str, **cho
 @click.option("--out", default="sft", show_default=True, help="Folder for checkpoints and model.")
 def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
     """Fine-tune on traces; the same command goes on after a stop."""
-    from pathlib import Path
-
     from r2w_eval.training.pipeline import commands
 
     settings = commands.with_model(commands.settings_of(recipe)["sft"], model)
@@ -159,8 +152,6 @@ def sft(recipe: str, traces: str, model: str | None, out: str) -> None:
 @click.option("--out", default="rl", show_default=True, help="Folder for checkpoints and model.")
 def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) -> None:
     """RL with process rewards on reflections; goes on after a stop."""
-    from pathlib import Path
-
     from r2w_eval.training.pipeline import commands
 
     chosen = _choose_prompts(prompts, n)
@@ -177,8 +168,6 @@ def rl(recipe: str, prompts: str | None, n: int, model: str | None, out: str) ->
 @click.option("--out", default="cluster", show_default=True, help="Folder for the data files.")
 def cluster(recipe: str, prompts: str | None, n: int, val: int, model: str, out: str) -> None:
     """Write data for verl on Ray, and print the command that trains."""
-    import shlex
-
     from r2w_eval.training.cluster import launch as verl
 
     chosen = _choose_prompts(prompts, n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -25,8 +26,6 @@ def watch(folder: str, config: str | None, once: bool, interval: float, **flags:
 
     Each as `r2w-eval --model DIR/checkpoint-N` with the same settings would.
     """
-    from pathlib import Path
-
     from r2w_eval.config import merge_config
     from r2w_eval.training.checkpoints.watch import watch as keep_watching
     from r2w_eval.training.checkpoints.watch import watch_once

@@ -261,7 +261,7 @@ class Part:
         """Evenly spaced items, and answers of each, among those that are short enough."""
         short = list(items) if self.chars is None else _short_items(items, self.chars)
         for item in spread(short, self.items):
-            yield limit_texts(item, self.texts)
+            yield keep_texts(item, spread(item.texts, self.texts))
 
 
 def load_set(spec: SetSpec, root: Path, part: Part = Part()) -> LabelledSet:
@@ -316,11 +316,6 @@ def _short_items(items: Iterable[LabelledItem], n_chars: int) -> list[LabelledIt
         for item in items
     )
     return [item for item in short if len(item.texts) >= 2]
-
-
-def limit_texts(item: LabelledItem, n: int | None) -> LabelledItem:
-    """At most `n` answers of an item, evenly spaced, and the pairs among them."""
-    return keep_texts(item, spread(item.texts, n))
 
 
 def keep_texts(item: LabelledItem, texts: Sequence[LabelledText]) -> LabelledItem:

@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from r2w_eval.judge_check.labelled import LabelledItem
 from r2w_eval.template import load_prompt
@@ -92,15 +93,10 @@ def longest_text(item: LabelledItem) -> str:
 
 def partners(items: Sequence[LabelledItem]) -> list[LabelledItem]:
     """For each item the next one with another request (itself when there is none)."""
-    n = len(items)
-    return [
-        next(
-            (
-                items[(i + step) % n]
-                for step in range(1, n)
-                if items[(i + step) % n].cluster != item.cluster
-            ),
-            item,
-        )
-        for i, item in enumerate(items)
-    ]
+    clusters = [item.cluster for item in items]
+    found = []
+    for place, own in enumerate(clusters):
+        following = chain(range(place + 1, len(items)), range(place))
+        other = next((n for n in following if clusters[n] != own), place)
+        found.append(items[other])
+    return found

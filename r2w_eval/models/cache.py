@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -43,22 +43,28 @@ class ReplyCache:
         self.path = path
         self.hits = 0
         try:
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            # WAL lets readers and one writer of several processes go on side by side
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise UsageError(
-                    f"{path}: cache of version {version}, this program reads {SCHEMA_VERSION}. "
-                    f"{WAY_OUT}"
-                )
-            self._db.execute(
-                "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, value TEXT, time REAL)"
-            )
-            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+            with ExitStack() as opened:
+                db = sqlite3.connect(path, timeout=30, isolation_level=None)
+                self._db = opened.enter_context(closing(db))
+                self._prepare()
+                opened.pop_all()
         except sqlite3.DatabaseError as error:
             raise UsageError(f"{path}: not a usable cache ({error}). {WAY_OUT}") from error
+
+    def _prepare(self) -> None:
+        # WAL lets readers and one writer of several processes go on side by side
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=NORMAL")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (0, SCHEMA_VERSION):
+            raise UsageError(
+                f"{self.path}: cache of version {version}, this program reads {SCHEMA_VERSION}. "
+                f"{WAY_OUT}"
+            )
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, value TEXT, time REAL)"
+        )
+        self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def get(self, *keys: str) -> dict[str, Any] | None:
         """The reply stored under the first of these keys that has one, or None."""

@@ -104,10 +104,10 @@ class Progress:
         cap.
         """
         apart = ("pages", "budget")
-        spent = (self.budget.spent_usd, self.budget.cap_usd) if self.budget else (None, None)
         return {
             **{name: value for name, value in vars(self).items() if name not in apart},
-            **dict(zip(("spent_usd", "cap_usd"), spent, strict=True)),
+            "spent_usd": self.budget.spent_usd if self.budget else None,
+            "cap_usd": self.budget.cap_usd if self.budget else None,
         }
 
     def count(self, record: Response | Judgement, *, is_new: bool) -> None:

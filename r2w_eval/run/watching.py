@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.live import Live
@@ -62,7 +62,7 @@ class ProgressDisplay:
                 TERMINAL_INTERVAL_S, lambda: live.update(Text(self._lines()), refresh=True)
             )
 
-    async def _every(self, seconds: float, show: Any) -> None:
+    async def _every(self, seconds: float, show: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(seconds)
             show()
