@@ -10,6 +10,7 @@ from typing import Any
 from r2w_eval.errors import UsageError
 from r2w_eval.judge.scorers import ScoreItem, Scorer, Verdict
 from r2w_eval.named_objects import load_object
+from r2w_eval.terminal import warn
 from r2w_eval.types import JudgeStatus, Score, is_number
 
 Bounds = tuple[float, float]
@@ -31,8 +32,11 @@ class OwnScorer:
         return self._scorer.describe()
 
     async def close(self) -> None:
-        """Close the scorer."""
-        await self._scorer.close()
+        """Close the scorer; where it fails to, its verdicts stand all the same."""
+        try:
+            await self._scorer.close()
+        except Exception as error:  # noqa: BLE001 - somebody's program
+            warn(f"{self.id}: close() failed with {type(error).__name__}: {error}")
 
     async def score(self, items: Sequence[ScoreItem]) -> list[Verdict]:
         """The scorer's verdicts. Raises UsageError where they are not one per item."""

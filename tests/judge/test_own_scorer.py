@@ -134,3 +134,14 @@ def test_what_a_command_opens_it_closes(module: str) -> None:
 
     asyncio.run(job())
     assert importlib.import_module(module).judge.is_closed
+
+
+def test_a_scorer_that_cannot_be_closed_costs_no_verdict(
+    module: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Awkward(Says):
+        def close(self) -> None:  # type: ignore[override]
+            """As if it were not asynchronous."""
+
+    asyncio.run(OwnScorer(Awkward([1.0], {})).close())
+    assert "says: close() failed with TypeError" in capsys.readouterr().err
