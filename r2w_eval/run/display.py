@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from rich.table import Table
@@ -40,7 +40,7 @@ _GAVE_WAY = frozenset(
 def print_outcome(outcome: Outcome) -> None:
     """The result tables, where the files lie, and what to do next."""
     console = open_console()
-    for warning in sorted({w.text for result in outcome.results for w in result.warnings}):
+    for warning in collect_warnings(outcome.results):
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if outcome.manifest["smoke_test_judge"]:
         console.print(
@@ -66,6 +66,19 @@ def print_outcome(outcome: Outcome) -> None:
             f"http://HOST:PORT/v1#NAME",
             soft_wrap=True,
         )
+
+
+def collect_warnings(results: Iterable[TaskResult]) -> list[str]:
+    """Each warning once, with the suites that it is about unless it is about all of the run."""
+    told: dict[str, dict[str, None]] = {}
+    suites = {result.task for result in results}
+    for result in results:
+        for warning in result.warnings:
+            told.setdefault(warning.text, {})[result.task] = None
+    return sorted(
+        text if len(own) == len(suites) else f"{', '.join(own)}: {text}"
+        for text, own in told.items()
+    )
 
 
 def first_failure(outcome: Outcome) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from r2w_eval.config import RunConfig
 from r2w_eval.errors import UsageError
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.run import evaluate
-from r2w_eval.run.display import print_outcome
+from r2w_eval.run.display import collect_warnings, print_outcome
 from r2w_eval.run.watching import ProgressDisplay, show_progress
 from r2w_eval.web.pages import PageStatus
 
@@ -98,3 +99,9 @@ def test_losses_are_named_by_status(tmp_path: Path, capsys: pytest.CaptureFixtur
         outcome = asyncio.run(evaluate(config))
     print_outcome(outcome)
     assert "lost: empty 2" in capsys.readouterr().out
+    # in a run of several suites, a warning says which of them it is about
+    own, other = outcome.results[0], replace(outcome.results[0], task="other", warnings=())
+    texts = sorted(warning.text for warning in own.warnings)
+    assert texts and collect_warnings([own]) == texts
+    assert collect_warnings([own, other]) == [f"quickstart: {text}" for text in texts]
+    assert collect_warnings([own, replace(own, task="other")]) == texts
