@@ -148,11 +148,12 @@ def role_of(opened: OpenModel, decoding: Decoding) -> Role:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """The result of a synthesis; `path` is its trace file."""
+    """The result of a synthesis; `path` is its trace file, `costs` include earlier runs."""
 
     census: Census
     tally: Tally
     path: Path
+    costs: Costs
 
 
 async def run_synthesis(
@@ -185,8 +186,9 @@ async def run_synthesis(
     census = take_census(episodes, results, gain_judge)
     write_jsonl(out / REFLECTIONS, loop_reflections(episodes))
     write_json(out / "census.json", census)
-    write_json(out / "costs.json", read_costs(out / "steps.jsonl"))
-    return Synthesis(census, journal.tally, out / TRACES)
+    costs = read_costs(out / "steps.jsonl")
+    write_json(out / "costs.json", costs)
+    return Synthesis(census, journal.tally, out / TRACES, costs)
 
 
 @dataclass(frozen=True)

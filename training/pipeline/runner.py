@@ -261,6 +261,7 @@ class Subprocesses:
         words = [sys.executable, "-m", "r2w_eval", *self.command(stage)]
         try:
             with (folder / LOG).open("ab") as log:
+                begin = log.tell()
                 child = subprocess.Popen(
                     words, stdout=log, stderr=log, env=environment, pass_fds=[reading]
                 )
@@ -272,9 +273,10 @@ class Subprocesses:
         finally:
             os.close(writing)
         if code:
+            reason = _reason(folder / LOG, begin, code)
             raise StageFailed(
                 stage.name,
-                f"{_reason(folder / LOG, code)}\nAll it wrote: {folder / LOG}. The same command "
+                f"{reason}\nAll it wrote: {folder / LOG}. The same command "
                 f"goes on from there: r2w-eval {shlex.join(self.command(stage)[:-2])}",
                 code if code > 0 else 1,
             )
@@ -306,11 +308,13 @@ def visible_gpus() -> tuple[str, ...]:
     return found if len(found) > 1 else ()
 
 
-def _reason(log: Path, code: int) -> str:
-    """Why a stage failed: its error message, or the end of its log."""
+def _reason(log: Path, begin: int, code: int) -> str:
+    """Why a stage failed: its error message, or the end of its log. What stands before byte `begin`
+    was written by earlier starts.
+    """
     if code < 0:
         return f"ended by signal {-code}. With signal 9 the machine was most often out of memory"
-    text = log.read_text("utf-8", "replace")
+    text = log.read_bytes()[begin:].decode("utf-8", "replace")
     _, found, message = text.rpartition("\nr2w-eval: ")
     if text.startswith("r2w-eval: ") and not found:
         found, message = "r2w-eval: ", text.removeprefix("r2w-eval: ")

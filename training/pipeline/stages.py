@@ -77,15 +77,16 @@ def run_loop(job: Job) -> Made:
     prompts = read_prompts(job.input("prompts", PROMPTS_FILE))
     chosen, settings = job.recipe.traces, job.recipe.synth
     made = asyncio.run(commands.run_synthesis(chosen, prompts, settings, job.folder))
-    tally = made.tally
+    # of all starts: a process that was killed has paid for its calls too
+    costs = made.costs
     facts = {
         "n": made.census.n_kept,
         "census": made.census,
-        "calls_sent": sum(tally.sent.values()),
-        "calls_reused": tally.reused,
-        "calls_failed": tally.failed,
-        "prompt_tokens": tally.prompt_tokens,
-        "completion_tokens": tally.completion_tokens,
+        "calls_sent": sum(costs.calls.values()),
+        "calls_failed": made.tally.failed,
+        "prompt_tokens": costs.prompt_tokens,
+        "completion_tokens": costs.completion_tokens,
+        "calls_without_usage": costs.n_without_usage,
     }
     files = (REFLECTIONS, "census.json")
     return Made((made.path, *(job.folder / name for name in files)), facts)

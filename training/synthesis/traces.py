@@ -8,6 +8,7 @@ texts go to reward models (steps.py).
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +31,16 @@ THINK = ThinkTags()
 MAX_REPETITION = 0.2
 MAX_PROMPT_JACCARD = 0.6
 _BEFORE = (Kind.PLAN, Kind.DRAFT)
+# a first line that hands the piece over: "Sure! Here is the revised piece:", 以下是修改后的正文：
+_HANDING_OVER = re.compile(
+    r"\W*(?:(?:sure|certainly|of course|absolutely|okay)\b[^\n]{0,60})?"
+    r"(?:here(?:'s|’s| is| are)|below is)\b[^\n]{0,80}"
+    r"\b(?:the piece|draft|rewrite|revision|revised|rewritten|updated|improved|edited|polished)\b"
+    r"[^\n]{0,80}:\W*(?:\n|$)"
+    r"|\W*(?:(?:好的|当然)[，,。!！]?)?(?:以下|下面|这)是?[^\n]{0,20}"
+    r"(?:修改|修订|改写|润色|初稿|正文)[^\n]{0,20}[:：]\W*(?:\n|$)",
+    re.IGNORECASE,
+)
 
 
 class Dropped(StrEnum):
@@ -39,6 +50,7 @@ class Dropped(StrEnum):
     NO_GAIN = "no_gain"
     REPETITIVE = "repetitive"
     LEAK = "leak"
+    REMARK = "remark"
     TAG_IN_TEXT = "tag_in_text"
     ONE_LEVEL = "one_level"
     READS_OTHERWISE = "reads_otherwise"
@@ -157,6 +169,9 @@ def unfit(episode: Episode) -> Dropped | None:
         return Dropped.NO_GAIN
     if repetition(episode.best) > MAX_REPETITION:
         return Dropped.REPETITIVE
+    written = (episode.draft, *(step.written for step in episode.chain))
+    if any(map(hands_over, written)):
+        return Dropped.REMARK
     if len(episode.chain) > 1 and len({step.level for step in episode.chain}) < 2:
         return Dropped.ONE_LEVEL
     return None
@@ -168,6 +183,15 @@ def _leaks(episode: Episode) -> bool:
     whole = (episode.plan, *parts, episode.best)
     prompt = episode.prompt
     return shows_a_judge(whole, prompt.lang, prompt.prompt, episode.draft)
+
+
+def hands_over(text: str) -> bool:
+    """The text begins with a remark to whoever asked for it, which the answer would keep.
+
+    >>> hands_over("Here is the revised piece:\\n\\nRain."), hands_over("Here is rain: much.")
+    (True, False)
+    """
+    return _HANDING_OVER.match(text) is not None
 
 
 def repetition(text: str) -> float:

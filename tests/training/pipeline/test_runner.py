@@ -246,6 +246,16 @@ def test_a_stage_runs_in_its_own_process_and_its_failure_is_reported(
         select(plan_pipeline(load_recipe(str(write()))), "promts")
 
 
+def test_the_reason_of_a_failure_is_that_of_the_last_start(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("r2w-eval: the first error\n")
+    begin = log.stat().st_size
+    with log.open("a") as file:
+        file.write("Traceback:\nKeyError: 'x'\n")
+    assert work._reason(log, begin, 1) == "Traceback:\nKeyError: 'x'"
+    assert work._reason(log, 0, 1).startswith("the first error")
+
+
 def test_a_stage_ends_with_the_pipeline_that_started_it(tmp_path: Path) -> None:
     child = (
         "import os, sys, time, pathlib; from r2w_eval.training.pipeline import runner as work; "
@@ -334,7 +344,8 @@ def test_the_reward_model_may_take_the_steps_of_the_loop(write: Write, tmp_path:
         load_recipe(str(write(rm=trained)))
     with pytest.raises(UsageError, match="rm.synth 'loop': nothing is trained on it"):
         load_recipe(str(write(rm={"synth": "loop"})))
-    with endpoint(ScriptedModel(mixed)) as server:
+    model = ScriptedModel(mixed)
+    with endpoint(model) as server:
         recipe = load_recipe(
             str(
                 write(
@@ -348,7 +359,14 @@ def test_the_reward_model_may_take_the_steps_of_the_loop(write: Write, tmp_path:
         stages = plan_pipeline(recipe)
         for name in ("prompts", "traces-loop"):
             (stage,) = select(stages, name)
-            run_stage(job_of(recipe, stages, stage, tmp_path / "out"), RUNNERS, "a command")
+            job = job_of(recipe, stages, stage, tmp_path / "out")
+            first = run_stage(job, RUNNERS, "a command").facts
+        # killed before its record: what it cost is told of both starts, and nothing is paid twice
+        (job.folder / "record.json").unlink()
+        n_asked = len(model.requests)
+        again = run_stage(job, RUNNERS, "a command").facts
+    assert len(model.requests) == n_asked == again["calls_sent"] == first["calls_sent"]
+    assert again["prompt_tokens"] == first["prompt_tokens"] == 10 * n_asked
     (reward,) = select(stages, "reward")
     assert reward.inputs == ("traces-loop",)
     (folder,) = own_steps(job_of(recipe, stages, reward, tmp_path / "out"))

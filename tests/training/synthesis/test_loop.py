@@ -25,6 +25,7 @@ from r2w_eval.training.synthesis.steps import loop_reflections
 from r2w_eval.training.synthesis.traces import (
     Dropped,
     TrainingTrace,
+    hands_over,
     near_duplicates,
     stitch,
     take_census,
@@ -119,6 +120,35 @@ def test_a_prompt_in_a_language_that_is_not_read_is_refused_before_any_call(
     ):
         asyncio.run(synthesise(prompts, Roles(role, role, role), journal, DEFAULT))
     assert not model.requests
+
+
+def test_a_text_that_is_handed_over_with_a_remark_is_no_trace(tmp_path: Path) -> None:
+    model = ScriptedModel(rising())
+    answer = model._answer
+    model._answer = lambda step, text: (  # type: ignore[method-assign]
+        ("Here is the revised piece:\n\n" if step == "revise" else "") + answer(step, text)
+    )
+    (episode,) = run(model, tmp_path, SynthSettings(rounds=1))
+    assert episode.chain and stitch(episode) is Dropped.REMARK
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("Sure! Here's the revised version of your story:\n\nRain.", True),
+        ("**Okay, here is my second draft:**\nRain.", True),
+        ("好的，以下是修改后的正文：\n\n雨。", True),
+        ("下面是润色稿：\n雨。", True),
+        ("Here is the text of the treaty, as they read it:\nPeace.", False),
+        ("Here is a version of the story my mother told:\nOnce.", False),
+        ("Dear Ana,\nhere is the revised draft:\nRain.", False),
+        ("这是我家的正文：说来话长。", False),
+    ],
+)
+def test_a_remark_that_hands_a_text_over_is_told_from_its_first_line(
+    text: str, expected: bool
+) -> None:
+    assert hands_over(text) is expected
 
 
 def test_a_worse_text_is_a_side_step(tmp_path: Path) -> None:
