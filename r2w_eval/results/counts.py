@@ -6,6 +6,7 @@ the same work stands apart, in `Performance` (specification: harness R2, T4, sec
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from r2w_eval.types import Judgement, JudgeStatus, Metric, Response
 
 # more criteria than this are those of single queries, and none of them has a distribution
 MAX_HISTOGRAMS = 30
+# the number of a question that is another one for every query: point:3, match:0.2
+_PLACE = re.compile(r":\d+(?:\.\d+)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +318,7 @@ def _by_criterion(valid: Iterable[Judgement]) -> dict[str, dict[str, int]]:
     values: defaultdict[str, list[float]] = defaultdict(list)
     for j in valid:
         if j.score.value is not None:
-            values[j.criterion].append(j.score.value)
+            values[_PLACE.sub("", j.criterion)].append(j.score.value)
     if not 1 < len(values) <= MAX_HISTOGRAMS:
         return {}
     return {name: _histogram(own) for name, own in sorted(values.items())}

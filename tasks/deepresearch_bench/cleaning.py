@@ -1,6 +1,7 @@
 """RACE's first stage: the judge removes citations, and what it returns is scored.
 
-Follows utils/clean_article.py: a reply under 100 characters is asked for again; a report that is
+Follows utils/clean_article.py: a reply under 100 characters is asked for again (in strict mode that
+of a short report may be shorter); a report that is
 too long, or stays unreadable, is cleaned in two halves.
 """
 
@@ -27,7 +28,9 @@ def plan_cleaning(job: JudgingJob) -> list[JudgeRequest]:
     if STAGE in job.done and needs_halves(job.done[STAGE][0]):
         wanted.update(zip(HALVES, cut_in_half(job.answer.text, job.mode), strict=True))
     return [
-        JudgeRequest(name, (Message("user", template.fill(article=text)),))
+        JudgeRequest(
+            name, (Message("user", template.fill(article=text)),), facts={"n_chars": len(text)}
+        )
         for name, text in wanted.items()
     ]
 
@@ -52,11 +55,16 @@ def cut_in_half(article: str, mode: Mode) -> tuple[str, str]:
     return article[:end], article[middle if mode is Mode.PARITY else end :]
 
 
-def read_cleaned(text: str) -> Score:
-    """The length of a cleaned text; the text itself is the judge's reply."""
-    n_chars = len(text.strip())
-    if n_chars < MIN_CHARS:
-        return Score(None, JudgeStatus.PARSE_ERROR, f"{n_chars} characters, under {MIN_CHARS}")
+def read_cleaned(request: JudgeRequest, text: str, mode: Mode) -> Score:
+    """The length of a cleaned text; the text itself is the judge's reply.
+
+    Upstream loses every report under 100 characters. Strict wants no more than half of what a
+    short report has: that it is short is not the judge's fault.
+    """
+    n_chars, n_given = len(text.strip()), request.facts.get("n_chars", 2 * MIN_CHARS)
+    wanted = MIN_CHARS if mode is Mode.PARITY else max(1, min(MIN_CHARS, n_given // 2))
+    if n_chars < wanted:
+        return Score(None, JudgeStatus.PARSE_ERROR, f"{n_chars} characters, under {wanted}")
     return Score(float(n_chars))
 
 

@@ -184,7 +184,7 @@ def static_criteria(template: Template) -> dict[str, Any]:
 def parse_strict(variant: Variant, request: JudgeRequest, text: str) -> Score:
     """Every official criterion once, scores 0 to 10; prose and fences around it are allowed."""
     if request.criterion != "score":
-        return read_cleaned(text)
+        return read_cleaned(request, text, Mode.STRICT)
     if not variant.has_criteria:
         return read_overall(text, variant.keys[0])
     found = read_strict(text, request.facts["criteria"], variant.keys)
@@ -194,7 +194,7 @@ def parse_strict(variant: Variant, request: JudgeRequest, text: str) -> Score:
 def parse_parity(variant: Variant, request: JudgeRequest, text: str) -> Score:
     """Upstream's searches; any verdict with the four dimensions counts as far as it goes."""
     if request.criterion != "score":
-        return read_cleaned(text)
+        return read_cleaned(request, text, Mode.PARITY)
     if not variant.has_criteria:
         return read_overall(text, variant.keys[0])
     found = read_parity(text)

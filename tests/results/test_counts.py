@@ -81,6 +81,13 @@ def test_a_few_criteria_have_a_histogram_each(n: int, has: bool) -> None:
     assert found == ({f"c{k}": {str(k % 3): 1} for k in range(n)} if has else {})
 
 
+def test_questions_that_are_numbered_within_a_query_share_a_histogram() -> None:
+    names = ("point:1", "point:2", "match:0.3", "quality:Depth")
+    judgements = [verdict(1, criterion=name) for name in names]
+    found = summarise_judge("j", judgements, {}, (0, 2)).histograms
+    assert found == {"match": {"1": 1}, "point": {"1": 2}, "quality:Depth": {"1": 1}}
+
+
 def test_repeats_of_a_question_disagree_by_their_range() -> None:
     judgements = [
         verdict(2), verdict(5, repeat=1), verdict(3, repeat=2),

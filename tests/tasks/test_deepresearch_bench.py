@@ -74,6 +74,16 @@ def test_a_short_reply_is_not_a_cleaned_text() -> None:
         assert read(CLEAN, "x" * MIN_CHARS).value == MIN_CHARS
 
 
+def test_a_report_that_is_short_is_not_lost_by_the_judge() -> None:
+    short = replace(CLEAN, facts={"n_chars": 40})
+    strict, parity = (SUITE.parse_verdict[mode] for mode in (Mode.STRICT, Mode.PARITY))
+    assert (strict(short, "x" * 20).value, strict(short, "x" * 19).status) == (20, "parse_error")
+    assert strict(replace(CLEAN, facts={"n_chars": 1}), "").status == "parse_error"
+    assert parity(short, "x" * 40).status == "parse_error"
+    (asked_first,) = make_suite(replace(RACE, compares=False)).plan_judging(job({}))
+    assert asked_first.facts == {"n_chars": len(REPORT)}
+
+
 def test_halves_are_cleaned_when_the_whole_does_not_work() -> None:
     assert asked({}) == ["clean"]
     too_long = (Score(None, JudgeStatus.TOO_LONG), "")
