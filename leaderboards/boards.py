@@ -130,7 +130,8 @@ def set_apart(rows: Mapping[str, Row], allow_mixed: bool) -> dict[str, str]:
         elif is_uneven([best, row.coverage]) and not allow_mixed:
             apart[label] = (
                 f"{row.scored_text} scored, the board's best has "
-                f"{best:.0%}: finish it with the same command, or rank it with --allow-mixed"
+                f"{best:.0%}: finish it with the same command and --retry-failed, or rank it with "
+                f"--allow-mixed"
             )
     return apart
 

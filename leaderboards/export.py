@@ -244,10 +244,10 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def interval_text(low: float | None, high: float | None, digits: int = 2) -> str:
-    """`6.91 – 7.40`, or a dash."""
+    """`6.91 to 7.40`, or a dash."""
     if low is None or high is None:
         return "–"
-    return f"{number(low, digits)} – {number(high, digits)}"
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def signed(value: float | None) -> str:

@@ -27,8 +27,11 @@ from r2w_eval.leaderboards.plots import histogram_plot
 from r2w_eval.leaderboards.rows import Row
 from r2w_eval.leaderboards.standings import Standing
 
+from r2w_eval.estimates import AS_WRITTEN, WORDS
 from r2w_eval.hashing import content_hash, to_plain
+from r2w_eval.judge_check.markdown import SIGNALS
 from r2w_eval.paths import packaged_text, safe_name
+from r2w_eval.stats.inference import ALIKE, SINGLE
 from r2w_eval.suites.suite import load_info, suite_folders
 from r2w_eval.types import Metric, is_number
 
@@ -84,11 +87,21 @@ class HeatLine:
 
 
 @dataclass(frozen=True, slots=True)
+class HeatGroup:
+    """One column of a heat map: `n` prompts, and what the suite says of the figure."""
+
+    name: str
+    n: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Heat:
-    """Systems against the groups of one dimension."""
+    """Systems against the groups of one dimension; a `note` is of all groups."""
 
     dimension: str
-    groups: tuple[str, ...]
+    groups: tuple[HeatGroup, ...]
+    note: str
     lines: tuple[HeatLine, ...]
     n_hidden: int
 
@@ -171,14 +184,37 @@ def heat_maps(board: Board) -> list[Heat]:
     heats = []
     for dimension in dimensions:
         own = {label: table.get(dimension, {}) for label, table in tables.items()}
-        names = dict.fromkeys(name for groups in own.values() for name in groups)
+        names = {name: metric for groups in own.values() for name, metric in groups.items()}
         if 2 <= len(names) <= MAX_HEAT_GROUPS:
             values = {
                 label: [_value(groups.get(name)) for name in names] for label, groups in own.items()
             }
+            groups, note = _heat_groups(names)
             n_hidden = len(board.standings) - len(shown)
-            heats.append(Heat(dimension, tuple(names), shade(values), n_hidden))
+            heats.append(Heat(dimension, groups, note, shade(values), n_hidden))
     return heats
+
+
+def _heat_groups(metrics: Mapping[str, Metric]) -> tuple[tuple[HeatGroup, ...], str]:
+    """The columns, and the note that all of them share."""
+    notes = [own_note(metric) for metric in metrics.values()]
+    shared = notes[0] if len(set(notes)) == 1 else ""
+    return tuple(
+        HeatGroup(name, metric.n_expected, "" if shared else note)
+        for (name, metric), note in zip(metrics.items(), notes, strict=True)
+    ), shared
+
+
+def own_note(metric: Metric) -> str:
+    """What the suite says of a figure, without what is said of its interval.
+
+    >>> own_note(Metric("length/qa", 9.0, None, None, 1, 1, note=f"words; {SINGLE}"))
+    'words'
+    """
+    note = metric.note
+    for end in (ALIKE, SINGLE):
+        note = note.removesuffix(end).removesuffix("; ")
+    return note
 
 
 def _value(metric: Metric | None) -> float | None:
@@ -212,11 +248,15 @@ def board_means(board: Board) -> dict[str, float]:
 
 
 def strengths(row: Row, means: Mapping[str, float]) -> tuple[Strength, ...]:
-    """Groups of a row against the means, largest advantage first."""
+    """Groups of a row against the means, largest advantage first; only figures of which more is
+    better.
+    """
     gaps = {
         metric.name: (metric, metric.value - means[metric.name])
         for metric in row.metrics
-        if metric.value is not None and metric.name in means
+        if metric.value is not None
+        and metric.name in means
+        and not metric.note.startswith((AS_WRITTEN, WORDS))
     }
     widest = max((abs(gap) for _, gap in gaps.values()), default=0.0) or 1.0
     found = [
@@ -248,12 +288,18 @@ def row_views(boards: Sequence[Board]) -> dict[str, list[RowView]]:
 
 
 def reflection_facts(block: Mapping[str, Any] | None) -> tuple[tuple[str, str], ...]:
-    """The figures of a run's reflection block: metrics with intervals, counts."""
+    """The figures of a run's reflection block: metrics with intervals, counts; its report has the
+    levels too.
+    """
     found = []
     for key, value in (block or {}).items():
         if isinstance(value, list):
             named = (one for one in value if isinstance(one, Mapping) and "name" in one)
-            found += [_figure(str(one["name"]), one) for one in named if is_metric(one)]
+            found += [
+                _figure(str(one["name"]), one)
+                for one in named
+                if is_metric(one) and not str(one["name"]).startswith("level/")
+            ]
         elif isinstance(value, Mapping) and is_metric(value):
             found.append(_figure(key, value))
         elif is_number(value):
@@ -269,7 +315,9 @@ def is_metric(value: Mapping[str, Any]) -> bool:
 
 def _figure(name: str, metric: Mapping[str, Any]) -> tuple[str, str]:
     bounds = interval_text(metric.get("low"), metric.get("high"))
-    return name.replace("_", " "), f"{number(metric['value'])} ({bounds})"
+    n, expected = metric.get("n_scored"), metric.get("n_expected")
+    of = f"; n {n}" if n != expected else ""
+    return name.replace("_", " "), f"{number(metric['value'])} ({bounds}{of})"
 
 
 def judge_view(board: Board) -> JudgeView:
@@ -339,6 +387,7 @@ def make_environment() -> jinja2.Environment:
         bar=bar_of,
         plain=to_plain,
         judge_slug=judge_slug,
+        signal=lambda name: SIGNALS[name],
         suite_title=suite_title,
         system_slug=system_slug,
         reflection=lambda block: (

@@ -25,6 +25,9 @@ MAX_LINES = 40
 MAX_LABELS = 10
 MAX_BINS = 24
 LABEL_CHARS = 32
+# room of a label in a scatter plot
+LABEL_POINTS = 125
+LINE_POINTS = 11
 # of null baselines; replaced by a variable of the page
 MUTED = "#7a8189"
 _STYLE = re.compile(r' style="([^"]*)"')
@@ -82,6 +85,7 @@ def intervals_plot(standings: Sequence[Standing]) -> str:
             axes.plot([head.low, head.high], [y, y], color=colour, linewidth=1.8)
         axes.plot([standing.value], [y], "o", color=colour, markersize=4.5)
     _name_lines(axes, standings)
+    axes.set_xlabel("score")
     title = "Scores with intervals"
     axes.grid(axis="x", color=INK, alpha=0.12, linewidth=0.6)
     return inline(render_svg(figure, axes, title))
@@ -123,8 +127,7 @@ def tokens_plot(standings: Sequence[Standing]) -> str:
         linewidth=1.2,
         alpha=0.7,
     )
-    for x, y, label in front[:MAX_LABELS]:
-        _annotate(axes, label, x, y)
+    _annotate(axes, [(label, x, y) for x, y, label in front[:MAX_LABELS]])
     axes.set_xlabel("tokens per answer")
     axes.set_ylabel("score")
     return inline(render_svg(figure, axes, "Score against tokens"))
@@ -137,8 +140,7 @@ def length_plot(standings: Sequence[Standing]) -> str:
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     _scatter(axes, points)
-    for standing, x in points[:3]:
-        _annotate(axes, standing.label, x, standing.value)
+    _annotate(axes, [(s.label, x, s.value) for s, x in points[:3]])
     axes.set_xlabel("characters (logarithmic)")
     axes.set_ylabel("score")
     return inline(render_svg(figure, axes, "Score against length"))
@@ -155,7 +157,7 @@ def histogram_plot(histogram: Mapping[float, int]) -> str:
         gaps = [b - a for a, b in zip(values, values[1:], strict=False)]
         axes.bar(values, counts, width=0.85 * min(gaps, default=1.0), color=ACCENT)
     axes.set_xlabel("verdict")
-    axes.set_ylabel("count")
+    axes.set_ylabel("verdicts")
     return inline(render_svg(figure, axes, "Distribution of verdicts"))
 
 
@@ -167,7 +169,7 @@ def curve_plot(points: Sequence[tuple[float, Metric]], name: str) -> str:
     for step, metric in points:
         if metric.low is not None and metric.high is not None:
             axes.plot([step, step], [metric.low, metric.high], color=ACCENT, alpha=0.5)
-    axes.set_xlabel("step")
+    axes.set_xlabel("optimiser step")
     axes.set_ylabel("score")
     return inline(render_svg(figure, axes, clip(name, 60)))
 
@@ -191,20 +193,33 @@ def _scatter(axes: Axes, points: Sequence[tuple[Standing, float]]) -> None:
     axes.margins(0.12)
 
 
-def _annotate(axes: Axes, label: str, x: float, y: float) -> None:
-    """Label a point on the side of the middle of the plot, so that the label is not cut off."""
+def _annotate(axes: Axes, points: Sequence[tuple[str, float, float]]) -> None:
+    """Label points (name, x, y) on the side of the middle of the plot, so that no label is cut off;
+    one that would stand on an earlier one is left out.
+    """
     axes.autoscale_view()
-    place, _ = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))
-    is_right = place > 0.5
-    axes.annotate(
-        plain_label(clip(label, 26)),
-        (x, y),
-        xytext=(-5 if is_right else 5, 5),
-        ha="right" if is_right else "left",
-        textcoords="offset points",
-        fontsize=8,
-        color=INK,
-    )
+    taken: list[tuple[float, float]] = []
+    for label, x, y in points:
+        # a figure has 72 dots an inch, so these are points of type
+        right, level = axes.transData.transform((x, y))
+        place, _ = axes.transAxes.inverted().transform((right, level))
+        is_right = bool(place > 0.5)
+        left = right - (LABEL_POINTS if is_right else 0)
+        if any(
+            abs(left - other) < LABEL_POINTS and abs(level - line) < LINE_POINTS
+            for other, line in taken
+        ):
+            continue
+        taken.append((left, level))
+        axes.annotate(
+            plain_label(clip(label, 26)),
+            (x, y),
+            xytext=(-5 if is_right else 5, 5),
+            ha="right" if is_right else "left",
+            textcoords="offset points",
+            fontsize=9,
+            color=INK,
+        )
 
 
 def inline(svg: str) -> str:

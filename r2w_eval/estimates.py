@@ -12,6 +12,10 @@ from dataclasses import replace
 
 from r2w_eval.types import Estimate, ItemVerdicts, Stratum
 
+# how notes of figures begin of which more is not always better
+AS_WRITTEN = "as written by the judge"
+WORDS = "words"
+
 
 def mean_of(
     name: str, values: Iterable[tuple[str, float]], n_expected: int, *, note: str = ""
@@ -78,7 +82,7 @@ def criterion_means(
             f"{title}/{name}",
             [(cluster, values[name]) for cluster, values in verdicts if name in values],
             n_expected,
-            note="as written by the judge",
+            note=f"{AS_WRITTEN}: of a fault, low is good",
         )
         for name in names
     ]

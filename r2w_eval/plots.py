@@ -33,6 +33,7 @@ def distribution_svg(values: Sequence[float], title: str, unit: str) -> str:
     # counts are whole
     axes.locator_params(axis="y", integer=True)
     axes.set_title(title)
+    axes.set_xlabel("mean verdict")
     axes.set_ylabel(unit)
     return render_svg(figure, axes, title)
 
@@ -59,7 +60,7 @@ def length_svg(points: Sequence[tuple[int, float]]) -> str:
     axes.plot([p[0] for p in points], [p[1] for p in points], "o", color=ACCENT, markersize=4)
     axes.set_title(title)
     axes.set_xlabel("characters")
-    axes.set_ylabel("verdict")
+    axes.set_ylabel("mean verdict")
     return render_svg(figure, axes, title)
 
 
@@ -96,10 +97,10 @@ def render_svg(figure: Figure, axes: Axes, title: str) -> str:
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
         axes.spines[side].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=8)
+    axes.tick_params(colors=INK, labelsize=9)
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
         text.set_color(INK)
-        text.set_fontsize(9)
+        text.set_fontsize(10)
     axes.patch.set_alpha(0)
     figure.patch.set_alpha(0)
     buffer = io.StringIO()

@@ -82,9 +82,9 @@ def interval(low: float | None, high: float | None, form: str = ".2f") -> str:
     """Both bounds of an interval, or a dash where one is missing.
 
     >>> interval(0.25, 0.75), interval(None, 0.75)
-    ('0.25 … 0.75', '–')
+    ('0.25 to 0.75', '–')
     """
-    return "–" if low is None or high is None else f"{low:{form}} … {high:{form}}"
+    return "–" if low is None or high is None else f"{low:{form}} to {high:{form}}"
 
 
 def warn(text: str) -> None:

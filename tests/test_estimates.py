@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from r2w_eval.estimates import (
+    AS_WRITTEN,
     as_headline,
     criterion_means,
     group_means,
@@ -62,7 +63,7 @@ def test_each_criterion_has_the_mean_of_those_that_name_it() -> None:
     assert [(e.name, e.n_expected, evaluate(e)) for e in found] == [
         ("criterion/plot", 3, 5.0), ("criterion/voice", 3, 2.0), ("criterion/pace", 3, None),
     ]  # fmt: skip
-    assert {e.note for e in found} == {"as written by the judge"}
+    assert {e.note for e in found} == {f"{AS_WRITTEN}: of a fault, low is good"}
 
 
 def test_the_headline_mark_changes_nothing_else() -> None:

@@ -112,7 +112,7 @@ function listSamples(place, items) {
   select.addEventListener("change", () => { order.sort(sorts[select.value]); list.replaceChildren(); shown = 0; next(); });
   label.append(select);
   const bar = make("div", undefined, "controls");
-  bar.append(label, make("span", `${items.ids.length.toLocaleString("en")} answers`, "soft small"));
+  bar.append(label, make("span", `${items.ids.length.toLocaleString("en")} answer${items.ids.length === 1 ? "" : "s"}, each with the mean of its verdicts`, "soft small"));
   more.addEventListener("click", next);
   place.append(bar, list, more);
   next();

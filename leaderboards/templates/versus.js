@@ -94,7 +94,8 @@ async function compare() {
     });
     gaps.sort((a, b) => b.gap - a.gap || (a.id < b.id ? -1 : 1));
     const few = gaps.length <= 2 * N_EACH_WAY ? gaps : [...gaps.slice(0, N_EACH_WAY), ...gaps.slice(-N_EACH_WAY)];
-    place.replaceChildren(...few.map((one) => showDifference(one.id, one.gap, one.sides, names)));
+    if (few.every((one) => isZero(one.gap))) place.replaceChildren(make("p", few.length ? "On every common prompt the mean verdicts agree." : "", "soft"));
+    else place.replaceChildren(...few.map((one) => showDifference(one.id, one.gap, one.sides, names)));
   } catch (error) { complain(place, error); }
 }
 

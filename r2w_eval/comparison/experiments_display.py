@@ -27,11 +27,12 @@ def print_on_off(rows: Sequence[OnOff], folder: Path) -> None:
     for row in rows:
         d = row.difference
         left_out = d.n_only_first + d.n_only_second
+        bounds = "no interval" if d.low is None else f"{number(d.low)} to {number(d.high)}"
         table.add_row(
             escape(f"{row.task}\n{row.judge}"),
             number(row.on.score.value),
             number(row.off.score.value),
-            f"{number(d.difference)}\n{number(d.low)} – {number(d.high)}\np {number(d.p_value)}",
+            f"{number(d.difference)}\n{bounds}\np {number(d.p_value)}",
             f"{number(row.relative.value)}\n{interval(row.relative)}",
             f"{d.n_common}" + (f"\nleft out {left_out}" if left_out else ""),
             f"{number(row.on.thinking.value)} /\n{number(row.off.thinking.value)}",

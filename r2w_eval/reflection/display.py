@@ -64,7 +64,7 @@ def interval(metric: Metric) -> str:
     """The bounds, or a dash."""
     if metric.low is None or metric.high is None:
         return "–"
-    return f"{number(metric.low)} – {number(metric.high)}"
+    return f"{number(metric.low)} to {number(metric.high)}"
 
 
 def describe(summary: ReflectionSummary) -> str:

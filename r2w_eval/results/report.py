@@ -57,6 +57,11 @@ class AnswerView:
     answer: str
     verdicts: tuple[VerdictView, ...]
 
+    @property
+    def n_lost(self) -> int:
+        """Verdicts without a usable value."""
+        return sum(verdict.status != "ok" for verdict in self.verdicts)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskView:

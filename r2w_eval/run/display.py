@@ -17,7 +17,7 @@ from r2w_eval.results.ensembles import EnsembleSummary
 from r2w_eval.results.summary import TaskResult
 from r2w_eval.run.job import Outcome
 from r2w_eval.stats.noise import Prices, advise
-from r2w_eval.terminal import count, escape, number, open_console, plain_table
+from r2w_eval.terminal import count, escape, interval, number, open_console, plain_table
 from r2w_eval.types import JudgeStatus, Metric, WriterStatus
 
 MAX_GROUP_ROWS = 12
@@ -177,10 +177,15 @@ def describe_counts(result: TaskResult) -> str:
         f"{describe_noise(result)}lost: {format_losses(result)}\n"
         f"{pages}{describe_leanings(judging)}"
         f"mean characters: answer {writer.mean_answer_chars or 0:,.0f}{thinking}\n"
-        f"tokens in/out: writer {writer.prompt_tokens:,}/{writer.completion_tokens:,}, "
-        f"judge {judging.prompt_tokens:,}/{judging.completion_tokens:,}\n"
+        f"tokens in/out: writer {_tokens(writer.prompt_tokens, writer.completion_tokens)}, "
+        f"judge {_tokens(judging.prompt_tokens, judging.completion_tokens)}\n"
         f"score key {result.score_key}: compare only with scores of the same key\n"
     )
+
+
+def _tokens(prompt: int, completion: int) -> str:
+    """What was reported: a file of answers, or a scorer that is no model, tells none."""
+    return f"{prompt:,}/{completion:,}" if prompt or completion else "not told"
 
 
 def is_shown(slope: Metric) -> bool:
@@ -288,10 +293,8 @@ def group_of(metric: Metric) -> str:
 
 
 def format_interval(metric: Metric) -> str:
-    """`low – high`, or a dash."""
-    if metric.low is None or metric.high is None:
-        return "–"
-    return f"{metric.low:.2f} – {metric.high:.2f}"
+    """Both bounds, or a dash."""
+    return interval(metric.low, metric.high)
 
 
 def format_losses(result: TaskResult) -> str:

@@ -32,6 +32,9 @@ from r2w_eval.stats.sign_bounds import hoeffding_bound
 from r2w_eval.types import NO_QUERY, Estimate, Metric, Stratum
 
 DRAWS = 10_000
+# notes on an interval, behind what a suite says of the figure itself
+ALIKE = "all queries score alike: the interval says nothing"
+SINGLE = "no interval: a single query in the set or in one of its strata"
 _EXACT_ITEMS = 20
 _SIGN_BLOCK = 256
 # Permuted sums that differ from the observed one by rounding only count as equal.
@@ -106,9 +109,9 @@ def measure(estimate: Estimate, draws: int = DRAWS, seed: int = 0, level: float 
         bounds = intervals(value, moved, draws, seed, level)
         low, high = bounds.default.low, bounds.default.high
         if bounds.spread.standard_error == 0:
-            note = _joined(note, "all queries score alike: the interval says nothing")
+            note = _joined(note, ALIKE)
     elif value is not None:
-        note = _joined(note, "no interval: a single query in the set or in one of its strata")
+        note = _joined(note, SINGLE)
     return Metric(
         name=estimate.name,
         value=value,

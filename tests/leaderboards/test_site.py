@@ -13,19 +13,24 @@ from pathlib import Path
 import pytest
 import yaml
 from boards import HOSTILE_NAMES, LIMIT, answers, make_row, make_run, sample_ids
+from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Collection, Entry, collect
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
-from r2w_eval.leaderboards.pages import make_environment
+from r2w_eval.leaderboards.pages import heat_maps, make_environment, strengths
+from r2w_eval.leaderboards.plots import length_plot
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
 from r2w_eval.leaderboards.submit import submit
 from r2w_eval.leaderboards.texts import packaged_prompts, read_prompts
 
 from r2w_eval.errors import UsageError
+from r2w_eval.estimates import AS_WRITTEN, WORDS
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge_check.card import read_card
+from r2w_eval.stats.inference import SINGLE
 from r2w_eval.store import RunFolder
+from r2w_eval.types import Metric
 
 MAX_PAGE_BYTES = 1_000_000
 
@@ -227,8 +232,38 @@ def test_a_reflection_block_gets_its_column_and_its_figures(tmp_path: Path) -> N
     entries = (Entry(make_row("a", values, reflection=block)), Entry(make_row("b", values)))
     site = write_site(Collection(entries, ()), tmp_path / "site", SiteOptions())
     board = (site.path / "boards" / f"{site.boards[0].slug}.html").read_text("utf-8")
-    assert "n reflections 48, effective rate 0.61 (0.50 – 0.70)" in board
+    assert "n reflections 48, effective rate 0.61 (0.50 to 0.70; n 50)" in board
     assert "reflection</button>" in board
+
+
+def test_what_is_no_score_is_no_strength_and_a_column_says_of_how_many_prompts() -> None:
+    def group(name: str, value: float, note: str = "") -> Metric:
+        return Metric(name, value, None, None, 2, 3, note=f"{note}; {SINGLE}" if note else SINGLE)
+
+    fault = f"{AS_WRITTEN}: of a fault, low is good"
+    metrics = (
+        group("genre/story", 5.0),
+        group("genre/poem", 6.0),
+        group("length/qa", 800.0, WORDS),
+        group("length/chat", 900.0, WORDS),
+        group("criterion/Meandering", 14.0, fault),
+    )
+    values = {item: 5.0 + n / 10 for n, item in enumerate(sample_ids())}
+    entries = [Entry(replace(make_row(name, values), metrics=metrics)) for name in ("a", "b")]
+    (board,) = build_boards(entries, BoardOptions())
+    own = strengths(entries[0].row, {metric.name: 1.0 for metric in metrics})
+    assert [s.name for s in own] == ["genre: poem", "genre: story"]
+    genre, length = heat_maps(board)
+    assert [(g.name, g.n, g.note) for g in genre.groups] == [("story", 3, ""), ("poem", 3, "")]
+    assert length.note == WORDS
+
+
+def test_points_in_one_place_share_one_label() -> None:
+    values = {item: 5.0 + n / 10 for n, item in enumerate(sample_ids())}
+    entries = [Entry(make_row(name, values)) for name in ("first", "second")]
+    (board,) = build_boards(entries, BoardOptions())
+    drawn = length_plot(board.standings)
+    assert ("first" in drawn) != ("second" in drawn)
 
 
 def test_a_row_with_reflections_has_its_trace_page_made_from_its_answers_alone(
@@ -304,7 +339,7 @@ def test_a_card_is_shown_whole_and_escaped() -> None:
             is_smoke_test=False,
         )
     )
-    assert "pair accuracy" in page and "0.610" in page and "0.550 – 0.670" in page
+    assert "pair accuracy" in page and "0.610" in page and "0.550 to 0.670" in page
     assert "judge minus best rule" in page and "&lt;b&gt;careful&lt;/b&gt;" in page
     assert "repeat prompt" in page and "not shown" in page
 

@@ -60,7 +60,7 @@ def test_the_page_holds_every_stage_and_escapes_what_it_shows(pipeline: Pipeline
     assert all(f"<td>{stage.name}</td>" in page for stage in pipeline.stages)
     assert f"{len(pipeline.stages) - 2} of {len(pipeline.stages)}" in page
     assert "&lt;b&gt;judge" in page and "<b>judge" not in page and "<i>" not in page
-    assert "5.00 – 6.00" in page and "thinking tokens" in page and "4.00 GB" in page
+    assert "5.00 to 6.00" in page and "thinking tokens" in page and "4.00 GB" in page
     # matplotlib names the namespaces of SVG; nothing else has an address
     found = set(re.findall(r'(?:src|href)="(https?:[^"]*)"', page))
     assert not found and "<script" not in page
