@@ -226,7 +226,8 @@ def data_fetch(suites: tuple[str, ...]) -> None:
 
 @data.command("verify")
 @click.argument("suites", nargs=-1)
-@click.option("--parity", is_flag=True, help="Published figures beside ours (R2W_VERIFICATION).")
+@click.option("--parity", is_flag=True, help="Instead: compute upstream's published figures from "
+              "its raw verdicts in $R2W_VERIFICATION.")  # fmt: skip
 @click.option("--every-figure", is_flag=True, help="With --parity: all figures of every case.")
 @settings_options("data_dir")
 def data_verify(
@@ -257,7 +258,8 @@ def cache_stats() -> None:
 
 
 @cache.command("prune")
-@click.option("--older-than-days", type=float, default=30.0, show_default=True)
+@click.option("--older-than-days", type=float, default=30.0, show_default=True,
+              help="Replies stored longer ago than this.")  # fmt: skip
 @click.option("--all", "everything", is_flag=True, help="Remove the whole cache file.")
 def cache_prune(older_than_days: float, everything: bool) -> None:
     """Remove old replies."""

@@ -25,14 +25,16 @@ r2w-eval reflect runs/a
 """,
     "r2w-eval run": """
 # what it will send and cost, before anything is sent
-r2w-eval --model ./ckpt --tasks writingbench --judge http://HOST:PORT/v1#NAME --dry-run
+r2w-eval --model ./ckpt --tasks writingbench \\
+    --judge http://HOST:PORT/v1#NAME --dry-run
 # a checkpoint here, a judge over HTTP; the same command goes on after a stop
 r2w-eval --model ./ckpt --tasks writingbench --judge http://HOST:PORT/v1#NAME
 # a served model on several addresses, ten samples of each suite of a group
 r2w-eval --model http://A:8000/v1,http://B:8000/v1#NAME --tasks creative \\
     --judge http://HOST:PORT/v1#NAME --limit 10
 # several judges, combined with each beside
-r2w-eval --model ./ckpt --tasks quickstart --judge http://A:8000/v1#X --judge http://B:8000/v1#Y
+r2w-eval --model ./ckpt --tasks quickstart \\
+    --judge http://A:8000/v1#X --judge http://B:8000/v1#Y
 # answers from elsewhere
 r2w-eval --model my-agent --tasks writingbench --responses answers.jsonl \\
     --judge http://HOST:PORT/v1#NAME
@@ -53,7 +55,8 @@ r2w-eval judge-check --judge http://HOST:PORT/v1#NAME --dry-run
 # agreement with people, beside trivial rules and texts that must score low
 r2w-eval judge-check --judge http://HOST:PORT/v1#NAME
 # a short check of one labelled set
-r2w-eval judge-check --judge http://HOST:PORT/v1#NAME --sets lamp_val_pairs --limit 20 --probes 5
+r2w-eval judge-check --judge http://HOST:PORT/v1#NAME \\
+    --sets lamp_val_pairs --limit 20 --probes 5
 """,
     "r2w-eval doctor": """
 # what works here, and what to type where it does not
@@ -69,7 +72,8 @@ r2w-eval score --input items.jsonl --output scores.jsonl --baselines
 # can the scorer be gamed?
 r2w-eval score --scorer r2w-reward --validity
 # many items, on the Ray cluster of $RAY_ADDRESS
-r2w-eval score --input s3://bucket/in --output s3://bucket/out --on ray --workers 32
+r2w-eval score --input s3://bucket/in --output s3://bucket/out \\
+    --on ray --workers 32
 """,
     "r2w-eval serve": """
 # for a trainer on this machine
@@ -92,9 +96,11 @@ r2w-eval train cluster --model sft/model --out cluster
 # train the shipped kind of reward model on labelled sets
 r2w-eval train rm --reward-data DIR --out reward-model
 # the transformer, on a GPU
-r2w-eval train rm --reward-data DIR --transformer --recipe qwen3-0.6b --out reward-model
+r2w-eval train rm --reward-data DIR --transformer \\
+    --recipe qwen3-0.6b --out reward-model
 # on eight GPUs; the same command goes on after a stop
-accelerate launch --num_processes 8 -m r2w_eval train rm --transformer --recipe qwen3-8b
+accelerate launch --num_processes 8 -m r2w_eval \\
+    train rm --transformer --recipe qwen3-8b
 # the folder that transformers, TRL, verl and vLLM read
 r2w-eval train rm --export r2w-rm
 # can a scorer be gamed?
@@ -115,7 +121,8 @@ r2w-eval train synth --writer http://HOST:PORT/v1#NAME --n 100 --out synth
 r2w-eval train synth --expert --reward-data DIR --out synth
 """,
     "r2w-eval train choose": """
-r2w-eval train choose --policy sft/model --judge http://HOST:PORT/v1#NAME --out choice
+r2w-eval train choose --policy sft/model \\
+    --judge http://HOST:PORT/v1#NAME --out choice
 """,
     "r2w-eval train sft": """
 r2w-eval train sft --recipe smoke --traces synth/traces.jsonl --out sft
@@ -188,7 +195,7 @@ r2w-eval leaderboard verify site
 """,
     "r2w-eval leaderboard build": """
 r2w-eval leaderboard runs/* --out site
-# beside the rows that come with the package; repeated runs of a system as one row
+# beside the rows of the package; repeated runs of a system as one row
 r2w-eval leaderboard runs/* --published --pool --out site
 """,
     "r2w-eval leaderboard verify": """
@@ -210,7 +217,8 @@ r2w-eval reflect traces.jsonl --trace-tags 'draft=<d>,</d>;reflection=<r>,</r>'
 """,
     "r2w-eval watch": """
 # every checkpoint of a training, as it appears
-r2w-eval watch out/checkpoints --tasks quickstart --judge http://HOST:PORT/v1#NAME
+r2w-eval watch out/checkpoints --tasks quickstart \\
+    --judge http://HOST:PORT/v1#NAME
 # those that are there, then stop
 r2w-eval watch out/checkpoints --once
 """,
@@ -220,7 +228,8 @@ r2w-eval experiment budget --run 1k=runs/a --run 4k=runs/b
 """,
     "r2w-eval experiment thinking": """
 # both runs, paired on the same prompts
-r2w-eval experiment thinking --model http://HOST:PORT/v1#NAME --tasks writingbench \\
+r2w-eval experiment thinking --model http://HOST:PORT/v1#NAME \\
+    --tasks writingbench \\
     --judge http://HOST:PORT/v1#X --judge http://HOST:PORT/v1#Y \\
     --off 'extra_body={"chat_template_kwargs": {"enable_thinking": false}}'
 # two runs that exist
@@ -228,7 +237,8 @@ r2w-eval experiment thinking --runs runs/on runs/off
 """,
     "r2w-eval experiment budget": """
 # a run a budget, then score against thinking tokens
-r2w-eval experiment budget --model http://HOST:PORT/v1#NAME --judge http://HOST:PORT/v1#J \\
+r2w-eval experiment budget --model http://HOST:PORT/v1#NAME \\
+    --judge http://HOST:PORT/v1#J \\
     --arm 1k:gen_kwargs=max_tokens=1024 --arm 4k:gen_kwargs=max_tokens=4096
 # runs that exist
 r2w-eval experiment budget --run 1k=runs/a --run 4k=runs/b

@@ -27,8 +27,8 @@ def export(runs: tuple[str, ...], target: str) -> None:
 
 @click.command()
 @click.argument("dataset", metavar="DIR")
-@click.option("--by", default="run,task,judge", show_default=True, help="Also criterion, order, "
-              "repeat, model_returned.")  # fmt: skip
+@click.option("--by", default="run,task,judge", show_default=True, help="A row for each of "
+              "these; also criterion, order, repeat, model_returned.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Rows as JSON on standard output.")
 def aggregate(dataset: str, by: str, as_json: bool) -> None:
     """Mean verdicts of an exported dataset, with intervals.
