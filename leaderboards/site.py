@@ -18,6 +18,7 @@ from r2w_eval.leaderboards import export, formats, pages
 from r2w_eval.leaderboards.boards import Board, BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Collection, Entry
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
+from r2w_eval.leaderboards.heat import heat_maps
 from r2w_eval.leaderboards.plots import Plot, board_plots
 from r2w_eval.leaderboards.pooling import pool_entries
 from r2w_eval.leaderboards.references import QuotedTable, load_references
@@ -205,7 +206,7 @@ class _Writer:
             has_reflection=has_reflection,
             n_pairs=len(board.tests),
             plots=plots,
-            heats=pages.heat_maps(board),
+            heats=heat_maps(board),
             references=_of_suite(self.references, board.task),
             exports=exports,
         )

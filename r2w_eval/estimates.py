@@ -15,6 +15,9 @@ from r2w_eval.types import Estimate, ItemVerdicts, Stratum
 # how notes of figures begin of which more is not always better
 AS_WRITTEN = "as written by the judge"
 WORDS = "words"
+# how they end where there is something to say of the interval
+ALIKE = "all queries score alike: the interval says nothing"
+SINGLE = "no interval: a single query in the set or in one of its strata"
 
 
 def mean_of(

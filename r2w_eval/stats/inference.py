@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import bdtr, ndtri
 
 from r2w_eval.errors import UsageError
-from r2w_eval.estimates import mean_of
+from r2w_eval.estimates import ALIKE, SINGLE, mean_of
 from r2w_eval.stats.resampling import (
     FloatArray,
     Interval,
@@ -32,9 +32,6 @@ from r2w_eval.stats.sign_bounds import hoeffding_bound
 from r2w_eval.types import NO_QUERY, Estimate, Metric, Stratum
 
 DRAWS = 10_000
-# notes on an interval, behind what a suite says of the figure itself
-ALIKE = "all queries score alike: the interval says nothing"
-SINGLE = "no interval: a single query in the set or in one of its strata"
 _EXACT_ITEMS = 20
 _SIGN_BLOCK = 256
 # Permuted sums that differ from the observed one by rounding only count as equal.

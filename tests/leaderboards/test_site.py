@@ -17,7 +17,8 @@ from r2w_eval.leaderboards.boards import BoardOptions, build_boards
 from r2w_eval.leaderboards.collect import Collection, Entry, collect
 from r2w_eval.leaderboards.evaluator import card_of, packaged_cards
 from r2w_eval.leaderboards.export import COLUMNS, latex, quote_formula
-from r2w_eval.leaderboards.pages import heat_maps, make_environment, strengths
+from r2w_eval.leaderboards.heat import heat_maps
+from r2w_eval.leaderboards.pages import make_environment, strengths
 from r2w_eval.leaderboards.plots import length_plot
 from r2w_eval.leaderboards.references import load_references, read_references
 from r2w_eval.leaderboards.site import Site, SiteOptions, write_site
@@ -25,10 +26,9 @@ from r2w_eval.leaderboards.submit import submit
 from r2w_eval.leaderboards.texts import packaged_prompts, read_prompts
 
 from r2w_eval.errors import UsageError
-from r2w_eval.estimates import AS_WRITTEN, WORDS
+from r2w_eval.estimates import AS_WRITTEN, SINGLE, WORDS
 from r2w_eval.fakeserver.server import FakeServer
 from r2w_eval.judge_check.card import read_card
-from r2w_eval.stats.inference import SINGLE
 from r2w_eval.store import RunFolder
 from r2w_eval.types import Metric
 
