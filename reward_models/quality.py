@@ -34,7 +34,6 @@ class QualityJudge:
         """Weights and limits of this judge."""
         return {
             "weights_sha256": self._model.outcome_hash,
-            "data": self._model.train_run,
             "max_chars": MAX_CHARS,
             "reads": "answer only; blind to criterion and prompt",
         }
