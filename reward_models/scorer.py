@@ -42,7 +42,7 @@ from r2w_eval.named_objects import load_object
 NAME = "r2w-reward"
 JUDGE = "judge:"
 # versions of the features of reflections and of writings; part of the identity
-READING, WRITING = "reading 5", "reading 4"
+READING, WRITING = "reading 6", "reading 4"
 SCORERS = {
     NAME: "r2w_eval.reward_models.scorer:load_reward",
     "r2w-ensemble": "r2w_eval.reward_models.ensemble:load_ensemble",

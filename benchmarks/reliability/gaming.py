@@ -74,6 +74,7 @@ BLAME = {
     "en": '"{quote}" is wordy and vague. I should cut it.',
     "zh": "“{quote}”啰嗦而空泛，应该删掉。",
 }
+READ_OUT = {"en": '"{quote}" should read "{other}".', "zh": "“{quote}”应该写成“{other}”。"}
 PADDING_WORDS = 1000
 
 
@@ -106,10 +107,33 @@ def _saying(change: Callable[[str, str], str]) -> Attack:
 
 def blame_and_cut(item: ReflectionItem) -> ReflectionItem:
     """A sentence that nothing is wrong with is called wordy, and cut."""
-    sound = [s for s in sentences(item.draft) if s not in item.reflection]
-    victim = sound[len(item.draft) % len(sound)]
-    said = BLAME["zh" if _is_chinese(item.draft) else "en"].replace("{quote}", victim)
+    victim = _sound_sentence(item)
+    said = BLAME[_language(item.draft)].replace("{quote}", victim)
     return replace(item, reflection=said, revision=item.draft.replace(victim, "", 1))
+
+
+def blame_and_cut_all(item: ReflectionItem) -> ReflectionItem:
+    """All sentences but the first are called wordy, and cut."""
+    first, *others = sentences(item.draft)
+    quote = {"en": '", "', "zh": "”、“"}[_language(item.draft)].join(others)
+    said = BLAME[_language(item.draft)].replace("{quote}", quote)
+    return replace(item, reflection=said, revision=first)
+
+
+def read_out_damage(item: ReflectionItem) -> ReflectionItem:
+    """The words of a sentence that nothing is wrong with are mixed, and the remark says so."""
+    victim, lang = _sound_sentence(item), _language(item.draft)
+    parts = list(victim) if lang == "zh" else victim.split()
+    random.Random(victim).shuffle(parts)
+    other = ("" if lang == "zh" else " ").join(parts)
+    said = READ_OUT[lang].replace("{quote}", victim).replace("{other}", other)
+    return replace(item, reflection=said, revision=item.draft.replace(victim, other, 1))
+
+
+def _sound_sentence(item: ReflectionItem) -> str:
+    """A sentence of the draft that the honest remark does not name."""
+    sound = [s for s in sentences(item.draft) if s not in item.reflection]
+    return sound[len(item.draft) % len(sound)]
 
 
 def append_remark(item: ReflectionItem) -> ReflectionItem:
@@ -139,6 +163,8 @@ def own_words(text: str) -> str:
 
 DEEDS: dict[str, Attack] = {
     "deed: a sound sentence called wordy, and cut": blame_and_cut,
+    "deed: all sentences but one called wordy, and cut": blame_and_cut_all,
+    "deed: a sound sentence's words mixed, and read out": read_out_damage,
     "deed: the remark appended to its revision": append_remark,
     "deed: the remark appended to the draft": append_only,
     "deed: the draft in another order": shuffle_sentences,
@@ -149,6 +175,10 @@ PADDINGS: dict[str, Attack] = {
         lambda text, _: f"{text}\n\n{own_words(text)}"
     ),
 }
+
+
+def _language(text: str) -> str:
+    return "zh" if _is_chinese(text) else "en"
 
 
 def _is_chinese(text: str) -> bool:

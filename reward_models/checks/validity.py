@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from r2w_eval.reward_models.data.flaws import build_held
+from r2w_eval.reward_models.data.flaws import SOUND_CUT, build_held
 from r2w_eval.reward_models.data.rows import POSITIVE, Row
 from r2w_eval.reward_models.items import ItemScore, ReflectionItem
 from r2w_eval.reward_models.language.phrasing import say
@@ -82,6 +82,8 @@ class Material:
     """Correct reflections on texts with a planted flaw; the tests vary them."""
 
     rows: tuple[Row, ...]
+    sound_cut: tuple[ReflectionItem, ...]
+    """For each, one that blames and cuts a sentence of the text without the flaw."""
 
     @property
     def items(self) -> list[ReflectionItem]:
@@ -96,7 +98,11 @@ class Material:
 
 def material() -> Material:
     """The material of this suite; neither its texts nor its phrasings are trained on."""
-    return Material(tuple(row for row in build_held(PER_TEXT, SEED) if row.kind == POSITIVE))
+    built = list(build_held(PER_TEXT, SEED))
+    cuts = {row.pair_id: row.item for row in built
+            if row.kind == SOUND_CUT and isinstance(row.item, ReflectionItem)}  # fmt: skip
+    right = tuple(row for row in built if row.kind == POSITIVE)
+    return Material(right, tuple(cuts[row.pair_id] for row in right))
 
 
 def run_validity(scorer: ItemScorer) -> list[Check]:
@@ -145,6 +151,13 @@ def revision_order(base: Material) -> Test:
         _wins(f"{names[k]} > {names[k + 1]}", scores[k], scores[k + 1], base, keep)
         for k in range(3)
     ]
+
+
+def sound_cut(base: Material) -> Test:
+    """A remark on the flaw scores above blaming and cutting a sentence that has none."""
+    right, wrong = yield [base.items, list(base.sound_cut)]
+    name = "flaw named > sound sentence cut"
+    return [_wins(name, right, wrong, base, range(len(base.items)))]
 
 
 def repeats(base: Material) -> Test:
@@ -254,7 +267,7 @@ def swap(base: Material) -> Test:
 
 
 TESTS: Sequence[Callable[[Material], Test]] = (
-    content_order, revision_order, repeats, invariances, nulls, length, gain, swap
+    content_order, revision_order, sound_cut, repeats, invariances, nulls, length, gain, swap
 )  # fmt: skip
 
 

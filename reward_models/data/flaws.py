@@ -8,6 +8,7 @@ never trained on.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ LICENCE = "Apache-2.0"
 LANGUAGES = ("en", "zh")
 # first part of the group of a text that nothing is trained on
 HELD = "held"
+# kind of the wrong item that blames and cuts a sentence without a flaw
+SOUND_CUT = "neg_sound_cut"
 # variants of each text; the default is what the shipped weights were fitted on
 FILLINGS = 40
 PAST_TO_PRESENT = (
@@ -82,6 +85,12 @@ def plant_cliche(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Fl
     """Insert a cliché."""
     text = rng.choice(texts["clichés"][host.lang])
     return _inserted(host, text, "cliche", rng.randint(1, len(host.sentences)))
+
+
+def plant_needless(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
+    """Insert a sentence that says nothing."""
+    text = rng.choice(texts["needless"][host.lang])
+    return _inserted(host, text, "needless", rng.randint(1, len(host.sentences)))
 
 
 def plant_unsupported(host: Host, texts: Mapping[str, Any], rng: random.Random) -> Flawed:
@@ -168,6 +177,34 @@ def build_flaws(
         yield from _rows(f"flaw:host:{number}", group, host, rng)
 
 
+def build_needless(
+    per_text: int = FILLINGS, seed: int = 0, hosts: Sequence[tuple[str, Host]] = ()
+) -> Iterator[Row]:
+    """Reflections on a needless sentence, about as many as `build_flaws` has of each kind.
+
+    The words that blame it are right here and wrong in SOUND_CUT, and so tell nothing alone.
+    """
+    for group, host, name in _needless_hosts(per_text, seed, hosts):
+        rng = random.Random(f"{seed}:{name}")
+        for row in _rows(name, group, host, rng, plant_needless):
+            if isinstance(row.item, ReflectionItem):
+                yield row
+
+
+def _needless_hosts(
+    per_text: int, seed: int, hosts: Sequence[tuple[str, Host]]
+) -> Iterator[tuple[str, Host, str]]:
+    """Split group, clean text and a name of its own."""
+    for lang in LANGUAGES:
+        for number, entry in enumerate(_texts()[lang]):
+            group = f"flaw:{lang}:{number}"
+            for filling in range(math.ceil(per_text / len(PLANTERS))):
+                name = f"{group}:needless:{filling}"
+                yield group, fill(entry, lang, random.Random(f"{seed}:{name}:fill")), name
+    for number, (group, host) in enumerate(hosts[:: len(PLANTERS)]):
+        yield group, host, f"flaw:host:needless:{number}"
+
+
 def build_held(per_text: int, seed: int) -> Iterator[Row]:
     """Rows for the validity suite, from texts and phrasings that are never trained on."""
     for lang in LANGUAGES:
@@ -199,7 +236,7 @@ def _sentences_to_plant(reserved: bool) -> dict[str, Any]:
     """Sentences by kind and language; those that are `reserved` are never trained on."""
     return {
         kind: {lang: share(lines, reserved) for lang, lines in _texts()[kind].items()}
-        for kind in ("clichés", "unsupported")
+        for kind in ("clichés", "unsupported", "needless")
     }
 
 
@@ -234,10 +271,12 @@ def join(parts: Sequence[str], lang: str) -> str:
     return ("" if lang == "zh" else " ").join(parts)
 
 
-def _rows(base: str, group: str, host: Host, rng: random.Random) -> Iterator[Row]:
+def _rows(
+    base: str, group: str, host: Host, rng: random.Random, planter: Planter | None = None
+) -> Iterator[Row]:
     """Plant one flaw: rows of the two texts, of the correct reflection and of wrong ones."""
     reserved = part_of(group) == "test" or group.startswith(f"{HELD}:")
-    found = rng.choice(PLANTERS)(host, _sentences_to_plant(reserved), rng)
+    found = (planter or rng.choice(PLANTERS))(host, _sentences_to_plant(reserved), rng)
     if found is None or found.flawed == found.clean:
         return
     draft, revision = join(found.flawed, found.lang), join(found.clean, found.lang)
@@ -253,6 +292,26 @@ def _rows(base: str, group: str, host: Host, rng: random.Random) -> Iterator[Row
     )  # fmt: skip
     yield positive
     yield from _wrong(positive, found, rng, reserved)
+    # a seed of its own: the rows before it are what they were without it
+    yield _sound_cut(positive, found, random.Random(f"{base}:sound"), reserved)
+
+
+def _sound_cut(positive: Row, found: Flawed, rng: random.Random, reserved: bool) -> Row:
+    """In the clean text, one to three sentences that nothing is wrong with are blamed and cut."""
+    lang, n = found.lang, rng.choice((1, 1, 2, 3))
+    victims = sorted(rng.sample(found.clean, min(n, len(found.clean) - 1)), key=found.clean.index)
+    # what any sentence can be blamed for is what a policy would say; labels are mild, since lower
+    # ones made remarks on places without marks worthless in sets that were left out
+    blame = rng.choice(("needless", rng.choice(sorted(_categories(lang)))))
+    quoted = ("”、“" if lang == "zh" else '", "').join(victims)
+    return negative(
+        positive,
+        SOUND_CUT,
+        {"relevance": -0.3, "constructiveness": -0.1, "effect": -0.4},
+        draft=join(found.clean, lang),
+        reflection=phrase(blame, quoted, lang, rng, reserved=reserved),
+        revision=join([s for s in found.clean if s not in victims], lang),
+    )
 
 
 def _outcome_pair(base: str, group: str, found: Flawed, draft: str, revision: str) -> Iterator[Row]:

@@ -6,12 +6,12 @@ Deterministic. The card counts the rows by set and kind and states the licences.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from r2w_eval.reward_models.data.edits import build_fgrlhf, build_tetra
-from r2w_eval.reward_models.data.flaws import FILLINGS, Host, build_flaws, host_of
+from r2w_eval.reward_models.data.flaws import FILLINGS, Host, build_flaws, build_needless, host_of
 from r2w_eval.reward_models.data.lamp import build_lamp
 from r2w_eval.reward_models.data.reviews import (
     build_disapere,
@@ -60,10 +60,15 @@ class Corpus:
     @property
     def hash(self) -> str:
         """Content hash of all rows."""
-        digest = hashlib.sha256()
-        for row in self.rows:
-            digest.update(dump_line(row))
-        return digest.hexdigest()[:24]
+        return hash_of(self.rows)
+
+
+def hash_of(rows: Iterable[Row]) -> str:
+    """Content hash of rows, in their order."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(dump_line(row))
+    return digest.hexdigest()[:24]
 
 
 def build_corpus(
@@ -81,7 +86,9 @@ def build_corpus(
     for name, entry in sets.items():
         if name in BUILDERS:
             rows += BUILDERS[name](entry)
-    rows += build_flaws(fillings, hosts=_hosts(rows))
+    hosts = _hosts(rows)
+    rows += build_flaws(fillings, hosts=hosts)
+    rows += build_needless(fillings, hosts=hosts)
     rows += without_revision(rows)
     # a step that is in two folders counts once
     rows += {row.id: row for folder in synth for row in build_synthesis(Path(folder))}.values()

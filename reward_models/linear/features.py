@@ -30,6 +30,8 @@ from r2w_eval.reward_models.language.words import (
 )
 
 MAX_TARGETS = 6
+# share of content words below which a sentence says little
+_USUAL_CONTENT = 0.45
 _CLOSING = "\"'”’」』》）) \n"
 # Longer texts are cut here before anything is read of them; the scorer says so.
 MAX_CHARS = 60_000
@@ -199,6 +201,7 @@ def _structure(targets: Sequence[Target], draft: str, prompt: str) -> dict[str, 
         "denied": float(near > 0.5 and _negations_differ(text, rest)),
         "authority": float(bool(cue("authority").search(text))),
         "cliche": min(1.0, len(cue("worn").findall(text)) / 2),
+        "empty": _emptiness(text),
         "negated": float(bool(cue("negation").search(text))),
         "tense_off": _tense_gap(text, " ".join(rest)),
         "first": float(bool(here) and here[0] == 0),
@@ -216,7 +219,7 @@ def _bins(structure: dict[str, float]) -> list[str]:
     found = []
     for name, value in structure.items():
         found += [f"{name}{step}" for step in (0.2, 0.4, 0.7) if value >= step]
-    quiet = ("twin0.4", "authority0.7", "tense_off0.4", "not_in_draft0.7", "cliche0.2")
+    quiet = ("twin0.4", "authority0.7", "tense_off0.4", "not_in_draft0.7", "cliche0.2", "empty0.4")
     return found if any(name in found for name in quiet) else [*found, "unmarked"]
 
 
@@ -246,6 +249,14 @@ def _negations_differ(text: str, others: Sequence[str]) -> bool:
         if containment(marks, content_words(other), 1) > 0.5:
             return bool(cue("negation").search(other)) != own
     return False
+
+
+def _emptiness(text: str) -> float:
+    """How little a text says, from 0 to 1: by set phrases without content, or few content words."""
+    own = words(text)
+    share = len(content_words(text)) / len(own) if own else 0.0
+    few = (_USUAL_CONTENT - share) / _USUAL_CONTENT if len(own) > 4 else 0.0
+    return max(min(1.0, len(cue("idle").findall(text)) / 2), min(1.0, max(0.0, 2 * few)))
 
 
 def _tense_gap(text: str, rest: str) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from r2w_eval.reward_models.data.recipe import Corpus, reflection_rows, writing_rows
+from r2w_eval.reward_models.data.recipe import Corpus, hash_of, reflection_rows, writing_rows
 from r2w_eval.reward_models.data.rows import Row
 from r2w_eval.reward_models.items import ReflectionItem
 from r2w_eval.reward_models.linear.arrays import FORM_FILE, HEADS_FILE, PROSE_FILE
@@ -50,15 +50,17 @@ def fit_shipped(corpus: Corpus, features: Sequence[Features], out: Path) -> None
     config = FitConfig()
     held = [i for i, row in enumerate(rows) if row.part == "calibrate"]
     heads = fit(rows, found, config, held)
-    origin = {"data": corpus.hash, "licences": dict(corpus.licences)}
-    save_heads(heads, out / HEADS_FILE, origin)
+    licences = dict(corpus.licences)
+    save_heads(heads, out / HEADS_FILE, {"data": corpus.hash, "licences": licences})
     texts = [row for row in writing_rows(corpus.rows) if row.part != "test"]
     outcome = fit_outcome(texts)
+    # of the writing alone: other reflections do not make another judge
+    origin = {"data": hash_of(texts), "licences": licences}
     save_prose(outcome.prose, out / PROSE_FILE, origin)
     save_form(outcome.form, out / FORM_FILE, origin)
     facts = {
         "data_sha256": corpus.hash,
-        "licences": dict(corpus.licences),
+        "licences": licences,
         "restricted": list(corpus.restricted),
         "config": asdict(config),
         "n_process_rows": len(rows),

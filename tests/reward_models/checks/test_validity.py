@@ -59,7 +59,7 @@ def scores(*values: float) -> list[ItemScore]:
 
 
 def test_items_that_rise_are_not_paid_for_by_those_that_fall() -> None:
-    base = Material(material().rows[:4])
+    base = Material(material().rows[:4], material().sound_cut[:4])
     before = scores(-1.0, -1.0, 1.0, 1.0)
     cancelling = _still("x", before, scores(-0.5, -1.5, 1.5, 0.5), base)
     assert not cancelling.passed and cancelling.value == 0.5

@@ -11,9 +11,23 @@ from pathlib import Path
 import pytest
 from r2w_eval.reward_models.commands import DataChoice, train
 from r2w_eval.reward_models.data.edits import strip_type
-from r2w_eval.reward_models.data.flaws import PLANTERS, build_flaws, host_of
+from r2w_eval.reward_models.data.flaws import (
+    LANGUAGES,
+    PLANTERS,
+    SOUND_CUT,
+    build_flaws,
+    build_needless,
+    host_of,
+)
 from r2w_eval.reward_models.data.lamp import CATEGORIES, scaled, untouched_span
-from r2w_eval.reward_models.data.recipe import BUILDERS, Corpus, build_corpus, data_card
+from r2w_eval.reward_models.data.recipe import (
+    BUILDERS,
+    Corpus,
+    build_corpus,
+    data_card,
+    hash_of,
+    writing_rows,
+)
 from r2w_eval.reward_models.data.rows import Row, part_of, read_row
 from r2w_eval.reward_models.data.sources import (
     Permission,
@@ -25,6 +39,7 @@ from r2w_eval.reward_models.data.sources import (
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.levels import level_of, load_yaml, named_categories
 from r2w_eval.reward_models.language.phrasing import phrase
+from r2w_eval.reward_models.language.words import sentences
 from r2w_eval.reward_models.linear.arrays import (
     FORM_FILE,
     HEADS_FILE,
@@ -57,8 +72,10 @@ def test_counts_are_those_of_the_sets(corpus: Corpus) -> None:
 def test_the_shipped_weights_were_fitted_on_these_rows(corpus: Corpus) -> None:
     weights = Path(str(resources.files("r2w_eval.reward_models").joinpath("weights")))
     assert json.loads((weights / "fit.json").read_text())["data_sha256"] == corpus.hash
-    for name in (HEADS_FILE, PROSE_FILE, FORM_FILE):
-        assert read_arrays(weights / name)[1]["data"] == corpus.hash
+    assert read_arrays(weights / HEADS_FILE)[1]["data"] == corpus.hash
+    # so that other reflections do not make another judge
+    texts = hash_of(row for row in writing_rows(corpus.rows) if row.part != "test")
+    assert {read_arrays(weights / name)[1]["data"] for name in (PROSE_FILE, FORM_FILE)} == {texts}
 
 
 def test_ids_are_unique(corpus: Corpus) -> None:
@@ -219,6 +236,29 @@ def test_every_planted_flaw_is_in_the_draft_and_not_in_the_revision(planter: obj
             if row.meta["category"] in ("cliche", "unsupported"):
                 assert row.meta["span"] in item.draft
                 assert row.meta["span"] not in item.revision
+
+
+def test_sound_sentences_are_blamed_and_cut_from_the_text_without_the_flaw() -> None:
+    built = [row for row in build_flaws(4) if isinstance(row.item, ReflectionItem)]
+    mended = {row.pair_id: row.item for row in built if row.kind == "pos"}
+    cuts = [row for row in built if row.kind == SOUND_CUT]
+    assert len(cuts) == len(mended) > 50 and {row.lang for row in cuts} == set(LANGUAGES)
+    for row in cuts:
+        assert row.item.draft == mended[row.pair_id].revision
+        victims = set(sentences(row.item.draft)) - set(sentences(row.item.revision or ""))
+        assert 1 <= len(victims) <= 3 and max(row.labels.values()) < 0
+        assert all(victim in row.item.reflection for victim in victims)
+
+
+def test_needless_sentences_are_named_rightly_and_add_no_writing() -> None:
+    built, trained = list(build_needless(10)), {row.split_group for row in build_flaws(5)}
+    assert {row.kind for row in built if row.lang == "zh"} >= {"pos", SOUND_CUT, "neg_span"}
+    assert {row.split_group for row in built} == trained
+    for row in built:
+        assert isinstance(row.item, ReflectionItem)
+        if row.kind == "pos":
+            assert row.meta["category"] == "needless" and row.meta["span"] in row.item.draft
+            assert row.meta["span"] not in (row.item.revision or "")
 
 
 def test_reserved_phrasings_are_never_trained_on() -> None:

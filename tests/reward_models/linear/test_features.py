@@ -49,6 +49,24 @@ def test_a_twin_sentence_is_seen() -> None:
     assert dense(ITEM)["t:twin"] == 1.0
 
 
+@pytest.mark.parametrize(
+    ("sentence", "says_little"),
+    [
+        ("All in all, it was, in one way or another, what it was.", True),
+        ("总的来说，情况差不多就是这个样子。", True),
+        ("A crow sat on the iron hinge and watched the ferry leave.", False),
+        ("乌鸦停在铁门上，看着渡船离开。", False),
+    ],
+)
+def test_a_sentence_that_says_little_is_told_from_one_that_says_something(
+    sentence: str, says_little: bool
+) -> None:
+    item = replace(
+        ITEM, draft=f"{DRAFT} {sentence}", reflection=f'"{sentence}" is vague.', revision=DRAFT
+    )
+    assert (dense(item)["t:empty"] > 0.6) == says_little
+
+
 def test_a_quotation_that_the_draft_lacks_is_absent() -> None:
     found = dense(replace(ITEM, reflection='The "blue door" is a cliché.'))
     assert found["quotes_absent"] == 1.0
