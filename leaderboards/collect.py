@@ -90,13 +90,14 @@ def _read_source(path: Path) -> Iterable[Entry]:
         return [enter(row, path) for row in rows_of_run(path)]
     if (path / MANIFEST).is_file():
         return _read_pipeline(path)
-    if (path / ROWS).is_dir():
-        return [_read_row_file(file) for file in sorted((path / ROWS).glob("*.json"))]
     if path.is_file():
         return [_read_row_file(path)]
+    rows = path / ROWS if (path / ROWS).is_dir() else path
+    if files := sorted(rows.glob("*.json")):
+        return [_read_row_file(file) for file in files]
     raise UsageError(
         f"{str(path)!r}: neither a run folder (run.json), a pipeline ({MANIFEST}), a row file "
-        f"(*.json) nor a folder with {ROWS}/"
+        f"(*.json) nor a folder of row files or with {ROWS}/"
     )
 
 

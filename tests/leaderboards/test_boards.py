@@ -326,6 +326,7 @@ def test_the_same_row_twice_counts_once(tmp_path: Path) -> None:
     write_row(tmp_path / "a.json", row)
     write_row(tmp_path / "b.json", row)
     assert len(collect([str(tmp_path / "a.json"), str(tmp_path / "b.json")]).entries) == 1
+    assert len(collect([str(tmp_path)]).entries) == 1
 
 
 def test_a_row_without_a_usable_verdict_is_not_accepted() -> None:

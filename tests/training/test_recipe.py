@@ -136,6 +136,12 @@ def test_rows_keep_thinking_and_answer_on_the_assistants_side() -> None:
     assert row["completion"][0]["content"] == "<think>\n<draft>a</draft>\n</think>\n\nb"
 
 
+def test_the_last_trace_counts_without_a_newline_behind_it(tmp_path: Path) -> None:
+    line = json.dumps({"id": "t1", "prompt": "Write.", "thinking": "a", "answer": "b"})
+    (tmp_path / "traces.jsonl").write_text(f"{line}\n{line}")
+    assert len(read_rows(tmp_path / "traces.jsonl")) == 2
+
+
 def test_a_trace_file_without_traces_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "traces.jsonl").write_text("")
     with pytest.raises(R2WError, match="no traces"):

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from r2w_eval.reward_models.language.words import ngrams, words
+from r2w_eval.training.contamination import tokenise
 from r2w_eval.training.synthesis.leaks import shows_a_judge
 from r2w_eval.training.synthesis.loop import Episode, SynthStep
 from r2w_eval.training.synthesis.steps import step_leaks
@@ -208,7 +209,7 @@ def repetition(text: str) -> float:
 def near_duplicates(prompts: Sequence[str]) -> set[int]:
     """Indices of prompts that nearly repeat an earlier one, by the Jaccard index of 8-grams.
 
-    >>> near_duplicates(["about a cat in the rain", "write about a dog", "Write about a dog!"])
+    >>> near_duplicates(["about a cat in the rain", "write about a dog", "Ｗrite about a dog!"])
     {2}
     """
     seen: dict[tuple[str, ...], list[int]] = {}
@@ -228,7 +229,7 @@ def near_duplicates(prompts: Sequence[str]) -> set[int]:
 
 
 def _shingles(prompt: str) -> set[tuple[str, ...]]:
-    own = words(prompt)
+    own = tokenise(prompt)
     return ngrams(own, min(8, len(own))) if own else set()
 
 

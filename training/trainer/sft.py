@@ -28,10 +28,10 @@ from r2w_eval.training.trainer.stage import (
 )
 from r2w_eval.training.trainer.trackers import Tracker, tracking_arguments
 
+from r2w_eval.data import read_jsonl
 from r2w_eval.errors import UsageError
 from r2w_eval.hashing import to_plain
 from r2w_eval.models.thinking import ThinkTags
-from r2w_eval.store import iter_jsonl
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     thinking in one of its texts: a policy would learn to answer in the middle of a thought.
     """
     rows, tags = [], ThinkTags()
-    for trace in iter_jsonl(path):
+    for trace in read_jsonl(path):
         rows.append(to_row(trace))
         texts = trace["thinking"], trace["answer"]
         if any(tag in text for tag in (tags.open, tags.close) for text in texts):
