@@ -76,7 +76,8 @@ def overview_table(comparisons: Sequence[Comparison]) -> Table:
     table = plain_table(f"All suites and judges{told}")
     for name in ("suite", "judge") if is_one else ("suite", "judge", "first minus second"):
         table.add_column(name, overflow="fold")
-    for name in ("difference", "95 % interval", "p"):
+    # in one column, so that the names of suites stay whole in 80 columns
+    for name in ("difference (95 %)", "p"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("better", overflow="fold")
     for comparison, test in tests:
@@ -84,8 +85,7 @@ def overview_table(comparisons: Sequence[Comparison]) -> Table:
             comparison.task,
             escape(comparison.judge),
             *([] if is_one else [escape(f"{test.first} – {test.second}")]),
-            number(test.difference, "+.2f"),
-            interval(test.low, test.high, "+.2f"),
+            f"{number(test.difference, '+.2f')} ({interval(test.low, test.high, '+.2f')})",
             number(test.p_holm, ".3f"),
             escape(_better(test) or "not clear"),
         )
