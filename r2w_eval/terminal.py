@@ -87,6 +87,15 @@ def interval(low: float | None, high: float | None, form: str = ".2f") -> str:
     return "–" if low is None or high is None else f"{low:{form}} to {high:{form}}"
 
 
+def difference(value: float | None, low: float | None, high: float | None) -> str:
+    """A difference with its interval, all with their signs.
+
+    >>> difference(0.1, -0.2, 0.4)
+    '+0.10 (-0.20 to +0.40)'
+    """
+    return f"{number(value, '+.2f')} ({interval(low, high, '+.2f')})"
+
+
 def warn(text: str) -> None:
     """One line on standard error, at once."""
     sys.stderr.write(f"warning: {visible(text)}\n")

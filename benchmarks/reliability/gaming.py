@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from r2w_eval.reward_models.checks.validity import material
+from r2w_eval.reward_models.checks.validity import material, unnamed_sentence
+from r2w_eval.reward_models.data.flaws import join
 from r2w_eval.reward_models.items import Item, ReflectionItem, WritingItem
+from r2w_eval.reward_models.language.phrasing import join_quoted
 from r2w_eval.reward_models.language.words import sentences, words
 from r2w_eval.reward_models.scorer import ItemScorer, open_scorer
 
@@ -107,7 +109,7 @@ def _saying(change: Callable[[str, str], str]) -> Attack:
 
 def blame_and_cut(item: ReflectionItem) -> ReflectionItem:
     """A sentence that nothing is wrong with is called wordy, and cut."""
-    victim = _sound_sentence(item)
+    victim = unnamed_sentence(item)
     said = BLAME[_language(item.draft)].replace("{quote}", victim)
     return replace(item, reflection=said, revision=item.draft.replace(victim, "", 1))
 
@@ -115,25 +117,19 @@ def blame_and_cut(item: ReflectionItem) -> ReflectionItem:
 def blame_and_cut_all(item: ReflectionItem) -> ReflectionItem:
     """All sentences but the first are called wordy, and cut."""
     first, *others = sentences(item.draft)
-    quote = {"en": '", "', "zh": "”、“"}[_language(item.draft)].join(others)
-    said = BLAME[_language(item.draft)].replace("{quote}", quote)
+    lang = _language(item.draft)
+    said = BLAME[lang].replace("{quote}", join_quoted(others, lang))
     return replace(item, reflection=said, revision=first)
 
 
 def read_out_damage(item: ReflectionItem) -> ReflectionItem:
     """The words of a sentence that nothing is wrong with are mixed, and the remark says so."""
-    victim, lang = _sound_sentence(item), _language(item.draft)
+    victim, lang = unnamed_sentence(item), _language(item.draft)
     parts = list(victim) if lang == "zh" else victim.split()
     random.Random(victim).shuffle(parts)
-    other = ("" if lang == "zh" else " ").join(parts)
+    other = join(parts, lang)
     said = READ_OUT[lang].replace("{quote}", victim).replace("{other}", other)
     return replace(item, reflection=said, revision=item.draft.replace(victim, other, 1))
-
-
-def _sound_sentence(item: ReflectionItem) -> str:
-    """A sentence of the draft that the honest remark does not name."""
-    sound = [s for s in sentences(item.draft) if s not in item.reflection]
-    return sound[len(item.draft) % len(sound)]
 
 
 def append_remark(item: ReflectionItem) -> ReflectionItem:
@@ -150,7 +146,7 @@ def shuffle_sentences(item: ReflectionItem) -> ReflectionItem:
     """The draft in another order is all the revision."""
     parts = list(sentences(item.draft))
     random.Random(item.draft).shuffle(parts)
-    return replace(item, revision=("" if _is_chinese(item.draft) else " ").join(parts))
+    return replace(item, revision=join(parts, _language(item.draft)))
 
 
 def own_words(text: str) -> str:

@@ -23,7 +23,7 @@ from r2w_eval.stats.orders import (
 )
 from r2w_eval.stats.ratings import PairTest, Ratings, bradley_terry
 from r2w_eval.store import write_json
-from r2w_eval.terminal import count, escape, interval, number, open_console, plain_table
+from r2w_eval.terminal import count, difference, escape, interval, number, open_console, plain_table
 from r2w_eval.types import Metric
 
 # more differences in parts of a suite than these do not fit a screen; of unclear ones a few do
@@ -85,7 +85,7 @@ def overview_table(comparisons: Sequence[Comparison]) -> Table:
             comparison.task,
             escape(comparison.judge),
             *([] if is_one else [escape(f"{test.first} – {test.second}")]),
-            f"{number(test.difference, '+.2f')} ({interval(test.low, test.high, '+.2f')})",
+            difference(test.difference, test.low, test.high),
             number(test.p_holm, ".3f"),
             escape(_better(test) or "not clear"),
         )

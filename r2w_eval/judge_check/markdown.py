@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from r2w_eval.judge_check.card import EvaluatorCard, NullFigures, SetFigures
-from r2w_eval.terminal import interval, number
+from r2w_eval.terminal import difference, interval, number
 from r2w_eval.types import Metric
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
@@ -140,4 +140,4 @@ def metric_table(metrics: Iterable[Metric], title: str = "measure") -> Iterator[
 
 def with_interval(metric: Metric) -> str:
     """A difference with its sign, and its interval."""
-    return f"{number(metric.value, '+.2f')} ({interval(metric.low, metric.high, '+.2f')})"
+    return difference(metric.value, metric.low, metric.high)

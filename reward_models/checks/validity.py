@@ -331,10 +331,14 @@ def _others(base: Material, other_category: bool = False) -> list[ReflectionItem
 
 def _cut_elsewhere(item: ReflectionItem) -> str:
     """The draft without a sentence that the reflection does not point at."""
+    return item.draft.replace(unnamed_sentence(item), "", 1).strip()
+
+
+def unnamed_sentence(item: ReflectionItem) -> str:
+    """A sentence of the draft that the reflection does not point at; any if it names them all."""
     parts = sentences(item.draft)
     free = [s for s in parts if s not in item.reflection] or list(parts)
-    victim = free[len(item.draft) % len(free)]
-    return item.draft.replace(victim, "", 1).strip()
+    return free[len(item.draft) % len(free)]
 
 
 def _wins(

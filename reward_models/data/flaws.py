@@ -19,7 +19,7 @@ from typing import Any
 from r2w_eval.reward_models.data.rows import POSITIVE, Row, negative, part_of
 from r2w_eval.reward_models.items import ReflectionItem, WritingItem
 from r2w_eval.reward_models.language.levels import load_yaml
-from r2w_eval.reward_models.language.phrasing import phrase, say, share
+from r2w_eval.reward_models.language.phrasing import join_quoted, phrase, say, share
 from r2w_eval.reward_models.language.words import sentences
 
 SOURCE = "generated_flaws"
@@ -303,13 +303,12 @@ def _sound_cut(positive: Row, found: Flawed, rng: random.Random, reserved: bool)
     # what any sentence can be blamed for is what a policy would say; labels are mild, since lower
     # ones made remarks on places without marks worthless in sets that were left out
     blame = rng.choice(("needless", rng.choice(sorted(_categories(lang)))))
-    quoted = ("”、“" if lang == "zh" else '", "').join(victims)
     return negative(
         positive,
         SOUND_CUT,
         {"relevance": -0.3, "constructiveness": -0.1, "effect": -0.4},
         draft=join(found.clean, lang),
-        reflection=phrase(blame, quoted, lang, rng, reserved=reserved),
+        reflection=phrase(blame, join_quoted(victims, lang), lang, rng, reserved=reserved),
         revision=join([s for s in found.clean if s not in victims], lang),
     )
 

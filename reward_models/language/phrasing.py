@@ -57,6 +57,11 @@ def say(kind: Literal["praise", "generic"], lang: str, rng: random.Random) -> st
     return text
 
 
+def join_quoted(parts: Sequence[str], lang: str) -> str:
+    """Join sentences that are quoted one by one, but for the outer quotation marks."""
+    return ("”、“" if lang == "zh" else '", "').join(parts)
+
+
 def _quoted(span: str) -> str:
     span = " ".join(span.split())
     return span if len(span) <= MAX_QUOTE_CHARS else span[:MAX_QUOTE_CHARS].rstrip() + "…"
